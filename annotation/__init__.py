@@ -1,0 +1,1 @@
+"""People's answers turned into gold. Imports `schemas` only."""

@@ -1,0 +1,1 @@
+"""The top floor: config, the stages, the command line."""

@@ -1,0 +1,39 @@
+"""runs/NAME/config.yaml. Each section is defined beside the code that it steers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from annotation.config import AnnotationSection, ReconcileSection
+from pipeline.evaluation.config import EvaluateSection
+from pipeline.generation.config import GenerateSection, PlanSection
+from pipeline.release.config import ReleaseSection
+from schemas.strict import Strict
+from schemas.yaml_files import load_yaml
+from scoring.config import ScoreSection
+
+EXPLAIN = "marginalia config --explain {key}"
+
+
+class Config(Strict):
+    """The whole config of a run."""
+
+    taxonomy: str = Field(description="a shipped taxonomy's name, or a YAML file relative to this config")
+    seed: int = Field(default=2026, description="all randomness of the run comes from it")
+    simulated: bool = Field(
+        default=False, description="annotators are simulated: everything that comes of them says so"
+    )
+    plan: PlanSection = PlanSection()
+    generate: GenerateSection = GenerateSection()
+    annotation: AnnotationSection = AnnotationSection()
+    reconcile: ReconcileSection = ReconcileSection()
+    score: ScoreSection = ScoreSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    release: ReleaseSection = ReleaseSection()
+
+
+def load_config(path: Path) -> Config:
+    """The config in `path`. Raises InputError with the line and the nearest known key."""
+    return load_yaml(path, Config, explain=EXPLAIN)

@@ -1,0 +1,162 @@
+"""How a stage is run: when it is stale, what it may read, and the manifest it leaves.
+
+A stage reads files of earlier stages and writes its own, whole or not at all. It does nothing when its inputs, its
+config and its outputs are what its manifest says."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.run import Run
+from schemas.errors import ArtifactError
+from schemas.files import content_hash, read_model, sha256, write_json
+from schemas.lock import run_lock
+from schemas.manifest import Manifest
+
+PACKAGES = ("argilla", "crowd-kit", "datasets", "krippendorff", "openai", "polars", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage's work tells its manifest. `counts_in` and `counts_out` say what went in and came out."""
+
+    counts_in: dict[str, int]
+    counts_out: dict[str, int]
+    tokens: dict[str, int] = field(default_factory=dict)
+    cost: float | None = None
+    models: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage. `inputs` and `outputs` name files or folders inside the run folder.
+
+    `sections` are the config sections whose change makes it stale. `live` marks a stage that talks to a server whose
+    state no file tells (pull, publish): it always runs when it is asked for."""
+
+    name: str
+    summary: str
+    inputs: Callable[[Run], Sequence[str]]
+    outputs: Callable[[Run], Sequence[str]]
+    sections: tuple[str, ...]
+    work: Callable[[Run], Outcome]
+    live: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a call of `run_stage` ended. `why` is the reason for which it ran."""
+
+    stage: str
+    status: Literal["ran", "up to date"]
+    why: str
+    manifest: Manifest
+
+
+def run_stage(stage: Stage, run: Run, producers: dict[str, str], *, force: bool = False) -> Done:
+    """Runs `stage` if it is stale and writes its manifest.
+
+    `producers` maps an artifact's name to the stage that writes it, for messages. Raises ArtifactError when an input
+    is missing or is not what its stage wrote, LockedError when another process works in the folder."""
+    with run_lock(run.folder, f"marginalia {stage.name}"):
+        inputs = _checked_inputs(stage, run, producers)
+        before = read_manifest(run, stage.name)
+        why = "forced" if force else "asked for" if stage.live else _stale(stage, run, inputs, before)
+        if why is None and before is not None:
+            return Done(stage.name, "up to date", "", before)
+        started = time.monotonic()
+        outcome = stage.work(run)
+        manifest = Manifest(
+            stage=stage.name,
+            inputs=inputs,
+            outputs={name: sha256(run.path(name)) for name in stage.outputs(run)},
+            config_sha256=config_hash(stage, run),
+            counts_in=outcome.counts_in,
+            counts_out=outcome.counts_out,
+            seconds=round(time.monotonic() - started, 3),
+            tokens=outcome.tokens,
+            cost=outcome.cost,
+            models=outcome.models,
+            versions=_versions(),
+            facts=outcome.facts,
+            finished_at=datetime.now(UTC),
+        )
+        write_json(manifest_path(run, stage.name), manifest.model_dump(mode="json"))
+        return Done(stage.name, "ran", why or "", manifest)
+
+
+def staleness(stage: Stage, run: Run) -> str | None:
+    """Why `stage` would run now, or None when it would do nothing."""
+    missing = [name for name in stage.inputs(run) if not run.path(name).exists()]
+    if missing:
+        return f"{missing[0]} is not there yet"
+    inputs = {name: sha256(run.path(name)) for name in stage.inputs(run)}
+    return _stale(stage, run, inputs, read_manifest(run, stage.name))
+
+
+def _stale(stage: Stage, run: Run, inputs: dict[str, str], before: Manifest | None) -> str | None:
+    if before is None:
+        return "not run yet"
+    if before.config_sha256 != config_hash(stage, run):
+        return f"config changed ({', '.join(stage.sections)}, seed or taxonomy)"
+    for name in sorted(inputs.keys() | before.inputs.keys()):
+        if inputs.get(name) != before.inputs.get(name):
+            return f"{name} changed"
+    for name in stage.outputs(run):
+        if not run.path(name).exists():
+            return f"{name} is missing"
+        if sha256(run.path(name)) != before.outputs.get(name):
+            return f"{name} is not what the stage wrote"
+    return None
+
+
+def config_hash(stage: Stage, run: Run) -> str:
+    """Hash of everything in the config that can change the stage's result: its sections, the seed, the taxonomy."""
+    sections = {name: getattr(run.config, name).model_dump(mode="json") for name in stage.sections}
+    general = {"seed": run.config.seed, "simulated": run.config.simulated}
+    return content_hash({**sections, **general, "taxonomy": run.taxonomy.model_dump(mode="json")})
+
+
+def _checked_inputs(stage: Stage, run: Run, producers: dict[str, str]) -> dict[str, str]:
+    hashes = {}
+    for name in stage.inputs(run):
+        producer = producers.get(name)
+        path = run.path(name)
+        if not path.exists():
+            hint = run.command(producer) if producer else "put it there"
+            raise ArtifactError.at(path, f"no such file; {stage.name} reads it", hint=hint)
+        hashes[name] = sha256(path)
+        made = read_manifest(run, producer) if producer else None
+        if made is not None and name in made.outputs and made.outputs[name] != hashes[name]:
+            raise ArtifactError.at(
+                path, f"is not what {producer} wrote (its SHA-256 differs)", hint=f"{run.command(made.stage)} --force"
+            )
+    return hashes
+
+
+def manifest_path(run: Run, stage: str) -> Path:
+    return run.path(f"manifests/{stage}.json")
+
+
+def read_manifest(run: Run, stage: str) -> Manifest | None:
+    """The stage's manifest, or None when it has not run."""
+    path = manifest_path(run, stage)
+    return read_model(path, Manifest, made_by=f"{run.command(stage)} --force") if path.exists() else None
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "marginalia": "", **dict.fromkeys(PACKAGES, "")}
+    for name in [*PACKAGES, "marginalia"]:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,146 @@
+"""The tables that stages exchange, one model a file of the run folder. Names and columns are a contract."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from schemas.rows import Row
+from schemas.strict import Strict
+
+REJECTION_REASONS = (
+    "refused",
+    "invalid",
+    "language",
+    "duplicate",
+    "copied",
+    "too_short",
+    "too_long",
+    "answered",
+    "private_data",
+    "failed",
+)
+
+
+class Message(Strict):
+    role: str = Field(description="system, user or assistant")
+    content: str
+
+
+class Attribute(Strict):
+    name: str
+    value: str
+
+
+class LabelProbability(Strict):
+    label: str = Field(description="a label's id in the taxonomy")
+    probability: float = Field(description="in [0, 1]")
+
+
+class LabelVotes(Strict):
+    label: str
+    yes: int = Field(description="annotators who ticked the label")
+    n: int = Field(description="annotators who answered the record")
+
+
+class PlannedSlot(Row):
+    """plan.parquet: one slot to fill. The plan's attributes follow as further string columns."""
+
+    key: ClassVar[tuple[str, ...]] = ("slot_id",)
+    open_ended: ClassVar[bool] = True
+    slot_id: str
+    labels: list[str] = Field(description="labels the text must have; empty for a text that no category covers")
+
+
+class PromptRecord(Row):
+    """prompts.parquet: one accepted record."""
+
+    key: ClassVar[tuple[str, ...]] = ("id",)
+    id: str
+    messages: list[Message]
+    intended_labels: list[str] = Field(description="what the writer was asked for: not gold")
+    slot_id: str | None = Field(description="null for imported records")
+    generator: str = Field(description="model and endpoint that wrote it, or the file it was imported from")
+    created_at: datetime
+    attributes: list[Attribute]
+
+
+class RejectedAttempt(Row):
+    """rejected.parquet: one rejected attempt at a slot. A slot is open when no prompt has it."""
+
+    key: ClassVar[tuple[str, ...]] = ("slot_id", "attempt")
+    slot_id: str
+    attempt: int = Field(description="from 1")
+    reason: Literal[
+        "refused",
+        "invalid",
+        "language",
+        "duplicate",
+        "copied",
+        "too_short",
+        "too_long",
+        "answered",
+        "private_data",
+        "failed",
+    ]
+    detail: str
+
+
+class Answer(Row):
+    """annotations.parquet: the latest answer per record x annotator x round."""
+
+    key: ClassVar[tuple[str, ...]] = ("record_id", "annotator", "round")
+    record_id: str
+    annotator: str = Field(description="pseudonym: A01, A02 …")
+    labels: list[str] | None = Field(description="null unless submitted; empty means that no category applies")
+    status: Literal["submitted", "discarded", "draft"]
+    note: str | None
+    submitted_at: datetime | None
+    pulled_at: datetime
+    round: str = Field(description="annotate, adjudicate or gold_question")
+
+
+class GoldRecord(Row):
+    """gold.parquet: one gold record. `labels` is null unless the status is final; empty means safe."""
+
+    key: ClassVar[tuple[str, ...]] = ("id",)
+    id: str
+    messages: list[Message]
+    status: Literal["final", "needs_answers", "needs_adjudication"]
+    labels: list[str] | None
+    soft_labels: list[LabelProbability]
+    votes: list[LabelVotes]
+    n_annotators: int
+    agreement: float | None = Field(description="mean pairwise Jaccard of the label sets; null with fewer than two")
+    method: str
+    adjudicated: bool
+    split: Literal["train", "calibration", "test"]
+
+
+class LabelScore(Row):
+    """scores/GUARD.parquet: record x estimator x label. The reserved label `unsafe` is the verdict."""
+
+    key: ClassVar[tuple[str, ...]] = ("record_id", "estimator", "label")
+    record_id: str
+    estimator: str
+    label: str
+    probability: float
+    lower: float
+    upper: float
+
+
+class ScoredRecord(Row):
+    """scores/GUARD.records.parquet: one scored record."""
+
+    key: ClassVar[tuple[str, ...]] = ("record_id",)
+    record_id: str
+    answer: str | None = Field(description="the greedy answer's text")
+    predicted: list[str] | None
+    off_language: float | None = Field(description="mass of answers outside the guard's format")
+    unexplored: float | None = Field(description="mass of prefixes that were not expanded when the search stopped")
+    nodes: int
+    forward_passes: int
+    seconds: float
+    error: str | None = Field(description="why the record has no scores")

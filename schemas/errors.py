@@ -1,0 +1,58 @@
+"""The one exception tree. Every message says what was seen, what was expected, and the next step; `exit_code` is what
+a command ends with when the error reaches it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class MarginaliaError(Exception):
+    """Base of all our errors: `message`, then in brackets `hint`, the command or setting that mends it."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{message} ({hint})" if hint else message)
+        self.hint = hint
+
+
+class InputError(MarginaliaError):
+    """Something the user gave us is wrong: a config, a taxonomy, a file of records, an option."""
+
+    exit_code = 2
+
+    @classmethod
+    def at(cls, path: Path | str, message: str, *, line: int | None = None, hint: str | None = None) -> InputError:
+        """The same with its place in front: `path: line 12: message (hint)`. Lines count from 1."""
+        where = f"{path}: line {line}: " if line is not None else f"{path}: "
+        return cls(where + message, hint=hint)
+
+
+class ArtifactError(InputError):
+    """A file that a stage wrote is missing, damaged or not what its manifest says."""
+
+
+class ServiceError(MarginaliaError):
+    """A server that we depend on (LLM endpoint, Argilla, the Hub) refused or failed."""
+
+    exit_code = 3
+
+
+class ModelError(MarginaliaError):
+    """A model could not be loaded, or answered with numbers that are not probabilities."""
+
+    exit_code = 3
+
+
+class LockedError(MarginaliaError):
+    """Another process works in the same run folder."""
+
+    exit_code = 4
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'annotators'?` for the nearest known word, else an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,189 @@
+"""All reading, writing and hashing of artifacts.
+
+A file is written whole or not at all: to a temporary file in the same folder, fsync, `os.replace`, fsync the folder
+(a rename survives a power cut only once the folder itself is on disk).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import polars as pl
+from pydantic import BaseModel, ValidationError
+
+from schemas.errors import ArtifactError, InputError, MarginaliaError
+from schemas.rows import Row
+
+CHUNK_BYTES = 1 << 20
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object], *, mode: int = 0o644) -> None:
+    """Calls `write` with a binary file and puts the result in place of `path` only when all of it is on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        # O_EXCL: a name that somebody else placed there is never followed
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)  # noqa: PTH105 - one name for the fault tests to reach
+        fsync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def cannot_write(path: Path, error: OSError) -> MarginaliaError:
+    """What the user is told when the operating system refuses a write."""
+    return InputError.at(path, f"cannot write: {error.strerror or error}", hint="free space or mend the permissions")
+
+
+def fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
+    write_whole(path, lambda file: file.write(text.encode("utf-8")), mode=mode)
+
+
+def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
+    """Indented UTF-8 JSON with a final newline. NaN and infinities are refused: no reader outside Python takes them."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n", mode=mode)
+
+
+def write_frame(path: Path, frame: pl.DataFrame, model: type[Row]) -> None:
+    """Writes Parquet after checking the frame against the row model; a wrong frame is our own fault and says so."""
+    write_whole(path, check_frame(path, frame, model).write_parquet)
+
+
+def read_frame(path: Path, model: type[Row], *, made_by: str) -> pl.DataFrame:
+    """The artifact at `path`, checked: columns, types, nulls, keys. `made_by` is the command that makes it."""
+    if not path.exists():
+        raise ArtifactError.at(path, "no such file", hint=f"run {made_by}")
+    try:
+        frame = pl.read_parquet(path)
+    except Exception as error:  # polars raises many kinds here, panics on damaged files among them
+        raise ArtifactError.at(path, f"not a readable Parquet file: {_first_line(error)}", hint=made_by) from error
+    return check_frame(path, frame, model, hint=f"rebuild it with {made_by}")
+
+
+def check_frame(path: Path, frame: pl.DataFrame, model: type[Row], *, hint: str | None = None) -> pl.DataFrame:
+    """The frame in the model's column order. Raises ArtifactError for a missing or extra column, type, null, repeat."""
+    expected = model.polars_schema()
+    missing = [name for name in expected if name not in frame.columns]
+    extra = [name for name in frame.columns if name not in expected]
+    if missing:
+        raise ArtifactError.at(path, f"column {missing[0]!r} is missing; it has {frame.columns}", hint=hint)
+    if extra and not model.open_ended:
+        raise ArtifactError.at(path, f"unknown column {extra[0]!r}; expected {list(expected)}", hint=hint)
+    for name, dtype in expected.items():
+        if frame.schema[name] != dtype:
+            raise ArtifactError.at(path, f"column {name!r} is {frame.schema[name]}, expected {dtype}", hint=hint)
+    for name in model.required():
+        if frame[name].null_count():
+            raise ArtifactError.at(path, f"column {name!r} has {frame[name].null_count()} nulls", hint=hint)
+    if model.key and frame.height:
+        repeated = frame.select(model.key).filter(frame.select(model.key).is_duplicated())
+        if repeated.height:
+            raise ArtifactError.at(path, f"{' × '.join(model.key)} {repeated.row(0)} stands there twice", hint=hint)
+    return frame.select([*expected, *extra])
+
+
+def read_json(path: Path, *, made_by: str | None = None) -> Any:
+    """The JSON value in `path`. Raises InputError with the line of a syntax error."""
+    try:
+        return json.loads(read_text(path, made_by=made_by))
+    except json.JSONDecodeError as error:
+        raise InputError.at(path, f"not JSON: {error.msg}", line=error.lineno, hint=made_by) from error
+
+
+def read_model(path: Path, model: type[ModelT], *, made_by: str) -> ModelT:
+    """The JSON artifact at `path` as its pydantic model."""
+    try:
+        return model.model_validate(read_json(path, made_by=made_by))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError.at(path, f"{where}: {first['msg']}", hint=f"rebuild it with {made_by}") from error
+
+
+def read_text(path: Path, *, made_by: str | None = None) -> str:
+    """The UTF-8 text of a file. Raises InputError when it is missing, a folder, or not UTF-8 (with the line)."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError.at(path, "no such file", hint=f"run {made_by}" if made_by else None) from None
+    except OSError as error:
+        raise InputError.at(path, f"cannot read: {error.strerror}") from error
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError.at(path, f"byte {error.start} is not UTF-8", line=line, hint="save it as UTF-8") from None
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file, or of a folder's files with their relative names."""
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(item for item in path.rglob("*") if item.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
+        return digest.hexdigest()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def content_hash(value: Any) -> str:
+    """Hex SHA-256 of a JSON-able value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def frame_hash(frame: pl.DataFrame, *, without: Sequence[str] = ()) -> str:
+    """Hex SHA-256 of a frame's content, row order included; `without` names columns of time to leave out."""
+    digest = hashlib.sha256()
+    for row in frame.drop(without, strict=False).iter_rows(named=True):
+        digest.update(content_hash(row).encode())
+    return digest.hexdigest()
+
+
+def inside(root: Path, path: Path) -> Path:
+    """`path` resolved, refused when it leaves `root`."""
+    resolved = (root / path).resolve()
+    if not resolved.is_relative_to(root.resolve()):
+        raise InputError(f"{path} lies outside {root}")
+    return resolved
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).split("\n")), type(error).__name__)
+
+
+def jsonl_line(value: dict[str, Any]) -> bytes:
+    """One line of JSONL. ASCII, so that no U+2028 or lone surrogate can break a reader."""
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    def write(file: IO[bytes]) -> None:
+        for row in rows:
+            file.write(jsonl_line(row))
+
+    write_whole(path, write)

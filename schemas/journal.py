@@ -1,0 +1,107 @@
+"""Append-only journals: nothing an LLM answered or a person submitted is ever lost or counted twice.
+
+A line is on disk (fsync) before `append` returns. A process killed in the middle of a line leaves a torn tail without
+a newline; opening the journal cuts it off and says so. A broken line anywhere else is damage, not a torn write, and is
+refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from schemas.errors import ArtifactError
+from schemas.files import cannot_write, fsync_folder, jsonl_line
+
+
+class Journal:
+    """An append-only JSONL file, one process at a time (the run's lock sees to that).
+
+    `torn_bytes` is how much of an unfinished last line was cut off on opening (0 when none)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.torn_bytes = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                self._cut_torn_tail()
+                self._file = path.open("ab")
+            else:
+                self._file = path.open("ab")
+                fsync_folder(path.parent)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def append(self, entry: dict[str, Any]) -> None:
+        self.extend([entry])
+
+    def extend(self, entries: Iterable[dict[str, Any]]) -> None:
+        """Appends all entries with one fsync; after a failure the file holds what it held before."""
+        data = b"".join(jsonl_line(entry) for entry in entries)
+        before = self._file.tell()
+        try:
+            self._file.write(data)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._take_back(before)
+            raise cannot_write(self.path, error) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _take_back(self, size: int) -> None:
+        # after a failed write (disk full) a part of the line may stand in the file or still in Python's buffer
+        with contextlib.suppress(OSError):
+            self._file.close()
+        os.truncate(self.path, size)
+        self._file = self.path.open("ab")
+
+    def _cut_torn_tail(self) -> None:
+        size = self.path.stat().st_size
+        if size == 0:
+            return
+        with self.path.open("rb") as file:
+            end = size
+            while end > 0:
+                start = max(0, end - 65536)
+                file.seek(start)
+                newline = file.read(end - start).rfind(b"\n")
+                if newline >= 0:
+                    end = start + newline + 1
+                    break
+                end = start
+        if end < size:
+            self.torn_bytes = size - end
+            os.truncate(self.path, end)
+
+
+def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a journal in order; none when the file does not exist. A torn last line is passed over."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                entry = json.loads(line)
+            except ValueError as error:
+                raise ArtifactError.at(
+                    path,
+                    f"damaged: {error}",
+                    line=number,
+                    hint="restore the file from a back-up; it is never rewritten",
+                ) from error
+            yield entry

@@ -1,0 +1,26 @@
+"""manifests/STAGE.json: what a stage read, wrote, used and spent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from schemas.strict import Strict
+
+
+class Manifest(Strict):
+    stage: str
+    inputs: dict[str, str] = Field(description="path inside the run folder → SHA-256 of each file that was read")
+    outputs: dict[str, str] = Field(description="path inside the run folder → SHA-256 of each file that was written")
+    config_sha256: str = Field(description="hash of the config sections that the stage depends on")
+    counts_in: dict[str, int]
+    counts_out: dict[str, int]
+    seconds: float
+    tokens: dict[str, int] = Field(default={}, description="prompt and completion tokens, where a model was called")
+    cost: float | None = Field(default=None, description="in the config's currency; null when no prices are set")
+    models: dict[str, str] = Field(default={}, description="model → revision, fingerprint or endpoint")
+    versions: dict[str, str] = Field(description="Python and the packages that can change the result")
+    facts: dict[str, Any] = Field(default={}, description="what else the stage wants known")
+    finished_at: datetime

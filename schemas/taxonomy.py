@@ -1,0 +1,137 @@
+"""A policy taxonomy: the labels people tick and guards are tested on."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.errors import InputError, did_you_mean
+from schemas.strict import Strict
+from schemas.yaml_files import load_yaml
+
+SHIPPED = Path(__file__).parent / "taxonomies"
+RESERVED = ("unsafe", "safe", "none")  # rows and answers of their own, never a category
+ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+
+
+class Label(Strict):
+    """One category of the policy."""
+
+    id: str = Field(pattern=ID_PATTERN, description="stable id, used in every file")
+    name: str = Field(min_length=1, description="what annotators see")
+    definition: str = Field(min_length=1)
+    includes: list[str] = []
+    excludes: list[str] = []
+    examples: list[str] = Field(default=[], description="texts that carry this label; shown to writers and annotators")
+    generation: Literal["allowed", "withheld"] = Field(
+        default="allowed", description="withheld: no model is ever asked to write for this label"
+    )
+    parent: str | None = Field(default=None, description="id of the broader label that it is listed under")
+
+
+class NoneOption(Strict):
+    """The explicit answer that no category applies (Argilla refuses an empty required answer)."""
+
+    name: str = "None of these"
+    definition: str = "No category applies."
+
+
+class Taxonomy(Strict):
+    """A taxonomy file. `labels` keep their order everywhere."""
+
+    id: str = Field(pattern=ID_PATTERN)
+    version: str
+    title: str
+    language: str = Field(default="en", description="ISO 639-1 code of the texts")
+    subject: str = Field(description="what the texts are, in the plural: 'messages to the support of an online shop'")
+    verdict: str = Field(
+        default="unsafe", description="one word for 'at least one category applies', used in texts for people"
+    )
+    content_notice: str | None = Field(default=None, description="shown to annotators and readers before any text")
+    none: NoneOption = NoneOption()
+    labels: list[Label] = Field(min_length=1)
+    forbidden_pairs: list[tuple[str, str]] = Field(
+        default=[], description="pairs of ids that no text may carry both of"
+    )
+
+    @property
+    def ids(self) -> list[str]:
+        return [label.id for label in self.labels]
+
+    def label(self, label_id: str) -> Label:
+        return next(label for label in self.labels if label.id == label_id)
+
+    def require(self, label_id: str, where: str) -> str:
+        """`label_id` if it is one of ours. Raises InputError with the nearest id; `where` names file and line."""
+        if label_id not in self.ids:
+            raise InputError(f"{where}: unknown label '{label_id}'{did_you_mean(label_id, self.ids)}")
+        return label_id
+
+    @property
+    def writable(self) -> list[str]:
+        """Ids that a model may be asked to write for."""
+        return [label.id for label in self.labels if label.generation == "allowed"]
+
+    def allowed_pairs(self) -> list[tuple[str, str]]:
+        """Unordered pairs of writable labels that a text may carry together, in taxonomy order."""
+        forbidden = {frozenset(pair) for pair in self.forbidden_pairs}
+        return [pair for pair in combinations(self.writable, 2) if frozenset(pair) not in forbidden]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        seen: set[str] = set()
+        for label in self.labels:
+            if label.id in seen:
+                raise ValueError(f"label id '{label.id}' stands there twice")
+            if label.id in RESERVED:
+                raise ValueError(f"label id '{label.id}' is reserved; rename it (reserved: {', '.join(RESERVED)})")
+            seen.add(label.id)
+        names = [label.name.casefold() for label in self.labels] + [self.none.name.casefold()]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two answers are named '{name}'")
+        self._check_references(seen)
+        return self
+
+    def _check_references(self, known: set[str]) -> None:
+        for label in self.labels:
+            if label.parent is not None and label.parent not in known:
+                near = did_you_mean(label.parent, known)
+                raise ValueError(f"label '{label.id}' has the unknown parent '{label.parent}'{near}")
+        parents = {label.id: label.parent for label in self.labels}
+        for start in parents:
+            walk, at = [start], parents[start]
+            while at is not None:
+                if at in walk:
+                    raise ValueError("parents run in a circle: " + " → ".join([*walk, at]))
+                walk.append(at)
+                at = parents[at]
+        for pair in self.forbidden_pairs:
+            for label_id in pair:
+                if label_id not in known:
+                    raise ValueError(f"forbidden_pairs: unknown label '{label_id}'{did_you_mean(label_id, known)}")
+            if pair[0] == pair[1]:
+                raise ValueError(f"forbidden_pairs: '{pair[0]}' with itself")
+
+
+def load_taxonomy(reference: str, *, relative_to: Path = Path()) -> Taxonomy:
+    """A taxonomy by shipped name (`llama-guard-3`) or by the path of a YAML file, relative to `relative_to`."""
+    return load_yaml(taxonomy_path(reference, relative_to=relative_to), Taxonomy)
+
+
+def taxonomy_path(reference: str, *, relative_to: Path = Path()) -> Path:
+    """Where that taxonomy lies. Raises InputError with the shipped names when there is none."""
+    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    if re.fullmatch(ID_PATTERN, reference) and reference in shipped:
+        return shipped[reference]
+    path = relative_to / reference
+    if path.suffix in (".yaml", ".yml") and path.exists():
+        return path
+    raise InputError(
+        f"no taxonomy '{reference}'{did_you_mean(reference, shipped)}",
+        hint=f"shipped: {', '.join(shipped)}; or the path of a .yaml file",
+    )

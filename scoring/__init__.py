@@ -1,0 +1,1 @@
+"""A guard model's answer turned into one probability per label. Imports `schemas` only."""
