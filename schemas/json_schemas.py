@@ -1,0 +1,89 @@
+"""JSON Schemas of every artifact, generated from the models: `python -m schemas.json_schemas [--check]`.
+
+Tables are described by one row; `x-key` lists the columns that identify it. The files in schemas/json/ are for readers
+outside this project and are never edited by hand."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from schemas.errors import InputError, MarginaliaError
+from schemas.files import write_text
+from schemas.rows import Row
+
+FOLDER = Path(__file__).parent / "json"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+# the artifact's file name without its ending → the model that describes it; the only such list
+MODELS = {
+    "taxonomy": "schemas.taxonomy:Taxonomy",
+    "manifest": "schemas.manifest:Manifest",
+    "plan": "schemas.artifacts:PlannedSlot",
+    "prompts": "schemas.artifacts:PromptRecord",
+    "rejected": "schemas.artifacts:RejectedAttempt",
+    "annotations": "schemas.artifacts:Answer",
+    "gold": "schemas.artifacts:GoldRecord",
+    "scores": "schemas.artifacts:LabelScore",
+    "scores.records": "schemas.artifacts:ScoredRecord",
+}
+
+
+def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of one row or one document of `model`."""
+    schema = {"$schema": DIALECT, **model.model_json_schema(mode="serialization")}
+    if issubclass(model, Row):
+        schema["x-key"] = list(model.key)
+        if model.open_ended:
+            schema["additionalProperties"] = {"type": "string"}
+    return schema
+
+
+def schema_files() -> dict[str, str]:
+    """File name in schemas/json/ → its text, for every artifact; the same on every machine."""
+    files = {}
+    for name, reference in MODELS.items():
+        module, _, model = reference.partition(":")
+        schema = json_schema(getattr(importlib.import_module(module), model))
+        files[f"{name}.schema.json"] = json.dumps(schema, ensure_ascii=False, indent=2) + "\n"
+    return files
+
+
+def outdated(folder: Path = FOLDER) -> list[str]:
+    """Names of files that are missing, differ from their model, or belong to no model."""
+    expected = schema_files()
+    found = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.schema.json")}
+    return sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+
+
+def write(folder: Path = FOLDER) -> list[str]:
+    """Brings the folder up to date; returns the names of files that were written or removed."""
+    expected, changed = schema_files(), outdated(folder)
+    for name in changed:
+        if name in expected:
+            write_text(folder / name, expected[name])
+        else:
+            (folder / name).unlink()
+    return changed
+
+
+def main(arguments: list[str]) -> int:
+    if arguments not in ([], ["--check"]):
+        raise InputError(f"unknown arguments {arguments}", hint="python -m schemas.json_schemas [--check]")
+    if not arguments:
+        print("\n".join(f"written: {name}" for name in write()) or "all up to date")
+        return 0
+    if wrong := outdated():
+        raise InputError(f"schemas/json is out of date: {', '.join(wrong)}", hint="python -m schemas.json_schemas")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except MarginaliaError as failure:
+        sys.exit(f"error: {failure}")
