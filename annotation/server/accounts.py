@@ -1,0 +1,120 @@
+"""Annotators' accounts on a local server, made through its REST API and remembered in `credentials.json`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from annotation.server.home import (
+    Account,
+    Credentials,
+    generated_password,
+    only_one,
+    read_credentials,
+    write_credentials,
+)
+from annotation.server.process import Server, status
+from schemas.errors import InputError, ServiceError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TIMEOUT = 60.0  # seconds
+
+
+def accounts(home: Path) -> list[Account]:
+    """All accounts that can log in, the owner first. The server need not run."""
+    return [account for account in read_credentials(home).accounts if account.api_key]
+
+
+def add_annotators(home: Path, names: Sequence[str], workspace: str) -> list[Account]:
+    """Accounts for `names`, in their order, that may annotate in `workspace` (created if it does not exist).
+
+    An account that exists keeps its password and is only added to the workspace, so that the call can be repeated,
+    also after it was interrupted. Raises InputError for a name that cannot be one or belongs to someone else,
+    ServiceError when the server does not run or refuses.
+    """
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise InputError(f"{name!r} cannot be an annotator's name: 1 to 64 letters, digits, '.', '_' and '-'")
+    with only_one(home):
+        credentials = read_credentials(home)
+        server = status(home)
+        if server is None:
+            raise ServiceError(f"no Argilla server runs in {home}", hint="make argilla")
+        with _Api(server, credentials.owner) as api:
+            users = {user["username"]: user for user in api.call("GET", "/users")["items"]}
+            workspace_id = _workspace(api, workspace)
+            members = {user["id"] for user in api.call("GET", f"/workspaces/{workspace_id}/users")["items"]}
+            for name in dict.fromkeys(names):
+                credentials, user = _annotator(api, home, credentials, name, users.get(name))
+                if user["id"] not in members:
+                    api.call("POST", f"/workspaces/{workspace_id}/users", {"user_id": user["id"]})
+        made = {account.username: account for account in credentials.accounts}
+        return [made[name] for name in names]
+
+
+class _Api:
+    """The server's REST API as the owner; every refusal is a ServiceError."""
+
+    def __init__(self, server: Server, owner: Account) -> None:
+        self._client = httpx.Client(
+            base_url=f"{server.url}/api/v1",
+            headers={"X-Argilla-Api-Key": owner.api_key},
+            timeout=_TIMEOUT,
+            trust_env=False,
+        )
+
+    def __enter__(self) -> _Api:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def call(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
+        try:
+            answer = self._client.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise ServiceError(f"the Argilla server does not answer {method} {path}: {error}") from error
+        if answer.is_error:
+            # Only the status: a validation error of Argilla's repeats what was sent, passwords included.
+            raise ServiceError(f"the Argilla server refused {method} {path}: HTTP {answer.status_code}")
+        content: dict[str, Any] = answer.json()
+        return content
+
+
+def _workspace(api: _Api, name: str) -> str:
+    """The id of the workspace of this name, created if there is none."""
+    for workspace in api.call("GET", "/me/workspaces")["items"]:
+        if workspace["name"] == name:
+            return str(workspace["id"])
+    return str(api.call("POST", "/workspaces", {"name": name})["id"])
+
+
+def _annotator(
+    api: _Api, home: Path, credentials: Credentials, name: str, user: dict[str, Any] | None
+) -> tuple[Credentials, dict[str, Any]]:
+    """Make sure that the annotator exists, on the server and in our file; returns the file's content and the user."""
+    account = credentials.account(name)
+    if account is not None and account.role != "annotator":
+        raise InputError(f"{name!r} is the {account.role}'s account, not an annotator's", hint="choose another name")
+    if account is None:
+        if user is not None:
+            raise InputError(
+                f"somebody else made an account {name!r} on the server: its password is not known here",
+                hint="choose another name",
+            )
+        # Written down before the server hears of it: a password lost in between would lock the annotator out.
+        account = Account(name, "annotator", generated_password(), "")
+        credentials = credentials.with_account(account)
+        write_credentials(home, credentials)
+    if user is None:
+        body = {"username": name, "first_name": name, "password": account.password, "role": "annotator"}
+        user = api.call("POST", "/users", body)
+    if account.api_key != user["api_key"]:
+        credentials = credentials.with_account(replace(account, api_key=user["api_key"]))
+        write_credentials(home, credentials)
+    return credentials, user

@@ -1,0 +1,101 @@
+"""Save a server's home, also while people are answering, and put it back."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from annotation.server.home import (
+    CREDENTIALS,
+    DATABASE,
+    only_one,
+    read_credentials,
+    sync_folder,
+    write_credentials,
+    write_private,
+)
+from annotation.server.process import is_served
+from schemas.errors import InputError, ServiceError
+
+
+def backup(home: Path, to: Path) -> Path:
+    """Save database and credentials of `home` as the new folder `to` (mode 0700), whole or not at all.
+
+    The server may run: the copy holds every answer that was confirmed before the call. Raises InputError when `to`
+    exists, or there is nothing to save. Returns `to`.
+    """
+    with only_one(home):
+        return _save(home, to)
+
+
+def restore(home: Path, from_: Path) -> Path | None:
+    """Put the backup `from_` in the place of what `home` has.
+
+    What is replaced is saved first, as `home/replaced-<time>`; that folder is returned (None when there was nothing).
+    Raises ServiceError while the server runs, InputError when the backup is damaged.
+    """
+    _check(from_ / DATABASE)
+    credentials = read_credentials(from_)
+    with only_one(home):
+        if is_served(home):
+            raise ServiceError(f"the Argilla server of {home} runs: stop it before a restore", hint="make argilla-down")
+        home.chmod(0o700)
+        replaced = None
+        if (home / DATABASE).exists() and (home / CREDENTIALS).exists():
+            replaced = _save(home, home / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
+            _fold_log_in(home / DATABASE)
+        write_private(home / DATABASE, (from_ / DATABASE).read_bytes())
+        write_credentials(home, credentials)
+        return replaced
+
+
+def _save(home: Path, to: Path) -> Path:
+    if to.exists():
+        raise InputError.at(to, "exists already", hint="name a new folder")
+    if not (home / DATABASE).exists():
+        raise InputError.at(home, "no Argilla server was ever started here: there is nothing to save")
+    credentials = read_credentials(home)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}."))
+    try:
+        with _connected(home / DATABASE) as source, _connected(unfinished / DATABASE) as copy:
+            source.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file that is complete without a -wal beside it
+        _check(unfinished / DATABASE)
+        (unfinished / DATABASE).chmod(0o600)
+        write_credentials(unfinished, credentials)
+        unfinished.rename(to)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    sync_folder(to.parent)
+    return to
+
+
+def _fold_log_in(database: Path) -> None:
+    """Bring the write-ahead log of a stopped server into its database file and remove it: left behind, it would be
+    taken for the log of the database that comes in its place."""
+    with _connected(database) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+
+
+def _check(database: Path) -> None:
+    """Raises InputError unless `database` is a whole SQLite file with Argilla's tables."""
+    try:
+        if not database.is_file():
+            raise InputError.at(database, "no such file: this is not a backup")
+        with _connected(database) as connection:
+            found = connection.execute("PRAGMA integrity_check").fetchone()[0]
+            connection.execute("SELECT count(*) FROM responses").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise InputError.at(database, f"damaged, or not a database of Argilla: {error}") from error
+    if found != "ok":
+        raise InputError.at(database, f"damaged: {found}")
+
+
+def _connected(database: Path) -> contextlib.closing[sqlite3.Connection]:
+    return contextlib.closing(sqlite3.connect(database, timeout=30, isolation_level=None))

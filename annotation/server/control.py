@@ -1,0 +1,134 @@
+"""Start and stop a local Argilla server, with its web UI, on SQLite: no Docker, no Elasticsearch, no Redis.
+
+Everything of one server lies in one folder, its *home* (see `home`). The server is a daemon: it goes on when the
+command that started it ends, and stops at `down` or when the machine does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import signal
+import time
+from pathlib import Path
+
+from annotation.server.accounts import accounts, add_annotators
+from annotation.server.backup import backup, restore
+from annotation.server.home import Account, only_one, open_home
+from annotation.server.process import Server, is_served, launch, server_pid, server_python, status
+from schemas.errors import InputError, ServiceError
+
+__all__ = [
+    "Account",
+    "Server",
+    "accounts",
+    "add_annotators",
+    "backup",
+    "down",
+    "exposure_warning",
+    "restore",
+    "status",
+    "up",
+]
+
+START_TIMEOUT = 180.0  # seconds; a start takes some 10
+LOG_LINES_SHOWN = 8
+
+
+def up(home: Path, *, host: str = "127.0.0.1", port: int | None = None, python: Path | None = None) -> Server:
+    """The server of `home`, started if it does not run yet, and answering.
+
+    The first start creates the database, and an owner with a generated password and API key. Without a `port` it is
+    6900, or any free one when that is taken. `python` is the server environment's (`make argilla-env`). A server that
+    runs is returned as it is, also when another host or port is asked for. See `exposure_warning` for `host`.
+
+    Raises InputError for a port that is taken or a home that is not one, ServiceError when the server does not start.
+    """
+    interpreter = server_python(python)
+    try:
+        with only_one(home):
+            open_home(home)
+            running = status(home)
+            if running is not None:
+                return running
+            if not is_served(home):
+                (home / "server.json").unlink(missing_ok=True)
+            log = home / "server.log"
+            log_start = log.stat().st_size if log.exists() else 0
+            launch(home, host, port, interpreter)
+            return _answering(home, log_start)
+    except OSError as error:
+        raise InputError.at(home, f"not usable as an Argilla home: {error.strerror or error}") from error
+
+
+def down(home: Path, *, grace: float = 20.0) -> bool:
+    """Stop the server of `home`; returns whether one ran. Requests under way are finished first; after `grace`
+    seconds it is killed, which loses no answer that it has confirmed."""
+    if not home.is_dir():
+        return False
+    with only_one(home):
+        ran = is_served(home)
+        for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
+            if _ended(home, number, patience):
+                (home / "server.json").unlink(missing_ok=True)
+                return ran
+    raise ServiceError(f"the Argilla server of {home} does not end (process {server_pid(home)})")
+
+
+def exposure_warning(host: str) -> str | None:
+    """What to tell whoever makes the server listen on `host`, or None for this machine only."""
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return None
+    if host == "localhost":
+        return None
+    return (
+        f"The Argilla server will listen on {host}: everybody who can reach this machine sees its log-in page, and "
+        "passwords and answers travel unencrypted. Use it in a trusted network only, or keep 127.0.0.1 and put a "
+        "reverse proxy with HTTPS in front."
+    )
+
+
+def _ended(home: Path, number: signal.Signals, patience: float) -> bool:
+    """Send the signal to the server of `home` and wait for its end. One that was launched this instant has not
+    written its process id yet: then the signal goes out as soon as it is there."""
+    deadline = time.monotonic() + patience
+    sent = False
+    while is_served(home):
+        if time.monotonic() > deadline:
+            return False
+        pid = server_pid(home)
+        if pid is not None and not sent:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            sent = True
+        time.sleep(0.05)
+    return True
+
+
+def _answering(home: Path, log_start: int) -> Server:
+    """Wait for a server just launched. Raises ServiceError with the end of its log when it gives up."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        if not is_served(home):
+            raise ServiceError(f"the Argilla server ended while it was starting; {_log_end(home, log_start)}")
+        # Asked for before the file is there, status would answer None, too: this only spares reading.
+        if (home / "server.json").exists():
+            server = status(home)
+            if server is not None:
+                return server
+        time.sleep(0.1)
+    raise ServiceError(
+        f"the Argilla server does not answer after {START_TIMEOUT:.0f} seconds; {_log_end(home, log_start)}",
+        hint="make argilla-down",
+    )
+
+
+def _log_end(home: Path, start: int) -> str:
+    """The last lines that this start wrote."""
+    log = home / "server.log"
+    with log.open("rb") as file:
+        file.seek(start if log.stat().st_size >= start else 0)
+        lines = file.read().decode("utf-8", "replace").strip().split("\n")
+    return f"the end of {log}:\n" + "\n".join(lines[-LOG_LINES_SHOWN:])

@@ -1,0 +1,128 @@
+"""Argilla's application: migrate the database, make sure of the owner, serve until told to stop.
+
+Imported only after `serve` has set the environment and `jobs` has replaced Redis.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import alembic.config
+import argilla_server
+import connections
+import jobs
+import search  # noqa: F401  registers the search engine
+import uvicorn
+from argilla_server._version import __version__ as ARGILLA_VERSION
+from argilla_server.contexts import accounts
+from argilla_server.database import ALEMBIC_CONFIG_FILE, AsyncSessionLocal
+from argilla_server.models import User, UserRole
+
+GRACE = 5  # seconds that requests under way get when the server stops
+
+# Records are written by models and strangers: whatever markup is in them, the browser fetches nothing from elsewhere
+# (no image that reports who looks at what, no web fonts), and no other site can put the UI into a frame.
+# Argilla's UI needs inline scripts and styles, eval, and blobs.
+CONTENT_POLICY = (
+    b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; form-action 'self'"
+)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+def run(listener: socket.socket, credentials: dict[str, Any]) -> None:
+    """Serve on `listener` until SIGTERM. Requests under way and background jobs are finished first."""
+    connections.configure()
+    migrate()
+    # uvicorn restores the handler it found and raises the signal once more when it is done: with the default one the
+    # process would die there, before the jobs are finished.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    config = uvicorn.Config(
+        ContentPolicy(argilla_server.app),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+    )
+    config.setup_event_loop()
+    asyncio.run(Server(config, credentials).serve(sockets=[listener]))
+
+
+def migrate() -> None:
+    """Create or upgrade the tables. Done through alembic's API without its ini file, because that one's logging
+    section would silence every logger that exists already."""
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(Path(ALEMBIC_CONFIG_FILE).parent / "alembic").replace("%", "%%"))
+    alembic.command.upgrade(config, "head")
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which says in `server.json` where it listens from the moment on that it answers."""
+
+    def __init__(self, config: uvicorn.Config, credentials: dict[str, Any]) -> None:
+        super().__init__(config)
+        self.credentials = credentials
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await ensure_owner(self.credentials)
+        await super().startup(sockets)
+        if sockets and not self.should_exit:
+            host, port = sockets[0].getsockname()[:2]
+            announce({"host": host, "port": port, "pid": os.getpid(), "version": ARGILLA_VERSION})
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        Path("server.json").unlink(missing_ok=True)
+        await super().shutdown(sockets)
+        await jobs.drain()
+
+
+def announce(server: dict[str, Any]) -> None:
+    """Write `server.json` whole: whoever waits for it never reads half of it."""
+    unfinished = Path("server.json.part")
+    unfinished.write_text(json.dumps(server) + "\n", encoding="utf-8")
+    unfinished.replace("server.json")
+
+
+async def ensure_owner(credentials: dict[str, Any]) -> None:
+    """The owner exists and has the API key of `credentials.json`, also after an older database was put back.
+
+    Written to the database directly: the REST API cannot make the first user or choose a key, and the CLI prints it.
+    """
+    owner = next(account for account in credentials["accounts"] if account["role"] == "owner")
+    async with AsyncSessionLocal() as session:
+        user = await User.get_by(session, username=owner["username"])
+        if user is None:
+            await User.create(
+                session,
+                first_name=owner["username"],
+                username=owner["username"],
+                role=UserRole.owner,
+                api_key=owner["api_key"],
+                password_hash=accounts.hash_password(owner["password"]),
+            )
+        elif user.api_key != owner["api_key"]:
+            password_hash = accounts.hash_password(owner["password"])
+            await user.update(session, api_key=owner["api_key"], password_hash=password_hash)
+
+
+class ContentPolicy:
+    """ASGI middleware that adds the Content-Security-Policy header to every answer."""
+
+    def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]]) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", CONTENT_POLICY)]
+            await send(message)
+
+        await self.app(scope, receive, send_with_policy)

@@ -1,0 +1,36 @@
+"""How connections to the SQLite database are set up: Argilla's own, and a read-only set for the search engine."""
+
+import documents
+from argilla_server.database import async_engine, sync_engine
+from argilla_server.settings import settings
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+# The search engine runs inside requests that hold a connection already. If it drew on the same pool, as many searches
+# at once as the pool has connections would wait for each other until they time out.
+search_engine = create_async_engine(settings.database_url, **settings.database_engine_args)
+SearchSession = async_sessionmaker(bind=search_engine, expire_on_commit=False)
+
+
+def configure() -> None:
+    """Set what holds for every connection opened from now on."""
+    for engine in (sync_engine, async_engine.sync_engine):
+        event.listen(engine, "connect", _set_up_writer)
+    event.listen(search_engine.sync_engine, "connect", _set_up_reader)
+
+
+def _set_up_writer(connection: DBAPIConnection, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer, nor the writer for them
+    # NORMAL would keep every answer through a killed process, but could lose the last ones when the power fails.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
+
+
+def _set_up_reader(connection: DBAPIConnection, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA query_only = ON")
+    cursor.close()
+    for function in documents.SQL_FUNCTIONS:
+        connection.create_function(function.__name__, function.__code__.co_argcount, function, deterministic=True)
