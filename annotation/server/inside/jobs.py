@@ -22,6 +22,7 @@ DRAIN_PATIENCE = 10.0  # seconds that running jobs get when the server stops
 
 log = logging.getLogger("argilla")
 _running: set[asyncio.Task[None]] = set()
+_stopping = asyncio.Event()
 
 
 def replace_redis() -> None:
@@ -69,9 +70,19 @@ async def _run(
         else:
             job.set_status(JobStatus.FINISHED)
             return
-        if pause is not None:
-            await asyncio.sleep(pause)
+        if pause is not None and await _stops_within(pause):
+            log.error("The server stops: job %s (%s) is not tried again", job.id, func.__name__)
+            break
     job.set_status(JobStatus.FAILED)
+
+
+async def _stops_within(seconds: float) -> bool:
+    """Sleep; returns True at once when the server stops meanwhile."""
+    try:
+        await asyncio.wait_for(_stopping.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _pauses(retry: rq.Retry | None) -> list[float]:
@@ -84,6 +95,7 @@ def _pauses(retry: rq.Retry | None) -> list[float]:
 
 async def drain() -> None:
     """Wait for the jobs under way; those that take too long are cancelled, and named in the log."""
+    _stopping.set()
     if not _running:
         return
     _, late = await asyncio.wait(_running, timeout=DRAIN_PATIENCE)

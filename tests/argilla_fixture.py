@@ -1,0 +1,34 @@
+"""A real Argilla server for tests, one a session. Import both fixtures into a folder's conftest.py: however many
+folders do so, the home is the same and `up` returns the server that runs already."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from annotation.server.control import Server, down, up
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def argilla_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The home folder of the session's server; the server is stopped at the end."""
+    home = tmp_path_factory.getbasetemp() / "argilla-home"
+    yield home
+    down(home)
+
+
+@pytest.fixture(scope="session")
+def argilla_server(argilla_home: Path) -> Server:
+    """The session's server, running."""
+    return up(argilla_home, port=free_port())
