@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import shutil
 import socket
@@ -117,6 +118,8 @@ def serve(listener: socket.socket) -> None:
     credentials = json.loads(Path("credentials.json").read_text(encoding="utf-8"))
     os.environ.update(SETTINGS, ARGILLA_AUTH_SECRET_KEY=credentials["auth_secret_key"])
     use_private_temporary_folder(Path("tmp"))
+    # Argilla would else log through rich, which wraps every line as if the file were a narrow terminal.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
 
     import jobs
 

@@ -11,7 +11,7 @@ from tests.annotation.server.rest import LABELS, QUESTION, Dataset, one_filter, 
 TEXTS = [
     "How do I whittle a wooden spoon?",  # r0
     "how do i pick a lock of my OWN door",  # r1
-    "100% of users_say it's \"fine\"",  # r2
+    '100% of users_say it\'s "fine"',  # r2
     "ﬁne STRASSE, or Straße",  # r3
     "nothing in common",  # r4
 ]
@@ -73,7 +73,7 @@ def test_text_query_looks_only_into_the_field_named(owner: httpx.Client, dataset
     ("text", "total"),
     [
         ('"', 1),
-        ('say it\'s "fine', 1),
+        ("say it's \"fine", 1),
         ("'; DROP TABLE records; --", 0),
         ("\\", 0),
         ("\0", 0),

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from annotation.server.control import Server, accounts, add_annotators, down, exposure_warning, status, up
+from annotation.server.home import CREDENTIALS, DATABASE
+from annotation.server.process import is_served
+from schemas.errors import InputError, ServiceError
+from tests.annotation.server.rest import LABELS, connect, create_dataset, respond
+from tests.argilla_fixture import free_port
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home of this module's own, whose server its tests start, stop and kill. Its name would upset a URL."""
+    folder = tmp_path_factory.mktemp("control") / "a home?50%&ü"
+    yield folder
+    down(folder)
+
+
+def kill(home: Path) -> None:
+    server = status(home)
+    assert server is not None
+    os.kill(server.pid, signal.SIGKILL)
+    while is_served(home):
+        time.sleep(0.01)
+
+
+def test_up_starts_a_server_that_up_again_returns(home: Path) -> None:
+    port = free_port()
+    server = up(home, port=port)
+    assert (server.url, server.version) == (f"http://127.0.0.1:{port}", "2.8.0")
+    assert up(home) == server
+    assert status(home) == server
+
+
+def test_down_stops_it_and_down_again_is_fine(home: Path) -> None:
+    server = up(home, port=free_port())
+    assert down(home) is True
+    assert status(home) is None
+    assert down(home) is False
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port), timeout=5)
+
+
+def test_a_confirmed_answer_survives_kill_9(home: Path) -> None:
+    server = up(home, port=free_port())
+    annotator = add_annotators(home, ["ann"], "team")[0]
+    with connect(server.url, accounts(home)[0]) as owner, connect(server.url, annotator) as ann:
+        dataset = create_dataset(owner, "team", [f"text {number}" for number in range(20)])
+        for record in dataset.records:
+            respond(ann, record, [LABELS[1]])
+        kill(home)
+    assert status(home) is None
+    server = up(home, port=free_port())
+    with connect(server.url, annotator) as ann:
+        assert ann.get(f"/me/datasets/{dataset.id}/metrics").json()["responses"]["submitted"] == 20
+
+
+def test_a_server_file_whose_process_id_was_given_to_another_process_is_replaced(home: Path) -> None:
+    """The other process lives, so that only the lock can tell."""
+    up(home, port=free_port())
+    kill(home)
+    stale = json.loads((home / "server.json").read_bytes())
+    (home / "server.json").write_text(json.dumps({**stale, "pid": os.getpid()}))
+    (home / "serving.lock").write_text(str(os.getpid()))
+    assert status(home) is None
+    assert down(home) is False
+    (home / "server.json").write_text(json.dumps({**stale, "pid": os.getpid()}))
+    server = up(home, port=free_port())
+    assert server.pid != os.getpid()
+    assert json.loads((home / "server.json").read_bytes())["pid"] == server.pid
+
+
+def test_a_server_that_does_not_react_is_killed(home: Path) -> None:
+    server = up(home, port=free_port())
+    os.kill(server.pid, signal.SIGSTOP)
+    assert down(home, grace=0.3) is True
+    assert not is_served(home)
+
+
+def test_two_processes_that_start_at_once_get_the_same_server(home: Path) -> None:
+    code = "import sys, pathlib; from annotation.server import control; print(control.up(pathlib.Path(sys.argv[1])))"
+    down(home)
+    starting = [subprocess.Popen([sys.executable, "-c", code, home], stdout=subprocess.PIPE) for _ in range(2)]
+    first, second = (process.communicate(timeout=60)[0] for process in starting)
+    assert first == second != b""
+
+
+def test_a_port_asked_for_that_is_taken_is_an_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=rf"cannot listen on 127\.0\.0\.1:{port}: Address already in use"):
+            up(tmp_path / "home", port=port)
+    assert not is_served(tmp_path / "home")
+
+
+def test_a_host_that_is_not_this_machines_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot listen on 192\.0\.2\.1"):
+        up(tmp_path / "home", host="192.0.2.1")
+
+
+def test_a_start_that_fails_shows_the_end_of_the_log(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with pytest.raises(InputError):
+        up(home, host="192.0.2.1")
+    (home / DATABASE).write_bytes(b"this is no database" * 100)
+    with pytest.raises(ServiceError, match=r"(?s)ended while it was starting.*file is not a database"):
+        up(home, port=free_port())
+    assert status(home) is None
+
+
+def test_a_database_without_credentials_is_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).write_bytes(b"")
+    with pytest.raises(InputError, match=r"credentials\.json: missing"):
+        up(tmp_path)
+    assert not (tmp_path / CREDENTIALS).exists()
+
+
+def test_a_folder_with_other_things_in_it_is_not_made_a_home(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("")
+    tmp_path.chmod(0o755)
+    with pytest.raises(InputError, match="not an Argilla home"):
+        up(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_home_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="Not a directory"):
+        up(tmp_path / "file" / "home")
+
+
+def test_a_missing_server_environment_names_the_command_that_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARGINALIA_ARGILLA_PYTHON", str(tmp_path / "python"))
+    with pytest.raises(ServiceError, match="make argilla-env"):
+        up(tmp_path / "home")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_a_loopback_host_is_no_exposure(host: str) -> None:
+    assert exposure_warning(host) is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "annotation.example.com"])
+def test_any_other_host_is_warned_of(host: str) -> None:
+    assert f"listen on {host}" in str(exposure_warning(host))
+
+
+def test_a_wildcard_host_is_reached_over_loopback(home: Path) -> None:
+    down(home)
+    server: Server = up(home, host="0.0.0.0", port=free_port())
+    assert server.url == f"http://127.0.0.1:{server.port}"
