@@ -27,6 +27,7 @@ MODELS = {
     "prompts": "schemas.artifacts:PromptRecord",
     "rejected": "schemas.artifacts:RejectedAttempt",
     "annotations": "schemas.artifacts:Answer",
+    "agreement": "schemas.agreement:Agreement",
     "gold": "schemas.artifacts:GoldRecord",
     "scores": "schemas.artifacts:LabelScore",
     "scores.records": "schemas.artifacts:ScoredRecord",
@@ -35,7 +36,7 @@ MODELS = {
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of one row or one document of `model`."""
-    schema = {"$schema": DIALECT, **model.model_json_schema(mode="serialization")}
+    schema = {"$schema": DIALECT, **model.model_json_schema()}
     if issubclass(model, Row):
         schema["x-key"] = list(model.key)
         if model.open_ended:
@@ -86,4 +87,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except MarginaliaError as failure:
-        sys.exit(f"error: {failure}")
+        print(f"error: {failure}", file=sys.stderr)
+        sys.exit(failure.exit_code)

@@ -24,8 +24,8 @@ class Label(Strict):
     id: str = Field(pattern=ID_PATTERN, description="stable id, used in every file")
     name: str = Field(min_length=1, description="what annotators see")
     definition: str = Field(min_length=1)
-    includes: list[str] = []
-    excludes: list[str] = []
+    includes: list[str] = Field(default=[], description="what the definition covers, too")
+    excludes: list[str] = Field(default=[], description="what looks like it and belongs elsewhere")
     examples: list[str] = Field(default=[], description="texts that carry this label; shown to writers and annotators")
     generation: Literal["allowed", "withheld"] = Field(
         default="allowed", description="withheld: no model is ever asked to write for this label"

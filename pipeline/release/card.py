@@ -1,0 +1,163 @@
+"""README.md of a release: metadata that the Hub and `datasets` read, then a datasheet (Gebru et al., *Datasheets for
+Datasets*, 2021) filled from the run's manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+from jinja2 import StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from pipeline.release.config import ReleaseSection
+from pipeline.release.markdown import code, inline
+from pipeline.release.tables import SPLITS, config_of, data_files
+from pipeline.release.versions import ReleaseHistory, gold_of
+from schemas.agreement import Agreement, Estimate
+from schemas.manifest import Manifest
+from schemas.taxonomy import Taxonomy
+
+TEMPLATE = Path(__file__).parent / "card.md.j2"
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the card is made from. `manifests` are those of the stages that ran, in the order of the line;
+    `unsettled` counts records of gold.parquet by status that the release leaves out."""
+
+    run: str
+    taxonomy: Taxonomy
+    tables: Mapping[str, pl.DataFrame]
+    history: ReleaseHistory
+    manifests: Sequence[Manifest]
+    unsettled: Mapping[str, int]
+    generators: Mapping[str, int]
+    agreement: Agreement | None = None
+
+
+def card(section: ReleaseSection, facts: CardFacts) -> str:
+    """The text of README.md."""
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
+    )
+    environment.filters.update(inline=inline, code=code, counted=_counted, revisions=_revisions, interval=_interval)
+    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        section=section,
+        facts=facts,
+        taxonomy=facts.taxonomy,
+        title=title(section, facts),
+        counts=_label_counts(facts),
+        splits={split: _height(facts, f"data/gold/{split}.parquet") for split in SPLITS},
+        configs=_config_rows(facts),
+        cost=_cost(facts.manifests),
+        citation=section.citation or _citation(section, facts),
+        simulated=facts.history.simulated,
+    )
+    head = yaml.safe_dump(metadata(section, facts), sort_keys=False, allow_unicode=True, width=1000)
+    return f"---\n{head}---\n\n{text}"
+
+
+def metadata(section: ReleaseSection, facts: CardFacts) -> dict[str, Any]:
+    """The YAML block of the card, as https://huggingface.co/docs/hub/datasets-cards describes it."""
+    records = gold_of(facts.tables).height
+    found: dict[str, Any] = {
+        "pretty_name": title(section, facts),
+        "language": [facts.taxonomy.language],
+        "license": section.license,
+        "license_link": section.license_link,
+        "task_categories": ["text-classification"],
+        "task_ids": ["multi-label-classification"],
+        "annotations_creators": ["machine-generated"] if facts.history.simulated else ["expert-generated"],
+        "size_categories": [next((name for limit, name in SIZES if records < limit), "n>1M")],
+        "tags": ["marginalia", *(["simulated-annotators"] if facts.history.simulated else []), *section.tags],
+        "configs": data_files(list(facts.tables)),
+    }
+    if section.gated != "open":
+        found["extra_gated_heading"] = "Access to this data set is granted on request"
+        found["extra_gated_prompt"] = gate_text(section, facts.taxonomy)
+        found["extra_gated_fields"] = {
+            "Affiliation": "text",
+            "What I will use it for": "text",
+            "I will not use it to cause the harms it describes, nor try to identify annotators": "checkbox",
+        }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def gate_text(section: ReleaseSection, taxonomy: Taxonomy) -> str:
+    """What people agree to before they get access."""
+    return section.gate_text or " ".join(
+        [
+            *([taxonomy.content_notice.strip()] if taxonomy.content_notice else []),
+            "The data set is meant for testing and calibrating classifiers. Do not republish it where others get it "
+            "without agreeing to this, and do not try to find out who the annotators are.",
+        ]
+    )
+
+
+def title(section: ReleaseSection, facts: CardFacts) -> str:
+    simulated = " (simulated annotators)" if facts.history.simulated else ""
+    return (section.title or f"{facts.taxonomy.title}: gold set of {facts.run}") + simulated
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} {inline(name)}" for name, n in counts.items())
+
+
+def _revisions(models: Mapping[str, str]) -> str:
+    return ", ".join(
+        " ".join([inline(name), *([code(revision)] if revision else [])]) for name, revision in models.items()
+    )
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "not defined"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.2f}"
+    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def _label_counts(facts: CardFacts) -> list[dict[str, Any]]:
+    labels = gold_of(facts.tables)["labels"].to_list()
+    rows: list[dict[str, Any]] = [
+        {
+            "id": label.id,
+            "name": label.name,
+            "definition": label.definition,
+            "n": sum(label.id in one for one in labels),
+        }
+        for label in facts.taxonomy.labels
+    ]
+    none = facts.taxonomy.none
+    return [*rows, {"id": "", "name": none.name, "definition": none.definition, "n": sum(not one for one in labels)}]
+
+
+def _config_rows(facts: CardFacts) -> dict[str, int]:
+    rows: dict[str, int] = {}
+    for path, table in facts.tables.items():
+        rows[config_of(path)] = rows.get(config_of(path), 0) + table.height
+    return rows
+
+
+def _height(facts: CardFacts, path: str) -> int:
+    return facts.tables[path].height if path in facts.tables else 0
+
+
+def _cost(manifests: Sequence[Manifest]) -> float | None:
+    costs = [manifest.cost for manifest in manifests if manifest.cost is not None]
+    return sum(costs) if costs else None
+
+
+def _citation(section: ReleaseSection, facts: CardFacts) -> str:
+    lines = [f"  title = {{{title(section, facts)}}}", f"  version = {{{facts.history.latest.version}}}"]
+    if section.authors:
+        lines.insert(0, f"  author = {{{' and '.join(section.authors)}}}")
+    if section.repo_id:
+        lines.append(f"  url = {{https://huggingface.co/datasets/{section.repo_id}}}")
+    key = "".join(letter for letter in facts.run if letter.isalnum()) or "dataset"
+    return "\n".join([f"@misc{{{key},", ",\n".join(lines), "}"])

@@ -1,0 +1,51 @@
+"""Writes the folder that the Hub will hold, and reads back the one that stands there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel
+
+from pipeline.release.tables import MODELS, SPLITS, config_of
+from pipeline.release.versions import ReleaseHistory, changelog
+from schemas.artifacts import GoldRecord
+from schemas.files import read_frame, read_model, write_frame, write_json, write_text
+from schemas.folders import recover_folder, write_folder_whole
+from schemas.json_schemas import json_schema
+from schemas.taxonomy import Taxonomy
+
+HISTORY = "release.json"
+
+
+def write_release(
+    path: Path, readme: str, tables: Mapping[str, pl.DataFrame], history: ReleaseHistory, taxonomy: Taxonomy
+) -> None:
+    """Writes `path` whole or not at all: data, card, changelog, history, taxonomy and the JSON Schemas of all."""
+
+    def build(folder: Path) -> None:
+        for name, table in tables.items():
+            write_frame(folder / name, table, MODELS[config_of(name)])
+        write_text(folder / "README.md", readme)
+        write_text(folder / "CHANGELOG.md", changelog(history))
+        write_json(folder / HISTORY, history.model_dump(mode="json"))
+        write_json(folder / "taxonomy.json", taxonomy.model_dump(mode="json"))
+        models: dict[str, type[BaseModel]] = {**MODELS, "taxonomy": Taxonomy, "release": ReleaseHistory}
+        for name, model in models.items():
+            text = json.dumps(json_schema(model), ensure_ascii=False, indent=2)
+            write_text(folder / "schemas" / f"{name}.schema.json", text + "\n")
+
+    write_folder_whole(path, build)
+
+
+def read_release(path: Path, *, made_by: str) -> tuple[ReleaseHistory, pl.DataFrame] | None:
+    """The history and the gold table (all splits) of the release in `path`, or None when there is none."""
+    recover_folder(path)
+    if not (path / HISTORY).exists():
+        return None
+    history = read_model(path / HISTORY, ReleaseHistory, made_by=made_by)
+    files = [path / f"data/gold/{split}.parquet" for split in SPLITS]
+    parts = [read_frame(file, GoldRecord, made_by=made_by) for file in files if file.exists()]
+    return history, pl.concat(parts) if parts else GoldRecord.frame([])

@@ -1,0 +1,122 @@
+"""The tables of a release: what of a run's artifacts leaves the house, and in which files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import polars as pl
+from pydantic import Field
+
+from schemas.artifacts import GoldRecord
+from schemas.errors import InputError
+from schemas.rows import Row
+
+SPLITS = ("train", "calibration", "test")
+PSEUDONYM = r"^[A-Z][0-9]{2,}$"
+
+
+class ReleasedAnswer(Row):
+    """Config `annotations`: one person's answer to one record. Remarks and times of people stay at home."""
+
+    key: ClassVar[tuple[str, ...]] = ("record_id", "annotator", "round")
+    record_id: str
+    annotator: str = Field(pattern=PSEUDONYM, description="pseudonym: A01, A02 …")
+    labels: list[str] | None = Field(description="null when the annotator skipped the record; empty: none applies")
+    status: Literal["submitted", "discarded"]
+    round: str = Field(description="annotate, adjudicate or gold_question")
+
+
+class ReleasedScore(Row):
+    """Config `scores`: guard x record x estimator x label. The reserved label `unsafe` is the verdict."""
+
+    key: ClassVar[tuple[str, ...]] = ("guard", "record_id", "estimator", "label")
+    guard: str = Field(description="name of the guard whose answer was scored")
+    record_id: str
+    estimator: str
+    label: str
+    probability: float
+    lower: float
+    upper: float
+
+
+class ReleasedRejection(Row):
+    """Config `rejected`: why an attempt at a record was thrown away, without its text."""
+
+    key: ClassVar[tuple[str, ...]] = ("slot_id", "attempt")
+    slot_id: str
+    attempt: int = Field(description="from 1")
+    reason: str = Field(description="refused, invalid, language, duplicate, copied, too_short, too_long, answered …")
+
+
+MODELS: Mapping[str, type[Row]] = {
+    "gold": GoldRecord,
+    "annotations": ReleasedAnswer,
+    "scores": ReleasedScore,
+    "rejected": ReleasedRejection,
+}
+
+
+def release_tables(
+    gold: pl.DataFrame,
+    annotations: pl.DataFrame | None,
+    scores: Mapping[str, pl.DataFrame],
+    rejected: pl.DataFrame | None,
+) -> dict[str, pl.DataFrame]:
+    """Path inside the release → its table, sorted by key so that equal content gives equal files.
+
+    `gold`: only final records, one file a split; a record without settled labels must never be taken for a safe one.
+    `annotations`: submitted and skipped answers to records of `gold.parquet`. `scores`: by guard. Empty tables are
+    left out. Raises InputError when an annotator is not a pseudonym."""
+    final = gold.filter(pl.col("status") == "final")
+    tables = {f"data/gold/{split}.parquet": final.filter(pl.col("split") == split) for split in SPLITS}
+    if annotations is not None:
+        answered = annotations.filter(
+            pl.col("status").is_in(["submitted", "discarded"]) & pl.col("record_id").is_in(gold["id"].to_list())
+        )
+        _refuse_names(answered)
+        tables["data/annotations/train.parquet"] = _columns(answered, ReleasedAnswer)
+    for guard, frame in sorted(scores.items()):
+        named = frame.with_columns(pl.lit(guard, dtype=pl.String).alias("guard"))
+        tables[f"data/scores/{guard}.parquet"] = _columns(named, ReleasedScore)
+    if rejected is not None:
+        tables["data/rejected/train.parquet"] = _columns(rejected, ReleasedRejection)
+    return {path: table.sort(MODELS[config_of(path)].key) for path, table in tables.items() if table.height}
+
+
+def config_of(path: str) -> str:
+    """The config that a data file belongs to: `data/CONFIG/…`."""
+    return path.split("/")[1]
+
+
+def data_files(paths: list[str]) -> list[dict[str, object]]:
+    """The `configs` metadata by which `datasets` finds the files; `gold` is what one gets without asking."""
+    configs: list[dict[str, object]] = []
+    for name in MODELS:
+        mine = [path for path in paths if config_of(path) == name]
+        if not mine:
+            continue
+        if name == "gold":
+            files = [
+                {"split": split, "path": path}
+                for split in SPLITS
+                for path in mine
+                if path.endswith(f"/{split}.parquet")
+            ]
+            configs.append({"config_name": name, "default": True, "data_files": files})
+        else:
+            configs.append({"config_name": name, "data_files": [{"split": "train", "path": mine}]})
+    return configs
+
+
+def _refuse_names(answers: pl.DataFrame) -> None:
+    named = answers.filter(~pl.col("annotator").str.contains(PSEUDONYM))
+    if named.height:
+        raise InputError(
+            f"annotations.parquet: the annotator of record '{named['record_id'][0]}' is no pseudonym such as A01",
+            hint="names never leave a run; delete annotations.parquet and pull again",
+        )
+
+
+def _columns(frame: pl.DataFrame, model: type[Row]) -> pl.DataFrame:
+    return frame.select(list(model.polars_schema()))

@@ -1,0 +1,133 @@
+"""Versions of a release and what changed between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+from pydantic import Field
+
+from pipeline.release.markdown import code
+from schemas.artifacts import GoldRecord
+from schemas.files import content_hash, frame_hash
+from schemas.strict import Strict
+
+LISTED = 50  # ids that the changelog spells out; release.json holds all
+
+
+class Relabelled(Strict):
+    id: str
+    before: list[str]
+    after: list[str]
+
+
+class Version(Strict):
+    """One version of the data. A change of the card alone makes none."""
+
+    version: int = Field(ge=1)
+    content_sha256: str = Field(description="hash of all tables of the release")
+    tables: dict[str, str] = Field(description="data file → hash of its content")
+    records: int
+    added: list[str] = Field(default=[], description="ids that the version before did not have; empty in the first")
+    removed: list[str] = Field(default=[], description="ids that this version no longer has")
+    relabelled: list[Relabelled] = Field(default=[], description="records whose labels changed")
+    rewritten: list[str] = Field(default=[], description="ids whose messages changed")
+    touched: list[str] = Field(default=[], description="ids of which only another column changed (split, votes …)")
+    other: list[str] = Field(default=[], description="data files that changed, came or went besides")
+
+
+class ReleaseHistory(Strict):
+    """release.json: every version of the release, oldest first."""
+
+    made_by: str = "marginalia"
+    name: str = Field(description="the run that it was made from")
+    simulated: bool = Field(description="its annotators are simulated")
+    versions: list[Version] = Field(min_length=1)
+
+    @property
+    def latest(self) -> Version:
+        return self.versions[-1]
+
+
+def next_versions(
+    before: list[Version], gold_before: pl.DataFrame | None, tables: Mapping[str, pl.DataFrame]
+) -> list[Version]:
+    """The versions with the one that `tables` make, or as they were when nothing in the tables changed.
+
+    `gold_before` is the gold table of the latest version, all splits."""
+    hashes = {path: frame_hash(table) for path, table in sorted(tables.items())}
+    content = content_hash(hashes)
+    if before and before[-1].content_sha256 == content:
+        return before
+    gold = gold_of(tables)
+    new = Version(version=1, content_sha256=content, tables=hashes, records=gold.height)
+    if not before or gold_before is None:
+        return [new]
+    last = before[-1]
+    was = {row["id"]: row for row in gold_before.iter_rows(named=True)}
+    now = {row["id"]: row for row in gold.iter_rows(named=True)}
+    both = sorted(was.keys() & now.keys())
+    relabelled = [key for key in both if sorted(was[key]["labels"]) != sorted(now[key]["labels"])]
+    rewritten = [key for key in both if was[key]["messages"] != now[key]["messages"]]
+    changed = [
+        path
+        for path in sorted(hashes.keys() | last.tables.keys())
+        if hashes.get(path) != last.tables.get(path) and not path.startswith("data/gold/")
+    ]
+    return [
+        *before,
+        new.model_copy(
+            update={
+                "version": last.version + 1,
+                "added": sorted(now.keys() - was.keys()),
+                "removed": sorted(was.keys() - now.keys()),
+                "relabelled": [
+                    Relabelled(id=key, before=was[key]["labels"], after=now[key]["labels"]) for key in relabelled
+                ],
+                "rewritten": rewritten,
+                "touched": [key for key in both if was[key] != now[key] and key not in {*relabelled, *rewritten}],
+                "other": changed,
+            }
+        ),
+    ]
+
+
+def gold_of(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """The gold table, all splits together."""
+    parts = [table for path, table in tables.items() if path.startswith("data/gold/")]
+    return pl.concat(parts) if parts else GoldRecord.frame([])
+
+
+def changelog(history: ReleaseHistory) -> str:
+    """CHANGELOG.md, newest version first."""
+    lines = ["# Changelog", ""]
+    if history.simulated:
+        lines += ["The annotators of this data set are simulated.", ""]
+    for version in reversed(history.versions):
+        lines += [f"## Version {version.version}", "", f"- {version.records} records with settled labels"]
+        if version.version == 1:
+            lines += ["- first version", ""]
+            continue
+        lines += _counted("added", version.added)
+        lines += _counted("removed", version.removed)
+        lines += _counted("with changed text", version.rewritten)
+        lines += _counted("with the same text and labels, but another split, votes or soft labels", version.touched)
+        lines += [f"- {len(version.relabelled)} records with changed labels" + (":" if version.relabelled else "")]
+        lines += [
+            f"  - {code(item.id)}: {_set(item.before)} → {_set(item.after)}" for item in version.relabelled[:LISTED]
+        ]
+        lines += [f"  - and {len(version.relabelled) - LISTED} more"] if len(version.relabelled) > LISTED else []
+        lines += [f"- changed besides: {', '.join(version.other)}"] if version.other else []
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _counted(what: str, ids: list[str]) -> list[str]:
+    if not ids:
+        return [f"- 0 records {what}"]
+    more = f" and {len(ids) - LISTED} more" if len(ids) > LISTED else ""
+    return [f"- {len(ids)} records {what}: " + ", ".join(code(item) for item in ids[:LISTED]) + more]
+
+
+def _set(labels: list[str]) -> str:
+    return ", ".join(labels) or "none"

@@ -1,0 +1,92 @@
+"""release: the folder that the Hub will hold, from what a run has made so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from pipeline.release.card import CardFacts, card
+from pipeline.release.folder import read_release, write_release
+from pipeline.release.tables import release_tables
+from pipeline.release.versions import ReleaseHistory, next_versions
+from pipeline.run import Run
+from pipeline.stage import Outcome, Stage, read_manifest
+from schemas.agreement import Agreement
+from schemas.artifacts import Answer, GoldRecord, LabelScore, PromptRecord, RejectedAttempt
+from schemas.errors import InputError
+from schemas.files import read_frame, read_model
+
+LINE = ("import", "plan", "generate", "push", "pull", "adjudicate", "reconcile", "score", "evaluate")
+
+
+def _inputs(run: Run) -> list[str]:
+    optional = ["annotations.parquet", "agreement.json", "rejected.parquet", "prompts.parquet", *_score_files(run)]
+    return ["gold.parquet", *(name for name in optional if run.path(name).exists())]
+
+
+def _score_files(run: Run) -> list[str]:
+    files = sorted(run.path("scores").glob("*.parquet"))
+    return [f"scores/{file.name}" for file in files if not file.name.endswith(".records.parquet")]
+
+
+def _work(run: Run) -> Outcome:
+    names = _inputs(run)
+    gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile"))
+    annotations = _optional(run, "annotations.parquet", Answer, "pull", names)
+    rejected = _optional(run, "rejected.parquet", RejectedAttempt, "generate", names)
+    agreement = run.path("agreement.json")
+    prompts = _optional(run, "prompts.parquet", PromptRecord, "generate", names)
+    scores = {
+        name.removeprefix("scores/").removesuffix(".parquet"): read_frame(
+            run.path(name), LabelScore, made_by=run.command("score")
+        )
+        for name in _score_files(run)
+    }
+    tables = release_tables(gold, annotations, scores, rejected)
+    records = sum(table.height for path, table in tables.items() if path.startswith("data/gold/"))
+    if records == 0:
+        raise InputError(f"{run.path('gold.parquet')}: no record has settled labels", hint=run.command("status"))
+    before = read_release(run.path("release"), made_by=f"{run.command('release')} after deleting the folder release")
+    versions = next_versions(before[0].versions if before else [], before[1] if before else None, tables)
+    history = ReleaseHistory(name=run.name, simulated=run.config.simulated, versions=versions)
+    facts = CardFacts(
+        run=run.name,
+        taxonomy=run.taxonomy,
+        tables=tables,
+        history=history,
+        manifests=[made for stage in LINE if (made := read_manifest(run, stage)) is not None],
+        unsettled=_counts(gold.filter(pl.col("status") != "final")["status"]),
+        generators=_counts(_released(prompts, gold)["generator"]) if prompts is not None else {},
+        agreement=read_model(agreement, Agreement, made_by=run.command("reconcile")) if agreement.exists() else None,
+    )
+    section = run.config.release
+    write_release(run.path("release"), card(section, facts), tables, history, run.taxonomy)
+    return Outcome(
+        counts_in={"records": gold.height},
+        counts_out={"records": records, "tables": len(tables)},
+        facts={"version": history.latest.version, "license": section.license, "simulated": history.simulated},
+    )
+
+
+def _optional(run: Run, name: str, model: type, stage: str, names: Sequence[str]) -> pl.DataFrame | None:
+    return read_frame(run.path(name), model, made_by=run.command(stage)) if name in names else None
+
+
+def _released(prompts: pl.DataFrame, gold: pl.DataFrame) -> pl.DataFrame:
+    return prompts.filter(pl.col("id").is_in(gold.filter(pl.col("status") == "final")["id"].to_list()))
+
+
+def _counts(column: pl.Series) -> dict[str, int]:
+    counted = column.value_counts(sort=True).sort(pl.col("count"), column.name, descending=[True, False])
+    return dict(counted.iter_rows())
+
+
+STAGE = Stage(
+    name="release",
+    summary="write the folder that the Hub will hold: Parquet, card, changelog, JSON Schemas",
+    inputs=_inputs,
+    outputs=lambda run: ["release"],
+    sections=("release",),
+    work=_work,
+)

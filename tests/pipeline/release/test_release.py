@@ -1,0 +1,244 @@
+"""The folder that a release writes: what is in it, what is not, and that strangers can load it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from pipeline.release.tables import ReleasedAnswer
+from pipeline.run import Run
+from pipeline.stage import Done, run_stage
+from pipeline.stages.release import STAGE
+from schemas.artifacts import GoldRecord
+from schemas.errors import InputError
+from schemas.files import write_frame
+from tests.pipeline.release.labelled_run import ANSWERS, CANARY, GOLD, gold_row, make_run
+
+
+def release(run: Run) -> Done:
+    return run_stage(STAGE, run, {"gold.parquet": "reconcile"})
+
+
+def card_of(run: Run) -> tuple[dict[str, object], str]:
+    _, head, body = (run.path("release") / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(head), body
+
+
+def everything(folder: Path) -> str:
+    """All that the folder says, Parquet cells included."""
+    parts = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".parquet":
+            parts.append(str(pl.read_parquet(path).rows()))
+        elif path.is_file():
+            parts.append(path.read_text(encoding="utf-8"))
+    return "\n".join([*parts, *(str(path) for path in folder.rglob("*"))])
+
+
+def test_each_split_holds_its_final_records_only(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    release(run)
+    gold = {path.stem: pl.read_parquet(path) for path in (run.path("release") / "data/gold").glob("*.parquet")}
+    assert {split: frame["id"].to_list() for split, frame in gold.items()} == {
+        "calibration": ["r1", "r2"],
+        "test": ["r3", "r4"],
+    }
+    assert gold["test"]["labels"].to_list() == [[], ["invoice"]]
+
+
+def test_answers_leave_without_remarks_times_drafts_and_records_of_elsewhere(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    release(run)
+    answers = pl.read_parquet(run.path("release") / "data/annotations/train.parquet")
+    assert answers.columns == ["record_id", "annotator", "labels", "status", "round"]
+    assert answers.rows() == [
+        ("r1", "A01", ["late_delivery"], "submitted", "annotate"),
+        ("r1", "A02", None, "discarded", "annotate"),
+        ("r2", "A01", [], "submitted", "annotate"),
+    ]
+
+
+def test_no_remark_and_no_rejected_text_is_anywhere_in_the_release(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    release(run)
+    assert CANARY in str(pl.read_parquet(run.path("annotations.parquet")).rows())
+    assert CANARY not in everything(run.path("release"))
+
+
+def test_scores_carry_their_guard_and_rejections_their_reason(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    release(run)
+    scores = pl.read_parquet(run.path("release") / "data/scores/policy-guard.parquet")
+    assert scores.row(0, named=True) == {
+        "guard": "policy-guard", "record_id": "r1", "estimator": "marginal", "label": "late_delivery",
+        "probability": 0.5, "lower": 0.25, "upper": 0.75,
+    }  # fmt: skip
+    rejected = pl.read_parquet(run.path("release") / "data/rejected/train.parquet")
+    assert rejected.rows(named=True) == [{"slot_id": "s-r1", "attempt": 1, "reason": "refused"}]
+
+
+def test_a_stranger_loads_every_config_offline(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    release(run)
+    script = (
+        "import json, sys\n"
+        "from datasets import get_dataset_config_names, load_dataset\n"
+        "found = {}\n"
+        "for name in get_dataset_config_names(sys.argv[1]):\n"
+        "    data = load_dataset(sys.argv[1], name)\n"
+        "    found[name] = {split: rows.num_rows for split, rows in data.items()}\n"
+        "first = load_dataset(sys.argv[1])['test'][1]\n"
+        "print(json.dumps([found, first]))\n"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    command = [sys.executable, "-c", script, str(run.path("release"))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found, first = json.loads(done.stdout.splitlines()[-1])
+    assert found == {
+        "gold": {"calibration": 2, "test": 2},
+        "annotations": {"train": 3},
+        "scores": {"train": 12},
+        "rejected": {"train": 1},
+    }
+    assert (first["id"], first["labels"], first["votes"]) == (
+        "r4",
+        ["invoice"],
+        [{"label": "late_delivery", "yes": 2, "n": 3}],
+    )
+
+
+def test_every_row_fits_the_json_schema_beside_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    release(run)
+    schema = json.loads((run.path("release") / "schemas/annotations.schema.json").read_text(encoding="utf-8"))
+    rows = pl.read_parquet(run.path("release") / "data/annotations/train.parquet").rows(named=True)
+    assert [ReleasedAnswer.model_validate(row).model_dump() for row in rows] == rows
+    assert set(schema["required"]) == set(rows[0])
+    assert schema["x-key"] == ["record_id", "annotator", "round"]
+
+
+def test_the_card_counts_labels_and_what_was_left_out(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    release(run)
+    head, body = card_of(run)
+    assert "0 train, 2 calibration, 2 test." in body
+    assert "not settled: 1 needs\\_adjudication, 1 needs\\_answers." in body
+    assert "| Late delivery | `late_delivery` | 2 |" in body
+    assert "| None of these topics |  | 1 |" in body
+    assert head["size_categories"] == ["n<1K"]
+    assert head["language"] == ["en"]
+    assert head["configs"][0] == {  # type: ignore[index]
+        "config_name": "gold",
+        "default": True,
+        "data_files": [
+            {"split": "calibration", "path": "data/gold/calibration.parquet"},
+            {"split": "test", "path": "data/gold/test.parquet"},
+        ],
+    }
+
+
+def test_without_a_licence_the_card_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    release(run)
+    head, body = card_of(run)
+    assert "license" not in head
+    assert "**Licence: not set.**" in body
+
+
+def test_the_card_asks_for_access_unless_open(tmp_path: Path) -> None:
+    run = make_run(tmp_path, config="release:\n  license: cc-by-4.0\n")
+    release(run)
+    head, body = card_of(run)
+    assert "Licence: `cc-by-4.0`." in body
+    assert "do not try to find out who the annotators are" in str(head["extra_gated_prompt"])
+    run = make_run(tmp_path, config="release:\n  gated: open\n", name="open")
+    release(run)
+    assert not [key for key in card_of(run)[0] if key.startswith("extra_gated")]
+
+
+def test_simulated_annotators_are_named_so_in_every_text(tmp_path: Path) -> None:
+    run = make_run(tmp_path, config="simulated: true\n")
+    release(run)
+    head, body = card_of(run)
+    assert head["annotations_creators"] == ["machine-generated"]
+    assert "simulated-annotators" in head["tags"]  # type: ignore[operator]
+    assert "> **Simulated.** No person labelled these records" in body
+    assert "People labelled" not in body
+    assert "simulated" in (run.path("release") / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert json.loads((run.path("release") / "release.json").read_text(encoding="utf-8"))["simulated"] is True
+
+
+def test_markup_in_the_config_stays_text_on_the_card(tmp_path: Path) -> None:
+    run = make_run(tmp_path, config='release:\n  title: "<script>x</script> | [a](b): - {{ 7 * 7 }}"\n')
+    release(run)
+    head, body = card_of(run)
+    assert head["pretty_name"] == "<script>x</script> | [a](b): - {{ 7 * 7 }}"
+    assert "<script>" not in body.split("```bibtex")[0]
+    assert "49" not in body
+
+
+def test_a_second_release_lists_what_changed(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    release(run)
+    changed = [
+        GOLD[0],
+        gold_row("r2", ["refund"], "calibration"),
+        gold_row("r4", ["invoice"], "calibration"),
+        gold_row("r7", ["return"], "test"),
+    ]
+    write_frame(run.path("gold.parquet"), GoldRecord.frame(changed), GoldRecord)
+    assert release(run).manifest.facts["version"] == 2
+    text = (run.path("release") / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = text.split("## Version 1")[0]
+    assert (
+        "## Version 2\n\n- 4 records with settled labels\n- 1 records added: `r7`\n- 1 records removed: `r3`\n"
+        in newest
+    )
+    assert "- 1 records with changed labels:\n  - `r2`: late_delivery, refund → refund\n" in newest
+    assert "another split, votes or soft labels: `r4`" in newest
+    assert text.count("## Version") == 2
+
+
+def test_the_same_content_is_the_same_version(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    first = release(run).manifest.outputs
+    assert release(run).status == "up to date"
+    again = run_stage(STAGE, run, {}, force=True).manifest
+    assert again.outputs == first
+    assert again.facts["version"] == 1
+    licensed = make_run(tmp_path, config="release:\n  license: cc0-1.0\n")
+    assert release(licensed).manifest.facts["version"] == 1
+
+
+def test_an_imported_gold_set_is_released_without_annotations(tmp_path: Path) -> None:
+    run = make_run(tmp_path, answers=None, with_scores=False)
+    release(run)
+    head, body = card_of(run)
+    assert [config["config_name"] for config in head["configs"]] == ["gold", "rejected"]  # type: ignore[attr-defined]
+    assert "The labels were imported" in body
+
+
+def test_a_gold_set_without_settled_labels_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path, gold=GOLD[4:])
+    with pytest.raises(InputError) as caught:
+        release(run)
+    assert str(caught.value) == (
+        f"{run.path('gold.parquet')}: no record has settled labels (marginalia status --run {run.folder})"
+    )
+    assert not run.path("release").exists()
+
+
+def test_a_name_in_place_of_a_pseudonym_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path, answers=[{**ANSWERS[0], "annotator": CANARY}])
+    with pytest.raises(InputError) as caught:
+        release(run)
+    assert "is no pseudonym" in str(caught.value)
+    assert CANARY not in str(caught.value)
