@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import alembic.command
 import alembic.config
 import argilla_server
 import connections
+import content_policy
 import jobs
 import search  # noqa: F401  registers the search engine
 import uvicorn
@@ -26,17 +26,6 @@ from argilla_server.models import User, UserRole
 
 GRACE = 5  # seconds that requests under way get when the server stops
 
-# Records are written by models and strangers: whatever markup is in them, the browser fetches nothing from elsewhere
-# (no image that reports who looks at what, no web fonts), and no other site can put the UI into a frame.
-# Argilla's UI needs inline scripts and styles, eval, and blobs.
-CONTENT_POLICY = (
-    b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; form-action 'self'"
-)
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
 
 def run(listener: socket.socket, credentials: dict[str, Any]) -> None:
     """Serve on `listener` until SIGTERM. Requests under way and background jobs are finished first."""
@@ -46,7 +35,7 @@ def run(listener: socket.socket, credentials: dict[str, Any]) -> None:
     # process would die there, before the jobs are finished.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     config = uvicorn.Config(
-        ContentPolicy(argilla_server.app),
+        content_policy.ContentPolicy(argilla_server.app),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -111,18 +100,3 @@ async def ensure_owner(credentials: dict[str, Any]) -> None:
         elif user.api_key != owner["api_key"]:
             password_hash = accounts.hash_password(owner["password"])
             await user.update(session, api_key=owner["api_key"], password_hash=password_hash)
-
-
-class ContentPolicy:
-    """ASGI middleware that adds the Content-Security-Policy header to every answer."""
-
-    def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]]) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        async def send_with_policy(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", CONTENT_POLICY)]
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy)

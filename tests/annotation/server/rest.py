@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from annotation.server.control import Account
 
 QUESTION = 'kind "of.harm" é'  # everything that has a meaning in a JSON path
 LABELS = ["none", 'weapons "and" more', "drugs.sale", "self_harm"]
-_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def create_dataset(
     (terms) and `difficulty` (integer). Suggestions go to the question."""
     workspaces = {w["name"]: w["id"] for w in owner.get("/me/workspaces").json()["items"]}
     distribution = {"strategy": "overlap", "min_submitted": min_submitted}
-    name = f"dataset-{next(_numbers)}"
+    name = f"dataset-{uuid.uuid4().hex[:12]}"
     dataset = post(
         owner, "/datasets", {"name": name, "workspace_id": workspaces[workspace], "distribution": distribution}
     )["id"]

@@ -52,8 +52,8 @@ class Page:
 
     def log_in(self, username: str, password: str) -> None:
         self.browser.get(f"{self.url}/sign-in")
-        self.field("username").send_keys(username)
-        self.field("password").send_keys(password)
+        self.field("Username").send_keys(username)
+        self.field("Password").send_keys(password)
         self.button("Sign in").click()
         self.wait.until(lambda browser: "sign-in" not in browser.current_url)
 
