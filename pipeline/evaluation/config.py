@@ -2,8 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.evaluation import Split
 from schemas.strict import Strict
+
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class EvaluateSection(Strict):
     """the evaluate stage"""
+
+    threshold: Share = Field(
+        default=0.5,
+        description="fixed threshold of the decisions in `metrics`; tuned ones are reported beside it",
+    )
+    judged_on: list[Split] = Field(
+        default=["calibration", "test"],
+        min_length=1,
+        description="splits for numbers that fit nothing (AUC, decisions at the fixed threshold); "
+        "leave out `train` when the guard was trained on it",
+    )
+    resamples: int = Field(default=1000, ge=100, le=100_000, description="bootstrap resamples of the records")
+    confidence: Share = Field(default=0.95, description="of every interval and of every threshold's promise")
+    reference: str = Field(default="marginal", description="estimator that the others are compared with")
+    calibration_method: Literal["auto", "identity", "platt", "beta", "isotonic"] = Field(
+        default="auto", description="recalibration map; auto takes the one of lowest cross-fitted log loss"
+    )
+    min_positives: int = Field(
+        default=10, ge=1, description="positives (and negatives) below which a label gets the pooled map and threshold"
+    )
+    folds: int = Field(default=5, ge=2, le=20, description="folds of the cross-fitting on the calibration split")
+    bins: int = Field(default=10, ge=2, le=100, description="equal-mass bins of ECE and reliability diagrams")
+    precision_targets: list[Share] = Field(default=[0.9], description="goals 'precision >= x' for thresholds")
+    false_positive_targets: list[Share] = Field(
+        default=[0.01, 0.05], description="goals 'false_positive_rate <= y' for thresholds"
+    )
+    worst_records: int = Field(default=12, ge=0, le=200, description="records of highest loss to list in the report")

@@ -1,0 +1,111 @@
+"""Which estimator to use: paired differences on the same resamples, and a recommendation with its reason."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from pipeline.evaluation.config import EvaluateSection
+from pipeline.evaluation.estimator import Evaluated
+from schemas.evaluation import Difference, Metric, Split
+from scoring.intervals import bootstrap_metric
+from scoring.metrics import LOWER_IS_BETTER, Bootstrapped
+
+COMPARED = (
+    "micro_roc_auc",
+    "macro_roc_auc",
+    "micro_average_precision",
+    "macro_average_precision",
+    "micro_f1",
+    "hamming_loss",
+)
+TUNED = ("micro_f1", "macro_f1", "hamming_loss")
+DECIDING = ("macro_roc_auc", "micro_roc_auc")
+
+
+def differences(found: dict[str, Evaluated], reference: str, config: EvaluateSection) -> list[Difference]:
+    """Each estimator minus the reference; `tuned_…` metrics use each one's own thresholds, on the test split."""
+    base = found[reference]
+    rows = []
+    for name, other in found.items():
+        if name == reference:
+            continue
+        judged: list[Split] = list(config.judged_on)
+        rows += [
+            _difference(name, reference, metric, judged, other.judged, base.judged, base.report.n, config)
+            for metric in COMPARED
+        ]
+        if other.tuned is not None and base.tuned is not None:
+            n = base.report.tuned["micro_f1"].n
+            for metric in TUNED:
+                row = _difference(name, reference, metric, ["test"], other.tuned, base.tuned, n, config)
+                rows.append(row.model_copy(update={"metric": f"tuned_{metric}"}))
+    return rows
+
+
+def _difference(
+    name: str,
+    reference: str,
+    metric: str,
+    splits: list[Split],
+    other: Bootstrapped,
+    base: Bootstrapped,
+    n: int,
+    config: EvaluateSection,
+) -> Difference:
+    value = float(other.value.pooled[metric][0] - base.value.pooled[metric][0])
+    replicates = other.replicates.pooled[metric] - base.replicates.pooled[metric]
+    undefined = "not defined for one of the two"
+    if np.isfinite(value) and value == 0 and np.ptp(replicates[np.isfinite(replicates)], initial=0) == 0:  # type: ignore[call-overload]
+        same = Metric(value=0.0, low=0.0, high=0.0, n=n, resamples=len(replicates), reason="the same on every resample")
+        return Difference(
+            estimator=name,
+            reference=reference,
+            metric=metric,
+            splits=splits,
+            difference=same,
+            finding="no clear difference",
+        )
+    interval = bootstrap_metric(value, replicates, n, confidence=config.confidence, undefined=undefined)
+    return Difference(
+        estimator=name,
+        reference=reference,
+        metric=metric,
+        splits=splits,
+        difference=interval,
+        finding=_finding(interval, lower_is_better=metric in LOWER_IS_BETTER),
+    )
+
+
+def _finding(
+    difference: Metric, *, lower_is_better: bool
+) -> Literal["better", "worse", "no clear difference", "not known"]:
+    if difference.low is None or difference.high is None:
+        return "not known"
+    if difference.low <= 0 <= difference.high:
+        return "no clear difference"
+    return "better" if (difference.low > 0) != lower_is_better else "worse"
+
+
+def recommend(found: dict[str, Evaluated], reference: str, rows: list[Difference]) -> tuple[str | None, str]:
+    """(estimator, why): the reference, unless another estimator that is no baseline is clearly better at ranking."""
+    usable = [name for name, evaluated in found.items() if not evaluated.report.baseline]
+    if not usable:
+        return None, "there are only baselines"
+    start = reference if reference in usable else usable[0]
+    if start != reference:
+        return start, f"the reference {reference} is a baseline; this is the first estimator that is none"
+    for metric in DECIDING:
+        if found[reference].report.metrics[metric].value is None:
+            continue
+        better = [row for row in rows if row.metric == metric and row.estimator in usable and row.finding == "better"]
+        if not better:
+            return reference, f"no other estimator has a clearly higher {metric}"
+        best = max(better, key=lambda row: row.difference.value or 0.0)
+        gain = best.difference
+        return (
+            best.estimator,
+            f"its {metric} is {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] from {reference}'s",
+        )
+    return reference, "ROC AUC is not defined here, so nothing speaks against the reference"

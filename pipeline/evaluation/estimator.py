@@ -1,0 +1,172 @@
+"""One estimator of one guard: metrics, verdict, calibration, thresholds, review and soft labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.evaluation.config import EvaluateSection
+from pipeline.evaluation.fitting import calibrate, calibration_report, choose_thresholds, tuned_predictions
+from pipeline.evaluation.reviewing import review_points, soft_metrics
+from pipeline.evaluation.tables import LABEL_FREQUENCY, GuardTable
+from schemas.evaluation import (
+    UNSAFE,
+    Calibration,
+    Curve,
+    EstimatorEvaluation,
+    LabelMetrics,
+    Metric,
+)
+from scoring import calibration, metrics
+from scoring.intervals import Array, Flags, bootstrap_metric, share
+
+BASELINES = (LABEL_FREQUENCY, "greedy", "max_over_steps", "monte_carlo")
+CURVE_POINTS = 200
+RANKED = ("roc_auc", "average_precision")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An estimator's page of evaluation.json, and what comparisons and files need of it."""
+
+    report: EstimatorEvaluation
+    judged: metrics.Bootstrapped
+    tuned: metrics.Bootstrapped | None
+    calibration: Calibration
+    calibrated: Array  # (n, L)
+    tuned_predictions: Flags | None  # (n, L)
+
+
+def evaluate_estimator(
+    table: GuardTable, name: str, config: EvaluateSection, *, seed: int, simulated: bool
+) -> Evaluated:
+    """Everything about one estimator. Nothing that is fitted is judged on the records it was fitted on."""
+    scores = table.scores[name]
+    here, fit_on, test = table.on(config.judged_on), table.on(["calibration"]), table.on(["test"])
+    judged = _bootstrapped(table.truth[here], scores[here], scores[here] >= config.threshold, config, seed)
+    fitted = calibrate(table, name, fit_on, config, seed, simulated)
+    calibrated = (
+        np.column_stack(
+            [calibration.apply(fitted, label, scores[:, column]) for column, label in enumerate(table.labels)]
+        )
+        if table.labels
+        else scores
+    )
+    chosen = choose_thresholds(table, name, fit_on, test, config)
+    predicted = tuned_predictions(chosen, table.labels, scores)
+    tuned = (
+        _bootstrapped(table.truth[test], scores[test], predicted[test], config, seed) if predicted is not None else None
+    )
+    decided = _pooled(tuned, table.truth[test], config) if tuned else {}
+    report = EstimatorEvaluation(
+        estimator=name,
+        baseline=name in BASELINES or name.startswith("published_"),
+        splits=list(config.judged_on),
+        n=int(here.sum()),
+        threshold=config.threshold,
+        metrics=_pooled(judged, table.truth[here], config),
+        labels=_per_label(judged, table.labels, table.truth[here], config),
+        labels_left_out=_left_out(table.labels, table.truth[here]),
+        verdict=_verdict(table, name, here, config, seed),
+        tuned={key: decided[key] for key in metrics.DECISION_METRICS if key in decided},
+        calibration=calibration_report(table, scores, calibrated, fitted, fit_on, test, config, seed),
+        thresholds=chosen,
+        review=review_points(table.truth[test], predicted[test], calibrated[test]) if predicted is not None else [],
+        soft=soft_metrics(table.soft[here], scores[here]),
+        roc=_curve(*metrics.roc_points(table.truth[here], scores[here])),
+        precision_recall=_curve(*metrics.precision_recall_points(table.truth[here], scores[here])),
+    )
+    return Evaluated(report, judged, tuned, fitted, calibrated, predicted)
+
+
+def _bootstrapped(
+    truth: Flags, scores: Array, predicted: Flags, config: EvaluateSection, seed: int
+) -> metrics.Bootstrapped:
+    measure = metrics.together([metrics.decisions(truth, predicted), metrics.ranking(truth, scores)])
+    return metrics.bootstrap(measure, len(truth), resamples=config.resamples, seed=seed)
+
+
+def _pooled(found: metrics.Bootstrapped, truth: Flags, config: EvaluateSection) -> dict[str, Metric]:
+    rarest = min(int(truth.sum()), int((~truth).sum()))
+    return {
+        name: bootstrap_metric(
+            float(values[0]),
+            found.replicates.pooled[name],
+            len(truth),
+            confidence=config.confidence,
+            undefined=_undefined(name, len(truth)),
+            rarest=rarest if name.endswith(RANKED) else None,
+        )
+        for name, values in found.value.pooled.items()
+    }
+
+
+def _per_label(
+    found: metrics.Bootstrapped, labels: list[str], truth: Flags, config: EvaluateSection
+) -> list[LabelMetrics]:
+    pages = []
+    for column, label in enumerate(labels):
+        positives = int(truth[:, column].sum())
+        measured = {
+            name: bootstrap_metric(
+                float(values[0, column]),
+                found.replicates.labels[name][:, column],
+                len(truth),
+                confidence=config.confidence,
+                undefined=_undefined(name, len(truth)),
+                rarest=min(positives, len(truth) - positives),
+            )
+            for name, values in found.value.labels.items()
+        }
+        pages.append(LabelMetrics(label=label, n=len(truth), positives=positives, metrics=measured))
+    return pages
+
+
+def _undefined(name: str, n: int) -> str:
+    if n == 0:
+        return "no records on these splits"
+    if name.endswith("precision") and not name.endswith("average_precision"):
+        return "nothing is flagged"
+    if name.endswith("roc_auc"):
+        return "needs both positives and negatives"
+    return "no positives in gold"
+
+
+def _left_out(labels: list[str], truth: Flags) -> dict[str, str]:
+    found = {}
+    for column, label in enumerate(labels):
+        if not truth[:, column].any():
+            found[label] = "no positives: left out of macro averages"
+        elif truth[:, column].all():
+            found[label] = "no negatives: left out of macro ROC AUC and average precision"
+    return found
+
+
+def _verdict(table: GuardTable, name: str, here: Flags, config: EvaluateSection, seed: int) -> dict[str, Metric]:
+    """Binary metrics of `unsafe`: shares with exact intervals, the rest by bootstrap."""
+    if name not in table.verdicts:
+        return {}
+    truth, p = table.any_label[here], table.verdicts[name][here]
+    n, flagged = len(truth), p >= config.threshold
+    tp, fp, positives = int((truth & flagged).sum()), int((~truth & flagged).sum()), int(truth.sum())
+    found = _bootstrapped(truth[:, None], p[:, None], flagged[:, None], config, seed)
+    resampled = _per_label(found, [UNSAFE], truth[:, None], config)[0].metrics
+    exact = {
+        "precision": share(tp, tp + fp, confidence=config.confidence, undefined="nothing is flagged"),
+        "recall": share(tp, positives, confidence=config.confidence, undefined="no positives in gold"),
+        "false_positive_rate": share(
+            fp, n - positives, confidence=config.confidence, undefined="no safe records in gold"
+        ),
+        "accuracy": share(int((truth == flagged).sum()), n, confidence=config.confidence, undefined="no records"),
+    }
+    return {**{key: resampled[key] for key in ("roc_auc", "average_precision", "f1")}, **exact}
+
+
+def _curve(x: Array, y: Array) -> Curve:
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = x[known], y[known]
+    if len(x) > CURVE_POINTS:
+        kept = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).round().astype(int))
+        x, y = x[kept], y[kept]
+    return Curve(x=x.round(6).tolist(), y=y.round(6).tolist())

@@ -1,0 +1,151 @@
+"""Gold and scores → evaluation.json, thresholds.json, calibration.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from pipeline.evaluation.comparison import differences, recommend
+from pipeline.evaluation.config import EvaluateSection
+from pipeline.evaluation.estimator import Evaluated, evaluate_estimator
+from pipeline.evaluation.failures import confusions, slices, worst_records
+from pipeline.evaluation.tables import LABEL_FREQUENCY, GuardTable, count_gold, guard_table
+from schemas.evaluation import (
+    Calibration,
+    CalibrationFile,
+    EstimatorThresholds,
+    Evaluation,
+    GuardEvaluation,
+    GuardThresholds,
+    ServiceThreshold,
+    Threshold,
+    ThresholdsFile,
+)
+from schemas.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True)
+class GuardScores:
+    """One guard's two files."""
+
+    guard: str
+    scores: pl.DataFrame  # LabelScore
+    records: pl.DataFrame  # ScoredRecord
+
+
+@dataclass(frozen=True)
+class Results:
+    evaluation: Evaluation
+    thresholds: ThresholdsFile
+    calibrations: CalibrationFile
+
+
+def evaluate(
+    gold: pl.DataFrame,
+    guards: list[GuardScores],
+    prompts: pl.DataFrame | None,
+    taxonomy: Taxonomy,
+    config: EvaluateSection,
+    *,
+    seed: int,
+    simulated: bool,
+) -> Results:
+    """Judges every estimator of every guard against gold; `prompts` (PromptRecord), if any, give the attributes."""
+    attributes = attribute_rows(prompts) if prompts is not None else None
+    pages, service, maps = [], {}, []
+    for files in guards:
+        table = guard_table(files.guard, gold, files.scores, files.records, taxonomy.ids)
+        found = {name: evaluate_estimator(table, name, config, seed=seed, simulated=simulated) for name in table.scores}
+        page = _guard_page(table, files.records, found, attributes, config, seed)
+        pages.append(page)
+        service[files.guard] = _service(page)
+        maps += list(_maps(page.recommended, found))
+    evaluation = Evaluation(
+        simulated=simulated,
+        taxonomy=taxonomy.id,
+        confidence=config.confidence,
+        resamples=config.resamples,
+        seed=seed,
+        gold=count_gold(gold, taxonomy.ids),
+        guards=pages,
+    )
+    file = ThresholdsFile(simulated=simulated, taxonomy=taxonomy.id, confidence=config.confidence, guards=service)
+    return Results(evaluation, file, CalibrationFile(calibrations=maps))
+
+
+def attribute_rows(prompts: pl.DataFrame) -> pl.DataFrame:
+    """id, name, value: one row for each attribute of each prompt."""
+    exploded = prompts.select("id", "attributes").explode("attributes").drop_nulls("attributes")
+    return exploded.unnest("attributes").select("id", "name", "value")
+
+
+def _guard_page(
+    table: GuardTable,
+    records: pl.DataFrame,
+    found: dict[str, Evaluated],
+    attributes: pl.DataFrame | None,
+    config: EvaluateSection,
+    seed: int,
+) -> GuardEvaluation:
+    reference = config.reference if config.reference in found else next(iter(found), None)
+    rows = differences(found, reference, config) if reference is not None else []
+    best, why = recommend(found, reference, rows) if reference is not None else (None, "no record has usable scores")
+    shown = found[best] if best is not None else None
+    test = table.on(["test"])
+    decided = shown.tuned_predictions if shown is not None else None
+    fixed = table.scores[best] >= config.threshold if best is not None else np.zeros_like(table.truth)
+    predicted = decided if decided is not None else fixed
+    return GuardEvaluation(
+        guard=table.guard,
+        records=len(table.ids),
+        left_out=table.left_out,
+        labels_not_scored=table.labels_not_scored,
+        estimators_left_out=table.estimators_left_out,
+        recommended=best,
+        recommended_because=why,
+        off_language=_mean(records["off_language"]),
+        unexplored=_mean(records["unexplored"]),
+        seconds=float(records["seconds"].sum()),
+        forward_passes=int(records["forward_passes"].sum()),
+        estimators=[evaluated.report for evaluated in found.values()],
+        differences=rows,
+        slices=slices(table, table.scores[best], attributes, config, seed) if best is not None else [],
+        confusions=confusions(table.truth[test], predicted[test], table.labels),
+        worst=worst_records(table, table.scores[best], predicted, config.judged_on, config.worst_records)
+        if best is not None
+        else [],
+    )
+
+
+def _mean(values: pl.Series) -> float | None:
+    mean = values.drop_nulls().mean()
+    return float(mean) if isinstance(mean, float) else None
+
+
+def _service(page: GuardEvaluation) -> GuardThresholds:
+    return GuardThresholds(
+        recommended=page.recommended,
+        estimators={
+            each.estimator: EstimatorThresholds(
+                overall={threshold.goal: _lean(threshold) for threshold in each.thresholds.overall},
+                labels={
+                    label: {threshold.goal: _lean(threshold) for threshold in rows}
+                    for label, rows in each.thresholds.labels.items()
+                },
+            )
+            for each in page.estimators
+            if each.estimator != LABEL_FREQUENCY
+        },
+    )
+
+
+def _lean(threshold: Threshold) -> ServiceThreshold:
+    return ServiceThreshold(threshold=threshold.threshold, source=threshold.source, reason=threshold.reason)
+
+
+def _maps(recommended: str | None, found: dict[str, Evaluated]) -> Iterator[Calibration]:
+    names = sorted(found, key=lambda name: name != recommended)
+    yield from (found[name].calibration for name in names if name != LABEL_FREQUENCY)

@@ -1,0 +1,131 @@
+"""What is fitted on the calibration split and judged on the test split: calibration maps and thresholds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.evaluation.config import EvaluateSection
+from pipeline.evaluation.tables import GuardTable
+from schemas.evaluation import (
+    UNSAFE,
+    Calibration,
+    CalibrationQuality,
+    CalibrationReport,
+    Identity,
+    LabelMap,
+    Threshold,
+    ThresholdReport,
+)
+from scoring import calibration, thresholds
+from scoring.intervals import Array, Flags
+from scoring.reliability import quality
+
+
+def calibrate(
+    table: GuardTable, name: str, fit_on: Flags, config: EvaluateSection, seed: int, simulated: bool
+) -> Calibration:
+    """Maps of one estimator, fitted on the calibration split; the verdict has its own map or none."""
+    fitted = calibration.fit(
+        table.truth[fit_on],
+        table.scores[name][fit_on],
+        table.labels,
+        guard=table.guard,
+        estimator=name,
+        method=config.calibration_method,
+        min_positives=config.min_positives,
+        folds=config.folds,
+        seed=seed,
+        simulated=simulated,
+    )
+    truth = table.any_label[fit_on]
+    verdict = LabelMap(map=Identity(), source="identity", positives=int(truth.sum()))
+    enough = min(int(truth.sum()), int((~truth).sum())) >= config.min_positives
+    if name in table.verdicts and enough and fitted.method != "identity":
+        own = calibration.METHODS[fitted.method](truth, table.verdicts[name][fit_on])
+        verdict = verdict.model_copy(update={"map": own, "source": "label"})
+    return fitted.model_copy(update={"labels": {**fitted.labels, UNSAFE: verdict}})
+
+
+def calibration_report(
+    table: GuardTable,
+    scores: Array,
+    calibrated: Array,
+    fitted: Calibration,
+    fit_on: Flags,
+    test: Flags,
+    config: EvaluateSection,
+    seed: int,
+) -> CalibrationReport:
+    """The test split before and after recalibration; says why where there is no after."""
+    truth = table.truth[test]
+
+    def of(p: Array, true: Flags) -> CalibrationQuality | None:
+        return quality(
+            true,
+            p,
+            splits=["test"],
+            bins=config.bins,
+            confidence=config.confidence,
+            resamples=config.resamples,
+            seed=seed,
+        )
+
+    pooled = [label for label in table.labels if fitted.labels[label].source == "pooled"]
+    if not fit_on.any():
+        reason: str | None = "no records on the calibration split"
+    elif not test.any():
+        reason = "no records on the test split to judge it on"
+    elif fitted.method == "identity":
+        reason = "no map had a lower cross-fitted log loss than leaving the probabilities as they are"
+        if min(table.truth[fit_on].sum(), (~table.truth[fit_on]).sum()) < config.min_positives:
+            reason = f"fewer than {config.min_positives} positives on the calibration split"
+    else:
+        reason = f"fewer than {config.min_positives} positives, pooled map: {', '.join(pooled)}" if pooled else None
+    return CalibrationReport(
+        method=fitted.method,
+        reason=reason,
+        raw=of(scores[test], truth),
+        recalibrated=of(calibrated[test], truth) if fit_on.any() and fitted.method != "identity" else None,
+        labels_raw={
+            label: found
+            for column, label in enumerate(table.labels)
+            if (found := of(scores[test][:, [column]], truth[:, [column]])) is not None
+        },
+    )
+
+
+def choose_thresholds(
+    table: GuardTable, name: str, fit_on: Flags, test: Flags, config: EvaluateSection
+) -> ThresholdReport:
+    """Every goal's threshold, for all labels together, each label and the verdict."""
+    scores, truth = table.scores[name], table.truth
+    cells_fit, cells_test = (truth[fit_on].ravel(), scores[fit_on].ravel()), (truth[test].ravel(), scores[test].ravel())
+    overall = thresholds.best_f1(*cells_fit)
+    why = None if overall is not None else "no positives on the calibration split"
+    chosen = Threshold(goal="max_f1", threshold=overall, source="global", reason=why, chosen_on=None, judged_on=None)
+    columns = {label: (truth[:, column], scores[:, column]) for column, label in enumerate(table.labels)}
+    if name in table.verdicts:
+        columns[UNSAFE] = (table.any_label, table.verdicts[name])
+    return ThresholdReport(
+        overall=[thresholds.judged(chosen, cells_fit, cells_test, confidence=config.confidence)],
+        labels={
+            label: thresholds.label_thresholds(
+                (true[fit_on], p[fit_on]),
+                (true[test], p[test]),
+                overall=overall if label != UNSAFE else None,
+                precision_targets=config.precision_targets,
+                false_positive_targets=config.false_positive_targets,
+                min_positives=config.min_positives if label != UNSAFE else 1,
+                confidence=config.confidence,
+            )
+            for label, (true, p) in columns.items()
+        },
+    )
+
+
+def tuned_predictions(chosen: ThresholdReport, labels: list[str], scores: Array) -> Flags | None:
+    """(n, L) decisions at each label's max-F1 threshold; None when there is none at all."""
+    at = [chosen.labels[label][0].threshold for label in labels]
+    if not at or any(threshold is None for threshold in at):
+        return None
+    return np.asarray(scores >= np.array(at, dtype=np.float64), dtype=bool)

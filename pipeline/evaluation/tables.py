@@ -1,0 +1,174 @@
+"""Gold and one guard's scores as aligned arrays, with an account of every record and estimator left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from schemas.errors import ArtifactError
+from schemas.evaluation import UNSAFE, GoldCounts, Split
+from scoring.intervals import Array, Flags
+
+LABEL_FREQUENCY = "label_frequency"  # a baseline: how frequent each label is in these very records, the same for all
+
+
+@dataclass(frozen=True)
+class GuardTable:
+    """n final gold records x L labels that the guard scores, in gold order. Every estimator covers every record."""
+
+    guard: str
+    ids: list[str]
+    splits: np.ndarray  # (n,) str
+    labels: list[str]
+    truth: Flags  # (n, L)
+    any_label: Flags  # (n,): the verdict's truth, also from labels that the guard does not know
+    soft: Array  # (n, L), NaN where gold has none
+    scores: dict[str, Array]  # estimator → (n, L)
+    verdicts: dict[str, Array]  # estimator → (n,)
+    left_out: dict[str, int]
+    labels_not_scored: list[str]
+    estimators_left_out: dict[str, str]
+
+    def on(self, splits: Sequence[Split]) -> Flags:
+        """(n,): which records belong to these splits."""
+        return np.asarray(np.isin(self.splits, list(splits)), dtype=bool)
+
+
+def count_gold(gold: pl.DataFrame, labels: list[str]) -> GoldCounts:
+    """What a gold frame holds: final records by split, safe ones, positives by label; the others by status."""
+    final = gold.filter(pl.col("status") == "final")
+    others = gold.filter(pl.col("status") != "final").group_by("status").len().sort("status")
+    positives = dict(final["labels"].explode().drop_nulls().value_counts().iter_rows())
+    return GoldCounts(
+        records=gold.height,
+        final=final.height,
+        left_out=dict(others.iter_rows()),
+        safe=int((final["labels"].list.len() == 0).sum()),
+        splits=dict(final.group_by("split").len().sort("split").iter_rows()),
+        positives={label: int(positives.get(label, 0)) for label in labels},
+    )
+
+
+def guard_table(
+    guard: str, gold: pl.DataFrame, scores: pl.DataFrame, records: pl.DataFrame, taxonomy_labels: list[str]
+) -> GuardTable:
+    """Aligns `gold` (GoldRecord) with `scores` (LabelScore) and `records` (ScoredRecord) of one guard.
+
+    Raises ArtifactError for a probability that is NaN or outside [0, 1], and for an estimator that nobody may use."""
+    _check_scores(guard, scores)
+    final = gold.filter((pl.col("status") == "final") & pl.col("labels").is_not_null())
+    scored_labels = set(scores["label"].unique())
+    labels = [label for label in taxonomy_labels if label in scored_labels]
+    usable, left_out, estimators, dropped = _usable(final, scores, records, labels)
+    final = final.filter(pl.col("id").is_in(usable))
+    ids = final["id"].to_list()
+    matrices, verdicts = _matrices(scores, ids, labels, estimators)
+    truth = _membership(final["labels"], labels)
+    if len(ids) and labels:
+        matrices[LABEL_FREQUENCY] = np.tile(truth.mean(0), (len(ids), 1))
+    return GuardTable(
+        guard=guard,
+        ids=ids,
+        splits=final["split"].to_numpy().astype(str),
+        labels=labels,
+        truth=truth,
+        any_label=(final["labels"].list.len() > 0).to_numpy().astype(bool),
+        soft=_soft(final, labels),
+        scores=matrices,
+        verdicts=verdicts,
+        left_out=left_out,
+        labels_not_scored=[label for label in taxonomy_labels if label not in scored_labels],
+        estimators_left_out=dropped,
+    )
+
+
+def _check_scores(guard: str, scores: pl.DataFrame) -> None:
+    wrong = scores.filter(
+        pl.col("probability").is_nan()
+        | ~pl.col("probability").is_between(0, 1)
+        | (pl.col("estimator") == LABEL_FREQUENCY)
+    )
+    if wrong.height:
+        row = wrong.row(0, named=True)
+        raise ArtifactError(
+            f"scores/{guard}.parquet: record '{row['record_id']}', estimator '{row['estimator']}', label "
+            f"'{row['label']}': probability {row['probability']}; expected a number in [0, 1]",
+            hint="score again",
+        )
+
+
+def _usable(
+    final: pl.DataFrame, scores: pl.DataFrame, records: pl.DataFrame, labels: list[str]
+) -> tuple[list[str], dict[str, int], list[str], dict[str, str]]:
+    """(ids with a row of every estimator and label, reason → records left out, estimators, estimator → why not)."""
+    left_out: dict[str, int] = {}
+    failed = records.filter(pl.col("error").is_not_null())["record_id"]
+    known = final.filter(~pl.col("id").is_in(failed.to_list()))
+    _count(left_out, "scoring failed", final.height - known.height)
+    rows = scores.filter(pl.col("label").is_in(labels) & pl.col("record_id").is_in(known["id"].to_list()))
+    complete = rows.group_by("estimator", "record_id").len().filter(pl.col("len") == len(labels))
+    coverage = dict(complete.group_by("estimator").len().sort("estimator").iter_rows())
+    most = max(coverage.values(), default=0)
+    estimators = [name for name in scores["estimator"].unique(maintain_order=True) if 2 * coverage.get(name, 0) > most]
+    dropped = {
+        name: f"covers {coverage.get(name, 0)} of {most} records"
+        for name in scores["estimator"].unique(maintain_order=True)
+        if name not in estimators
+    }
+    per_record = complete.filter(pl.col("estimator").is_in(estimators)).group_by("record_id").len()
+    usable = set(per_record.filter(pl.col("len") == len(estimators))["record_id"])
+    without = known.filter(~pl.col("id").is_in(rows["record_id"].unique().to_list())).height
+    _count(left_out, "not scored", without)
+    _count(left_out, "scores incomplete", known.height - without - len(usable))
+    return [record for record in known["id"] if record in usable], left_out, estimators, dropped
+
+
+def _count(left_out: dict[str, int], reason: str, records: int) -> None:
+    if records:
+        left_out[reason] = records
+
+
+def _matrices(
+    scores: pl.DataFrame, ids: list[str], labels: list[str], estimators: list[str]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    places = pl.DataFrame(
+        {"record_id": ids, "row": np.arange(len(ids))}, schema={"record_id": pl.String, "row": pl.Int64}
+    )
+    columns = pl.DataFrame(
+        {"label": [*labels, UNSAFE], "column": np.arange(len(labels) + 1)},
+        schema={"label": pl.String, "column": pl.Int64},
+    )
+    placed = scores.join(places, on="record_id").join(columns, on="label")
+    matrices, verdicts = {}, {}
+    for (name,), part in placed.group_by("estimator", maintain_order=True):
+        if name not in estimators:
+            continue
+        matrix = np.full((len(ids), len(labels) + 1), np.nan)
+        matrix[part["row"].to_numpy(), part["column"].to_numpy()] = part["probability"].to_numpy()
+        matrices[str(name)] = matrix[:, :-1]
+        if len(ids) and np.isfinite(matrix[:, -1]).all():
+            verdicts[str(name)] = matrix[:, -1]
+    return matrices, verdicts
+
+
+def _membership(sets: pl.Series, labels: list[str]) -> Flags:
+    place = {label: column for column, label in enumerate(labels)}
+    truth = np.zeros((len(sets), len(labels)), dtype=bool)
+    for row, names in enumerate(sets.to_list()):
+        for name in names:
+            if name in place:
+                truth[row, place[name]] = True
+    return truth
+
+
+def _soft(final: pl.DataFrame, labels: list[str]) -> Array:
+    place = {label: column for column, label in enumerate(labels)}
+    soft = np.full((final.height, len(labels)), np.nan)
+    for row, pairs in enumerate(final["soft_labels"].to_list()):
+        for pair in pairs:
+            if pair["label"] in place:
+                soft[row, place[pair["label"]]] = pair["probability"]
+    return soft

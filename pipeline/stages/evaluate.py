@@ -1,0 +1,67 @@
+"""evaluate: gold.parquet and scores/ → evaluation.json, thresholds.json, calibration.json."""
+
+from __future__ import annotations
+
+from pipeline.run import Run
+from pipeline.stage import Outcome, Stage
+from schemas.artifacts import GoldRecord, LabelScore, PromptRecord, ScoredRecord
+from schemas.files import read_frame, write_json
+
+EVALUATION, THRESHOLDS, CALIBRATION = "evaluation.json", "thresholds.json", "calibration.json"
+
+
+def inputs(run: Run) -> list[str]:
+    """Prompts give attributes; an imported gold set has none."""
+    prompts = [name for name in ["prompts.parquet"] if run.path(name).exists()]
+    return ["gold.parquet", *score_files(run), *prompts]
+
+
+def score_files(run: Run) -> list[str]:
+    names = [guard.name for guard in run.config.score.guards]
+    return [f"scores/{name}{part}.parquet" for name in names for part in ("", ".records")]
+
+
+def work(run: Run) -> Outcome:
+    from pipeline.evaluation.evaluate import GuardScores, evaluate
+
+    gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile"))
+    prompts = run.path("prompts.parquet")
+    guards = [
+        GuardScores(
+            guard.name,
+            read_frame(run.path(f"scores/{guard.name}.parquet"), LabelScore, made_by=run.command("score")),
+            read_frame(run.path(f"scores/{guard.name}.records.parquet"), ScoredRecord, made_by=run.command("score")),
+        )
+        for guard in run.config.score.guards
+    ]
+    results = evaluate(
+        gold,
+        guards,
+        read_frame(prompts, PromptRecord, made_by=run.command("generate")) if prompts.exists() else None,
+        run.taxonomy,
+        run.config.evaluate,
+        seed=run.config.seed,
+        simulated=run.config.simulated,
+    )
+    write_json(run.path(EVALUATION), results.evaluation.model_dump(mode="json"))
+    write_json(run.path(THRESHOLDS), results.thresholds.model_dump(mode="json"))
+    write_json(run.path(CALIBRATION), results.calibrations.model_dump(mode="json"))
+    counts = results.evaluation.gold
+    return Outcome(
+        counts_in={"gold": counts.records, "final": counts.final, "guards": len(guards)},
+        counts_out={
+            "records_judged": max((page.records for page in results.evaluation.guards), default=0),
+            "estimators": sum(len(page.estimators) for page in results.evaluation.guards),
+        },
+        facts={"simulated": run.config.simulated, "left_out": counts.left_out},
+    )
+
+
+STAGE = Stage(
+    name="evaluate",
+    summary="measure every estimator against gold: metrics with intervals, calibration, thresholds",
+    inputs=inputs,
+    outputs=lambda run: [EVALUATION, THRESHOLDS, CALIBRATION],
+    sections=("evaluate",),
+    work=work,
+)

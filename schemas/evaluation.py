@@ -1,0 +1,320 @@
+"""evaluation.json, thresholds.json and calibration.json: what the evaluate stage leaves behind.
+
+A number that cannot be had is null and carries its reason; nothing is filled in."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.strict import Strict
+
+UNSAFE = "unsafe"  # the verdict's reserved row in scores/GUARD.parquet
+Split = Literal["train", "calibration", "test"]
+Source = Literal["label", "pooled", "identity"]
+
+
+class Metric(Strict):
+    """One number with its interval."""
+
+    value: float | None
+    low: float | None = Field(default=None, description="lower end of the interval at the evaluation's confidence")
+    high: float | None = None
+    n: int = Field(description="records (for a rate: the records it is a share of)")
+    resamples: int | None = Field(
+        default=None, description="resamples used; null for exact intervals (Clopper-Pearson)"
+    )
+    resamples_left_out: int = Field(default=0, description="resamples that lacked a class the metric needs")
+    reason: str | None = Field(default=None, description="why the value or its interval is null")
+
+
+class LabelMetrics(Strict):
+    label: str
+    n: int
+    positives: int
+    metrics: dict[str, Metric] = Field(description="f1, precision, recall, roc_auc, average_precision")
+
+
+class Bin(Strict):
+    """One bar of a reliability diagram; bins hold equally many values, and equal values share a bin."""
+
+    n: int
+    mean_probability: float
+    share_positive: float
+    low: float = Field(description="Clopper-Pearson interval of share_positive")
+    high: float
+
+
+class Decomposition(Strict):
+    """score = miscalibration - discrimination + uncertainty, exactly (Dimitriadis, Gneiting & Jordan 2021)."""
+
+    miscalibration: float
+    discrimination: float
+    uncertainty: float
+
+
+class CalibrationQuality(Strict):
+    """How well probabilities match frequencies, over `n` values of the given splits."""
+
+    splits: list[Split]
+    n: int = Field(description="record x label values")
+    positives: int
+    ece: Metric = Field(description="expected calibration error over equal-mass bins")
+    ece_if_calibrated: float | None = Field(
+        description="95 % of perfectly calibrated forecasts of this size show an ECE below this"
+    )
+    brier: Metric
+    brier_parts: Decomposition | None
+    log_loss: Metric = Field(description="nats; probabilities clipped to [1e-6, 1 - 1e-6]")
+    log_loss_parts: Decomposition | None
+    bins: list[Bin]
+
+
+class Identity(Strict):
+    method: Literal["identity"] = "identity"
+
+
+class Platt(Strict):
+    """sigmoid(slope * logit(p) + intercept), slope >= 0"""
+
+    method: Literal["platt"] = "platt"
+    slope: float = Field(ge=0)
+    intercept: float
+
+
+class Beta(Strict):
+    """sigmoid(a * ln p - b * ln(1 - p) + c), a and b >= 0"""
+
+    method: Literal["beta"] = "beta"
+    a: float = Field(ge=0)
+    b: float = Field(ge=0)
+    c: float
+
+
+class Isotonic(Strict):
+    """Piecewise linear through the knots, flat outside them."""
+
+    method: Literal["isotonic"] = "isotonic"
+    x: list[float]
+    y: list[float]
+
+
+CalibrationMap = Annotated[Identity | Platt | Beta | Isotonic, Field(discriminator="method")]
+
+
+class LabelMap(Strict):
+    map: CalibrationMap
+    source: Source = Field(description="label: fitted on this label; pooled: the map of all labels; identity: neither")
+    positives: int = Field(description="of this label, in the records it was fitted on")
+
+
+class Calibration(Strict):
+    """Monotone maps from a guard's probability to a calibrated one, one a label."""
+
+    version: Literal[1] = 1
+    simulated: bool
+    guard: str
+    estimator: str
+    method: str = Field(description="identity, platt, beta or isotonic: what cross-fitting found best, or the config's")
+    records: int = Field(description="records of the calibration split it was fitted on")
+    cross_fitted_log_loss: dict[str, float] = Field(description="method → mean out-of-fold log loss (nats)")
+    pooled: CalibrationMap
+    labels: dict[str, LabelMap]
+
+
+class CalibrationFile(Strict):
+    """calibration.json: the recommended estimator's maps first, then the others', for each guard."""
+
+    version: Literal[1] = 1
+    calibrations: list[Calibration]
+
+
+class CalibrationReport(Strict):
+    """Before and after recalibration, on records that the maps did not see."""
+
+    method: str
+    reason: str | None = Field(description="why there is no recalibration, or why a label uses the pooled map")
+    raw: CalibrationQuality | None
+    recalibrated: CalibrationQuality | None
+    labels_raw: dict[str, CalibrationQuality]
+
+
+class Outcome(Strict):
+    """What a threshold does on one split."""
+
+    split: Split
+    n: int
+    positives: int
+    flagged: int
+    precision: Metric
+    recall: Metric
+    f1: Metric
+    false_positive_rate: Metric
+
+
+class Threshold(Strict):
+    """Flag when probability >= threshold."""
+
+    goal: str = Field(description="max_f1, 'precision >= 0.9', 'false_positive_rate <= 0.01'")
+    threshold: float | None
+    source: Literal["label", "global"] = Field(description="global: too few positives for one of the label's own")
+    reason: str | None = Field(default=None, description="why there is none, or why it is the global one")
+    chosen_on: Outcome | None
+    judged_on: Outcome | None
+
+
+class ThresholdReport(Strict):
+    overall: list[Threshold] = Field(description="one for all labels together: max_f1 over record x label values")
+    labels: dict[str, list[Threshold]] = Field(description="per label, the verdict `unsafe` included")
+
+
+class ReviewPoint(Strict):
+    """Risk and coverage: the least certain records go to a person, the guard keeps the rest."""
+
+    share_reviewed: float
+    n_kept: int
+    hamming_loss: float | None = Field(description="of what the guard keeps")
+    subset_error: float | None = Field(description="share of kept records with any label wrong")
+    subset_error_overall: float | None = Field(description="wrong records left, if every review is right")
+
+
+class SoftMetrics(Strict):
+    """Against the annotators' own spread: (p - vote)² = (p - soft)² + soft (1 - soft), averaged."""
+
+    n: int = Field(description="records with soft labels")
+    brier_against_votes: float
+    guard: float = Field(description="(p - soft)²: what the guard can still gain")
+    disagreement: float = Field(description="soft (1 - soft): annotators differ among themselves")
+    share_disagreement: float | None
+
+
+class Curve(Strict):
+    """Points for a plot, at most a few hundred, over pooled record x label values."""
+
+    x: list[float]
+    y: list[float]
+
+
+class EstimatorEvaluation(Strict):
+    estimator: str
+    baseline: bool = Field(description="a yardstick, not an estimator to be used")
+    splits: list[Split] = Field(description="records judged with nothing fitted: metrics, labels, verdict")
+    n: int
+    threshold: float = Field(description="the fixed threshold that decisions in `metrics` use")
+    metrics: dict[str, Metric]
+    labels: list[LabelMetrics]
+    labels_left_out: dict[str, str] = Field(description="label → why macro averages leave it out")
+    verdict: dict[str, Metric] = Field(description="binary: at least one label; empty when the guard gives no verdict")
+    tuned: dict[str, Metric] = Field(description="decisions on the test split at the max-F1 thresholds of each label")
+    calibration: CalibrationReport
+    thresholds: ThresholdReport
+    review: list[ReviewPoint]
+    soft: SoftMetrics | None
+    roc: Curve
+    precision_recall: Curve
+
+
+class Difference(Strict):
+    """estimator minus reference on the same records and the same resamples."""
+
+    estimator: str
+    reference: str
+    metric: str
+    splits: list[Split]
+    difference: Metric
+    finding: Literal["better", "worse", "no clear difference", "not known"]
+
+
+class Slice(Strict):
+    """Records that share one value of an attribute."""
+
+    attribute: str
+    value: str
+    n: int
+    metrics: dict[str, Metric]
+
+
+class Confusion(Strict):
+    """Records that have `gold`, where the guard missed it and wrongly said `predicted`."""
+
+    gold: str
+    predicted: str
+    records: int
+
+
+class WorstRecord(Strict):
+    record_id: str
+    split: Split
+    gold: list[str]
+    predicted: list[str]
+    loss: float = Field(description="mean log loss over the labels, nats")
+
+
+class GuardEvaluation(Strict):
+    guard: str
+    records: int = Field(description="final gold records with scores")
+    left_out: dict[str, int] = Field(description="reason → final gold records without usable scores")
+    labels_not_scored: list[str] = Field(description="labels of the taxonomy that this guard has no code for")
+    estimators_left_out: dict[str, str]
+    recommended: str | None
+    recommended_because: str
+    off_language: float | None = Field(description="mean mass of answers outside the guard's format")
+    unexplored: float | None = Field(description="mean mass not expanded when the search stopped")
+    seconds: float = Field(description="scoring time of all records")
+    forward_passes: int
+    estimators: list[EstimatorEvaluation]
+    differences: list[Difference]
+    slices: list[Slice]
+    confusions: list[Confusion]
+    worst: list[WorstRecord]
+
+
+class GoldCounts(Strict):
+    """What the gold holds, and what evaluation could not use."""
+
+    records: int
+    final: int
+    left_out: dict[str, int] = Field(description="status → records without final labels")
+    safe: int = Field(description="final records that no label applies to")
+    splits: dict[str, int] = Field(description="final records by split")
+    positives: dict[str, int] = Field(description="label → final records that have it")
+
+
+class Evaluation(Strict):
+    version: Literal[1] = 1
+    simulated: bool = Field(description="the gold comes of simulated annotators")
+    taxonomy: str
+    confidence: float
+    resamples: int
+    seed: int
+    gold: GoldCounts
+    guards: list[GuardEvaluation]
+
+
+class ServiceThreshold(Strict):
+    threshold: float | None
+    source: Literal["label", "global"]
+    reason: str | None
+
+
+class EstimatorThresholds(Strict):
+    overall: dict[str, ServiceThreshold]
+    labels: dict[str, dict[str, ServiceThreshold]]
+
+
+class GuardThresholds(Strict):
+    recommended: str | None
+    estimators: dict[str, EstimatorThresholds]
+
+
+class ThresholdsFile(Strict):
+    """thresholds.json: what a moderation service loads."""
+
+    version: Literal[1] = 1
+    simulated: bool
+    taxonomy: str
+    rule: str = "flag a label when its uncalibrated probability (scores/GUARD.parquet) >= threshold"
+    confidence: float = Field(description="of each attainable precision or false-positive-rate promise, one at a time")
+    chosen_on: str = "calibration"
+    guards: dict[str, GuardThresholds]

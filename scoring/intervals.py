@@ -1,0 +1,95 @@
+"""Intervals: the bootstrap over records, and exact ones for shares.
+
+A resample draws as many records as there are, with replacement; it is held as weights (how often each record was
+drawn), so that a metric of many resamples is one matrix product. The same seed gives the same resamples for every
+estimator, which makes differences between them paired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.evaluation import Metric
+
+Array: TypeAlias = NDArray[np.float64]
+Flags: TypeAlias = NDArray[np.bool_]
+
+BLOCK_CELLS = 50_000  # resamples x records held in memory at a time, and the fewest resamples
+FEWEST_A_BLOCK = 10
+FEWEST_RESAMPLES = 100  # an interval from fewer usable resamples is not given
+FEWEST_OF_A_CLASS = 5  # with fewer positives or negatives the bootstrap does not see the spread
+
+
+def resample_weights(n: int, resamples: int, seed: int) -> Iterator[Array]:
+    """Blocks of shape (b, n): how often each of `n` records was drawn in each resample.
+
+    A block's size depends on `n` alone, so that the same `n` and seed always give the same draws."""
+    size = max(FEWEST_A_BLOCK, BLOCK_CELLS // max(n, 1))
+    for block, first in enumerate(range(0, resamples, size)):
+        rng = np.random.default_rng([seed, block])
+        rows = min(size, resamples - first)
+        drawn = rng.integers(0, max(n, 1), size=(rows, n)) + np.arange(rows)[:, None] * n
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+
+
+def bootstrap_metric(
+    value: float, replicates: Array, n: int, *, confidence: float, undefined: str, rarest: int | None = None
+) -> Metric:
+    """A value with its percentile interval.
+
+    `value` and `replicates` are NaN where the metric is not defined; `undefined` says why for the value. `rarest` is
+    the size of the smaller class, where the metric compares two."""
+    total = len(replicates)
+    if not np.isfinite(value):
+        return Metric(value=None, n=n, reason=undefined)
+    usable = replicates[np.isfinite(replicates)]
+    left_out = total - len(usable)
+    if rarest is not None and rarest < FEWEST_OF_A_CLASS:
+        why = f"only {rarest} of the rarer class: too few for an interval"
+    elif len(usable) < min(FEWEST_RESAMPLES, total):
+        why = f"{left_out} of {total} resamples lacked a class"
+    elif len(usable) == 0 or np.ptp(usable) == 0:
+        why = "every resample gave the same value: too little data to see the spread"
+    else:
+        tail = (1 - confidence) / 2
+        low, high = np.quantile(usable, [tail, 1 - tail])
+        return Metric(
+            value=float(value),
+            low=float(low),
+            high=float(high),
+            n=n,
+            resamples=len(usable),
+            resamples_left_out=left_out,
+        )
+    return Metric(value=float(value), n=n, resamples=len(usable), resamples_left_out=left_out, reason=why)
+
+
+def share(successes: int, n: int, *, confidence: float, undefined: str) -> Metric:
+    """successes / n with the Clopper-Pearson interval; null with `undefined` when n is 0."""
+    if n == 0:
+        return Metric(value=None, n=0, reason=undefined)
+    low, high = clopper_pearson(successes, n, confidence=confidence)
+    return Metric(value=successes / n, low=low, high=high, n=n)
+
+
+def clopper_pearson(successes: int, n: int, *, confidence: float) -> tuple[float, float]:
+    """The exact two-sided interval of a binomial share (Clopper & Pearson 1934)."""
+    tail = (1 - confidence) / 2
+    return lower_bound(successes, n, error=tail), upper_bound(successes, n, error=tail)
+
+
+def lower_bound(successes: int, n: int, *, error: float) -> float:
+    """One-sided: the true share is below this with probability at most `error`."""
+    from scipy.special import betaincinv  # here: scipy takes a fifth of a second to import
+
+    return 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, error))
+
+
+def upper_bound(successes: int, n: int, *, error: float) -> float:
+    """One-sided: the true share is above this with probability at most `error`."""
+    from scipy.special import betaincinv
+
+    return 1.0 if successes == n else float(betaincinv(successes + 1, n - successes, 1 - error))

@@ -1,0 +1,143 @@
+"""Thresholds: flag when probability >= threshold. Chosen on one split, judged on another.
+
+`max_f1` maximises F1 on the calibration split. `precision >= x` and `false_positive_rate <= y` are promises at a stated
+confidence by fixed-sequence Learn-then-Test (Angelopoulos et al. 2021): a grid of thresholds that no outcome has
+touched is tested from the strictest down with exact binomial (Clopper-Pearson) bounds, and the last one before the
+first failure is taken; if none passes, the goal is not attainable with these records. A promise holds for each label
+on its own, for records like those of the calibration split."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from schemas.evaluation import Metric, Outcome, Split, Threshold
+from scoring.intervals import Array, Flags, lower_bound, share, upper_bound
+
+# even steps of log-odds from 1 - 1e-6 down to 1e-6, and 0, fixed before any record is seen
+GRID = np.r_[1 / (1 + np.exp(-np.arange(13.8, -13.81, -0.05))), 0.0]
+
+
+def best_f1(truth: Flags, p: Array) -> float | None:
+    """The threshold of highest F1 over flat `truth` and `p`; between two scores it lies halfway.
+
+    Of equally good ones the highest (it flags least); None without positives."""
+    positives = int(truth.sum())
+    if positives == 0:
+        return None
+    order = np.argsort(-p, kind="stable")
+    ordered = p[order]
+    ends = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True])
+    tp = np.cumsum(truth[order])[ends]
+    best = int(np.argmax(2 * tp / (ends + 1 + positives)))
+    at = float(ordered[ends[best]])
+    return (at + float(ordered[ends[best] + 1])) / 2 if best + 1 < len(ends) else at
+
+
+def precision_at_least(truth: Flags, p: Array, target: float, *, confidence: float) -> tuple[float | None, str | None]:
+    """(the lowest threshold whose precision is at least `target` at that confidence, None), or (None, why not).
+
+    Thresholds that flag too few records to prove it even with no error are passed over: that looks at scores only."""
+    fewest = math.ceil(math.log(1 - confidence) / math.log(target))
+    found: float | None = None
+    ordered = np.sort(p)
+    for threshold in GRID:
+        n = len(p) - int(np.searchsorted(ordered, threshold, side="left"))
+        if n < fewest:
+            continue
+        if lower_bound(int(truth[p >= threshold].sum()), n, error=1 - confidence) < target:
+            break
+        found = float(threshold)
+    if found is not None:
+        return found, None
+    if len(p) < fewest:
+        return None, f"not attainable: needs at least {fewest} flagged records, the split has {len(p)}"
+    return None, f"not attainable at {confidence:.0%} confidence with the {int(truth.sum())} positives of this split"
+
+
+def false_positive_rate_at_most(
+    truth: Flags, p: Array, target: float, *, confidence: float
+) -> tuple[float | None, str | None]:
+    """(the lowest threshold whose false-positive rate is at most `target` at that confidence, None), or (None, why)."""
+    negatives = np.sort(p[~truth])
+    n = len(negatives)
+    fewest = math.ceil(math.log(1 - confidence) / math.log(1 - target))
+    if n < fewest:
+        return None, f"not attainable: needs at least {fewest} records without the label, the split has {n}"
+    found: float | None = None
+    for threshold in GRID:
+        wrong = n - int(np.searchsorted(negatives, threshold, side="left"))
+        if upper_bound(wrong, n, error=1 - confidence) > target:
+            break
+        found = float(threshold)
+    if found is None:
+        return None, f"not attainable at {confidence:.0%} confidence: too many negatives score near 1"
+    return found, None
+
+
+def outcome(truth: Flags, p: Array, threshold: float, *, split: Split, confidence: float) -> Outcome:
+    """What the threshold does on flat `truth` and `p`: shares with Clopper-Pearson intervals, F1 as a number."""
+    flagged = p >= threshold
+    tp, fp = int((truth & flagged).sum()), int((~truth & flagged).sum())
+    positives = int(truth.sum())
+    either = tp + fp + positives  # twice the true positives, plus every error
+    f1 = 2 * tp / either if either else None
+    return Outcome(
+        split=split,
+        n=len(truth),
+        positives=positives,
+        flagged=tp + fp,
+        precision=share(tp, tp + fp, confidence=confidence, undefined="nothing flagged"),
+        recall=share(tp, positives, confidence=confidence, undefined="no positives"),
+        f1=Metric(value=f1, n=len(truth), reason=None if either else "nothing flagged, no positives"),
+        false_positive_rate=share(fp, len(truth) - positives, confidence=confidence, undefined="no negatives"),
+    )
+
+
+def label_thresholds(
+    chosen_on: tuple[Flags, Array],
+    judged_on: tuple[Flags, Array],
+    *,
+    overall: float | None,
+    precision_targets: list[float],
+    false_positive_targets: list[float],
+    min_positives: int,
+    confidence: float,
+) -> list[Threshold]:
+    """Every goal's threshold for one label. Too few positives: max_f1 is the `overall` one, and says so."""
+    truth, p = chosen_on
+    positives = int(truth.sum())
+    found = []
+    if positives < min_positives:
+        why = f"{positives} positives on the calibration split; {min_positives} are asked for"
+        found.append(
+            Threshold(goal="max_f1", threshold=overall, source="global", reason=why, chosen_on=None, judged_on=None)
+        )
+    else:
+        found.append(_own("max_f1", best_f1(truth, p), None))
+    for target in precision_targets:
+        found.append(_own(f"precision >= {target:g}", *precision_at_least(truth, p, target, confidence=confidence)))
+    for target in false_positive_targets:
+        goal = f"false_positive_rate <= {target:g}"
+        found.append(_own(goal, *false_positive_rate_at_most(truth, p, target, confidence=confidence)))
+    return [judged(threshold, chosen_on, judged_on, confidence=confidence) for threshold in found]
+
+
+def judged(
+    threshold: Threshold, chosen_on: tuple[Flags, Array], judged_on: tuple[Flags, Array], *, confidence: float
+) -> Threshold:
+    """The same threshold with what it does on the split it was chosen on and on the one it was not."""
+    if threshold.threshold is None:
+        return threshold
+    at = threshold.threshold
+    return threshold.model_copy(
+        update={
+            "chosen_on": outcome(*chosen_on, at, split="calibration", confidence=confidence),
+            "judged_on": outcome(*judged_on, at, split="test", confidence=confidence),
+        }
+    )
+
+
+def _own(goal: str, threshold: float | None, reason: str | None) -> Threshold:
+    return Threshold(goal=goal, threshold=threshold, source="label", reason=reason, chosen_on=None, judged_on=None)

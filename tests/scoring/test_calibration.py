@@ -1,0 +1,198 @@
+"""Recalibration on data whose truth is known, and calibration measures computed by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.isotonic import IsotonicRegression
+
+from schemas.evaluation import Beta, Calibration, Identity, Isotonic, LabelMap, Platt
+from scoring import calibration
+from scoring.reliability import (
+    decompose_brier,
+    decompose_log_loss,
+    equal_mass_bins,
+    expected_calibration_error,
+    quality,
+)
+
+METHODS = ("platt", "beta", "isotonic")
+
+
+def sigmoid(z: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-z))
+
+
+def distorted(n: int, slope: float, intercept: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(truth, p, the true probability): p's logit must be mapped to slope * logit + intercept."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=n) * 1.5
+    true = sigmoid(slope * z + intercept)
+    return rng.random(n) < true, sigmoid(z), true
+
+
+def test_platt_finds_the_known_distortion() -> None:
+    truth, p, _ = distorted(50_000, slope=0.5, intercept=-1.0)
+    found = calibration.fit_platt(truth, p)
+    assert isinstance(found, Platt)
+    assert found.slope == pytest.approx(0.5, abs=0.02)
+    assert found.intercept == pytest.approx(-1.0, abs=0.03)
+
+
+def test_beta_finds_the_known_distortion() -> None:
+    rng = np.random.default_rng(1)
+    p = rng.uniform(0.02, 0.98, 80_000)
+    true = sigmoid(0.7 * np.log(p) - 1.4 * np.log1p(-p) - 0.3)
+    found = calibration.fit_beta(rng.random(80_000) < true, p)
+    assert isinstance(found, Beta)
+    assert (found.a, found.b, found.c) == pytest.approx((0.7, 1.4, -0.3), abs=0.06)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_recalibrated_probabilities_come_near_the_truth(method: str) -> None:
+    truth, p, true = distorted(20_000, slope=0.4, intercept=-0.8, seed=2)
+    mapping = calibration.METHODS[method](truth, p)
+    assert np.abs(calibration.apply_map(mapping, p) - true).mean() < 0.02
+    assert np.abs(p - true).mean() > 0.15
+
+
+def test_isotonic_is_scikit_learns_at_the_data() -> None:
+    truth, p, _ = distorted(400, 0.6, 0.0, seed=3)
+    p = p.round(2)
+    expected = IsotonicRegression(out_of_bounds="clip").fit(p, truth).predict(p)
+    found = calibration.apply_map(calibration.fit_isotonic(truth, p), p)
+    assert found == pytest.approx(calibration.clip(expected), abs=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_never_decrease_even_where_the_guard_is_upside_down(method: str) -> None:
+    truth, p, _ = distorted(2_000, slope=-1.0, intercept=0.0, seed=4)
+    mapping = calibration.METHODS[method](truth, p)
+    mapped = calibration.apply_map(mapping, np.r_[0.0, np.linspace(0, 1, 500), 1.0])
+    assert (np.diff(mapped) >= 0).all()
+    assert np.isfinite(mapped).all()
+    assert ((mapped >= 0) & (mapped <= 1)).all()
+
+
+def test_platt_stays_finite_on_separable_data() -> None:
+    truth = np.array([False] * 20 + [True] * 20)
+    found = calibration.fit_platt(truth, np.where(truth, 0.9, 0.1))
+    assert isinstance(found, Platt)
+    # Platt's targets 21/22 and 1/22 are met exactly at logit(21/22) = slope * logit(0.9)
+    assert found.slope == pytest.approx(np.log(21) / np.log(9), rel=1e-4)
+    assert found.intercept == pytest.approx(0.0, abs=1e-6)
+
+
+def test_apply_takes_numbers_arrays_and_bounds() -> None:
+    fitted = Calibration(
+        simulated=False,
+        guard="g",
+        estimator="marginal",
+        method="platt",
+        records=10,
+        cross_fitted_log_loss={},
+        pooled=Platt(slope=1.0, intercept=0.0),
+        labels={
+            "a": LabelMap(map=Platt(slope=2.0, intercept=0.0), source="label", positives=5),
+            "b": LabelMap(map=Identity(), source="identity", positives=0),
+            "c": LabelMap(map=Isotonic(x=[0.2, 0.6], y=[0.1, 0.5]), source="label", positives=5),
+        },
+    )
+    assert calibration.apply(fitted, "a", 0.75) == pytest.approx(0.9)  # odds 3 squared
+    assert calibration.apply(fitted, "b", 0.0) == 0.0
+    assert calibration.apply(fitted, "c", np.array([0.0, 0.4, 1.0])) == pytest.approx([0.1, 0.3, 0.5])
+    assert calibration.apply(fitted, "unknown", 0.4) == pytest.approx(0.4)
+    low, mid, high = (calibration.apply(fitted, "a", p) for p in (0.0, 0.3, 1.0))
+    assert 0 <= low < mid < high <= 1
+    assert Calibration.model_validate_json(fitted.model_dump_json()) == fitted
+
+
+def test_a_rare_label_gets_the_pooled_map_and_auto_the_best_method() -> None:
+    truth, p, _ = distorted(3_000, slope=0.4, intercept=-0.8, seed=5)
+    both = np.column_stack([truth, np.arange(3_000) < 3])
+    fitted = calibration.fit(
+        both,
+        np.column_stack([p, p]),
+        ["common", "rare"],
+        guard="g",
+        estimator="marginal",
+        method="auto",
+        min_positives=10,
+        folds=5,
+        seed=1,
+        simulated=False,
+    )
+    assert fitted.labels["common"].source == "label"
+    assert fitted.labels["rare"].source == "pooled"
+    assert fitted.labels["rare"].map == fitted.pooled
+    losses = fitted.cross_fitted_log_loss
+    assert losses[fitted.method] == min(losses.values()) < losses["identity"]
+
+
+def test_cross_fitting_does_not_show_a_record_its_own_label() -> None:
+    rng = np.random.default_rng(6)
+    truth, p = rng.random((200, 1)) < 0.5, rng.random((200, 1))
+    out_of_fold = calibration.cross_fitted_loss(truth, p, "isotonic", 1, 5, 0)
+    seen = calibration.apply_map(calibration.fit_isotonic(truth[:, 0], p[:, 0]), p)
+    assert calibration.log_losses(truth, seen).mean() < np.log(2) < out_of_fold
+
+
+def test_folds_spread_every_labels_positives() -> None:
+    rng = np.random.default_rng(7)
+    truth = rng.random((203, 6)) < np.array([0.02, 0.05, 0.1, 0.3, 0.5, 0.0])
+    fold_of = calibration.stratified_folds(truth, 5, 1)
+    sizes = np.bincount(fold_of, minlength=5)
+    assert sizes.sum() == 203
+    assert np.ptp(sizes) <= 4
+    for label in range(5):
+        counts = np.bincount(fold_of[truth[:, label]], minlength=5)
+        assert np.ptp(counts) <= max(2, 0.25 * counts.mean()), label
+
+
+def test_ece_by_hand() -> None:
+    p = np.array([0.1, 0.2, 0.6, 0.9])
+    truth = np.array([False, True, True, True])
+    # bins {0.1, 0.2} and {0.6, 0.9}: |0.15 - 0.5| and |0.75 - 1|, half the values each
+    assert expected_calibration_error(truth, p, 2) == pytest.approx(0.5 * 0.35 + 0.5 * 0.25)
+
+
+def test_equal_values_share_a_bin_and_bins_are_equally_full_without_ties() -> None:
+    assert np.bincount(equal_mass_bins(np.linspace(0, 1, 103), 10)).tolist() == [11] * 3 + [10] * 7
+    tied = equal_mass_bins(np.r_[np.zeros(50), np.linspace(0.1, 1, 10)], 5)
+    assert len(np.unique(tied[:50])) == 1
+    assert (equal_mass_bins(np.zeros(7), 3) == 0).all()
+
+
+def test_a_calibrated_forecast_stays_below_its_own_ece_limit() -> None:
+    rng = np.random.default_rng(8)
+    p = rng.random((500, 3))
+    kwargs = {"splits": ["test"], "bins": 10, "confidence": 0.95, "resamples": 200, "seed": 3}
+    good = quality(rng.random((500, 3)) < p, p, **kwargs)  # type: ignore[arg-type]
+    bad = quality(rng.random((500, 3)) < p**3, p, **kwargs)  # type: ignore[arg-type]
+    assert good is not None
+    assert bad is not None
+    assert good.ece_if_calibrated is not None
+    assert bad.ece_if_calibrated is not None
+    assert good.ece.value is not None
+    assert bad.ece.value is not None
+    assert good.ece.value < good.ece_if_calibrated
+    assert bad.ece.value > 3 * bad.ece_if_calibrated
+
+
+def test_decompositions_add_up_and_know_a_calibrated_forecast() -> None:
+    truth = np.array([True, False, True, True, False, False])
+    p = np.array([2 / 3, 2 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3])
+    parts = decompose_brier(truth, p)  # each value comes true as often as it says
+    assert parts.miscalibration == pytest.approx(0.0, abs=1e-12)
+    assert parts.uncertainty == pytest.approx(0.25)
+    assert parts.discrimination == pytest.approx(0.25 - 2 / 9)
+    rng = np.random.default_rng(9)
+    p = rng.random(300)
+    truth = rng.random(300) < p**2
+    for parts, score in (
+        (decompose_brier(truth, p), np.mean((p - truth) ** 2)),
+        (decompose_log_loss(truth, p), calibration.log_losses(truth, p).mean()),
+    ):
+        assert parts.miscalibration - parts.discrimination + parts.uncertainty == pytest.approx(score)
+        assert parts.miscalibration > 0
+        assert parts.discrimination > 0
