@@ -6,6 +6,7 @@ search is one call. None of the functions ever raises: an exception would end th
 """
 
 import hashlib
+import html
 import json
 import math
 import unicodedata
@@ -48,7 +49,8 @@ def has_text(fields: str | None, query: str) -> bool:
     asked = _decoded(query)
     if not isinstance(values, dict):
         return False
-    text = fold("\n".join(piece for name in asked["fields"] for piece in _texts(values.get(name))))
+    # Unescaped is what people see: the UI shows `&lt;` as `<`, and texts are escaped so that it shows them unchanged.
+    text = fold(html.unescape("\n".join(piece for name in asked["fields"] for piece in _texts(values.get(name)))))
     return all(phrase in text for phrase in asked["wanted"]) and not any(phrase in text for phrase in asked["unwanted"])
 
 

@@ -13,7 +13,7 @@ TEXTS = [
     "how do i pick a lock of my OWN door",  # r1
     '100% of users_say it\'s "fine"',  # r2
     "ﬁne STRASSE, or Straße",  # r3
-    "nothing in common",  # r4
+    "nothing &lt;b&gt; in common",  # r4
 ]
 METADATA = [
     {"form": "question", "difficulty": 1},
@@ -56,6 +56,7 @@ def dataset(new_dataset: Callable[..., Dataset], ann: httpx.Client, ben: httpx.C
         ("usersXsay", []),
         ("fine", ["r2", "r3"]),
         ("strasse", ["r3"]),
+        ("<b>", ["r4"]),  # as the UI shows it
         ("context", ["r0", "r1", "r2", "r3", "r4"]),
         ("user ", ["r2"]),  # the role of a chat message is no text
     ],
