@@ -2,12 +2,107 @@
 
 from __future__ import annotations
 
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
 from schemas.strict import Strict
 
 
 class AnnotationSection(Strict):
-    """the annotation stages"""
+    """Where people annotate, who they are and what they see: push, status, pull, adjudicate."""
+
+    url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s@]+$",
+        description="address of your Argilla; null: the run's own local server, in its folder `argilla`",
+    )
+    api_key_env: str = Field(
+        default="ARGILLA_API_KEY",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="environment variable that holds an owner's or admin's API key of `url`; never the key itself",
+    )
+    workspace: str = Field(
+        default="marginalia",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
+        description="Argilla workspace, made if missing",
+    )
+    dataset: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="Argilla dataset; null: the run's name. Give a new name to start annotation anew",
+    )
+    annotators: int = Field(
+        default=3, ge=1, description="answers that each record needs before Argilla takes it out of the queues"
+    )
+    team: list[str] = Field(
+        default=[],
+        description="usernames that annotate; made on a local server, only added to the workspace on yours",
+    )
+    experts: list[str] = Field(default=[], description="usernames that adjudicate; empty: whoever is in the workspace")
+    note: bool = Field(default=True, description="ask for an optional remark in free text")
+    unsure: bool = Field(
+        default=True, description="offer an optional mark for answers that the annotator is not sure of"
+    )
+    guidelines: str | None = Field(
+        default=None, description="text put before the guidelines that are made from the taxonomy"
+    )
+    suggestions: bool = Field(
+        default=False,
+        description="show the intended labels pre-ticked; they anchor annotators, so never for gold without a control",
+    )
+    control_share: float = Field(
+        default=0.2, ge=0, le=1, description="share of records that go without suggestion, to measure the anchoring"
+    )
+    batch: int = Field(default=100, ge=1, le=500, description="records a request")
+
+
+class Splits(Strict):
+    """Shares of the final records; they add up to 1."""
+
+    train: float = Field(default=0.0, ge=0, le=1, description="share for training")
+    calibration: float = Field(
+        default=0.5, ge=0, le=1, description="share that thresholds and calibration are fitted on"
+    )
+    test: float = Field(default=0.5, ge=0, le=1, description="share that headline numbers are measured on")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        total = self.train + self.calibration + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"the shares of train, calibration and test add up to {total:g}, expected 1")
+        return self
 
 
 class ReconcileSection(Strict):
-    """the annotation stages"""
+    """How people's answers become gold: reconcile."""
+
+    method: Literal["majority", "dawid_skene", "mace"] = Field(
+        default="majority",
+        description="majority: one person, one vote; dawid_skene, mace: answers weighed by how reliable each "
+        "annotator turns out to be, per label",
+    )
+    tie: Literal["adjudicate", "yes", "no"] = Field(
+        default="adjudicate",
+        description="a label with as many ticks as not (or a posterior of one half): ask an expert, count it, or not",
+    )
+    min_answers: int = Field(
+        default=2, ge=1, description="submitted answers below which a record is not final but needs answers"
+    )
+    adjudicate_below_agreement: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="records whose annotators agree less than this (mean Jaccard) go to an expert",
+    )
+    adjudicate_below_posterior: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="dawid_skene, mace: records with a label that is decided with less than this probability go to "
+        "an expert",
+    )
+    splits: Splits = Splits()
+    bootstrap: int = Field(default=1000, ge=0, le=100_000, description="resamples of records for the 95 % intervals")
+    iterations: int = Field(default=100, ge=1, description="dawid_skene: most EM rounds (mace has its own 50)")
+    compare: bool = Field(default=True, description="also run the other methods and report where they differ")

@@ -1,0 +1,36 @@
+"""Which Argilla a run talks to: the one in its config, or its own local one, started when it does not run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from annotation.client.connection import Connection, api_key_from
+from annotation.client.datasets import add_members, find_workspace
+from annotation.config import AnnotationSection
+
+
+def connect(section: AnnotationSection, home: Path) -> Connection:
+    """A connection as owner or admin. `home` is the local server's folder, used when no url is set.
+
+    Raises InputError when the key is not set, ServiceError when the server does not answer or refuses."""
+    if section.url is not None:
+        key = api_key_from(dict(os.environ), section.api_key_env)
+        return Connection(section.url, key, key_hint=f"check the environment variable {section.api_key_env}")
+    from annotation.server import control
+
+    server = control.up(home)
+    owner = next(account for account in control.accounts(home) if account.role == "owner")
+    return Connection(server.url, owner.api_key, key_hint=f"see {home / 'credentials.json'}")
+
+
+def admit(connection: Connection, section: AnnotationSection, home: Path) -> None:
+    """Lets team and experts into the workspace; on the local server their accounts are made first."""
+    people = list(dict.fromkeys([*section.team, *section.experts]))
+    if section.url is None and people:
+        from annotation.server import control
+
+        control.add_annotators(home, people, section.workspace)
+        return
+    workspace = find_workspace(connection, section.workspace, make=True)
+    add_members(connection, workspace, people)

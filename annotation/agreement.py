@@ -1,0 +1,97 @@
+"""How far annotators agree: Krippendorff's alpha per label and over label sets, percent agreement, and each annotator
+against the others, all with n and 95 % bootstrap intervals over records.
+
+Missing answers and unequal numbers of annotators are normal. Everything is computed from sums per record, so that a
+resample is a weighted sum of them and a million answers take seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from annotation.bootstrap import estimate, resampled_weights
+from annotation.config import ReconcileSection
+from annotation.pair_sums import PairSums, Statistics
+from annotation.raters import annotator_agreement, pair_agreement
+from annotation.ticks import Floats, Ticks, ticks_of
+from schemas.agreement import Agreement, LabelAgreement
+
+
+def agreement_of(
+    answers: pl.DataFrame,
+    labels: Sequence[str],
+    section: ReconcileSection,
+    *,
+    seed: int,
+    taxonomy: str,
+    simulated: bool,
+) -> Agreement:
+    """The agreement between all submitted answers of the round `annotate` in a frame of `Answer` rows."""
+    ticks = ticks_of(answers, labels)
+    sums = PairSums(ticks)
+    n = sums.records
+    point = sums.statistics(np.ones((n, 1), dtype=np.float32))
+    blocks = [sums.statistics(block) for block in resampled_weights(n, section.bootstrap, f"{seed}:agreement")]
+    spread = Statistics.joined(blocks, len(labels))
+    alphas = label_alphas(sums)
+    per_label = [
+        LabelAgreement(
+            label=label,
+            alpha=estimate(alphas[at], spread.alpha[at], n),
+            percent=estimate(point.percent[at, 0], spread.percent[at], n),
+            ticked=float(ticks.ticked[:, at].mean()) if ticks.answers else None,
+        )
+        for at, label in enumerate(labels)
+    ]
+    return Agreement(
+        simulated=simulated,
+        taxonomy=taxonomy,
+        records=len(ticks.records),
+        pairable=n,
+        answers=ticks.answers,
+        annotators=len(ticks.annotators),
+        alpha_masi=estimate(point.alpha_masi[0], spread.alpha_masi, n),
+        alpha_mean=estimate(_mean(alphas[:, None])[0], _mean(spread.alpha), n),
+        exact=estimate(point.exact[0], spread.exact, n),
+        jaccard=estimate(point.jaccard[0], spread.jaccard, n),
+        per_label=per_label,
+        per_annotator=annotator_agreement(ticks, section.bootstrap, f"{seed}:annotators"),
+        pairs=pair_agreement(ticks),
+        notes=_notes(ticks, n, simulated),
+    )
+
+
+def label_alphas(sums: PairSums) -> Floats:
+    """Krippendorff's alpha of each label (L), nominal; NaN where all answers are the same."""
+    import krippendorff
+
+    found = np.full(sums.yes.shape[1], np.nan)
+    for at in range(len(found)):
+        counts = np.stack([sums.n - sums.yes[:, at], sums.yes[:, at]], axis=1)
+        if (counts.sum(axis=0) > 0).all():
+            found[at] = krippendorff.alpha(value_counts=counts, level_of_measurement="nominal")
+    return found
+
+
+def _mean(alphas: Floats) -> Floats:
+    """Column means over the labels that have an alpha (L x B → B)."""
+    usable = np.isfinite(alphas)
+    total = np.where(usable, alphas, 0.0).sum(axis=0)
+    none = np.full(alphas.shape[1], np.nan)
+    found: Floats = np.divide(total, usable.sum(axis=0), out=none, where=usable.any(axis=0))
+    return found
+
+
+def _notes(ticks: Ticks, pairable: int, simulated: bool) -> list[str]:
+    notes = []
+    if simulated:
+        notes.append("The annotators are simulated: these numbers prove the machinery and say nothing about people.")
+    if ticks.answers == 0:
+        notes.append("Nobody has submitted an answer yet.")
+    elif pairable == 0:
+        notes.append("No record has two answers, so nothing can be said about agreement.")
+    elif pairable < 50:
+        notes.append(f"Only {pairable} records have two answers or more; the intervals are wide.")
+    return notes

@@ -1,0 +1,91 @@
+"""One answer: from Argilla's response to a line of the journal, and from the journal to annotations.parquet.
+
+The journal keeps what the person gave, word for word; what it counts as is decided here, the same way on every pull."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from annotation.client.settings import LABELS, NONE, NOTE, UNSURE
+from schemas.artifacts import Answer
+
+IDENTITY = ("record_id", "annotator", "round")
+CONTENT = ("labels", "status", "note", "unsure", "submitted_at", "rejected")
+
+
+def entry_of(
+    record_id: str, annotator: str, round: str, response: Mapping[str, Any], pulled_at: datetime
+) -> dict[str, Any]:
+    """A line of annotations.jsonl: `labels` as ticked (with `none`), `status` as given, and in `rejected` why a
+    submitted answer cannot count (null when it does)."""
+    values = response.get("values") or {}
+    ticked = _value(values, LABELS)
+    status = str(response["status"])
+    return {
+        "record_id": record_id,
+        "annotator": annotator,
+        "round": round,
+        "labels": ticked,
+        "status": status,
+        "rejected": rejection(ticked) if status == "submitted" else None,
+        "note": _value(values, NOTE),
+        "unsure": _value(values, UNSURE) == "unsure",
+        "submitted_at": _moment(response["updated_at"]) if status == "submitted" else None,
+        "pulled_at": pulled_at.isoformat(),
+    }
+
+
+def rejection(ticked: list[str] | None) -> str | None:
+    """Why these ticks are no answer, or None when they are one."""
+    if not ticked:
+        return "empty"
+    if NONE in ticked and len(ticked) > 1:
+        return "none_with_category"
+    return None
+
+
+def changed(entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> bool:
+    """Whether the person answered anew; the time of the pull alone is no change."""
+    return before is None or any(entry[name] != before.get(name) for name in CONTENT)
+
+
+def latest(journal: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+    """The last entry of each record x annotator x round."""
+    return {(entry["record_id"], entry["annotator"], entry["round"]): entry for entry in journal}
+
+
+def answers_frame(entries: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """annotations.parquet from the latest entries, sorted by record, annotator and round.
+
+    A rejected answer stands there as a draft without labels: the person has not decided yet."""
+    rows = [_row(entry) for entry in entries]
+    return Answer.frame(rows).sort(IDENTITY)
+
+
+def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
+    counts = entry["status"] == "submitted" and entry["rejected"] is None
+    labels = [label for label in entry["labels"] or [] if label != NONE] if counts else None
+    return {
+        "record_id": entry["record_id"],
+        "annotator": entry["annotator"],
+        "labels": labels,
+        "status": "draft" if entry["rejected"] is not None else entry["status"],
+        "note": entry["note"],
+        "submitted_at": datetime.fromisoformat(entry["submitted_at"]) if counts else None,
+        "pulled_at": datetime.fromisoformat(entry["pulled_at"]),
+        "round": entry["round"],
+    }
+
+
+def _value(values: Mapping[str, Any], question: str) -> Any:
+    return (values.get(question) or {}).get("value")
+
+
+def _moment(text: str) -> str:
+    """Argilla's times are UTC without saying so."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()

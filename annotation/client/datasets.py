@@ -1,0 +1,138 @@
+"""Workspaces and datasets on the server: found or made, and checked against the taxonomy before anything is pushed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from annotation.client.connection import Connection
+from annotation.client.guidelines import guidelines
+from annotation.client.settings import LABELS, dataset_settings, offered
+from annotation.config import AnnotationSection
+from schemas.errors import InputError, ServiceError
+from schemas.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A published Argilla dataset. `questions` maps names to ids."""
+
+    id: str
+    name: str
+    questions: dict[str, str]
+
+
+def find_workspace(connection: Connection, name: str, *, make: bool) -> str:
+    """The workspace's id. Raises ServiceError when it is missing and may not be made."""
+    for workspace in connection.get("/me/workspaces")["items"]:
+        if workspace["name"] == name:
+            return str(workspace["id"])
+    if not make or connection.role != "owner":
+        raise ServiceError(
+            f"Argilla at {connection.url} shows {connection.username} ({connection.role}) no workspace '{name}'",
+            hint="check annotation.workspace, or use an owner's API key",
+        )
+    return str(connection.post("/workspaces", {"name": name})["id"])
+
+
+def add_members(connection: Connection, workspace_id: str, usernames: Sequence[str]) -> None:
+    """Lets existing users work in the workspace. Raises ServiceError that names those who have no account."""
+    if not usernames:
+        return
+    members = {user["username"] for user in connection.get(f"/workspaces/{workspace_id}/users")["items"]}
+    wanted = [name for name in dict.fromkeys(usernames) if name not in members]
+    if not wanted:
+        return
+    users = {user["username"]: user["id"] for user in connection.get("/users")["items"]}
+    unknown = [name for name in wanted if name not in users]
+    if unknown:
+        raise ServiceError(
+            f"Argilla at {connection.url} has no user {', '.join(unknown)}",
+            hint="make the accounts in Argilla, or mend annotation.team and annotation.experts",
+        )
+    for name in wanted:
+        connection.post(f"/workspaces/{workspace_id}/users", {"user_id": users[name]})
+
+
+def ensure_dataset(
+    connection: Connection,
+    workspace: str,
+    name: str,
+    taxonomy: Taxonomy,
+    section: AnnotationSection,
+    *,
+    adjudication: bool = False,
+) -> Dataset:
+    """The dataset of that name with the taxonomy's settings, made if it is missing.
+
+    Raises InputError when it exists with other labels: answers given to those would mean something else."""
+    workspace_id = find_workspace(connection, workspace, make=True)
+    found = _find(connection, workspace_id, name)
+    if found is not None and found["status"] == "draft":  # a push that was killed while it made the dataset
+        connection.delete(f"/datasets/{found['id']}")
+        found = None
+    if found is None:
+        with connection.translated(f"make dataset '{name}'"):
+            import argilla as rg
+
+            settings = dataset_settings(taxonomy, section, adjudication=adjudication)
+            rg.Dataset(name=name, workspace=workspace, settings=settings, client=connection.sdk).create()
+        found = _find(connection, workspace_id, name)
+        if found is None:
+            raise ServiceError(f"Argilla at {connection.url} took dataset '{name}' but does not list it")
+    questions = connection.get(f"/datasets/{found['id']}/questions")["items"]
+    _check_labels(name, questions, taxonomy)
+    _refresh(connection, found, taxonomy, section, adjudication)
+    return Dataset(str(found["id"]), name, {question["name"]: str(question["id"]) for question in questions})
+
+
+def _find(connection: Connection, workspace_id: str, name: str) -> dict[str, Any] | None:
+    listed = connection.get("/me/datasets", workspace_id=workspace_id)["items"]
+    return next((dataset for dataset in listed if dataset["name"] == name), None)
+
+
+def _check_labels(name: str, questions: list[dict[str, Any]], taxonomy: Taxonomy) -> None:
+    question = next((question for question in questions if question["name"] == LABELS), None)
+    if question is None:
+        raise InputError(
+            f"the Argilla dataset '{name}' was not made by this program: it has no question '{LABELS}'",
+            hint="set annotation.dataset to a name of its own",
+        )
+    there = {option["value"]: option["text"] for option in question["settings"]["options"]}
+    here = offered(taxonomy)
+    if there == here:
+        return
+    changes = [f"{label} was added" for label in here if label not in there]
+    changes += [f"{label} was taken away" for label in there if label not in here]
+    changes += [
+        f"{label} was renamed from '{there[label]}' to '{here[label]}'"
+        for label in here
+        if label in there and there[label] != here[label]
+    ]
+    raise InputError(
+        f"the taxonomy '{taxonomy.id}' changed since the records were pushed to '{name}': {'; '.join(changes)}. "
+        "Answers already given were given to the old labels",
+        hint="put the old labels back, or set annotation.dataset to a new name and annotate anew",
+    )
+
+
+def _refresh(
+    connection: Connection, found: dict[str, Any], taxonomy: Taxonomy, section: AnnotationSection, adjudication: bool
+) -> None:
+    """Brings guidelines and the number of answers up to the config; the latter is fixed once somebody has answered."""
+    text = guidelines(taxonomy, preface=section.guidelines)
+    if (found.get("guidelines") or "").strip() != text.strip():
+        connection.patch(f"/datasets/{found['id']}", {"guidelines": text})
+    needed = 1 if adjudication else section.annotators
+    there = found["distribution"]["min_submitted"]
+    if there != needed:
+        try:
+            distribution = {"strategy": "overlap", "min_submitted": needed}
+            connection.patch(f"/datasets/{found['id']}", {"distribution": distribution})
+        except ServiceError as error:
+            raise InputError(
+                f"dataset '{found['name']}' was made for {there} answers a record, annotation.annotators says {needed};"
+                " Argilla fixes that number with the first answer",
+                hint=f"set annotation.annotators to {there}, or annotation.dataset to a new name",
+            ) from error

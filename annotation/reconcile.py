@@ -1,0 +1,158 @@
+"""Answers → gold: one decision per record and label, or a status that says why there is none.
+
+needs_answers       fewer submitted answers than `min_answers`: one annotator, none, or all skipped
+needs_adjudication  a tie, too little agreement, too uncertain a posterior, or experts who disagree
+final               everything else; an expert's answer wins over all others and is marked
+
+Unresolved records have no labels at all: they are never safe by default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from annotation.config import ReconcileSection
+from annotation.posteriors import METHODS, Method, posteriors
+from annotation.splits import assign_splits
+from annotation.ticks import Bools, Floats, Ticks, jaccard, pairs_of, ticks_of
+from schemas.agreement import MethodComparison
+from schemas.artifacts import GoldRecord
+
+HALF = 1e-9  # a posterior this near to one half is a tie
+FEW_ENOUGH = 100_000  # answers up to which the other methods are run for comparison
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What a method makes of the answers: `probability` and `decided` are R x L, the rest R."""
+
+    probability: Floats
+    decided: Bools
+    open: Bools
+    agreement: Floats
+
+
+def reconcile(
+    records: pl.DataFrame, answers: pl.DataFrame, labels: Sequence[str], section: ReconcileSection, *, seed: int
+) -> pl.DataFrame:
+    """Gold for every record, in the order of `records` (id, messages), from a frame of `Answer` rows.
+
+    Raises InputError when an answer carries a label that the taxonomy lacks."""
+    known = answers.filter(pl.col("record_id").is_in(records["id"].implode()))
+    ticks = ticks_of(known, labels)
+    crowd = _columns(ticks, decide(ticks, section.method, section, seed))
+    experts = ticks_of(known, labels, round="adjudicate")
+    plain = section.model_copy(update={"tie": "adjudicate", "adjudicate_below_agreement": 0.0})
+    verdicts = _columns(experts, decide(experts, "majority", plain, seed)).select("id", "decided", "open")
+    joined = (
+        records.select("id", "messages")
+        .join(crowd, on="id", how="left", maintain_order="left")
+        .join(verdicts, on="id", how="left", maintain_order="left", suffix="_expert")
+    )
+    gold = _gold(joined, labels, section)
+    return gold.with_columns(split=_splits(gold, labels, section, seed)).select(list(GoldRecord.polars_schema()))
+
+
+def _columns(ticks: Ticks, decisions: Decisions) -> pl.DataFrame:
+    """One row a record that has answers."""
+    labels = ticks.labels
+    probability = pl.DataFrame(decisions.probability, schema=[f"p{at}" for at in range(len(labels))])
+    yes = pl.DataFrame(ticks.yes, schema=[f"y{at}" for at in range(len(labels))])
+    decided = pl.DataFrame(decisions.decided, schema=[f"d{at}" for at in range(len(labels))])
+    wide = pl.concat([probability, yes, decided], how="horizontal").with_columns(n=pl.Series(ticks.counts))
+    soft = [pl.struct(pl.lit(label).alias("label"), probability=f"p{at}") for at, label in enumerate(labels)]
+    votes = [pl.struct(pl.lit(label).alias("label"), yes=f"y{at}", n="n") for at, label in enumerate(labels)]
+    chosen = [pl.when(f"d{at}").then(pl.lit(label)) for at, label in enumerate(labels)]
+    return wide.select(
+        "n",
+        pl.Series("id", ticks.records, dtype=pl.String),
+        pl.Series("open", decisions.open, dtype=pl.Boolean),
+        pl.Series("agreement", decisions.agreement, dtype=pl.Float64).fill_nan(None),
+        soft_labels=pl.concat_list(soft),
+        votes=pl.concat_list(votes),
+        decided=pl.concat_list(chosen).list.drop_nulls(),
+    )
+
+
+def _gold(joined: pl.DataFrame, labels: Sequence[str], section: ReconcileSection) -> pl.DataFrame:
+    by_expert = pl.col("decided_expert").is_not_null()
+    settled = by_expert & ~pl.col("open_expert")
+    enough = pl.col("n").fill_null(0) >= section.min_answers
+    unanswered = pl.lit([{"label": label, "yes": 0, "n": 0} for label in labels], dtype=_dtype("votes"))
+    status = (
+        pl.when(settled)
+        .then(pl.lit("final"))
+        .when(by_expert)
+        .then(pl.lit("needs_adjudication"))
+        .when(~enough)
+        .then(pl.lit("needs_answers"))
+        .when(pl.col("open"))
+        .then(pl.lit("needs_adjudication"))
+        .otherwise(pl.lit("final"))
+    )
+    return joined.with_columns(status=status).with_columns(
+        labels=pl.when(settled).then("decided_expert").when(pl.col("status") == "final").then("decided"),
+        soft_labels=pl.col("soft_labels").fill_null(pl.lit([], dtype=_dtype("soft_labels"))),
+        votes=pl.col("votes").fill_null(unanswered),
+        n_annotators=pl.col("n").fill_null(0),
+        method=pl.when(settled).then(pl.lit("expert")).otherwise(pl.lit(section.method)),
+        adjudicated=settled,
+    )
+
+
+def _splits(gold: pl.DataFrame, labels: Sequence[str], section: ReconcileSection, seed: int) -> pl.Series:
+    """Final records are stratified by their labels, the others only dealt out."""
+    final = (gold["status"] == "final").to_numpy()
+    carried = np.stack([gold["labels"].list.contains(label).fill_null(False).to_numpy() for label in labels], axis=1)
+    split = np.empty(gold.height, dtype=object)
+    for group in (final, ~final):
+        ids = gold["id"].filter(pl.Series(group)).to_list()
+        split[group] = assign_splits(ids, carried[group], section.splits, seed)
+    return pl.Series("split", split.tolist(), dtype=pl.String)
+
+
+def _dtype(column: str) -> pl.DataType:
+    return GoldRecord.polars_schema()[column]
+
+
+def decide(ticks: Ticks, method: Method, section: ReconcileSection, seed: int) -> Decisions:
+    """Each record's labels by `method`. `open` marks those that an expert must decide."""
+    probability = posteriors(ticks, method, iterations=section.iterations, seed=seed)
+    tied = np.abs(probability - 0.5) <= HALF
+    decided = np.where(tied, section.tie == "yes", probability > 0.5)
+    agreement = record_agreement(ticks)
+    open_ = tied.any(axis=1) & (section.tie == "adjudicate")
+    open_ |= np.nan_to_num(agreement, nan=1.0) < section.adjudicate_below_agreement
+    if method != "majority":
+        sure = np.maximum(probability, 1 - probability).min(axis=1, initial=1.0)
+        open_ |= sure < section.adjudicate_below_posterior
+    return Decisions(probability, decided, open_, agreement)
+
+
+def record_agreement(ticks: Ticks) -> Floats:
+    """Mean Jaccard of the pairs of answers to each record (R); NaN with fewer than two answers."""
+    first, second = pairs_of(ticks)
+    size = len(ticks.records)
+    total = np.bincount(ticks.record[first], weights=jaccard(ticks, first, second), minlength=size)
+    pairs = np.bincount(ticks.record[first], minlength=size)
+    found: Floats = np.divide(total, pairs, out=np.full(size, np.nan), where=pairs > 0)
+    return found
+
+
+def compare_methods(ticks: Ticks, section: ReconcileSection, seed: int) -> list[MethodComparison]:
+    """How many records the other methods would have given the same labels."""
+    if not section.compare or not 0 < ticks.answers <= FEW_ENOUGH:
+        return []
+    enough = ticks.counts >= section.min_answers
+    ours = decide(ticks, section.method, section, seed)
+    final = enough & ~ours.open
+    found = []
+    for method in METHODS:
+        if method != section.method:
+            theirs = decide(ticks, method, section, seed)
+            same = (ours.decided == theirs.decided).all(axis=1) & final
+            found.append(MethodComparison(method=method, records=int(final.sum()), same_labels=int(same.sum())))
+    return found

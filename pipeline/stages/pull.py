@@ -1,0 +1,52 @@
+"""pull: what people answered in Argilla → annotations.jsonl (append-only) and annotations.parquet (latest state)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from annotation.access import connect
+from annotation.client.pseudonyms import KEY_FILE
+from annotation.client.pull import pull
+from pipeline.run import Run
+from pipeline.stage import Outcome, Stage
+from pipeline.stages.push import HOME
+from schemas.artifacts import Answer
+from schemas.files import read_model, write_frame
+from schemas.pushed import Pushed
+
+ADJUDICATION = "adjudicate.json"
+MENDS_SHOWN = 100
+
+
+def datasets(run: Run) -> list[Pushed]:
+    """Where records of this run were pushed to: the annotators' dataset, and the experts' once there is one."""
+    found = [read_model(run.path("push.json"), Pushed, made_by=run.command("push"))]
+    if run.path(ADJUDICATION).exists():
+        found.append(read_model(run.path(ADJUDICATION), Pushed, made_by=run.command("adjudicate")))
+    return found
+
+
+def work(run: Run) -> Outcome:
+    now = datetime.now(UTC)
+    with connect(run.config.annotation, run.path(HOME)) as connection:
+        frame, counts = pull(connection, datasets(run), run.path("annotations.jsonl"), run.path(KEY_FILE), now)
+    write_frame(run.path("annotations.parquet"), frame, Answer)
+    numbers = {name: value for name, value in asdict(counts).items() if isinstance(value, int)}
+    before = ("on_server", "torn_bytes")
+    return Outcome(
+        counts_in={name: numbers[name] for name in before},
+        counts_out={"answers": frame.height, **{k: v for k, v in numbers.items() if k not in before}},
+        facts={"to_mend": counts.to_mend[:MENDS_SHOWN], "simulated": run.config.simulated},
+    )
+
+
+STAGE = Stage(
+    name="pull",
+    summary="fetch what people answered",
+    inputs=lambda run: ["push.json", *([ADJUDICATION] if run.path(ADJUDICATION).exists() else [])],
+    outputs=lambda run: ["annotations.parquet", "annotations.jsonl"],
+    sections=("annotation",),
+    work=work,
+    live=True,
+)

@@ -1,0 +1,78 @@
+"""agreement.json: how far the annotators agree, per label and per person, with intervals."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from schemas.strict import Strict
+
+
+class Estimate(Strict):
+    """A statistic with its 95 % bootstrap interval over records. `value` is null where it is not defined: fewer than
+    two answers on every record, or no variation to agree about."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int = Field(description="records that it rests on")
+
+
+class LabelAgreement(Strict):
+    label: str
+    alpha: Estimate = Field(description="Krippendorff's alpha, nominal, ticked or not")
+    percent: Estimate = Field(description="share of pairs of answers to one record that agree on the label")
+    ticked: float | None = Field(description="share of all answers that carry the label")
+
+
+class AnnotatorLabelAgreement(Strict):
+    label: str
+    kappa: float | None
+    precision: float | None
+    recall: float | None
+
+
+class AnnotatorAgreement(Strict):
+    """One annotator against the others: every comparison is one label of one record, answered by this annotator and
+    by one of the others, weighted so that each record counts once."""
+
+    annotator: str
+    answers: int
+    labels_per_answer: float | None
+    kappa: Estimate = Field(description="Cohen's kappa")
+    precision: Estimate = Field(description="share of this annotator's ticks that the others ticked, too")
+    recall: Estimate = Field(description="share of the others' ticks that this annotator ticked, too")
+    per_label: list[AnnotatorLabelAgreement]
+
+
+class PairAgreement(Strict):
+    first: str
+    second: str
+    records: int = Field(description="records both answered")
+    kappa: float | None
+    exact: float | None = Field(description="share of those records on which their label sets are equal")
+
+
+class MethodComparison(Strict):
+    """What another way of reconciling would have decided on the records that are final here."""
+
+    method: str
+    records: int
+    same_labels: int = Field(description="records with the same label set")
+
+
+class Agreement(Strict):
+    simulated: bool = Field(description="the annotators are programs: the numbers say nothing about people")
+    taxonomy: str
+    records: int = Field(description="records with at least one submitted answer")
+    pairable: int = Field(description="records with at least two: only they tell anything about agreement")
+    answers: int
+    annotators: int
+    alpha_masi: Estimate = Field(description="Krippendorff's alpha over label sets with MASI distance")
+    alpha_mean: Estimate = Field(description="mean of the labels' alphas, over the labels that have one")
+    exact: Estimate = Field(description="share of pairs of answers to one record with equal label sets")
+    jaccard: Estimate = Field(description="mean Jaccard of pairs of answers to one record; two empty sets agree")
+    per_label: list[LabelAgreement]
+    per_annotator: list[AnnotatorAgreement]
+    pairs: list[PairAgreement]
+    methods: list[MethodComparison] = Field(default=[])
+    notes: list[str] = Field(default=[], description="what a reader must know before trusting the numbers")

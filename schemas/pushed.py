@@ -1,0 +1,25 @@
+"""push.json and adjudicate.json: which Argilla dataset the records went to."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.strict import Strict
+
+
+class Pushed(Strict):
+    url: str = Field(description="address of the server, without any key")
+    workspace: str
+    dataset: str = Field(description="the dataset's name")
+    dataset_id: str
+    round: Literal["annotate", "adjudicate"]
+    records: int = Field(description="records that are on the server")
+    annotators: int = Field(description="answers that each record needs")
+    taxonomy: str
+    labels: list[str] = Field(description="ids of the labels that were offered, in order")
+    taxonomy_sha256: str = Field(description="hash of the taxonomy that the guidelines were made from")
+    suggestions: bool
+    pushed_at: datetime
