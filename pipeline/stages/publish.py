@@ -1,0 +1,98 @@
+"""publish: the release folder to the Hugging Face Hub. A dry run unless asked to push."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pipeline.release.checks import content_of, listing, missing_settings, refuse_leaks
+from pipeline.release.hub import HubRepository
+from pipeline.run import Run
+from pipeline.stage import Outcome, Stage, manifest_path, read_manifest, staleness
+from pipeline.stages.release import STAGE as RELEASE
+from schemas.errors import ArtifactError, InputError
+
+
+def stage(*, push: bool) -> Stage:
+    """The stage; with `push` it really uploads."""
+    return Stage(
+        name="publish",
+        summary="put the release on the Hugging Face Hub (a dry run unless --push)",
+        inputs=lambda run: ["release"],
+        outputs=lambda run: [],
+        sections=("release",),
+        work=lambda run: _work(run, push=push),
+        live=True,
+    )
+
+
+STAGE = stage(push=False)
+
+
+def _work(run: Run, *, push: bool) -> Outcome:
+    section, folder = run.config.release, run.path("release")
+    stale = staleness(RELEASE, run) if manifest_path(run, "release").exists() else "it has no manifest"
+    if stale is not None:
+        raise ArtifactError.at(
+            folder, f"is not a release of this run as it is now: {stale}", hint=run.command("release")
+        )
+    refuse_leaks(folder, annotator_names(run), section.reviewed_records)
+    missing = missing_settings(section)
+    files = listing(folder)
+    version, content = content_of(folder)
+    before = read_manifest(run, "publish")
+    published: list[dict[str, Any]] = list(before.facts.get("published", [])) if before else []
+    facts: dict[str, Any] = {
+        "dry_run": not push,
+        "repo_id": section.repo_id,
+        "private": section.private,
+        "gated": section.gated,
+        "license": section.license,
+        "version": version,
+        "files": files,
+        "bytes": sum(file["bytes"] for file in files),
+        "missing": missing,
+        "published": published,
+    }
+    if push:
+        if missing:
+            raise InputError(f"{run.folder / 'config.yaml'}: {'; '.join(missing)}", hint="publish needs both")
+        done = HubRepository(section, _token(run)).publish(folder, f"Version {version} ({content[:16]})")
+        entry = {"repo_id": section.repo_id, "version": version, "commit": done.commit, "url": done.url}
+        facts["published"] = published if entry in published else [*published, entry]
+        facts["attempts"] = done.attempts
+    return Outcome(counts_in={"files": len(files)}, counts_out={"uploaded": len(files) if push else 0}, facts=facts)
+
+
+def annotator_names(run: Run) -> list[str]:
+    """Every log-in that the run's config knows of."""
+    return [*run.config.annotation.team, *run.config.annotation.experts]
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """What the stage did or would do, for the terminal. `facts` are those of its manifest."""
+    if not facts["dry_run"]:
+        made = "nothing had changed" if facts["attempts"] == 0 else f"version {facts['version']}"
+        return f"published {facts['repo_id']}: {made}, {facts['published'][-1]['url']}"
+    lines = [
+        "dry run: nothing was uploaded; --push would put these files there",
+        f"  repository  {facts['repo_id'] or 'not set'} ({'private' if facts['private'] else 'PUBLIC'}, "
+        f"access {facts['gated']}, licence {facts['license'] or 'not set'})",
+        f"  version     {facts['version']}",
+    ]
+    lines += [f"  {file['bytes']:>12,} bytes  {file['path']}" for file in facts["files"]]
+    lines += [f"  {facts['bytes']:>12,} bytes  in {len(facts['files'])} files"]
+    return "\n".join([*lines, *(f"  --push would be refused: {reason}" for reason in facts["missing"])])
+
+
+def _token(run: Run) -> str:
+    from huggingface_hub import get_token
+
+    section = run.config.release
+    token = os.environ.get(section.token_env) or get_token()
+    if not token:
+        raise InputError(
+            f"no token for the Hub: the environment variable {section.token_env} is not set",
+            hint="make a token with write access and export it",
+        )
+    return token

@@ -1,0 +1,273 @@
+"""A loopback server that speaks those calls of the Hugging Face Hub that a data set needs: create, settings, info,
+preupload, commit, history, tree and download, for regular files. Faults can be ordered for each call."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+TOKEN = "hf_loopbackWriteToken000000000000000000"
+DATE = "2026-11-01T12:00:00.000Z"
+
+
+@dataclass
+class Commit:
+    id: str
+    title: str
+    files: dict[str, bytes]
+
+
+@dataclass
+class Repository:
+    private: bool
+    gated: str | bool = False
+    commits: list[Commit] = field(default_factory=list)
+
+    def add(self, title: str, files: dict[str, bytes]) -> Commit:
+        seed = f"{len(self.commits)}:{title}:{sorted(files)}"
+        self.commits.append(Commit(hashlib.sha1(seed.encode()).hexdigest(), title, files))
+        return self.commits[-1]
+
+    def at(self, revision: str) -> Commit | None:
+        if revision == "main":
+            return self.commits[-1]
+        return next((commit for commit in self.commits if commit.id == revision), None)
+
+
+class HubServer:
+    """State of the server. `calls` lists (method, call) in order, such as ("POST", "commit").
+
+    `faults[call]` is a list that the next calls of that name take from: an HTTP status is answered before anything is
+    done; "lost" does the work and closes the connection; "hang" does the work and never answers; "late" hangs first and
+    does the work afterwards."""
+
+    def __init__(self) -> None:
+        self.repositories: dict[str, Repository] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.faults: dict[str, list[int | str]] = {}
+        self.authorizations: set[str | None] = set()
+        self.released = threading.Event()
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+
+    def create(self, repo_id: str, *, private: bool = True, files: dict[str, bytes] | None = None) -> Repository:
+        repository = Repository(private)
+        repository.add("initial commit", {".gitattributes": b"", **(files or {})})
+        self.repositories[repo_id] = repository
+        return repository
+
+    def count(self, call: str) -> int:
+        return sum(name == call for _, name in self.calls)
+
+    @contextmanager
+    def running(self) -> Iterator[HubServer]:
+        thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.released.set()
+            self._http.shutdown()
+            thread.join()
+            self._http.server_close()
+
+
+ROUTES = [
+    ("POST", r"/api/repos/create", "create"),
+    ("POST", r"/api/validate-yaml", "validate"),
+    ("PUT", r"/api/datasets/(?P<repo>[^/]+/[^/]+)/settings", "settings"),
+    ("POST", r"/api/datasets/(?P<repo>[^/]+/[^/]+)/preupload/(?P<revision>[^/]+)", "preupload"),
+    ("POST", r"/api/datasets/(?P<repo>[^/]+/[^/]+)/commit/(?P<revision>[^/]+)", "commit"),
+    ("GET", r"/api/datasets/(?P<repo>[^/]+/[^/]+)/commits/(?P<revision>[^/]+)", "commits"),
+    ("GET", r"/api/datasets/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(?:/(?P<path>.+))?", "tree"),
+    ("POST", r"/api/datasets/(?P<repo>[^/]+/[^/]+)/paths-info/(?P<revision>[^/]+)", "paths"),
+    ("GET", r"/api/datasets/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>[^/]+))?", "info"),
+    ("GET", r"/datasets/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "file"),
+]
+
+
+def _handler(server: HubServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.serve("GET")
+
+        def do_HEAD(self) -> None:
+            self.serve("GET")
+
+        def do_POST(self) -> None:
+            self.serve("POST")
+
+        def do_PUT(self) -> None:
+            self.serve("PUT")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def serve(self, method: str) -> None:
+            url = urlsplit(self.path)
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            for wanted, pattern, name in ROUTES:
+                found = re.fullmatch(pattern, unquote(url.path))
+                if found and wanted == method:
+                    server.calls.append((self.command, name))
+                    server.authorizations.add(self.headers.get("authorization"))
+                    self.faulty(name, found.groupdict(), parse_qs(url.query), body)
+                    return
+            self.answer(404, {"error": f"no such call: {method} {url.path}"})
+
+        def faulty(self, name: str, where: dict[str, str], query: dict[str, list[str]], body: bytes) -> None:
+            ordered = server.faults.get(name)
+            fault = ordered.pop(0) if ordered else None
+            if isinstance(fault, int):
+                self.answer(fault, {"error": "ordered by the test"})
+            elif fault == "late":
+                server.released.wait(60)
+            elif self.headers.get("authorization") != f"Bearer {TOKEN}" and name != "validate":
+                self.answer(401, {"error": "Invalid username or password."})
+            else:
+                status, value, headers = getattr(self, f"on_{name}")(where, query, body)
+                if fault == "hang":
+                    server.released.wait(60)
+                if fault in ("lost", "hang"):
+                    self.close_connection = True
+                    return
+                self.answer(status, value, headers)
+
+        def answer(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
+            data = value if isinstance(value, bytes) else json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            if not isinstance(value, bytes):
+                self.send_header("Content-Type", "application/json")
+            for key, text in (headers or {}).items():
+                self.send_header(key, text)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data)
+
+        def on_create(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
+            url = f"{server.url}/datasets/{name}"
+            if name in server.repositories:
+                return 409, {"error": "You already created this dataset repo", "url": url}, {}
+            server.create(name, private=asked["visibility"] == "private")
+            return 200, {"url": url, "name": name}, {}
+
+        def on_validate(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            return 200, {"warnings": [], "errors": []}, {}
+
+        def on_settings(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            server.repositories[where["repo"]].gated = json.loads(body)["gated"]
+            return 200, {}, {}
+
+        def on_preupload(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            head = server.repositories[where["repo"]].commits[-1]
+            files = [
+                {
+                    "path": file["path"],
+                    "uploadMode": "regular",
+                    "shouldIgnore": False,
+                    "oid": blob_id(head.files[file["path"]]) if file["path"] in head.files else None,
+                }
+                for file in json.loads(body)["files"]
+            ]
+            return 200, {"files": files}, {}
+
+        def on_commit(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            repository = server.repositories[where["repo"]]
+            lines = [json.loads(line) for line in body.splitlines()]
+            header = lines[0]["value"]
+            if header.get("parentCommit") not in (None, repository.commits[-1].id):
+                return 412, {"error": "A commit has happened since. Please refresh and try again."}, {}
+            files = dict(repository.commits[-1].files)
+            for line in lines[1:]:
+                if line["key"] == "deletedFile":
+                    del files[line["value"]["path"]]
+                else:
+                    files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            made = repository.add(header["summary"], files)
+            url = f"{server.url}/datasets/{where['repo']}/commit/{made.id}"
+            return 200, {"success": True, "commitOid": made.id, "commitUrl": url}, {}
+
+        def on_commits(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            made = reversed(server.repositories[where["repo"]].commits)
+            found = [{"id": c.id, "title": c.title, "message": "", "authors": [], "date": DATE} for c in made]
+            return 200, found, {}
+
+        def on_tree(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            commit, missing = self.commit(where)
+            if commit is None:
+                return missing
+            folder = f"{where['path']}/" if where["path"] else ""
+            paths = [path for path in sorted(commit.files) if path.startswith(folder)]
+            folders = sorted({path.rsplit("/", 1)[0] for path in paths if "/" in path[len(folder) :]})
+            if folder and not paths:
+                return 404, {"error": "not found"}, {"X-Error-Code": "EntryNotFound"}
+            found = [{"type": "directory", "oid": "0" * 40, "size": 0, "path": path} for path in folders]
+            return 200, [*found, *(self.entry(path, commit.files[path]) for path in paths)], {}
+
+        def on_paths(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            commit, missing = self.commit(where)
+            if commit is None:
+                return missing
+            asked = json.loads(body)["paths"]
+            return 200, [self.entry(path, commit.files[path]) for path in asked if path in commit.files], {}
+
+        def on_info(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            commit, missing = self.commit(where)
+            if commit is None:
+                return missing
+            repository = server.repositories[where["repo"]]
+            about = {
+                "id": where["repo"],
+                "sha": commit.id,
+                "private": repository.private,
+                "gated": repository.gated,
+                "disabled": False,
+                "downloads": 0,
+                "likes": 0,
+                "tags": [],
+                "lastModified": DATE,
+                "siblings": [{"rfilename": path} for path in sorted(commit.files)],
+            }
+            return 200, about, {}
+
+        def on_file(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            commit, missing = self.commit(where)
+            if commit is None:
+                return missing
+            if where["path"] not in commit.files:
+                return 404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit.id}
+            data = commit.files[where["path"]]
+            return 200, data, {"ETag": f'"{blob_id(data)}"', "X-Repo-Commit": commit.id, "Accept-Ranges": "none"}
+
+        def commit(self, where: dict[str, str]) -> tuple[Commit | None, tuple[int, Any, dict[str, str]]]:
+            repository = server.repositories.get(where["repo"])
+            if repository is None:
+                return None, (404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
+            commit = repository.at(where.get("revision") or "main")
+            return commit, (404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"})
+
+        @staticmethod
+        def entry(path: str, data: bytes) -> dict[str, Any]:
+            return {"type": "file", "oid": blob_id(data), "size": len(data), "path": path}
+
+    return Handler
+
+
+def blob_id(data: bytes) -> str:
+    """Git's id of a file's content."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
