@@ -1,0 +1,112 @@
+"""Every estimator of SCORING.md's table, read from one finished search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoring.bounds import point_in
+from scoring.language import AnswerLanguage, State
+from scoring.search import CONSTRAINED, IN_LANGUAGE, RAW, Search, Step
+from scoring.tokens import Floats, TokenLanguage
+
+POINT_ESTIMATORS = ("conditional", "joint", "conditional_constrained", "joint_constrained", "greedy")
+ESTIMATORS = (RAW, IN_LANGUAGE, CONSTRAINED, *POINT_ESTIMATORS)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One estimator for one record: vectors over rows, 0 ≤ lower ≤ probability ≤ upper ≤ 1."""
+
+    probability: Floats
+    lower: Floats
+    upper: Floats
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A row that a greedy answer completed. `conditional`: product of the token probabilities since the previous
+    decision, through the row's last token; `joint`: product of all conditionals so far."""
+
+    row: int
+    conditional: float
+    joint: float
+
+
+def estimate(search: Search, estimators: Sequence[str]) -> dict[str, Estimate]:
+    """The requested estimators of a finished search."""
+    rows = search.language.language.rows
+    found: dict[str, Estimate] = {}
+    bounds = {
+        RAW: search.raw.marginal,
+        IN_LANGUAGE: search.raw.in_language,
+        CONSTRAINED: search.constrained.constrained,
+    }
+    raw = decisions(search.greedy, search.language)
+    constrained = decisions(search.greedy_constrained, search.language)
+    for name in estimators:
+        if name in bounds:
+            found[name] = _bounded(*bounds[name]())
+            continue
+        path = constrained if name.endswith("_constrained") else raw
+        values = np.zeros(rows)
+        for decision in path:
+            values[decision.row] = 1.0 if name == "greedy" else getattr(decision, name.removesuffix("_constrained"))
+        found[name] = Estimate(values, values, values)
+    return found
+
+
+def _bounded(lower: Floats, upper: Floats) -> Estimate:
+    lower, upper = np.clip(lower, 0.0, 1.0), np.clip(upper, 0.0, 1.0)
+    upper = np.maximum(lower, upper)
+    return Estimate(point_in(lower, upper), lower, upper)
+
+
+def decisions(steps: Sequence[Step], tokens: TokenLanguage) -> list[Decision]:
+    """The rows that a greedy answer completed while it was inside the language, in order of their last byte."""
+    text = b""
+    last_step: list[int] = []  # for each byte of the text, the step that generated it
+    state: State = tokens.language.start
+    ends: dict[int, int] = {}  # row → offset just after its last byte
+    for index, step in enumerate(steps):
+        if step.ends:
+            _note(ends, state.accepted or 0, text, tokens.language)
+            break
+        piece = tokens.token_bytes.get(step.token, b"")
+        after: State | None = state
+        for offset, byte in enumerate(piece):
+            after = after.step(byte) if after is not None else None
+            if after is None:
+                break
+            _note(ends, after.done, text + piece[: offset + 1], tokens.language)
+        if after is None or not piece:
+            break
+        state, text = after, text + piece
+        last_step += [index] * len(piece)
+    return _products(steps, last_step, ends)
+
+
+def _note(ends: dict[int, int], done: int, text: bytes, language: AnswerLanguage) -> None:
+    for row in range(language.rows):
+        if done >> row & 1 and row not in ends:
+            if row == language.verdict:
+                ends[row] = len(text)
+            else:  # a label is known to be complete only after its separator: its code ended before that
+                code = language.codes[row].encode()
+                ends[row] = text.rfind(code) + len(code)
+
+
+def _products(steps: Sequence[Step], last_step: list[int], ends: dict[int, int]) -> list[Decision]:
+    found = []
+    joint, start = 1.0, 0
+    for row, end in sorted(ends.items(), key=lambda item: item[1]):
+        if end > len(last_step):
+            continue  # completed inside a token that then left the language: the token is not part of the answer
+        stop = last_step[end - 1] + 1
+        conditional = float(np.prod([step.probability for step in steps[start:stop]]))
+        joint *= conditional
+        found.append(Decision(row, conditional, joint))
+        start = max(start, stop)
+    return found

@@ -1,0 +1,255 @@
+"""The answer language: the set of texts that a guard may answer, as an automaton over bytes.
+
+An answer is one of a few alternatives, each a sequence of pieces: fixed text (a verdict word among them) and at most
+one list of label codes, at least one, each at most once, in any order. Where texts are ambiguous (a code that holds
+the separator), all readings are followed side by side; a row counts as complete when every surviving reading has
+completed it, and an answer that ends in two readings means the one with fewer codes (the longest match).
+
+Rows are numbered: one bit for each label in order, then the verdict's. Masks over rows are Python ints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class Text:
+    """Fixed text; `row` is completed by its last byte."""
+
+    text: bytes
+    row: int | None = None
+
+
+@dataclass(frozen=True)
+class LabelList:
+    """Codes with one of `separators` between them. Without separators just one code may stand there."""
+
+    separators: tuple[bytes, ...]
+
+
+Piece = Text | LabelList
+
+
+class _Reading(NamedTuple):
+    """One way to read a prefix. In a label list `place` is a trie node, or the offset in a separator under way."""
+
+    alternative: int
+    piece: int
+    place: int
+    used: int  # rows completed so far
+    separator: int = -1  # index of the separator under way
+    pending: int = -1  # label that the separator under way will complete
+
+
+class State:
+    """A prefix of answers, up to what can still follow. States of equal meaning are the same object.
+
+    `done`: rows that are complete. `could`: rows not done that an answer in the language can still complete.
+    `without`: rows that an answer in the language can still end without. `accepted`: the rows of the answer if it ended
+    here, None where it may not."""
+
+    def __init__(self, language: AnswerLanguage, readings: frozenset[_Reading]) -> None:
+        self._language = language
+        self._readings = readings
+        self._next: dict[int, State | None] = {}
+
+    def step(self, byte: int) -> State | None:
+        """The state after one more byte, None when no answer continues so."""
+        if byte not in self._next:
+            after = frozenset(new for old in self._readings for new in self._language._read(old, byte))
+            self._next[byte] = self._language._state(after) if after else None
+        return self._next[byte]
+
+    @cached_property
+    def done(self) -> int:
+        done = -1
+        for reading in self._readings:
+            done &= reading.used
+        return done
+
+    @cached_property
+    def could(self) -> int:
+        could = 0
+        for reading in self._readings:
+            could |= self._language._could(reading)
+        return could & ~self.done
+
+    @cached_property
+    def without(self) -> int:
+        without = 0
+        for reading in self._readings:
+            without |= self._language._without(reading)
+        return without
+
+    @cached_property
+    def undecided(self) -> int:
+        """Rows that an answer in the language can still end with or without."""
+        return (self.done | self.could) & self.without
+
+    @cached_property
+    def accepted(self) -> int | None:
+        masks = [mask for reading in self._readings if (mask := self._language._accepts(reading)) is not None]
+        return min(masks, key=int.bit_count) if masks else None
+
+
+class AnswerLanguage:
+    """The language of `alternatives` over `codes`. `rows` is len(codes) + 1; the last row is the verdict's.
+
+    Raises ValueError when a code is empty or repeated, or a list of labels is followed by another."""
+
+    def __init__(self, codes: Sequence[str], alternatives: Sequence[Sequence[Piece]]) -> None:
+        self.codes = tuple(codes)
+        self.rows = len(codes) + 1
+        self.alternatives = tuple(tuple(pieces) for pieces in alternatives)
+        self._check()
+        self._all_labels = (1 << len(codes)) - 1
+        self._build_trie()
+        self._states: dict[frozenset[_Reading], State] = {}
+        self.start = self._state(frozenset(_Reading(index, 0, 0, 0) for index in range(len(self.alternatives))))
+
+    @property
+    def verdict(self) -> int:
+        """The number of the verdict's row."""
+        return len(self.codes)
+
+    def bytes_used(self) -> set[int]:
+        """Every byte that an answer can hold."""
+        used = set("".join(self.codes).encode())
+        for pieces in self.alternatives:
+            for piece in pieces:
+                used.update(piece.text if isinstance(piece, Text) else b"".join(piece.separators))
+        return used
+
+    def walk(self, text: bytes) -> list[State]:
+        """The states after 0, 1, … bytes of `text`, as far as it stays inside the language."""
+        states = [self.start]
+        for byte in text:
+            after = states[-1].step(byte)
+            if after is None:
+                break
+            states.append(after)
+        return states
+
+    def _check(self) -> None:
+        if len(set(self.codes)) < len(self.codes) or not all(self.codes):
+            raise ValueError("label codes must be non-empty and differ")
+        for pieces in self.alternatives:
+            if not pieces or sum(isinstance(piece, LabelList) for piece in pieces) > 1:
+                raise ValueError("an alternative needs at least one piece and at most one list of labels")
+            if any(isinstance(piece, Text) and not piece.text for piece in pieces):
+                raise ValueError("a piece of text must not be empty")
+
+    def _build_trie(self) -> None:
+        self._children: list[dict[int, int]] = [{}]
+        self._under: list[int] = [0]  # labels whose code passes through the node
+        self._ends: list[int] = [-1]  # the label whose code ends at the node
+        for label, code in enumerate(self.codes):
+            node = 0
+            self._under[0] |= 1 << label
+            for byte in code.encode():
+                if byte not in self._children[node]:
+                    self._children[node][byte] = len(self._children)
+                    self._children.append({})
+                    self._under.append(0)
+                    self._ends.append(-1)
+                node = self._children[node][byte]
+                self._under[node] |= 1 << label
+            self._ends[node] = label
+
+    def _state(self, readings: frozenset[_Reading]) -> State:
+        if readings not in self._states:
+            self._states[readings] = State(self, readings)
+        return self._states[readings]
+
+    def _read(self, at: _Reading, byte: int) -> list[_Reading]:
+        pieces = self.alternatives[at.alternative]
+        if at.piece == len(pieces):
+            return []
+        piece = pieces[at.piece]
+        if isinstance(piece, Text):
+            return self._read_text(at, piece, byte)
+        if at.separator >= 0:
+            return self._read_separator(at, piece.separators[at.separator], byte)
+        return self._read_label(at, piece, byte)
+
+    def _read_text(self, at: _Reading, piece: Text, byte: int) -> list[_Reading]:
+        if piece.text[at.place] != byte:
+            return []
+        if at.place + 1 < len(piece.text):
+            return [at._replace(place=at.place + 1)]
+        used = at.used | (0 if piece.row is None else 1 << piece.row)
+        return [_Reading(at.alternative, at.piece + 1, 0, used)]
+
+    def _read_separator(self, at: _Reading, separator: bytes, byte: int) -> list[_Reading]:
+        if separator[at.place] != byte:
+            return []
+        if at.place + 1 < len(separator):
+            return [at._replace(place=at.place + 1)]
+        return [_Reading(at.alternative, at.piece, 0, at.used | 1 << at.pending)]
+
+    def _read_label(self, at: _Reading, piece: LabelList, byte: int) -> list[_Reading]:
+        after = []
+        child = self._children[at.place].get(byte)
+        # a used code must be blocked on the way too: after S1, the prefix S1 lives on only while S10 is unused
+        if child is not None and self._under[child] & ~at.used:
+            after.append(at._replace(place=child))
+        label = self._finished(at)
+        if label < 0:
+            return after
+        used = at.used | 1 << label
+        if self._all_labels & ~used:  # a separator promises one more code
+            for index, separator in enumerate(piece.separators):
+                if separator[0] == byte and len(separator) == 1:
+                    after.append(at._replace(place=0, used=used))
+                elif separator[0] == byte:
+                    after.append(at._replace(place=1, separator=index, pending=label))
+        if at.piece + 1 < len(self.alternatives[at.alternative]):
+            after += self._read(_Reading(at.alternative, at.piece + 1, 0, used), byte)
+        return after
+
+    def _finished(self, at: _Reading) -> int:
+        """The unused label whose whole code has just been read, else -1."""
+        label = self._ends[at.place] if at.separator < 0 else -1
+        return label if label >= 0 and not at.used >> label & 1 else -1
+
+    def _accepts(self, at: _Reading) -> int | None:
+        pieces = self.alternatives[at.alternative]
+        if at.piece == len(pieces):
+            return at.used
+        if at.piece == len(pieces) - 1 and isinstance(pieces[at.piece], LabelList):
+            label = self._finished(at)
+            return None if label < 0 else at.used | 1 << label
+        return None
+
+    def _could(self, at: _Reading) -> int:
+        could = 0
+        for index, piece in enumerate(self.alternatives[at.alternative][at.piece :]):
+            if isinstance(piece, Text):
+                could |= 0 if piece.row is None else 1 << piece.row
+            elif piece.separators or index:
+                could |= self._all_labels & ~at.used
+            else:
+                could |= self._under[at.place] & ~at.used
+        return could
+
+    def _without(self, at: _Reading) -> int:
+        without = ((1 << self.rows) - 1) & ~at.used
+        for index, piece in enumerate(self.alternatives[at.alternative][at.piece :]):
+            if isinstance(piece, Text):
+                without &= ~(0 if piece.row is None else 1 << piece.row)
+                continue
+            unused = self._all_labels & ~at.used
+            if index:
+                here = unused
+            elif at.separator >= 0:
+                without &= ~(1 << at.pending)
+                here = unused & ~(1 << at.pending)
+            else:
+                here = self._under[at.place] & unused
+            if here.bit_count() == 1:  # the only code that can come next
+                without &= ~here
+        return without

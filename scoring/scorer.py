@@ -1,0 +1,255 @@
+"""Records in, probabilities out: batches of searches over one model and one guard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+
+from schemas.errors import InputError, ModelError
+from schemas.taxonomy import Taxonomy, load_taxonomy
+from scoring.config import ESTIMATOR_NAMES, check_estimators
+from scoring.estimators import Estimate, decisions, estimate
+from scoring.guard import Guard, load_guard
+from scoring.models.local import LocalModel, LocalSource, load_local
+from scoring.models.tree import Evaluation, TreeBatch
+from scoring.prompt import PromptBuilder
+from scoring.search import MARGINALS, Limits, NextTokens, Node, Search
+from scoring.tokens import TokenLanguage, vocabulary_bytes
+
+WINDOW = 512  # records sorted by length at a time: bounds memory, keeps batches even
+PASS_TOKENS = 1024  # answer prefixes in one forward pass: bounds the logits in memory
+
+
+class Probability(NamedTuple):
+    """A label's probability with its certified bounds."""
+
+    probability: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is computed and how far. See ScoreSection for the meaning of each."""
+
+    estimators: tuple[str, ...] = ESTIMATOR_NAMES
+    tolerance: float = 1e-3
+    node_budget: int = 512
+    answer_tokens: int = 24
+    batch_records: int = 16
+    batch_tokens: int = 4096
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            marginals=tuple(name for name in self.estimators if name in MARGINALS),
+            tolerance=self.tolerance,
+            node_budget=self.node_budget,
+            answer_tokens=self.answer_tokens,
+            constrained_greedy=any(
+                name in self.estimators for name in ("conditional_constrained", "joint_constrained")
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """One scored record; `estimates` is empty and `error` says why when it could not be scored.
+
+    `seconds` is the record's share of its batch's time."""
+
+    record_id: str
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+    answer: str | None = None
+    predicted: list[str] | None = None
+    off_language: float | None = None
+    unexplored: float | None = None
+    nodes: int = 0
+    forward_passes: int = 0
+    seconds: float = 0.0
+    stopped: str = ""
+    imitations: int = 0
+    error: str | None = None
+
+
+@dataclass
+class _Job:
+    record_id: str
+    ids: list[int]
+    imitations: int
+    search: Search
+    forward_passes: int = 1
+    error: str | None = None
+
+
+class Scorer:
+    """A guard over a model. Three lines are enough:
+
+    >>> scorer = Scorer.load("meta-llama/Llama-Guard-3-8B", "llama-guard-3", revision="…")  # doctest: +SKIP
+    >>> scorer.score("How do I pick a lock?")["non_violent_crimes"].probability  # doctest: +SKIP
+    """
+
+    def __init__(self, model: LocalModel, guard: Guard, settings: Settings | None = None) -> None:
+        self.model = model
+        self.guard = guard
+        self.settings = settings or Settings()
+        self.prompts = PromptBuilder(guard, model.tokenizer)
+        self.tokens = TokenLanguage(guard.language, vocabulary_bytes(model.tokenizer), model.end_ids)
+        self._source = LocalSource(model)
+        self._source.share(self.prompts.shared_start())
+
+    @classmethod
+    def load(
+        cls,
+        model: str,
+        guard: str,
+        *,
+        taxonomy: str | Taxonomy | None = None,
+        revision: str | None = None,
+        device: str = "auto",
+        dtype: str = "float32",
+        settings: Settings | None = None,
+        relative_to: Path = Path(),
+    ) -> Self:
+        """Loads both. `taxonomy` is needed for guard files that name none of their own."""
+        if settings is not None:
+            try:
+                check_estimators(list(settings.estimators))
+            except ValueError as error:
+                raise InputError(str(error)) from error
+        if isinstance(taxonomy, str):
+            taxonomy = load_taxonomy(taxonomy, relative_to=relative_to)
+        compiled = load_guard(guard, taxonomy, relative_to=relative_to)
+        return cls(load_local(model, revision=revision, device=device, dtype=dtype), compiled, settings)
+
+    def score(self, record: str | Sequence[dict[str, str]], *, estimator: str = "marginal") -> dict[str, Probability]:
+        """{label: (probability, lower, upper)} of one text or conversation; the verdict is the label `unsafe`.
+
+        Raises ModelError when it cannot be scored."""
+        messages = [{"role": "user", "content": record}] if isinstance(record, str) else list(record)
+        (result,) = self.score_records([("", messages)])
+        if result.error is not None:
+            raise ModelError(result.error)
+        found = result.estimates[estimator]
+        values = zip(found.probability.tolist(), found.lower.tolist(), found.upper.tolist(), strict=True)
+        return {row: Probability(*value) for row, value in zip(self.guard.rows, values, strict=True)}
+
+    def score_records(self, records: Iterable[tuple[str, Sequence[dict[str, str]]]]) -> Iterator[Result]:
+        """A Result for each (id, messages). Within a window of 512 records they come in order of length."""
+        source = iter(records)
+        while window := list(islice(source, WINDOW)):
+            jobs = []
+            for record_id, messages in window:
+                job = self._prepare(record_id, messages)
+                if isinstance(job, Result):
+                    yield job
+                else:
+                    jobs.append(job)
+            for batch in self._batches(jobs):
+                yield from self._score_batch(batch)
+
+    def _prepare(self, record_id: str, messages: Sequence[dict[str, str]]) -> _Job | Result:
+        prompt = self.prompts.build(messages)
+        room = self.model.context - len(prompt.ids)
+        if room < self.settings.answer_tokens:
+            limit = self.model.context - self.settings.answer_tokens
+            return Result(record_id, error=f"too long: a prompt of {len(prompt.ids)} tokens, the model takes {limit}")
+        return _Job(record_id, prompt.ids, prompt.imitations, Search(self.tokens, self.settings.limits))
+
+    def _batches(self, jobs: list[_Job]) -> Iterator[list[_Job]]:
+        batch: list[_Job] = []
+        for job in sorted(jobs, key=lambda job: (len(job.ids), job.record_id)):
+            # attention is padded to the longest, so that is what a batch costs
+            if batch and (
+                len(batch) >= self.settings.batch_records
+                or (len(batch) + 1) * len(job.ids) > max(self.settings.batch_tokens, len(job.ids))
+            ):
+                yield batch
+                batch = []
+            batch.append(job)
+        if batch:
+            yield batch
+
+    def _score_batch(self, jobs: list[_Job]) -> list[Result]:
+        started = time.perf_counter()
+        try:
+            self._search(jobs)
+        except (torch.OutOfMemoryError, MemoryError):
+            if len(jobs) == 1:
+                return [Result(jobs[0].record_id, error="out of memory, also alone in its batch")]
+            halves = (jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :])
+            return [result for half in halves for result in self._score_batch([self._again(job) for job in half])]
+        seconds = (time.perf_counter() - started) / len(jobs)
+        return [self._result(job, seconds) for job in jobs]
+
+    def _again(self, job: _Job) -> _Job:
+        return _Job(job.record_id, job.ids, job.imitations, Search(self.tokens, self.settings.limits))
+
+    def _search(self, jobs: list[_Job]) -> None:
+        batch = self._source.open([job.ids for job in jobs])
+        roots = [(index, job.search.root) for index, job in enumerate(jobs)]
+        self._tell(jobs, roots, batch.prefill())
+        while True:
+            asked = [
+                (index, node) for index, job in enumerate(jobs) if job.error is None for node in job.search.wanted()
+            ]
+            if not asked:
+                return
+            for index in {index for index, _ in asked}:
+                jobs[index].forward_passes += 1
+            for start in range(0, len(asked), PASS_TOKENS):
+                part = asked[start : start + PASS_TOKENS]
+                self._tell(jobs, part, batch.evaluate([self._evaluation(batch, *item) for item in part]))
+
+    @staticmethod
+    def _evaluation(batch: TreeBatch, record: int, node: Node) -> Evaluation:
+        prompt = len(batch.prompts[record])
+        sees = []
+        ancestor = node.parent
+        while ancestor is not None and ancestor.parent is not None:
+            sees.append(ancestor.slot)
+            ancestor = ancestor.parent
+        node.slot = batch.take_slot(record)
+        return Evaluation(record, node.token, node.slot, prompt + node.depth - 1, prompt, sees)
+
+    def _tell(self, jobs: list[_Job], nodes: Sequence[tuple[int, Node]], logits: torch.Tensor) -> None:
+        totals = logits.logsumexp(-1).double().cpu().numpy()
+        tops, top_ids = (value.cpu().numpy() for value in logits.max(-1))
+        values = logits.cpu().numpy()
+        for row, (index, node) in enumerate(nodes):
+            ids = self.tokens.moves(node.state).ids if node.state is not None else np.empty(0, dtype=np.int64)
+            allowed = values[row, ids].astype(np.float64) - totals[row]
+            answer = NextTokens(allowed, int(top_ids[row]), float(tops[row] - totals[row]))
+            job = jobs[index]
+            if job.error is None:
+                try:
+                    job.search.tell(node, answer)
+                except ModelError as error:
+                    job.error = str(error)
+
+    def _result(self, job: _Job, seconds: float) -> Result:
+        search = job.search
+        if job.error is not None:
+            return Result(job.record_id, error=job.error, seconds=seconds, nodes=search.nodes)
+        completed = [decision.row for decision in decisions(search.greedy, self.tokens)]
+        ids = [step.token for step in search.greedy if not step.ends]
+        return Result(
+            record_id=job.record_id,
+            estimates=estimate(search, self.settings.estimators),
+            answer=self.tokens.text(ids).decode("utf-8", "replace"),
+            predicted=[self.guard.labels[row] for row in sorted(completed) if row < len(self.guard.labels)],
+            off_language=min(search.raw.off, 1.0),
+            unexplored=min(max(search.raw.open, 0.0), 1.0),
+            nodes=search.nodes,
+            forward_passes=job.forward_passes,
+            seconds=seconds,
+            stopped=search.stopped,
+            imitations=job.imitations,
+        )
