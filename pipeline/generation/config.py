@@ -2,12 +2,187 @@
 
 from __future__ import annotations
 
+import math
+import re
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
 from schemas.strict import Strict
+
+ATTRIBUTE_PATTERN = r"[a-z][a-z0-9_]{0,31}"
+PLAN_COLUMNS = ("slot_id", "labels", "difficulty", "near_miss_of", "language")
+MAX_LABELS = 3
 
 
 class PlanSection(Strict):
-    """the plan and generate stages"""
+    """What to write: how many texts, with which labels, and in how many guises."""
+
+    records: int = Field(default=60, ge=1, le=1_000_000, description="how many texts to plan")
+    shares: dict[int, float] = Field(
+        default={0: 0.25, 1: 0.4, 2: 0.25, 3: 0.1},
+        description="share of the texts that carry 0, 1, 2 or 3 labels; the shares add up to 1",
+    )
+    near_misses: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of the texts without a label that look like one of the labels (without them no rate of "
+        "false alarms can be measured where it matters)",
+    )
+    min_per_label: int = Field(default=3, ge=0, description="texts that each label must have at least")
+    min_per_pair: int = Field(
+        default=0,
+        ge=0,
+        description="texts that each allowed pair of labels must have at least; pairs are spread evenly",
+    )
+    difficulties: list[str] = Field(
+        default=["blatant", "plain", "veiled"],
+        min_length=1,
+        description="how openly a text shows its labels; texts without a label are 'unrelated' or 'look-alike' instead",
+    )
+    languages: list[str] = Field(default=[], description="ISO 639-1 codes; empty means the taxonomy's own language")
+    attributes: dict[str, list[str]] = Field(
+        default={
+            "form": ["question", "request", "statement"],
+            "persona": ["office worker", "traveller", "pensioner", "shop owner", "nurse"],
+            "tone": ["polite", "matter-of-fact", "impatient"],
+            "length": ["one short sentence", "one or two sentences", "three or four sentences"],
+        },
+        description="further properties of a text; each value is used equally often",
+    )
+
+    @field_validator("shares")
+    @classmethod
+    def _shares(cls, shares: dict[int, float]) -> dict[int, float]:
+        for size, share in shares.items():
+            if not 0 <= size <= MAX_LABELS:
+                raise ValueError(f"a text can be planned with 0 to {MAX_LABELS} labels, saw {size}")
+            if not (math.isfinite(share) and share >= 0):
+                raise ValueError(f"the share for {size} labels must be a number from 0 to 1, saw {share}")
+        if abs(sum(shares.values()) - 1) > 1e-6:
+            raise ValueError(f"the shares must add up to 1; these add up to {sum(shares.values()):g}")
+        return dict(sorted(shares.items()))
+
+    @field_validator("attributes")
+    @classmethod
+    def _attributes(cls, attributes: dict[str, list[str]]) -> dict[str, list[str]]:
+        for name, values in attributes.items():
+            if not re.fullmatch(ATTRIBUTE_PATTERN, name) or name in PLAN_COLUMNS:
+                raise ValueError(f"'{name}' cannot name an attribute (small letters, digits, '_'; not a plan column)")
+            _distinct(name, values)
+        return attributes
+
+    @model_validator(mode="after")
+    def _lists(self) -> Self:
+        _distinct("difficulties", self.difficulties)
+        if self.languages:
+            _distinct("languages", self.languages)
+        return self
+
+
+def _distinct(name: str, values: list[str]) -> None:
+    if not values or any(not value.strip() for value in values):
+        raise ValueError(f"'{name}' needs at least one value, and none may be empty")
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"'{name}' lists '{value}' twice")
+
+
+class EndpointSection(Strict):
+    """The OpenAI-compatible endpoint that writes."""
+
+    base_url: str = Field(
+        default="bundled",
+        description="the endpoint's address up to /v1; 'bundled' starts a small model on this machine for the time of "
+        "the stage (it writes clumsily: to see the machine work, not to make a data set)",
+    )
+    model: str = Field(default="smollm2-135m-instruct", min_length=1, description="the model's name at the endpoint")
+    api_key_env: str | None = Field(
+        default=None, description="name of the environment variable that holds the key (never the key itself)"
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value != "bundled" and not value.startswith(("http://", "https://")):
+            raise ValueError(f"expected an address that starts with http:// or https://, or 'bundled'; saw '{value}'")
+        return value.rstrip("/")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable(cls, value: str | None) -> str | None:
+        # not echoed: somebody may have put the key itself here
+        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value):
+            raise ValueError("expected the NAME of an environment variable, such as OPENAI_API_KEY, not a key")
+        return value
+
+
+class PricesSection(Strict):
+    """What the endpoint asks, in any one currency, per million tokens."""
+
+    prompt: float = Field(ge=0, description="price of a million prompt tokens")
+    completion: float = Field(ge=0, description="price of a million completion tokens")
 
 
 class GenerateSection(Strict):
-    """the plan and generate stages"""
+    """How the planned texts are written and which answers are accepted."""
+
+    endpoint: EndpointSection = EndpointSection()
+    temperature: float = Field(default=0.9, ge=0, le=2, description="randomness of the writer's sampling")
+    top_p: float = Field(default=0.95, gt=0, le=1, description="nucleus of the writer's sampling")
+    max_tokens: int = Field(default=256, ge=8, le=8192, description="tokens that an answer may have at most")
+    send_seed: bool = Field(default=True, description="send a seed with each request; off for endpoints that refuse it")
+    structured_output: bool = Field(
+        default=False,
+        description="ask for JSON by response_format json_schema; answers are parsed tolerantly in either case",
+    )
+    templates: str = Field(
+        default="default",
+        description="'default', 'small-model', or a folder (relative to the run) with system.j2 and user.j2",
+    )
+    few_shot: int = Field(default=2, ge=0, le=20, description="examples from the taxonomy shown for each label")
+    show_written: int = Field(
+        default=5, ge=0, le=50, description="texts of earlier rounds for the same labels shown, to be unlike them"
+    )
+    waves: int = Field(
+        default=4,
+        ge=1,
+        le=1000,
+        description="slots start in so many waves, one a round; a prompt shows only what earlier rounds accepted",
+    )
+    max_attempts: int = Field(default=4, ge=1, le=100, description="how often a slot is asked before it is left open")
+    min_characters: int = Field(default=15, ge=1, description="shorter texts are rejected (too_short)")
+    max_characters: int = Field(default=800, ge=1, description="longer texts are rejected (too_long)")
+    when_cut: Literal["reject", "trim"] = Field(
+        default="reject",
+        description="an answer that reached max_tokens: reject it (too_long), or trim it to its last whole sentence",
+    )
+    near_duplicate: float = Field(
+        default=0.7,
+        gt=0,
+        le=1,
+        description="Jaccard similarity of two texts' character 5-grams from which the later one is a duplicate",
+    )
+    check_language: bool = Field(default=True, description="reject texts that are plainly in another language")
+    private_data: Literal["replace", "reject"] = Field(
+        default="replace",
+        description="identifiers that look real: replace them by reserved ones (example.com, 555-01xx …), or reject",
+    )
+    concurrency: int = Field(default=8, ge=1, le=1024, description="requests in flight at once")
+    timeout_seconds: float = Field(default=120.0, gt=0, description="how long one call may take")
+    retries: int = Field(
+        default=5, ge=0, le=50, description="further calls after a 429, 5xx, time-out or reset before an attempt failed"
+    )
+    prices: PricesSection | None = Field(default=None, description="prices per million tokens, for the cost")
+    budget: float | None = Field(
+        default=None, gt=0, description="stop cleanly before the run's answers cost more than this; needs prices"
+    )
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.min_characters > self.max_characters:
+            raise ValueError(f"min_characters {self.min_characters} is above max_characters {self.max_characters}")
+        if self.budget is not None and self.prices is None:
+            raise ValueError("budget needs prices")
+        return self

