@@ -21,6 +21,8 @@ from annotation.server.home import (
 from annotation.server.process import is_served
 from schemas.errors import InputError, ServiceError
 
+_LOGS = (f"{DATABASE}-wal", f"{DATABASE}-shm")
+
 
 def backup(home: Path, to: Path) -> Path:
     """Save database and credentials of `home` as the new folder `to` (mode 0700), whole or not at all.
@@ -44,11 +46,13 @@ def restore(home: Path, from_: Path) -> Path | None:
         if is_served(home):
             raise ServiceError(f"the Argilla server of {home} runs: stop it before a restore", hint="make argilla-down")
         home.chmod(0o700)
-        replaced = None
-        if (home / DATABASE).exists() and (home / CREDENTIALS).exists():
-            replaced = _save(home, home / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
-            _fold_log_in(home / DATABASE)
-        write_private(home / DATABASE, (from_ / DATABASE).read_bytes())
+        with tempfile.TemporaryDirectory(dir=home, prefix=".restored.") as folder:
+            restored = Path(folder) / DATABASE
+            _copy(from_ / DATABASE, restored)
+            replaced = _set_aside(home)
+            for log in _LOGS:  # left behind, they would be taken for those of the database that comes in its place
+                (home / log).unlink(missing_ok=True)
+            restored.replace(home / DATABASE)
         write_credentials(home, credentials)
         return replaced
 
@@ -62,11 +66,7 @@ def _save(home: Path, to: Path) -> Path:
     to.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}."))
     try:
-        with _connected(home / DATABASE) as source, _connected(unfinished / DATABASE) as copy:
-            source.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")  # one file that is complete without a -wal beside it
-        _check(unfinished / DATABASE)
-        (unfinished / DATABASE).chmod(0o600)
+        _copy(home / DATABASE, unfinished / DATABASE)
         write_credentials(unfinished, credentials)
         unfinished.rename(to)
     except BaseException:
@@ -76,11 +76,26 @@ def _save(home: Path, to: Path) -> Path:
     return to
 
 
-def _fold_log_in(database: Path) -> None:
-    """Bring the write-ahead log of a stopped server into its database file and remove it: left behind, it would be
-    taken for the log of the database that comes in its place."""
-    with _connected(database) as connection:
-        connection.execute("PRAGMA journal_mode = DELETE")
+def _copy(database: Path, to: Path) -> None:
+    """Copy a database, which may be in use, with what its write-ahead log holds, into one checked file."""
+    with _connected(database) as source, _connected(to) as copy:
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
+    _check(to)
+    to.chmod(0o600)
+
+
+def _set_aside(home: Path) -> Path | None:
+    """Copy a stopped server's files as they are, damaged ones too: whoever restores may have good reasons."""
+    present = [name for name in (DATABASE, *_LOGS, CREDENTIALS) if (home / name).exists()]
+    if not present:
+        return None
+    folder = home / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+    folder.mkdir(mode=0o700)
+    for name in present:
+        write_private(folder / name, (home / name).read_bytes())
+    sync_folder(home)
+    return folder
 
 
 def _check(database: Path) -> None:

@@ -47,7 +47,7 @@ def status(home: Path) -> Server | None:
     try:
         said = json.loads((home / "server.json").read_bytes())
         server = Server(
-            _url(said["host"], said["port"]), said["host"], said["port"], said["pid"], home, said["version"]
+            url_of(said["host"], said["port"]), said["host"], said["port"], said["pid"], home, said["version"]
         )
     except (FileNotFoundError, ValueError, KeyError):
         return None
@@ -114,7 +114,8 @@ def server_python(given: Path | None) -> Path:
     return python
 
 
-def _url(host: str, port: int) -> str:
+def url_of(host: str, port: int) -> str:
+    """The address by which this machine reaches a server that listens on `host`."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 

@@ -70,9 +70,22 @@ def test_a_restore_keeps_what_it_replaces_and_leaves_no_log_of_it(saved: Path, t
         shutil.copy(tmp_path / name, home / name)
     replaced = restore(home, saved)
     assert replaced is not None
-    assert submitted(replaced / DATABASE) == 0
     assert submitted(home / DATABASE) == submitted(saved / DATABASE) > 0
     assert not (home / f"{DATABASE}-wal").exists()
+    restore(home, replaced)
+    assert submitted(home / DATABASE) == 0
+
+
+def test_a_damaged_home_can_be_restored_and_its_remains_are_kept(saved: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / DATABASE).write_bytes(b"remains")
+    (home / CREDENTIALS).write_bytes(b"{")
+    replaced = restore(home, saved)
+    assert replaced is not None
+    assert (replaced / DATABASE).read_bytes() == b"remains"
+    assert submitted(home / DATABASE) == submitted(saved / DATABASE)
+    assert accounts(home) == accounts(saved)
 
 
 def test_a_restore_is_refused_while_the_server_runs(saved: Path, argilla_home: Path) -> None:

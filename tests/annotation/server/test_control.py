@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from annotation.server.control import Server, accounts, add_annotators, down, exposure_warning, status, up
+from annotation.server.control import accounts, add_annotators, down, exposure_warning, status, up
 from annotation.server.home import CREDENTIALS, DATABASE
-from annotation.server.process import is_served
+from annotation.server.process import is_served, url_of
 from schemas.errors import InputError, ServiceError
 from tests.annotation.server.rest import LABELS, connect, create_dataset, respond
 from tests.argilla_fixture import free_port
@@ -111,13 +111,10 @@ def test_a_host_that_is_not_this_machines_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_start_that_fails_shows_the_end_of_the_log(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    with pytest.raises(InputError):
-        up(home, host="192.0.2.1")
-    (home / DATABASE).write_bytes(b"this is no database" * 100)
-    with pytest.raises(ServiceError, match=r"(?s)ended while it was starting.*file is not a database"):
-        up(home, port=free_port())
-    assert status(home) is None
+    """Here because the Python is that of an environment without the server."""
+    with pytest.raises(ServiceError, match="(?s)ended while it was starting.*No module named"):
+        up(tmp_path / "home", port=free_port(), python=Path(sys.executable))
+    assert status(tmp_path / "home") is None
 
 
 def test_a_database_without_credentials_is_not_taken_over(tmp_path: Path) -> None:
@@ -159,7 +156,14 @@ def test_any_other_host_is_warned_of(host: str) -> None:
     assert f"listen on {host}" in str(exposure_warning(host))
 
 
-def test_a_wildcard_host_is_reached_over_loopback(home: Path) -> None:
-    down(home)
-    server: Server = up(home, host="0.0.0.0", port=free_port())
-    assert server.url == f"http://127.0.0.1:{server.port}"
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://[::1]:80"),
+        ("fe80::1", "http://[fe80::1]:80"),
+        ("192.168.1.5", "http://192.168.1.5:80"),
+    ],
+)
+def test_url_of_a_host(host: str, url: str) -> None:
+    assert url_of(host, 80) == url
