@@ -1,0 +1,127 @@
+"""`python -m scoring`: score a file of records with a guard model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from schemas.errors import InputError, MarginaliaError
+from scoring.config import ESTIMATOR_NAMES, check_estimators
+
+EXAMPLE = """example:
+  python -m scoring records.jsonl --model bundled --guard instruct --taxonomy support-tickets --out scores.parquet
+  python -m scoring records.jsonl --model ./Llama-Guard-3-8B --guard llama-guard-3 --out scores.parquet --dtype bfloat16
+
+RECORDS is JSONL or Parquet with id and messages (or text). Writes OUT (record_id, estimator, label, probability,
+lower, upper) and OUT's .records.parquet (one row a record). A job that was killed goes on where it stopped.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 done, 1 done but some records could not be scored, 2 wrong input, 3 the model failed,
+    130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        return run(options)
+    except MarginaliaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+
+
+def run(options: argparse.Namespace) -> int:
+    # imported late: --help must not wait for torch
+    from schemas.lock import run_lock
+    from schemas.records import read_records
+
+    if options.out.suffix != ".parquet":
+        raise InputError(f"--out {options.out}: expected a name that ends in .parquet")
+    try:
+        estimators = check_estimators(options.estimator or list(ESTIMATOR_NAMES))
+    except ValueError as error:
+        raise InputError(f"--estimator: {error}") from error
+    frame = read_records(options.records)
+    if not options.out.parent.is_dir():
+        raise InputError(f"--out {options.out}: there is no folder {options.out.parent}", hint="make it first")
+    with run_lock(options.out.parent, "python -m scoring"):
+        return _score(options, estimators, list(zip(frame["id"], frame["messages"].to_list(), strict=True)))
+
+
+def _score(options: argparse.Namespace, estimators: list[str], records: list[tuple[str, list[dict[str, str]]]]) -> int:
+    from tqdm import tqdm
+
+    from scoring.results import journal_path, records_path, score_to_journal, tables, write_tables
+    from scoring.scorer import Scorer, Settings
+
+    scorer = Scorer.load(
+        options.model,
+        options.guard,
+        taxonomy=options.taxonomy,
+        revision=options.revision,
+        device=options.device,
+        dtype=options.dtype,
+        settings=Settings(
+            estimators=tuple(estimators),
+            tolerance=options.tolerance,
+            node_budget=options.node_budget,
+            answer_tokens=options.answer_tokens,
+            batch_records=options.batch_records,
+            batch_tokens=options.batch_tokens,
+        ),
+    )
+    for note in scorer.prompts.notes:
+        print(f"note: {note}", file=sys.stderr)
+    journal = journal_path(options.out)
+    done = score_to_journal(scorer, records, journal)
+    for _ in tqdm(done, total=len(records), unit="record", desc="score", disable=None):
+        pass
+    scores, table = tables(journal, [record_id for record_id, _ in records], scorer)
+    write_tables(options.out, scores, table)
+    journal.unlink()
+    failed = table.filter(table["error"].is_not_null())
+    print(
+        f"{options.out}: {table.height - failed.height} records × {len(estimators)} estimators × {len(scorer.guard.rows)} labels"
+    )
+    if failed.height:
+        first = failed.row(0, named=True)
+        print(
+            f"{failed.height} records could not be scored, first '{first['record_id']}': {first['error']}; "
+            f"see the column error of {records_path(options.out)}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m scoring",
+        description="One probability per label, with certified bounds, from a generative guard model.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("records", type=Path, metavar="RECORDS", help="JSONL or Parquet")
+    add("--model", required=True, metavar="M", help="a folder, a .gguf file, 'bundled', or a Hub id with --revision")
+    add("--guard", required=True, metavar="G", help="a name in scoring/guards, or the path of such a file")
+    add("--out", required=True, type=Path, metavar="OUT", help="the Parquet file to write")
+    add("--taxonomy", metavar="T", help="a shipped taxonomy or a YAML file, for guards that name none")
+    names = ", ".join(ESTIMATOR_NAMES)
+    add("--estimator", nargs="+", action="extend", metavar="E", help=f"which to compute (default: all): {names}")
+    add("--tolerance", type=float, default=1e-3, help="widest bounds wanted, upper − lower (default 0.001)")
+    add("--node-budget", type=int, default=512, help="answer prefixes evaluated per record at most (default 512)")
+    add("--answer-tokens", type=int, default=24, help="length of an off-format greedy answer (default 24)")
+    add("--revision", help="commit of a Hub model")
+    add("--device", default="auto", help="cpu, cuda, cuda:1 … (default: a GPU where there is one)")
+    add("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    add("--batch-records", type=int, default=16, help="records searched together at most (default 16)")
+    add("--batch-tokens", type=int, default=4096, help="prompt tokens in one batch at most (default 4096)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""Results on disk: a journal while scoring goes on, two tables when it is done.
+
+Each scored record is one line of the journal, so a killed job loses at most the batch under way. A line carries a
+hash of everything its numbers depend on; when the model, the guard, a setting or the record's text has changed, it is
+passed over and the record is scored again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from schemas.artifacts import LabelScore, ScoredRecord
+from schemas.files import content_hash, write_frame
+from schemas.journal import Journal, read_journal
+from scoring.scorer import Result, Scorer
+
+Messages = Sequence[dict[str, str]]
+CHUNK = 2000  # journal lines turned into one piece of the table at a time
+
+
+def score_to_journal(
+    scorer: Scorer, records: Iterable[tuple[str, Messages]], journal_path: Path, *, flush_every: int = 16
+) -> Iterator[str]:
+    """Scores the records that the journal does not hold yet; yields the id of each record once it is on disk."""
+    fingerprint = scorer_fingerprint(scorer)
+    wanted = {record_id: content_hash([fingerprint, list(messages)]) for record_id, messages in records}
+    held = {entry["id"] for entry in read_journal(journal_path) if wanted.get(entry["id"]) == entry["key"]}
+    yield from sorted(held)
+    todo = ((record_id, messages) for record_id, messages in records if record_id not in held)
+    with Journal(journal_path) as journal:
+        waiting: list[dict[str, Any]] = []
+        for result in scorer.score_records(todo):
+            waiting.append(_entry(result, wanted[result.record_id], scorer))
+            if len(waiting) >= flush_every:
+                journal.extend(waiting)
+                yield from (entry["id"] for entry in waiting)
+                waiting = []
+        journal.extend(waiting)
+        yield from (entry["id"] for entry in waiting)
+
+
+def scorer_fingerprint(scorer: Scorer) -> str:
+    """Hash of what the numbers depend on: model, revision, dtype, guard, labels, estimators, limits."""
+    model, guard, settings = scorer.model, scorer.guard, scorer.settings
+    return content_hash(
+        {
+            "model": [model.name, model.revision, str(model.runner.model.dtype)],
+            "guard": guard.file.model_dump(mode="json"),
+            "categories": [vars(category) for category in guard.categories],
+            "estimators": sorted(settings.estimators),
+            "limits": [settings.tolerance, settings.node_budget, settings.answer_tokens],
+        }
+    )
+
+
+def _entry(result: Result, key: str, scorer: Scorer) -> dict[str, Any]:
+    scores = {
+        name: [found.probability.tolist(), found.lower.tolist(), found.upper.tolist()]
+        for name, found in result.estimates.items()
+    }
+    return {
+        "id": result.record_id,
+        "key": key,
+        "rows": list(scorer.guard.rows) if scores else [],
+        "scores": scores,
+        "answer": result.answer,
+        "predicted": result.predicted,
+        "off_language": result.off_language,
+        "unexplored": result.unexplored,
+        "nodes": result.nodes,
+        "forward_passes": result.forward_passes,
+        "seconds": round(result.seconds, 4),
+        "stopped": result.stopped,
+        "error": result.error,
+    }
+
+
+def tables(journal_path: Path, record_ids: Sequence[str], scorer: Scorer) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(LabelScore rows, ScoredRecord rows) in the order of `record_ids`, from the latest journal line of each."""
+    order = {record_id: position for position, record_id in enumerate(record_ids)}
+    latest: dict[str, int] = {}
+    for number, entry in enumerate(read_journal(journal_path)):
+        if entry["id"] in order:
+            latest[entry["id"]] = number
+    kept = set(latest.values())
+    scores: list[pl.DataFrame] = []
+    records: list[dict[str, Any]] = []
+    pending: list[dict[str, Any]] = []
+    for number, entry in enumerate(read_journal(journal_path)):
+        if number not in kept:
+            continue
+        records.append({name: entry[name] for name in ScoredRecord.model_fields if name != "record_id"})
+        records[-1]["record_id"] = entry["id"]
+        pending.append(entry)
+        if len(pending) == CHUNK:
+            scores.append(_long(pending, scorer.settings.estimators))
+            pending = []
+    scores.append(_long(pending, scorer.settings.estimators))
+    return _sorted(pl.concat(scores), order), _sorted(ScoredRecord.frame(records), order)
+
+
+def _long(entries: list[dict[str, Any]], estimators: Sequence[str]) -> pl.DataFrame:
+    columns: dict[str, list[Any]] = {name: [] for name in LabelScore.model_fields}
+    for entry in entries:
+        for estimator in estimators:
+            if estimator not in entry["scores"]:
+                continue
+            probability, lower, upper = entry["scores"][estimator]
+            count = len(probability)
+            columns["record_id"] += [entry["id"]] * count
+            columns["estimator"] += [estimator] * count
+            columns["label"] += entry["rows"]
+            columns["probability"] += probability
+            columns["lower"] += lower
+            columns["upper"] += upper
+    return pl.DataFrame(columns, schema=LabelScore.polars_schema())
+
+
+def _sorted(frame: pl.DataFrame, order: dict[str, int]) -> pl.DataFrame:
+    position = pl.col("record_id").replace_strict(order, return_dtype=pl.Int64)
+    return frame.sort(position, maintain_order=True)
+
+
+def write_tables(out: Path, scores: pl.DataFrame, records: pl.DataFrame) -> None:
+    """Writes OUT.parquet and OUT.records.parquet, the records first: who sees the scores finds both."""
+    write_frame(records_path(out), records, ScoredRecord)
+    write_frame(out, scores, LabelScore)
+
+
+def records_path(out: Path) -> Path:
+    """`scores.records.parquet` beside `scores.parquet`."""
+    return out.with_name(f"{out.stem}.records{out.suffix}")
+
+
+def journal_path(out: Path) -> Path:
+    """`scores.journal.jsonl` beside `scores.parquet`."""
+    return out.with_name(f"{out.stem}.journal.jsonl")
