@@ -6,10 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from annotation.server.control import accounts, add_annotators, down, exposure_warning, status, up
@@ -53,18 +55,26 @@ def test_down_stops_it_and_down_again_is_fine(home: Path) -> None:
         socket.create_connection(("127.0.0.1", server.port), timeout=5)
 
 
-def test_a_confirmed_answer_survives_kill_9(home: Path) -> None:
+def test_every_confirmed_answer_survives_kill_9_amid_others(home: Path) -> None:
     server = up(home, port=free_port())
     annotator = add_annotators(home, ["ann"], "team")[0]
+    confirmed: list[str] = []
     with connect(server.url, accounts(home)[0]) as owner, connect(server.url, annotator) as ann:
-        dataset = create_dataset(owner, "team", [f"text {number}" for number in range(20)])
-        for record in dataset.records:
-            respond(ann, record, [LABELS[1]])
-        kill(home)
+        dataset = create_dataset(owner, "team", [f"text {number}" for number in range(400)])
+        killer = threading.Timer(0.7, kill, [home])
+        killer.start()
+        with pytest.raises(httpx.TransportError):
+            for record in dataset.records:
+                confirmed.append(respond(ann, record, [LABELS[1]])["record_id"])
+        killer.join()
     assert status(home) is None
     server = up(home, port=free_port())
-    with connect(server.url, annotator) as ann:
-        assert ann.get(f"/me/datasets/{dataset.id}/metrics").json()["responses"]["submitted"] == 20
+    with connect(server.url, accounts(home)[0]) as owner:
+        page = {"include": "responses", "limit": 400}
+        records = owner.get(f"/datasets/{dataset.id}/records", params=page).json()["items"]
+    kept = {record["id"] for record in records for response in record["responses"] if response["values"]}
+    assert 0 < len(confirmed) < 400
+    assert kept >= set(confirmed)
 
 
 def test_a_server_file_whose_process_id_was_given_to_another_process_is_replaced(home: Path) -> None:
@@ -112,7 +122,7 @@ def test_a_host_that_is_not_this_machines_is_an_error(tmp_path: Path) -> None:
 
 def test_a_start_that_fails_shows_the_end_of_the_log(tmp_path: Path) -> None:
     """Here because the Python is that of an environment without the server."""
-    with pytest.raises(ServiceError, match="(?s)ended while it was starting.*No module named"):
+    with pytest.raises(ServiceError, match=r"(?s)ended while it was starting.*No module named"):
         up(tmp_path / "home", port=free_port(), python=Path(sys.executable))
     assert status(tmp_path / "home") is None
 
