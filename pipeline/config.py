@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from annotation.config import AnnotationSection, ReconcileSection
+from pipeline.demo.simulation import SimulationSection
 from pipeline.evaluation.config import EvaluateSection
 from pipeline.generation.config import GenerateSection, PlanSection
 from pipeline.release.config import ReleaseSection
@@ -32,6 +33,7 @@ class Config(Strict):
     score: ScoreSection = ScoreSection()
     evaluate: EvaluateSection = EvaluateSection()
     release: ReleaseSection = ReleaseSection()
+    simulation: SimulationSection = SimulationSection()
 
 
 def load_config(path: Path) -> Config:

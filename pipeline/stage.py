@@ -20,6 +20,20 @@ from schemas.files import content_hash, read_model, sha256, write_json
 from schemas.lock import run_lock
 from schemas.manifest import Manifest
 
+PRODUCERS = {  # who makes a file that is not there yet
+    "plan.parquet": "plan",
+    "prompts.parquet": "generate",
+    "rejected.parquet": "generate",
+    "push.json": "push",
+    "annotations.parquet": "pull",
+    "gold.parquet": "reconcile",
+    "agreement.json": "reconcile",
+    "scores": "score",
+    "evaluation.json": "evaluate",
+    "thresholds.json": "evaluate",
+    "report.html": "report",
+    "release": "release",
+}
 PACKAGES = ("argilla", "crowd-kit", "datasets", "krippendorff", "openai", "polars", "torch", "transformers")
 
 
@@ -61,13 +75,13 @@ class Done:
     manifest: Manifest
 
 
-def run_stage(stage: Stage, run: Run, producers: dict[str, str], *, force: bool = False) -> Done:
+def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
     """Runs `stage` if it is stale and writes its manifest.
 
-    `producers` maps an artifact's name to the stage that writes it, for messages. Raises ArtifactError when an input
-    is missing or is not what its stage wrote, LockedError when another process works in the folder."""
+    Raises ArtifactError when an input is missing or is not what its stage wrote, LockedError when another process
+    works in the folder."""
     with run_lock(run.folder, f"marginalia {stage.name}"):
-        inputs = _checked_inputs(stage, run, producers)
+        inputs = _checked_inputs(stage, run)
         before = read_manifest(run, stage.name)
         why = "forced" if force else "asked for" if stage.live else _stale(stage, run, inputs, before)
         if why is None and before is not None:
@@ -125,21 +139,29 @@ def config_hash(stage: Stage, run: Run) -> str:
     return content_hash({**sections, **general, "taxonomy": run.taxonomy.model_dump(mode="json")})
 
 
-def _checked_inputs(stage: Stage, run: Run, producers: dict[str, str]) -> dict[str, str]:
+def _checked_inputs(stage: Stage, run: Run) -> dict[str, str]:
     hashes = {}
     for name in stage.inputs(run):
-        producer = producers.get(name)
         path = run.path(name)
         if not path.exists():
-            hint = run.command(producer) if producer else "put it there"
-            raise ArtifactError.at(path, f"no such file; {stage.name} reads it", hint=hint)
-        hashes[name] = sha256(path)
-        made = read_manifest(run, producer) if producer else None
-        if made is not None and name in made.outputs and made.outputs[name] != hashes[name]:
+            producer = PRODUCERS.get(name.split("/")[0])
             raise ArtifactError.at(
-                path, f"is not what {producer} wrote (its SHA-256 differs)", hint=f"{run.command(made.stage)} --force"
+                path, f"no such file; {stage.name} reads it", hint=run.command(producer) if producer else None
+            )
+        hashes[name] = sha256(path)
+        made = _made_by(run, name)
+        if made is not None and made.outputs[name] != hashes[name]:
+            raise ArtifactError.at(
+                path, f"is not what {made.stage} wrote (its SHA-256 differs)", hint=f"{run.command(made.stage)} --force"
             )
     return hashes
+
+
+def _made_by(run: Run, name: str) -> Manifest | None:
+    """The manifest of the stage that last wrote this file."""
+    manifests = [read_manifest(run, path.stem) for path in sorted(run.path("manifests").glob("*.json"))]
+    writers = [manifest for manifest in manifests if manifest is not None and name in manifest.outputs]
+    return max(writers, key=lambda manifest: manifest.finished_at, default=None)
 
 
 def manifest_path(run: Run, stage: str) -> Path:

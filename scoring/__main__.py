@@ -83,9 +83,8 @@ def _score(options: argparse.Namespace, estimators: list[str], records: list[tup
     write_tables(options.out, scores, table)
     journal.unlink()
     failed = table.filter(table["error"].is_not_null())
-    print(
-        f"{options.out}: {table.height - failed.height} records × {len(estimators)} estimators × {len(scorer.guard.rows)} labels"
-    )
+    labels = len(scorer.guard.rows)
+    print(f"{options.out}: {table.height - failed.height} records × {len(estimators)} estimators × {labels} labels")
     if failed.height:
         first = failed.row(0, named=True)
         print(

@@ -24,7 +24,9 @@ def tokenizer(*, chat: bool = True) -> PreTrainedTokenizerFast:
     merges: list[tuple[str, str]] = []
     for text in MERGES:
         whole = "".join(stand_in.get(character, character) for character in text)
-        cut = next(cut for cut in range(len(whole) - 1, 0, -1) if whole[:cut] in vocabulary and whole[cut:] in vocabulary)
+        cut = next(
+            cut for cut in range(len(whole) - 1, 0, -1) if whole[:cut] in vocabulary and whole[cut:] in vocabulary
+        )
         merges.append((whole[:cut], whole[cut:]))
         vocabulary[whole] = len(vocabulary)
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
@@ -71,7 +73,9 @@ class Oracle:
 
     `answers` maps each text of the language to its rows (label numbers, and the verdict's number)."""
 
-    def __init__(self, network: LlamaForCausalLM, fast: PreTrainedTokenizerFast, ends: list[int], answers: dict[str, set[int]]):
+    def __init__(
+        self, network: LlamaForCausalLM, fast: PreTrainedTokenizerFast, ends: list[int], answers: dict[str, set[int]]
+    ):
         self.network = network
         self.ends = ends
         self.answers = {text.encode(): rows for text, rows in answers.items()}
@@ -102,7 +106,9 @@ class Oracle:
                     if piece and text + piece in self.prefixes
                 ]
                 ends = self.ends if text in self.answers else []
-                total = sum(float(probabilities[token]) for token, _ in moves) + sum(float(probabilities[e]) for e in ends)
+                total = sum(float(probabilities[token]) for token, _ in moves) + sum(
+                    float(probabilities[e]) for e in ends
+                )
                 left = mass * (1 - total)
                 off += left
                 for row in done:
@@ -115,14 +121,21 @@ class Oracle:
                         inside[row] += ended
                         constrained[row] += share * float(probabilities[token]) / total
                 following += [
-                    ((*path, token), after, mass * float(probabilities[token]), share * float(probabilities[token]) / total)
+                    (
+                        (*path, token),
+                        after,
+                        mass * float(probabilities[token]),
+                        share * float(probabilities[token]) / total,
+                    )
                     for token, after in moves
                 ]
             level = following
         return {"raw": raw, "in_language": inside / closed, "constrained": constrained, "off": torch.tensor(off)}
 
 
-def guard_answers(codes: list[str], safe: str, head: str, separator: str) -> tuple[dict[str, set[int]], dict[bytes, set[int]]]:
+def guard_answers(
+    codes: list[str], safe: str, head: str, separator: str
+) -> tuple[dict[str, set[int]], dict[bytes, set[int]]]:
     """The answers of a Llama-Guard-like language and, for every prefix of one, the rows that are complete at it.
 
     Written without the automaton: a label is complete at a prefix when every answer that continues it has the label's

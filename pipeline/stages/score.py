@@ -1,0 +1,87 @@
+"""score: gold.parquet → scores/GUARD.parquet and scores/GUARD.records.parquet, for every guard of the config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.run import Run
+from pipeline.stage import Outcome, Stage
+from schemas.artifacts import GoldRecord
+from schemas.errors import InputError
+from schemas.files import read_frame
+from scoring.config import GuardRun
+
+SCORES = "scores"
+
+
+def inputs(run: Run) -> list[str]:
+    """The gold records, and the guard files that the user keeps in the run folder."""
+    own = [guard.guard for guard in run.config.score.guards if run.path(guard.guard).is_file()]
+    return ["gold.parquet", *dict.fromkeys(own)]
+
+
+def outputs(run: Run) -> list[str]:
+    return [f"{SCORES}/{guard.name}{part}.parquet" for guard in run.config.score.guards for part in ("", ".records")]
+
+
+def work(run: Run) -> Outcome:
+    gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile"))
+    guards = run.config.score.guards
+    if not guards:
+        hint = "add one under score: guards: (marginalia config --explain guards)"
+        raise InputError.at(run.path("config.yaml"), "names no guard to score with", hint=hint)
+    records = list(zip(gold["id"].to_list(), gold["messages"].to_list(), strict=True))
+    models: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    facts: dict[str, Any] = {}
+    for guard in guards:
+        models[guard.model], facts[guard.name] = _score(run, guard, records)
+        counts[f"scored by {guard.name}"] = facts[guard.name]["scored"]
+        counts[f"failed with {guard.name}"] = facts[guard.name]["failed"]
+    return Outcome(counts_in={"gold": gold.height}, counts_out=counts, models=models, facts=facts)
+
+
+def _score(run: Run, guard: GuardRun, records: list[tuple[str, list[dict[str, str]]]]) -> tuple[str, dict[str, Any]]:
+    from tqdm import tqdm
+
+    from scoring.results import journal_path, score_to_journal, tables, write_tables
+    from scoring.scorer import Scorer, Settings
+
+    section = run.config.score
+    settings = {name: getattr(section, name) for name in Settings.__dataclass_fields__ if name != "estimators"}
+    scorer = Scorer.load(
+        guard.model,
+        guard.guard,
+        taxonomy=run.taxonomy,
+        revision=guard.revision,
+        device=guard.device,
+        dtype=guard.dtype,
+        settings=Settings(estimators=tuple(section.estimators), **settings),
+        relative_to=run.folder,
+    )
+    out = run.path(f"{SCORES}/{guard.name}.parquet")
+    done = score_to_journal(scorer, records, journal_path(out))
+    for _ in tqdm(done, total=len(records), unit="record", desc=f"score {guard.name}", disable=None):
+        pass
+    scores, table = tables(journal_path(out), [record_id for record_id, _ in records], scorer)
+    write_tables(out, scores, table)
+    scored = table.filter(table["error"].is_null())
+    return scorer.model.revision, {
+        "guard": scorer.guard.name,
+        "notes": scorer.prompts.notes,
+        "scored": scored.height,
+        "failed": table.height - scored.height,
+        "median_nodes": scored["nodes"].median(),
+        "median_forward_passes": scored["forward_passes"].median(),
+        "seconds": round(float(table["seconds"].sum()), 1),
+    }
+
+
+STAGE = Stage(
+    name="score",
+    summary="score the gold records with every guard model",
+    inputs=inputs,
+    outputs=outputs,
+    sections=("score",),
+    work=work,
+)
