@@ -37,6 +37,7 @@ class CardFacts:
     manifests: Sequence[Manifest]
     unsettled: Mapping[str, int]
     generators: Mapping[str, int]
+    languages: Sequence[str]
     agreement: Agreement | None = None
 
 
@@ -67,7 +68,7 @@ def metadata(section: ReleaseSection, facts: CardFacts) -> dict[str, Any]:
     records = gold_of(facts.tables).height
     found: dict[str, Any] = {
         "pretty_name": title(section, facts),
-        "language": [facts.taxonomy.language],
+        "language": list(facts.languages),
         "license": section.license,
         "license_link": section.license_link,
         "task_categories": ["text-classification"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from annotation.client.pseudonyms import KEY_FILE, read_key
 from pipeline.release.checks import content_of, listing, missing_settings, refuse_leaks
 from pipeline.release.hub import HubRepository
 from pipeline.run import Run
@@ -65,8 +66,10 @@ def _work(run: Run, *, push: bool) -> Outcome:
 
 
 def annotator_names(run: Run) -> list[str]:
-    """Every log-in that the run's config knows of."""
-    return [*run.config.annotation.team, *run.config.annotation.experts]
+    """Every log-in and account id that the run knows of, from its config and its key of pseudonyms."""
+    people = read_key(run.path(KEY_FILE)).people
+    known = [name for person in people for name in (person.username, *person.user_ids)]
+    return [*run.config.annotation.team, *run.config.annotation.experts, *known]
 
 
 def describe(facts: dict[str, Any]) -> str:

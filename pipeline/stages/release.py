@@ -26,8 +26,9 @@ def _inputs(run: Run) -> list[str]:
 
 
 def _score_files(run: Run) -> list[str]:
-    files = sorted(run.path("scores").glob("*.parquet"))
-    return [f"scores/{file.name}" for file in files if not file.name.endswith(".records.parquet")]
+    """Of the guards in the config: a file of a guard that was taken out of it stays at home."""
+    files = [f"scores/{guard.name}.parquet" for guard in run.config.score.guards]
+    return [name for name in files if run.path(name).exists()]
 
 
 def _work(run: Run) -> Outcome:
@@ -57,6 +58,7 @@ def _work(run: Run) -> Outcome:
         history=history,
         manifests=[made for stage in LINE if (made := read_manifest(run, stage)) is not None],
         unsettled=_counts(gold.filter(pl.col("status") != "final")["status"]),
+        languages=_languages(run, prompts, gold),
         generators=_counts(_released(prompts, gold)["generator"]) if prompts is not None else {},
         agreement=read_model(agreement, Agreement, made_by=run.command("reconcile")) if agreement.exists() else None,
     )
@@ -75,6 +77,14 @@ def _optional(run: Run, name: str, model: type, stage: str, names: Sequence[str]
 
 def _released(prompts: pl.DataFrame, gold: pl.DataFrame) -> pl.DataFrame:
     return prompts.filter(pl.col("id").is_in(gold.filter(pl.col("status") == "final")["id"].to_list()))
+
+
+def _languages(run: Run, prompts: pl.DataFrame | None, gold: pl.DataFrame) -> list[str]:
+    """Languages that the records' attributes name, or the taxonomy's."""
+    if prompts is None:
+        return [run.taxonomy.language]
+    attributes = [item for row in _released(prompts, gold)["attributes"].to_list() for item in row]
+    return sorted({item["value"] for item in attributes if item["name"] == "language"}) or [run.taxonomy.language]
 
 
 def _counts(column: pl.Series) -> dict[str, int]:

@@ -13,6 +13,7 @@ from schemas.artifacts import Answer, GoldRecord, LabelScore, PromptRecord, Reje
 from schemas.files import write_frame
 
 AT = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+GUARDS = "score:\n  guards:\n    - {name: policy-guard, guard: instruct, model: some/model}\n"
 CANARY = "Zebulon Q. Featherstone"
 
 
@@ -77,7 +78,7 @@ def make_run(
     """The run in `root/name`; `config` is YAML that follows `taxonomy: support-tickets`."""
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(f"taxonomy: support-tickets\n{config}", encoding="utf-8")
+    (folder / "config.yaml").write_text(f"taxonomy: support-tickets\n{GUARDS}{config}", encoding="utf-8")
     write_frame(folder / "gold.parquet", GoldRecord.frame(gold), GoldRecord)
     if answers is not None:
         write_frame(folder / "annotations.parquet", Answer.frame(answers), Answer)

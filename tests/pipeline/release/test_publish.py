@@ -19,12 +19,11 @@ from pipeline.stages.publish import STAGE, describe, stage
 from pipeline.stages.release import STAGE as RELEASE
 from schemas.artifacts import GoldRecord
 from schemas.errors import ArtifactError, InputError, MarginaliaError, ServiceError
-from schemas.files import write_frame
+from schemas.files import write_frame, write_json
 from tests.hub_server import TOKEN, HubServer
 from tests.pipeline.release.labelled_run import GOLD, gold_row, make_run
 
 REPO = "lab/tickets"
-PRODUCERS = {"gold.parquet": "reconcile", "release": "release"}
 
 
 @pytest.fixture
@@ -49,12 +48,12 @@ def released(tmp_path: Path, server: HubServer, *, extra: str = "", timeout: flo
         f"release:\n  repo_id: {REPO}\n  license: cc-by-4.0\n  endpoint: {server.url}\n  timeout: {timeout}\n{extra}"
     )
     run = make_run(tmp_path, config=config)
-    run_stage(RELEASE, run, PRODUCERS)
+    run_stage(RELEASE, run)
     return run
 
 
 def publish(run: Run, *, push: bool = True) -> Done:
-    return run_stage(stage(push=push), run, PRODUCERS)
+    return run_stage(stage(push=push), run)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -63,7 +62,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def test_a_dry_run_lists_every_file_and_calls_nobody(tmp_path: Path, server: HubServer) -> None:
     run = released(tmp_path, server)
-    facts = run_stage(STAGE, run, PRODUCERS).manifest.facts
+    facts = run_stage(STAGE, run).manifest.facts
     assert server.calls == []
     assert {file["path"]: file["bytes"] for file in facts["files"]} == {
         path: len(data) for path, data in files_of(run.path("release")).items()
@@ -127,7 +126,7 @@ def test_files_that_a_second_release_no_longer_has_are_removed(tmp_path: Path, s
     run.path("scores/policy-guard.parquet").unlink()
     changed = [*GOLD[:3], gold_row("r8", ["refund"], "test")]
     write_frame(run.path("gold.parquet"), GoldRecord.frame(changed), GoldRecord)
-    run_stage(RELEASE, run, PRODUCERS)
+    run_stage(RELEASE, run)
     publish(run)
     files = server.repositories[REPO].commits[-1].files
     assert "data/scores/policy-guard.parquet" not in files
@@ -254,7 +253,7 @@ def test_a_hub_that_does_not_answer_is_named(tmp_path: Path, server: HubServer) 
     text = (run.folder / "config.yaml").read_text(encoding="utf-8").replace(server.url, "http://127.0.0.1:9")
     (run.folder / "config.yaml").write_text(text, encoding="utf-8")
     run = open_run(run.folder)
-    run_stage(RELEASE, run, PRODUCERS)
+    run_stage(RELEASE, run)
     with pytest.raises(ServiceError, match=r"cannot look for the repository at http://127\.0\.0\.1:9"):
         publish(run)
 
@@ -284,7 +283,7 @@ def refusal(run: Run, *, push: bool = True) -> MarginaliaError:
 
 def test_without_licence_or_repository_a_push_is_refused_and_a_dry_run_says_so(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    run_stage(RELEASE, run, PRODUCERS)
+    run_stage(RELEASE, run)
     assert str(refusal(run)) == (
         f"{run.folder}/config.yaml: release.repo_id is not set; release.license is not set (publish needs both)"
     )
@@ -316,7 +315,7 @@ def test_private_data_in_a_record_is_refused_until_a_person_has_looked(tmp_path:
     run = released(tmp_path, server)
     gold = [*GOLD, gold_row("r9", [], "test", messages=found)]
     write_frame(run.path("gold.parquet"), GoldRecord.frame(gold), GoldRecord)
-    run_stage(RELEASE, run, PRODUCERS)
+    run_stage(RELEASE, run)
     text = str(refusal(run, push=False))
     assert (
         "data/gold/test.parquet: 1 records hold what may be private data: 'r9' (e-mail address, phone number)" in text
@@ -325,7 +324,7 @@ def test_private_data_in_a_record_is_refused_until_a_person_has_looked(tmp_path:
     config = (run.folder / "config.yaml").read_text(encoding="utf-8") + "  reviewed_records: [r9]\n"
     (run.folder / "config.yaml").write_text(config, encoding="utf-8")
     run = open_run(run.folder)
-    run_stage(RELEASE, run, PRODUCERS)
+    run_stage(RELEASE, run)
     publish(run)
     assert len(server.repositories[REPO].commits) == 2
 
@@ -342,6 +341,13 @@ def test_the_name_of_an_annotator_on_the_card_is_refused(
     assert str(refusal(run)) == ("README.md holds the name of an annotator (names never leave a run; mend the config)")
 
 
+def test_people_of_the_pseudonym_key_are_looked_for(tmp_path: Path, server: HubServer) -> None:
+    run = released(tmp_path, server, extra="  contact: write to q.featherstone\n")
+    person = {"pseudonym": "A01", "username": "q.featherstone", "user_ids": ["b1"]}
+    write_json(run.path("annotators.key.json"), {"people": [person]})
+    assert "README.md holds the name of an annotator" in str(refusal(run))
+
+
 def test_a_log_in_that_is_an_ordinary_word_refuses_nothing(tmp_path: Path, server: HubServer) -> None:
     run = released(tmp_path, server, extra="annotation:\n  team: [annotator, test, late, Marginalia]\n")
     publish(run)
@@ -352,7 +358,7 @@ def test_a_telling_log_in_in_a_text_is_refused(tmp_path: Path, server: HubServer
     run = released(tmp_path, server, extra="annotation:\n  team: [jane.doe42]\n")
     messages = [{"role": "user", "content": "Hello Jane.Doe42, where is my parcel?"}]
     write_frame(run.path("gold.parquet"), GoldRecord.frame([gold_row("r1", [], "test", messages=messages)]), GoldRecord)
-    run_stage(RELEASE, run, PRODUCERS)
+    run_stage(RELEASE, run)
     assert str(refusal(run)) == (
         "data/gold/test.parquet: record 'r1' holds the name of an annotator (names never leave a run)"
     )

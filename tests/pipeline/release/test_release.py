@@ -16,14 +16,14 @@ from pipeline.release.tables import ReleasedAnswer
 from pipeline.run import Run
 from pipeline.stage import Done, run_stage
 from pipeline.stages.release import STAGE
-from schemas.artifacts import GoldRecord
+from schemas.artifacts import GoldRecord, PromptRecord
 from schemas.errors import InputError
 from schemas.files import write_frame
 from tests.pipeline.release.labelled_run import ANSWERS, CANARY, GOLD, gold_row, make_run
 
 
 def release(run: Run) -> Done:
-    return run_stage(STAGE, run, {"gold.parquet": "reconcile"})
+    return run_stage(STAGE, run)
 
 
 def card_of(run: Run) -> tuple[dict[str, object], str]:
@@ -70,6 +70,14 @@ def test_no_remark_and_no_rejected_text_is_anywhere_in_the_release(tmp_path: Pat
     release(run)
     assert CANARY in str(pl.read_parquet(run.path("annotations.parquet")).rows())
     assert CANARY not in everything(run.path("release"))
+
+
+def test_scores_of_a_guard_that_left_the_config_stay_at_home(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    scores = run.path("scores/policy-guard.parquet")
+    scores.with_name("old-guard.parquet").write_bytes(scores.read_bytes())
+    release(run)
+    assert [path.name for path in (run.path("release") / "data/scores").iterdir()] == ["policy-guard.parquet"]
 
 
 def test_scores_carry_their_guard_and_rejections_their_reason(tmp_path: Path) -> None:
@@ -145,6 +153,16 @@ def test_the_card_counts_labels_and_what_was_left_out(tmp_path: Path) -> None:
     }
 
 
+def test_the_card_names_the_languages_of_the_records(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    prompts = pl.read_parquet(run.path("prompts.parquet"))
+    spoken = [[{"name": "language", "value": "de" if name == "r1" else "en"}] for name in prompts["id"]]
+    column = pl.Series("attributes", spoken, dtype=prompts.schema["attributes"])
+    write_frame(run.path("prompts.parquet"), prompts.with_columns(column), PromptRecord)
+    release(run)
+    assert card_of(run)[0]["language"] == ["de", "en"]
+
+
 def test_without_a_licence_the_card_says_so(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     release(run)
@@ -211,7 +229,7 @@ def test_the_same_content_is_the_same_version(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     first = release(run).manifest.outputs
     assert release(run).status == "up to date"
-    again = run_stage(STAGE, run, {}, force=True).manifest
+    again = run_stage(STAGE, run, force=True).manifest
     assert again.outputs == first
     assert again.facts["version"] == 1
     licensed = make_run(tmp_path, config="release:\n  license: cc0-1.0\n")

@@ -1,0 +1,142 @@
+"""A mapping: how the columns and label values of somebody's data set read in our terms. A YAML file; see mappings/."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.errors import InputError, did_you_mean
+from schemas.strict import Strict
+from schemas.taxonomy import ID_PATTERN, Taxonomy
+from schemas.yaml_files import load_yaml
+
+SHIPPED = Path(__file__).parent / "mappings"
+HUB = "hub:"
+
+
+class MessageColumn(Strict):
+    """One message, taken from one column."""
+
+    role: Literal["system", "user", "assistant"]
+    column: str
+    optional: bool = Field(default=False, description="leave the message out where the column is null or empty")
+
+
+class LabelColumn(Strict):
+    """Where the labels stand and what they mean."""
+
+    column: str
+    form: Literal["list", "text", "flags"] = Field(
+        default="list",
+        description="list: a list of values; text: one string, split at `separator`; flags: value → true or false",
+    )
+    separator: str | None = Field(default=None, min_length=1, description="for the form text; null: one value a record")
+    values: dict[str, str | list[str] | None] = Field(
+        default={},
+        description="label value → the taxonomy's id (or several); null: says that no category applies. Left out: the "
+        "values are the taxonomy's ids",
+    )
+    ignore: list[str] = Field(
+        default=[],
+        description="values that this taxonomy has no label for; a record with nothing else is left out, never safe",
+    )
+    kind: Literal["gold", "intended"] = Field(
+        default="gold", description="gold: people settled them; intended: what a writer was asked for"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.separator is not None and self.form != "text":
+            raise ValueError(f"separator goes with form: text, the form is {self.form}")
+        both = [value for value in self.ignore if value in self.values]
+        if both:
+            raise ValueError(f"'{both[0]}' stands in values and in ignore")
+        return self
+
+
+class HubSource(Strict):
+    """Which part of a data set on the Hub; used when the source is one."""
+
+    config: str | None = Field(default=None, description="the data set's configuration")
+    split: str = Field(default="train", description="the split to read")
+    revision: str | None = Field(default=None, description="commit; the one found is written here and kept")
+
+
+class Mapping(Strict):
+    """The whole file. In a run it is `import.yaml`, with the source in front."""
+
+    source: str | None = Field(
+        default=None, description="file (relative to this one) or hub:owner/name; the command writes it"
+    )
+    title: str = Field(default="records", description="what the data set is, for the card")
+    id: str | None = Field(default=None, description="column of the ids; null: made from the text by SHA-256")
+    text: str | None = Field(default=None, description="column of the text, read as one user message")
+    messages: str | list[MessageColumn] | None = Field(
+        default=None, description="column with a list of {role, content}, or one column a message"
+    )
+    labels: LabelColumn | None = Field(default=None, description="null: the records have no labels yet")
+    attributes: list[str] = Field(default=[], description="further columns to keep as attributes")
+    strip: bool = Field(default=False, description="cut white space at both ends of every text (counted)")
+    skip: dict[str, list[str]] = Field(default={}, description="column → values whose rows are left out (counted)")
+    unusable: Literal["refuse", "skip"] = Field(
+        default="refuse",
+        description="rows without text or with a NUL, a lone surrogate, a reordering character or over a million "
+        "characters: refuse the file, or leave them out (counted)",
+    )
+    duplicates: Literal["refuse", "first"] = Field(
+        default="refuse",
+        description="rows with the same id: refuse the file; or keep the first (counted, and counted again when the "
+        "labels differ)",
+    )
+    hub: HubSource = Field(default=HubSource(), description="which part of a data set on the Hub")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.text is None) == (self.messages is None):
+            raise ValueError("give either text or messages")
+        if self.messages == []:
+            raise ValueError("messages lists no column")
+        return self
+
+    @property
+    def repository(self) -> str | None:
+        """owner/name when the source is a data set on the Hub."""
+        return self.source.removeprefix(HUB) if self.source and self.source.startswith(HUB) else None
+
+    def columns(self) -> list[str]:
+        """Every column that a row must have."""
+        texts = [self.text] if self.text else self.messages
+        named = [texts] if isinstance(texts, str) else [t if isinstance(t, str) else t.column for t in texts or []]
+        return [
+            *([self.id] if self.id else []),
+            *(column for column in named if column),
+            *([self.labels.column] if self.labels else []),
+            *self.attributes,
+            *self.skip,
+        ]
+
+
+def load_mapping(path: Path, taxonomy: Taxonomy) -> Mapping:
+    """The mapping in `path`. Raises InputError for a flaw, an id that the taxonomy does not have among them."""
+    mapping = load_yaml(path, Mapping)
+    for value, ids in (mapping.labels.values if mapping.labels else {}).items():
+        for label in [ids] if isinstance(ids, str) else ids or []:
+            taxonomy.require(label, f"{path}: labels.values.{value}")
+    return mapping
+
+
+def mapping_path(reference: str) -> Path:
+    """A mapping by shipped name (`paper-llama-guard-3`) or by the path of a YAML file."""
+    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    if re.fullmatch(ID_PATTERN, reference) and reference in shipped:
+        return shipped[reference]
+    path = Path(reference)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return path
+    raise InputError(
+        f"no mapping '{reference}'{did_you_mean(reference, shipped)}",
+        hint=f"shipped: {', '.join(shipped)}; or the path of a .yaml file",
+    )

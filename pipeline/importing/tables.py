@@ -1,0 +1,57 @@
+"""Imported records as the artifacts of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+
+from annotation.config import Splits
+from annotation.splits import assign_splits
+from pipeline.importing.convert import Imported
+from schemas.artifacts import GoldRecord, PromptRecord
+
+METHOD = "imported"
+
+
+def prompt_table(records: Sequence[Imported], generator: str, created_at: datetime, *, intended: bool) -> pl.DataFrame:
+    """prompts.parquet. With `intended` the labels are what the writer was asked for, else none are intended."""
+    rows = [
+        {
+            "id": record.id,
+            "messages": record.messages,
+            "intended_labels": (record.labels or []) if intended else [],
+            "slot_id": None,
+            "generator": generator,
+            "created_at": created_at,
+            "attributes": record.attributes,
+        }
+        for record in records
+    ]
+    return PromptRecord.frame(rows)
+
+
+def gold_table(records: Sequence[Imported], labels: Sequence[str], shares: Splits, seed: int) -> pl.DataFrame:
+    """gold.parquet. Soft labels and votes are empty: the source does not say who saw it otherwise. A record without
+    labels needs answers."""
+    ticked = np.array([[label in (record.labels or ()) for label in labels] for record in records], dtype=bool)
+    splits = assign_splits([record.id for record in records], ticked, shares, seed)
+    rows = [
+        {
+            "id": record.id,
+            "messages": record.messages,
+            "status": "needs_answers" if record.labels is None else "final",
+            "labels": record.labels,
+            "soft_labels": [],
+            "votes": [],
+            "n_annotators": 0,
+            "agreement": None,
+            "method": METHOD,
+            "adjudicated": False,
+            "split": split,
+        }
+        for record, split in zip(records, splits, strict=True)
+    ]
+    return GoldRecord.frame(rows)

@@ -1,0 +1,159 @@
+"""import: an existing data set enters the line as prompts.parquet and, when its labels are gold, gold.parquet."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+from pipeline.importing.convert import convert
+from pipeline.importing.hub_source import SNAPSHOT, fetch
+from pipeline.importing.mapping import HUB, Mapping, load_mapping, mapping_path
+from pipeline.importing.tables import gold_table, prompt_table
+from pipeline.run import Run
+from pipeline.stage import Outcome, Stage, manifest_path, read_manifest
+from schemas.artifacts import GoldRecord, PromptRecord
+from schemas.errors import InputError
+from schemas.files import read_text, write_frame, write_text
+from schemas.lock import run_lock
+from schemas.records import read_rows
+
+SETTINGS = "import.yaml"  # the mapping with its source, kept in the run
+
+
+def prepare(run: Run, source: str | None, mapping: str | None) -> None:
+    """Writes import.yaml: the mapping as it stands, with the source in front. Call it before the stage runs.
+
+    `source` is a JSONL or Parquet file or `hub:owner/name`, which is downloaded here and pinned to its commit; None
+    keeps that of import.yaml. `mapping` is a shipped name or a file; None keeps that of import.yaml, or takes `records`
+    (columns id, text or messages, labels) for a new one. Raises InputError when the run was generated or reconciled,
+    or when there is nothing to import."""
+    _refuse_other_origins(run)
+    settings = run.path(SETTINGS)
+    if source is None and not settings.exists():
+        raise InputError(
+            f"{run.folder} has no {SETTINGS}", hint=f"marginalia import FILE --run {run.folder} --mapping NAME"
+        )
+    if mapping is None:
+        path = settings if settings.exists() else mapping_path("records")
+    else:
+        path = mapping_path(mapping)
+    found = load_mapping(path, run.taxonomy)
+    source = source or found.source
+    if source is None:
+        raise InputError(f"{settings}: source is not set", hint=f"marginalia import FILE --run {run.folder}")
+    if not source.startswith(HUB):
+        if source != found.source:
+            source = _stored(run, Path(source))
+        text = _with_source(read_text(path), source)
+    else:
+        hub = found.hub
+        if not run.path(SNAPSHOT).exists() or hub.revision is None or source != found.source:
+            commit = fetch(source.removeprefix(HUB), hub, run.path(SNAPSHOT))
+            hub = hub.model_copy(update={"revision": commit})
+        text = _with_source(_without(read_text(path), "hub"), source)
+        text += yaml.safe_dump({"hub": hub.model_dump()}, sort_keys=False)
+    with run_lock(run.folder, "marginalia import"):
+        if not settings.exists() or read_text(settings) != text:
+            write_text(settings, text)
+
+
+def _stored(run: Run, path: Path) -> str:
+    """The path as import.yaml names it: relative inside the run, which can be moved, absolute elsewhere."""
+    if not path.exists():
+        raise InputError.at(path, "no such file", hint=f"a .jsonl or .parquet file, or {HUB}owner/name")
+    resolved = path.resolve()
+    root = run.folder.resolve()
+    return resolved.relative_to(root).as_posix() if resolved.is_relative_to(root) else str(resolved)
+
+
+def _with_source(text: str, source: str) -> str:
+    head = yaml.safe_dump({"source": source}, allow_unicode=True, width=10_000)
+    return head + _without(text, "source")
+
+
+def _without(text: str, key: str) -> str:
+    """YAML text without one top-level key, comments and all else as they were."""
+    lines, inside = [], False
+    for line in text.split("\n"):
+        if line.startswith(f"{key}:"):
+            inside = True
+        elif inside and line[:1].strip():
+            inside = False
+        if not inside:
+            lines.append(line)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _refuse_other_origins(run: Run) -> None:
+    for stage, name in (("generate", "prompts.parquet"), ("reconcile", "gold.parquet")):
+        if manifest_path(run, stage).exists():
+            raise InputError(
+                f"{run.folder}: its {name} comes from {stage}; an import would replace it",
+                hint="import into a run of its own: marginalia new NAME",
+            )
+
+
+def _settings(run: Run) -> Mapping:
+    return load_mapping(run.path(SETTINGS), run.taxonomy)
+
+
+def _source(run: Run, mapping: Mapping) -> str:
+    if mapping.source is None:
+        raise InputError.at(run.path(SETTINGS), "source is not set", hint="marginalia import FILE --run …")
+    return SNAPSHOT if mapping.repository else mapping.source
+
+
+def _inputs(run: Run) -> list[str]:
+    if not run.path(SETTINGS).exists():
+        return [SETTINGS]
+    return [SETTINGS, _source(run, _settings(run))]
+
+
+def _outputs(run: Run) -> list[str]:
+    if not run.path(SETTINGS).exists():
+        return ["prompts.parquet"]
+    mapping = _settings(run)
+    gold = mapping.labels is not None and mapping.labels.kind == "gold"
+    return ["prompts.parquet", *(["gold.parquet"] if gold else [])]
+
+
+def _work(run: Run) -> Outcome:
+    _refuse_other_origins(run)
+    mapping = _settings(run)
+    path = run.path(_source(run, mapping))
+    result = convert(read_rows(path), mapping, run.taxonomy, str(path))
+    gold = "gold.parquet" in _outputs(run)
+    origin = f"{mapping.repository}@{mapping.hub.revision}" if mapping.repository else path.name
+    changed = datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
+    prompts = prompt_table(result.records, f"imported: {mapping.title} ({origin})", changed, intended=not gold)
+    write_frame(run.path("prompts.parquet"), prompts, PromptRecord)
+    before = read_manifest(run, "import")
+    if gold:
+        table = gold_table(result.records, run.taxonomy.ids, run.config.reconcile.splits, run.config.seed)
+        write_frame(run.path("gold.parquet"), table, GoldRecord)
+    elif before is not None and "gold.parquet" in before.outputs:
+        run.path("gold.parquet").unlink(missing_ok=True)  # of an earlier import of ours, with another mapping
+    rows = result.counts.pop("rows")
+    return Outcome(
+        counts_in={"rows": rows},
+        counts_out={name: n for name, n in sorted(result.counts.items()) if n or name == "records"},
+        facts={
+            "source": mapping.source,
+            "title": mapping.title,
+            "labels": "gold" if gold else "intended",
+            "revision": mapping.hub.revision,
+            "ignored_values": dict(sorted(result.ignored.items())),
+        },
+    )
+
+
+STAGE = Stage(
+    name="import",
+    summary="bring an existing data set in, by a mapping of its columns and labels",
+    inputs=_inputs,
+    outputs=_outputs,
+    sections=("reconcile",),
+    work=_work,
+)
