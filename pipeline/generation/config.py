@@ -13,6 +13,7 @@ from schemas.strict import Strict
 ATTRIBUTE_PATTERN = r"[a-z][a-z0-9_]{0,31}"
 PLAN_COLUMNS = ("slot_id", "labels", "difficulty", "near_miss_of", "language")
 MAX_LABELS = 3
+BUNDLED = "bundled"
 
 
 class PlanSection(Strict):
@@ -93,7 +94,7 @@ class EndpointSection(Strict):
     """The OpenAI-compatible endpoint that writes."""
 
     base_url: str = Field(
-        default="bundled",
+        default=BUNDLED,
         description="the endpoint's address up to /v1; 'bundled' starts a small model on this machine for the time of "
         "the stage (it writes clumsily: to see the machine work, not to make a data set)",
     )
@@ -105,7 +106,7 @@ class EndpointSection(Strict):
     @field_validator("base_url")
     @classmethod
     def _address(cls, value: str) -> str:
-        if value != "bundled" and not value.startswith(("http://", "https://")):
+        if value != BUNDLED and not value.startswith(("http://", "https://")):
             raise ValueError(f"expected an address that starts with http:// or https://, or 'bundled'; saw '{value}'")
         return value.rstrip("/")
 
@@ -129,9 +130,14 @@ class GenerateSection(Strict):
     """How the planned texts are written and which answers are accepted."""
 
     endpoint: EndpointSection = EndpointSection()
-    temperature: float = Field(default=0.9, ge=0, le=2, description="randomness of the writer's sampling")
+    temperature: float | None = Field(
+        default=0.9, ge=0, le=2, description="randomness of the writer's sampling; null sends neither it nor top_p"
+    )
     top_p: float = Field(default=0.95, gt=0, le=1, description="nucleus of the writer's sampling")
     max_tokens: int = Field(default=256, ge=8, le=8192, description="tokens that an answer may have at most")
+    token_limit_key: Literal["max_tokens", "max_completion_tokens"] = Field(
+        default="max_tokens", description="the name by which the endpoint knows max_tokens"
+    )
     send_seed: bool = Field(default=True, description="send a seed with each request; off for endpoints that refuse it")
     structured_output: bool = Field(
         default=False,

@@ -1,0 +1,94 @@
+"""Whether an answer becomes a record, and if not, why not."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pipeline.generation import phrases, private_data
+from pipeline.generation.answers import Answer
+from pipeline.generation.config import GenerateSection
+from pipeline.generation.duplicates import Seen, holds
+from pipeline.generation.languages import other_language
+from pipeline.generation.parsing import parse
+from schemas.errors import InputError
+from schemas.records import check_text
+from schemas.taxonomy import Taxonomy
+
+_SENTENCE_END = re.compile(r".*[.!?。！？…][\"'”’)]*(?=\s|\Z)", re.DOTALL)
+_COPIED = 0.8  # share of an example's 5-grams from which a text is a copy of it
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """`reason` is one of schemas.artifacts.REJECTION_REASONS."""
+
+    reason: str
+    detail: str
+
+
+class Judge:
+    """Judges answers in slot order; it remembers what it accepted, to know later duplicates."""
+
+    def __init__(self, section: GenerateSection, taxonomy: Taxonomy) -> None:
+        self._section = section
+        self._accepted = Seen(section.near_duplicate)
+        self._examples = Seen(section.near_duplicate)
+        for label in taxonomy.labels:
+            for number, example in enumerate(label.examples, start=1):
+                self._examples.add(f"example {number} of {label.id}", example)
+
+    def judge(self, slot_id: str, answer: Answer, language: str, shown: list[str]) -> str | Rejection:
+        """The text to keep, or why there is none. `shown` are the examples that stood in the prompt."""
+        text = self._text(answer, language)
+        if isinstance(text, Rejection):
+            return text
+        if copy := self._examples.find(text):
+            return Rejection("copied", f"{copy[0]}, similarity {copy[1]:.2f}")
+        if any(holds(text, example, _COPIED) for example in shown):
+            return Rejection("copied", "holds an example that stood in the prompt")
+        if double := self._accepted.find(text):
+            return Rejection("duplicate", f"of {double[0]}, similarity {double[1]:.2f}")
+        self._accepted.add(slot_id, text)
+        return text
+
+    def _text(self, answer: Answer, language: str) -> str | Rejection:
+        """What can be said of an answer without knowing any other."""
+        section = self._section
+        if answer.refused:
+            return Rejection("refused", answer.refused[:200])
+        if answer.text is None or not answer.text.strip():
+            return Rejection("invalid", "an empty answer")
+        text = parse(answer.text)
+        if words := phrases.refusal(text or answer.text):
+            return Rejection("refused", words[:200])
+        if text is None:
+            return Rejection("invalid", "no text in the answer's JSON")
+        if answer.finish_reason == "length":
+            whole = _SENTENCE_END.match(text) if section.when_cut == "trim" else None
+            if whole is None:
+                return Rejection("too_long", f"cut off at {section.max_tokens} tokens (generate.max_tokens)")
+            text = whole[0]
+        try:
+            check_text(text, "text")
+        except InputError as error:
+            return Rejection("invalid", str(error))
+        if field := phrases.form_field(text):
+            return Rejection("invalid", f"holds {field[:60]}")
+        if words := phrases.reply(text):
+            return Rejection("answered", words)
+        if len(text) < section.min_characters:
+            return Rejection("too_short", f"{len(text)} characters (generate.min_characters {section.min_characters})")
+        if len(text) > section.max_characters:
+            return Rejection("too_long", f"{len(text)} characters (generate.max_characters {section.max_characters})")
+        if section.check_language and (other := other_language(text, language)):
+            return Rejection("language", f"{other} instead of {language}")
+        return self._without_private_data(text)
+
+    def _without_private_data(self, text: str) -> str | Rejection:
+        cleaned = private_data.clean(text)
+        if cleaned.refused:
+            return Rejection("private_data", cleaned.refused)
+        if cleaned.found and self._section.private_data == "reject":
+            return Rejection("private_data", ", ".join(cleaned.found))
+        return cleaned.text

@@ -1,0 +1,84 @@
+"""The one text in a model's answer, however it is wrapped: JSON, fenced, quoted, listed, introduced or plain."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+TEXT_KEY = "text"
+_KEYS = (TEXT_KEY, "message", "prompt", "request", "query", "content", "question", "ticket")
+_THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```[a-z]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL | re.IGNORECASE)
+_STRING_VALUE = re.compile(r'"(?:' + "|".join(_KEYS) + r')"\s*:\s*("(?:[^"\\]|\\.)*")', re.DOTALL)
+_PREAMBLE = re.compile(
+    r"\A(?:(?:sure|certainly|of course|okay|ok|absolutely)\b[^\n:]{0,120}[:!.]\s+)?"
+    r"(?:(?:here(?:'s|’s| is| are)|below is|the following is|this is)\b[^\n:]{0,160}:\s*)?",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(
+    r"\A(?:\*\*|#+ *)?(?:(?:the |a |new |user |customer )*"
+    r"(?:message|text|prompt|request|query|customer|user|ticket|body)(?: \d+)?)(?:\*\*)?:(?:\*\*)?\s*",
+    re.IGNORECASE,
+)
+_SUBJECT = re.compile(r"\A(?:\*\*)?subject(?: line)?(?:\*\*)?:[^\n]*\n+", re.IGNORECASE)
+_FIRST_ITEM = re.compile(r"\A(?:1[.)]|[-*•])\s+(.*?)(?=\n\s*(?:\d+[.)]|[-*•])\s+|\Z)", re.DOTALL)
+_REMARK = re.compile(
+    r"\n\s*[(*\[]*(?:note|explanation|please note|(?:in )?this (?:message|text|request|example|version))\b.*\Z",
+    re.DOTALL | re.IGNORECASE,
+)
+_QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "‘": "’", "'": "'", "「": "」"}
+
+
+def parse(answer: str) -> str | None:
+    """The text that `answer` holds, trimmed, or None when it holds none (broken JSON, an empty answer)."""
+    text = _THINKING.sub("", answer).strip()
+    if fenced := _FENCE.search(text):
+        text = fenced[1].strip()
+    text = _PREAMBLE.sub("", text, count=1).strip()
+    if text.startswith(("{", "[{", '["')):
+        value = _from_json(text)
+        return _plain(value) if value is not None else None
+    return _plain(text)
+
+
+def _from_json(text: str) -> str | None:
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        found = _STRING_VALUE.search(text)
+        value = json.loads(found[1], strict=False) if found else None
+    return _string_in(value)
+
+
+def _string_in(value: Any) -> str | None:
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if isinstance(value, dict):
+        strings = {str(key).lower(): each for key, each in value.items() if isinstance(each, str)}
+        known = next((strings[key] for key in _KEYS if key in strings), None)
+        value = known if known is not None else next(iter(strings.values()), None) if len(strings) == 1 else None
+    return value if isinstance(value, str) else None
+
+
+def _plain(text: str) -> str | None:
+    for pattern in (_SUBJECT, _HEADING):
+        text = pattern.sub("", text.strip(), count=1)
+    if item := _FIRST_ITEM.match(text):
+        text = item[1]
+    text = _unquoted(_REMARK.sub("", text).strip())
+    lines = [line.strip() for line in text.replace("**", "").split("\n")]
+    return "\n".join(line for line in lines if line) or None
+
+
+def _unquoted(text: str) -> str:
+    closing = _QUOTES.get(text[:1])
+    if closing is None:
+        return text
+    end = text.find(closing, 1)
+    while end > 0 and text[end + 1 : end + 2].isalnum():  # the apostrophe of "don't"
+        end = text.find(closing, end + 1)
+    if end < 0:
+        return text[1:].strip()
+    # what follows a whole quoted text is a remark about it; a short first quotation is a part of the text
+    return text[1:end].strip() if end >= len(text) // 3 else text

@@ -1,0 +1,79 @@
+"""Phrases by which an answer shows that it is not a text that was asked for: a refusal, a reply, a form to fill in."""
+
+from __future__ import annotations
+
+import re
+
+_START = 220  # refusals and replies show themselves at once; the same words later may be the text's own
+
+_REFUSAL = re.compile(
+    "|".join(
+        (
+            r"\bas an? (?:ai|artificial intelligence|language model|chatbot)\b",
+            r"\bi(?:'m|’m| am) (?:just |only )?an? (?:ai|artificial intelligence|language model|chatbot)\b",
+            r"\bi (?:can(?:'|’)?t|cannot|can not|won(?:'|’)t|will not|am unable to|am not able to|must decline to)"
+            r" (?:\w+ ){0,2}?(?:assist|help|comply|fulfil+|create|generate|produce|write|provide|engage|discuss)"
+            r" [^.!?\n]{0,60}\b(?:request|content|material|such|harmful|illegal|prompt|instructions?)\b",
+            r"\b(?:sorry|apologi[sz]e),? (?:but )?i (?:can(?:'|’)?t|cannot|am unable to|am not able to|won(?:'|’)t)"
+            r" (?:assist|help|comply|fulfil+|do (?:that|this)|create|generate|write|provide)",
+            r"\bi (?:can(?:'|’)?t|cannot) (?:assist|help) (?:you )?with (?:that|this)\b",
+            r"\b(?:against|violates?) (?:my|our|the|content) (?:\w+ )?(?:guidelines|polic(?:y|ies)|programming)\b",
+            r"\btut mir leid,? (?:aber )?(?:ich kann|dabei|das kann)\b.{0,60}\b(?:nicht|keine)\b",
+            r"\bich kann (?:dir |ihnen )?(?:dabei|bei dieser anfrage|diese anfrage) (?:leider )?nicht\b",
+            r"\blo siento,? (?:pero )?no puedo (?:ayudar|cumplir|crear|generar|escribir|proporcionar)",
+            r"\bdésolée?,? (?:mais )?je ne peux pas (?:vous |t')?(?:aider|répondre|créer|écrire|fournir|générer)",
+            r"\bmi dispiace,? (?:ma )?non posso (?:aiutar|fornire|creare|scrivere|generare|soddisfare)",
+            r"\b(?:sinto muito|desculpe),? (?:mas )?não posso (?:ajudar|criar|gerar|escrever|fornecer)",
+            r"(?:抱歉|对不起|很抱歉).{0,12}(?:无法|不能)",
+            r"申し訳(?:ありません|ございません).{0,30}(?:できません|お手伝い)",
+        )
+    ),
+    re.IGNORECASE,
+)
+_REPLY = re.compile(
+    "|".join(
+        (
+            r"\Adear (?:valued )?(?:customer|user|client)\b",
+            r"\b(?:thank you|thanks) for (?:contacting|reaching out)",
+            r"\b(?:thank you|thanks) for your (?:message|inquiry|enquiry|question|order|interest|patience|feedback)",
+            r"\bwe(?:'re| are) (?:very |so |truly )?sorry (?:to hear|for|about)\b",
+            r"\bwe (?:sincerely |deeply )?apologi[sz]e\b",
+            r"\bi(?:'m| am) (?:very |so )?sorry to hear\b",
+            r"\bi(?:'m| am) sorry for (?:any|the) (?:inconvenience|confusion|trouble|misunderstanding)",
+            r"\bhow (?:can|may) i (?:help|assist) you\b",
+            r"\b(?:i(?:'m| am)|we(?:'re| are)) here to (?:help|assist)\b",
+            r"\bi(?:'d| would) be (?:happy|glad) to (?:help|assist)\b",
+            r"\A(?:step 1|first,? you (?:need|should|must|can)|to (?:do|make|build|create|solve) this)\b",
+            r"\A(?:here are|these are) (?:some|the|a few|\d+)\b",
+        )
+    ),
+    re.IGNORECASE,
+)
+_NUMBERED = re.compile(r"^\s*(?:\d+[.)]|step \d+)\s", re.IGNORECASE | re.MULTILINE)
+_BLANK_TO_FILL = re.compile(
+    r"\[(?:your|my|the|insert|order|customer|product|item|date|name|company|phone|e-?mail|address|number|link|amount)"
+    r"[^\]\n]{0,40}\]"
+    r"|\{\{?\s*\w[\w ]{0,30}\}?\}|<(?:your|insert|name|order|product)[^>\n]{0,30}>|_{4,}",
+    re.IGNORECASE,
+)
+_CONTROL_TOKEN = re.compile(r"<\|[a-z0-9_ ]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>", re.IGNORECASE)
+
+
+def refusal(text: str) -> str | None:
+    """The words by which a model refused to write, or None."""
+    found = _REFUSAL.search(text[:_START])
+    return found[0] if found else None
+
+
+def reply(text: str) -> str | None:
+    """The words by which a text is an answer to a request and not a request, or None. Steps by number are one."""
+    found = _REPLY.search(text[:_START])
+    if found:
+        return found[0][:80]
+    return "numbered steps" if len(_NUMBERED.findall(text)) >= 3 else None
+
+
+def form_field(text: str) -> str | None:
+    """A blank left to be filled in, such as [your name], or a chat format's control token; None when there is none."""
+    found = _BLANK_TO_FILL.search(text) or _CONTROL_TOKEN.search(text)
+    return found[0] if found else None

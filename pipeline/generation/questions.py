@@ -1,0 +1,111 @@
+"""What the writer is asked for one attempt at one slot, and the key under which its answer is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.generation.config import GenerateSection
+from pipeline.generation.languages import language_name
+from pipeline.generation.parsing import TEXT_KEY
+from pipeline.generation.templating import Templates
+from schemas.files import content_hash
+from schemas.taxonomy import Taxonomy
+
+_SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "text",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {TEXT_KEY: {"type": "string"}},
+            "required": [TEXT_KEY],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request. `payload` is the body that is sent; `examples` are the few-shot texts in it.
+
+    `key` is the hash of slot, attempt and request without the texts of earlier rounds that the prompt shows: these only
+    serve diversity, and an answer once paid for stays good when a changed filter has changed them."""
+
+    slot_id: str
+    attempt: int
+    key: str
+    payload: dict[str, Any] = field(repr=False)
+    examples: list[str] = field(repr=False)
+
+
+class Asker:
+    """Makes questions from slots (rows of plan.parquet)."""
+
+    def __init__(self, section: GenerateSection, taxonomy: Taxonomy, templates: Templates, seed: int) -> None:
+        self._section = section
+        self._taxonomy = taxonomy
+        self._templates = templates
+        self._seed = seed
+
+    def question(self, slot: dict[str, Any], attempt: int, written: list[str]) -> Question:
+        """The question of `attempt` (from 1) at `slot`, showing the texts `written` for the same labels before."""
+        examples = self._examples(slot, attempt)
+        bare = self._payload(slot, attempt, examples, [])
+        key = content_hash({"slot": slot["slot_id"], "attempt": attempt, "request": bare})
+        payload = self._payload(slot, attempt, examples, written) if written else bare
+        return Question(slot["slot_id"], attempt, key, payload, examples)
+
+    def _examples(self, slot: dict[str, Any], attempt: int) -> list[str]:
+        """generate.few_shot examples of each label, others at each attempt."""
+        draw = random.Random(f"{self._seed}:{slot['slot_id']}:{attempt}:examples")
+        chosen: list[str] = []
+        for label in slot["labels"]:
+            known = self._taxonomy.label(label).examples
+            chosen += draw.sample(known, min(self._section.few_shot, len(known)))
+        return chosen
+
+    def _payload(self, slot: dict[str, Any], attempt: int, examples: list[str], written: list[str]) -> dict[str, Any]:
+        section = self._section
+        payload: dict[str, Any] = {
+            "model": section.endpoint.model,
+            "messages": self._templates.messages(self._variables(slot, attempt, examples, written)),
+            section.token_limit_key: section.max_tokens,
+        }
+        if section.temperature is not None:
+            payload |= {"temperature": section.temperature, "top_p": section.top_p}
+        if section.send_seed:
+            payload["seed"] = self._request_seed(slot["slot_id"], attempt)
+        if section.structured_output:
+            payload["response_format"] = _SCHEMA
+        return payload
+
+    def _request_seed(self, slot_id: str, attempt: int) -> int:
+        digest = hashlib.sha256(f"{self._seed}:{slot_id}:{attempt}".encode()).digest()
+        return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
+
+    def _variables(self, slot: dict[str, Any], attempt: int, examples: list[str], written: list[str]) -> dict[str, Any]:
+        """What a template may use. Labels that are withheld from generation are never among it, not even by name."""
+        taxonomy, near = self._taxonomy, slot.get("near_miss_of")
+        attributes = {name: value for name, value in slot.items() if name not in ("slot_id", "labels") and value}
+        return {
+            "taxonomy": {
+                "title": taxonomy.title,
+                "subject": taxonomy.subject,
+                "content_notice": taxonomy.content_notice,
+            },
+            "none": {"name": taxonomy.none.name, "definition": taxonomy.none.definition},
+            "labels": [taxonomy.label(label).model_dump() for label in slot["labels"]],
+            "near_miss_of": taxonomy.label(near).model_dump() if near else None,
+            "others": [taxonomy.label(label).name for label in taxonomy.writable if label not in slot["labels"]],
+            "attributes": attributes,
+            "language": language_name(slot.get("language") or taxonomy.language),
+            "examples": examples,
+            "written": written,
+            "attempt": attempt,
+            "structured": self._section.structured_output,
+        }

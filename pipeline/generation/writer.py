@@ -1,0 +1,56 @@
+"""The writer of the config, opened at the first question: a run whose journal holds all answers needs neither key nor
+server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pipeline.generation.answers import Reply
+from pipeline.generation.config import BUNDLED, GenerateSection
+from pipeline.generation.endpoint import Endpoint
+
+
+class LazyWriter:
+    """Opens the endpoint, or starts the bundled model's server, when it is first asked; closes what it opened."""
+
+    def __init__(self, section: GenerateSection) -> None:
+        self._section = section
+        self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._endpoint: Endpoint | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def ask(self, payload: dict[str, Any]) -> Reply:
+        """As Endpoint.ask."""
+        if self._endpoint is None:
+            async with self._opening:
+                if self._endpoint is None:
+                    self._endpoint = await self._open()
+        return await self._endpoint.ask(payload)
+
+    async def _open(self) -> Endpoint:
+        base_url = self._section.endpoint.base_url
+        if base_url == BUNDLED:
+            from pipeline.demo.llm_server import start
+
+            server = await asyncio.to_thread(start, model_cache())
+            self._stack.callback(server.stop)
+            base_url = server.url
+        return await self._stack.enter_async_context(Endpoint(self._section, base_url))
+
+
+def model_cache() -> Path:
+    """Where the converted bundled model is kept: $MARGINALIA_CACHE, else .cache/marginalia in the home folder."""
+    return Path(os.environ.get("MARGINALIA_CACHE") or Path.home() / ".cache" / "marginalia")

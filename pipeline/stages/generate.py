@@ -1,0 +1,117 @@
+"""generate: write the planned texts by an LLM."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+from pipeline.run import Run
+from pipeline.stage import Outcome, Stage
+from schemas.artifacts import PlannedSlot, PromptRecord, RejectedAttempt
+from schemas.files import read_frame, write_frame
+
+if TYPE_CHECKING:
+    from pipeline.generation.writing import Result
+
+
+def _work(run: Run) -> Outcome:
+    from pipeline.generation.budget import cost
+    from pipeline.generation.duplicates import distinct_words
+    from pipeline.generation.records import prompts_frame, rejected_frame
+    from pipeline.generation.templating import load_templates
+
+    section, seed = run.config.generate, run.config.seed
+    plan = read_frame(run.path("plan.parquet"), PlannedSlot, made_by=run.command("plan"))
+    templates = load_templates(_template_folder(run))
+    result = _filled(run, plan, templates)
+    prompts = prompts_frame(result, section.endpoint.model)
+    write_frame(run.path("prompts.parquet"), prompts, PromptRecord)
+    write_frame(run.path("rejected.parquet"), rejected_frame(result), RejectedAttempt)
+    texts = [accepted.text for accepted in result.accepted.values()]
+    return Outcome(
+        counts_in={"planned": plan.height},
+        counts_out={
+            "accepted": len(result.accepted),
+            "open": result.open,
+            "rejected attempts": len(result.rejected),
+            **{f"rejected: {reason}": count for reason, count in result.reasons().items()},
+        },
+        tokens={"prompt": result.prompt_tokens, "completion": result.completion_tokens},
+        cost=cost(result.prompt_tokens, result.completion_tokens, section.prices) if section.prices else None,
+        models={section.endpoint.model: section.endpoint.base_url},
+        facts={
+            "templates_sha256": templates.sha256,
+            "seed": seed,
+            "temperature": section.temperature,
+            "asked now": result.asked_now,
+            "read from the journal": result.from_journal,
+            "answers without usage": result.without_usage,
+            "torn bytes cut from the journal": result.torn_bytes,
+            "stopped early by": result.stopped,
+            "distinct-1": round(distinct_words(texts, 1), 4),
+            "distinct-2": round(distinct_words(texts, 2), 4),
+        },
+    )
+
+
+def _filled(run: Run, plan: Any, templates: Any) -> Result:
+    from tqdm import tqdm
+
+    from pipeline.generation.judging import Judge
+    from pipeline.generation.questions import Asker
+    from pipeline.generation.writer import LazyWriter
+    from pipeline.generation.writing import Rounds
+
+    section, seed = run.config.generate, run.config.seed
+    rounds = Rounds(
+        section,
+        Asker(section, run.taxonomy, templates, seed),
+        Judge(section, run.taxonomy),
+        journal=run.path("responses.jsonl"),
+        endpoint=section.endpoint.base_url,
+        seed=seed,
+    )
+
+    async def fill(bar: _Bar) -> Result:
+        async with LazyWriter(section) as writer:
+            return await rounds.fill(plan, writer, bar)
+
+    with tqdm(total=0, desc="generate", unit="answer", disable=None, file=sys.stderr) as bar:
+        return asyncio.run(fill(_Bar(bar)))
+
+
+class _Bar:
+    """The progress bar: its total grows with each round, for nobody knows before how many are asked again."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def begin(self, questions: int) -> None:
+        self._bar.total = self._bar.n + questions
+        self._bar.refresh()
+
+    def answered(self) -> None:
+        self._bar.update(1)
+
+
+def _template_folder(run: Run) -> Any:
+    from pipeline.generation.templating import template_folder
+
+    return template_folder(run.config.generate.templates, relative_to=run.folder)
+
+
+def _inputs(run: Run) -> tuple[str, ...]:
+    # a user's own templates are an input: an edited one makes the stage stale
+    own = run.config.generate.templates
+    return ("plan.parquet", own) if run.path(own).is_dir() else ("plan.parquet",)
+
+
+STAGE = Stage(
+    name="generate",
+    summary="write the planned texts by an LLM, every answer journaled before it is used",
+    inputs=_inputs,
+    outputs=lambda run: ("prompts.parquet", "rejected.parquet", "responses.jsonl"),
+    sections=("generate",),
+    work=_work,
+)
