@@ -1,0 +1,101 @@
+"""`marginalia new`: lays out a run, with a commented config and a taxonomy of its own to edit."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config, load_config
+from pipeline.config_text import config_text
+from pipeline.config_text import explain as explain_key
+from pipeline.run import RUNS, run_folder
+from schemas.errors import InputError
+from schemas.files import cannot_write, fsync_folder, read_text, write_text
+from schemas.taxonomy import load_taxonomy, taxonomy_path
+from scoring.guard import SHIPPED as GUARDS
+
+HEAD = """\
+# {title}
+# Every setting that there is, with its default; `marginalia config --explain KEY` says more about each.
+# Lines such as `#key: value` are settings at their default: take the # away to change one.
+
+"""
+CHOSEN = (
+    "seed",
+    "plan.records",
+    "generate.endpoint.base_url",
+    "generate.endpoint.model",
+    "generate.endpoint.api_key_env",
+    "annotation.url",
+    "annotation.annotators",
+    "annotation.team",
+    "reconcile.method",
+    "reconcile.splits.train",
+    "reconcile.splits.calibration",
+    "reconcile.splits.test",
+    "score.guards",
+    "evaluate.threshold",
+    "release.repo_id",
+    "release.license",
+    "release.private",
+    "release.gated",
+)
+HIDDEN = ("simulated", "simulation")  # parts of the demo, never of a run of one's own
+YOUR_ENDPOINT = {
+    "generate.endpoint.base_url": "http://127.0.0.1:8000/v1",
+    "generate.endpoint.model": "your-model",
+    "generate.endpoint.api_key_env": "OPENAI_API_KEY",
+}
+HUB_MODELS = {"llama-guard-3": "meta-llama/Llama-Guard-3-8B", "llama-guard-2": "meta-llama/Meta-Llama-Guard-2-8B"}
+
+
+def new_run(name: str, taxonomy: str, *, root: Path = RUNS) -> Path:
+    """Makes `root/name` with config.yaml and taxonomy.yaml, whole or not at all; returns the folder.
+
+    `taxonomy` is a shipped name or a YAML file, which is copied as it stands. Raises InputError for a name that is
+    no name, a run that exists, a taxonomy that is none."""
+    folder = run_folder(name, root=root)
+    if folder.exists():
+        raise InputError(f"{folder} exists already; nothing was changed", hint="choose another name")
+    source = taxonomy_path(taxonomy)
+    found = load_taxonomy(taxonomy)
+    temporary = root / f".{name}.{secrets.token_hex(4)}.partial"
+    try:
+        temporary.mkdir(parents=True)
+        write_text(temporary / "taxonomy.yaml", read_text(source))
+        write_text(temporary / "config.yaml", run_config(found.id, f"Run {name}: {found.title}"))
+        load_config(temporary / "config.yaml")
+        # a folder that appeared meanwhile makes this fail, unless it is empty
+        os.rename(temporary, folder)  # noqa: PTH104
+        fsync_folder(root)
+    except FileExistsError:
+        raise InputError(f"{folder} exists already; nothing was changed", hint="choose another name") from None
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def run_config(taxonomy_id: str, title: str) -> str:
+    """config.yaml for a run with this taxonomy. A policy about content safety gets its own guard and asks for your
+    endpoint; any other is ready for the bundled model and an instruct model with the policy as prompt."""
+    values: dict[str, Any] = {"taxonomy": "taxonomy.yaml", "score.guards": [_guard(taxonomy_id)]}
+    if taxonomy_id in HUB_MODELS:
+        values |= YOUR_ENDPOINT
+    return HEAD.format(title=title) + config_text(Config, values, CHOSEN, HIDDEN)
+
+
+def _guard(taxonomy_id: str) -> dict[str, Any]:
+    if taxonomy_id in HUB_MODELS and (GUARDS / f"{taxonomy_id}.yaml").exists():
+        model = HUB_MODELS[taxonomy_id]
+        return {"name": taxonomy_id, "guard": taxonomy_id, "model": model, "revision": "main"}
+    return {"name": "policy-prompt", "guard": "instruct", "model": "bundled"}
+
+
+def explain(key: str) -> str:
+    """What `marginalia config --explain KEY` prints."""
+    return explain_key(Config, key)
