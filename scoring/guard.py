@@ -52,6 +52,9 @@ class GuardFile(Strict):
     source: str = Field(description="where the prompt and the answer format are documented")
     taxonomy: str | None = Field(default=None, description="the taxonomy that `labels` speaks of, when none is given")
     labels: dict[str, str] | None = Field(default=None, description="taxonomy id → the guard's code for it")
+    names: dict[str, str] = Field(
+        default={}, description="taxonomy id → what the guard's own prompt calls the label, where the taxonomy differs"
+    )
     codes: str | None = Field(default=None, description="or: codes by position, such as 'S{n}' for S1, S2 …")
     prompt: PromptSpec
     answer: list[list[str | VerdictWord | CodeList]] = Field(
@@ -117,7 +120,7 @@ def load_guard(reference: str, taxonomy: Taxonomy | None = None, *, relative_to:
         language = AnswerLanguage(list(codes.values()), [_pieces(pieces, len(codes)) for pieces in file.answer])
     except ValueError as error:
         raise InputError.at(path, str(error)) from error
-    categories = tuple(_category(code, taxonomy.label(label)) for label, code in codes.items())
+    categories = tuple(_category(code, taxonomy.label(label), file.names) for label, code in codes.items())
     return Guard(file, tuple(codes), categories, language)
 
 
@@ -157,6 +160,6 @@ def _pieces(pieces: list[str | VerdictWord | CodeList], verdict_row: int) -> lis
     return compiled
 
 
-def _category(code: str, label: Label) -> Category:
+def _category(code: str, label: Label, names: dict[str, str]) -> Category:
     lists = (tuple(label.includes), tuple(label.excludes), tuple(label.examples))
-    return Category(code, label.id, label.name, label.definition, *lists)
+    return Category(code, label.id, names.get(label.id, label.name), label.definition, *lists)

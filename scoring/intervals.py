@@ -48,7 +48,7 @@ def bootstrap_metric(
     usable = replicates[np.isfinite(replicates)]
     left_out = total - len(usable)
     if rarest is not None and rarest < FEWEST_OF_A_CLASS:
-        why = f"only {rarest} of the rarer class: too few for an interval"
+        why = f"fewer than {FEWEST_OF_A_CLASS} with or without the label: too few for an interval"
     elif len(usable) < min(FEWEST_RESAMPLES, total):
         why = f"{left_out} of {total} resamples lacked a class"
     elif len(usable) == 0 or np.ptp(usable) == 0:

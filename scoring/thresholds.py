@@ -52,8 +52,8 @@ def precision_at_least(truth: Flags, p: Array, target: float, *, confidence: flo
     if found is not None:
         return found, None
     if len(p) < fewest:
-        return None, f"not attainable: needs at least {fewest} flagged records, the split has {len(p)}"
-    return None, f"not attainable at {confidence:.0%} confidence with the {int(truth.sum())} positives of this split"
+        return None, f"not attainable: needs at least {fewest} flagged records; the split has {len(p)} in all"
+    return None, f"not attainable at {confidence:.0%} confidence; the split has {int(truth.sum())} positives"
 
 
 def false_positive_rate_at_most(
@@ -64,7 +64,7 @@ def false_positive_rate_at_most(
     n = len(negatives)
     fewest = math.ceil(math.log(1 - confidence) / math.log(1 - target))
     if n < fewest:
-        return None, f"not attainable: needs at least {fewest} records without the label, the split has {n}"
+        return None, f"not attainable: needs at least {fewest} records without the label; the split has {n}"
     found: float | None = None
     for threshold in GRID:
         wrong = n - int(np.searchsorted(negatives, threshold, side="left"))
@@ -72,7 +72,7 @@ def false_positive_rate_at_most(
             break
         found = float(threshold)
     if found is None:
-        return None, f"not attainable at {confidence:.0%} confidence: too many negatives score near 1"
+        return None, f"not attainable at {confidence:.0%} confidence; too many records without the label score near 1"
     return found, None
 
 

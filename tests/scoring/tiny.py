@@ -9,7 +9,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-MERGES = ["sa", "fe", "safe", "un", "unsafe", "S1", "S10", ",S", ",S1", "\nS", ", ", "10", "te"]
+PAIRS = ["u n", "s a", "f e", "sa fe", "S 1", "S1 0", ", S", ", Ġ", "Ċ S"]  # merges, in byte-level letters
+END = 256 + len(PAIRS) + 1  # <|end|>, between <|start|> and <|stop|>
 CHAT = (
     "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
@@ -18,17 +19,10 @@ CHAT = (
 
 def tokenizer(*, chat: bool = True) -> PreTrainedTokenizerFast:
     """All 256 bytes and a few merges, so that answers have several tokenisations."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {character: index for index, character in enumerate(alphabet)}
-    stand_in = {" ": "Ġ", "\n": "Ċ"}
-    merges: list[tuple[str, str]] = []
-    for text in MERGES:
-        whole = "".join(stand_in.get(character, character) for character in text)
-        cut = next(
-            cut for cut in range(len(whole) - 1, 0, -1) if whole[:cut] in vocabulary and whole[cut:] in vocabulary
-        )
-        merges.append((whole[:cut], whole[cut:]))
-        vocabulary[whole] = len(vocabulary)
+    vocabulary = {character: index for index, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    merges = [tuple(pair.split(" ")) for pair in PAIRS]
+    for left, right in merges:
+        vocabulary[left + right] = len(vocabulary)
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
@@ -43,7 +37,7 @@ def model(seed: int = 0, *, sharpness: float = 1.0, **overrides: object) -> Llam
     """Random weights; `sharpness` above 1 makes its answers peaked."""
     torch.manual_seed(seed)
     settings = {
-        "vocab_size": 256 + len(MERGES) + 3,
+        "vocab_size": END + 2,
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
@@ -51,7 +45,7 @@ def model(seed: int = 0, *, sharpness: float = 1.0, **overrides: object) -> Llam
         "num_key_value_heads": 2,
         "max_position_embeddings": 2048,
         "tie_word_embeddings": False,
-        "eos_token_id": 256 + len(MERGES) + 1,
+        "eos_token_id": END,
         "bos_token_id": None,
         "pad_token_id": None,
         **overrides,
@@ -130,7 +124,12 @@ class Oracle:
                     for token, after in moves
                 ]
             level = following
-        return {"raw": raw, "in_language": inside / closed, "constrained": constrained, "off": torch.tensor(off)}
+        return {
+            "marginal": raw,
+            "marginal_in_language": inside / closed,
+            "marginal_constrained": constrained,
+            "off": torch.tensor(off),
+        }
 
 
 def guard_answers(
