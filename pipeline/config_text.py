@@ -83,14 +83,10 @@ def _items(name: str, model: type[BaseModel], values: list[Mapping[str, Any]]) -
     """A list of sections, each with all of its keys; those not in the values are commented out."""
     lines = [f"{name}:"]
     for value in values:
-        inner: list[str] = []
-        for key, field in model.model_fields.items():
+        for place, (key, field) in enumerate(model.model_fields.items()):
             entry = _entry(key, value[key] if key in value else _default(field))
-            inner += [
-                *_comment(field.description or "", ""),
-                *(f"{'' if key in value else '#'}{line}" for line in entry),
-            ]
-        lines += [f"  {'- ' if at == 0 else '  '}{line}" for at, line in enumerate(inner)]
+            lines += _comment(field.description or "", "    ")
+            lines += [f"  {'  ' if place else '- '}{'' if key in value else '#'}{line}" for line in entry]
     return lines
 
 
