@@ -19,7 +19,7 @@ Flags: TypeAlias = NDArray[np.bool_]
 
 BLOCK_CELLS = 50_000  # resamples x records held in memory at a time, and the fewest resamples
 FEWEST_A_BLOCK = 10
-FEWEST_RESAMPLES = 100  # an interval from fewer usable resamples is not given
+FEWEST_RESAMPLES, FEWEST_SHARE = 50, 0.1  # an interval from fewer usable resamples is not given
 FEWEST_OF_A_CLASS = 5  # with fewer positives or negatives the bootstrap does not see the spread
 
 
@@ -49,7 +49,7 @@ def bootstrap_metric(
     left_out = total - len(usable)
     if rarest is not None and rarest < FEWEST_OF_A_CLASS:
         why = f"fewer than {FEWEST_OF_A_CLASS} with or without the label: too few for an interval"
-    elif len(usable) < min(FEWEST_RESAMPLES, total):
+    elif len(usable) < max(FEWEST_RESAMPLES, FEWEST_SHARE * total):
         why = f"{left_out} of {total} resamples lacked a class"
     elif len(usable) == 0 or np.ptp(usable) == 0:
         why = "every resample gave the same value: too little data to see the spread"

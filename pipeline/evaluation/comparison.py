@@ -88,6 +88,10 @@ def _finding(
     return "better" if (difference.low > 0) != lower_is_better else "worse"
 
 
+def _words(metric: str) -> str:
+    return metric.replace("_", " ").replace("roc auc", "ROC AUC")
+
+
 def recommend(found: dict[str, Evaluated], reference: str, rows: list[Difference]) -> tuple[str | None, str]:
     """(estimator, why): the reference, unless another estimator that is no baseline is clearly better at ranking."""
     usable = [name for name, evaluated in found.items() if not evaluated.report.baseline]
@@ -101,11 +105,11 @@ def recommend(found: dict[str, Evaluated], reference: str, rows: list[Difference
             continue
         better = [row for row in rows if row.metric == metric and row.estimator in usable and row.finding == "better"]
         if not better:
-            return reference, f"no other estimator has a clearly higher {metric}"
+            return reference, f"no other estimator has a clearly higher {_words(metric)}"
         best = max(better, key=lambda row: row.difference.value or 0.0)
         gain = best.difference
         return (
             best.estimator,
-            f"its {metric} is {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] from {reference}'s",
+            f"its {_words(metric)} is {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] from {reference}'s",
         )
     return reference, "ROC AUC is not defined here, so nothing speaks against the reference"

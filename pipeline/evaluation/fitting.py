@@ -80,7 +80,8 @@ def calibration_report(
         if min(table.truth[fit_on].sum(), (~table.truth[fit_on]).sum()) < config.min_positives:
             reason = f"fewer than {config.min_positives} positives on the calibration split"
     else:
-        reason = f"fewer than {config.min_positives} positives, pooled map: {', '.join(pooled)}" if pooled else None
+        which = "every label" if len(pooled) == len(table.labels) else ", ".join(pooled)
+        reason = f"fewer than {config.min_positives} positives, so the pooled map: {which}" if pooled else None
     return CalibrationReport(
         method=fitted.method,
         reason=reason,

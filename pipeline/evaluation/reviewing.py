@@ -21,7 +21,7 @@ def review_points(truth: Flags, predicted: Flags, calibrated: Array) -> list[Rev
     wrong = (truth != predicted)[order]
     points = []
     for asked in SHARES:
-        kept = wrong[round(asked * n) :]
+        kept = wrong[int(asked * n) :]
         errors = int(kept.any(1).sum())
         points.append(
             ReviewPoint(

@@ -21,7 +21,7 @@ from schemas.artifacts import (
     RejectedAttempt,
     ScoredRecord,
 )
-from schemas.files import write_frame, write_json
+from schemas.files import sha256, write_frame, write_json
 from schemas.manifest import Manifest
 from schemas.rows import Row
 from schemas.taxonomy import Taxonomy, load_taxonomy
@@ -243,11 +243,13 @@ def make_agreement(taxonomy: Taxonomy, n: int, *, simulated: bool) -> Agreement:
     )
 
 
-def make_manifest(stage: str, counts_in: dict[str, int], counts_out: dict[str, int], seconds: float) -> Manifest:
+def make_manifest(
+    folder: Path, stage: str, files: list[str], counts_in: dict[str, int], counts_out: dict[str, int], seconds: float
+) -> Manifest:
     return Manifest(
         stage=stage,
         inputs={"config.yaml": "0" * 64},
-        outputs={f"{stage}.parquet": f"{abs(len(stage)):064x}"},
+        outputs={name: sha256(folder / name) for name in files},
         config_sha256="ab" * 32,
         counts_in=counts_in,
         counts_out=counts_out,
@@ -279,12 +281,28 @@ def write_run(folder: Path, made: Synthetic, *, simulated: bool = True, whole: b
     agreement = make_agreement(frames.taxonomy, n, simulated=simulated)
     write_json(folder / "agreement.json", agreement.model_dump(mode="json"))
     manifests = [
-        make_manifest("plan", {}, {"slots": n + 4}, 0.2),
-        make_manifest("generate", {"slots": n + 4}, {"accepted": n, "rejected": 7, "open": 4}, 141.0),
-        make_manifest("push", {"records": n}, {"pushed": n}, 3.1),
-        make_manifest("pull", {"records": n}, {"answers": 3 * n}, 1.9),
-        make_manifest("reconcile", {"answers": 3 * n}, {"final": n - made.unresolved}, 0.9),
-        make_manifest("score", {"records": n}, {"scored": n - made.failed}, 74.0),
+        make_manifest(folder, "plan", ["plan.parquet"], {}, {"slots": n + 4}, 0.2),
+        make_manifest(
+            folder,
+            "generate",
+            ["prompts.parquet", "rejected.parquet"],
+            {"slots": n + 4},
+            {"accepted": n, "rejected": 7, "open": 4},
+            141.0,
+        ),
+        make_manifest(folder, "push", [], {"records": n}, {"pushed": n}, 3.1),
+        make_manifest(folder, "pull", ["annotations.parquet"], {"records": n}, {"answers": 3 * n}, 1.9),
+        make_manifest(
+            folder,
+            "reconcile",
+            ["gold.parquet", "agreement.json"],
+            {"answers": 3 * n},
+            {"final": n - made.unresolved},
+            0.9,
+        ),
+        make_manifest(
+            folder, "score", [f"scores/{made.guard}.parquet"], {"records": n}, {"scored": n - made.failed}, 74.0
+        ),
     ]
     for manifest in manifests:
         write_json(folder / f"manifests/{manifest.stage}.json", manifest.model_dump(mode="json"))

@@ -1,0 +1,43 @@
+"""What a report is made of. Everything but gold and the evaluation may be absent: an imported set has no history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import polars as pl
+from markupsafe import Markup
+
+from schemas.agreement import Agreement
+from schemas.evaluation import Evaluation
+from schemas.manifest import Manifest
+from schemas.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True)
+class Material:
+    name: str
+    seed: int
+    simulated: bool
+    taxonomy: Taxonomy
+    evaluation: Evaluation
+    gold: pl.DataFrame  # GoldRecord
+    agreement: Agreement | None = None
+    manifests: list[Manifest] = field(default_factory=list)
+    plan: pl.DataFrame | None = None  # PlannedSlot
+    prompts: pl.DataFrame | None = None  # PromptRecord
+    rejected: pl.DataFrame | None = None  # RejectedAttempt
+    annotations: pl.DataFrame | None = None  # Answer
+    currency: str = "USD"
+
+    @property
+    def label_names(self) -> dict[str, str]:
+        return {label.id: label.name for label in self.taxonomy.labels}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot whose title states what it shows; `note` says how to read it."""
+
+    title: str
+    drawing: Markup
+    note: str

@@ -1,0 +1,223 @@
+"""The report page: parsed as a browser would, from good, poor, imported and hostile runs."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import polars as pl
+import pytest
+
+from pipeline.evaluation.config import EvaluateSection
+from pipeline.evaluation.evaluate import GuardScores, evaluate
+from pipeline.report.material import Material
+from pipeline.report.page import build_page
+from schemas.manifest import Manifest
+from tests.pipeline.synthetic_run import NOW, Frames, Synthetic, make_agreement, make_frames
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</style></title></textarea><img src=x onerror=alert(1)>",
+    "javascript:alert(1)",
+    "{{ 7 * 7 }}{% include 'page.css' %}",
+    '" onmouseover="alert(1)" x="',
+    "]]></svg><svg onload=alert(1)>",
+    "<!-- <a href='//evil.example'>",
+]
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Every element, attribute and text of a page; fails on tags that do not nest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+    @property
+    def shape(self) -> set[tuple[str, str]]:
+        """Which elements there are, with which attribute names."""
+        return {(tag, name) for tag, attributes in self.elements for name in ["", *attributes]}
+
+
+def material(made: Synthetic, frames: Frames | None = None, *, whole: bool = True, simulated: bool = True) -> Material:
+    frames = frames or make_frames(made)
+    results = evaluate(
+        frames.gold,
+        [GuardScores(made.guard, frames.scores, frames.records)],
+        frames.prompts if whole else None,
+        frames.taxonomy,
+        EvaluateSection(resamples=200),
+        seed=3,
+        simulated=simulated,
+    )
+    manifest = Manifest(
+        stage="score",
+        inputs={},
+        outputs={"scores/g.parquet": "f" * 64},
+        config_sha256="e" * 64,
+        counts_in={"records": made.n},
+        counts_out={"scored": made.n - 1},
+        seconds=71.5,
+        models={"smollm2": "revision-1"},
+        versions={"python": "3.11"},
+        finished_at=NOW,
+    )
+    return Material(
+        name="demo",
+        seed=3,
+        simulated=simulated,
+        taxonomy=frames.taxonomy,
+        evaluation=results.evaluation,
+        gold=frames.gold,
+        agreement=make_agreement(frames.taxonomy, made.n, simulated=simulated) if whole else None,
+        manifests=[manifest] if whole else [],
+        plan=frames.plan if whole else None,
+        prompts=frames.prompts if whole else None,
+        rejected=frames.rejected if whole else None,
+        annotations=frames.annotations if whole else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def poor() -> Material:
+    return material(Synthetic(n=48, skill=0.0))
+
+
+@pytest.fixture(scope="module")
+def poor_page(poor: Material) -> Page:
+    return Page(build_page(poor))
+
+
+@pytest.fixture(scope="module")
+def good_page() -> Page:
+    return Page(build_page(material(Synthetic(n=260, skill=0.9), whole=False, simulated=False)))
+
+
+def test_the_page_is_whole_and_loads_nothing(poor_page: Page) -> None:
+    assert poor_page.open == []
+    tags = {tag for tag, _ in poor_page.elements}
+    assert tags.isdisjoint({"script", "link", "iframe", "object", "embed", "img", "base", "form"})
+    policies = [
+        attributes["content"]
+        for tag, attributes in poor_page.elements
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+    links = [attributes["href"] or "" for _, attributes in poor_page.elements if "href" in attributes]
+    ids = {attributes["id"] for _, attributes in poor_page.elements if "id" in attributes}
+    assert links
+    assert all(link.startswith("#") and link[1:] in ids for link in links)
+
+
+def test_the_same_material_gives_the_same_bytes(poor: Material) -> None:
+    assert build_page(poor) == build_page(poor)
+
+
+def test_simulated_annotators_and_chance_level_are_said_in_plain_words(poor_page: Page) -> None:
+    assert "SIMULATED ANNOTATORS." in poor_page.text
+    assert "smollm2 judges no better than chance." in poor_page.text
+    assert "Do not use it to moderate anything." in poor_page.text
+
+
+def test_a_good_guard_of_real_people_has_no_warnings(good_page: Page) -> None:
+    assert "simulated" not in good_page.text.lower()
+    assert "chance." not in good_page.text.replace("better than chance.", "")
+    assert "All 12 labels are recognised better than chance" in good_page.text
+
+
+def test_at_least_three_plots_each_with_a_title_and_its_numbers(poor_page: Page, good_page: Page) -> None:
+    for page in (poor_page, good_page):
+        plots = [attributes for tag, attributes in page.elements if tag == "svg" and attributes.get("role") == "img"]
+        titles = {attributes["aria-label"] for attributes in plots}
+        assert len(titles) >= 5
+        assert all(title in page.text for title in titles if title)
+        assert {"plot wide", "plot narrow"} == {attributes["class"] for attributes in plots}
+
+
+def test_an_imported_run_without_history_has_a_report(good_page: Page) -> None:
+    assert good_page.open == []
+    assert "No stage of this run left a manifest" in good_page.text
+    assert "How far to trust the labels" not in good_page.text
+
+
+def test_counts_of_the_page_are_those_of_the_files(poor: Material, poor_page: Page) -> None:
+    assert "Planned 52 slots to fill" in poor_page.text
+    assert "Gold 45 records with final labels" in poor_page.text
+    assert "Left out of the gold: 3 records with status needs adjudication" in poor_page.text
+    assert "Scored 44 records judged by smollm2" in poor_page.text
+    assert "left out: 1 record (scoring failed)" in poor_page.text
+    auc = poor.evaluation.guards[0].estimators[0].metrics["macro_roc_auc"]
+    assert f"{auc.value:.2f} ({auc.low or -1:.2f} to {auc.high or -1:.2f})" in poor_page.text
+
+
+def test_worst_records_are_behind_a_content_notice(poor_page: Page) -> None:
+    summaries = [text for text in poor_page.texts if "Content notice" in text]
+    assert len(summaries) == 1
+
+
+def hostile_material() -> Material:
+    made = Synthetic(n=48, texts=HOSTILE)
+    frames = make_frames(made)
+    evil = HOSTILE[1]
+
+    def spoil(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+        return frame.with_columns(pl.format("{}" + evil, pl.col(column)).alias(column))
+
+    gold = spoil(frames.gold, "id")
+    scores, records = spoil(frames.scores, "record_id"), spoil(frames.records, "record_id")
+    prompts = spoil(frames.prompts, "id").with_columns(
+        pl.col("attributes").list.eval(
+            pl.struct(
+                pl.format("{}" + HOSTILE[0], pl.element().struct.field("name")).alias("name"),
+                pl.format("{}" + HOSTILE[4], pl.element().struct.field("value")).alias("value"),
+            )
+        )
+    )
+    labels = [
+        label.model_copy(update={"name": f"{label.id} {HOSTILE[number % len(HOSTILE)]}"})
+        for number, label in enumerate(frames.taxonomy.labels)
+    ]
+    taxonomy = frames.taxonomy.model_copy(
+        update={"labels": labels, "title": HOSTILE[1], "verdict": HOSTILE[0], "content_notice": HOSTILE[5]}
+    )
+    changed = Frames(taxonomy, gold, scores, records, prompts, frames.plan, frames.rejected, frames.annotations)
+    found = material(Synthetic(n=48, texts=HOSTILE, guard="g" + HOSTILE[5]), changed)
+    manifest = found.manifests[0].model_copy(
+        update={"stage": HOSTILE[0], "models": {HOSTILE[1]: HOSTILE[4]}, "counts_out": {HOSTILE[0]: 1}}
+    )
+    return Material(**{**vars(found), "name": HOSTILE[4], "manifests": [manifest]})
+
+
+def test_hostile_records_add_no_element_and_no_attribute(poor_page: Page) -> None:
+    page = Page(build_page(hostile_material()))
+    assert page.open == []
+    assert page.shape <= poor_page.shape
+    for attribute in ("href", "src", "class", "style"):
+        values = [attributes[attribute] or "" for _, attributes in page.elements if attribute in attributes]
+        assert not any("alert" in value or "evil" in value for value in values)
+    for text in HOSTILE:
+        assert re.sub(r"\s+", " ", text) in page.text  # shown, as text
