@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from pipeline.importing.mapping import HubSource
@@ -20,13 +19,11 @@ def fetch(repository: str, which: HubSource, target: Path) -> str:
     try:
         commit = which.revision or HfApi().dataset_info(repository).sha
         data = load_dataset(repository, which.config, split=which.split, revision=commit)
-        buffer = io.BytesIO()
-        data.to_parquet(buffer)
     except Exception as error:  # datasets raises many kinds, those of huggingface_hub, httpx2 and pyarrow among them
         first = next(iter(str(error).split("\n")), type(error).__name__)
         raise ServiceError(
             f"cannot read {repository} (split {which.split}) from the Hub: {first}",
             hint="check the name, hub.config and hub.split of the mapping, the network, and HF_TOKEN for a gated set",
         ) from error
-    write_whole(target, lambda file: file.write(buffer.getvalue()))
+    write_whole(target, data.to_parquet)
     return str(commit)

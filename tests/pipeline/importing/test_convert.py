@@ -1,0 +1,247 @@
+"""Rows of somebody's data set → records, by a mapping: whole messages for flaws, counts for all that is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.importing.convert import Conversion, convert
+from pipeline.importing.mapping import SHIPPED, Mapping, load_mapping
+from schemas.errors import InputError
+from schemas.taxonomy import Taxonomy, load_taxonomy
+
+TAXONOMY = load_taxonomy("support-tickets")
+SETTINGS: dict[str, Any] = {
+    "text": "query",
+    "labels": {
+        "column": "topics",
+        "values": {"T1": "refund", "T2": "invoice", "T12": ["refund", "invoice"], "ok": None},
+    },
+}
+
+
+def run(rows: list[dict[str, Any]], *, taxonomy: Taxonomy = TAXONOMY, **changes: Any) -> Conversion:
+    labels = {**SETTINGS["labels"], **changes.pop("labels", {})}
+    mapping = Mapping.model_validate({**SETTINGS, **changes, "labels": labels})
+    return convert(((f"line {at}", row) for at, row in enumerate(rows, start=1)), mapping, taxonomy, "data.jsonl")
+
+
+def labels_of(rows: list[dict[str, Any]], **changes: Any) -> list[list[str] | None]:
+    return [record.labels for record in run(rows, **changes).records]
+
+
+def error_of(rows: list[dict[str, Any]], **changes: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        run(rows, **changes)
+    return str(caught.value)
+
+
+def test_values_become_ids_in_taxonomy_order_each_once() -> None:
+    rows = [
+        {"query": "a", "topics": ["T2", "T1", "T1"]},
+        {"query": "b", "topics": ["T12", "T2"]},
+        {"query": "c", "topics": ["ok"]},
+        {"query": "d", "topics": []},
+        {"query": "e", "topics": None},
+    ]
+    assert labels_of(rows) == [["refund", "invoice"], ["refund", "invoice"], [], [], None]
+
+
+def test_without_values_the_labels_are_the_taxonomys_ids() -> None:
+    assert labels_of([{"query": "a", "topics": ["invoice"]}], labels={"values": {}}) == [["invoice"]]
+    assert error_of([{"query": "a", "topics": ["invoices"]}], labels={"values": {}}) == (
+        "data.jsonl: line 1: 'topics': unknown label 'invoices'; did you mean 'invoice'?"
+    )
+
+
+def test_a_string_of_labels_is_split_at_the_separator() -> None:
+    rows = [{"query": "a", "topics": "T1; T2 ;"}, {"query": "b", "topics": ""}]
+    assert labels_of(rows, labels={"form": "text", "separator": ";"}) == [["refund", "invoice"], []]
+
+
+def test_a_string_without_separator_is_one_value_with_its_commas() -> None:
+    values = {"money,back": "refund"}
+    assert labels_of([{"query": "a", "topics": "money,back"}], labels={"form": "text", "values": values}) == [
+        ["refund"]
+    ]
+
+
+def test_flags_are_the_values_that_are_true() -> None:
+    rows = [{"query": "a", "topics": {"T1": False, "T2": True}}, {"query": "b", "topics": {"T1": False, "T2": False}}]
+    assert labels_of(rows, labels={"form": "flags"}) == [["invoice"], []]
+    assert error_of([{"query": "a", "topics": {"T1": 1}}], labels={"form": "flags"}) == (
+        "data.jsonl: line 1: 'topics': 'T1' is 1, expected true or false"
+    )
+
+
+def test_an_unknown_value_is_named_with_its_line_and_the_nearest() -> None:
+    rows = [{"query": "a", "topics": ["T1"]}, {"query": "b", "topics": ["T22"]}]
+    assert error_of(rows) == (
+        "data.jsonl: line 2: 'topics': unknown label value 'T22'; did you mean 'T2'? "
+        "(add it to labels.values or labels.ignore of the mapping)"
+    )
+
+
+def test_no_category_together_with_one_is_refused() -> None:
+    assert error_of([{"query": "a", "topics": ["ok", "T1"]}]) == (
+        "data.jsonl: line 1: 'topics' says that no category applies and names one: ok, T1"
+    )
+
+
+def test_a_record_with_nothing_but_ignored_values_is_left_out_and_never_safe() -> None:
+    rows = [
+        {"query": "a", "topics": ["rude"]},
+        {"query": "b", "topics": ["rude", "T1"]},
+        {"query": "c", "topics": []},
+    ]
+    result = run(rows, labels={"ignore": ["rude"]})
+    assert [(record.messages[0]["content"], record.labels) for record in result.records] == [
+        ("b", ["refund"]),
+        ("c", []),
+    ]
+    assert result.counts["only_ignored_values"] == 1
+    assert result.ignored == {"rude": 2}
+
+
+def test_the_wrong_form_shows_what_was_seen() -> None:
+    assert error_of([{"query": "a", "topics": "T1"}]) == (
+        "data.jsonl: line 1: 'topics' is 'T1', the mapping's form is list"
+    )
+
+
+def test_a_missing_column_is_named_with_the_nearest() -> None:
+    assert error_of([{"querry": "a", "topics": []}]) == (
+        "data.jsonl: line 1: no column 'query'; did you mean 'querry'?; it has querry, topics"
+    )
+
+
+def test_equal_texts_have_equal_ids_and_ids_survive_any_order() -> None:
+    rows = [{"query": "a", "topics": []}, {"query": "b", "topics": []}]
+    ids = {record.messages[0]["content"]: record.id for record in run(rows).records}
+    assert ids == {record.messages[0]["content"]: record.id for record in run(rows[::-1]).records}
+    assert ids["a"] != ids["b"]
+
+
+def test_a_text_that_stands_there_twice_is_refused_or_counted() -> None:
+    rows = [{"query": "a", "topics": ["T1"]}, {"query": "a", "topics": ["T2"]}, {"query": "a", "topics": ["T1"]}]
+    assert error_of(rows) == (
+        "data.jsonl: line 2: the same text stands there twice, first in line 1 (set duplicates: first in the mapping)"
+    )
+    result = run(rows, duplicates="first")
+    assert [record.labels for record in result.records] == [["refund"]]
+    assert (result.counts["duplicates"], result.counts["conflicting_duplicates"]) == (2, 1)
+
+
+def test_one_id_for_two_texts_is_refused_even_when_duplicates_are_counted() -> None:
+    rows = [{"n": 7, "query": "a", "topics": []}, {"n": 7, "query": "b", "topics": []}]
+    assert error_of(rows, id="n", duplicates="first") == "data.jsonl: line 2: id '7' has another text in line 1"
+
+
+def test_an_id_that_is_none_is_refused() -> None:
+    assert error_of([{"n": None, "query": "a", "topics": []}], id="n") == (
+        "data.jsonl: line 1: 'n' must be a non-empty string, saw None"
+    )
+
+
+def test_white_space_stays_unless_it_is_to_be_cut_and_then_is_counted() -> None:
+    rows = [{"query": "\na\n", "topics": []}, {"query": "b", "topics": []}]
+    assert [record.messages[0]["content"] for record in run(rows).records] == ["\na\n", "b"]
+    result = run(rows, strip=True)
+    assert [record.messages[0]["content"] for record in result.records] == ["a", "b"]
+    assert result.counts["stripped"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (" ", "the user message has no text"),
+        (None, "the user message has no text"),
+        ("a\0b", "a NUL character at position 1"),
+        ("a\ud800", "a lone surrogate U+D800 at position 1"),
+        ("a\u202eb", "the reordering character U+202E at position 1"),
+        ("x" * 1_000_001, "text of 1,000,001 characters; the limit is 1,000,000"),
+    ],
+)
+def test_an_unusable_text_is_refused_or_counted(text: str | None, problem: str) -> None:
+    rows = [{"query": text, "topics": []}, {"query": "fine", "topics": []}]
+    assert error_of(rows) == (f"data.jsonl: line 1: {problem} (mend the row, or set unusable: skip in the mapping)")
+    result = run(rows, unusable="skip")
+    assert [record.messages[0]["content"] for record in result.records] == ["fine"]
+    assert result.counts["unusable"] == 1
+
+
+def test_messages_from_columns_leave_an_optional_one_out() -> None:
+    columns = [
+        {"role": "user", "column": "prompt"},
+        {"role": "assistant", "column": "response", "optional": True},
+    ]
+    rows = [{"prompt": "a", "response": "b", "topics": []}, {"prompt": "c", "response": None, "topics": []}]
+    found = [record.messages for record in run(rows, text=None, messages=columns).records]
+    assert found == [
+        [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+        [{"role": "user", "content": "c"}],
+    ]
+
+
+def test_rows_to_skip_are_counted() -> None:
+    rows = [{"query": "REDACTED", "topics": ["T1"]}, {"query": "b", "topics": []}]
+    result = run(rows, skip={"query": ["REDACTED"]})
+    assert (len(result.records), result.counts["skipped"], result.counts["rows"]) == (1, 1, 2)
+
+
+def test_attributes_are_kept_as_text() -> None:
+    rows = [{"query": "a", "topics": [], "year": 2025, "city": None}]
+    assert run(rows, attributes=["year", "city"]).records[0].attributes == [{"name": "year", "value": "2025"}]
+
+
+def test_every_row_is_either_a_record_or_counted() -> None:
+    rows = [
+        {"query": "a", "topics": ["T1"]},
+        {"query": "a", "topics": ["T1"]},
+        {"query": " ", "topics": ["T1"]},
+        {"query": "skip me", "topics": ["T1"]},
+        {"query": "b", "topics": ["rude"]},
+        {"query": "c", "topics": None},
+    ]
+    counts = run(
+        rows, duplicates="first", unusable="skip", skip={"query": ["skip me"]}, labels={"ignore": ["rude"]}
+    ).counts
+    left_out = ("duplicates", "unusable", "skipped", "only_ignored_values")
+    assert counts["rows"] == counts["records"] + sum(counts[name] for name in left_out) == 6
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_mapping_fits_a_shipped_taxonomy(path: Path) -> None:
+    taxonomy = load_taxonomy("llama-guard-2" if path.stem.endswith("llama-guard-2") else "llama-guard-3")
+    mapping = load_mapping(path, taxonomy)
+    if path.stem.startswith("paper"):
+        assert mapping.labels is not None
+        assert list(mapping.labels.values.values()) == taxonomy.ids
+        assert list(mapping.labels.values) == [f"S{at}" for at in range(1, len(taxonomy.ids) + 1)]
+
+
+def test_beavertails_flags_with_commas_in_their_names() -> None:
+    taxonomy = load_taxonomy("llama-guard-3")
+    mapping = load_mapping(SHIPPED / "beavertails.yaml", taxonomy)
+    assert mapping.labels is not None
+    assert len(mapping.labels.values) == 14
+    flags = dict.fromkeys(mapping.labels.values, False)
+    row = {"prompt": "p", "response": "r", "category": {**flags, "violence,aiding_and_abetting,incitement": True}}
+    rows = [("row 0", {**row, "is_safe": False}), ("row 1", {**row, "prompt": "q", "category": flags})]
+    assert [record.labels for record in convert(rows, mapping, taxonomy, "x").records] == [["violent_crimes"], []]
+
+
+def test_aegis_leaves_what_has_no_counterpart_out() -> None:
+    taxonomy = load_taxonomy("llama-guard-3")
+    mapping = load_mapping(SHIPPED / "aegis-2.yaml", taxonomy)
+    rows = [
+        {"prompt": "a", "response": "b", "violated_categories": "PII/Privacy, Profanity"},
+        {"prompt": "c", "response": None, "violated_categories": "Needs Caution"},
+        {"prompt": "d", "response": None, "violated_categories": ""},
+        {"prompt": "REDACTED", "response": None, "violated_categories": "Violence"},
+    ]
+    result = convert([(f"row {at}", row) for at, row in enumerate(rows)], mapping, taxonomy, "x")
+    assert [record.labels for record in result.records] == [["privacy"], []]
+    assert (result.counts["only_ignored_values"], result.counts["skipped"]) == (1, 1)
