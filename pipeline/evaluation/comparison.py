@@ -57,8 +57,9 @@ def _difference(
     value = float(other.value.pooled[metric][0] - base.value.pooled[metric][0])
     replicates = other.replicates.pooled[metric] - base.replicates.pooled[metric]
     undefined = "not defined for one of the two"
-    if np.isfinite(value) and value == 0 and np.ptp(replicates[np.isfinite(replicates)], initial=0) == 0:  # type: ignore[call-overload]
-        same = Metric(value=0.0, low=0.0, high=0.0, n=n, resamples=len(replicates), reason="the same on every resample")
+    usable = replicates[np.isfinite(replicates)]
+    if value == 0 and not usable.any():
+        same = Metric(value=0.0, low=0.0, high=0.0, n=n, resamples=len(usable), reason="the same on every resample")
         return Difference(
             estimator=name,
             reference=reference,

@@ -107,6 +107,8 @@ def _forest(
             "name",
             anchor="end" if wide else "start",
         )
+        if not wide:  # no grid line through the numbers
+            drawing.rect(right - 7 * len(row.text), y + 3, 7 * len(row.text), 15, "blank")
         drawing.text(
             right + 14 if wide else right,
             middle + 4 if wide else y + 15,

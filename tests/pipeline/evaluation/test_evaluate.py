@@ -1,0 +1,270 @@
+"""evaluation.json against scikit-learn on the very files, and its account of what was left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn import metrics as reference
+
+from pipeline.evaluation.config import EvaluateSection
+from pipeline.evaluation.evaluate import GuardScores, Results, evaluate
+from pipeline.evaluation.headline import headline
+from schemas.errors import ArtifactError
+from schemas.evaluation import CalibrationFile, EstimatorEvaluation, Evaluation, GuardEvaluation, ThresholdsFile
+from scoring import calibration
+from tests.pipeline.synthetic_run import Frames, Synthetic, make_frames
+
+CONFIG = EvaluateSection(resamples=150)
+
+
+def results_of(frames: Frames, config: EvaluateSection = CONFIG, prompts: bool = True) -> Results:
+    return evaluate(
+        frames.gold,
+        [GuardScores("smollm2", frames.scores, frames.records)],
+        frames.prompts if prompts else None,
+        frames.taxonomy,
+        config,
+        seed=5,
+        simulated=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    return make_frames(Synthetic(n=240, skill=0.6))
+
+
+@pytest.fixture(scope="module")
+def results(frames: Frames) -> Results:
+    return results_of(frames)
+
+
+def page_of(results: Results) -> GuardEvaluation:
+    return results.evaluation.guards[0]
+
+
+def estimator(results: Results, name: str) -> EstimatorEvaluation:
+    return next(each for each in page_of(results).estimators if each.estimator == name)
+
+
+def by_hand(frames: Frames, name: str, splits: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(gold, probabilities) of an estimator straight from the frames, with plain loops."""
+    labels = frames.taxonomy.ids
+    wanted = frames.scores.filter(pl.col("estimator") == name)
+    found = {(row["record_id"], row["label"]): row["probability"] for row in wanted.iter_rows(named=True)}
+    truth, scores = [], []
+    for row in frames.gold.iter_rows(named=True):
+        if row["status"] == "final" and row["split"] in splits and (row["id"], labels[0]) in found:
+            truth.append([label in row["labels"] for label in labels])
+            scores.append([found[row["id"], label] for label in labels])
+    return np.array(truth), np.array(scores)
+
+
+@pytest.mark.parametrize("name", ["marginal", "joint", "greedy"])
+def test_numbers_are_scikit_learns_on_the_same_records(frames: Frames, results: Results, name: str) -> None:
+    truth, scores = by_hand(frames, name, ["calibration", "test"])
+    found = estimator(results, name)
+    expected = {
+        "micro_f1": reference.f1_score(truth, scores >= 0.5, average="micro"),
+        "macro_f1": reference.f1_score(truth, scores >= 0.5, average="macro"),
+        "micro_roc_auc": reference.roc_auc_score(truth, scores, average="micro"),
+        "macro_roc_auc": reference.roc_auc_score(truth, scores, average="macro"),
+        "micro_average_precision": reference.average_precision_score(truth, scores, average="micro"),
+        "hamming_loss": reference.hamming_loss(truth, scores >= 0.5),
+        "subset_accuracy": reference.accuracy_score(truth, scores >= 0.5),
+        "ranking_loss": reference.label_ranking_loss(truth, scores),
+    }
+    assert found.n == len(truth)
+    for metric, value in expected.items():
+        shown = found.metrics[metric]
+        assert shown.value == pytest.approx(value), metric
+        assert shown.low is not None
+        assert shown.high is not None
+        assert shown.low <= shown.value <= shown.high, metric
+
+
+def test_the_verdict_is_judged_apart_with_its_false_positive_rate(frames: Frames, results: Results) -> None:
+    rows = frames.scores.filter((pl.col("estimator") == "marginal") & (pl.col("label") == "unsafe"))
+    probability = dict(zip(rows["record_id"], rows["probability"], strict=True))
+    safe = [
+        row["id"]
+        for row in frames.gold.iter_rows(named=True)
+        if row["status"] == "final" and row["labels"] == [] and row["id"] in probability
+    ]
+    flagged = sum(probability[record] >= 0.5 for record in safe)
+    found = estimator(results, "marginal").verdict["false_positive_rate"]
+    assert found.n == len(safe)
+    assert found.value == pytest.approx(flagged / len(safe))
+    assert "unsafe" not in {row.label for row in estimator(results, "marginal").labels}
+
+
+def test_left_out_records_add_up(frames: Frames, results: Results) -> None:
+    gold, page = results.evaluation.gold, page_of(results)
+    assert gold.left_out == {"needs_adjudication": 3}
+    assert page.left_out == {"scoring failed": 1}
+    assert gold.records == gold.final + 3 == frames.gold.height
+    assert page.records == gold.final - 1
+
+
+def test_thresholds_are_chosen_on_one_split_and_judged_on_the_other(frames: Frames, results: Results) -> None:
+    chosen = estimator(results, "marginal").thresholds
+    best = chosen.overall[0]
+    truth, scores = by_hand(frames, "marginal", ["calibration"])
+    precision, recall, _ = reference.precision_recall_curve(truth.ravel(), scores.ravel())
+    top = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))
+    assert best.threshold is not None
+    assert reference.f1_score(truth.ravel(), scores.ravel() >= best.threshold) == pytest.approx(top)
+    truth, scores = by_hand(frames, "marginal", ["test"])
+    assert best.judged_on is not None
+    assert best.judged_on.n == truth.size
+    assert best.judged_on.f1.value == pytest.approx(reference.f1_score(truth.ravel(), scores.ravel() >= best.threshold))
+    tuned = estimator(results, "marginal").tuned["micro_f1"]
+    own = np.array([chosen.labels[label][0].threshold for label in frames.taxonomy.ids])
+    assert tuned.value == pytest.approx(reference.f1_score(truth, scores >= own, average="micro"))
+
+
+def test_thresholds_file_holds_the_same_thresholds(results: Results) -> None:
+    file = ThresholdsFile.model_validate_json(results.thresholds.model_dump_json())
+    marginal = file.guards["smollm2"].estimators["marginal"]
+    for label, rows in estimator(results, "marginal").thresholds.labels.items():
+        assert {row.goal: row.threshold for row in rows} == {
+            goal: kept.threshold for goal, kept in marginal.labels[label].items()
+        }
+    assert file.simulated
+    assert "label_frequency" not in file.guards["smollm2"].estimators
+
+
+def test_recalibration_helps_on_the_test_split_and_the_file_reproduces_it(frames: Frames, results: Results) -> None:
+    report = estimator(results, "marginal").calibration
+    assert report.raw is not None
+    assert report.recalibrated is not None
+    assert report.recalibrated.log_loss.value is not None
+    assert report.raw.log_loss.value is not None
+    assert report.recalibrated.log_loss.value < report.raw.log_loss.value
+    file = CalibrationFile.model_validate_json(results.calibrations.model_dump_json())
+    fitted = file.calibrations[0]
+    assert (fitted.guard, fitted.estimator) == ("smollm2", page_of(results).recommended)
+    truth, scores = by_hand(frames, fitted.estimator, ["test"])
+    mapped = np.column_stack(
+        [calibration.apply(fitted, label, scores[:, i]) for i, label in enumerate(frames.taxonomy.ids)]
+    )
+    shown = estimator(results, fitted.estimator).calibration.recalibrated
+    assert shown is not None
+    assert shown.log_loss.value == pytest.approx(reference.log_loss(truth.ravel(), mapped.ravel()))
+    assert shown.brier.value == pytest.approx(np.mean((mapped - truth) ** 2))
+
+
+def test_differences_are_paired(frames: Frames, results: Results) -> None:
+    row = next(row for row in page_of(results).differences if (row.estimator, row.metric) == ("joint", "micro_roc_auc"))
+    joint, marginal = (estimator(results, name).metrics["micro_roc_auc"] for name in ("joint", "marginal"))
+    assert row.difference.value == pytest.approx((joint.value or 0) - (marginal.value or 0))
+    low, high = row.difference.low, row.difference.high
+    assert low is not None
+    assert high is not None
+    assert marginal.high is not None
+    assert marginal.low is not None
+    assert high - low < marginal.high - marginal.low  # the shared records cancel out
+
+
+def test_the_same_input_gives_the_same_evaluation_in_any_row_order(frames: Frames, results: Results) -> None:
+    shuffled = Frames(
+        **{
+            **vars(frames),
+            "scores": frames.scores.reverse(),
+            "records": frames.records.sample(fraction=1, shuffle=True, seed=1),
+        }
+    )
+    again = results_of(shuffled)
+    assert {each.estimator: each for each in page_of(again).estimators} == {
+        each.estimator: each for each in page_of(results).estimators
+    }
+
+
+def test_attributes_confusions_and_worst_records(frames: Frames, results: Results) -> None:
+    page = page_of(results)
+    forms = [row for row in page.slices if row.attribute == "form"]
+    assert {row.value for row in forms} == {"e-mail", "chat", "phone note"}
+    assert sum(row.n for row in forms) == estimator(results, "marginal").n
+    losses = [record.loss for record in page.worst]
+    assert losses == sorted(losses, reverse=True)
+    assert all(pair.gold != pair.predicted for pair in page.confusions)
+
+
+def test_disagreement_of_annotators_by_hand(frames: Frames, results: Results) -> None:
+    found = estimator(results, "marginal").soft
+    assert found is not None
+    _, scores = by_hand(frames, "marginal", ["calibration", "test"])
+    known = set(frames.scores["record_id"])
+    soft = np.array(
+        [
+            [pair["probability"] for pair in row["soft_labels"]]
+            for row in frames.gold.iter_rows(named=True)
+            if row["status"] == "final" and row["id"] in known
+        ]
+    )
+    assert found.disagreement == pytest.approx(np.mean(soft * (1 - soft)))
+    assert found.brier_against_votes == pytest.approx(np.mean((scores - soft) ** 2 + soft * (1 - soft)))
+
+
+def test_a_handful_of_records_gives_reasons_instead_of_numbers() -> None:
+    tiny = make_frames(Synthetic(n=7, skill=0.5, unresolved=2, failed=1))
+    found = results_of(tiny, prompts=False)
+    assert Evaluation.model_validate_json(found.evaluation.model_dump_json()) == found.evaluation
+    marginal = estimator(found, "marginal")
+    for row in marginal.labels:
+        if row.positives < 5:
+            assert row.metrics["roc_auc"].low is None
+            assert row.metrics["roc_auc"].reason
+    assert marginal.labels_left_out
+    promises = [row for rows in marginal.thresholds.labels.values() for row in rows if row.goal != "max_f1"]
+    assert promises
+    assert all(row.threshold is None and "not attainable" in (row.reason or "") for row in promises)
+
+
+def test_gold_without_any_final_record_is_no_crash() -> None:
+    frames = make_frames(Synthetic(n=5, unresolved=5, failed=0))
+    page = page_of(results_of(frames))
+    assert page.records == 0
+    assert page.recommended is None or estimator(results_of(frames), "marginal").metrics["micro_f1"].value is None
+
+
+def test_one_split_only_leaves_calibration_without_a_judge(frames: Frames) -> None:
+    only_test = Frames(**{**vars(frames), "gold": frames.gold.with_columns(split=pl.lit("test"))})
+    found = estimator(results_of(only_test), "marginal")
+    assert found.calibration.reason == "no records on the calibration split"
+    assert found.calibration.recalibrated is None
+    assert found.tuned == {}
+    assert found.thresholds.overall[0].reason == "no positives on the calibration split"
+
+
+def test_a_label_that_the_guard_cannot_name_is_said(frames: Frames) -> None:
+    without = Frames(**{**vars(frames), "scores": frames.scores.filter(pl.col("label") != "return")})
+    page = page_of(results_of(without))
+    assert page.labels_not_scored == ["return"]
+    assert "return" not in {row.label for row in page.estimators[0].labels}
+
+
+def test_records_that_lack_scores_are_counted(frames: Frames) -> None:
+    gone = set(frames.scores["record_id"].unique().sort()[:5])
+    some = frames.scores.filter(~pl.col("record_id").is_in(list(gone)) | (pl.col("label") == "refund"))
+    half = some.filter(~((pl.col("estimator") == "joint") & (pl.col("record_id") > "r00050")))
+    page = page_of(results_of(Frames(**{**vars(frames), "scores": half})))
+    assert page.left_out == {"scoring failed": 1, "scores incomplete": 5}
+    assert page.estimators_left_out == {"joint": "covers 42 of 231 records"}
+
+
+def test_a_probability_that_is_none_is_refused_with_its_place(frames: Frames) -> None:
+    for wrong in (float("nan"), 1.2):
+        spoilt = frames.scores.with_columns(
+            probability=pl.when(pl.int_range(pl.len()) == 7).then(wrong).otherwise(pl.col("probability"))
+        )
+        with pytest.raises(ArtifactError, match=r"scores/smollm2.parquet: record 'r00004', estimator 'marginal'"):
+            results_of(Frames(**{**vars(frames), "scores": spoilt}))
+
+
+def test_headline_says_simulated_and_chance_level() -> None:
+    lines = headline(results_of(make_frames(Synthetic(n=48, skill=0.0))).evaluation)
+    assert "SIMULATED" in lines[0]
+    assert "45 final records of 48" in lines[0]
+    assert any("no better than chance" in line for line in lines)

@@ -1,0 +1,70 @@
+"""The evaluate and report stages on a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.run import Run, open_run
+from pipeline.stage import run_stage
+from pipeline.stages.evaluate import STAGE as EVALUATE
+from pipeline.stages.report import STAGE as REPORT
+from schemas.errors import ArtifactError
+from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
+from schemas.files import read_model
+from tests.pipeline.synthetic_run import Synthetic, write_run
+
+CONFIG = """\
+taxonomy: support-tickets
+simulated: {simulated}
+score:
+  guards:
+    - {{name: smollm2, guard: instruct, model: bundled}}
+evaluate:
+  resamples: 100
+"""
+
+
+def make_run(folder: Path, *, whole: bool) -> Run:
+    write_run(folder, Synthetic(n=40), whole=whole, simulated=whole)
+    (folder / "config.yaml").write_text(CONFIG.format(simulated=str(whole).lower()), encoding="utf-8")
+    return open_run(folder)
+
+
+def test_a_whole_run_is_evaluated_and_reported_once(tmp_path: Path) -> None:
+    run = make_run(tmp_path, whole=True)
+    for stage in (EVALUATE, REPORT):
+        assert run_stage(stage, run).status == "ran"
+        assert run_stage(stage, run).status == "up to date"
+    evaluation = read_model(run.path("evaluation.json"), Evaluation, made_by="evaluate")
+    assert evaluation.simulated
+    assert read_model(run.path("thresholds.json"), ThresholdsFile, made_by="evaluate").guards.keys() == {"smollm2"}
+    names = [
+        each.estimator for each in read_model(run.path("calibration.json"), CalibrationFile, made_by="x").calibrations
+    ]
+    assert names[0] == evaluation.guards[0].recommended
+    assert "SIMULATED ANNOTATORS" in run.path("report.html").read_text(encoding="utf-8")
+
+
+def test_an_imported_run_needs_gold_and_scores_only(tmp_path: Path) -> None:
+    run = make_run(tmp_path, whole=False)
+    run_stage(EVALUATE, run)
+    run_stage(REPORT, run)
+    assert "SIMULATED" not in run.path("report.html").read_text(encoding="utf-8")
+
+
+def test_missing_scores_name_the_command_that_makes_them(tmp_path: Path) -> None:
+    run = make_run(tmp_path, whole=False)
+    run.path("scores/smollm2.parquet").unlink()
+    with pytest.raises(ArtifactError, match=r"smollm2.parquet: no such file"):
+        run_stage(EVALUATE, run)
+
+
+def test_the_same_run_gives_the_same_files(tmp_path: Path) -> None:
+    texts = []
+    for name in ("one", "two"):
+        run = make_run(tmp_path / name, whole=False)
+        run_stage(EVALUATE, run)
+        texts.append(run.path("evaluation.json").read_bytes())
+    assert texts[0] == texts[1]
