@@ -1,0 +1,151 @@
+"""The plots of one guard's part of the report; each title is computed from the numbers that it shows."""
+
+from __future__ import annotations
+
+from pipeline.report import words
+from pipeline.report.material import Figure
+from pipeline.report.plots import Axis, Mark, Row, Series, curves, forest, nice_axis
+from schemas.evaluation import EstimatorEvaluation, GuardEvaluation, Metric
+
+MOST_CURVES = 6
+
+
+def _mark(metric: Metric, tone: int) -> Mark:
+    return Mark(metric.value, metric.low, metric.high, tone, note="not available")
+
+
+def estimators_figure(page: GuardEvaluation) -> Figure:
+    """Macro and micro ROC AUC of every estimator with intervals, beside chance."""
+    ordered = sorted(page.estimators, key=lambda each: (each.baseline, each.estimator != page.recommended))
+    rows = [
+        Row(
+            each.estimator + (" (baseline)" if each.baseline else ""),
+            [_mark(each.metrics["macro_roc_auc"], 1), _mark(each.metrics["micro_roc_auc"], 2)],
+            words.with_interval(each.metrics["macro_roc_auc"]),
+        )
+        for each in ordered
+    ]
+    title = words.estimators_finding(page)
+    found = [
+        metric for each in page.estimators for metric in (each.metrics["macro_roc_auc"], each.metrics["micro_roc_auc"])
+    ]
+    lowest = min([1.0, *(metric.low for metric in found if metric.low is not None)])
+    start, ticks = next(
+        (start, ticks) for start, ticks in ((0.4, 6), (0.2, 4), (0.0, 5)) if start <= lowest or start == 0
+    )
+    axis = Axis(start, 1.0, "ROC AUC", 0.5, "chance", ticks=ticks)
+    note = (
+        "ROC AUC: how often a record that has a label scores higher on it than one that has not; 0.5 is guessing, 1 is "
+        "perfect. Macro takes each label alone and averages, micro pools all, so micro also rewards knowing which "
+        "labels are common."
+    )
+    drawing = forest(rows, axis, alt=title, legend=[("macro (numbers at the right)", 1), ("micro", 2)])
+    return Figure(title, drawing, note)
+
+
+def roc_figure(page: GuardEvaluation) -> Figure:
+    """ROC curves over all labels pooled, the recommended estimator first."""
+    order = sorted(page.estimators, key=lambda each: each.estimator != page.recommended)
+    series = [
+        Series(f"{each.estimator}  {words.number(each.metrics['micro_roc_auc'].value)}", each.roc.x, each.roc.y, tone)
+        for tone, each in enumerate(order[:MOST_CURVES], start=1)
+        if each.roc.x
+    ]
+    values = {each.estimator: each.metrics["micro_roc_auc"] for each in order}
+    frequency = values.get("label_frequency")
+    best = values[order[0].estimator]
+    title = f"Over all labels pooled, {order[0].estimator} has a micro ROC AUC of {words.with_interval(best)}"
+    if frequency is not None and frequency.value is not None and best.value is not None:
+        row = next(
+            (
+                row
+                for row in page.differences
+                if {row.estimator, row.reference} == {"label_frequency", order[0].estimator}
+                and row.metric == "micro_roc_auc"
+            ),
+            None,
+        )
+        if row is not None and row.finding in ("worse", "better"):
+            clearly = "more" if best.value > frequency.value else "less"
+            title += f", clearly {clearly} than label frequencies alone give ({words.number(frequency.value)})"
+        else:
+            title += f", not clearly different from label frequencies alone ({words.number(frequency.value)})"
+    note = (
+        "Each point is a threshold: right, the share of absent labels wrongly flagged; up, of present ones found. "
+        "The dashed diagonal is guessing. label_frequency knows nothing but how common each label is in these records."
+    )
+    x, y = Axis(0, 1, "false-positive rate"), Axis(0, 1, "true-positive rate")
+    return Figure(title, curves(series, x, y, alt=title, diagonal=True), note)
+
+
+def reliability_figure(best: EstimatorEvaluation) -> Figure | None:
+    """Reliability before and after recalibration on the test split; None without test records."""
+    report = best.calibration
+    if report.raw is None:
+        return None
+    shown = [("as the guard says", report.raw, 1)]
+    if report.recalibrated is not None:
+        shown.append((f"recalibrated ({report.method})", report.recalibrated, 2))
+    series = [
+        Series(
+            name,
+            [part.mean_probability for part in quality.bins],
+            [part.share_positive for part in quality.bins],
+            tone,
+            [part.low for part in quality.bins],
+            [part.high for part in quality.bins],
+        )
+        for name, quality, tone in shown
+    ]
+    largest = max(value for one in series for values in (one.x, one.y, one.high) for value in values)
+    title = words.calibration_finding(report)
+    note = (
+        "Each point holds equally many record × label values of the test split, by probability: across, what the guard "
+        "says; up, how often it is true, with its interval. On the dashed line they agree; below it the guard says too "
+        "much. Equal values share a point."
+    )
+    x, y = nice_axis(min(largest, 1.0), "mean probability"), nice_axis(min(largest, 1.0), "share that is true")
+    return Figure(title, curves(series, x, y, alt=title, diagonal=True), note)
+
+
+def labels_figure(best: EstimatorEvaluation, names: dict[str, str]) -> Figure:
+    """ROC AUC of each label with its interval."""
+    ordered = sorted(best.labels, key=lambda row: -(row.metrics["roc_auc"].value or 0))
+    rows = [
+        Row(
+            names.get(row.label, row.label),
+            [Mark(auc.value, auc.low, auc.high, 1, note=auc.reason or "")],
+            f"{words.with_interval(auc)}" if auc.value is not None else "—",
+        )
+        for row in ordered
+        for auc in [row.metrics["roc_auc"]]
+    ]
+    title = words.labels_finding(best, names)
+    note = f"ROC AUC of {best.estimator} for each label. A point without whiskers has too few records for an interval."
+    return Figure(title, forest(rows, Axis(0, 1, "ROC AUC", 0.5, "chance"), alt=title), note)
+
+
+def review_figure(best: EstimatorEvaluation) -> Figure:
+    """Risk against coverage: what is still wrong when the least certain records are reviewed."""
+    points = [point for point in best.review if point.subset_error_overall is not None]
+    series = [
+        Series(
+            "wrong records left, of all",
+            [p.share_reviewed for p in points],
+            [p.subset_error_overall or 0.0 for p in points],
+            1,
+        ),
+        Series(
+            "wrong among those the guard keeps",
+            [p.share_reviewed for p in points],
+            [p.subset_error or 0.0 for p in points],
+            2,
+        ),
+    ]
+    title = words.review_finding(best.review)
+    note = (
+        "A record is wrong when any of its labels is. Records are reviewed in the order of their expected number of "
+        "wrong labels, and reviewers are taken to be right."
+    )
+    x, y = Axis(0, 0.5, "share of records sent to a reviewer"), Axis(0, 1, "share of wrong records")
+    return Figure(title, curves(series, x, y, alt=title, diagonal=False), note)
