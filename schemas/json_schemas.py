@@ -31,6 +31,9 @@ MODELS = {
     "gold": "schemas.artifacts:GoldRecord",
     "scores": "schemas.artifacts:LabelScore",
     "scores.records": "schemas.artifacts:ScoredRecord",
+    "evaluation": "schemas.evaluation:Evaluation",
+    "thresholds": "schemas.evaluation:ThresholdsFile",
+    "calibration": "schemas.evaluation:CalibrationFile",
 }
 
 
