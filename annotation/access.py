@@ -24,13 +24,17 @@ def connect(section: AnnotationSection, home: Path) -> Connection:
     return Connection(server.url, owner.api_key, key_hint=f"see {home / 'credentials.json'}")
 
 
-def admit(connection: Connection, section: AnnotationSection, home: Path) -> None:
-    """Lets team and experts into the workspace; on the local server their accounts are made first."""
-    people = list(dict.fromkeys([*section.team, *section.experts]))
-    if section.url is None and people:
-        from annotation.server import control
+def experts_workspace(section: AnnotationSection) -> str:
+    """Experts have a workspace of their own: what an annotator answers can never pass for a verdict."""
+    return f"{section.workspace}-experts" if section.experts else section.workspace
 
-        control.add_annotators(home, people, section.workspace)
-        return
-    workspace = find_workspace(connection, section.workspace, make=True)
-    add_members(connection, workspace, people)
+
+def admit(connection: Connection, section: AnnotationSection, home: Path) -> None:
+    """Lets the team into its workspace and the experts into theirs; on the local server their accounts are made."""
+    for people, workspace in ((section.team, section.workspace), (section.experts, experts_workspace(section))):
+        if section.url is None and people:
+            from annotation.server import control
+
+            control.add_annotators(home, people, workspace)
+        elif people or workspace == section.workspace:
+            add_members(connection, find_workspace(connection, workspace, make=True), people)

@@ -13,7 +13,7 @@ import polars as pl
 
 from annotation.bootstrap import estimate, resampled_weights
 from annotation.config import ReconcileSection
-from annotation.pair_sums import PairSums, Statistics
+from annotation.pair_sums import MOST_SETS, PairSums, Statistics
 from annotation.raters import annotator_agreement, pair_agreement
 from annotation.ticks import Floats, Ticks, ticks_of
 from schemas.agreement import Agreement, LabelAgreement
@@ -32,7 +32,7 @@ def agreement_of(
     ticks = ticks_of(answers, labels)
     sums = PairSums(ticks)
     n = sums.records
-    point = sums.statistics(np.ones((n, 1), dtype=np.float32))
+    point = sums.statistics()
     blocks = [sums.statistics(block) for block in resampled_weights(n, section.bootstrap, f"{seed}:agreement")]
     spread = Statistics.joined(blocks, len(labels))
     alphas = label_alphas(sums)
@@ -59,7 +59,7 @@ def agreement_of(
         per_label=per_label,
         per_annotator=annotator_agreement(ticks, section.bootstrap, f"{seed}:annotators"),
         pairs=pair_agreement(ticks),
-        notes=_notes(ticks, n, simulated),
+        notes=_notes(ticks, sums, simulated),
     )
 
 
@@ -84,8 +84,8 @@ def _mean(alphas: Floats) -> Floats:
     return found
 
 
-def _notes(ticks: Ticks, pairable: int, simulated: bool) -> list[str]:
-    notes = []
+def _notes(ticks: Ticks, sums: PairSums, simulated: bool) -> list[str]:
+    notes, pairable = [], sums.records
     if simulated:
         notes.append("The annotators are simulated: these numbers prove the machinery and say nothing about people.")
     if ticks.answers == 0:
@@ -94,4 +94,6 @@ def _notes(ticks: Ticks, pairable: int, simulated: bool) -> list[str]:
         notes.append("No record has two answers, so nothing can be said about agreement.")
     elif pairable < 50:
         notes.append(f"Only {pairable} records have two answers or more; the intervals are wide.")
+    if sums.too_many_sets:
+        notes.append(f"More than {MOST_SETS:,} distinct label sets: alpha over label sets was not computed.")
     return notes

@@ -39,7 +39,10 @@ class AnnotationSection(Strict):
         default=[],
         description="usernames that annotate; made on a local server, only added to the workspace on yours",
     )
-    experts: list[str] = Field(default=[], description="usernames that adjudicate; empty: whoever is in the workspace")
+    experts: list[str] = Field(
+        default=[],
+        description="usernames that adjudicate, in a workspace of their own (WORKSPACE-experts); empty: the team does",
+    )
     note: bool = Field(default=True, description="ask for an optional remark in free text")
     unsure: bool = Field(
         default=True, description="offer an optional mark for answers that the annotator is not sure of"

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from annotation.ticks import Floats, Ints, Ticks, jaccard, masi_distance, pairs_of
+from annotation.ticks import Floats, Ints, Ticks, jaccard, masi_distance, masi_distances, pairs_of
 
 Weights = npt.NDArray[np.float32]
-DISTANCE_BLOCK = 2048  # rows of the distance matrix between label sets at a time
+MOST_SETS = 10_000  # distinct label sets; their distances take 1.2 GB
 
 
 @dataclass(frozen=True)
@@ -57,19 +57,22 @@ class PairSums:
         def per_record(values: Floats) -> Floats:
             return np.bincount(ticks.record[first], weights=values, minlength=len(counts))[kept].astype(np.float64)
 
-        self._per_record = np.stack(
+        n = self.n[:, None].astype(float)
+        split = self.yes * (n - self.yes)  # unordered pairs of answers that differ on the label
+        self._overall = np.concatenate(
             [
-                2 * per_record(distances) / (self.n - 1),
-                per_record(jaccard(ticks, first, second)),
-                per_record((distances == 0).astype(float)),
-                self.n * (self.n - 1) / 2,
-                self.n.astype(float),
+                (2 * per_record(distances) / (self.n - 1))[:, None],
+                per_record(jaccard(ticks, first, second))[:, None],
+                per_record((distances == 0).astype(float))[:, None],
+                n * (n - 1) / 2,
+                n,
+                self.yes,
+                split,
+                2 * split / (n - 1),
             ],
             axis=1,
-        ).astype(np.float32)
-        split = self.yes * (self.n[:, None] - self.yes)  # unordered pairs that differ on the label (K x L)
-        self._split = split.astype(np.float32)
-        self._disagreement = (2 * split / (self.n[:, None] - 1)).astype(np.float32)
+        )
+        self._narrow = self._overall.astype(np.float32)
         self._sets(ticks, counts, kept)
 
     def _sets(self, ticks: Ticks, counts: Ints, kept: Ints) -> None:
@@ -84,23 +87,30 @@ class PairSums:
         ones = np.ones(len(kind), dtype=np.float32)
         shape = (len(example), self.records)
         self._kinds = csr_matrix((ones, (kind, place[ticks.record[pairable]])), shape=shape)
-        sets = np.flatnonzero(pairable)[example]
-        self._distance = np.zeros((len(sets), len(sets)), dtype=np.float32)
-        for start in range(0, len(sets), DISTANCE_BLOCK):
-            rows_here = sets[start : start + DISTANCE_BLOCK]
-            for at, one in enumerate(rows_here, start):
-                self._distance[at] = masi_distance(ticks, np.full(len(sets), one), sets)
+        self.too_many_sets = len(example) > MOST_SETS
+        chosen = np.flatnonzero(pairable)[example]
+        self._distance = np.full((1, 1), np.nan) if self.too_many_sets else masi_distances(ticks.ticked[chosen])
+        self._narrow_distance = self._distance.astype(np.float32)
 
-    def statistics(self, weights: Weights) -> Statistics:
-        """The statistics when record k counts `weights[k, b]` times (K x B)."""
-        masi, jaccards, exacts, pairs, total = (self._per_record.T @ weights).astype(float)
-        yes = (self.yes.T.astype(np.float32) @ weights).astype(float)
-        alpha = _alpha((self._disagreement.T @ weights).astype(float), 2 * yes * (total - yes), total)
-        kinds = self._kinds @ weights
-        expected = np.einsum("sb,sb->b", kinds, self._distance @ kinds, dtype=float)
+    def statistics(self, weights: Weights | None = None) -> Statistics:
+        """The statistics when record k counts `weights[k, b]` times (K x B); once each, and in double precision,
+        without weights."""
+        if weights is None:
+            sums = self._overall.sum(axis=0)[:, None]
+            kinds = np.asarray(self._kinds.sum(axis=1), dtype=float).reshape(-1, 1)
+        else:
+            sums = (self._narrow.T @ weights).astype(float)
+            kinds = self._kinds @ weights
+        masi, jaccards, exacts, pairs, total = sums[:5]
+        yes, split, disagreement = np.split(sums[5:], 3)
+        distance = self._distance if weights is None else self._narrow_distance
+        if self.too_many_sets:
+            expected = np.full(kinds.shape[1], np.nan)
+        else:
+            expected = np.einsum("sb,sb->b", kinds, distance @ kinds, dtype=float)
         return Statistics(
-            alpha=alpha,
-            percent=1 - _ratio((self._split.T @ weights).astype(float), pairs),
+            alpha=_alpha(disagreement, 2 * yes * (total - yes), total),
+            percent=1 - _ratio(split, pairs),
             alpha_masi=_alpha(masi, expected, total),
             exact=_ratio(exacts, pairs),
             jaccard=_ratio(jaccards, pairs),

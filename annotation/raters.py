@@ -23,7 +23,8 @@ def _against_others(ticks: Ticks, person: int, resamples: int, seed: str) -> Ann
     n = len(cells)
     pooled = cells.sum(axis=1)
     point = pooled.sum(axis=0)[:, None]
-    blocks = [pooled.T @ weights for weights in resampled_weights(n, resamples, seed)]
+    narrow = pooled.astype(np.float32)
+    blocks = [narrow.T @ weights for weights in resampled_weights(n, resamples, seed)]
     spread = np.concatenate([np.empty((4, 0)), *blocks], axis=1)
     per_label = cells.sum(axis=0).T
     return AnnotatorAgreement(

@@ -11,6 +11,8 @@ import polars as pl
 
 from schemas.errors import InputError, did_you_mean
 
+SETS_TOGETHER = 1024
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -82,28 +84,48 @@ def pairs_of(ticks: Ticks) -> tuple[Ints, Ints]:
 
 def jaccard(ticks: Ticks, first: Ints, second: Ints) -> Floats:
     """|A ∩ B| / |A ∪ B| of each pair of answers; two empty sets agree wholly: 1."""
-    both, either = _overlap(ticks, first, second)
-    return np.divide(both, either, out=np.ones(len(first)), where=either > 0)
+    return _jaccard(*_overlap(ticks, first, second))
 
 
 def masi_distance(ticks: Ticks, first: Ints, second: Ints) -> Floats:
     """1 - Jaccard x monotonicity of each pair, where monotonicity is 1 for equal sets, 2/3 when one holds the other,
     1/3 when they only overlap, 0 when they share nothing (Passonneau 2006). Two empty sets: 0."""
-    both, either = _overlap(ticks, first, second)
-    sizes = ticks.ticked.sum(axis=1)
-    smaller = np.minimum(sizes[first], sizes[second])
-    monotonicity = np.where(both == either, 1.0, np.where(both == smaller, 2 / 3, np.where(both > 0, 1 / 3, 0.0)))
-    return 1.0 - np.divide(both, either, out=np.ones(len(first)), where=either > 0) * monotonicity
+    return _masi(*_overlap(ticks, first, second))
+
+
+def masi_distances(sets: Bools) -> Floats:
+    """The MASI distance of each set to each (D x L → D x D)."""
+    members = sets.astype(np.float64)
+    sizes = members.sum(axis=1)
+    found = np.empty((len(sets), len(sets)))
+    for start in range(0, len(sets), SETS_TOGETHER):  # bounds the memory of the intermediate matrices
+        here = slice(start, start + SETS_TOGETHER)
+        found[here] = _masi(members[here] @ members.T, *np.broadcast_arrays(sizes[here, None], sizes[None, :]))
+    return found
+
+
+def _masi(both: Floats, size: Floats, other: Floats) -> Floats:
+    nested = both == np.minimum(size, other)
+    equal = nested & (size == other)
+    monotonicity = np.where(equal, 1.0, np.where(nested, 2 / 3, np.where(both > 0, 1 / 3, 0.0)))
+    return 1.0 - _jaccard(both, size, other) * monotonicity
+
+
+def _jaccard(both: Floats, size: Floats, other: Floats) -> Floats:
+    either = size + other - both
+    found: Floats = np.divide(both, either, out=np.ones(both.shape), where=either > 0)
+    return found
+
+
+def _overlap(ticks: Ticks, first: Ints, second: Ints) -> tuple[Floats, Floats, Floats]:
+    """Sizes of each pair's intersection, of its first and of its second set."""
+    one, other = ticks.ticked[first], ticks.ticked[second]
+    return (one & other).sum(axis=1).astype(float), one.sum(axis=1).astype(float), other.sum(axis=1).astype(float)
 
 
 def sum_by(group: Ints, values: npt.NDArray[np.generic], groups: int) -> Floats:
     """Sums of the rows of `values` (A x K) by group index: (groups x K)."""
     return np.stack([np.bincount(group, weights=column, minlength=groups) for column in values.T], axis=1)
-
-
-def _overlap(ticks: Ticks, first: Ints, second: Ints) -> tuple[Ints, Ints]:
-    a, b = ticks.ticked[first], ticks.ticked[second]
-    return (a & b).sum(axis=1), (a | b).sum(axis=1)
 
 
 def _refuse_unknown(given: pl.DataFrame, labels: Sequence[str]) -> None:

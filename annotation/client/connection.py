@@ -1,14 +1,14 @@
-"""The one place where Argilla is talked to: the SDK's client, errors wrapped, requests repeated when a server stumbles.
+"""The one place where Argilla is talked to: its REST API, errors wrapped, requests repeated when a server stumbles.
 
-The SDK makes workspaces, datasets and their settings. Records and answers go through its authenticated HTTP client,
-in batches of our own size: the SDK draws a progress bar for each call and reads every record whole."""
+The SDK makes datasets and their settings. Records and answers go over HTTP in batches of our own size: the SDK draws a
+progress bar for each call, reads every record whole, and takes seconds to import."""
 
 from __future__ import annotations
 
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,16 +25,19 @@ DETAIL_SHOWN = 300  # characters of a server's answer in a message
 class Connection:
     """A signed-in client of one Argilla server. Every call may raise ServiceError that names the setting to change.
 
-    `sdk` is the SDK's client, for use inside `translated`."""
+    `username` and `role` (owner, admin, annotator) are those of the key's user."""
 
     def __init__(self, url: str, api_key: str, *, key_hint: str) -> None:
         self.url = url.rstrip("/")
         self._key_hint = key_hint
-        with self.translated("sign in"):
-            self.sdk = _sdk().Argilla(api_url=self.url, api_key=api_key, timeout=TIMEOUT, retries=1)
-            self.role = str(self.sdk.me.role.value)
-            self.username = str(self.sdk.me.username)
-        self._http: httpx.Client = self.sdk.http_client
+        self._key = api_key
+        self._http = httpx.Client(base_url=self.url, headers={"X-Argilla-Api-Key": api_key}, timeout=TIMEOUT)
+        try:
+            me = self.get("/me")
+            self.role, self.username = str(me["role"]), str(me["username"])
+        except BaseException:
+            self._http.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -63,18 +66,32 @@ class Connection:
         def once() -> httpx.Response:
             return self._http.request(method, f"/api/v1{path}", **arguments)
 
-        with self.translated(f"{method} {path}"):
+        with self._translated(f"{method} {path}"):
             answer = _patiently(once)
             answer.raise_for_status()
             return answer.json() if answer.content else None
 
     @contextmanager
-    def translated(self, what: str) -> Iterator[None]:
-        """Turns the SDK's and HTTP's errors of the body into ServiceError."""
+    def sdk(self, what: str) -> Iterator[Any]:
+        """The SDK's client for the body, with its errors turned into ServiceError."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the SDK 2.8 warns about its own use of pydantic
+            with self._translated(what):
+                import argilla
+                from argilla._exceptions import ArgillaError
+
+                try:
+                    client = argilla.Argilla(api_url=self.url, api_key=self._key, timeout=TIMEOUT, retries=1)
+                    with closing(client.http_client):
+                        yield client
+                except ArgillaError as error:
+                    cause = error.__cause__ or error
+                    raise self._refused(what, int(getattr(cause, "status_code", 0)), str(cause)) from error
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the SDK 2.8 warns about its own use of pydantic
-                yield
+            yield
         except httpx.HTTPStatusError as error:
             raise self._refused(what, error.response.status_code, error.response.text) from None
         except httpx.HTTPError as error:
@@ -84,9 +101,6 @@ class Connection:
                 f"Argilla at {self.url} ({what}): not an answer of Argilla's: {str(error)[:DETAIL_SHOWN]}",
                 hint="check annotation.url",
             ) from error
-        except _sdk_errors() as error:
-            status = int(getattr(error, "status_code", 401 if "Credentials" in type(error).__name__ else 0))
-            raise self._refused(what, status, str(error)) from None
 
     def _refused(self, what: str, status: int, detail: str) -> ServiceError:
         hint = {
@@ -127,19 +141,3 @@ def _patiently(once: Callable[[], httpx.Response]) -> httpx.Response:
             return answer
         time.sleep(pause)
     return once()
-
-
-def _sdk() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import argilla
-
-        return argilla
-
-
-def _sdk_errors() -> type[Exception]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from argilla._exceptions import ArgillaError
-
-        return ArgillaError  # type: ignore[no-any-return]

@@ -73,11 +73,11 @@ def ensure_dataset(
         connection.delete(f"/datasets/{found['id']}")
         found = None
     if found is None:
-        with connection.translated(f"make dataset '{name}'"):
+        with connection.sdk(f"make dataset '{name}'") as client:
             import argilla as rg
 
             settings = dataset_settings(taxonomy, section, adjudication=adjudication)
-            rg.Dataset(name=name, workspace=workspace, settings=settings, client=connection.sdk).create()
+            rg.Dataset(name=name, workspace=workspace, settings=settings, client=client).create()
         found = _find(connection, workspace_id, name)
         if found is None:
             raise ServiceError(f"Argilla at {connection.url} took dataset '{name}' but does not list it")
@@ -120,19 +120,11 @@ def _check_labels(name: str, questions: list[dict[str, Any]], taxonomy: Taxonomy
 def _refresh(
     connection: Connection, found: dict[str, Any], taxonomy: Taxonomy, section: AnnotationSection, adjudication: bool
 ) -> None:
-    """Brings guidelines and the number of answers up to the config; the latter is fixed once somebody has answered."""
+    """Brings guidelines and the number of answers up to the config. Argilla then counts anew which records are done."""
     text = guidelines(taxonomy, preface=section.guidelines)
     if (found.get("guidelines") or "").strip() != text.strip():
         connection.patch(f"/datasets/{found['id']}", {"guidelines": text})
     needed = 1 if adjudication else section.annotators
-    there = found["distribution"]["min_submitted"]
-    if there != needed:
-        try:
-            distribution = {"strategy": "overlap", "min_submitted": needed}
-            connection.patch(f"/datasets/{found['id']}", {"distribution": distribution})
-        except ServiceError as error:
-            raise InputError(
-                f"dataset '{found['name']}' was made for {there} answers a record, annotation.annotators says {needed};"
-                " Argilla fixes that number with the first answer",
-                hint=f"set annotation.annotators to {there}, or annotation.dataset to a new name",
-            ) from error
+    if found["distribution"]["min_submitted"] != needed:
+        distribution = {"strategy": "overlap", "min_submitted": needed}
+        connection.patch(f"/datasets/{found['id']}", {"distribution": distribution})

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from annotation.access import admit, connect
+from annotation.access import admit, connect, experts_workspace
 from annotation.adjudication import adjudication_payloads, to_adjudicate
 from annotation.client.datasets import ensure_dataset
 from annotation.client.push import push_records
@@ -24,14 +24,15 @@ def work(run: Run) -> Outcome:
     answers = read_frame(run.path("annotations.parquet"), Answer, made_by=run.command("pull"))
     open_records = to_adjudicate(gold)
     name = f"{section.dataset or run.name}-adjudication"
+    workspace = experts_workspace(section)
     with connect(section, run.path(HOME)) as connection:
         admit(connection, section, run.path(HOME))
-        dataset = ensure_dataset(connection, section.workspace, name, run.taxonomy, section, adjudication=True)
+        dataset = ensure_dataset(connection, workspace, name, run.taxonomy, section, adjudication=True)
         payloads = adjudication_payloads(open_records, answers, run.taxonomy)
         counts = push_records(connection, dataset, payloads, batch=section.batch, replace=True)
         pushed = Pushed(
             url=connection.url,
-            workspace=section.workspace,
+            workspace=workspace,
             dataset=name,
             dataset_id=dataset.id,
             round="adjudicate",

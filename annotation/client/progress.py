@@ -1,0 +1,136 @@
+"""How far the annotation is: records done, each annotator's pace, agreement so far, time left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import polars as pl
+from pydantic import Field
+
+from annotation.agreement import agreement_of
+from annotation.client.answers import answers_frame, entry_of
+from annotation.client.connection import Connection
+from annotation.client.pull import usernames
+from annotation.client.push import listed
+from annotation.config import ReconcileSection
+from schemas.agreement import Agreement, Estimate
+from schemas.pushed import Pushed
+from schemas.strict import Strict
+from schemas.taxonomy import Taxonomy
+
+BREAK = 600  # seconds without an answer after which an annotator is taken to have paused
+
+
+class AnnotatorProgress(Strict):
+    username: str
+    submitted: int
+    discarded: int
+    draft: int
+    seconds_per_answer: float | None = Field(description="mean over gaps of at most ten minutes; null with one answer")
+    last_answer: datetime | None
+    kappa: float | None = Field(description="against the others, on the records that they share")
+
+
+class Progress(Strict):
+    """One round's state on the server. Usernames stand in it: it is shown to whoever runs the team, never written."""
+
+    round: str
+    url: str
+    dataset: str
+    simulated: bool
+    records: int
+    done: int = Field(description="records with as many answers as they need")
+    started: int = Field(description="records with an answer, but fewer than they need")
+    untouched: int
+    answers_needed: int = Field(description="submitted answers still missing")
+    rejected: int = Field(description="submitted answers that cannot count: nothing ticked, or none with a category")
+    alpha_masi: Estimate
+    exact: Estimate
+    annotators: list[AnnotatorProgress]
+    most_apart: list[str] = Field(description="the pair of annotators with the lowest kappa")
+    hours_left: float | None = Field(description="of work in all, at the pace so far; null when nobody has a pace")
+
+
+def progress(connection: Connection, pushed: Pushed, taxonomy: Taxonomy, *, simulated: bool) -> Progress:
+    """The state on the server at this moment. Raises ServiceError."""
+    names = usernames(connection, [pushed.workspace])
+    now = datetime.now(UTC)
+    entries, records = [], []
+    for record in listed(connection, pushed.dataset_id, responses=True):
+        records.append(str(record["external_id"]))
+        for response in record.get("responses") or []:
+            who = names.get(str(response["user_id"]), str(response["user_id"]))
+            entries.append(entry_of(records[-1], who, "annotate", response, now))
+    rejected = sum(entry["rejected"] is not None for entry in entries)
+    return summary(records, answers_frame(entries), pushed, taxonomy, rejected=rejected, simulated=simulated)
+
+
+def summary(
+    records: Sequence[str],
+    answers: pl.DataFrame,
+    pushed: Pushed,
+    taxonomy: Taxonomy,
+    *,
+    rejected: int = 0,
+    simulated: bool = False,
+) -> Progress:
+    """The same from a frame of `Answer` rows that names annotators by username."""
+    submitted = answers.filter(pl.col("status") == "submitted")
+    per_record = dict(submitted.group_by("record_id").len().iter_rows())
+    given = [per_record.get(record, 0) for record in records]
+    needed = sum(max(0, pushed.annotators - n) for n in given)
+    agreement = agreement_of(
+        answers, taxonomy.ids, ReconcileSection(bootstrap=0), seed=0, taxonomy=taxonomy.id, simulated=simulated
+    )
+    kappas = {person.annotator: person.kappa.value for person in agreement.per_annotator}
+    people = [_person(name, answers, kappas) for name in answers["annotator"].unique().sort().to_list()]
+    return Progress(
+        round=pushed.round,
+        url=pushed.url,
+        dataset=pushed.dataset,
+        simulated=simulated,
+        records=len(records),
+        done=sum(n >= pushed.annotators for n in given),
+        started=sum(0 < n < pushed.annotators for n in given),
+        untouched=sum(n == 0 for n in given),
+        answers_needed=needed,
+        rejected=rejected,
+        alpha_masi=agreement.alpha_masi,
+        exact=agreement.exact,
+        annotators=people,
+        most_apart=_most_apart(agreement),
+        hours_left=_hours(needed, people),
+    )
+
+
+def _person(name: str, answers: pl.DataFrame, kappas: Mapping[str, float | None]) -> AnnotatorProgress:
+    mine = answers.filter(pl.col("annotator") == name)
+    moments = mine["submitted_at"].drop_nulls().sort()
+    gaps = moments.diff().drop_nulls().dt.total_microseconds() / 1e6
+    working = gaps.filter(gaps <= BREAK)
+    counts = dict(mine.group_by("status").len().iter_rows())
+    return AnnotatorProgress(
+        username=name,
+        submitted=counts.get("submitted", 0),
+        discarded=counts.get("discarded", 0),
+        draft=counts.get("draft", 0),
+        seconds_per_answer=float(working.sum()) / len(working) if len(working) else None,
+        last_answer=moments[-1] if len(moments) else None,
+        kappa=kappas.get(name),
+    )
+
+
+def _most_apart(agreement: Agreement) -> list[str]:
+    rated = [(pair.kappa, pair.first, pair.second) for pair in agreement.pairs if pair.kappa is not None]
+    return list(min(rated)[1:]) if rated else []
+
+
+def _hours(needed: int, people: Sequence[AnnotatorProgress]) -> float | None:
+    paces = [(person.seconds_per_answer, person.submitted) for person in people]
+    known = [(pace, n) for pace, n in paces if pace is not None]
+    if needed == 0:
+        return 0.0
+    if not known:
+        return None
+    return needed * sum(pace * n for pace, n in known) / sum(n for _, n in known) / 3600

@@ -1,0 +1,73 @@
+"""status: how far the annotation is, asked of the server at this moment. Writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from annotation.access import connect
+from annotation.client.progress import Progress, progress
+from pipeline.run import Run
+from pipeline.stages.pull import datasets
+from pipeline.stages.push import HOME
+from schemas.agreement import Estimate
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    """The rounds that were pushed, the annotators' first."""
+
+    rounds: list[Progress]
+
+    @property
+    def data(self) -> list[dict[str, Any]]:
+        """What `--json` prints."""
+        return [one.model_dump(mode="json") for one in self.rounds]
+
+    def __str__(self) -> str:
+        return "\n\n".join(_text(one) for one in self.rounds)
+
+
+def report(run: Run) -> StatusReport:
+    """Raises InputError when nothing was pushed yet, ServiceError when Argilla does not answer."""
+    pushed = datasets(run)
+    with connect(run.config.annotation, run.path(HOME)) as connection:
+        found = [progress(connection, one, run.taxonomy, simulated=run.config.simulated) for one in pushed]
+    return StatusReport(found)
+
+
+def _text(one: Progress) -> str:
+    simulated = " (simulated annotators)" if one.simulated else ""
+    lines = [
+        f"{one.dataset} at {one.url}, round {one.round}{simulated}",
+        f"  records    {one.done} of {one.records} done, {one.started} started, {one.untouched} untouched",
+        f"  answers    {one.answers_needed} still needed, about {_hours(one.hours_left)} of work",
+        f"  agreement  alpha (MASI) {_value(one.alpha_masi)}, equal label sets {_value(one.exact)}, "
+        f"on {one.alpha_masi.n} records with two answers",
+    ]
+    if one.most_apart:
+        lines.append(f"  most apart {' and '.join(one.most_apart)}")
+    if one.rejected:
+        lines.append(f"  to mend    {one.rejected} answers tick nothing, or none together with a label")
+    if one.annotators:
+        width = max(len("annotator"), *(len(person.username) for person in one.annotators))
+        lines += ["", f"  {'annotator':{width}}  submitted  skipped  drafts  s/answer  kappa  last answer"]
+        for person in one.annotators:
+            pace = "–" if person.seconds_per_answer is None else f"{person.seconds_per_answer:.1f}"
+            kappa = "–" if person.kappa is None else f"{person.kappa:.2f}"
+            last = "–" if person.last_answer is None else f"{person.last_answer:%Y-%m-%d %H:%M} UTC"
+            lines.append(
+                f"  {person.username:{width}}  {person.submitted:>9}  {person.discarded:>7}  {person.draft:>6}"
+                f"  {pace:>8}  {kappa:>5}  {last}"
+            )
+    return "\n".join(lines)
+
+
+def _value(estimate: Estimate) -> str:
+    return "–" if estimate.value is None else f"{estimate.value:.2f}"
+
+
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return "an unknown time"
+    return f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"

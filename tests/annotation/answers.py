@@ -1,0 +1,44 @@
+"""Frames of answers for tests, from `{record: {annotator: ticks}}`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from schemas.artifacts import Answer
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+def answers(given: Mapping[str, Mapping[str, Sequence[str]]], *, round: str = "annotate") -> pl.DataFrame:
+    """Submitted answers; `ticks` is a sequence of labels, or a string of one-letter labels."""
+    return Answer.frame([row(r, a, list(ticks), round=round) for r, by in given.items() for a, ticks in by.items()])
+
+
+def row(
+    record: str, annotator: str, labels: list[str] | None, *, status: str = "submitted", round: str
+) -> dict[str, Any]:
+    return {
+        "record_id": record,
+        "annotator": annotator,
+        "labels": labels,
+        "status": status,
+        "note": None,
+        "submitted_at": NOW if status == "submitted" else None,
+        "pulled_at": NOW,
+        "round": round,
+    }
+
+
+def skipped(record: str, annotator: str) -> pl.DataFrame:
+    return Answer.frame([row(record, annotator, None, status="discarded", round="annotate")])
+
+
+def records(*ids: str) -> pl.DataFrame:
+    """Records (id, messages) with some text."""
+    schema = {"id": pl.String(), "messages": pl.List(pl.Struct({"role": pl.String(), "content": pl.String()}))}
+    rows = [{"id": i, "messages": [{"role": "user", "content": f"text of {i}"}]} for i in ids]
+    return pl.DataFrame(rows, schema=schema, orient="row")

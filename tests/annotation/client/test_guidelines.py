@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from annotation.client.guidelines import LIMIT, escaped, guidelines
+from schemas.errors import InputError
+from schemas.taxonomy import Label, Taxonomy
+
+
+def taxonomy(*labels: Label, **more: str) -> Taxonomy:
+    return Taxonomy(id="t", version="1", title="T", subject="texts", labels=list(labels), **more)  # type: ignore[arg-type]
+
+
+FULL = Label(
+    id="a", name="Alpha", definition="It is alpha.", includes=["in one"], excludes=["out one"], examples=["an example"]
+)
+
+
+def test_guidelines_say_all_that_the_taxonomy_says() -> None:
+    text = guidelines(taxonomy(FULL, content_notice="Rude words."), preface="# Ours")
+    for part in ("# Ours", "Rude words", "Alpha", "It is alpha", "in one", "out one", "an example", "You may skip"):
+        assert part in text
+    assert "None of these" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("<script>alert(1)</script>", r"&lt;script\>alert\(1\)&lt;/script\>"),
+        ("[x](http://e.com) *b* `c` # h", r"\[x\]\(http\://e\.com\) \*b\* \`c\` \# h"),
+        ("&lt;b&gt;", "&amp;lt;b&amp;gt;"),
+        ("two\n\nlines\u2028here", "two lines here"),
+        ("- a | ~b~ _c_ !d", r"\- a \| \~b\~ \_c\_ \!d"),
+    ],
+)
+def test_text_of_the_taxonomy_is_shown_and_never_markup(given: str, shown: str) -> None:
+    assert escaped(given) == shown
+
+
+def test_a_long_taxonomy_loses_examples_first_and_never_a_definition() -> None:
+    labels = [
+        FULL.model_copy(update={"id": f"a{at}", "name": f"Name {at}", "examples": ["long " * 60]}) for at in range(40)
+    ]
+    text = guidelines(taxonomy(*labels))
+    assert len(text) <= LIMIT
+    assert "long long" not in text
+    assert text.count("It is alpha") == 40
+    assert text.count("out one") == 40
+
+
+def test_definitions_that_do_not_fit_are_refused() -> None:
+    long = FULL.model_copy(update={"definition": "word " * 2500})
+    with pytest.raises(InputError, match="Argilla shows 10,000 at most"):
+        guidelines(taxonomy(long))

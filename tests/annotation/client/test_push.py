@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from annotation.client.connection import Connection
+from annotation.server.control import accounts
+from schemas.errors import InputError, ServiceError
+from tests.annotation.runs import TAXONOMY, SimulatedRun, write_prompts
+
+NewRun = Callable[..., SimulatedRun]
+HOSTILE = """<img src=x onerror=alert(1)> **md** [x](http://192.0.2.1/) &lt; <|eot_id|>\u2028 "q" 'q'
+second line"""
+
+
+def test_push_shows_the_records_with_the_taxonomys_questions(new_run: NewRun) -> None:
+    work = new_run()
+    done = work.stage("push")
+    assert done.manifest.counts_out == {"sent": 3, "already_there": 0, "on_server_only": 0}
+    assert [(r["external_id"], r["fields"]["record"]) for r in work.on_server()] == [
+        (i, [{"role": "user", "content": text}]) for i, text in (("r1", "one"), ("r2", "two"), ("r3", "three"))
+    ]
+    with work.as_user("ann") as ann:
+        questions = {q["name"]: q for q in ann.get(f"/datasets/{work.pushed()['dataset_id']}/questions")["items"]}
+        dataset = ann.get(f"/datasets/{work.pushed()['dataset_id']}")
+    options = [(option["value"], option["text"]) for option in questions["labels"]["settings"]["options"]]
+    assert options == [("a", "Apples <b>"), ("b", "Boats"), ("c", "Cats"), ("none", "None of these")]
+    assert [(name, q["required"]) for name, q in questions.items()] == [
+        ("labels", True),
+        ("unsure", False),
+        ("note", False),
+    ]
+    assert dataset["distribution"]["min_submitted"] == 2
+    assert "You may skip" in dataset["guidelines"]
+    assert "api" not in (work.folder / "push.json").read_text().lower()
+
+
+def test_a_second_push_sends_nothing_and_more_prompts_only_themselves(new_run: NewRun) -> None:
+    work = new_run()
+    work.stage("push")
+    assert work.stage("push").status == "up to date"
+    assert work.stage("push", force=True).manifest.counts_out["sent"] == 0
+    write_prompts(work.folder, {"r1": "one", "r2": "two", "r3": "three", "r4": "four"}, {})
+    assert work.stage("push").manifest.counts_out == {"sent": 1, "already_there": 3, "on_server_only": 0}
+    assert len(work.on_server()) == 4
+
+
+def test_a_push_that_broke_off_goes_on_where_it_was(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = new_run(texts={f"r{at}": f"text {at}" for at in range(25)}, annotation={"batch": 10})
+    put, calls = Connection.put, []
+
+    def breaks(self: Connection, path: str, body: Any) -> Any:
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return put(self, path, body)
+
+    monkeypatch.setattr(Connection, "put", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        work.stage("push")
+    assert len(work.on_server_named()) == 10
+    assert work.stage("push").manifest.counts_out == {"sent": 15, "already_there": 10, "on_server_only": 0}
+    assert sorted(r["external_id"] for r in work.on_server()) == sorted(f"r{at}" for at in range(25))
+
+
+def test_hostile_text_reaches_the_page_escaped(new_run: NewRun) -> None:
+    work = new_run(texts={"r1": HOSTILE})
+    work.stage("push")
+    (record,) = work.on_server()
+    assert record["fields"]["record"][0]["content"] == html.escape(HOSTILE, quote=False)
+    assert work.stage("push", force=True).manifest.counts_out["already_there"] == 1
+
+
+def test_a_text_longer_than_argilla_takes_is_shown_in_parts(new_run: NewRun) -> None:
+    text = "<&>" * 20_000
+    work = new_run(texts={"r1": text})
+    work.stage("push")
+    parts = [html.unescape(part["content"]) for part in work.on_server()[0]["fields"]["record"]]
+    assert "".join(parts) == text
+    assert len(parts) > 1
+
+
+def test_a_changed_text_is_not_slipped_under_answers_given_to_the_old_one(new_run: NewRun) -> None:
+    work = new_run()
+    work.stage("push")
+    write_prompts(work.folder, {"r1": "one", "r2": "TWO", "r3": "three"}, {})
+    with pytest.raises(InputError, match="record 'r2' reads differently from what annotators were shown"):
+        work.stage("push")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("{id: c, name: Cats", "{id: d, name: Cats", "d was added; c was taken away"),
+        ("name: Boats", "name: Ships", "b was renamed from 'Boats' to 'Ships'"),
+    ],
+)
+def test_changed_labels_after_a_push_are_explained(new_run: NewRun, old: str, new: str, said: str) -> None:
+    work = new_run()
+    work.stage("push")
+    (work.folder / "taxonomy.yaml").write_text(TAXONOMY.replace(old, new))
+    with pytest.raises(InputError, match=f"the taxonomy 'topics' changed since.*{said}.*annotation.dataset"):
+        work.stage("push")
+
+
+def test_a_changed_definition_is_brought_into_the_guidelines(new_run: NewRun) -> None:
+    work = new_run()
+    work.stage("push")
+    (work.folder / "taxonomy.yaml").write_text(TAXONOMY.replace("About cats", "About cats and kittens"))
+    work.stage("push")
+    with work.as_user("ann") as ann:
+        assert "kittens" in ann.get(f"/datasets/{work.pushed()['dataset_id']}")["guidelines"]
+
+
+def test_a_changed_number_of_annotators_changes_which_records_are_done(new_run: NewRun) -> None:
+    work = new_run()
+    work.stage("push")
+    work.answer("ann", {"r1": ["a"]})
+    assert {record["status"] for record in work.on_server()} == {"pending"}
+    config = work.folder / "config.yaml"
+    config.write_text(config.read_text().replace('"annotators": 2', '"annotators": 1'))
+    work.stage("push")
+    deadline = time.monotonic() + 10  # Argilla recounts in the background
+    while work.on_server()[0]["status"] != "completed" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [record["status"] for record in work.on_server()] == ["completed", "pending", "pending"]
+
+
+def test_suggestions_are_off_unless_asked_for_and_leave_out_the_control_share(new_run: NewRun) -> None:
+    texts = {f"r{at:03}": f"text {at}" for at in range(100)}
+    intended = {record: ["a"] for record in texts}
+    plain = new_run(texts=texts, intended=intended)
+    plain.stage("push")
+    assert not any(_suggested(plain))
+    shown = new_run(texts=texts, intended=intended, annotation={"suggestions": True, "control_share": 0.3})
+    shown.stage("push")
+    suggested = _suggested(shown)
+    assert 55 <= sum(value == ["a"] for value in suggested) <= 85
+    assert sum(value is None for value in suggested) == 100 - sum(value == ["a"] for value in suggested)
+
+
+def _suggested(work: SimulatedRun) -> list[list[str] | None]:
+    with work.as_user("owner") as owner:
+        path = f"/datasets/{work.pushed()['dataset_id']}/records"
+        items = owner.get(path, limit=1000, include="suggestions")["items"]
+    return [item["suggestions"][0]["value"] if item["suggestions"] else None for item in items]
+
+
+def test_an_argilla_of_ones_own_needs_the_key_in_the_environment(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch, argilla_home: Path
+) -> None:
+    work = new_run(annotation={"api_key_env": "MY_ARGILLA_KEY", "team": [], "experts": []})
+    config = work.folder / "config.yaml"
+    config.write_text(config.read_text().replace('"annotation": {', f'"annotation": {{"url": "{work.url}", '))
+    monkeypatch.delenv("MY_ARGILLA_KEY", raising=False)
+    with pytest.raises(InputError, match="MY_ARGILLA_KEY is not set"):
+        work.stage("push")
+    monkeypatch.setenv("MY_ARGILLA_KEY", "wrong-canary")
+    with pytest.raises(
+        ServiceError, match="the API key is wrong: check the environment variable MY_ARGILLA_KEY"
+    ) as error:
+        work.stage("push")
+    assert "canary" not in str(error.value)
+    monkeypatch.setenv("MY_ARGILLA_KEY", accounts(argilla_home)[0].api_key)
+    assert work.stage("push").manifest.counts_out["sent"] == 3
+
+
+def test_team_members_without_an_account_are_named(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch, argilla_home: Path
+) -> None:
+    work = new_run(annotation={"team": ["owner", "nobody-here"]})
+    config = work.folder / "config.yaml"
+    config.write_text(config.read_text().replace('"annotation": {', f'"annotation": {{"url": "{work.url}", '))
+    monkeypatch.setenv("ARGILLA_API_KEY", accounts(argilla_home)[0].api_key)
+    with pytest.raises(ServiceError, match="has no user nobody-here"):
+        work.stage("push")
+
+
+def test_an_address_where_nobody_answers_names_the_setting(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("annotation.client.connection.PAUSES", ())
+    monkeypatch.setenv("ARGILLA_API_KEY", "key")
+    work = new_run()
+    config = work.folder / "config.yaml"
+    config.write_text(config.read_text().replace('"annotation": {', '"annotation": {"url": "http://127.0.0.1:9", '))
+    with pytest.raises(ServiceError, match=r"http://127.0.0.1:9 does not answer.*annotation\.url"):
+        work.stage("push")
+
+
+def test_a_dataset_deleted_on_the_server_is_said_so_on_pull(new_run: NewRun) -> None:
+    work = new_run()
+    work.stage("push")
+    with work.as_user("owner") as owner:
+        owner.delete(f"/datasets/{work.pushed()['dataset_id']}")
+    with pytest.raises(ServiceError, match="was the dataset deleted"):
+        work.stage("pull")

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import polars as pl
+import pytest
+
+from annotation.client.progress import summary
+from pipeline.stages.status import report
+from schemas.errors import InputError
+from schemas.pushed import Pushed
+from tests.annotation.answers import NOW, answers
+from tests.annotation.runs import SimulatedRun
+
+NewRun = Callable[..., SimulatedRun]
+
+
+def test_status_counts_what_stands_on_the_server(new_run: NewRun) -> None:
+    work = new_run()
+    work.stage("push")
+    work.answer("ann", {"r1": ["a"], "r2": ["none", "a"]})
+    work.answer("ben", {"r1": ["a"]})
+    work.answer("ben", {"r2": ["a"]}, status="discarded")
+    found = report(work.run)
+    (one,) = found.rounds
+    assert (one.records, one.done, one.started, one.untouched) == (3, 1, 0, 2)
+    assert (one.answers_needed, one.rejected) == (4, 1)
+    people = {person.username: (person.submitted, person.discarded, person.draft) for person in one.annotators}
+    assert people == {"ann": (1, 0, 1), "ben": (1, 1, 0)}
+    assert "1 of 3 done" in str(found)
+    assert json.loads(json.dumps(found.data))[0]["answers_needed"] == 4
+    assert not (work.folder / "annotations.jsonl").exists()
+
+
+def test_status_before_a_push_names_the_command(new_run: NewRun) -> None:
+    with pytest.raises(InputError, match="marginalia push"):
+        report(new_run().run)
+
+
+def test_pace_leaves_out_pauses_and_gives_the_time_left(new_run: NewRun) -> None:
+    work = new_run()
+    work.stage("push")
+    pushed = Pushed.model_validate(work.pushed())
+    ids = [f"r{at}" for at in range(10)]
+    given = answers({record: {"ann": "a"} for record in ids[:4]})
+    # 30 and 50 seconds of work, with a pause of an hour between
+    moments: list[datetime] = [NOW + timedelta(seconds=s) for s in (0, 30, 3630, 3680)]
+    frame = given.with_columns(submitted_at=pl.Series(moments, dtype=pl.Datetime("us", "UTC")))
+    one = summary(ids, frame, pushed, work.run.taxonomy)
+    assert one.annotators[0].seconds_per_answer == pytest.approx(40)
+    assert one.answers_needed == 16
+    assert one.hours_left == pytest.approx(16 * 40 / 3600)

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from typing import Any
+
+import krippendorff
+import numpy as np
+import polars as pl
+import pytest
+
+from annotation.agreement import agreement_of
+from annotation.config import ReconcileSection
+from annotation.ticks import masi_distance, ticks_of
+from schemas.agreement import Agreement
+from schemas.errors import InputError
+from tests.annotation.answers import answers, skipped
+
+
+def agreement(frame: pl.DataFrame, labels: str = "abc", *, bootstrap: int = 200, seed: int = 1) -> Agreement:
+    section = ReconcileSection(bootstrap=bootstrap)
+    return agreement_of(frame, list(labels), section, seed=seed, taxonomy="t", simulated=False)
+
+
+def test_nominal_alpha_equals_the_one_computed_by_hand() -> None:
+    # ticks of 'a': (1, 1) (1, 0) (0, 0) (0, 0). D_o = 2 / 8, D_e = 2 · 3 · 5 / (8 · 7), alpha = 1 - 14 / 30
+    found = agreement(
+        answers(
+            {"1": {"X": "a", "Y": "a"}, "2": {"X": "a", "Y": ""}, "3": {"X": "", "Y": ""}, "4": {"X": "", "Y": ""}}
+        ),
+        "ab",
+    )
+    assert found.per_label[0].alpha.value == pytest.approx(8 / 15)
+    assert found.per_label[0].alpha.n == 4
+    assert found.per_label[0].percent.value == pytest.approx(3 / 4)
+    assert found.per_label[0].ticked == pytest.approx(3 / 8)
+
+
+def test_alpha_is_undefined_where_no_answer_differs_and_is_left_out_of_the_mean() -> None:
+    found = agreement(answers({"1": {"X": "a", "Y": "a"}, "2": {"X": "", "Y": ""}}), "ab")
+    assert found.per_label[0].alpha.value == pytest.approx(1.0)
+    assert found.per_label[1].alpha.value is None
+    assert found.alpha_mean.value == pytest.approx(1.0)
+
+
+def test_alpha_takes_missing_answers_and_unequal_numbers_and_drops_single_ones() -> None:
+    # three answers (1, 1, 0), two (0, 0), one (1) that pairs with nothing.
+    # D_o = (2 · 2 · 1 / 2) / 5 = 2 / 5, D_e = 2 · 2 · 3 / (5 · 4) = 3 / 5
+    found = agreement(answers({"1": {"X": "a", "Y": "a", "Z": ""}, "2": {"X": "", "Z": ""}, "3": {"Y": "a"}}), "a")
+    assert found.per_label[0].alpha.value == pytest.approx(1 / 3)
+    assert (found.records, found.pairable, found.answers) == (3, 2, 6)
+
+
+def test_krippendorffs_own_example_has_its_published_alpha() -> None:
+    # Krippendorff 2011, section C: nominal data, four observers, missing values; the published alpha is 0.743.
+    # One label per value, exactly one ticked: only equal sets have MASI distance 0, all others 1.
+    observers = [
+        "1 2 3 3 2 1 4 1 2 . . .",
+        "1 2 3 3 2 2 4 1 2 5 . 3",
+        ". 3 3 3 2 3 4 2 2 5 1 .",
+        "1 2 3 3 2 4 4 1 2 5 1 .",
+    ]
+    given: dict[str, dict[str, str]] = {}
+    for name, values in zip("WXYZ", observers, strict=True):
+        for unit, value in enumerate(values.split()):
+            if value != ".":
+                given.setdefault(f"u{unit:02}", {})[name] = value
+    assert agreement(answers(given), "12345").alpha_masi.value == pytest.approx(0.743, abs=0.0005)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "distance"),
+    [
+        ("ab", "ab", 0.0),
+        ("ab", "a", 1 - 1 / 2 * 2 / 3),
+        ("ab", "bc", 1 - 1 / 3 * 1 / 3),
+        ("ab", "c", 1.0),
+        ("", "", 0.0),
+        ("", "a", 1.0),
+    ],
+)
+def test_masi_distance_equals_the_definition(one: str, other: str, distance: float) -> None:
+    ticks = ticks_of(answers({"r": {"X": one, "Y": other}}), list("abc"))
+    assert masi_distance(ticks, np.array([0]), np.array([1]))[0] == pytest.approx(distance)
+    assert masi_distance(ticks, np.array([1]), np.array([0]))[0] == pytest.approx(distance)
+
+
+def test_alpha_over_label_sets_equals_the_one_computed_by_hand() -> None:
+    # {a, b} {a}: 2/3, {c} {c}: 0. D_o = 2 · 2/3 / 4 = 1/3, D_e = 2 · (2/3 + 4 · 1) / (4 · 3) = 7/9
+    found = agreement(answers({"1": {"X": "ab", "Y": "a"}, "2": {"X": "c", "Y": "c"}}))
+    assert found.alpha_masi.value == pytest.approx(4 / 7)
+    assert found.exact.value == pytest.approx(1 / 2)
+    assert found.jaccard.value == pytest.approx(3 / 4)
+
+
+def test_alpha_over_label_sets_equals_the_librarys_on_ragged_data() -> None:
+    random = np.random.default_rng(5)
+    sets = [frozenset(s) for s in ("", "a", "b", "ab", "bc", "abc")]
+    given: dict[str, dict[str, str]] = {}
+    counts = np.zeros((40, len(sets)), dtype=int)
+    for unit in range(40):
+        for person in range(random.integers(1, 6)):
+            kind = int(random.integers(len(sets)))
+            counts[unit, kind] += 1
+            given.setdefault(f"u{unit:02}", {})[f"P{person}"] = "".join(sorted(sets[kind]))
+
+    def distance(v1: Any, v2: Any, i1: Any, i2: Any, n_v: Any, dtype: Any = float) -> Any:
+        return np.vectorize(lambda one, other: _masi(sets[one], sets[other]))(*np.broadcast_arrays(i1, i2))
+
+    # the library keeps units with one answer in its total: they are no pair
+    expected = krippendorff.alpha(value_counts=counts[counts.sum(axis=1) > 1], level_of_measurement=distance)
+    assert agreement(answers(given)).alpha_masi.value == pytest.approx(expected)
+
+
+def _masi(one: frozenset[str], other: frozenset[str]) -> float:
+    if one == other:
+        return 0.0
+    shape = 2 / 3 if one < other or other < one else 1 / 3
+    return 1 - len(one & other) / len(one | other) * shape
+
+
+def test_kappa_precision_and_recall_of_two_annotators_equal_those_computed_by_hand() -> None:
+    # both 4, only X 1, only Y 2, neither 3: p_o = 0.7, p_e = 0.5 · 0.6 + 0.5 · 0.4 = 0.5
+    pairs = [("a", "a")] * 4 + [("a", "")] + [("", "a")] * 2 + [("", "")] * 3
+    frame = answers({str(at): {"X": x, "Y": y} for at, (x, y) in enumerate(pairs)})
+    found = agreement(frame, "a")
+    first, second = found.per_annotator
+    assert first.kappa.value == pytest.approx(0.4)
+    assert (first.precision.value, first.recall.value) == (pytest.approx(4 / 5), pytest.approx(4 / 6))
+    assert (second.precision.value, second.recall.value) == (pytest.approx(4 / 6), pytest.approx(4 / 5))
+    (pair,) = found.pairs
+    assert (pair.first, pair.second, pair.records) == ("X", "Y", 10)
+    assert (pair.kappa, pair.exact) == (pytest.approx(0.4), pytest.approx(0.7))
+
+
+def test_an_annotator_is_weighed_against_the_share_of_the_others() -> None:
+    # X ticks; one of two others does: half a true positive, half a false one
+    found = agreement(answers({"1": {"X": "a", "Y": "a", "Z": ""}, "2": {"X": "", "Y": ""}}), "a")
+    assert found.per_annotator[0].precision.value == pytest.approx(1 / 2)
+    assert found.per_annotator[0].recall.value == pytest.approx(1.0)
+
+
+def test_intervals_hold_the_value_and_narrow_with_more_records() -> None:
+    random = np.random.default_rng(1)
+    ticks = random.random((400, 2)) < 0.5
+    ticks[:, 1] = np.where(random.random(400) < 0.2, ~ticks[:, 0], ticks[:, 0])
+    given = {f"r{at:03}": {"X": "a" * one, "Y": "a" * two} for at, (one, two) in enumerate(ticks.tolist())}
+    few = agreement(answers(dict(list(given.items())[:50])), "a").per_label[0].alpha
+    many = agreement(answers(given), "a").per_label[0].alpha
+    for found in (few, many):
+        assert found.low is not None and found.high is not None and found.value is not None
+        assert found.low < found.value < found.high
+    assert many.high - many.low < (few.high - few.low) / 2  # type: ignore[operator]
+
+
+def test_the_order_of_answers_changes_nothing_and_the_seed_does() -> None:
+    frame = answers({f"r{at}": {"X": "ab"[: at % 3], "Y": "ab"[: at % 2], "Z": "b"} for at in range(20)})
+    assert agreement(frame) == agreement(frame.sample(fraction=1.0, shuffle=True, seed=3))
+    assert agreement(frame) != agreement(frame, seed=2)
+
+
+@pytest.mark.parametrize("frame", [answers({}), answers({"1": {"X": "a"}, "2": {"Y": "b"}}), skipped("1", "X")])
+def test_without_two_answers_to_a_record_nothing_is_claimed(frame: pl.DataFrame) -> None:
+    found = agreement(frame)
+    assert found.pairable == 0
+    assert found.alpha_masi.value is found.exact.value is found.per_label[0].alpha.value is None
+    assert found.notes
+
+
+def test_a_label_that_the_taxonomy_lacks_is_refused_with_record_and_annotator() -> None:
+    with pytest.raises(InputError, match=r"record '1': X ticked 'z', which the taxonomy does not have"):
+        agreement(answers({"1": {"X": "z"}}))
