@@ -13,13 +13,15 @@ from scoring.calibration import log_losses
 from scoring.intervals import Array, Flags, bootstrap_metric
 
 SLICE_METRICS = ("micro_roc_auc", "micro_f1", "hamming_loss")
-MOST_VALUES = 12  # of one attribute; personas and the like have too many to say anything
+MOST_VALUES, FEWEST_RECORDS = 12, 5  # of one attribute, with one value: outside these a table says nothing
 
 
 def slices(
     table: GuardTable, scores: Array, attributes: pl.DataFrame | None, config: EvaluateSection, seed: int
 ) -> list[Slice]:
-    """Metrics for each value of each attribute. `attributes` has the columns id, name, value; None when unknown."""
+    """Metrics for each value of each attribute that at least FEWEST_RECORDS records share.
+
+    `attributes` has the columns id, name, value; None when unknown."""
     if attributes is None or attributes.is_empty():
         return []
     here = table.on(config.judged_on)
@@ -33,6 +35,7 @@ def slices(
             .with_columns(n=pl.col("id").list.len())
             .sort("n", "value", descending=[True, False])
         )
+        groups = groups.filter(pl.col("n") >= FEWEST_RECORDS)
         if not 2 <= groups.height <= MOST_VALUES:
             continue
         for value, ids in groups.select("value", "id").iter_rows():

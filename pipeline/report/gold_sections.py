@@ -63,9 +63,13 @@ def built(material: Material) -> Built:
             ("Written" if material.plan is not None else "Imported", material.prompts.height, "texts accepted")
         )
     if material.annotations is not None:
-        answered = material.annotations.filter(pl.col("status") == "submitted")
+        submitted = material.annotations.filter(pl.col("status") == "submitted")
+        answered = submitted.filter(pl.col("round") == "annotate")
+        expert = submitted.filter(pl.col("round") == "adjudicate").height
         people = answered["annotator"].n_unique()
         what = f"records answered by {words.plural(people, 'annotator')}, {words.plural(answered.height, 'answer')}"
+        if expert:
+            what += f", {words.plural(expert, 'record')} adjudicated"
         counted.append(("Annotated", answered["record_id"].n_unique(), what))
     counted.append(("Gold", gold.final, f"records with final labels, {gold.safe} of them with none"))
     counted += [("Scored", page.records, f"records judged by {page.guard}") for page in material.evaluation.guards]

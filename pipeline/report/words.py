@@ -138,6 +138,8 @@ def labels_finding(each: EstimatorEvaluation, names: dict[str, str]) -> str:
         (page for page in each.labels if page.label in known), key=lambda page: page.metrics["roc_auc"].value or 0
     )
     worst = f"{names.get(lowest.label, lowest.label)} is the lowest at {number(lowest.metrics['roc_auc'].value)}"
+    if not better:
+        return f"None of {plural(len(known), 'label')} is recognised better than chance; {worst}{tail}"
     return f"{len(better)} of {plural(len(known), 'label')} are recognised better than chance; {worst}{tail}"
 
 
