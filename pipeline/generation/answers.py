@@ -116,7 +116,9 @@ class AnswerLog:
             self._wake.clear()
             batch, self._waiting = self._waiting, []
             # shielded: an interrupt must not leave a batch half done and then write it again
-            write = asyncio.create_task(asyncio.to_thread(self._journal.extend, [entry for entry, _ in batch]))
+            write = asyncio.get_running_loop().run_in_executor(
+                None, self._journal.extend, [entry for entry, _ in batch]
+            )
             try:
                 await asyncio.shield(write)
             except asyncio.CancelledError:

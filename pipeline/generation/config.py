@@ -145,7 +145,8 @@ class GenerateSection(Strict):
     )
     templates: str = Field(
         default="default",
-        description="'default', 'small-model', or a folder (relative to the run) with system.j2 and user.j2",
+        description="'default', 'small-model', or a folder (relative to the run) with system.j2, user.j2 "
+        "and, to show each example as a turn of its own, example.j2",
     )
     few_shot: int = Field(default=2, ge=0, le=20, description="examples from the taxonomy shown for each label")
     show_written: int = Field(

@@ -34,19 +34,21 @@ class Judge:
         self._section = section
         self._accepted = Seen(section.near_duplicate)
         self._examples = Seen(section.near_duplicate)
+        self._examples.add("the definition of no label", taxonomy.none.definition)
         for label in taxonomy.labels:
+            self._examples.add(f"the definition of {label.id}", label.definition)
             for number, example in enumerate(label.examples, start=1):
                 self._examples.add(f"example {number} of {label.id}", example)
 
     def judge(self, slot_id: str, answer: Answer, language: str, shown: list[str]) -> str | Rejection:
-        """The text to keep, or why there is none. `shown` are the examples that stood in the prompt."""
+        """The text to keep, or why there is none. `shown` are examples and definitions in the prompt."""
         text = self._text(answer, language)
         if isinstance(text, Rejection):
             return text
         if copy := self._examples.find(text):
             return Rejection("copied", f"{copy[0]}, similarity {copy[1]:.2f}")
         if any(holds(text, example, _COPIED) for example in shown):
-            return Rejection("copied", "holds an example that stood in the prompt")
+            return Rejection("copied", "holds a text that stood in the prompt")
         if double := self._accepted.find(text):
             return Rejection("duplicate", f"of {double[0]}, similarity {double[1]:.2f}")
         self._accepted.add(slot_id, text)

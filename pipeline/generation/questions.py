@@ -14,6 +14,8 @@ from pipeline.generation.templating import Templates
 from schemas.files import content_hash
 from schemas.taxonomy import Taxonomy
 
+Example = dict[str, str]
+
 _SCHEMA = {
     "type": "json_schema",
     "json_schema": {
@@ -31,7 +33,7 @@ _SCHEMA = {
 
 @dataclass(frozen=True)
 class Question:
-    """One request. `payload` is the body that is sent; `examples` are the few-shot texts in it.
+    """One request. `payload` is the body that is sent; `shown` are the examples and definitions that it may hold.
 
     `key` is the hash of slot, attempt and request without the texts of earlier rounds that the prompt shows: these only
     serve diversity, and an answer once paid for stays good when a changed filter has changed them."""
@@ -40,7 +42,7 @@ class Question:
     attempt: int
     key: str
     payload: dict[str, Any] = field(repr=False)
-    examples: list[str] = field(repr=False)
+    shown: list[str] = field(repr=False)
 
 
 class Asker:
@@ -58,18 +60,28 @@ class Asker:
         bare = self._payload(slot, attempt, examples, [])
         key = content_hash({"slot": slot["slot_id"], "attempt": attempt, "request": bare})
         payload = self._payload(slot, attempt, examples, written) if written else bare
-        return Question(slot["slot_id"], attempt, key, payload, examples)
+        return Question(slot["slot_id"], attempt, key, payload, self._shown(slot, examples))
 
-    def _examples(self, slot: dict[str, Any], attempt: int) -> list[str]:
-        """generate.few_shot examples of each label, others at each attempt."""
+    def _examples(self, slot: dict[str, Any], attempt: int) -> list[Example]:
+        """generate.few_shot examples of each label as {label, name, text}, others at each attempt.
+
+        A label-free text is shown those of the label that it is to look like, else of some labels: what it is not."""
         draw = random.Random(f"{self._seed}:{slot['slot_id']}:{attempt}:examples")
-        chosen: list[str] = []
-        for label in slot["labels"]:
-            known = self._taxonomy.label(label).examples
-            chosen += draw.sample(known, min(self._section.few_shot, len(known)))
+        near, writable, few = slot.get("near_miss_of"), self._taxonomy.writable, self._section.few_shot
+        labels = slot["labels"] or ([near] if near else draw.sample(writable, min(few, len(writable))))
+        chosen: list[Example] = []
+        for label in map(self._taxonomy.label, labels):
+            texts = draw.sample(label.examples, min(few if slot["labels"] or near else 1, len(label.examples)))
+            chosen += [{"label": label.id, "name": label.name, "text": text} for text in texts]
         return chosen
 
-    def _payload(self, slot: dict[str, Any], attempt: int, examples: list[str], written: list[str]) -> dict[str, Any]:
+    def _shown(self, slot: dict[str, Any], examples: list[Example]) -> list[str]:
+        definitions = [self._taxonomy.label(label).definition for label in slot["labels"]]
+        return [*(example["text"] for example in examples), *definitions, self._taxonomy.none.definition]
+
+    def _payload(
+        self, slot: dict[str, Any], attempt: int, examples: list[Example], written: list[str]
+    ) -> dict[str, Any]:
         section = self._section
         payload: dict[str, Any] = {
             "model": section.endpoint.model,
@@ -88,7 +100,9 @@ class Asker:
         digest = hashlib.sha256(f"{self._seed}:{slot_id}:{attempt}".encode()).digest()
         return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 
-    def _variables(self, slot: dict[str, Any], attempt: int, examples: list[str], written: list[str]) -> dict[str, Any]:
+    def _variables(
+        self, slot: dict[str, Any], attempt: int, examples: list[Example], written: list[str]
+    ) -> dict[str, Any]:
         """What a template may use. Labels that are withheld from generation are never among it, not even by name."""
         taxonomy, near = self._taxonomy, slot.get("near_miss_of")
         attributes = {name: value for name, value in slot.items() if name not in ("slot_id", "labels") and value}
@@ -98,7 +112,7 @@ class Asker:
                 "subject": taxonomy.subject,
                 "content_notice": taxonomy.content_notice,
             },
-            "none": {"name": taxonomy.none.name, "definition": taxonomy.none.definition},
+            "no_label": {"name": taxonomy.none.name, "definition": taxonomy.none.definition},
             "labels": [taxonomy.label(label).model_dump() for label in slot["labels"]],
             "near_miss_of": taxonomy.label(near).model_dump() if near else None,
             "others": [taxonomy.label(label).name for label in taxonomy.writable if label not in slot["labels"]],

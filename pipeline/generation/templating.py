@@ -14,30 +14,40 @@ from schemas.files import content_hash, read_text
 
 SHIPPED = Path(__file__).parent / "templates"
 FILES = ("system.j2", "user.j2")
+EXAMPLE_FILE = "example.j2"
 
 
 @dataclass(frozen=True)
 class Templates:
-    """The two templates of a prompt. `sha256` is of their texts, for the manifest."""
+    """The templates of a prompt. `sha256` is of their texts, for the manifest.
+
+    `example`, which a folder may have, makes each few-shot example a turn of its own (the template asks, the example
+    answers): small models follow that better than a list."""
 
     system: Template
     user: Template
+    example: Template | None
     folder: Path
     sha256: str
 
     def messages(self, variables: dict[str, Any]) -> list[dict[str, str]]:
         """The chat of one prompt; an empty system message is left out. Raises InputError with the template's fault."""
-        texts = {}
-        for role, template in (("system", self.system), ("user", self.user)):
-            try:
-                texts[role] = template.render(variables).strip()
-            except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-                raise InputError.at(
-                    self.folder / f"{role}.j2", f"{type(error).__name__}: {error}", hint="mend the template"
-                ) from error
-        if not texts["user"]:
+        turns = [("system", self._render(self.system, "system.j2", variables))]
+        if self.example is not None:
+            for example in variables["examples"]:
+                asked = self._render(self.example, EXAMPLE_FILE, {**variables, "example": example})
+                turns += [("user", asked), ("assistant", example["text"])]
+        turns.append(("user", self._render(self.user, "user.j2", variables)))
+        if not turns[-1][1]:
             raise InputError.at(self.folder / "user.j2", "renders to nothing", hint="mend the template")
-        return [{"role": role, "content": text} for role, text in texts.items() if text]
+        return [{"role": role, "content": text} for role, text in turns if text]
+
+    def _render(self, template: Template, name: str, variables: dict[str, Any]) -> str:
+        try:
+            return template.render(variables).strip()
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            message = f"{type(error).__name__}: {error}"
+            raise InputError.at(self.folder / name, message, hint="mend the template") from error
 
 
 def template_folder(reference: str, *, relative_to: Path) -> Path:
@@ -54,7 +64,8 @@ def load_templates(folder: Path) -> Templates:
     """Raises InputError for a missing file and for a syntax error, with its line."""
     # no autoescape: the result is a prompt, not HTML; texts of people and models come in as values only
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=True)
-    texts = {name: read_text(folder / name) for name in FILES}
+    names = [*FILES, EXAMPLE_FILE] if (folder / EXAMPLE_FILE).exists() else FILES
+    texts = {name: read_text(folder / name) for name in names}
     compiled = {}
     for name, text in texts.items():
         try:
@@ -62,4 +73,6 @@ def load_templates(folder: Path) -> Templates:
         except TemplateError as error:
             line = getattr(error, "lineno", None)
             raise InputError.at(folder / name, f"not a template: {error}", line=line) from error
-    return Templates(compiled["system.j2"], compiled["user.j2"], folder, content_hash(texts))
+    return Templates(
+        compiled["system.j2"], compiled["user.j2"], compiled.get(EXAMPLE_FILE), folder, content_hash(texts)
+    )

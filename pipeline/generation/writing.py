@@ -154,14 +154,14 @@ class Rounds:
         result.prompt_tokens += answer.prompt_tokens or 0
         result.completion_tokens += answer.completion_tokens or 0
         result.without_usage += answer.prompt_tokens is None or answer.completion_tokens is None
-        verdict = self._judge.judge(slot["slot_id"], answer, slot["language"], answered.examples)
+        verdict = self._judge.judge(slot["slot_id"], answer, slot["language"], answered.shown)
         return verdict if isinstance(verdict, Rejection) else Accepted(slot, verdict, answer.created_at)
 
 
 @dataclass(frozen=True)
 class Answered:
     answer: Answer | AttemptFailed
-    examples: list[str]
+    shown: list[str]
 
 
 class _Round:
@@ -200,7 +200,7 @@ class _Round:
             else:
                 answer = await self._ask(question, writer, log)
                 result.asked_now += 1
-            self._answers[place] = Answered(answer, question.examples)
+            self._answers[place] = Answered(answer, question.shown)
             progress.answered()
 
     async def _ask(self, question: Question, writer: Writer, log: AnswerLog) -> Answer | AttemptFailed:
