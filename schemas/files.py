@@ -6,7 +6,9 @@ A file is written whole or not at all: to a temporary file in the same folder, f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -26,9 +28,9 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object], *, mode: int = 0o644) -> None:
     """Calls `write` with a binary file and puts the result in place of `path` only when all of it is on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         # O_EXCL: a name that somebody else placed there is never followed
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             write(file)
@@ -36,11 +38,11 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], *, mode: int =
             os.fsync(file.fileno())
         os.replace(temporary, path)  # noqa: PTH105 - one name for the fault tests to reach
         fsync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
         raise
 
 
@@ -68,7 +70,34 @@ def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
 
 def write_frame(path: Path, frame: pl.DataFrame, model: type[Row]) -> None:
     """Writes Parquet after checking the frame against the row model; a wrong frame is our own fault and says so."""
-    write_whole(path, check_frame(path, frame, model).write_parquet)
+    checked = check_frame(path, frame, model)
+
+    def write(file: IO[bytes]) -> None:
+        watched = _WatchedWriter(file)
+        try:
+            checked.write_parquet(watched)  # type: ignore[arg-type]
+        except pl.exceptions.PolarsError as error:
+            raise watched.failure or error from error
+
+    write_whole(path, write)
+
+
+class _WatchedWriter(io.RawIOBase):
+    """Keeps the OSError of a failed write (disk full), which polars turns into an error of its own."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.failure: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
 
 
 def read_frame(path: Path, model: type[Row], *, made_by: str) -> pl.DataFrame:
@@ -83,7 +112,8 @@ def read_frame(path: Path, model: type[Row], *, made_by: str) -> pl.DataFrame:
 
 
 def check_frame(path: Path, frame: pl.DataFrame, model: type[Row], *, hint: str | None = None) -> pl.DataFrame:
-    """The frame in the model's column order. Raises ArtifactError for a missing or extra column, type, null, repeat."""
+    """The frame in the model's column order. Raises ArtifactError for a missing or extra column, a wrong type, null,
+    NaN, word or a repeated key."""
     expected = model.polars_schema()
     missing = [name for name in expected if name not in frame.columns]
     extra = [name for name in frame.columns if name not in expected]
@@ -97,6 +127,15 @@ def check_frame(path: Path, frame: pl.DataFrame, model: type[Row], *, hint: str 
     for name in model.required():
         if frame[name].null_count():
             raise ArtifactError.at(path, f"column {name!r} has {frame[name].null_count()} nulls", hint=hint)
+    for name, dtype in expected.items():
+        if dtype == pl.Float64() and frame[name].is_nan().any():
+            raise ArtifactError.at(path, f"column {name!r} holds NaN", hint=hint)
+    for name, words in model.choices().items():
+        strange = frame[name].drop_nulls().filter(~frame[name].drop_nulls().is_in(words))
+        if strange.len():
+            raise ArtifactError.at(
+                path, f"column {name!r} holds {strange[0]!r}, expected {', '.join(words)}", hint=hint
+            )
     if model.key and frame.height:
         repeated = frame.select(model.key).filter(frame.select(model.key).is_duplicated())
         if repeated.height:

@@ -56,7 +56,11 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open("rb") as file:
+    try:
+        opened = path.open("rb")
+    except OSError as error:
+        raise InputError.at(path, f"cannot read: {error.strerror}") from error
+    with opened as file:
         for number, raw in enumerate(file, start=1):
             if not raw.strip():
                 continue
@@ -94,6 +98,8 @@ def _record(path: Path, place: str, value: dict[str, Any]) -> dict[str, Any]:
     labels = value.get("labels")
     if labels is not None and (not isinstance(labels, list) or any(not isinstance(item, str) for item in labels)):
         raise InputError(f"{where}: 'labels' must be a list of strings, saw {str(labels)[:80]!r}")
+    for label in labels or []:
+        check_text(label, f"{where}: labels")
     return {"id": identifier, "messages": messages_of(value, where), "labels": labels}
 
 

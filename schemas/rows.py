@@ -37,6 +37,12 @@ class Row(Strict):
         return [name for name, field in cls.model_fields.items() if not _optional(field.annotation)]
 
     @classmethod
+    def choices(cls) -> dict[str, list[str]]:
+        """The words that a column may hold, for columns of a closed set."""
+        literals = {name: _literal(field.annotation) for name, field in cls.model_fields.items()}
+        return {name: words for name, words in literals.items() if words}
+
+    @classmethod
     def frame(cls, rows: list[dict[str, Any]]) -> pl.DataFrame:
         """A frame of these rows with exactly this model's columns, also when there are none."""
         return pl.DataFrame(rows, schema=cls.polars_schema(), orient="row")
@@ -55,6 +61,12 @@ def dtype_of(annotation: Any) -> pl.DataType:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return pl.Struct({name: dtype_of(field.annotation) for name, field in annotation.model_fields.items()})
     return _SCALARS[annotation]
+
+
+def _literal(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [word for part in get_args(annotation) for word in _literal(part)] if _optional(annotation) else []
 
 
 def _optional(annotation: Any) -> bool:

@@ -22,7 +22,7 @@ def load_yaml(path: Path, model: type[ModelT], *, explain: str | None = None) ->
     text = read_text(path)
     root = _compose(path, text)
     try:
-        return model.model_validate(yaml.safe_load(text))
+        return model.model_validate(_values(path, text))
     except ValidationError as error:
         raise _explained(path, root, model, error, explain) from error
 
@@ -30,31 +30,51 @@ def load_yaml(path: Path, model: type[ModelT], *, explain: str | None = None) ->
 def _compose(path: Path, text: str) -> yaml.Node:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-        raise InputError.at(path, f"not YAML: {problem}", line=mark.line + 1 if mark else None) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise _not_yaml(path, text, error) from error
     if not isinstance(root, yaml.MappingNode):
         raise InputError.at(path, "expected a mapping of keys to values", line=1)
-    _refuse_repeats(path, root)
+    _refuse_repeats(path, root, ())
     return root
 
 
-def _refuse_repeats(path: Path, node: yaml.Node) -> None:
-    """PyYAML lets the later of two equal keys win in silence."""
+def _values(path: Path, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-13-45 looks like a date
+        raise _not_yaml(path, text, error) from error
+
+
+def _not_yaml(path: Path, text: str, error: Exception) -> InputError:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        return InputError.at(path, f"not YAML: the character U+{code:04X}", line=line)
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return InputError.at(path, f"not YAML: {problem}", line=mark.line + 1 if mark else None)
+
+
+def _refuse_repeats(path: Path, node: yaml.Node, above: tuple[yaml.Node, ...]) -> None:
+    """PyYAML lets the later of two equal keys win in silence, and follows an alias into itself for ever."""
+    line = node.start_mark.line + 1
+    if any(node is outer for outer in above):
+        raise InputError.at(path, "an alias stands inside what it names", line=line)
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise InputError.at(path, "a key must be a word", line=line)
             if key.value in seen:
                 raise InputError.at(
                     path, f"key '{key.value}' stands there twice (first in line {seen[key.value]})", line=line
                 )
             seen[key.value] = line
-            _refuse_repeats(path, value)
+            _refuse_repeats(path, value, (*above, node))
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _refuse_repeats(path, item)
+            _refuse_repeats(path, item, (*above, node))
 
 
 def _explained(

@@ -1,0 +1,176 @@
+"""Journals: a confirmed line is never lost, an unfinished one never read, damage never passed over."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import ArtifactError, InputError
+from schemas.journal import Journal, read_journal
+from tests.schemas.faults import FULL, fail_call
+
+HOSTILE = {"text": "a\u2028b\u2029c\x0bd\x85e\r\nf\ud800\0", "n": 1}
+
+
+def test_entries_come_back_in_order_whatever_they_hold(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append(HOSTILE)
+        journal.extend([{"n": 2}, {"n": 3}])
+    with Journal(path) as journal:
+        journal.append({"n": 4})
+    assert list(read_journal(path)) == [HOSTILE, {"n": 2}, {"n": 3}, {"n": 4}]
+
+
+def test_a_journal_that_is_not_there_has_no_entries(tmp_path: Path) -> None:
+    assert list(read_journal(tmp_path / "none.jsonl")) == []
+
+
+@pytest.mark.parametrize("size", [1, 70_000])
+def test_a_torn_tail_is_cut_off_and_said_so(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append({"n": 1})
+    torn = b'{"text":"' + b"x" * size
+    with path.open("ab") as file:
+        file.write(torn)
+    assert list(read_journal(path)) == [{"n": 1}]
+    with Journal(path) as journal:
+        assert journal.torn_bytes == len(torn)
+        journal.append({"n": 2})
+    assert list(read_journal(path)) == [{"n": 1}, {"n": 2}]
+
+
+def test_a_journal_of_nothing_but_a_torn_line_starts_anew(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"n"')
+    with Journal(path) as journal:
+        assert journal.torn_bytes == 4
+    assert path.read_bytes() == b""
+
+
+def test_every_cut_of_the_last_line_loses_that_line_only(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.extend([{"n": 1}, {"n": 22}])
+    whole = path.read_bytes()
+    for cut in range(len(b'{"n":1}\n'), len(whole)):
+        path.write_bytes(whole[:cut])
+        with Journal(path):
+            pass
+        assert list(read_journal(path)) == [{"n": 1}]
+
+
+def test_a_damaged_middle_line_is_refused_with_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"n":1}\n{"n":\n{"n":3}\n')
+    with pytest.raises(ArtifactError) as caught:
+        list(read_journal(path))
+    assert str(caught.value) == (
+        f"{path}: line 2: damaged: Expecting value: line 2 column 1 (char 6) "
+        "(restore the file from a back-up; it is never rewritten)"
+    )
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\n", b"\0\0\0\0\n", b"\n"])
+def test_lines_of_rubbish_are_damage(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"n":1}\n' + damage + b'{"n":3}\n')
+    with pytest.raises(ArtifactError, match="line 2: damaged: "):
+        list(read_journal(path))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_failed_fsync_takes_the_entry_back_and_the_journal_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k: int
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        confirmed = []
+        with monkeypatch.context() as patch:
+            fail_call(patch, "fsync", k)
+            for n in range(4):
+                try:
+                    journal.append({"n": n})
+                    confirmed.append({"n": n})
+                except InputError as error:
+                    assert "cannot write: No space left on device" in str(error)
+    assert list(read_journal(path)) == confirmed
+    assert len(confirmed) == 3
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append({"n": 1})
+        real = journal._file
+
+        class Full:
+            def write(self, data: bytes) -> int:
+                real.write(data[:5])
+                real.flush()
+                raise FULL
+
+            def tell(self) -> int:
+                return real.tell()
+
+            def close(self) -> None:
+                real.close()
+
+        monkeypatch.setattr(journal, "_file", Full())
+        with pytest.raises(InputError) as caught:
+            journal.append({"n": 2})
+        assert str(caught.value).startswith(f"{path}: cannot write: {os.strerror(errno.ENOSPC)}")
+        journal.append({"n": 3})
+    assert list(read_journal(path)) == [{"n": 1}, {"n": 3}]
+
+
+def test_a_value_that_json_has_no_word_for_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal, pytest.raises(ValueError, match="Out of range float values"):
+        journal.append({"n": float("inf")})
+    assert path.read_bytes() == b""
+
+
+def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match="cannot write: "):
+        Journal(tmp_path / "file" / "journal.jsonl")
+
+
+def test_what_a_killed_process_confirmed_is_there(tmp_path: Path) -> None:
+    """SIGKILL at random moments while entries of all sizes are appended; each confirmed one is there, once."""
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from schemas.journal import Journal, read_journal\n"
+        "path = Path(sys.argv[1])\n"
+        "n = sum(1 for _ in read_journal(path))\n"
+        "with Journal(path) as journal:\n"
+        "    while True:\n"
+        "        journal.append({'n': n, 'text': 'x' * (n * 7919 % 30000)})\n"
+        "        print(n, flush=True)\n"
+        "        n += 1\n"
+    )
+    path = tmp_path / "journal.jsonl"
+    moments = random.Random(2026)
+    confirmed = -1
+    for _ in range(5):
+        command = [sys.executable, "-c", script, str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            for _ in range(moments.randrange(1, 60)):
+                confirmed = int(child.stdout.readline())
+            child.send_signal(signal.SIGKILL)
+            rest = child.stdout.read()
+        confirmed = max([confirmed, *map(int, rest.split("\n")[:-1])])
+        numbers = [entry["n"] for entry in read_journal(path)]
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) in (confirmed + 1, confirmed + 2)

@@ -1,0 +1,131 @@
+"""Records as users bring them: every flaw is one clear error with file and line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from schemas.errors import InputError
+from schemas.records import RECORD_SCHEMA, read_records
+
+
+def write(tmp_path: Path, *rows: Any, name: str = "r.jsonl") -> Path:
+    path = tmp_path / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def error_of(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_records(path)
+    assert caught.value.exit_code == 2
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    return {"id": "a", "text": "hello", **changes}
+
+
+def test_text_is_one_user_message_and_labels_may_be_absent_null_or_empty(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+    path = write(
+        tmp_path,
+        row(),
+        row(id="b", labels=[]),
+        {"id": 3, "messages": messages, "labels": ["x"]},
+        row(id="d", labels=None),
+    )
+    found = read_records(path)
+    assert found.schema == RECORD_SCHEMA
+    assert found.rows() == [
+        ("a", [{"role": "user", "content": "hello"}], None),
+        ("b", [{"role": "user", "content": "hello"}], []),
+        ("3", messages, ["x"]),
+        ("d", [{"role": "user", "content": "hello"}], None),
+    ]
+
+
+def test_lines_end_at_newlines_only(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    text = "a\u2028b\u2029c\x85d"
+    path.write_text(json.dumps(row(text=text), ensure_ascii=False) + "\r\n\n", encoding="utf-8")
+    assert read_records(path)["messages"].to_list() == [[{"role": "user", "content": text}]]
+
+
+def test_parquet_is_read_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    pl.DataFrame({"id": ["a", "b"], "text": ["one", "two"], "labels": [["x"], []]}).write_parquet(path)
+    assert read_records(path)["labels"].to_list() == [["x"], []]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "holds no records (one JSON object a line, with id and text or messages)"),
+        ([row(), row(text="again")], "line 2: id 'a' stands there twice, first in line 1"),
+        ([{"text": "x"}], "line 1: 'id' must be a non-empty string, saw None; columns: ['text']"),
+        ([row(id="")], "line 1: 'id' must be a non-empty string, saw ''; columns: ['id', 'text']"),
+        ([row(id=True)], "line 1: 'id' must be a non-empty string, saw True; columns: ['id', 'text']"),
+        ([{"id": "a", "txt": "x"}], "line 1: record 'a': neither 'messages' nor 'text'; columns: ['id', 'txt']"),
+        ([row(text=" \n")], "line 1: record 'a': the user message has no text"),
+        ([row(text=None)], "line 1: record 'a': the user message has no text"),
+        ([row(text=5)], "line 1: record 'a': the user message has no text"),
+        ([row(messages=[])], "line 1: record 'a': 'messages' must be a non-empty list of {role, content}"),
+        ([row(messages="x")], "line 1: record 'a': 'messages' must be a non-empty list of {role, content}"),
+        ([row(messages=[{"role": "user"}])],
+         "line 1: record 'a': a message must be {role, content}, saw \"{'role': 'user'}\""),
+        ([row(messages=[{"role": "tool", "content": "x"}])],
+         "line 1: record 'a': role 'tool'; expected one of system, user, assistant"),
+        ([row(labels="x")], "line 1: record 'a': 'labels' must be a list of strings, saw 'x'"),
+        ([row(labels=[1])], "line 1: record 'a': 'labels' must be a list of strings, saw '[1]'"),
+        ([row(), row(id="b", text="a\0b")], "line 2: record 'b': a NUL character at position 1"),
+        ([row(text="a\ud800b")], "line 1: record 'a': a lone surrogate U+D800 at position 1"),
+        ([row(text="ab\u202ec")], "line 1: record 'a': the reordering character U+202E at position 2"),
+        ([row(text="x" * 10_000_000)], "line 1: record 'a': text of 10,000,000 characters; the limit is 1,000,000"),
+        ([row(id="a\udfff")], "line 1: id: a lone surrogate U+DFFF at position 1"),
+        ([row(labels=["a\0"])], "line 1: record 'a': labels: a NUL character at position 1"),
+        ([[1, 2]], "line 1: expected a JSON object, saw list"),
+    ],
+)  # fmt: skip
+def test_every_bad_row_is_named(tmp_path: Path, rows: list[Any], message: str) -> None:
+    assert error_of(write(tmp_path, *rows)) == message
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "holds no records (one JSON object a line, with id and text or messages)"),
+        (b"\n\n", "holds no records (one JSON object a line, with id and text or messages)"),
+        (b'{"id": "a", "text": "x"}\n{"id": "b", "text": "\xff"}\n', "line 2: byte 21 is not UTF-8 (save as UTF-8)"),
+        (
+            b'{"id": "a", "text": "x"}\n{"id": \n',
+            "line 2: not a JSON object: Expecting value: line 2 column 1 (char 8)",
+        ),
+        (b'{"id": "a"', "line 1: not a JSON object: Expecting ',' delimiter: line 1 column 11 (char 10)"),
+        (b"id,text\na,hello\n", "line 1: not a JSON object: Expecting value: line 1 column 1 (char 0)"),
+        (b"[" * 100_000, "line 1: not a JSON object: "),
+    ],
+)
+def test_every_bad_line_is_named(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(data)
+    assert error_of(path).startswith(message)
+
+
+def test_what_is_no_file_of_records_is_named(tmp_path: Path) -> None:
+    assert error_of(tmp_path / "no.jsonl") == "no such file"
+    assert error_of(tmp_path) == "is a folder, expected a .jsonl or .parquet file"
+    assert error_of(write(tmp_path, row(), name="r.csv")) == (
+        "cannot tell the format of '.csv' (expected .jsonl or .parquet)"
+    )
+    assert error_of(write(tmp_path, row(), name="r.parquet")).startswith("not a readable Parquet file: ")
+
+
+def test_a_flaw_in_parquet_names_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    pl.DataFrame({"id": ["a", "b"], "text": ["one", None]}).write_parquet(path)
+    assert error_of(path) == "row 1: record 'b': the user message has no text"
