@@ -27,6 +27,7 @@ MODELS = {
     "prompts": "schemas.artifacts:PromptRecord",
     "rejected": "schemas.artifacts:RejectedAttempt",
     "annotations": "schemas.artifacts:Answer",
+    "push": "schemas.pushed:Pushed",
     "agreement": "schemas.agreement:Agreement",
     "gold": "schemas.artifacts:GoldRecord",
     "scores": "schemas.artifacts:LabelScore",
