@@ -46,9 +46,11 @@ def estimators_figure(page: GuardEvaluation) -> Figure:
 def roc_figure(page: GuardEvaluation) -> Figure:
     """ROC curves over all labels pooled, the recommended estimator first."""
     order = sorted(page.estimators, key=lambda each: each.estimator != page.recommended)
+    last = [each for each in order if each.estimator == "label_frequency"]
+    shown = [each for each in order if each not in last][: MOST_CURVES - len(last)] + last
     series = [
         Series(f"{each.estimator}  {words.number(each.metrics['micro_roc_auc'].value)}", each.roc.x, each.roc.y, tone)
-        for tone, each in enumerate(order[:MOST_CURVES], start=1)
+        for tone, each in enumerate(shown, start=1)
         if each.roc.x
     ]
     values = {each.estimator: each.metrics["micro_roc_auc"] for each in order}

@@ -65,7 +65,17 @@ def with_interval(metric: Metric | Estimate, digits: int = 2) -> str:
 
 
 def percent(value: float | None, digits: int = 0) -> str:
-    return "—" if value is None else f"{100 * value:.{digits}f} %"
+    if value is None:
+        return "—"
+    least = 10.0**-digits
+    return f"under {least:g} %" if 0 < 100 * value < least / 2 else f"{100 * value:.{digits}f} %"
+
+
+def threshold(value: float | None) -> str:
+    """Three decimals, more where a guard's probabilities are tiny."""
+    if value is None:
+        return "—"
+    return f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.1e}".replace("e-0", "e-").replace("-", "−")
 
 
 def duration(seconds: float) -> str:
