@@ -46,6 +46,7 @@ class Endpoint:
             base_url=base_url, api_key=self._key or "none", timeout=section.timeout_seconds, max_retries=0
         )
         self._answered = False
+        self._ended: ServiceError | None = None
         self._alone = asyncio.Lock()
         self._failures = 0
         self._not_before = 0.0
@@ -71,6 +72,8 @@ class Endpoint:
     async def _with_retries(self, payload: dict[str, Any]) -> Reply:
         for retry in range(self._section.retries + 1):
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            if self._ended is not None:
+                raise self._ended  # somebody else's call met it; not one more is made
             try:
                 reply = await self._call(payload)
             except _TryAgain as problem:
@@ -88,11 +91,13 @@ class Endpoint:
         if self._answered:
             return AttemptFailed(what)
         if problem.unreachable:
-            return ServiceError(f"{self._url}: {what}", hint="is the server running? set generate.endpoint.base_url")
-        if self._failures >= _MANY_FAILURES:
+            hint = "is the server running? set generate.endpoint.base_url"
+            self._ended = ServiceError(f"{self._url}: {what}", hint=hint)
+        elif self._failures >= _MANY_FAILURES:
             hint = "look at the server; what was answered before is kept, run the stage again"
-            return ServiceError(f"{self._url}: no answer {self._failures} times in a row; the last: {what}", hint=hint)
-        return AttemptFailed(what)
+            what = f"no answer {self._failures} times in a row; the last: {what}"
+            self._ended = ServiceError(f"{self._url}: {what}", hint=hint)
+        return self._ended or AttemptFailed(what)
 
     async def _back_off(self, problem: _TryAgain, retry: int) -> None:
         if problem.wait is not None:
@@ -128,7 +133,8 @@ class Endpoint:
             return Reply(None, f"the endpoint's content filter: {said}", "content_filter", None, None, None, seconds)
         if code != "insufficient_quota" and (status in (408, 409, 425, 429) or status >= 500):
             raise _TryAgain(f"status {status}: {said}", wait=_retry_after(error)) from None
-        raise self._fatal(status, said) from None
+        self._ended = self._fatal(status, said)
+        raise self._ended from None
 
     def _fatal(self, status: int, said: str) -> ServiceError:
         variable = self._section.endpoint.api_key_env

@@ -11,9 +11,12 @@ _KEYS = (TEXT_KEY, "message", "prompt", "request", "query", "content", "question
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"```[a-z]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL | re.IGNORECASE)
 _STRING_VALUE = re.compile(r'"(?:' + "|".join(_KEYS) + r')"\s*:\s*("(?:[^"\\]|\\.)*")', re.DOTALL)
+_YES = r"(?:sure|certainly|of course|okay|ok|absolutely)(?: thing)?"
 _PREAMBLE = re.compile(
-    r"\A(?:(?:sure|certainly|of course|okay|ok|absolutely)\b[^\n:]{0,120}[:!.]\s+)?"
-    r"(?:(?:here(?:'s|’s| is| are)|below is|the following is|this is)\b[^\n:]{0,160}:\s*)?",
+    rf"\A(?:{_YES}[!.:]\s*\n|(?:{_YES}[!.,:]\s+)?(?=here|below|the following)(?:here you (?:go|are)[.:!]\s+)?"
+    r"(?:(?:here(?:'s|’s| is| are)|below is|the following is)\b[^\n:]{0,100}"
+    r"\b(?:messages?|texts?|requests?|examples?|prompts?|quer(?:y|ies)|versions?|json|tickets?|summary)\b"
+    r"[^\n:]{0,100}:\s*)?)",
     re.IGNORECASE,
 )
 _HEADING = re.compile(
@@ -36,7 +39,7 @@ def parse(answer: str) -> str | None:
     if fenced := _FENCE.search(text):
         text = fenced[1].strip()
     text = _PREAMBLE.sub("", text, count=1).strip()
-    if text.startswith(("{", "[{", '["')):
+    if text.startswith(("{", "[{", '["', "[]")):
         value = _from_json(text)
         return _plain(value) if value is not None else None
     return _plain(text)

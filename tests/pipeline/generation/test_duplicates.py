@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.generation.duplicates import Seen, distinct_words, fold, holds, jaccard, shingles
+
+
+def test_jaccard_of_shingles_by_hand() -> None:
+    # abcdef: {abcde, bcdef}; abcdeg: {abcde, bcdeg}; one of three is shared
+    assert jaccard(shingles("abcdef"), shingles("abcdeg")) == 1 / 3
+    assert shingles("ab") == {"ab"}
+
+
+def test_folding_leaves_the_words() -> None:
+    assert fold("  Hello,   WORLD! (again) ") == "hello world again"
+
+
+def test_the_nearest_text_is_named() -> None:
+    seen = Seen(0.5)
+    seen.add("first", "my parcel has not come for nine days now")
+    seen.add("second", "my parcel has not come for eight days now")
+    found = seen.find("my parcel has not come for nine days today")
+    assert found is not None
+    assert found[0] == "first"
+    assert 0.5 <= found[1] < 1
+    assert seen.find("something else entirely about vouchers") is None
+
+
+def test_texts_of_symbols_only_are_equal_to_each_other() -> None:
+    seen = Seen(0.7)
+    seen.add("first", "!!!")
+    assert seen.find("???") == ("first", 1.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text("abcd ", min_size=8, max_size=40), min_size=2, max_size=12), st.sampled_from([0.6, 0.8, 1.0]))
+def test_what_is_found_reaches_the_threshold_and_is_the_nearest(texts: list[str], threshold: float) -> None:
+    seen = Seen(threshold)
+    for number, text in enumerate(texts[:-1]):
+        seen.add(str(number), text)
+    found = seen.find(texts[-1])
+    similar = {
+        str(number): jaccard(shingles(fold(text)), shingles(fold(texts[-1]))) for number, text in enumerate(texts[:-1])
+    }
+    if found is not None:
+        assert similar[found[0]] == found[1] >= threshold
+    if any(value == 1.0 for value in similar.values()):
+        assert found is not None
+
+
+def test_a_text_that_holds_an_example() -> None:
+    example = "nobody has answered a single one of my letters"
+    assert holds(f"Hello there, {example}, and it is May.", example, 0.8)
+    assert not holds("nobody has answered me since Monday", example, 0.8)
+
+
+def test_distinct_n_by_hand() -> None:
+    assert distinct_words(["a b a", "a b"], 1) == 2 / 5
+    assert distinct_words(["a b a", "a b"], 2) == 2 / 3
+    assert distinct_words([], 2) == 0

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from pipeline.generation.answers import Reply
+from pipeline.generation.config import GenerateSection
+from pipeline.generation.endpoint import AttemptFailed, Endpoint
+from schemas.errors import InputError, ServiceError
+from tests.openai_server import OpenAIServer, written
+
+PAYLOAD: dict[str, Any] = {"model": "test-model", "messages": [{"role": "user", "content": "Write."}], "max_tokens": 9}
+KEY = "sk-canary-0123456789"
+
+
+def _ask(url: str, *payloads: dict[str, Any], **changes: Any) -> list[Reply | BaseException]:
+    async def ask() -> list[Reply | BaseException]:
+        async with Endpoint(GenerateSection.model_validate(changes), url) as endpoint:
+            return await asyncio.gather(*(endpoint.ask(each) for each in payloads), return_exceptions=True)
+
+    return asyncio.run(ask())
+
+
+def _ask_once(url: str, **changes: Any) -> Reply:
+    (reply,) = _ask(url, PAYLOAD, **changes)
+    if isinstance(reply, BaseException):
+        raise reply
+    return reply
+
+
+def _numbered(count: int) -> list[dict[str, Any]]:
+    return [{**PAYLOAD, "seed": number} for number in range(count)]
+
+
+def test_an_answer_with_its_usage() -> None:
+    with OpenAIServer() as server:
+        reply = _ask_once(server.url)
+    assert reply.text == written(PAYLOAD)
+    assert (reply.model, reply.finish_reason, reply.refused) == ("test-model", "stop", None)
+    assert (reply.prompt_tokens, reply.completion_tokens) == (1, len(written(PAYLOAD).split()))
+
+
+@pytest.mark.parametrize(
+    ("status", "setting"),
+    [
+        (400, "structured_output"),
+        (401, "the key in the environment variable MY_KEY"),
+        (403, "generate.endpoint.model"),
+        (404, "generate.endpoint.base_url"),
+        (422, "send_seed"),
+    ],
+)
+def test_what_no_retry_can_mend_ends_the_stage_after_one_call(
+    monkeypatch: pytest.MonkeyPatch, status: int, setting: str
+) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    with OpenAIServer(status=status) as server:
+        replies = _ask(server.url, *_numbered(8), endpoint={"api_key_env": "MY_KEY", "base_url": server.url})
+        assert server.authorizations == [f"Bearer {KEY}"]
+    for reply in replies:
+        assert isinstance(reply, ServiceError)
+        assert f"status {status}: refused with {status}" in str(reply)
+        assert setting in str(reply)
+
+
+def test_a_used_up_quota_is_not_waited_for() -> None:
+    error = {"message": "You exceeded your quota", "code": "insufficient_quota"}
+    with OpenAIServer(status=429, error=error) as server:
+        with pytest.raises(ServiceError, match="the account's quota is used up"):
+            _ask_once(server.url)
+        assert server.calls == 1
+
+
+def test_a_content_filter_is_a_refusal_and_no_error() -> None:
+    with OpenAIServer(status=400, error={"message": "filtered", "code": "content_filter"}) as server:
+        assert _ask_once(server.url).refused == "the endpoint's content filter: filtered"
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "503", "reset", "truncated", "html"])
+def test_a_passing_fault_is_tried_again(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    monkeypatch.setattr("pipeline.generation.endpoint._FIRST_BACKOFF", 0.01)
+    with OpenAIServer(faults={fault: 0.5}) as server:
+        replies = _ask(server.url, *_numbered(20), retries=12)
+        assert [reply.text for reply in replies if isinstance(reply, Reply)] == [
+            written(each) for each in _numbered(20)
+        ]
+        assert server.calls > server.answered == 20
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("500", "status 500: upstream trouble"),
+        ("truncated", "not JSON"),
+        ("html", "not JSON: '<!doctype html><title>Gateway</title>"),
+        ("429", "status 429: slow down"),
+    ],
+)
+def test_a_fault_that_stays_fails_the_attempt(monkeypatch: pytest.MonkeyPatch, fault: str, message: str) -> None:
+    monkeypatch.setattr("pipeline.generation.endpoint._FIRST_BACKOFF", 0.01)
+    with OpenAIServer(faults={fault: 1.0}) as server:
+        with pytest.raises(AttemptFailed, match=r"\(3 calls\)") as error:
+            _ask_once(server.url, retries=2)
+        assert message in str(error.value)
+        assert server.calls == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"null",
+        b"5",
+        b'{"choices": []}',
+        b'{"choices": [{"message": null}]}',
+        b'{"choices": [{"message": {"content": 5}}]}',
+        b'{"error": "oops"}',
+        b"\xff\xfe",
+        b"",
+        b"[" * 100_000,
+    ],
+)
+def test_a_body_that_is_no_completion_fails_the_attempt(body: bytes) -> None:
+    with OpenAIServer(body=body) as server, pytest.raises(AttemptFailed):
+        _ask_once(server.url, retries=0)
+
+
+@pytest.mark.parametrize(
+    "usage", [None, 7, {"prompt_tokens": -3, "completion_tokens": "many"}, {"prompt_tokens": True}]
+)
+def test_a_false_usage_counts_as_none(usage: Any) -> None:
+    with OpenAIServer(usage=usage) as server:
+        reply = _ask_once(server.url)
+    assert (reply.prompt_tokens, reply.completion_tokens) == (None, None)
+
+
+def test_a_server_that_names_a_time_is_given_it() -> None:
+    with OpenAIServer(faults={"429": 1.0}, retry_after="0.4") as server:
+        started = time.monotonic()
+        with pytest.raises(AttemptFailed):
+            _ask_once(server.url, retries=1)
+        assert time.monotonic() - started >= 0.4
+        assert server.calls == 2
+
+
+def test_a_time_out_of_reach_is_not_waited_for() -> None:
+    with OpenAIServer(faults={"429": 1.0}, retry_after="7200") as server:
+        started = time.monotonic()
+        with pytest.raises(AttemptFailed, match="status 429"):
+            _ask_once(server.url)
+        assert time.monotonic() - started < 5
+
+
+def test_a_server_that_hangs_is_left_after_the_time_out() -> None:
+    with OpenAIServer(faults={"hang": 1.0}) as server, pytest.raises(ServiceError, match=r"no answer in 0\.2 s"):
+        _ask_once(server.url, timeout_seconds=0.2, retries=0)
+
+
+def test_a_server_that_is_not_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(ServiceError, match=r"connection failed.*is the server running\?"):
+        _ask_once(f"http://127.0.0.1:{port}/v1", retries=0)
+
+
+def test_an_endpoint_that_never_answers_is_given_up() -> None:
+    with OpenAIServer(faults={"500": 1.0}) as server:
+        replies = _ask(server.url, *_numbered(12), retries=0)
+        assert [type(reply) for reply in replies[:9]] == [AttemptFailed] * 9
+        assert isinstance(replies[9], ServiceError)
+        assert "no answer 10 times in a row" in str(replies[9])
+
+
+def test_the_first_call_goes_alone_and_then_all_at_once() -> None:
+    with OpenAIServer(latency=0.05) as server:
+        _ask(server.url, *_numbered(9))
+        assert server.most_in_flight == 8
+
+
+def test_a_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    section = GenerateSection.model_validate({"endpoint": {"api_key_env": "MY_KEY"}})
+    with pytest.raises(InputError, match=r"environment variable MY_KEY is not set.*export MY_KEY="):
+        Endpoint(section, "http://127.0.0.1:9/v1")
+
+
+def test_a_key_in_place_of_its_variables_name_is_not_repeated() -> None:
+    with pytest.raises(ValueError, match="not a key") as error:
+        GenerateSection.model_validate({"endpoint": {"api_key_env": KEY}})
+    assert "expected the NAME" in str(error.value)
+
+
+def test_a_server_that_repeats_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    settings = {"endpoint": {"api_key_env": "MY_KEY"}, "retries": 0}
+    with OpenAIServer(status=401, error={"message": f"bad key {KEY}"}) as server:
+        with pytest.raises(ServiceError, match=r"bad key \*\*\*") as error:
+            _ask_once(server.url, **settings)
+        assert KEY not in repr(error.value)
+        assert error.value.__suppress_context__
+    with OpenAIServer(answer=lambda _: f"my key is {KEY}, is it not?") as server:
+        assert _ask_once(server.url, **settings).text == "my key is ***, is it not?"
+    with OpenAIServer(body=KEY.encode()) as server, pytest.raises(AttemptFailed) as failed:
+        _ask_once(server.url, **settings)
+    assert KEY not in str(failed.value)
