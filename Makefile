@@ -75,9 +75,8 @@ new: $(VENV)/.ready needs-run ## lay out a run: make new RUN=name TAXONOMY=llama
 	@$(MARGINALIA) new "$(RUN)" --taxonomy "$(TAXONOMY)"
 
 import: $(VENV)/.ready needs-run ## make import RUN=name SOURCE=data.jsonl MAPPING=paper-llama-guard-3
-	@test -n "$(SOURCE)" -a -n "$(MAPPING)" || \
-		{ echo "error: make import RUN=$(RUN) SOURCE=data.jsonl MAPPING=mapping.yaml" >&2; exit 2; }
-	@$(MARGINALIA) import "$(SOURCE)" --run "$(RUN_FOLDER)" --mapping "$(MAPPING)" $(if $(FORCE),--force)
+	@$(MARGINALIA) import $(if $(SOURCE),"$(SOURCE)") --run "$(RUN_FOLDER)" $(if $(MAPPING),--mapping "$(MAPPING)") \
+		$(if $(FORCE),--force)
 
 plan: $(VENV)/.ready needs-run
 	@$(MARGINALIA) plan --run "$(RUN_FOLDER)" $(if $(FORCE),--force) $(if $(SHOW),--show)

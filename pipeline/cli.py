@@ -119,16 +119,20 @@ def config(
 @app.command("import", epilog="Example: marginalia import data.jsonl --run runs/paper --mapping paper-llama-guard-3")
 @friendly
 def import_records(
-    source: Annotated[str, typer.Argument(help="a JSONL or Parquet file, or a data set's id on the Hub")],
     run: RunOption,
-    mapping: Annotated[str, typer.Option(help="a shipped mapping's name, or a YAML file")],
+    source: Annotated[
+        str | None,
+        typer.Argument(help="a JSONL or Parquet file, or hub:OWNER/NAME; default: what import.yaml in the run says"),
+    ] = None,
+    mapping: Annotated[str | None, typer.Option(help="a shipped mapping's name, or a YAML file")] = None,
     force: ForceOption = False,
 ) -> None:
     """Enter with an existing data set: prompts.parquet and, when its labels are gold, gold.parquet."""
-    from pipeline.stages.import_records import stage
+    from pipeline.stages.import_records import STAGE, prepare
 
     opened = _open(run)
-    _run(stage(source, mapping), opened, force=force)
+    prepare(opened, source, mapping)
+    _run(STAGE, opened, force=force)
 
 
 @app.command(epilog="Example: marginalia plan --run runs/refunds --show")

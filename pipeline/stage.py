@@ -25,6 +25,7 @@ PRODUCERS = {  # who makes a file that is not there yet
     "prompts.parquet": "generate",
     "rejected.parquet": "generate",
     "push.json": "push",
+    "adjudicate.json": "adjudicate",
     "annotations.parquet": "pull",
     "gold.parquet": "reconcile",
     "agreement.json": "reconcile",

@@ -10,12 +10,11 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.errors import InputError, did_you_mean
-from schemas.strict import Strict
+from schemas.strict import ID_PATTERN, Strict
 from schemas.yaml_files import load_yaml
 
 SHIPPED = Path(__file__).parent / "taxonomies"
 RESERVED = ("unsafe", "safe", "none")  # rows and answers of their own, never a category
-ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
 class Label(Strict):

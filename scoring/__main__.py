@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="cpu, cuda, cuda:1 … (default: a GPU where there is one)")
     add("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     add("--batch-records", type=int, default=16, help="records searched together at most (default 16)")
-    add("--batch-tokens", type=int, default=4096, help="prompt tokens in one batch at most (default 4096)")
+    add("--batch-tokens", type=int, default=4096, help="unshared prompt tokens in one batch (default 4096)")
     return parser
 
 

@@ -7,8 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from schemas.errors import did_you_mean
-from schemas.strict import Strict
-from schemas.taxonomy import ID_PATTERN
+from schemas.strict import ID_PATTERN, Strict
 
 # named here and not in scoring.estimators, which needs numpy: the command line's --help reads this file
 ESTIMATOR_NAMES = (
@@ -56,7 +55,9 @@ class ScoreSection(Strict):
         default=24, ge=1, description="how long a greedy answer outside the guard's format is followed, in tokens"
     )
     batch_records: int = Field(default=16, ge=1, description="records searched together at most")
-    batch_tokens: int = Field(default=4096, ge=1, description="prompt tokens in one forward pass at most")
+    batch_tokens: int = Field(
+        default=4096, ge=1, description="prompt tokens of a batch at most, those that all share not counted"
+    )
 
     @field_validator("estimators")
     @classmethod

@@ -6,7 +6,7 @@ passed over and the record is scored again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,7 @@ Messages = Sequence[dict[str, str]]
 CHUNK = 2000  # journal lines turned into one piece of the table at a time
 
 
-def score_to_journal(
-    scorer: Scorer, records: Iterable[tuple[str, Messages]], journal_path: Path, *, flush_every: int = 16
-) -> Iterator[str]:
+def score_to_journal(scorer: Scorer, records: Sequence[tuple[str, Messages]], journal_path: Path) -> Iterator[str]:
     """Scores the records that the journal does not hold yet; yields the id of each record once it is on disk."""
     fingerprint = scorer_fingerprint(scorer)
     wanted = {record_id: content_hash([fingerprint, list(messages)]) for record_id, messages in records}
@@ -31,15 +29,9 @@ def score_to_journal(
     yield from sorted(held)
     todo = ((record_id, messages) for record_id, messages in records if record_id not in held)
     with Journal(journal_path) as journal:
-        waiting: list[dict[str, Any]] = []
-        for result in scorer.score_records(todo):
-            waiting.append(_entry(result, wanted[result.record_id], scorer))
-            if len(waiting) >= flush_every:
-                journal.extend(waiting)
-                yield from (entry["id"] for entry in waiting)
-                waiting = []
-        journal.extend(waiting)
-        yield from (entry["id"] for entry in waiting)
+        for results in scorer.score_batches(todo):
+            journal.extend([_entry(result, wanted[result.record_id], scorer) for result in results])
+            yield from (result.record_id for result in results)
 
 
 def scorer_fingerprint(scorer: Scorer) -> str:

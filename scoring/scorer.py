@@ -143,17 +143,18 @@ class Scorer:
 
     def score_records(self, records: Iterable[tuple[str, Sequence[dict[str, str]]]]) -> Iterator[Result]:
         """A Result for each (id, messages). Within a window of 512 records they come in order of length."""
+        for batch in self.score_batches(records):
+            yield from batch
+
+    def score_batches(self, records: Iterable[tuple[str, Sequence[dict[str, str]]]]) -> Iterator[list[Result]]:
+        """The same, a list for each batch as soon as it is done."""
         source = iter(records)
         while window := list(islice(source, WINDOW)):
-            jobs = []
-            for record_id, messages in window:
-                job = self._prepare(record_id, messages)
-                if isinstance(job, Result):
-                    yield job
-                else:
-                    jobs.append(job)
-            for batch in self._batches(jobs):
-                yield from self._score_batch(batch)
+            prepared = [self._prepare(record_id, messages) for record_id, messages in window]
+            if failed := [job for job in prepared if isinstance(job, Result)]:
+                yield failed
+            for batch in self._batches([job for job in prepared if isinstance(job, _Job)]):
+                yield self._score_batch(batch)
 
     def _prepare(self, record_id: str, messages: Sequence[dict[str, str]]) -> _Job | Result:
         prompt = self.prompts.build(messages)
@@ -166,10 +167,10 @@ class Scorer:
     def _batches(self, jobs: list[_Job]) -> Iterator[list[_Job]]:
         batch: list[_Job] = []
         for job in sorted(jobs, key=lambda job: (len(job.ids), job.record_id)):
-            # attention is padded to the longest, so that is what a batch costs
+            # sorted by length, so the newest is the longest, and the others are padded to it in attention
+            own = len(job.ids) - self._source.shared
             if batch and (
-                len(batch) >= self.settings.batch_records
-                or (len(batch) + 1) * len(job.ids) > max(self.settings.batch_tokens, len(job.ids))
+                len(batch) >= self.settings.batch_records or (len(batch) + 1) * own > self.settings.batch_tokens
             ):
                 yield batch
                 batch = []

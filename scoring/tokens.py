@@ -57,8 +57,7 @@ class TokenLanguage:
         return b"".join(self.token_bytes.get(token, b"") for token in ids)
 
     def _find(self, state: State) -> Moves:
-        ids: list[int] = []
-        states: list[State | None] = []
+        found: list[tuple[int, State | None]] = []
         stack: list[tuple[dict[int, Any], State]] = [(self._trie, state)]
         while stack:
             node, here = stack.pop()
@@ -68,14 +67,13 @@ class TokenLanguage:
                 after = here.step(byte)
                 if after is None:
                     continue
-                for token in child.get(-1, ()):
-                    ids.append(token)
-                    states.append(after)
+                found += [(token, after) for token in child.get(-1, ())]
                 stack.append((child, after))
+        # a vocabulary comes in another order in every process; sums of floats must not
+        found.sort(key=lambda move: move[0])
         if state.accepted is not None:
-            ids += self.end_ids
-            states += [None] * len(self.end_ids)
-        return self._tabulate(state, ids, states)
+            found += [(token, None) for token in self.end_ids]
+        return self._tabulate(state, [token for token, _ in found], [after for _, after in found])
 
     def _tabulate(self, state: State, ids: list[int], states: list[State | None]) -> Moves:
         accepted = state.accepted or 0

@@ -9,8 +9,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.errors import InputError, did_you_mean
-from schemas.strict import Strict
-from schemas.taxonomy import ID_PATTERN, Taxonomy
+from schemas.strict import ID_PATTERN, Strict
+from schemas.taxonomy import Taxonomy
 from schemas.yaml_files import load_yaml
 
 SHIPPED = Path(__file__).parent / "mappings"

@@ -134,6 +134,11 @@ class LocalSource:
         """Computes the keys and values of the ids that all prompts start with."""
         self._prefix = self.model.runner.prefix(ids) if ids else None
 
+    @property
+    def shared(self) -> int:
+        """How many tokens the prompts share."""
+        return len(self._prefix.ids) if self._prefix else 0
+
     def open(self, prompts: Sequence[list[int]]) -> TreeBatch:
         """A batch over these prompts; the shared start is used when all of them have it."""
         prefix = self._prefix

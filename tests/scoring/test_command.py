@@ -1,0 +1,174 @@
+"""`python -m scoring`, as its user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from schemas.artifacts import LabelScore, ScoredRecord
+from schemas.files import frame_hash, read_frame
+from scoring.config import ESTIMATOR_NAMES
+from tests.scoring.tiny import save
+
+ROOT = Path(__file__).parents[2]
+TEXTS = ["Where is my parcel?", "I want my money back", "x", "My invoice is wrong and the lamp is broken", "Thanks!"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("tiny") / "model", 4, sharpness=3.0)
+
+
+def write_records(path: Path, count: int = 5) -> Path:
+    rows = [{"id": f"r{n}", "text": f"{TEXTS[n % len(TEXTS)]} {n}"} for n in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def command(records: Path, model: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "scoring", str(records), "--model", str(model), "--guard", "instruct"),
+        *("--taxonomy", "support-tickets", "--out", str(out), "--tolerance", "0.05", "--node-budget", "40", *more),
+    ]
+
+
+def score(records: Path, model: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(records, model, out, *more), cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_writes_the_two_tables(tmp_path: Path, model: Path) -> None:
+    out = tmp_path / "scores.parquet"
+    done = score(write_records(tmp_path / "r.jsonl"), model, out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{out}: 5 records × {len(ESTIMATOR_NAMES)} estimators × 13 labels\n"
+    scores = read_frame(out, LabelScore, made_by="test")
+    assert scores.height == 5 * len(ESTIMATOR_NAMES) * 13
+    inside = scores.filter(pl.col("lower") <= pl.col("probability"), pl.col("probability") <= pl.col("upper"))
+    assert inside.height == scores.height
+    assert scores["lower"].min() >= 0 and scores["upper"].max() <= 1
+    records = read_frame(tmp_path / "scores.records.parquet", ScoredRecord, made_by="test")
+    assert records["record_id"].to_list() == ["r0", "r1", "r2", "r3", "r4"]
+    assert records["error"].null_count() == 5
+    assert {path.name for path in tmp_path.iterdir()} >= {"scores.parquet", "scores.records.parquet"}
+    assert not list(tmp_path.glob("*.jsonl.*")) and not (tmp_path / "scores.journal.jsonl").exists()
+
+
+def test_only_the_estimators_asked_for(tmp_path: Path, model: Path) -> None:
+    out = tmp_path / "s.parquet"
+    done = score(write_records(tmp_path / "r.jsonl", 2), model, out, "--estimator", "joint", "marginal")
+    assert done.returncode == 0, done.stderr
+    assert set(pl.read_parquet(out)["estimator"]) == {"joint", "marginal"}
+
+
+def test_a_killed_job_goes_on_and_ends_with_the_same_tables(tmp_path: Path, model: Path) -> None:
+    records = write_records(tmp_path / "r.jsonl", 16)
+    whole, resumed = tmp_path / "whole.parquet", tmp_path / "resumed.parquet"
+    assert score(records, model, whole, "--batch-records", "1").returncode == 0
+    job = subprocess.Popen(
+        command(records, model, resumed, "--batch-records", "1"), cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    journal = tmp_path / "resumed.journal.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (journal.exists() and journal.stat().st_size):
+        time.sleep(0.005)
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    held = journal.read_bytes().count(b"\n")
+    assert 0 < held < 16
+    assert not resumed.exists()
+    with journal.open("ab") as file:
+        file.write(b'{"id": "r3", "torn')
+    assert score(records, model, resumed, "--batch-records", "1").returncode == 0
+    assert frame_hash(pl.read_parquet(whole)) == frame_hash(pl.read_parquet(resumed))
+    times = ["seconds"]
+    one, other = (pl.read_parquet(tmp_path / f"{name}.records.parquet") for name in ("whole", "resumed"))
+    assert frame_hash(one, without=times) == frame_hash(other, without=times)
+
+
+def test_a_changed_record_is_scored_again(tmp_path: Path, model: Path) -> None:
+    from scoring.results import score_to_journal
+    from scoring.scorer import Scorer, Settings
+
+    settings = Settings(tolerance=0.05, node_budget=40)
+    scorer = Scorer.load(str(model), "instruct", taxonomy="support-tickets", settings=settings)
+    first = [("a", [{"role": "user", "content": "one"}]), ("b", [{"role": "user", "content": "two"}])]
+    journal = tmp_path / "j.jsonl"
+    assert sorted(score_to_journal(scorer, first, journal)) == ["a", "b"]
+    changed = [first[0], ("b", [{"role": "user", "content": "three"}])]
+    list(score_to_journal(scorer, changed, journal))
+    assert [json.loads(line)["id"] for line in journal.read_text().split("\n") if line].count("b") == 2
+    assert [json.loads(line)["id"] for line in journal.read_text().split("\n") if line].count("a") == 1
+
+
+def test_a_record_that_is_too_long_is_said_so_and_not_cut(tmp_path: Path) -> None:
+    short = save(tmp_path / "short", 4, max_position_embeddings=4096)
+    records = tmp_path / "r.jsonl"
+    rows = [{"id": "ok", "text": "hello"}, {"id": "long", "text": "word " * 2000}]
+    records.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = score(records, short, tmp_path / "s.parquet")
+    assert done.returncode == 1
+    assert "1 records could not be scored, first 'long': too long: a prompt of " in done.stderr
+    table = pl.read_parquet(tmp_path / "s.records.parquet")
+    assert table.filter(pl.col("record_id") == "ok")["error"].item() is None
+    assert set(pl.read_parquet(tmp_path / "s.parquet")["record_id"]) == {"ok"}
+
+
+ERRORS = [
+    (["--guard", "lama-guard-3"], "error: no guard 'lama-guard-3'; did you mean 'llama-guard-3'? (shipped: "),
+    (
+        ["--taxonomy", "support-ticket"],
+        "error: no taxonomy 'support-ticket'; did you mean 'support-tickets'? (shipped: ",
+    ),
+    (["--model", "no-such-folder"], "error: no model 'no-such-folder' (a folder, a .gguf file, 'bundled', or a Hub id"),
+    (
+        ["--model", "owner/name"],
+        "error: the Hub model 'owner/name' needs a pinned revision (set revision to a commit id",
+    ),
+    (["--estimator", "marginals"], "error: --estimator: unknown estimator 'marginals'; did you mean 'marginal'?"),
+    (["--out", "scores.csv"], "error: --out scores.csv: expected a name that ends in .parquet"),
+]
+
+
+@pytest.mark.parametrize(("more", "message"), ERRORS, ids=lambda value: value[0] if isinstance(value, list) else "")
+def test_wrong_options_say_what_to_do(tmp_path: Path, model: Path, more: list[str], message: str) -> None:
+    done = score(write_records(tmp_path / "r.jsonl"), model, tmp_path / "s.parquet", *more)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message), done.stderr
+
+
+def test_nan_logits_become_an_error_and_no_number(tmp_path: Path) -> None:
+    import torch
+    from transformers import LlamaForCausalLM
+
+    folder = save(tmp_path / "nan", 4)
+    network = LlamaForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        network.model.norm.weight[0] = float("nan")
+    network.save_pretrained(folder)
+    done = score(write_records(tmp_path / "r.jsonl"), folder, tmp_path / "s.parquet")
+    assert done.returncode == 3
+    assert "gives other numbers" in done.stderr
+    assert not (tmp_path / "s.parquet").exists()
+
+
+def test_help_is_quick_and_has_an_example() -> None:
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "scoring", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert "example:\n  python -m scoring records.jsonl" in done.stdout
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.split("\n")}
+    assert not loaded & {"torch", "polars", "transformers", "numpy"}
