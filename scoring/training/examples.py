@@ -1,0 +1,49 @@
+"""The labelled example messages that the demo guard is trained and measured on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from schemas.errors import InputError
+from schemas.files import read_text
+from schemas.strict import Strict
+from schemas.taxonomy import Taxonomy
+
+Split = Literal["train", "held_out"]
+
+
+class Example(Strict):
+    """One line of the examples file. `labels` are taxonomy ids in taxonomy order; none: no topic applies."""
+
+    id: str
+    text: str = Field(min_length=1)
+    labels: list[str]
+    split: Split
+
+
+def read_examples(path: Path, taxonomy: Taxonomy) -> list[Example]:
+    """All examples of a JSON Lines file.
+
+    Raises InputError, with file and line, for a line that is none, an id that stands there twice, a label that the
+    taxonomy does not have, or labels out of its order."""
+    examples: list[Example] = []
+    seen: set[str] = set()
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        where = f"{path}:{number}"
+        try:
+            example = Example.model_validate(json.loads(line))
+        except (json.JSONDecodeError, ValidationError) as error:
+            raise InputError(f"{where}: not an example: {error}") from error
+        if example.id in seen:
+            raise InputError(f"{where}: the id '{example.id}' stands there twice")
+        for label in example.labels:
+            taxonomy.require(label, where)
+        if example.labels != [label for label in taxonomy.ids if label in example.labels]:
+            raise InputError(f"{where}: expected each label once, in taxonomy order, not {example.labels}")
+        seen.add(example.id)
+        examples.append(example)
+    return examples

@@ -1,0 +1,95 @@
+"""Measures a guard on the held-out example messages.
+
+`python -m scoring.training.measure_demo_guard`: ROC AUC and average precision of the estimators, F1 of the greedy
+answers, and what the search cost. Seconds are of this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from schemas.errors import MarginaliaError
+from schemas.taxonomy import load_taxonomy
+from scoring.guard import load_guard
+from scoring.metrics import decisions, ranking
+from scoring.models.adapted import BUNDLED_GUARD
+from scoring.models.local import load_local
+from scoring.scorer import Result, Scorer, Settings
+from scoring.training.examples import Example, read_examples
+from scoring.training.train_demo_guard import EXAMPLES
+
+RANKED = ("marginal", "joint", "conditional")
+
+
+def measure(scorer: Scorer, examples: Sequence[Example]) -> dict[str, Any]:
+    """{estimator: {metric: value}} over these examples, and the search's nodes, passes and open mass on average."""
+    started = time.perf_counter()
+    results = {
+        result.record_id: result
+        for result in scorer.score_records(
+            (example.id, [{"role": "user", "content": example.text}]) for example in examples
+        )
+    }
+    seconds = time.perf_counter() - started
+    ordered = [results[example.id] for example in examples]
+    truth = np.array([[label in example.labels for label in scorer.guard.labels] for example in examples])
+    found: dict[str, Any] = {"examples": len(examples)}
+    for name in RANKED:
+        measured = ranking(truth, _scores(ordered, name, truth.shape[1]))(np.ones((1, len(examples)))).pooled
+        found[name] = {metric: round(float(value[0]), 4) for metric, value in measured.items()}
+    answered = np.array([[label in (result.predicted or []) for label in scorer.guard.labels] for result in ordered])
+    measured = decisions(truth, answered)(np.ones((1, len(examples)))).pooled
+    found["greedy"] = {name: round(float(measured[name][0]), 4) for name in ("micro_f1", "macro_f1", "subset_accuracy")}
+    found["search"] = {
+        "nodes": round(float(np.mean([result.nodes for result in ordered])), 1),
+        "forward_passes": round(float(np.mean([result.forward_passes for result in ordered])), 1),
+        "off_language": round(float(np.mean([result.off_language for result in ordered])), 6),
+        "widest_bounds": round(float(np.mean([_width(result) for result in ordered])), 4),
+        "seconds_per_record": round(seconds / len(examples), 3),
+    }
+    return found
+
+
+def _scores(results: Sequence[Result], estimator: str, n_labels: int) -> np.ndarray:
+    return np.stack([result.estimates[estimator].probability[:n_labels] for result in results])
+
+
+def _width(result: Result) -> float:
+    marginal = result.estimates["marginal"]
+    return float((marginal.upper - marginal.lower).max())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m scoring.training.measure_demo_guard", description=__doc__)
+    parser.add_argument("--model", default=BUNDLED_GUARD)
+    parser.add_argument("--examples", type=Path, default=EXAMPLES)
+    parser.add_argument("--tolerance", type=float, default=1e-2)
+    parser.add_argument("--node-budget", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    try:
+        taxonomy = load_taxonomy("support-tickets")
+        examples = [example for example in read_examples(options.examples, taxonomy) if example.split == "held_out"]
+        settings = Settings(
+            estimators=(*RANKED, "greedy"), tolerance=options.tolerance, node_budget=options.node_budget
+        )
+        guard = load_guard("support-tickets", taxonomy)
+        found = measure(Scorer(load_local(options.model), guard, settings), examples)
+    except MarginaliaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(found, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
