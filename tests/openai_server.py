@@ -19,9 +19,9 @@ from typing import Any, Self
 
 FAULTS = ("429", "500", "503", "reset", "hang", "truncated", "html")
 _THINGS = (
-    "kettle jacket lamp blanket charger sofa drill basket printer candle mirror bicycle teapot rucksack carpet "
-    "speaker bookshelf umbrella saucepan notebook hammock wardrobe toaster keyboard"
-).split()
+    *("kettle", "jacket", "lamp", "blanket", "charger", "sofa", "drill", "basket", "printer", "candle", "mirror"),
+    *("bicycle", "teapot", "rucksack", "carpet", "speaker", "bookshelf", "umbrella", "saucepan", "notebook", "hammock"),
+)
 _HAPPENED = (
     "arrived with a deep scratch on one side",
     "never came although the courier says otherwise",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -307,12 +308,10 @@ def test_plan_show_prints_the_plan_on_disk(make_run: MakeRun) -> None:
 
 
 def test_a_disk_that_refuses_an_answer_ends_the_stage(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     real, count = os.fsync, [0]
 
     def full(descriptor: int) -> None:
-        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("responses.jsonl"):
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == "responses.jsonl":
             count[0] += 1
             if count[0] == 5:
                 raise OSError(28, "No space left on device")
