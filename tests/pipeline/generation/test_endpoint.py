@@ -176,7 +176,7 @@ def test_an_endpoint_that_never_answers_is_given_up() -> None:
 
 
 def test_the_first_call_goes_alone_and_then_all_at_once() -> None:
-    with OpenAIServer(latency=0.05) as server:
+    with OpenAIServer(latency=0.5) as server:
         _ask(server.url, *_numbered(9))
         assert server.most_in_flight == 8
 
