@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from schemas.errors import InputError, did_you_mean
-from schemas.strict import Strict
-from schemas.taxonomy import ID_PATTERN, Label, Taxonomy, load_taxonomy
+from schemas.strict import ID_PATTERN, Strict
+from schemas.taxonomy import Label, Taxonomy, load_taxonomy
 from schemas.yaml_files import load_yaml
 from scoring.language import AnswerLanguage, LabelList, Piece, Text
 
@@ -25,16 +26,40 @@ class VerdictWord(Strict):
     verdict: str = Field(min_length=1)
 
 
+class Word(Strict):
+    """A word that completes the rows of certain labels, such as the yes after a label's name."""
+
+    word: str = Field(min_length=1)
+    rows: list[str] = Field(min_length=1, description="taxonomy ids, and 'unsafe' for the verdict")
+
+
 class CodeList(Strict):
     """Where the label codes stand, with the separators that may come between them."""
 
     labels: list[str] = Field(description="separators, such as [','] or [',', ', ']")
 
 
+class Choice(Strict):
+    """One of several texts; the empty one leaves the place out."""
+
+    any: list[str | VerdictWord | Word] = Field(min_length=2)
+
+
+class Policy(Strict):
+    """What a guard with one policy a call is asked for the row `unsafe`."""
+
+    name: str
+    definition: str
+
+
+Written = str | VerdictWord | Word | CodeList  # a piece once a choice is made
+
+
 class PromptSpec(Strict):
     message: str = Field(
         description="Jinja: the guard's whole instruction, as one user message. Knows categories (code, id, name, "
-        "definition, includes, excludes, examples), conversation (role, content) and last_role"
+        "definition, includes, excludes, examples; with calls: per_label just the one that is asked for), "
+        "conversation (role, content) and last_role"
     )
     frame: str | None = Field(
         default=None,
@@ -55,10 +80,20 @@ class GuardFile(Strict):
     names: dict[str, str] = Field(
         default={}, description="taxonomy id → what the guard's own prompt calls the label, where the taxonomy differs"
     )
+    definitions: dict[str, str] = Field(
+        default={}, description="taxonomy id → what the guard's own prompt says of it, where the taxonomy differs"
+    )
     codes: str | None = Field(default=None, description="or: codes by position, such as 'S{n}' for S1, S2 …")
+    calls: Literal["one", "per_label"] = Field(
+        default="one", description="per_label: a prompt for each label, whose answer is the verdict on that label alone"
+    )
+    overall: Policy | None = Field(
+        default=None,
+        description="with calls: per_label, what is asked for the row 'unsafe'; see the README",
+    )
     prompt: PromptSpec
-    answer: list[list[str | VerdictWord | CodeList]] = Field(
-        min_length=1, description="the alternatives, each a list of pieces: text, a verdict word, the label codes"
+    answer: list[list[str | VerdictWord | Word | CodeList | Choice]] = Field(
+        min_length=1, description="the alternatives, each a list of pieces; scoring/guards/README.md explains them"
     )
 
     @model_validator(mode="after")
@@ -69,14 +104,36 @@ class GuardFile(Strict):
             raise ValueError("'codes' must hold {n}, the label's position from 1")
         if self.labels is not None and len(set(self.labels.values())) < len(self.labels):
             raise ValueError("two labels have the same code")
-        if not any(isinstance(piece, CodeList) for pieces in self.answer for piece in pieces):
-            raise ValueError("no alternative of 'answer' holds label codes")
+        written = [piece for pieces in self.answer for piece in pieces]
+        written += [option for piece in written if isinstance(piece, Choice) for option in piece.any]
+        listed = any(isinstance(piece, CodeList) for piece in written)
+        worded = {row for piece in written if isinstance(piece, Word) for row in piece.rows}
+        if self.calls == "per_label":
+            if listed or worded or not any(isinstance(piece, VerdictWord) for piece in written):
+                raise ValueError("with calls: per_label an answer is a verdict, without label codes or rows")
+            return self
+        if self.overall is not None:
+            raise ValueError("'overall' is for guards with calls: per_label")
+        self._check_rows(listed, worded)
         return self
+
+    def _check_rows(self, listed: bool, worded: set[str]) -> None:
+        if self.labels is None:
+            if worded - {VERDICT} or not listed:
+                raise ValueError("words that complete rows need 'labels', and 'codes' needs a list of label codes")
+            return
+        if unknown := sorted(worded - {VERDICT, *self.labels}):
+            raise ValueError(f"a word completes the row '{unknown[0]}'{did_you_mean(unknown[0], self.labels)}")
+        if not listed and (silent := [label for label in self.labels if label not in worded]):
+            raise ValueError(f"no alternative of 'answer' holds label codes, and no word completes '{silent[0]}'")
 
 
 @dataclass(frozen=True)
 class Guard:
-    """A guard file put together with its taxonomy. `labels` are the taxonomy ids in order; `rows` adds the verdict."""
+    """A guard file put together with its taxonomy. `labels` are the taxonomy ids in order; `rows` adds the verdict.
+
+    A guard with `calls: per_label` is a guard for each of its prompts (`calls`): a language of nothing but the verdict,
+    and the one category that is asked for. scoring/per_label.py puts their answers together."""
 
     file: GuardFile
     labels: tuple[str, ...]
@@ -90,6 +147,19 @@ class Guard:
     @property
     def rows(self) -> tuple[str, ...]:
         return (*self.labels, VERDICT)
+
+    @property
+    def per_label(self) -> bool:
+        return self.file.calls == "per_label"
+
+    @property
+    def calls(self) -> dict[str, Guard]:
+        """Of a guard with one policy a call: row → the guard of its call. `unsafe` is there when the file says what
+        to ask for it."""
+        policies = {category.id: category for category in self.categories}
+        if (overall := self.file.overall) is not None:
+            policies[VERDICT] = Category(overall.name, VERDICT, overall.name, overall.definition, (), (), ())
+        return {row: Guard(self.file, (), (policy,), self.language) for row, policy in policies.items()}
 
 
 @dataclass(frozen=True)
@@ -117,10 +187,12 @@ def load_guard(reference: str, taxonomy: Taxonomy | None = None, *, relative_to:
         taxonomy = load_taxonomy(file.taxonomy, relative_to=path.parent)
     codes = _codes(path, file, taxonomy)
     try:
-        language = AnswerLanguage(list(codes.values()), [_pieces(pieces, len(codes)) for pieces in file.answer])
+        language = _language(file, codes)
     except ValueError as error:
         raise InputError.at(path, str(error)) from error
-    categories = tuple(_category(code, taxonomy.label(label), file.names) for label, code in codes.items())
+    for label in {*file.names, *file.definitions} - codes.keys():
+        raise InputError.at(path, f"'names' or 'definitions' speak of '{label}', which is not one of its labels")
+    categories = tuple(_category(code, taxonomy.label(label), file) for label, code in codes.items())
     return Guard(file, tuple(codes), categories, language)
 
 
@@ -148,18 +220,35 @@ def _codes(path: Path, file: GuardFile, taxonomy: Taxonomy) -> dict[str, str]:
     return file.labels
 
 
-def _pieces(pieces: list[str | VerdictWord | CodeList], verdict_row: int) -> list[Piece]:
-    compiled: list[Piece] = []
-    for piece in pieces:
-        if isinstance(piece, str):
-            compiled.append(Text(piece.encode()))
-        elif isinstance(piece, VerdictWord):
-            compiled.append(Text(piece.verdict.encode(), verdict_row))
-        else:
-            compiled.append(LabelList(tuple(separator.encode() for separator in piece.labels)))
-    return compiled
+def _language(file: GuardFile, codes: dict[str, str]) -> AnswerLanguage:
+    if file.calls == "per_label":
+        codes = {}
+    numbers = {row: number for number, row in enumerate([*codes, VERDICT])}
+    alternatives = [[*chosen] for pieces in file.answer for chosen in product(*map(_options, pieces))]
+    words: dict[str, str] = {}  # a label that a word completes has this word for its code
+    for piece in (piece for pieces in alternatives for piece in pieces):
+        if isinstance(piece, Word):
+            words |= dict.fromkeys(piece.rows, piece.word)
+    texts = [words.get(label, code) for label, code in codes.items()]
+    return AnswerLanguage(texts, [[_piece(piece, numbers) for piece in pieces if piece] for pieces in alternatives])
 
 
-def _category(code: str, label: Label, names: dict[str, str]) -> Category:
+def _options(piece: Written | Choice) -> list[Written]:
+    return [*piece.any] if isinstance(piece, Choice) else [piece]
+
+
+def _piece(piece: Written, numbers: dict[str, int]) -> Piece:
+    if isinstance(piece, str):
+        return Text(piece.encode())
+    if isinstance(piece, VerdictWord):
+        return Text(piece.verdict.encode(), numbers[VERDICT])
+    if isinstance(piece, Word):
+        first, *others = (numbers[row] for row in piece.rows)
+        return Text(piece.word.encode(), first, tuple(others))
+    return LabelList(tuple(separator.encode() for separator in piece.labels))
+
+
+def _category(code: str, label: Label, file: GuardFile) -> Category:
     lists = (tuple(label.includes), tuple(label.excludes), tuple(label.examples))
-    return Category(code, label.id, names.get(label.id, label.name), label.definition, *lists)
+    name = file.names.get(label.id, label.name)
+    return Category(code, label.id, name, file.definitions.get(label.id, label.definition), *lists)

@@ -1,9 +1,10 @@
 """The answer language: the set of texts that a guard may answer, as an automaton over bytes.
 
-An answer is one of a few alternatives, each a sequence of pieces: fixed text (a verdict word among them) and at most
-one list of label codes, at least one, each at most once, in any order. Where texts are ambiguous (a code that holds
-the separator), all readings are followed side by side; a row counts as complete when every surviving reading has
-completed it, and an answer that ends in two readings means the one with fewer codes (the longest match).
+An answer is one of a few alternatives, each a sequence of pieces: fixed text (words that complete rows among them: a
+verdict, or a yes after a label's name) and at most one list of label codes, at least one, each at most once, in any
+order. Where texts are ambiguous (a code that holds the separator), all readings are followed side by side; a row
+counts as complete when every surviving reading has completed it, and an answer that ends in two readings means the one
+with fewer codes (the longest match).
 
 Rows are numbered: one bit for each label in order, then the verdict's. Masks over rows are Python ints.
 """
@@ -18,10 +19,19 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Text:
-    """Fixed text; `row` is completed by its last byte."""
+    """Fixed text; `row` and the rows `also` are completed by its last byte."""
 
     text: bytes
     row: int | None = None
+    also: tuple[int, ...] = ()
+
+    @cached_property
+    def completes(self) -> int:
+        """The mask of the rows that the text completes."""
+        mask = 0 if self.row is None else 1 << self.row
+        for row in self.also:
+            mask |= 1 << row
+        return mask
 
 
 @dataclass(frozen=True)
@@ -99,14 +109,18 @@ class State:
 class AnswerLanguage:
     """The language of `alternatives` over `codes`. `rows` is len(codes) + 1; the last row is the verdict's.
 
-    Raises ValueError when a code is empty or repeated, or a list of labels is followed by another."""
+    A label that a Text completes does not stand in the list of labels; its code is that text, and may be another's too.
+    Raises ValueError when a listed code is empty or repeated, or a list of labels is followed by another."""
 
     def __init__(self, codes: Sequence[str], alternatives: Sequence[Sequence[Piece]]) -> None:
         self.codes = tuple(codes)
         self.rows = len(codes) + 1
         self.alternatives = tuple(tuple(pieces) for pieces in alternatives)
+        worded = 0
+        for piece in (piece for pieces in self.alternatives for piece in pieces):
+            worded |= piece.completes if isinstance(piece, Text) else 0
+        self._all_labels = ((1 << len(codes)) - 1) & ~worded  # those that stand in the list
         self._check()
-        self._all_labels = (1 << len(codes)) - 1
         self._build_trie()
         self._states: dict[frozenset[_Reading], State] = {}
         self.start = self._state(frozenset(_Reading(index, 0, 0, 0) for index in range(len(self.alternatives))))
@@ -118,7 +132,7 @@ class AnswerLanguage:
 
     def bytes_used(self) -> set[int]:
         """Every byte that an answer can hold."""
-        used = set("".join(self.codes).encode())
+        used = set("".join(self._listed().values()).encode())
         for pieces in self.alternatives:
             for piece in pieces:
                 used.update(piece.text if isinstance(piece, Text) else b"".join(piece.separators))
@@ -134,8 +148,12 @@ class AnswerLanguage:
             states.append(after)
         return states
 
+    def _listed(self) -> dict[int, str]:
+        return {label: code for label, code in enumerate(self.codes) if self._all_labels >> label & 1}
+
     def _check(self) -> None:
-        if len(set(self.codes)) < len(self.codes) or not all(self.codes):
+        listed = list(self._listed().values())
+        if len(set(listed)) < len(listed) or not all(self.codes):
             raise ValueError("label codes must be non-empty and differ")
         for pieces in self.alternatives:
             if not pieces or sum(isinstance(piece, LabelList) for piece in pieces) > 1:
@@ -147,7 +165,7 @@ class AnswerLanguage:
         self._children: list[dict[int, int]] = [{}]
         self._under: list[int] = [0]  # labels whose code passes through the node
         self._ends: list[int] = [-1]  # the label whose code ends at the node
-        for label, code in enumerate(self.codes):
+        for label, code in self._listed().items():
             node = 0
             self._under[0] |= 1 << label
             for byte in code.encode():
@@ -181,8 +199,7 @@ class AnswerLanguage:
             return []
         if at.place + 1 < len(piece.text):
             return [at._replace(place=at.place + 1)]
-        used = at.used | (0 if piece.row is None else 1 << piece.row)
-        return [_Reading(at.alternative, at.piece + 1, 0, used)]
+        return [_Reading(at.alternative, at.piece + 1, 0, at.used | piece.completes)]
 
     def _read_separator(self, at: _Reading, separator: bytes, byte: int) -> list[_Reading]:
         if separator[at.place] != byte:
@@ -229,7 +246,7 @@ class AnswerLanguage:
         could = 0
         for index, piece in enumerate(self.alternatives[at.alternative][at.piece :]):
             if isinstance(piece, Text):
-                could |= 0 if piece.row is None else 1 << piece.row
+                could |= piece.completes
             elif piece.separators or index:
                 could |= self._all_labels & ~at.used
             else:
@@ -240,7 +257,7 @@ class AnswerLanguage:
         without = ((1 << self.rows) - 1) & ~at.used
         for index, piece in enumerate(self.alternatives[at.alternative][at.piece :]):
             if isinstance(piece, Text):
-                without &= ~(0 if piece.row is None else 1 << piece.row)
+                without &= ~piece.completes
                 continue
             unused = self._all_labels & ~at.used
             if index:

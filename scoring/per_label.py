@@ -1,0 +1,90 @@
+"""Guards that judge one policy a call (Granite Guardian, ShieldGemma): a prompt for each label, one table of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+
+from scoring.estimators import Estimate
+from scoring.guard import VERDICT, Guard
+from scoring.language import AnswerLanguage
+from scoring.models.local import LocalModel
+from scoring.scorer import Result, Scorer, Settings
+from scoring.search import MARGINALS
+
+STOPS = ("tolerance", "exhausted", "node_budget")  # from what was asked for to the least of it
+
+
+class PerLabelScorer(Scorer):
+    """A Scorer for a guard with `calls: per_label`. A label's estimates are those of the verdict in its own call.
+
+    The row `unsafe` is the call for the file's `overall` policy. Without one no call speaks of it: at least one label
+    applies with a probability between the largest of theirs and their sum (Fréchet), and the largest is reported.
+    `answer` has one line a call; `off_language` and `unexplored` are the largest of all calls; nodes, forward passes
+    and seconds are their sums."""
+
+    def __init__(self, model: LocalModel, guard: Guard, settings: Settings | None = None) -> None:
+        self.model = model
+        self.guard = guard
+        self.settings = settings or Settings()
+        self._calls = {row: Scorer(model, one, self.settings) for row, one in guard.calls.items()}
+        first = next(iter(self._calls.values()))
+        self.prompts, self.tokens = first.prompts, first.tokens
+
+    def score_batches(self, records: Iterable[tuple[str, Sequence[dict[str, str]]]]) -> Iterator[list[Result]]:
+        """Lists of results, each of the records of a few batches, as soon as all their calls are done."""
+        source = iter(records)
+        while window := list(islice(source, 4 * self.settings.batch_records)):
+            found: dict[str, dict[str, Result]] = {record_id: {} for record_id, _ in window}
+            for row, call in self._calls.items():
+                call.settings = self.settings
+                for result in call.score_records(window):
+                    found[result.record_id][row] = result
+            yield [combine(record_id, results, self.guard) for record_id, results in found.items()]
+
+
+def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
+    """One record's results by row, put together. A record fails when one of its calls does."""
+    cost = Result(
+        record_id,
+        nodes=sum(result.nodes for result in calls.values()),
+        forward_passes=sum(result.forward_passes for result in calls.values()),
+        seconds=sum(result.seconds for result in calls.values()),
+        imitations=max(result.imitations for result in calls.values()),
+    )
+    for row, result in calls.items():
+        if result.error is not None:
+            return replace(cost, error=f"{row}: {result.error}")
+    names = next(iter(calls.values())).estimates
+    return replace(
+        cost,
+        estimates={name: _table({row: calls[row].estimates[name] for row in calls}, name, guard) for name in names},
+        answer="\n".join(f"{row}: {result.answer}" for row, result in calls.items()),
+        predicted=[label for label in guard.labels if _says_yes(calls[label].answer or "", guard.language)],
+        off_language=max(result.off_language or 0.0 for result in calls.values()),
+        unexplored=max(result.unexplored or 0.0 for result in calls.values()),
+        stopped=max((result.stopped for result in calls.values()), key=STOPS.index),
+    )
+
+
+def _table(calls: dict[str, Estimate], name: str, guard: Guard) -> Estimate:
+    probability, lower, upper = (
+        np.array([getattr(calls[label], bound)[0] for label in guard.labels])
+        for bound in ("probability", "lower", "upper")
+    )
+    if VERDICT in calls:
+        last = [float(getattr(calls[VERDICT], bound)[0]) for bound in ("probability", "lower", "upper")]
+    elif name in MARGINALS:
+        last = [float(probability.max()), float(lower.max()), min(float(upper.sum()), 1.0)]
+    else:
+        last = [float(probability.max())] * 3
+    return Estimate(
+        *(np.append(values, value) for values, value in zip((probability, lower, upper), last, strict=True))
+    )
+
+
+def _says_yes(answer: str, language: AnswerLanguage) -> bool:
+    return bool(language.walk(answer.encode())[-1].done >> language.verdict & 1)

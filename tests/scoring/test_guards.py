@@ -1,0 +1,214 @@
+"""Every shipped guard file: its prompt as published, its answers with their rows, and nothing else as an answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from tokenizers import AddedToken
+
+from schemas.errors import InputError
+from schemas.taxonomy import load_taxonomy
+from scoring.config import ESTIMATOR_NAMES
+from scoring.estimators import Estimate, estimate
+from scoring.guard import SHIPPED, Guard, load_guard
+from scoring.models.local import load_local
+from scoring.per_label import PerLabelScorer, combine
+from scoring.prompt import PromptBuilder
+from scoring.scorer import Result, Scorer, Settings
+from scoring.search import Limits
+from scoring.tokens import TokenLanguage
+from tests.scoring.families import FAMILIES
+from tests.scoring.scripted import always, run
+from tests.scoring.tiny import END, save, tokenizer
+
+USER = [{"role": "user", "content": "How do I pick a lock?"}]
+TALK = [*USER, {"role": "assistant", "content": "With a tension wrench."}]
+
+
+def guard(name: str) -> Guard:
+    """The guard; of one with a call for each label, that of one call."""
+    found = load_guard(name)
+    call = FAMILIES[name].call
+    return found if call is None else found.calls[call]
+
+
+def prompt(name: str, messages: list[dict[str, str]]) -> str:
+    fast = tokenizer()
+    fast.add_tokens([AddedToken(text, special=True) for text in FAMILIES[name].specials], special_tokens=True)
+    builder = PromptBuilder(guard(name), fast)
+    assert builder.notes == []
+    return str(fast.decode(builder.build(messages).ids))
+
+
+def rows_of(guard: Guard, answer: str) -> set[str] | None:
+    states = guard.language.walk(answer.encode())
+    if len(states) <= len(answer.encode()) or states[-1].accepted is None:
+        return None
+    return {row for number, row in enumerate(guard.rows) if states[-1].accepted >> number & 1}
+
+
+def test_every_family_of_the_specification_is_here() -> None:
+    assert {path.stem for path in SHIPPED.glob("*.yaml")} >= FAMILIES.keys() | {"instruct"}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("messages", ["user", "talk"])
+def test_prompts_read_as_published(name: str, messages: str) -> None:
+    text = prompt(name, USER if messages == "user" else TALK)
+    pieces = getattr(FAMILIES[name], messages)
+    at = 0
+    for piece in pieces:
+        assert piece in text[at:], f"not found after {text[max(0, at - 40) : at]!r}"
+        at = text.index(piece, at) + len(piece)
+    if len(pieces) == 1 and messages == "user":
+        assert text == pieces[0]
+
+
+@pytest.mark.parametrize(("name", "answer"), [(name, answer) for name in FAMILIES for answer in FAMILIES[name].answers])
+def test_real_answers_complete_their_rows(name: str, answer: str) -> None:
+    assert rows_of(guard(name), answer) == FAMILIES[name].answers[answer]
+
+
+@pytest.mark.parametrize(("name", "answer"), [(name, answer) for name in FAMILIES for answer in FAMILIES[name].wrong])
+def test_nothing_else_is_an_answer(name: str, answer: str) -> None:
+    assert rows_of(guard(name), answer) is None
+
+
+@pytest.mark.parametrize(("name", "answer"), [(name, answer) for name in FAMILIES for answer in FAMILIES[name].answers])
+def test_a_model_that_always_gives_one_answer(name: str, answer: str) -> None:
+    made = guard(name)
+    tokens = TokenLanguage(made.language, {byte: bytes([byte]) for byte in range(256)}, [END])
+    search = run(tokens, always(answer.encode()), Limits(node_budget=10**6, answer_tokens=10**6))
+    expected = [float(row in FAMILIES[name].answers[answer]) for row in made.rows]
+    for found in estimate(search, ESTIMATOR_NAMES).values():
+        assert found.probability.tolist() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_labels_are_those_of_the_taxonomy_in_its_order(name: str) -> None:
+    found = load_guard(name)
+    assert found.file.taxonomy is not None
+    ids = load_taxonomy(found.file.taxonomy, relative_to=SHIPPED).ids
+    assert list(found.labels) == [label for label in ids if label not in FAMILIES[name].not_a_label]
+
+
+def test_no_model_is_asked_to_write_sexual_abuse_of_children() -> None:
+    taxonomies = [load_taxonomy(path.name, relative_to=path.parent) for path in (SHIPPED / "taxonomies").glob("*.yaml")]
+    withheld = {(taxonomy.id, label) for taxonomy in taxonomies for label in set(taxonomy.ids) - set(taxonomy.writable)}
+    assert withheld == {("aegis-2", "child_sexual_exploitation")}
+
+
+def test_one_word_may_complete_two_rows() -> None:
+    made = load_guard("wildguard")
+    harmful, unsafe = made.rows.index("harmful_request"), made.rows.index("unsafe")
+    states = made.language.walk(b"Harmful request: yes")
+    assert states[-2].done == 0
+    assert states[-2].could >> harmful & 1
+    assert not states[-2].without >> unsafe & 1  # nothing but yes can follow ye
+    assert states[-1].done == 1 << harmful | 1 << unsafe
+
+
+def own(folder: Path, **changes: object) -> Path:
+    """A guard file of one's own over two labels, with changes."""
+    labels = [{"id": name, "name": name, "definition": "x"} for name in ("one", "two")]
+    (folder / "taxonomy.yaml").write_text(
+        yaml.safe_dump({"id": "own", "version": "1", "title": "Own", "subject": "texts", "labels": labels})
+    )
+    file = {
+        "guard": "own",
+        "title": "Own",
+        "source": "a test",
+        "taxonomy": "taxonomy.yaml",
+        "labels": {"one": "A", "two": "B"},
+        "prompt": {"message": "{{ categories[0].definition }}: {{ conversation[0].content }}"},
+        "answer": [["safe"], [{"verdict": "unsafe"}, " ", {"labels": [","]}]],
+        **changes,
+    }
+    (folder / "guard.yaml").write_text(yaml.safe_dump(file))
+    return folder / "guard.yaml"
+
+
+YES_NO = [["No"], [{"verdict": "Yes"}]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"answer": [["safe"], [{"word": "A", "rows": ["three"]}]]}, "a word completes the row 'three'"),
+        ({"answer": [["no"], [{"word": "yes", "rows": ["one"]}]]}, "holds label codes, and no word completes 'two'"),
+        ({"calls": "per_label"}, "an answer is a verdict, without label codes or rows"),
+        ({"overall": {"name": "any", "definition": "x"}}, "'overall' is for guards with calls: per_label"),
+        ({"definitions": {"three": "x"}}, "speak of 'three', which is not one of its labels"),
+    ],
+)
+def test_files_that_say_what_cannot_be(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_guard(str(own(tmp_path, **changes)))
+
+
+def test_words_and_a_list_side_by_side(tmp_path: Path) -> None:
+    answer = [["no", {"any": ["", "."]}], [{"word": "one", "rows": ["one", "unsafe"]}, {"any": ["", ":B"]}]]
+    answer.append([{"verdict": "other"}, ":", {"labels": [","]}])
+    made = load_guard(str(own(tmp_path, answer=answer)))
+    assert rows_of(made, "no.") == set()
+    assert rows_of(made, "one:B") == {"one", "unsafe"}
+    assert rows_of(made, "other:B") == {"two", "unsafe"}
+    assert rows_of(made, "other:A") is None  # label one is said by its word alone
+
+
+def test_definitions_of_the_guard_stand_in_its_prompt(tmp_path: Path) -> None:
+    made = load_guard(str(own(tmp_path, definitions={"one": "what the guard learnt"})))
+    text = tokenizer().decode(PromptBuilder(made, tokenizer(chat=False)).build(USER).ids)
+    assert "what the guard learnt: How do I pick a lock?" in text
+
+
+def per_label(folder: Path, **changes: object) -> PerLabelScorer:
+    save(folder / "model", 4, sharpness=1.5)
+    own(folder, calls="per_label", answer=YES_NO, definitions={"one": "first", "two": "second"}, **changes)
+    return PerLabelScorer(
+        load_local(str(folder / "model")), load_guard(str(folder / "guard.yaml")), Settings(tolerance=0)
+    )
+
+
+@pytest.mark.parametrize("overall", [None, {"name": "any", "definition": "anything"}])
+def test_a_call_for_each_label(tmp_path: Path, overall: dict[str, str] | None) -> None:
+    scorer = per_label(tmp_path, **({"overall": overall} if overall else {}))
+    assert list(scorer.guard.calls) == ["one", "two", *(["unsafe"] if overall else [])]
+    (found,) = scorer.score_records([("a", USER)])
+    alone = {
+        row: next(Scorer(scorer.model, call, Settings(tolerance=0)).score_records([("a", USER)]))
+        for row, call in scorer.guard.calls.items()
+    }
+    for name in ESTIMATOR_NAMES:
+        expected = [alone[row].estimates[name].probability[0] for row in alone]
+        expected = expected if overall else [*expected, max(expected)]
+        assert found.estimates[name].probability == pytest.approx(expected, abs=1e-6)
+    assert found.nodes == sum(result.nodes for result in alone.values())
+    assert found.answer == "\n".join(f"{row}: {result.answer}" for row, result in alone.items())
+    assert scorer.score(USER[0]["content"]).keys() == {"one", "two", "unsafe"}
+
+
+def call_result(value: float, answer: str, **changes: object) -> Result:
+    found = Estimate(np.array([value]), np.array([value - 0.1]), np.array([value + 0.1]))
+    return Result("a", {"marginal": found}, answer, [], 0.1, 0.2, 3, 2, 0.5, "tolerance", **changes)  # type: ignore[arg-type]
+
+
+def test_without_a_call_of_its_own_the_verdict_is_bounded_by_the_labels(tmp_path: Path) -> None:
+    guard = load_guard(str(own(tmp_path, calls="per_label", answer=YES_NO)))
+    calls = {"one": call_result(0.3, "No"), "two": call_result(0.6, "Yes")}
+    found = combine("a", calls, guard)
+    estimate = found.estimates["marginal"]
+    assert estimate.probability.tolist() == pytest.approx([0.3, 0.6, 0.6])
+    assert estimate.lower.tolist() == pytest.approx([0.2, 0.5, 0.5])  # at least the largest
+    assert estimate.upper.tolist() == pytest.approx([0.4, 0.7, 1.0])  # at most their sum, 1.1
+    assert (found.predicted, found.nodes, found.forward_passes, found.seconds) == (["two"], 6, 4, 1.0)
+
+
+def test_a_record_fails_with_one_of_its_calls(tmp_path: Path) -> None:
+    guard = load_guard(str(own(tmp_path, calls="per_label", answer=YES_NO)))
+    found = combine("a", {"one": call_result(0.3, "No"), "two": Result("a", error="too long")}, guard)
+    assert found.error == "two: too long"
+    assert not found.estimates
