@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from datasketch import MinHash, MinHashLSH
@@ -64,6 +65,7 @@ def holds(text: str, example: str, threshold: float) -> bool:
     return len(inner & shingles(fold(text))) / len(inner) >= threshold
 
 
+@lru_cache(maxsize=4)  # a text is looked for among examples, then among accepted ones, then added
 def _sketch(folded: str) -> Any:
     sketch = MinHash(num_perm=_PERMUTATIONS, seed=1)
     sketch.update_batch([shingle.encode("utf-8", "surrogatepass") for shingle in shingles(folded)])
