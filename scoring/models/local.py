@@ -13,13 +13,12 @@ import torch
 
 from schemas.errors import InputError, ModelError
 from scoring.models.adapted import BUNDLED_GUARD, bundled_guard
-from scoring.models.bundled import bundled_smollm2
+from scoring.models.bundled import bundled_smollm2, model_cache
 from scoring.models.tree import ATTENTION, Evaluation, Prefix, TreeBatch, TreeRunner
 
 BUNDLED = "bundled"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SELF_CHECK = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.05}  # log-probability, nats
-CACHE = Path(".cache")
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,12 @@ class LocalModel:
 
 
 def load_local(
-    reference: str, *, revision: str | None = None, device: str = "auto", dtype: str = "float32", cache: Path = CACHE
+    reference: str,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    cache: Path | None = None,
 ) -> LocalModel:
     """Loads `reference`. Only safetensors and GGUF weights, never remote code.
 
@@ -43,7 +47,7 @@ def load_local(
     loaded or the tree search computes other numbers for it than the model's own attention."""
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype '{dtype}'", hint=f"one of {', '.join(DTYPES)}")
-    folder, options, found_revision = _resolve(reference, revision, cache)
+    folder, options, found_revision = _resolve(reference, revision, cache or model_cache())
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:

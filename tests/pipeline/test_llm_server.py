@@ -20,7 +20,7 @@ import torch
 
 from pipeline.demo.lanes import Sampling, sample
 from pipeline.demo.llm_server import Endpoint, start
-from pipeline.generation.writer import model_cache
+from scoring.models.bundled import model_cache
 
 ROOT = Path(__file__).parents[2]
 
