@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import numpy as np
 import torch
 
 from schemas.errors import InputError, ModelError
@@ -18,7 +17,6 @@ from scoring.config import ESTIMATOR_NAMES, check_estimators
 from scoring.estimators import Estimate, decisions, estimate
 from scoring.guard import Guard, load_guard
 from scoring.models.local import LocalModel, LocalSource, load_local
-from scoring.models.tree import Evaluation, TreeBatch
 from scoring.prompt import PromptBuilder
 from scoring.search import MARGINALS, Limits, NextTokens, Node, Search
 from scoring.tokens import TokenLanguage, vocabulary_bytes
@@ -85,7 +83,7 @@ class _Job:
     ids: list[int]
     imitations: int
     search: Search
-    forward_passes: int = 1
+    forward_passes: int = 0
     error: str | None = None
 
 
@@ -194,46 +192,25 @@ class Scorer:
         return _Job(job.record_id, job.ids, job.imitations, Search(self.tokens, self.settings.limits))
 
     def _search(self, jobs: list[_Job]) -> None:
-        batch = self._source.open([job.ids for job in jobs])
-        roots = [(index, job.search.root) for index, job in enumerate(jobs)]
-        self._tell(jobs, roots, batch.prefill())
+        batch = self._source.open([job.ids for job in jobs], self.tokens)
         while True:
-            asked = [
-                (index, node) for index, job in enumerate(jobs) if job.error is None for node in job.search.wanted()
-            ]
+            asked = [(place, node) for place, job in enumerate(jobs) if not job.error for node in job.search.wanted()]
             if not asked:
                 return
-            for index in {index for index, _ in asked}:
-                jobs[index].forward_passes += 1
+            for place in {place for place, _ in asked}:
+                jobs[place].forward_passes += 1
             for start in range(0, len(asked), PASS_TOKENS):
                 part = asked[start : start + PASS_TOKENS]
-                self._tell(jobs, part, batch.evaluate([self._evaluation(batch, *item) for item in part]))
+                for (place, node), answer in zip(part, batch.next_tokens(part), strict=True):
+                    self._tell(jobs[place], node, answer)
 
     @staticmethod
-    def _evaluation(batch: TreeBatch, record: int, node: Node) -> Evaluation:
-        prompt = len(batch.prompts[record])
-        sees = []
-        ancestor = node.parent
-        while ancestor is not None and ancestor.parent is not None:
-            sees.append(ancestor.slot)
-            ancestor = ancestor.parent
-        node.slot = batch.take_slot(record)
-        return Evaluation(record, node.token, node.slot, prompt + node.depth - 1, prompt, sees)
-
-    def _tell(self, jobs: list[_Job], nodes: Sequence[tuple[int, Node]], logits: torch.Tensor) -> None:
-        totals = logits.logsumexp(-1).double().cpu().numpy()
-        tops, top_ids = (value.cpu().numpy() for value in logits.max(-1))
-        values = logits.cpu().numpy()
-        for row, (index, node) in enumerate(nodes):
-            ids = self.tokens.moves(node.state).ids if node.state is not None else np.empty(0, dtype=np.int64)
-            allowed = values[row, ids].astype(np.float64) - totals[row]
-            answer = NextTokens(allowed, int(top_ids[row]), float(tops[row] - totals[row]))
-            job = jobs[index]
-            if job.error is None:
-                try:
-                    job.search.tell(node, answer)
-                except ModelError as error:
-                    job.error = str(error)
+    def _tell(job: _Job, node: Node, answer: NextTokens) -> None:
+        if job.error is None:
+            try:
+                job.search.tell(node, answer)
+            except ModelError as error:
+                job.error = str(error)
 
     def _result(self, job: _Job, seconds: float) -> Result:
         search = job.search

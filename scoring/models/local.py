@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from schemas.errors import InputError, ModelError
 from scoring.models.adapted import BUNDLED_GUARD, bundled_guard
 from scoring.models.bundled import bundled_smollm2, model_cache
 from scoring.models.tree import ATTENTION, Evaluation, Prefix, TreeBatch, TreeRunner
+from scoring.search import NextTokens, Node
+from scoring.tokens import TokenLanguage
 
 BUNDLED = "bundled"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -138,23 +141,59 @@ class LocalSource:
         self.model = model
         self._prefix: Prefix | None = None
 
-    def share(self, ids: Sequence[int]) -> None:
-        """Computes the keys and values of the ids that all prompts start with."""
-        self._prefix = self.model.runner.prefix(ids) if ids else None
-
     @property
     def shared(self) -> int:
         """How many tokens the prompts share."""
         return len(self._prefix.ids) if self._prefix else 0
 
-    def open(self, prompts: Sequence[list[int]]) -> TreeBatch:
+    def share(self, ids: Sequence[int]) -> None:
+        """Computes the keys and values of the ids that all prompts start with."""
+        self._prefix = self.model.runner.prefix(ids) if ids else None
+
+    def open(self, prompts: Sequence[list[int]], tokens: TokenLanguage) -> LocalBatch:
         """A batch over these prompts; the shared start is used when all of them have it."""
         prefix = self._prefix
         if prefix and not all(
             len(prompt) > len(prefix.ids) and tuple(prompt[: len(prefix.ids)]) == prefix.ids for prompt in prompts
         ):
             prefix = None
-        return TreeBatch(self.model.runner, prefix, prompts)
+        return LocalBatch(TreeBatch(self.model.runner, prefix, prompts), tokens)
+
+
+class LocalBatch:
+    """Records that are searched together on one model."""
+
+    def __init__(self, tree: TreeBatch, tokens: TokenLanguage) -> None:
+        self._tree = tree
+        self._tokens = tokens
+
+    def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens]:
+        """What follows each (record, prefix), from one forward pass. The first call asks for the root of every
+        record, in their order."""
+        if nodes[0][1].parent is None:
+            logits = self._tree.prefill()
+        else:
+            logits = self._tree.evaluate([self._evaluation(record, node) for record, node in nodes])
+        totals = logits.logsumexp(-1).double().cpu().numpy()
+        tops, top_ids = (value.cpu().numpy() for value in logits.max(-1))
+        values = logits.cpu().numpy()
+        found = []
+        for row, (_, node) in enumerate(nodes):
+            # a prefix outside the language is followed for its most probable token only
+            ids = self._tokens.moves(node.state).ids if node.state is not None else np.empty(0, dtype=np.int64)
+            allowed = values[row, ids].astype(np.float64) - totals[row]
+            found.append(NextTokens(allowed, int(top_ids[row]), float(tops[row] - totals[row])))
+        return found
+
+    def _evaluation(self, record: int, node: Node) -> Evaluation:
+        prompt = len(self._tree.prompts[record])
+        sees = []
+        ancestor = node.parent
+        while ancestor is not None and ancestor.parent is not None:
+            sees.append(ancestor.slot)
+            ancestor = ancestor.parent
+        node.slot = self._tree.take_slot(record)
+        return Evaluation(record, node.token, node.slot, prompt + node.depth - 1, prompt, sees)
 
 
 @contextlib.contextmanager
