@@ -5,16 +5,19 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from pipeline.line import load_stage
 from pipeline.progress import describe
 from pipeline.run import RUNS, Run, open_run
 from pipeline.stage import Done, read_manifest, run_stage, staleness
 from schemas.errors import InputError
-from schemas.files import write_text
+from schemas.files import write_jsonl, write_text
+from schemas.records import read_rows
 from schemas.taxonomy import taxonomy_path
 
 CONFIG = Path(__file__).parent / "config.yaml"
+EXAMPLES = Path(__file__).parent / "examples.jsonl"
 TAXONOMY = "support-tickets"
 HOME = "argilla"
 
@@ -40,11 +43,18 @@ def _lay_out(folder: Path) -> Run:
     if not (folder / "config.yaml").exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "taxonomy.yaml", taxonomy_path(TAXONOMY).read_text(encoding="utf-8"))
+        write_jsonl(folder / "examples.jsonl", held_out_examples())
         write_text(folder / "config.yaml", CONFIG.read_text(encoding="utf-8"))
     run = open_run(folder)
     if not run.config.simulated:
         raise InputError(f"{folder} is not a demo: its config does not say 'simulated: true'", hint="make demo FRESH=1")
     return run
+
+
+def held_out_examples() -> list[dict[str, Any]]:
+    """The examples that the demo guard was not trained on."""
+    rows = [row for _, row in read_rows(EXAMPLES)]
+    return [{name: row[name] for name in ("id", "text", "labels")} for row in rows if row["split"] == "held_out"]
 
 
 def _remove(folder: Path) -> None:

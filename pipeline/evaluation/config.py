@@ -25,6 +25,11 @@ class EvaluateSection(Strict):
         description="splits for numbers that fit nothing (AUC, decisions at the fixed threshold); "
         "leave out `train` when the guard was trained on it",
     )
+    where: dict[str, str] = Field(
+        default={},
+        description="judge only records with these attributes, such as {source: included}; the others are counted as "
+        "left out",
+    )
     resamples: int = Field(default=1000, ge=100, le=100_000, description="bootstrap resamples of the records")
     confidence: Share = Field(default=0.95, description="of every interval and of every threshold's promise")
     reference: str = Field(default="marginal", description="estimator that the others are compared with")

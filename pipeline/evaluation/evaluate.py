@@ -13,6 +13,7 @@ from pipeline.evaluation.config import EvaluateSection
 from pipeline.evaluation.estimator import Evaluated, evaluate_estimator
 from pipeline.evaluation.failures import confusions, slices, worst_records
 from pipeline.evaluation.tables import LABEL_FREQUENCY, GuardTable, count_gold, guard_table
+from schemas.errors import InputError
 from schemas.evaluation import (
     Calibration,
     CalibrationFile,
@@ -56,8 +57,13 @@ def evaluate(
     """Judges every estimator of every guard against gold; `prompts` (PromptRecord), if any, give the attributes."""
     attributes = attribute_rows(prompts) if prompts is not None else None
     pages, service, maps = [], {}, []
+    judged = _chosen(gold, attributes, config.where)
     for files in guards:
-        table = guard_table(files.guard, gold, files.scores, files.records, taxonomy.ids)
+        table = guard_table(files.guard, judged, files.scores, files.records, taxonomy.ids)
+        if judged.height < gold.height:
+            table.left_out["not chosen by evaluate.where"] = (
+                count_gold(gold, taxonomy.ids).final - count_gold(judged, taxonomy.ids).final
+            )
         found = {name: evaluate_estimator(table, name, config, seed=seed, simulated=simulated) for name in table.scores}
         page = _guard_page(table, files.records, found, attributes, config, seed)
         pages.append(page)
@@ -74,6 +80,20 @@ def evaluate(
     )
     file = ThresholdsFile(simulated=simulated, taxonomy=taxonomy.id, confidence=config.confidence, guards=service)
     return Results(evaluation, file, CalibrationFile(calibrations=maps))
+
+
+def _chosen(gold: pl.DataFrame, attributes: pl.DataFrame | None, where: dict[str, str]) -> pl.DataFrame:
+    """The gold records that have all these attributes. Raises InputError when none has."""
+    chosen = gold
+    for name, value in where.items():
+        if attributes is None:
+            raise InputError("evaluate.where needs attributes, and the run has no prompts.parquet", hint="remove it")
+        having = attributes.filter((pl.col("name") == name) & (pl.col("value") == value))
+        chosen = chosen.filter(pl.col("id").is_in(having["id"].to_list()))
+        if not chosen.height:
+            known = sorted(attributes.filter(pl.col("name") == name)["value"].unique())
+            raise InputError(f"evaluate.where: no record has {name} = {value}; values: {known}")
+    return chosen
 
 
 def attribute_rows(prompts: pl.DataFrame) -> pl.DataFrame:

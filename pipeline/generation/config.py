@@ -181,6 +181,12 @@ class GenerateSection(Strict):
     retries: int = Field(
         default=5, ge=0, le=50, description="further calls after a 429, 5xx, time-out or reset before an attempt failed"
     )
+    include: str | None = Field(
+        default=None,
+        description="records of your own to annotate along with the written ones: a JSONL or Parquet file (relative "
+        "to the run) with id, text or messages, and labels (those they are held to carry); their attribute `source` "
+        "says included, the others' generated",
+    )
     prices: PricesSection | None = Field(default=None, description="prices per million tokens, for the cost")
     budget: float | None = Field(
         default=None, gt=0, description="stop cleanly before the run's answers cost more than this; needs prices"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def _work(run: Run) -> Outcome:
     from pipeline.generation.budget import cost
     from pipeline.generation.duplicates import distinct_words
+    from pipeline.generation.including import with_included
     from pipeline.generation.records import prompts_frame, rejected_frame
     from pipeline.generation.templating import load_templates
 
@@ -26,6 +27,8 @@ def _work(run: Run) -> Outcome:
     templates = load_templates(_template_folder(run))
     result = _filled(run, plan, templates)
     prompts = prompts_frame(result, section.endpoint.model)
+    if section.include is not None:
+        prompts = with_included(prompts, run.folder / section.include, run.taxonomy)
     write_frame(run.path("prompts.parquet"), prompts, PromptRecord)
     write_frame(run.path("rejected.parquet"), rejected_frame(result), RejectedAttempt)
     texts = [accepted.text for accepted in result.accepted.values()]
@@ -34,6 +37,7 @@ def _work(run: Run) -> Outcome:
         counts_out={
             "accepted": len(result.accepted),
             "open": result.open,
+            **({"included": prompts.height - len(result.accepted)} if section.include is not None else {}),
             "rejected attempts": len(result.rejected),
             **{f"rejected: {reason}": count for reason, count in result.reasons().items()},
         },
@@ -103,8 +107,9 @@ def _template_folder(run: Run) -> Any:
 
 def _inputs(run: Run) -> tuple[str, ...]:
     # a user's own templates are an input: an edited one makes the stage stale
-    own = run.config.generate.templates
-    return ("plan.parquet", own) if run.path(own).is_dir() else ("plan.parquet",)
+    section = run.config.generate
+    own = [section.templates] if run.path(section.templates).is_dir() else []
+    return ("plan.parquet", *own, *([section.include] if section.include is not None else []))
 
 
 STAGE = Stage(

@@ -1,0 +1,48 @@
+"""Records of the user's own that are annotated along with the written ones."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from schemas.artifacts import PromptRecord
+from schemas.errors import InputError
+from schemas.records import read_records
+from schemas.taxonomy import Taxonomy
+
+SOURCE, INCLUDED, GENERATED = "source", "included", "generated"
+
+
+def with_included(prompts: pl.DataFrame, path: Path, taxonomy: Taxonomy) -> pl.DataFrame:
+    """`prompts` (PromptRecord) followed by the records of `path`; the attribute `source` tells them apart.
+
+    Raises InputError for a record without labels, an unknown label, or an id that a written record has."""
+    rows = [_marked(row) for row in prompts.to_dicts()]
+    taken = {row["id"] for row in rows}
+    written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    for record in read_records(path).iter_rows(named=True):
+        where = f"{path}: record '{record['id']}'"
+        if record["labels"] is None:
+            raise InputError(f"{where} has no labels", hint="give the labels it is held to carry, [] for none")
+        if record["id"] in taken:
+            raise InputError(f"{where}: a written record has the same id", hint="give it another id")
+        rows.append(
+            {
+                "id": record["id"],
+                "messages": record["messages"],
+                "intended_labels": [taxonomy.require(label, where) for label in record["labels"]],
+                "slot_id": None,
+                "generator": path.name,
+                "created_at": written_at,
+                "attributes": [{"name": SOURCE, "value": INCLUDED}],
+            }
+        )
+    return PromptRecord.frame(rows)
+
+
+def _marked(row: dict[str, object]) -> dict[str, object]:
+    attributes = row["attributes"]
+    assert isinstance(attributes, list)
+    return {**row, "attributes": [*attributes, {"name": SOURCE, "value": GENERATED}]}
