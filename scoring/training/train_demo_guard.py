@@ -11,6 +11,7 @@ import math
 import random
 import sys
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,7 @@ from tqdm import tqdm
 from schemas.errors import InputError, MarginaliaError, ModelError
 from schemas.taxonomy import load_taxonomy
 from scoring.guard import Guard, load_guard
-from scoring.models.bundled import bundled_smollm2
-from scoring.models.local import CACHE
+from scoring.models.bundled import bundled_smollm2, model_cache
 from scoring.prompt import PromptBuilder
 from scoring.training.examples import Example, read_examples
 from scoring.training.packing import Tail, answer_loss, pack
@@ -40,7 +40,6 @@ class Recipe:
     batch: int = 12
     rank: int = 8
     alpha: int = 16
-    dropout: float = 0.05
     peak_rate: float = 1e-3
     weight_decay: float = 0.01
     seed: int = 2026
@@ -126,17 +125,18 @@ def with_adapter(network: Any, recipe: Recipe) -> Any:
         task_type=TaskType.CAUSAL_LM,
         r=recipe.rank,
         lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
         target_modules=TARGETS,
     )
-    return get_peft_model(network, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers
+        return get_peft_model(network, config)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scoring.training.train_demo_guard", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the adapter")
     parser.add_argument("--examples", type=Path, default=EXAMPLES)
-    parser.add_argument("--cache", type=Path, default=CACHE, help="where the bundled model lies")
+    parser.add_argument("--cache", type=Path, default=model_cache(), help="where the bundled model lies")
     parser.add_argument("--threads", type=int, default=2)
     defaults = Recipe()
     for name, value in asdict(defaults).items():
@@ -154,7 +154,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     torch.set_num_threads(options.threads)
     torch.manual_seed(recipe.seed)
     taxonomy = load_taxonomy("support-tickets")
