@@ -7,8 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from schemas.errors import InputError, MarginaliaError
-from scoring.config import ESTIMATOR_NAMES, check_estimators
+from scoring.config import ESTIMATOR_NAMES, EndpointOptions, check_estimators
 
 EXAMPLE = """example:
   python -m scoring records.jsonl --model bundled --guard instruct --taxonomy support-tickets --out scores.parquet
@@ -64,6 +66,7 @@ def _score(options: argparse.Namespace, estimators: list[str], records: list[tup
         revision=options.revision,
         device=options.device,
         dtype=options.dtype,
+        endpoint=_endpoint(options),
         settings=Settings(
             estimators=tuple(estimators),
             tolerance=options.tolerance,
@@ -81,19 +84,31 @@ def _score(options: argparse.Namespace, estimators: list[str], records: list[tup
         pass
     scores, table = tables(journal, [record_id for record_id, _ in records], scorer)
     write_tables(options.out, scores, table)
-    journal.unlink()
+    for note in scorer.model.notes:
+        print(f"note: {note}", file=sys.stderr)
     failed = table.filter(table["error"].is_not_null())
+    if not failed.height:
+        journal.unlink()
     labels = len(scorer.guard.rows)
     print(f"{options.out}: {table.height - failed.height} records × {len(estimators)} estimators × {labels} labels")
     if failed.height:
         first = failed.row(0, named=True)
         print(
             f"{failed.height} records could not be scored, first '{first['record_id']}': {first['error']}; "
-            f"see the column error of {records_path(options.out)}",
+            f"see the column error of {records_path(options.out)}; the same command tries them again",
             file=sys.stderr,
         )
         return 1
     return 0
+
+
+def _endpoint(options: argparse.Namespace) -> EndpointOptions:
+    keys = {name: getattr(options, name) for name in EndpointOptions.model_fields}
+    try:
+        return EndpointOptions(**keys)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InputError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,7 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("records", type=Path, metavar="RECORDS", help="JSONL or Parquet")
-    add("--model", required=True, metavar="M", help="a folder, a .gguf file, 'bundled', or a Hub id with --revision")
+    add(
+        "--model",
+        required=True,
+        metavar="M",
+        help="a folder, a .gguf file, 'bundled', a Hub id with --revision, or the URL of an OpenAI-compatible endpoint",
+    )
     add("--guard", required=True, metavar="G", help="a name in scoring/guards, or the path of such a file")
     add("--out", required=True, type=Path, metavar="OUT", help="the Parquet file to write")
     add("--taxonomy", metavar="T", help="a shipped taxonomy or a YAML file, for guards that name none")
@@ -119,6 +139,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     add("--batch-records", type=int, default=16, help="records searched together at most (default 16)")
     add("--batch-tokens", type=int, default=4096, help="unshared prompt tokens in one batch (default 4096)")
+    add = parser.add_argument_group("when --model is a URL").add_argument
+    add("--tokenizer", metavar="T", help="the served model's: a folder, a .gguf file, 'bundled' or a Hub id")
+    add("--endpoint-model", metavar="NAME", help="its name there (default: the only one that /models lists)")
+    add("--api-key-env", metavar="VARIABLE", help="the environment variable that holds the key")
+    add("--top-logprobs", type=int, default=20, metavar="K", help="log-probabilities asked for per step (default 20)")
+    add("--concurrency", type=int, default=32, help="requests under way at once (default 32)")
+    add("--retries", type=int, default=8, help="how often a request that failed in passing is repeated (default 8)")
+    add("--timeout-seconds", type=float, default=120.0, help="for one request (default 120)")
     return parser
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -31,13 +32,45 @@ def check_estimators(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-class GuardRun(Strict):
+class EndpointOptions(Strict):
+    """How a model behind the URL of an OpenAI-compatible server is asked. Of no use for other models."""
+
+    tokenizer: str | None = Field(
+        default=None,
+        description="the served model's tokenizer and generation_config: a folder, a .gguf file, 'bundled' or a Hub id "
+        "(with revision); required when model is a URL",
+    )
+    endpoint_model: str | None = Field(
+        default=None, description="the model's name at the endpoint; without it the only one that /models lists"
+    )
+    api_key_env: str | None = Field(
+        default=None, description="the environment variable that holds the endpoint's key (never the key itself)"
+    )
+    top_logprobs: int = Field(
+        default=20, ge=1, description="log-probabilities asked for per prefix; the mass of all others counts as open"
+    )
+    concurrency: int = Field(default=32, ge=1, description="requests to the endpoint under way at once")
+    retries: int = Field(default=8, ge=0, description="how often a request that failed in passing is sent again")
+    timeout_seconds: float = Field(default=120.0, gt=0, description="how long the endpoint may take for one request")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable(cls, value: str | None) -> str | None:
+        # not echoed: somebody may have put the key itself here
+        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value):
+            raise ValueError("expected the NAME of an environment variable, such as GUARD_API_KEY, not a key")
+        return value
+
+
+class GuardRun(EndpointOptions):
     """One guard model to score with; its scores go to scores/NAME.parquet."""
 
     name: str = Field(pattern=ID_PATTERN, description="names the files in scores/")
     guard: str = Field(description="a shipped guard's name, or a YAML file relative to this config")
-    model: str = Field(description="a folder, a .gguf file, 'bundled', or a Hub id")
-    revision: str | None = Field(default=None, description="the Hub commit to load; required for a Hub id")
+    model: str = Field(description="a folder, a .gguf file, 'bundled', a Hub id, or the URL of an endpoint")
+    revision: str | None = Field(
+        default=None, description="the Hub commit to load; required for a Hub id (of an endpoint: its tokenizer's)"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the model's weights")
     device: str = Field(default="auto", description="cpu, cuda, cuda:1 …; auto takes the GPU where there is one")
 

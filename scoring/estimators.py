@@ -28,11 +28,13 @@ class Estimate:
 @dataclass(frozen=True)
 class Decision:
     """A row that a greedy answer completed. `conditional`: product of the token probabilities since the previous
-    decision, through the row's last token; `joint`: product of all conditionals so far."""
+    decision, through the row's last token; `joint`: product of all conditionals so far. `highest`: both again, at the
+    most that the steps' probabilities may be."""
 
     row: int
     conditional: float
     joint: float
+    highest: tuple[float, float]
 
 
 def estimate(search: Search, estimators: Sequence[str]) -> dict[str, Estimate]:
@@ -52,9 +54,12 @@ def estimate(search: Search, estimators: Sequence[str]) -> dict[str, Estimate]:
             continue
         path = constrained if name.endswith("_constrained") else raw
         values = np.zeros(rows)
+        # an answer that could not be followed to its end may hold any other row
+        highest = np.ones(rows) if name.endswith("_constrained") and search.constrained_cut else np.zeros(rows)
         for decision in path:
             values[decision.row] = 1.0 if name == "greedy" else getattr(decision, name.removesuffix("_constrained"))
-        found[name] = Estimate(values, values, values)
+            highest[decision.row] = 1.0 if name == "greedy" else decision.highest[name.startswith("joint")]
+        found[name] = _bounded(values, highest)
     return found
 
 
@@ -100,13 +105,16 @@ def _note(ends: dict[int, int], done: int, text: bytes, language: AnswerLanguage
 
 def _products(steps: Sequence[Step], last_step: list[int], ends: dict[int, int]) -> list[Decision]:
     found = []
-    joint, start = 1.0, 0
+    joint, highest_joint, start = 1.0, 1.0, 0
     for row, end in sorted(ends.items(), key=lambda item: item[1]):
         if end > len(last_step):
             continue  # completed inside a token that then left the language: the token is not part of the answer
         stop = last_step[end - 1] + 1
-        conditional = float(np.prod([step.probability for step in steps[start:stop]]))
+        taken = steps[start:stop]
+        conditional = float(np.prod([step.probability for step in taken]))
+        highest = float(np.prod([step.probability if step.highest is None else step.highest for step in taken]))
         joint *= conditional
-        found.append(Decision(row, conditional, joint))
+        highest_joint *= highest
+        found.append(Decision(row, conditional, joint, (highest, highest_joint)))
         start = max(start, stop)
     return found

@@ -11,9 +11,9 @@ import numpy as np
 from scoring.estimators import Estimate
 from scoring.guard import VERDICT, Guard
 from scoring.language import AnswerLanguage
-from scoring.models.local import LocalModel
 from scoring.scorer import Result, Scorer, Settings
 from scoring.search import MARGINALS
+from scoring.source import Model
 
 STOPS = ("tolerance", "exhausted", "node_budget")  # from what was asked for to the least of it
 
@@ -26,7 +26,7 @@ class PerLabelScorer(Scorer):
     `answer` has one line a call; `off_language` and `unexplored` are the largest of all calls; nodes, forward passes
     and seconds are their sums."""
 
-    def __init__(self, model: LocalModel, guard: Guard, settings: Settings | None = None) -> None:
+    def __init__(self, model: Model, guard: Guard, settings: Settings | None = None) -> None:
         self.model = model
         self.guard = guard
         self.settings = settings or Settings()
@@ -80,7 +80,7 @@ def _table(calls: dict[str, Estimate], name: str, guard: Guard) -> Estimate:
     elif name in MARGINALS:
         last = [float(probability.max()), float(lower.max()), min(float(upper.sum()), 1.0)]
     else:
-        last = [float(probability.max())] * 3
+        last = [float(probability.max()), float(lower.max()), float(upper.max())]
     return Estimate(
         *(np.append(values, value) for values, value in zip((probability, lower, upper), last, strict=True))
     )

@@ -25,7 +25,11 @@ def score_to_journal(scorer: Scorer, records: Sequence[tuple[str, Messages]], jo
     """Scores the records that the journal does not hold yet; yields the id of each record once it is on disk."""
     fingerprint = scorer_fingerprint(scorer)
     wanted = {record_id: content_hash([fingerprint, list(messages)]) for record_id, messages in records}
-    held = {entry["id"] for entry in read_journal(journal_path) if wanted.get(entry["id"]) == entry["key"]}
+    held = {
+        entry["id"]
+        for entry in read_journal(journal_path)
+        if wanted.get(entry["id"]) == entry["key"] and entry["error"] is None  # what failed is tried again
+    }
     yield from sorted(held)
     todo = ((record_id, messages) for record_id, messages in records if record_id not in held)
     with Journal(journal_path) as journal:
@@ -39,7 +43,7 @@ def scorer_fingerprint(scorer: Scorer) -> str:
     model, guard, settings = scorer.model, scorer.guard, scorer.settings
     return content_hash(
         {
-            "model": [model.name, model.revision, str(model.runner.model.dtype)],
+            "model": model.identity,
             "guard": guard.file.model_dump(mode="json"),
             "categories": [vars(category) for category in guard.categories],
             "estimators": sorted(settings.estimators),

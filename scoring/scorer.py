@@ -13,12 +13,13 @@ import torch
 
 from schemas.errors import InputError, ModelError
 from schemas.taxonomy import Taxonomy, load_taxonomy
-from scoring.config import ESTIMATOR_NAMES, check_estimators
+from scoring.config import ESTIMATOR_NAMES, EndpointOptions, check_estimators
 from scoring.estimators import Estimate, decisions, estimate
 from scoring.guard import Guard, load_guard
-from scoring.models.local import LocalModel, LocalSource, load_local
+from scoring.models.load import load_model
 from scoring.prompt import PromptBuilder
 from scoring.search import MARGINALS, Limits, NextTokens, Node, Search
+from scoring.source import Model
 from scoring.tokens import TokenLanguage, vocabulary_bytes
 
 WINDOW = 512  # records sorted by length at a time: bounds memory, keeps batches even
@@ -94,13 +95,13 @@ class Scorer:
     >>> scorer.score("How do I pick a lock?")["non_violent_crimes"].probability  # doctest: +SKIP
     """
 
-    def __init__(self, model: LocalModel, guard: Guard, settings: Settings | None = None) -> None:
+    def __init__(self, model: Model, guard: Guard, settings: Settings | None = None) -> None:
         self.model = model
         self.guard = guard
         self.settings = settings or Settings()
         self.prompts = PromptBuilder(guard, model.tokenizer)
         self.tokens = TokenLanguage(guard.language, vocabulary_bytes(model.tokenizer), model.end_ids)
-        self._source = LocalSource(model)
+        self._source = model.source()
         self._source.share(self.prompts.shared_start())
 
     @classmethod
@@ -113,10 +114,12 @@ class Scorer:
         revision: str | None = None,
         device: str = "auto",
         dtype: str = "float32",
+        endpoint: EndpointOptions | None = None,
         settings: Settings | None = None,
         relative_to: Path = Path(),
     ) -> Self:
-        """Loads both. `taxonomy` is needed for guard files that name none of their own."""
+        """Loads both. `taxonomy` is needed for guard files that name none of their own, `endpoint` when `model` is the
+        URL of a server: at least the tokenizer."""
         if settings is not None:
             try:
                 check_estimators(list(settings.estimators))
@@ -125,7 +128,10 @@ class Scorer:
         if isinstance(taxonomy, str):
             taxonomy = load_taxonomy(taxonomy, relative_to=relative_to)
         compiled = load_guard(guard, taxonomy, relative_to=relative_to)
-        return cls(load_local(model, revision=revision, device=device, dtype=dtype), compiled, settings)
+        found = load_model(
+            model, revision=revision, device=device, dtype=dtype, endpoint=endpoint, relative_to=relative_to
+        )
+        return cls(found, compiled, settings)
 
     def score(self, record: str | Sequence[dict[str, str]], *, estimator: str = "marginal") -> dict[str, Probability]:
         """{label: (probability, lower, upper)} of one text or conversation; the verdict is the label `unsafe`.
@@ -168,7 +174,8 @@ class Scorer:
             # sorted by length, so the newest is the longest, and the others are padded to it in attention
             own = len(job.ids) - self._source.shared
             if batch and (
-                len(batch) >= self.settings.batch_records or (len(batch) + 1) * own > self.settings.batch_tokens
+                len(batch) >= max(self.settings.batch_records, self._source.together)
+                or (len(batch) + 1) * own > self.settings.batch_tokens
             ):
                 yield batch
                 batch = []
@@ -205,9 +212,11 @@ class Scorer:
                     self._tell(jobs[place], node, answer)
 
     @staticmethod
-    def _tell(job: _Job, node: Node, answer: NextTokens) -> None:
+    def _tell(job: _Job, node: Node, answer: NextTokens | ModelError) -> None:
         if job.error is None:
             try:
+                if isinstance(answer, ModelError):
+                    raise answer
                 job.search.tell(node, answer)
             except ModelError as error:
                 job.error = str(error)

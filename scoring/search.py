@@ -43,13 +43,15 @@ class Limits:
 @dataclass(frozen=True)
 class NextTokens:
     """What a model says of one prefix. `log_probabilities` (nats) of the ids in its state's moves, in their order, −inf
-    where unknown; `top` and `top_log_probability` of the most probable token of the whole vocabulary. `unseen`: mass
-    of the tokens whose probability the source did not tell (0 for a local model)."""
+    where unknown; `top` and `top_log_probability` of the most probable token of the whole vocabulary, `top` −1 where
+    the source does not tell which it is. `unseen`: the most mass that moves whose probability the source did not tell
+    may have together, `unseen_top` the most that one of them may have (both 0 for a local model)."""
 
     log_probabilities: Floats
     top: int
     top_log_probability: float
     unseen: float = 0.0
+    unseen_top: float = 0.0
 
 
 @dataclass(eq=False, slots=True)
@@ -82,23 +84,33 @@ class Node:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a greedy answer: the token, its probability, and whether it ends the answer."""
+    """One step of a greedy answer: the token, its probability, and whether it ends the answer.
+
+    Renormalised over moves of which some were not told, the probability is at least `probability` and at most
+    `highest`."""
 
     token: int
     probability: float
     ends: bool
+    highest: float | None = None
 
 
 class Search:
     """The search for one record. Call `wanted` for prefixes to evaluate and `tell` for each, until none is wanted.
 
-    After that `stopped` says why: `tolerance`, `node_budget`, or `exhausted` (nothing left that could be evaluated)."""
+    After that `stopped` says why: `tolerance`, `node_budget`, or `exhausted` (nothing left whose evaluation could bring
+    the bounds closer by the tolerance: the rest is mass that the source does not tell, or there is none).
+    `constrained_cut`: the constrained greedy answer ends where its next token was not told."""
 
     def __init__(self, language: TokenLanguage, limits: Limits) -> None:
         self.language = language
         self.limits = limits
         self.raw = Masses(language.language.rows)
         self.constrained = Masses(language.language.rows)
+        # the parts of `open` that no evaluation can settle
+        self.raw_untold = Masses(language.language.rows)
+        self.constrained_untold = Masses(language.language.rows)
+        self.constrained_cut = False
         self.nodes = 0
         self.stopped = ""
         self.root = Node(-1, None, 0, language.language.start, 1.0, 1.0)
@@ -120,6 +132,9 @@ class Search:
         rest = _Remainder(self, chosen)
         budget = self.limits.node_budget - self.nodes - len(chosen)
         while not rest.within(self.limits.tolerance):
+            if rest.spent(self.limits.tolerance):
+                self.stopped = "exhausted"
+                return chosen
             if budget <= 0:
                 self.stopped = "node_budget"
                 return chosen
@@ -145,7 +160,7 @@ class Search:
         if node is self._greedy_at:
             self._greedy_at = self._follow_greedy(node, answer)
         if node is self._constrained_at:
-            self._constrained_at = self._follow_constrained(node)
+            self._constrained_at = self._follow_constrained(node, answer)
 
     def _expand(self, node: Node, state: State, answer: NextTokens) -> None:
         moves = self.language.moves(state)
@@ -158,10 +173,13 @@ class Search:
         self.raw.add_off(max(node.mass - unseen - float(masses.sum()), 0.0), state)
         constrained, unseen_constrained = _renormalised(node.constrained, answer)
         self.constrained.add_moves(constrained, moves)
-        if unseen > 0:  # what a source did not tell could be anything, for ever
-            self.raw.add_open(unseen, state)
-        if unseen_constrained > 0:
-            self.constrained.add_open(unseen_constrained, state)
+        for masses_of, untold, mass in (
+            (self.raw, self.raw_untold, unseen),
+            (self.constrained, self.constrained_untold, unseen_constrained),
+        ):
+            if mass > 0:  # what a source did not tell could be any move, for ever
+                masses_of.add_open(mass, state)
+                untold.add_open(mass, state)
         node.moves, node.masses, node.constrained_masses = moves, masses, constrained
         node.priority = np.where(moves.ends, 0.0, self._priority(masses, constrained))
         node.order = np.argsort(-node.priority, kind="stable")
@@ -202,6 +220,13 @@ class Search:
         return parent.children[index]
 
     def _follow_greedy(self, node: Node, answer: NextTokens) -> Node | None:
+        if answer.top < 0:
+            if node.state is None:
+                return None  # the answer's text ends here; its labels were decided before
+            raise ModelError(
+                "the most probable token has a text that several tokens have, or none",
+                hint="use a server that tells token ids",
+            )
         ends = answer.top in self.language.end_ids
         self.greedy.append(Step(answer.top, float(np.exp(answer.top_log_probability)), ends))
         if ends:
@@ -214,14 +239,21 @@ class Search:
             return None
         return Node(answer.top, node, node.depth + 1, None, 0.0, 0.0)
 
-    def _follow_constrained(self, node: Node) -> Node | None:
+    def _follow_constrained(self, node: Node, answer: NextTokens) -> Node | None:
         assert node.moves is not None and node.constrained_masses is not None
+        found = answer.log_probabilities.max() if answer.log_probabilities.size else -np.inf
+        if answer.unseen > 0 and not np.exp(found) >= answer.unseen_top:
+            self.constrained_cut = True  # an untold token may be the best one
+            return None
         if not node.constrained_masses.size or node.constrained_masses.max() <= 0:
             return None  # no token of this vocabulary continues the answer
         best = int(node.constrained_masses.argmax())
         probability = float(node.constrained_masses[best] / node.constrained)
+        highest = float(node.constrained_masses[best] / node.constrained_masses.sum())
         ends = bool(node.moves.ends[best])
-        self.greedy_constrained.append(Step(int(node.moves.ids[best]), probability, ends))
+        self.greedy_constrained.append(
+            Step(int(node.moves.ids[best]), probability, ends, highest if answer.unseen > 0 else None)
+        )
         return None if ends else self._child(node, best)
 
 
@@ -230,19 +262,21 @@ def _renormalised(mass: float, answer: NextTokens) -> tuple[Floats, float]:
 
     The logarithms are shifted before they are raised: in a model far from its format all raw masses underflow."""
     allowed = answer.log_probabilities
-    highest = float(allowed.max()) if allowed.size else -np.inf
+    unseen = float(np.log(answer.unseen)) if answer.unseen > 0 else -np.inf
+    highest = max(float(allowed.max()) if allowed.size else -np.inf, unseen)
     if highest == -np.inf:
         return np.zeros_like(allowed), mass
     shares = np.exp(allowed - highest)
-    unseen = answer.unseen / np.exp(highest) if answer.unseen else 0.0
-    total = float(shares.sum()) + unseen
-    return mass * shares / total, mass * unseen / total
+    untold = float(np.exp(unseen - highest))
+    total = float(shares.sum()) + untold
+    return mass * shares / total, mass * untold / total
 
 
 class _Remainder:
     """How wide the requested bounds would be if the chosen prefixes were settled entirely: the best case."""
 
     def __init__(self, search: Search, chosen: list[Node]) -> None:
+        self._search = search
         self._marginals = search.limits.marginals
         self._closed, self._closed_with = search.raw.closed, search.raw.closed_with
         self._rows = search.raw.closed_with.size
@@ -270,6 +304,26 @@ class _Remainder:
         if CONSTRAINED in self._marginals and self.undecided.max() > slack:
             return False
         return IN_LANGUAGE not in self._marginals or self._in_language_gap() <= slack
+
+    def spent(self, tolerance: float) -> bool:
+        """Whether, untold mass apart, the bounds are within the tolerance: no prefix can bring them closer than so."""
+        raw, constrained = self._search.raw_untold, self._search.constrained_untold
+        if raw.open == 0 and constrained.open == 0:
+            return False
+        slack = tolerance + CRUMB
+        if RAW in self._marginals and (self.could - raw.open_could).max() > slack:
+            return False
+        if CONSTRAINED in self._marginals and (self.undecided - constrained.open_undecided).max() > slack:
+            return False
+        return IN_LANGUAGE not in self._marginals or self._in_language_gap() - self._least_in_language_gap() <= slack
+
+    def _least_in_language_gap(self) -> float:
+        """The gap once all that can be settled is closed."""
+        untold = self._search.raw_untold
+        closed = self._search.raw.closed + max(self._search.raw.open - untold.open, 0.0)
+        could = untold.open_done + untold.open_could
+        lower, upper = in_language_bounds(self._closed_with, closed, could, untold.open_without)
+        return float((upper - lower).max())
 
     def _in_language_gap(self) -> float:
         could = np.maximum(self.done + self.could, 0.0)

@@ -56,6 +56,7 @@ def _score(run: Run, guard: GuardRun, records: list[tuple[str, list[dict[str, st
         revision=guard.revision,
         device=guard.device,
         dtype=guard.dtype,
+        endpoint=guard,
         settings=Settings(estimators=tuple(section.estimators), **settings),
         relative_to=run.folder,
     )
@@ -68,7 +69,7 @@ def _score(run: Run, guard: GuardRun, records: list[tuple[str, list[dict[str, st
     scored = table.filter(table["error"].is_null())
     return scorer.model.revision, {
         "guard": scorer.guard.name,
-        "notes": scorer.prompts.notes,
+        "notes": [*scorer.model.notes, *scorer.prompts.notes],
         "scored": scored.height,
         "failed": table.height - scored.height,
         "median_nodes": scored["nodes"].median(),

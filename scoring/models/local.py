@@ -35,6 +35,17 @@ class LocalModel:
     name: str
     revision: str
 
+    @property
+    def identity(self) -> list[str]:
+        return [self.name, self.revision, str(self.runner.model.dtype)]
+
+    @property
+    def notes(self) -> list[str]:
+        return []
+
+    def source(self) -> LocalSource:
+        return LocalSource(self)
+
 
 def load_local(
     reference: str,
@@ -50,7 +61,7 @@ def load_local(
     loaded or the tree search computes other numbers for it than the model's own attention."""
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype '{dtype}'", hint=f"one of {', '.join(DTYPES)}")
-    folder, options, found_revision = _resolve(reference, revision, cache or model_cache())
+    folder, options, found_revision = resolve(reference, revision, cache or model_cache())
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
@@ -69,7 +80,7 @@ def load_local(
     )
 
 
-def _resolve(reference: str, revision: str | None, cache: Path) -> tuple[str, dict[str, Any], str]:
+def resolve(reference: str, revision: str | None, cache: Path) -> tuple[str, dict[str, Any], str]:
     """(folder or Hub id, options for from_pretrained, what to record as the revision)."""
     if reference == BUNDLED:
         folder = bundled_smollm2(cache)
@@ -136,6 +147,8 @@ def _attach(model: Any, reference: str, dtype: torch.dtype) -> None:
 
 class LocalSource:
     """Batches of prompts over a local model with the shared start of all prompts computed once."""
+
+    together = 1
 
     def __init__(self, model: LocalModel) -> None:
         self.model = model

@@ -1,0 +1,243 @@
+"""Calls to an OpenAI-compatible server, many in flight: what is tried again, what fails one record, what ends the run.
+
+The calls run on an event loop in a thread of their own, so that scoring can be called from anywhere, a notebook's
+running loop included."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import httpx
+
+from schemas.errors import ModelError, ServiceError
+
+_LONGEST_WAIT = 300.0  # seconds that a Retry-After may ask for
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.25, 30.0
+_MANY_FAILURES = 10  # records that fail one after the other, without any answer between, before the run ends
+_LARGEST_BODY = 64_000_000  # bytes
+
+T = TypeVar("T")
+
+
+class CallFailed(ModelError):
+    """There was no usable answer to one request after all retries. The message says what came instead."""
+
+
+class Malformed(Exception):
+    """An answer that is not of the form asked for: a proxy's page, a cut body. It may come right when asked again."""
+
+
+class Refused(Exception):
+    """The server refused a request for what it says; asked again it would refuse again."""
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(f"status {status}: {said}")
+        self.status = status
+        self.said = said
+
+
+class _TryAgain(Exception):
+    def __init__(self, what: str, *, wait: float | None = None) -> None:
+        super().__init__(what)
+        self.wait = wait
+
+
+class Caller:
+    """A server at `url`. `key` is sent as a bearer token and shown nowhere."""
+
+    def __init__(self, url: str, key: str | None, *, concurrency: int, retries: int, timeout_seconds: float) -> None:
+        self.url = url
+        self.headers: dict[str, str] = {}  # of the latest answer
+        self._key = key
+        self._retries = retries
+        self._timeout = timeout_seconds
+        self._slots = asyncio.Semaphore(concurrency)
+        self._not_before = 0.0
+        self._failures = 0
+        self._client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=timeout_seconds,
+            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+        )
+        self._loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=_serve, args=(self._loop, self._client), name="endpoint-calls", daemon=True)
+        thread.start()
+        self.close = weakref.finalize(self, _stop, self._loop, thread)
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The JSON object at `path`. Raises Refused and CallFailed."""
+        return self._run(self._with_retries("GET", path, None, dict))
+
+    def post(self, path: str, body: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
+        """What `read` makes of the answer to `body`. Raises Refused and CallFailed."""
+        return self._run(self._with_retries("POST", path, body, read))
+
+    def post_all(
+        self, path: str, bodies: Sequence[tuple[int, dict[str, Any]]], read: Callable[[dict[str, Any]], T]
+    ) -> list[T | CallFailed | Refused]:
+        """An answer for each (record, body), all under way at once. When a call of a record has failed, its other
+        calls are not made any more.
+
+        Raises ServiceError when many records fail one after the other, and Refused for 401, 403 and 404."""
+        return self._run(self._post_all(path, bodies, read))
+
+    def safe(self, text: str, *, limit: int | None = 300) -> str:
+        """`text` without the key, which some servers repeat."""
+        hidden = text.replace(self._key, "***") if self._key else text
+        return hidden if limit is None else hidden[:limit]
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def _post_all(
+        self, path: str, bodies: Sequence[tuple[int, dict[str, Any]]], read: Callable[[dict[str, Any]], T]
+    ) -> list[T | CallFailed | Refused]:
+        failed: dict[int, CallFailed | Refused] = {}
+
+        async def one(record: int, body: dict[str, Any]) -> T | CallFailed | Refused:
+            async with self._slots:
+                if record in failed:
+                    return failed[record]
+                try:
+                    return await self._with_retries("POST", path, body, read)
+                except CallFailed as error:
+                    return failed.setdefault(record, error)
+                except Refused as error:
+                    if error.status in (401, 403, 404):
+                        raise
+                    return failed.setdefault(record, error)
+
+        tasks = [asyncio.create_task(one(record, body)) for record, body in bodies]
+        try:
+            found = await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+        self._count(found, failed)
+        return found
+
+    def _count(self, found: Sequence[object], failed: dict[int, CallFailed | Refused]) -> None:
+        lost = [error for error in failed.values() if isinstance(error, CallFailed)]
+        answered = any(not isinstance(answer, CallFailed) for answer in found)
+        self._failures = 0 if answered else self._failures + len(lost)
+        if self._failures >= _MANY_FAILURES:
+            raise ServiceError(
+                f"{self.url}: no answer for {self._failures} records in a row; the last: {lost[-1]}",
+                hint="look at the server; what was scored is kept, the same command goes on",
+            )
+
+    async def _with_retries(
+        self, method: str, path: str, body: dict[str, Any] | None, read: Callable[[dict[str, Any]], T]
+    ) -> T:
+        for retry in range(self._retries + 1):
+            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            try:
+                return read(await self._call(method, path, body))
+            except (_TryAgain, Malformed) as problem:
+                wait = problem.wait if isinstance(problem, _TryAgain) else None
+                if retry == self._retries or (wait or 0.0) > _LONGEST_WAIT:
+                    calls = f"{retry + 1} call{'s' * (retry > 0)}"
+                    raise CallFailed(f"{self.url}: {problem} ({calls})") from None
+                await self._back_off(wait, retry)
+        raise AssertionError("unreachable")
+
+    async def _back_off(self, wait: float | None, retry: int) -> None:
+        if wait is not None:
+            # a server that names a time means all of our calls
+            self._not_before = max(self._not_before, time.monotonic() + wait)
+            return
+        # jitter only spreads calls in time; it has no part in the result
+        await asyncio.sleep(min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2**retry) * random.uniform(0.5, 1.0))
+
+    async def _call(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        try:
+            # httpx's own time-out starts anew with each byte: a server that trickles would never meet it
+            async with asyncio.timeout(self._timeout):
+                response = await self._client.request(method, f"{self.url}/{path}", json=body)
+        except (TimeoutError, httpx.TimeoutException):
+            raise _TryAgain(f"no answer in {self._timeout:g} s") from None
+        except httpx.RequestError as error:
+            raise _TryAgain(f"connection failed: {self.safe(str(error)) or type(error).__name__}") from None
+        self.headers = dict(response.headers)
+        if not response.is_success:
+            self._refuse(response)
+        return self._parse(response.content)
+
+    def _refuse(self, response: httpx.Response) -> None:
+        status, said = response.status_code, self.safe(_said(response))
+        passing = status in (408, 409, 425, 429) or (status >= 500 and status != 501)
+        if passing and "insufficient_quota" not in said:
+            raise _TryAgain(f"status {status}: {said}", wait=_retry_after(response.headers))
+        raise Refused(status, said)
+
+    def _parse(self, body: bytes) -> dict[str, Any]:
+        if len(body) > _LARGEST_BODY:
+            raise Malformed(f"an answer of {len(body):,} bytes")
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            raise Malformed(f"not JSON: {self.safe(body[:120].decode('utf-8', 'replace'))!r}") from None
+        if not isinstance(value, dict):
+            raise Malformed(f"not a JSON object: {self.safe(str(value))[:120]}")
+        return value
+
+
+def _serve(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+    loop.run_until_complete(client.aclose())
+    loop.close()
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    loop.call_soon_threadsafe(loop.stop)
+    if threading.current_thread() is not thread:
+        thread.join(10)
+
+
+def _said(response: httpx.Response) -> str:
+    """The server's own words, from the forms that vLLM, llama.cpp, SGLang and FastAPI give errors."""
+    try:
+        value = response.json()
+    except ValueError:
+        value = None
+    error = value.get("error", value) if isinstance(value, dict) else value
+    if isinstance(error, dict):
+        code, message = error.get("code"), error.get("message", error.get("detail"))
+        if message is not None:
+            error = f"{message} ({code})" if isinstance(code, str) else message
+    text = response.text if error is None else error if isinstance(error, str) else json.dumps(error)
+    return " ".join(text.split())
+
+
+def _retry_after(headers: httpx.Headers) -> float | None:
+    """Seconds that the server asks to wait, from retry-after-ms or Retry-After (seconds or a date)."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) * scale
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(value).timestamp() - time.time()
+            except (ValueError, TypeError, OverflowError):
+                continue
+        if seconds == seconds:
+            return max(0.0, seconds)
+    return None

@@ -1,0 +1,33 @@
+"""A model by its reference: on this machine, or behind a URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from schemas.errors import InputError
+from scoring.config import EndpointOptions
+from scoring.source import Model
+
+
+def load_model(
+    reference: str,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    endpoint: EndpointOptions | None = None,
+    relative_to: Path = Path(),
+) -> Model:
+    """The model that `reference` names; `endpoint` is for URLs, `device` and `dtype` for all others.
+
+    Raises InputError, ModelError and ServiceError, as load_local and load_endpoint do."""
+    if reference.startswith(("http://", "https://")):
+        from scoring.models.endpoint import load_endpoint
+
+        return load_endpoint(reference, endpoint or EndpointOptions(), revision=revision, relative_to=relative_to)
+    for key in ("tokenizer", "endpoint_model", "api_key_env"):
+        if endpoint is not None and getattr(endpoint, key) is not None:
+            raise InputError(f"{key} is for a model behind a URL, and '{reference}' is none", hint=f"leave {key} out")
+    from scoring.models.local import load_local
+
+    return load_local(reference, revision=revision, device=device, dtype=dtype)
