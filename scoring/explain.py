@@ -1,0 +1,64 @@
+"""The tree of a record's answers with their masses, for the terminal: `python -m scoring explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scoring.search import Node, Search
+from scoring.tokens import TokenLanguage
+
+
+@dataclass(frozen=True)
+class _Branch:
+    text: str
+    mass: float
+    node: Node | None = None
+
+
+def answer_tree(search: Search, *, smallest: float = 0.005) -> Iterator[str]:
+    """Lines of the tree: each branch's mass and text, ■ where an answer ends, ✗ where it leaves the language, … for
+    prefixes that were not evaluated. Branches below `smallest` are summed up; unforked ones share a line."""
+    yield f"{1:.4f}  (prompt)"
+    yield from _below(search.root, search.language, smallest, "")
+
+
+def _below(node: Node, language: TokenLanguage, smallest: float, indent: str) -> Iterator[str]:
+    branches = _branches(node, language, smallest)
+    for place, branch in enumerate(branches):
+        last = place == len(branches) - 1
+        text, below = branch.text, branch.node
+        while below is not None:
+            further = _branches(below, language, smallest)
+            if len(further) != 1:
+                break
+            text, below = text + further[0].text, further[0].node
+        yield f"{indent}{'└' if last else '├'} {branch.mass:.4f}  {text}"
+        if below is not None:
+            yield from _below(below, language, smallest, f"{indent}{' ' if last else '│'}  ")
+
+
+def _branches(node: Node, language: TokenLanguage, smallest: float) -> list[_Branch]:
+    if node.moves is None or node.masses is None:
+        return []
+    shown: list[_Branch] = []
+    small = 0.0
+    for index, mass in enumerate(node.masses.tolist()):
+        child = node.children.get(index)
+        if mass < smallest:
+            small += mass
+        elif node.moves.ends[index]:
+            shown.append(_Branch(" ■", mass))
+        else:
+            text = language.text([int(node.moves.ids[index])]).decode("utf-8", "replace").replace("\n", "⏎")
+            evaluated = child is not None and child.moves is not None
+            shown.append(_Branch(text if evaluated else f"{text} …", mass, child if evaluated else None))
+    left = max(node.mass - float(node.masses.sum()), 0.0)
+    if left >= smallest:
+        shown.append(_Branch(" ✗ leaves the format", left))
+    else:
+        small += left
+    shown.sort(key=lambda branch: -branch.mass)
+    if shown and small >= smallest:
+        shown.append(_Branch("(smaller ones)", small))
+    return shown
