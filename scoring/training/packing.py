@@ -57,10 +57,41 @@ def pack(start: Sequence[int], tails: Sequence[Tail]) -> Packed:
     )
 
 
-def answer_loss(network: Any, packed: Packed) -> torch.Tensor:
-    """−log P of all answers of the pack together, in nats. `network` is a transformers causal language model."""
+def answer_loss(network: Any, packed: Packed, states: torch.Tensor | None = None) -> torch.Tensor:
+    """−log P of all answers of the pack together, in nats. `network` is a transformers causal language model; with
+    `states` (T, hidden size) it is one without its lower layers, whose outcome they are."""
+    inputs = {"input_ids": packed.ids} if states is None else {"inputs_embeds": states[None]}
     hidden = network.model(
-        input_ids=packed.ids, position_ids=packed.positions, attention_mask=packed.mask, use_cache=False
+        **inputs, position_ids=packed.positions, attention_mask=packed.mask, use_cache=False
     ).last_hidden_state
     logits = network.lm_head(hidden[0, packed.rows])
     return cross_entropy(logits, packed.targets, reduction="sum")
+
+
+def states_after(
+    network: Any, layers: int, start: Sequence[int], tails: Sequence[Tail]
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """What the lowest `layers` layers make of the shared start, and of each tail: (tokens, hidden size) each.
+
+    They are the same in every step as long as those layers are not trained."""
+    of_start = torch.empty(0)
+    of_tails: list[torch.Tensor] = []
+    every_layer = network.model.layers
+    network.model.layers = every_layer[: layers + 1]  # one more: what leaves the last layer is normalised
+    try:
+        for first in range(0, len(tails), 16):
+            chunk = tails[first : first + 16]
+            packed = pack(start, chunk)
+            with torch.no_grad():
+                found = network.model(
+                    input_ids=packed.ids,
+                    position_ids=packed.positions,
+                    attention_mask=packed.mask,
+                    use_cache=False,
+                    output_hidden_states=True,
+                ).hidden_states[layers][0]
+            of_start, *rest = found.split([len(start), *(len(tail.prompt) + len(tail.answer) - 1 for tail in chunk)])
+            of_tails += rest
+    finally:
+        network.model.layers = every_layer
+    return of_start, of_tails

@@ -1,7 +1,8 @@
 """Trains the demo guard: a LoRA adapter for the bundled small model, from the hand-written example messages.
 
 `make train-demo-guard`, or `python -m scoring.training.train_demo_guard --out FOLDER`. Seeded; prompts and answers are
-the tokens that scoring sees; the loss is on the answers alone, their END included."""
+the tokens that scoring sees; the loss is on the answers alone, their END included. The lowest layers stay as they are,
+so what they make of the examples is computed once and not in every step."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from scoring.guard import Guard, load_guard
 from scoring.models.bundled import bundled_smollm2, model_cache
 from scoring.prompt import PromptBuilder
 from scoring.training.examples import Example, read_examples
-from scoring.training.packing import Tail, answer_loss, pack
+from scoring.training.packing import Tail, answer_loss, pack, states_after
 
 EXAMPLES = Path("pipeline/demo/examples.jsonl")
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -36,10 +37,11 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 class Recipe:
     """Settings of a training. `peak_rate` is AdamW's after a tenth of the steps, then it falls to 0 as a cosine."""
 
-    epochs: int = 10
-    batch: int = 12
-    rank: int = 8
-    alpha: int = 16
+    epochs: int = 12
+    batch: int = 6
+    frozen_layers: int = 10
+    rank: int = 12
+    alpha: int = 24
     peak_rate: float = 1e-3
     weight_decay: float = 0.01
     seed: int = 2026
@@ -69,6 +71,9 @@ def train(network: Any, start: list[int], examples: list[Tail], recipe: Recipe) 
     optimizer = torch.optim.AdamW(parameters, lr=recipe.peak_rate, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * math.ceil(len(examples) / recipe.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    states_of_start, states = states_after(network, recipe.frozen_layers, start, examples)
+    every_layer = network.model.layers
+    network.model.layers = every_layer[recipe.frozen_layers :]
     network.train()
     losses = []
     with tqdm(total=steps, desc="training", unit="step", disable=None) as progress:
@@ -77,8 +82,9 @@ def train(network: Any, start: list[int], examples: list[Tail], recipe: Recipe) 
             random.Random(f"{recipe.seed}:epoch {epoch}").shuffle(order)
             total = 0.0
             for first in range(0, len(order), recipe.batch):
-                chosen = [examples[index] for index in order[first : first + recipe.batch]]
-                loss = answer_loss(network, pack(start, chosen))
+                chosen = order[first : first + recipe.batch]
+                packed = pack(start, [examples[index] for index in chosen])
+                loss = answer_loss(network, packed, torch.cat([states_of_start, *(states[index] for index in chosen)]))
                 (loss / len(chosen)).backward()
                 torch.nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimizer.step()
@@ -89,6 +95,7 @@ def train(network: Any, start: list[int], examples: list[Tail], recipe: Recipe) 
                 progress.set_postfix(loss=f"{float(loss.detach()) / len(chosen):.2f}")
             losses.append(total / len(examples))
     network.eval()
+    network.model.layers = every_layer
     return losses
 
 
@@ -126,6 +133,7 @@ def with_adapter(network: Any, recipe: Recipe) -> Any:
         r=recipe.rank,
         lora_alpha=recipe.alpha,
         target_modules=TARGETS,
+        layers_to_transform=list(range(recipe.frozen_layers, network.config.num_hidden_layers)),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers

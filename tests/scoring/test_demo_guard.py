@@ -19,7 +19,7 @@ from scoring.models.local import load_local
 from scoring.scorer import Scorer, Settings
 from scoring.training.examples import read_examples
 from scoring.training.measure_demo_guard import RANKED, measure
-from scoring.training.packing import Tail, answer_loss, pack
+from scoring.training.packing import Tail, answer_loss, pack, states_after
 from tests.scoring import tiny
 
 EXAMPLES = Path(__file__).parents[2] / "pipeline" / "demo" / "examples.jsonl"
@@ -82,19 +82,32 @@ def test_a_wrong_example_is_named_by_its_line(tmp_path: Path, change: dict[str, 
 # ---- packing ---------------------------------------------------------------------------------------------------------
 
 
+START = [3, 5, 7, 11]
+TAILS = [Tail([20, 21, 22], [30, 31, tiny.END]), Tail([40], [41, tiny.END]), Tail([50, 51], [tiny.END])]
+
+
 def test_packed_answers_cost_what_they_cost_alone() -> None:
     network = tiny.model(0, sharpness=2.0)
-    start = [3, 5, 7, 11]
-    tails = [Tail([20, 21, 22], [30, 31, tiny.END]), Tail([40], [41, tiny.END]), Tail([50, 51], [tiny.END])]
     alone = 0.0
-    for tail in tails:
-        ids = [*start, *tail.prompt, *tail.answer]
+    for tail in TAILS:
+        ids = [*START, *tail.prompt, *tail.answer]
         with torch.no_grad():
             steps = network(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
-        first = len(start) + len(tail.prompt) - 1
+        first = len(START) + len(tail.prompt) - 1
         alone -= sum(float(steps[first + offset, token]) for offset, token in enumerate(tail.answer))
     with torch.no_grad():
-        assert float(answer_loss(network, pack(start, tails))) == pytest.approx(alone, abs=1e-4)
+        assert float(answer_loss(network, pack(START, TAILS))) == pytest.approx(alone, abs=1e-4)
+
+
+@pytest.mark.parametrize("lower", [0, 1])
+def test_the_upper_layers_over_kept_states_cost_the_same(lower: int) -> None:
+    network = tiny.model(0, sharpness=2.0)
+    packed = pack(START, TAILS)
+    with torch.no_grad():
+        whole = float(answer_loss(network, packed))
+        of_start, of_tails = states_after(network, lower, START, TAILS)
+        network.model.layers = network.model.layers[lower:]
+        assert float(answer_loss(network, packed, torch.cat([of_start, *of_tails]))) == pytest.approx(whole, abs=1e-4)
 
 
 # ---- merging ---------------------------------------------------------------------------------------------------------
@@ -183,6 +196,6 @@ def test_the_demo_guard_knows_its_topics() -> None:
     held_out = [example for example in read_examples(EXAMPLES, TAXONOMY) if example.split == "held_out"]
     settings = Settings(estimators=(*RANKED, "greedy"), tolerance=1e-2, node_budget=128)
     scorer = Scorer(load_local(BUNDLED_GUARD), load_guard("support-tickets", TAXONOMY), settings)
-    measured = measure(scorer, held_out[::3])
+    measured = measure(scorer, held_out[::4])
     assert measured["marginal"]["micro_roc_auc"] > 0.75
     assert measured["search"]["off_language"] < 0.01
