@@ -12,23 +12,20 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from sklearn.metrics import f1_score, roc_auc_score
 from tqdm import tqdm
 
-from schemas.taxonomy import load_taxonomy
 from scoring import published
-from scoring.guard import load_guard
-from scoring.models.local import LocalModel, load_local
 from scoring.models.tree import ATTENTION
 from scoring.published import CachedModel, PlainModel
 from scoring.scorer import Result, Scorer, Settings
+
+import torch  # isort: skip - after scoring, which tells its threads how to wait
 
 Table = npt.NDArray[np.float64]
 EXACT = ("marginal", "joint", "conditional", "greedy")
@@ -39,8 +36,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     records = _read(options.file, options.text, options.labels, options.records)
     settings = Settings(estimators=EXACT, tolerance=options.tolerance, node_budget=options.node_budget)
-    guard = load_guard(options.guard, load_taxonomy(options.taxonomy))
-    scorer = Scorer(_ended(load_local(options.model), options.end), guard, settings)
+    scorer = Scorer.load(options.model, options.guard, taxonomy=options.taxonomy, settings=settings)
     codes = [category.code for category in scorer.guard.categories]
     started = time.perf_counter()
     exact = _exact(scorer, [text for text, _ in records])
@@ -73,16 +69,6 @@ def main() -> None:
         options.out.write_text(text + "\n")
 
 
-def _ended(model: LocalModel, end: str | None) -> LocalModel:
-    """The model, whose answers also end at the one token of this text."""
-    if end is None:
-        return model
-    ids = model.tokenizer(end, add_special_tokens=False)["input_ids"]
-    if len(ids) != 1:
-        raise SystemExit(f"--end {end!r} is {len(ids)} tokens, not one")
-    return replace(model, end_ids=(*model.end_ids, ids[0]))
-
-
 def _read(path: Path, text: str, labels: str, limit: int) -> list[tuple[str, list[str]]]:
     rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
     return [(str(row[text]), list(row[labels])) for row in rows[:limit]]
@@ -102,6 +88,19 @@ def _exact(scorer: Scorer, texts: Sequence[str]) -> list[Result]:
     return [results[record_id] for record_id, _ in asked]
 
 
+class _Remembered(CachedModel):
+    """Answers again without a pass what it was asked before: the procedures share prefixes."""
+
+    def __init__(self, model: Any, tokenizer: Any, end_ids: Sequence[int]) -> None:
+        super().__init__(model, tokenizer, end_ids)
+        self._known: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def next_probabilities(self, ids: Sequence[int], /) -> torch.Tensor:
+        if tuple(ids) not in self._known:
+            self._known[tuple(ids)] = super().next_probabilities(ids)
+        return self._known[tuple(ids)]
+
+
 def _published(
     scorer: Scorer, texts: Sequence[str], codes: Sequence[str], options: argparse.Namespace
 ) -> tuple[dict[str, Table], dict[str, Any]]:
@@ -113,7 +112,7 @@ def _published(
     visits, plain_seconds, cached_seconds = [], [], []
     for text in tqdm(texts, desc="published"):
         prompt = _prompt(scorer, text)
-        cached = CachedModel(network, scorer.model.tokenizer, scorer.model.end_ids)
+        cached = _Remembered(network, scorer.model.tokenizer, scorer.model.end_ids)
         started = time.perf_counter()
         tree = published.any_place(cached, prompt, labels, top_p=options.top_p, eps=options.eps)
         cached_seconds.append(time.perf_counter() - started)
@@ -192,11 +191,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--text", default="unsafe_query")
     add("--labels", default="llama_guard_3_categories")
     add("--model", default="bundled")
-    add("--guard", default="instruct")
+    add("--guard", default="benchmarks/few-shot-guard.yaml")
     add("--taxonomy", default="llama-guard-3")
     add("--top-p", type=float, default=published.INSTRUCT_TOP_P)
     add("--eps", type=float, default=published.EPS)
-    add("--end", type=lambda text: text.encode().decode("unicode_escape"), help="a text of one token that ends answers")
     add("--tolerance", type=float, default=1e-2)
     add("--node-budget", type=int, default=1024)
     add("--threads", type=int, default=2)
