@@ -6,11 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from schemas.errors import InputError, MarginaliaError
-from scoring.config import ESTIMATOR_NAMES, EndpointOptions, check_estimators
+from schemas.errors import InputError, MarginaliaError, did_you_mean
+from scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES, EndpointOptions, check_estimators
+
+if TYPE_CHECKING:
+    from scoring.scorer import Scorer
 
 EXAMPLE = """example:
   python -m scoring records.jsonl --model bundled --guard instruct --taxonomy support-tickets --out scores.parquet
@@ -18,15 +22,22 @@ EXAMPLE = """example:
 
 RECORDS is JSONL or Parquet with id and messages (or text). Writes OUT (record_id, estimator, label, probability,
 lower, upper) and OUT's .records.parquet (one row a record). A job that was killed goes on where it stopped.
+`python -m scoring explain --help` shows how to look at the answers of one record.
+"""
+
+EXPLAIN_EXAMPLE = """example:
+  python -m scoring explain records.jsonl --id r1 --model bundled --guard instruct --taxonomy support-tickets
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 done but some records could not be scored, 2 wrong input, 3 the model failed,
     130 interrupted."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    explains = words[:1] == ["explain"]
+    options = _parser(explains).parse_args(words[explains:])
     try:
-        return run(options)
+        return explain(options) if explains else run(options)
     except MarginaliaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -53,29 +64,28 @@ def run(options: argparse.Namespace) -> int:
         return _score(options, estimators, list(zip(frame["id"], frame["messages"].to_list(), strict=True)))
 
 
+def explain(options: argparse.Namespace) -> int:
+    """Prints the tree of one record's answers."""
+    from schemas.records import read_records
+    from scoring.explain import answer_tree
+
+    records = dict(read_records(options.records).select("id", "messages").iter_rows())
+    chosen = options.id or next(iter(records))
+    if chosen not in records:
+        raise InputError(f"{options.records}: no record '{chosen}'{did_you_mean(chosen, records)}")
+    scorer = _load(options, list(ESTIMATOR_NAMES))
+    print(f"record {chosen}, guard {scorer.guard.name}, model {scorer.model.name}")
+    for line in answer_tree(scorer.search(records[chosen]), smallest=options.smallest):
+        print(line)
+    return 0
+
+
 def _score(options: argparse.Namespace, estimators: list[str], records: list[tuple[str, list[dict[str, str]]]]) -> int:
     from tqdm import tqdm
 
     from scoring.results import journal_path, records_path, score_to_journal, tables, write_tables
-    from scoring.scorer import Scorer, Settings
 
-    scorer = Scorer.load(
-        options.model,
-        options.guard,
-        taxonomy=options.taxonomy,
-        revision=options.revision,
-        device=options.device,
-        dtype=options.dtype,
-        endpoint=_endpoint(options),
-        settings=Settings(
-            estimators=tuple(estimators),
-            tolerance=options.tolerance,
-            node_budget=options.node_budget,
-            answer_tokens=options.answer_tokens,
-            batch_records=options.batch_records,
-            batch_tokens=options.batch_tokens,
-        ),
-    )
+    scorer = _load(options, estimators)
     for note in scorer.prompts.notes:
         print(f"note: {note}", file=sys.stderr)
     journal = journal_path(options.out)
@@ -102,6 +112,29 @@ def _score(options: argparse.Namespace, estimators: list[str], records: list[tup
     return 0
 
 
+def _load(options: argparse.Namespace, estimators: list[str]) -> Scorer:
+    from scoring.scorer import Scorer, Settings
+
+    return Scorer.load(
+        options.model,
+        options.guard,
+        taxonomy=options.taxonomy,
+        revision=options.revision,
+        device=options.device,
+        dtype=options.dtype,
+        endpoint=_endpoint(options),
+        settings=Settings(
+            estimators=tuple(estimators),
+            tolerance=options.tolerance,
+            samples=options.samples,
+            node_budget=options.node_budget,
+            answer_tokens=options.answer_tokens,
+            batch_records=options.batch_records,
+            batch_tokens=options.batch_tokens,
+        ),
+    )
+
+
 def _endpoint(options: argparse.Namespace) -> EndpointOptions:
     keys = {name: getattr(options, name) for name in EndpointOptions.model_fields}
     try:
@@ -111,11 +144,13 @@ def _endpoint(options: argparse.Namespace) -> EndpointOptions:
         raise InputError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from None
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(explains: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m scoring",
-        description="One probability per label, with certified bounds, from a generative guard model.",
-        epilog=EXAMPLE,
+        prog="python -m scoring explain" if explains else "python -m scoring",
+        description="The tree of one record's answers, with their masses."
+        if explains
+        else "One probability per label, with certified bounds, from a generative guard model.",
+        epilog=EXPLAIN_EXAMPLE if explains else EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -127,10 +162,15 @@ def _parser() -> argparse.ArgumentParser:
         help="a folder, a .gguf file, 'bundled', a Hub id with --revision, or the URL of an OpenAI-compatible endpoint",
     )
     add("--guard", required=True, metavar="G", help="a name in scoring/guards, or the path of such a file")
-    add("--out", required=True, type=Path, metavar="OUT", help="the Parquet file to write")
+    if explains:
+        add("--id", metavar="ID", help="the record (default: the first)")
+        add("--smallest", type=float, default=0.005, help="branches below this mass are summed up (default 0.005)")
+    else:
+        add("--out", required=True, type=Path, metavar="OUT", help="the Parquet file to write")
     add("--taxonomy", metavar="T", help="a shipped taxonomy or a YAML file, for guards that name none")
-    names = ", ".join(ESTIMATOR_NAMES)
-    add("--estimator", nargs="+", action="extend", metavar="E", help=f"which to compute (default: all): {names}")
+    names = f"{', '.join(ESTIMATOR_NAMES)}; only when asked for: {', '.join(BASELINE_NAMES)}"
+    add("--estimator", nargs="+", action="extend", metavar="E", help=f"which to compute; default: {names}")
+    add("--samples", type=int, default=100, help="answers that monte_carlo samples per record (default 100)")
     add("--tolerance", type=float, default=1e-3, help="widest bounds wanted, upper − lower (default 0.001)")
     add("--node-budget", type=int, default=512, help="answer prefixes evaluated per record at most (default 512)")
     add("--answer-tokens", type=int, default=24, help="length of an off-format greedy answer (default 24)")

@@ -23,11 +23,16 @@ ESTIMATOR_NAMES = (
 )
 
 
+# these evaluate further prefixes after the search, and need every token's probability
+BASELINE_NAMES = ("max_over_steps", "monte_carlo")
+
+
 def check_estimators(names: list[str]) -> list[str]:
     """The names, if all of them are estimators; ValueError names the nearest one otherwise."""
     for name in names:
-        if name not in ESTIMATOR_NAMES:
-            near = did_you_mean(name, ESTIMATOR_NAMES) or f"; known: {', '.join(ESTIMATOR_NAMES)}"
+        known = (*ESTIMATOR_NAMES, *BASELINE_NAMES)
+        if name not in known:
+            near = did_you_mean(name, known) or f"; known: {', '.join(known)}"
             raise ValueError(f"unknown estimator '{name}'{near}")
     return list(dict.fromkeys(names))
 
@@ -79,7 +84,11 @@ class ScoreSection(Strict):
     """Scoring the gold records with guard models."""
 
     guards: list[GuardRun] = Field(default=[], description="the guard models to score with")
-    estimators: list[str] = Field(default=list(ESTIMATOR_NAMES), description="columns of the score tables' estimator")
+    estimators: list[str] = Field(
+        default=list(ESTIMATOR_NAMES),
+        description="what to compute; max_over_steps and monte_carlo may be added (they cost further forward passes)",
+    )
+    samples: int = Field(default=100, ge=1, description="answers that monte_carlo samples for each record")
     tolerance: float = Field(
         default=1e-3, ge=0, le=1, description="the search goes on until upper − lower is at most this for every label"
     )

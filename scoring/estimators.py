@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -104,11 +104,16 @@ def _note(ends: dict[int, int], done: int, text: bytes, language: AnswerLanguage
 
 
 def _products(steps: Sequence[Step], last_step: list[int], ends: dict[int, int]) -> list[Decision]:
-    found = []
+    found: list[Decision] = []
     joint, highest_joint, start = 1.0, 1.0, 0
+    last_end = -1
     for row, end in sorted(ends.items(), key=lambda item: item[1]):
         if end > len(last_step):
             continue  # completed inside a token that then left the language: the token is not part of the answer
+        if end == last_end:  # two rows that one word completes share its decision
+            found.append(replace(found[-1], row=row))
+            continue
+        last_end = end
         stop = last_step[end - 1] + 1
         taken = steps[start:stop]
         conditional = float(np.prod([step.probability for step in taken]))

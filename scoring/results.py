@@ -47,6 +47,7 @@ def scorer_fingerprint(scorer: Scorer) -> str:
             "guard": guard.file.model_dump(mode="json"),
             "categories": [vars(category) for category in guard.categories],
             "estimators": sorted(settings.estimators),
+            "sampling": [settings.samples, settings.seed] if "monte_carlo" in settings.estimators else None,
             "limits": [settings.tolerance, settings.node_budget, settings.answer_tokens],
         }
     )

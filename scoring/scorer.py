@@ -7,19 +7,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 
 from schemas.errors import InputError, ModelError
 from schemas.taxonomy import Taxonomy, load_taxonomy
-from scoring.config import ESTIMATOR_NAMES, EndpointOptions, check_estimators
+from scoring.baselines import Baseline, MaxOverSteps, MonteCarlo, record_rng
+from scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES, EndpointOptions, check_estimators
 from scoring.estimators import Estimate, decisions, estimate
 from scoring.guard import Guard, load_guard
 from scoring.models.load import load_model
 from scoring.prompt import PromptBuilder
 from scoring.search import MARGINALS, Limits, NextTokens, Node, Search
-from scoring.source import Model
+from scoring.source import Batch, Model
 from scoring.tokens import TokenLanguage, vocabulary_bytes
 
 WINDOW = 512  # records sorted by length at a time: bounds memory, keeps batches even
@@ -44,6 +45,8 @@ class Settings:
     answer_tokens: int = 24
     batch_records: int = 16
     batch_tokens: int = 4096
+    samples: int = 100
+    seed: int = 2026  # of monte_carlo's samples
 
     @property
     def limits(self) -> Limits:
@@ -84,6 +87,7 @@ class _Job:
     ids: list[int]
     imitations: int
     search: Search
+    baselines: dict[str, Baseline] = field(default_factory=dict)
     forward_passes: int = 0
     error: str | None = None
 
@@ -117,7 +121,7 @@ class Scorer:
         endpoint: EndpointOptions | None = None,
         settings: Settings | None = None,
         relative_to: Path = Path(),
-    ) -> Self:
+    ) -> Scorer:
         """Loads both. `taxonomy` is needed for guard files that name none of their own, `endpoint` when `model` is the
         URL of a server: at least the tokenizer."""
         if settings is not None:
@@ -125,12 +129,19 @@ class Scorer:
                 check_estimators(list(settings.estimators))
             except ValueError as error:
                 raise InputError(str(error)) from error
+            further = [name for name in settings.estimators if name in BASELINE_NAMES]
+            if further and model.startswith(("http://", "https://")):
+                raise InputError(f"{further[0]} needs every token's probability, which an endpoint does not tell")
         if isinstance(taxonomy, str):
             taxonomy = load_taxonomy(taxonomy, relative_to=relative_to)
         compiled = load_guard(guard, taxonomy, relative_to=relative_to)
         found = load_model(
             model, revision=revision, device=device, dtype=dtype, endpoint=endpoint, relative_to=relative_to
         )
+        if compiled.per_label:
+            from scoring.per_label import PerLabelScorer  # it is a Scorer, so it imports this module
+
+            return PerLabelScorer(found, compiled, settings)
         return cls(found, compiled, settings)
 
     def score(self, record: str | Sequence[dict[str, str]], *, estimator: str = "marginal") -> dict[str, Probability]:
@@ -144,6 +155,18 @@ class Scorer:
         found = result.estimates[estimator]
         values = zip(found.probability.tolist(), found.lower.tolist(), found.upper.tolist(), strict=True)
         return {row: Probability(*value) for row, value in zip(self.guard.rows, values, strict=True)}
+
+    def search(self, messages: Sequence[dict[str, str]]) -> Search:
+        """The finished search of one record, to look at. Raises ModelError when it cannot be scored."""
+        if self.guard.per_label:
+            raise InputError(f"guard {self.guard.name} asks one policy a call: its answers have no tree")
+        job = self._prepare("", messages)
+        if isinstance(job, Result):
+            raise ModelError(str(job.error))
+        self._search([job])
+        if job.error is not None:
+            raise ModelError(job.error)
+        return job.search
 
     def score_records(self, records: Iterable[tuple[str, Sequence[dict[str, str]]]]) -> Iterator[Result]:
         """A Result for each (id, messages). Within a window of 512 records they come in order of length."""
@@ -200,8 +223,30 @@ class Scorer:
 
     def _search(self, jobs: list[_Job]) -> None:
         batch = self._source.open([job.ids for job in jobs], self.tokens)
+        self._drive(batch, jobs, [job.search for job in jobs])
+        for name in self.settings.estimators:
+            if name in BASELINE_NAMES:
+                going = [job for job in jobs if job.error is None]
+                for job in going:
+                    job.baselines[name] = self._baseline(name, job)
+                self._drive(batch, jobs, [job.baselines.get(name) for job in jobs])
+
+    def _baseline(self, name: str, job: _Job) -> Baseline:
+        settings = self.settings
+        if name == "max_over_steps":
+            return MaxOverSteps(job.search, tolerance=settings.tolerance, node_budget=settings.node_budget)
+        return MonteCarlo(job.search, samples=settings.samples, rng=record_rng(settings.seed, job.record_id))
+
+    @staticmethod
+    def _drive(batch: Batch, jobs: list[_Job], asking: Sequence[Search | Baseline | None]) -> None:
+        """Evaluates what each record's search or baseline wants, in rounds over all records, until none wants more."""
         while True:
-            asked = [(place, node) for place, job in enumerate(jobs) if not job.error for node in job.search.wanted()]
+            asked = [
+                (place, node)
+                for place, each in enumerate(asking)
+                if each is not None and not jobs[place].error
+                for node in each.wanted()
+            ]
             if not asked:
                 return
             for place in {place for place, _ in asked}:
@@ -209,17 +254,11 @@ class Scorer:
             for start in range(0, len(asked), PASS_TOKENS):
                 part = asked[start : start + PASS_TOKENS]
                 for (place, node), answer in zip(part, batch.next_tokens(part), strict=True):
-                    self._tell(jobs[place], node, answer)
+                    _tell(jobs[place], asking[place], node, answer)
 
-    @staticmethod
-    def _tell(job: _Job, node: Node, answer: NextTokens | ModelError) -> None:
-        if job.error is None:
-            try:
-                if isinstance(answer, ModelError):
-                    raise answer
-                job.search.tell(node, answer)
-            except ModelError as error:
-                job.error = str(error)
+    def _estimates(self, job: _Job) -> dict[str, Estimate]:
+        read = estimate(job.search, [name for name in self.settings.estimators if name not in BASELINE_NAMES])
+        return {**read, **{name: baseline.estimate() for name, baseline in job.baselines.items()}}
 
     def _result(self, job: _Job, seconds: float) -> Result:
         search = job.search
@@ -229,7 +268,7 @@ class Scorer:
         ids = [step.token for step in search.greedy if not step.ends]
         return Result(
             record_id=job.record_id,
-            estimates=estimate(search, self.settings.estimators),
+            estimates=self._estimates(job),
             answer=self.tokens.text(ids).decode("utf-8", "replace"),
             predicted=[self.guard.labels[row] for row in sorted(completed) if row < len(self.guard.labels)],
             off_language=min(search.raw.off, 1.0),
@@ -240,3 +279,13 @@ class Scorer:
             stopped=search.stopped,
             imitations=job.imitations,
         )
+
+
+def _tell(job: _Job, asking: Search | Baseline | None, node: Node, answer: NextTokens | ModelError) -> None:
+    if job.error is None and asking is not None:
+        try:
+            if isinstance(answer, ModelError):
+                raise answer
+            asking.tell(node, answer)
+        except ModelError as error:
+            job.error = str(error)

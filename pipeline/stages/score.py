@@ -48,7 +48,8 @@ def _score(run: Run, guard: GuardRun, records: list[tuple[str, list[dict[str, st
     from scoring.scorer import Scorer, Settings
 
     section = run.config.score
-    settings = {name: getattr(section, name) for name in Settings.__dataclass_fields__ if name != "estimators"}
+    own = ("estimators", "seed")
+    settings = {name: getattr(section, name) for name in Settings.__dataclass_fields__ if name not in own}
     scorer = Scorer.load(
         guard.model,
         guard.guard,
@@ -57,7 +58,7 @@ def _score(run: Run, guard: GuardRun, records: list[tuple[str, list[dict[str, st
         device=guard.device,
         dtype=guard.dtype,
         endpoint=guard,
-        settings=Settings(estimators=tuple(section.estimators), **settings),
+        settings=Settings(estimators=tuple(section.estimators), seed=run.config.seed, **settings),
         relative_to=run.folder,
     )
     out = run.path(f"{SCORES}/{guard.name}.parquet")

@@ -172,3 +172,52 @@ def test_help_is_quick_and_has_an_example() -> None:
     assert "example:\n  python -m scoring records.jsonl" in done.stdout
     loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.split("\n")}
     assert not loaded & {"torch", "polars", "transformers", "numpy"}
+
+
+def test_explain_prints_the_tree_of_one_record(tmp_path: Path, model: Path) -> None:
+    records = write_records(tmp_path / "r.jsonl")
+    options = ["--model", str(model), "--guard", "instruct", "--taxonomy", "support-tickets", "--tolerance", "0.05"]
+    explain = [sys.executable, "-m", "scoring", "explain", str(records), *options, "--node-budget", "20"]
+    done = subprocess.run([*explain, "--id", "r1"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.split("\n")
+    assert lines[0] == f"record r1, guard instruct, model {model}"
+    assert lines[1] == "1.0000  (prompt)"
+    wrong = subprocess.run([*explain, "--id", "r1x"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stderr.startswith(f"error: {records}: no record 'r1x'; did you mean 'r1'?")) == (
+        2,
+        True,
+    )
+
+
+def test_baselines_are_computed_when_asked_for(tmp_path: Path, model: Path) -> None:
+    out = tmp_path / "s.parquet"
+    asked = ["--estimator", "marginal", "max_over_steps", "monte_carlo", "--samples", "40"]
+    done = score(write_records(tmp_path / "r.jsonl", 2), model, out, *asked)
+    assert done.returncode == 0, done.stderr
+    rows = pl.read_parquet(out)
+    assert set(rows["estimator"]) == {"marginal", "max_over_steps", "monte_carlo"}
+    sampled = rows.filter(pl.col("estimator") == "monte_carlo").join(
+        rows.filter(pl.col("estimator") == "marginal"), on=["record_id", "label"], suffix="_exact"
+    )
+    # the 95 % interval of 40 samples against certified bounds: all but a few of 26 must overlap
+    apart = sampled.filter((pl.col("lower") > pl.col("upper_exact")) | (pl.col("upper") < pl.col("lower_exact")))
+    assert apart.height <= 3
+
+
+def test_guards_with_one_policy_a_call(tmp_path: Path, model: Path) -> None:
+    out = tmp_path / "s.parquet"
+    records = write_records(tmp_path / "r.jsonl", 2)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "scoring", str(records), "--model", str(model), "--guard", "shieldgemma"),
+            "--out",
+            out,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(pl.read_parquet(out)["label"]) > {"unsafe"}
