@@ -6,31 +6,20 @@ KV tree. Only the top k tokens are told, so the mass of the others stays open: b
 from __future__ import annotations
 
 import math
-import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
-from schemas.errors import InputError, ModelError, ServiceError
-from scoring.config import EndpointOptions
+from schemas.errors import ModelError, ServiceError
 from scoring.models.calls import Caller, CallFailed, Refused
-from scoring.models.completions import EXTRAS, UNKNOWN, Answer, Form, NoLogprobs, next_tokens, read_answer
-from scoring.models.served_tokenizer import ServedTokenizer, load_tokenizer
+from scoring.models.completions import UNKNOWN, Answer, Form, next_tokens, read_answer
 from scoring.search import NextTokens, Node
 from scoring.tokens import TokenLanguage
 
 PATH = "completions"
-_PROBE = "The quick brown fox"
-_LOGPROBS_HINT = (
-    "vLLM: --max-logprobs 20 or more; SGLang and llama.cpp: a version whose /v1/completions answers `logprobs` "
-    "(llama.cpp: n_probs); `transformers serve` has none: score its folder itself"
-)
 
 
 @dataclass
@@ -86,163 +75,6 @@ class EndpointModel:
 
     def texts(self, answer: Answer) -> dict[str, tuple[int, ...]]:
         return self.ids_of if answer.by_text else {}
-
-
-def load_endpoint(
-    url: str, options: EndpointOptions, *, revision: str | None = None, relative_to: Path = Path()
-) -> EndpointModel:
-    """Loads the tokenizer and asks the server at `url` one question. `revision` is the tokenizer's, of a Hub id.
-
-    Raises InputError for a missing tokenizer or key, ServiceError, with the setting to change, when the server
-    refuses, does not answer, or answers without log-probabilities."""
-    address = _address(url)
-    served = load_tokenizer(options.tokenizer, revision=revision, relative_to=relative_to)
-    caller = Caller(
-        address,
-        _key(options),
-        concurrency=options.concurrency,
-        retries=options.retries,
-        timeout_seconds=options.timeout_seconds,
-    )
-    try:
-        return _greet(caller, served, options)
-    except CallFailed as error:
-        raise ServiceError(str(error), hint="is the server running? --model is its address") from None
-    except Refused as error:
-        raise _fatal(caller, error, options) from None
-
-
-def _greet(caller: Caller, served: ServedTokenizer, options: EndpointOptions) -> EndpointModel:
-    # with a name given, the first call is the question itself: a server without log-probabilities is refused after it
-    listed = [] if options.endpoint_model else _listed(caller.get("models"))
-    name = options.endpoint_model or _only(caller.url, listed)
-    ids = served.tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
-    form, answer = _first_answer(caller, Form(name, options.top_logprobs), served, ids)
-    if answer.prompt_tokens not in (None, len(ids)):
-        raise ServiceError(
-            f"{caller.url}: a prompt of {len(ids)} tokens was counted as {answer.prompt_tokens} there",
-            hint="set tokenizer to the tokenizer of the model that is served",
-        )
-    card = next((card for card in listed or _tried(caller) if card.get("id") == name), {})
-    told = card.get("max_model_len")
-    return EndpointModel(
-        caller=caller,
-        form=form,
-        tokenizer=served.tokenizer,
-        end_ids=served.end_ids,
-        context=told if isinstance(told, int) and told > 0 else served.context or 1 << 20,
-        name=name,
-        revision=_revision(name, card, caller, answer),
-        digest=served.digest,
-        together=options.concurrency,
-        probe=(ids, answer, _rare(served, ids)),
-    )
-
-
-def _first_answer(caller: Caller, form: Form, served: ServedTokenizer, ids: list[int]) -> tuple[Form, Answer]:
-    """The form that the server takes, and its answer. It is asked anew only when it refuses a part of the form."""
-    rare = _rare(served, ids)
-    trial = replace(form, exact=form.extras)
-    prompt: list[int] | str = ids if form.ids else _PROBE
-    try:
-        answer = caller.post(PATH, trial.body(prompt, rare), lambda value: _read_first(caller.url, value))
-    except Refused as error:
-        simpler = _simpler(form, error)
-        if simpler is None:
-            raise
-        return _first_answer(caller, simpler, served, ids)
-    exact = form.extras and len(answer.by_id) <= len(rare) + 1 < form.top and answer.by_id.keys() >= set(rare)
-    return replace(form, exact=exact), answer
-
-
-def _read_first(url: str, value: dict[str, Any]) -> Answer:
-    try:
-        return read_answer(value)
-    except NoLogprobs:
-        raise ServiceError(f"{url} answers without log-probabilities", hint=_LOGPROBS_HINT) from None
-
-
-def _rare(served: ServedTokenizer, ids: list[int]) -> list[int]:
-    """Two ids that few models have among their likeliest: when just these come back, asking for ids works."""
-    return [*sorted(served.end_ids)[:1], ids[0]]
-
-
-def _simpler(form: Form, error: Refused) -> Form | None:
-    if error.status not in (400, 422):
-        return None
-    said = error.said.lower()
-    if form.extras and any(word in said for word in (*EXTRAS, "extra", "unrecognized", "unknown", "unexpected")):
-        return replace(form, extras=False)
-    if form.ids and "prompt" in said and re.search(r"\bstr(ing)?s?\b|\btext\b", said):
-        return replace(form, ids=False)
-    return None
-
-
-def _listed(value: dict[str, Any]) -> list[dict[str, Any]]:
-    data = value.get("data")
-    return [card for card in data if isinstance(card, dict) and card.get("id")] if isinstance(data, list) else []
-
-
-def _tried(caller: Caller) -> list[dict[str, Any]]:
-    try:
-        return _listed(caller.get("models"))
-    except (CallFailed, Refused):
-        return []  # not every gateway lists its models, and nothing depends on it
-
-
-def _only(url: str, listed: list[dict[str, Any]]) -> str:
-    names = [str(card["id"]) for card in listed]
-    if len(names) != 1:
-        known = f"serves {', '.join(sorted(names)[:20])}" if names else "lists no model"
-        raise InputError(f"{url} {known}", hint="set endpoint_model (--endpoint-model) to one of them")
-    return names[0]
-
-
-def _revision(name: str, card: dict[str, Any], caller: Caller, answer: Answer) -> str:
-    said = [card.get("owned_by"), caller.headers.get("server"), answer.fingerprint]
-    parts = list(dict.fromkeys(str(part) for part in said if part))
-    root = card.get("root")
-    model = name if root in (None, name) else f"{name} ({root})"
-    return caller.safe(f"{model} at an endpoint ({', '.join(parts) or 'server unknown'})")
-
-
-def _address(url: str) -> str:
-    parts = urlsplit(url)
-    if not parts.hostname or parts.query or parts.fragment or parts.username or parts.password:
-        # not echoed: it may hold a key
-        raise InputError(
-            "the model's URL should be an address and nothing more, such as http://127.0.0.1:8000/v1",
-            hint="a key belongs in an environment variable: api_key_env (--api-key-env)",
-        )
-    return url.rstrip("/")
-
-
-def _key(options: EndpointOptions) -> str | None:
-    if options.api_key_env is None:
-        return None
-    key = os.environ.get(options.api_key_env, "").strip()
-    if not key:
-        raise InputError(
-            f"the environment variable {options.api_key_env} is not set; it should hold the endpoint's key",
-            hint=f"export {options.api_key_env}=…, or change api_key_env (--api-key-env)",
-        )
-    if not (key.isascii() and key.isprintable()):
-        raise InputError(f"the environment variable {options.api_key_env} holds characters that no key has")
-    return key
-
-
-def _fatal(caller: Caller, error: Refused, options: EndpointOptions) -> ServiceError:
-    key = f"the key in {options.api_key_env}" if options.api_key_env else "api_key_env (--api-key-env)"
-    hints = {
-        401: f"set {key}",
-        403: f"set {key} or endpoint_model (--endpoint-model)",
-        404: "set the URL (it ends in /v1 with most servers) or endpoint_model (--endpoint-model)",
-        429: "the account's quota is used up",
-    }
-    hint = hints.get(error.status)
-    if hint is None and "logprob" in error.said.lower():
-        hint = f"lower top_logprobs (--top-logprobs, now {options.top_logprobs}); {_LOGPROBS_HINT}"
-    return ServiceError(f"{caller.url}: {error}", hint=hint or "what the server says names the setting")
 
 
 class EndpointSource:

@@ -22,7 +22,7 @@ def load_model(
 
     Raises InputError, ModelError and ServiceError, as load_local and load_endpoint do."""
     if reference.startswith(("http://", "https://")):
-        from scoring.models.endpoint import load_endpoint
+        from scoring.models.greeting import load_endpoint
 
         return load_endpoint(reference, endpoint or EndpointOptions(), revision=revision, relative_to=relative_to)
     for key in ("tokenizer", "endpoint_model", "api_key_env"):
