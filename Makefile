@@ -109,3 +109,10 @@ types: $(VENV)/.ready-dev ## mypy
 schemas: $(VENV)/.ready-dev ## write schemas/json again
 	@$(BIN)/python -m schemas.json_schemas
 check: lint types test ## all that CI does
+
+.PHONY: bench-scorer train-demo-guard
+bench-scorer: $(VENV)/.ready ## the scorer's speed, as ratios in one run
+	@$(BIN)/python -m benchmarks.scorer $(ARGS)
+train-demo-guard: $(VENV)/.ready ## train the demo's guard again (about half an hour on 2 cores)
+	$(PIP_INSTALL) --editable '.[demo,train]'
+	@$(BIN)/python -m scoring.training.train_demo_guard --out scoring/adapters/support-tickets $(ARGS)

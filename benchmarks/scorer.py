@@ -101,7 +101,7 @@ def against_floor(repeats: int, taxonomy: Taxonomy, guard_model: str) -> dict[st
     scorer = Scorer.load(guard_model, "support-tickets", taxonomy=taxonomy, settings=marginal_only())
     found: dict[str, Any] = {}
     for name, size in (("batch", BATCH), ("single", 1)):
-        batches = [records(48)[start : start + size] for start in range(0, 48 if size > 1 else 8, size)]
+        batches = [records(BATCH)] if size > 1 else [[one] for one in records(6)]
         ratios, floors, times, plain = [], [], [], []
         for batch in batches:
             results = list(scorer.score_records(batch))
@@ -122,7 +122,7 @@ def against_floor(repeats: int, taxonomy: Taxonomy, guard_model: str) -> dict[st
             "nodes": statistics.median(result.nodes for result in results),
             "forward_passes": statistics.median(result.forward_passes for result in results),
         }
-    found["nodes_over_fewest"] = nodes_over_fewest(scorer, records(16))
+    found["nodes_over_fewest"] = nodes_over_fewest(scorer, records(6))
     return found
 
 
