@@ -119,6 +119,7 @@ def save_adapter(adapted: Any, folder: Path) -> None:
     config = adapted.peft_config["default"]
     config.base_model_name_or_path = BASE
     config.inference_mode = True
+    config.target_modules = sorted(config.target_modules)  # a set: its order would change from run to run
     config.save_pretrained(folder)
 
 
