@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from annotation.client.changes import MARGIN, Cursor, answers_there, says_what_c
 from annotation.client.connection import Connection
 from annotation.client.pseudonyms import Key, read_key, write_key
 from annotation.client.push import listed
+from annotation.gold_questions import ROUND
 from schemas.journal import Journal, read_journal
 from schemas.pushed import Pushed
 
@@ -53,12 +54,14 @@ def pull(
     now: datetime,
     *,
     last: Cursor | None = None,
+    gold_questions: Collection[str] = (),
 ) -> tuple[pl.DataFrame, PullCounts, Cursor]:
     """Appends what is new or changed on the server to the journal; returns the latest state, the counts, and where the
     next pull goes on.
 
     Nothing in the journal is ever changed or taken away: a deleted answer stays as it was last seen. With `last`, the
-    cursor of the pull that wrote this journal, only records touched since then are read, from a server that knows."""
+    cursor of the pull that wrote this journal, only records touched since then are read, from a server that knows.
+    `gold_questions`: ids of the records whose answers have the round `gold_question`."""
     counts = PullCounts()
     if last is not None and (last.since > now or not says_what_changed(connection)):
         last = None
@@ -66,7 +69,9 @@ def pull(
         counts.torn_bytes = journal.torn_bytes
         before = latest(read_journal(journal_path))
         state = dict(before)
-        reader = _Reader(connection, _People(connection, key_path, datasets), journal, state, counts, now)
+        reader = _Reader(
+            connection, _People(connection, key_path, datasets), journal, state, counts, now, gold_questions
+        )
         on_server: set[Place] = set()
         for pushed in datasets:
             on_server |= reader.answers(pushed, before, last)
@@ -95,11 +100,13 @@ class _Reader:
     state: dict[Place, Mapping[str, Any]]
     counts: PullCounts
     now: datetime
+    gold_questions: Collection[str]
 
     def answers(self, pushed: Pushed, before: Mapping[Place, object], last: Cursor | None) -> set[Place]:
         """Which answers the server has."""
         if last is not None and pushed.dataset_id in last.datasets:
-            ours = {place for place in before if place[2] == pushed.round} - set(last.gone)
+            rounds = {pushed.round} | ({ROUND} if pushed.round == "annotate" else set())
+            ours = {place for place in before if place[2] in rounds} - set(last.gone)
             records = touched(self.connection, pushed.dataset_id, last.since)
             read, seen = self._read(pushed, records, total=None)
             found = {place for place in ours if place[0] not in read} | seen
@@ -118,10 +125,12 @@ class _Reader:
         for record in tqdm(records, total=total, desc=f"pull {pushed.round}", unit="record", disable=None):
             read.add(str(record["external_id"]))
             self.counts.records_read += 1
+            asked = pushed.round == "annotate" and record["external_id"] in self.gold_questions
+            round = ROUND if asked else pushed.round
             for response in record.get("responses") or []:
                 who = self.people.pseudonym(str(response["user_id"]))
-                entry = entry_of(record["external_id"], who, pushed.round, response, self.now)
-                place = (entry["record_id"], who, pushed.round)
+                entry = entry_of(record["external_id"], who, round, response, self.now)
+                place = (entry["record_id"], who, round)
                 if place in seen and not _later(entry, self.state[place]):
                     continue
                 seen.add(place)

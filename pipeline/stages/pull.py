@@ -9,6 +9,7 @@ from annotation.access import connect
 from annotation.client.changes import Cursor
 from annotation.client.pseudonyms import KEY_FILE
 from annotation.client.pull import pull
+from annotation.gold_questions import FILE, read_gold_questions
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage, read_manifest
 from pipeline.stages.push import HOME
@@ -33,7 +34,13 @@ def work(run: Run) -> Outcome:
     now = datetime.now(UTC)
     with connect(run.config.annotation, run.path(HOME)) as connection:
         frame, counts, cursor = pull(
-            connection, datasets(run), run.path(JOURNAL), run.path(KEY_FILE), now, last=_last(run)
+            connection,
+            datasets(run),
+            run.path(JOURNAL),
+            run.path(KEY_FILE),
+            now,
+            last=_last(run),
+            gold_questions=read_gold_questions(run.path(FILE)).questions,
         )
     write_frame(run.path("annotations.parquet"), frame, Answer)
     numbers = {name: value for name, value in asdict(counts).items() if isinstance(value, int)}
@@ -63,7 +70,7 @@ def _last(run: Run) -> Cursor | None:
 STAGE = Stage(
     name="pull",
     summary="fetch what people answered",
-    inputs=lambda run: ["push.json", *([ADJUDICATION] if run.path(ADJUDICATION).exists() else [])],
+    inputs=lambda run: ["push.json", *(name for name in (ADJUDICATION, FILE) if run.path(name).exists())],
     outputs=lambda run: ["annotations.parquet", JOURNAL],
     sections=("annotation",),
     work=work,

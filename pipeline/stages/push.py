@@ -10,6 +10,7 @@ import polars as pl
 from annotation.access import admit, connect
 from annotation.client.datasets import Dataset, ensure_dataset
 from annotation.client.push import has_control, intended, payload, push_records
+from annotation.gold_questions import FILE, GoldQuestions, choose, mixed, read_gold_questions
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
 from schemas.artifacts import PromptRecord
@@ -26,14 +27,16 @@ def work(run: Run) -> Outcome:
         admit(connection, section, run.path(HOME))
         name = section.dataset or run.name
         dataset = ensure_dataset(connection, section.workspace, name, run.taxonomy, section)
-        counts = push_records(connection, dataset, _payloads(run, dataset, prompts), batch=section.batch)
+        questions = _gold_questions(run, prompts["id"].to_list())
+        records = _payloads(run, dataset, prompts, questions)
+        counts = push_records(connection, dataset, records, batch=section.batch)
         pushed = Pushed(
             url=connection.url,
             workspace=section.workspace,
             dataset=name,
             dataset_id=dataset.id,
             round="annotate",
-            records=prompts.height,
+            records=len(records),
             annotators=section.annotators,
             taxonomy=run.taxonomy.id,
             labels=run.taxonomy.ids,
@@ -43,27 +46,51 @@ def work(run: Run) -> Outcome:
         )
     write_json(run.path("push.json"), pushed.model_dump(mode="json"))
     return Outcome(
-        counts_in={"records": prompts.height},
+        counts_in={"records": prompts.height, "gold_questions": len(records) - prompts.height},
         counts_out={"sent": counts.sent, "already_there": counts.there, "on_server_only": counts.others},
         facts={"url": pushed.url, "dataset": name, "simulated": run.config.simulated},
     )
 
 
-def _payloads(run: Run, dataset: Dataset, prompts: pl.DataFrame) -> list[dict[str, Any]]:
+def _gold_questions(run: Run, ids: list[str]) -> GoldQuestions:
+    """Those to push now. The file keeps all that were ever pushed, and is written before any of them is: an answer to
+    one can never pass for an answer to a record."""
+    section = run.config.annotation
+    if section.gold_questions is None:
+        return GoldQuestions()
+    path = run.path(section.gold_questions)
+    questions = choose(path, run.taxonomy, ids, section.gold_share, run.config.seed)
+    before = read_gold_questions(run.path(FILE))
+    every = GoldQuestions(questions={**before.questions, **questions.questions})
+    write_json(run.path(FILE), every.model_dump(), mode=0o600)
+    return questions
+
+
+def _payloads(run: Run, dataset: Dataset, prompts: pl.DataFrame, questions: GoldQuestions) -> list[dict[str, Any]]:
     section, seed = run.config.annotation, run.config.seed
     found = []
     for row in prompts.select("id", "messages", "intended_labels").iter_rows(named=True):
         shown = section.suggestions and not has_control(row["id"], seed, section.control_share)
         suggestion = intended(dataset, row["intended_labels"]) if shown else None
         found.append(payload(row["id"], row["messages"], suggestion=suggestion))
-    return found
+    gold = [payload(record, list(question.messages)) for record, question in questions.questions.items()]
+    return mixed(found, gold, seed)
+
+
+def _inputs(run: Run) -> list[str]:
+    questions = run.config.annotation.gold_questions
+    return ["prompts.parquet", *([questions] if questions is not None else [])]
+
+
+def _outputs(run: Run) -> list[str]:
+    return ["push.json", *([FILE] if run.config.annotation.gold_questions is not None else [])]
 
 
 STAGE = Stage(
     name="push",
     summary="put the records before annotators in Argilla",
-    inputs=lambda run: ["prompts.parquet"],
-    outputs=lambda run: ["push.json"],
+    inputs=_inputs,
+    outputs=_outputs,
     sections=("annotation",),
     work=work,
 )
