@@ -173,6 +173,34 @@ def status(
     print(json.dumps(found.data, ensure_ascii=False, indent=2) if as_json else found)
 
 
+@app.command(epilog="Example: marginalia simulate --run runs/refunds --miss 0.15 --overlap 1 --overlap 3 --overlap 5")
+@friendly
+def simulate(
+    run: RunOption,
+    overlap: Annotated[list[int] | None, typer.Option(help="annotators a record; repeat it to compare")] = None,
+    miss: Annotated[
+        list[float] | None,
+        typer.Option(help="chance to leave out a label that applies; repeat it: one for each annotator"),
+    ] = None,
+    false_alarm: Annotated[
+        list[float] | None, typer.Option(help="chance to tick a label that does not apply; may be repeated")
+    ] = None,
+    skip: Annotated[float, typer.Option(help="chance to skip a record")] = 0.02,
+    records: Annotated[int, typer.Option(min=1, help="most records to simulate on")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """Forecast gold with simulated annotators: how good it gets, and how many answers it takes."""
+    from pipeline.simulating import forecast, profiles_of, table
+
+    overlaps = overlap or [1, 2, 3, 5, 7]
+    if min(overlaps) < 1:
+        raise InputError(f"--overlap takes numbers from 1, saw {min(overlaps)}")
+    opened = _open(run)
+    profiles = profiles_of(miss or [0.15], false_alarm or [0.02], skip)
+    found = forecast(opened, profiles, opened.config.simulation.expert, overlaps, records=records)
+    print(json.dumps([one.model_dump() for one in found], indent=2) if as_json else table(found))
+
+
 _add_stage("pull", "Fetch what people answered into the append-only journal.")
 _add_stage("reconcile", "Make gold of the answers: labels, soft labels, votes, agreement.")
 _add_stage("adjudicate", "Put records that annotators could not settle before an expert.")
