@@ -43,6 +43,11 @@ class AnnotationSection(Strict):
         default=[],
         description="usernames that adjudicate, in a workspace of their own (WORKSPACE-experts); empty: the team does",
     )
+    first: int | None = Field(
+        default=None,
+        ge=1,
+        description="records to push at first, chosen at random, as for a pilot; push --more N adds some; null: all",
+    )
     note: bool = Field(default=True, description="ask for an optional remark in free text")
     unsure: bool = Field(
         default=True, description="offer an optional mark for answers that the annotator is not sure of"

@@ -157,7 +157,19 @@ def plan(
 
 
 _add_stage("generate", "Write the planned texts with an LLM; every answer is journalled before it is used.")
-_add_stage("push", "Send the records to Argilla, with the taxonomy as a multi-label question.")
+
+
+@app.command(epilog="Example: marginalia push --run runs/refunds --more 200")
+@friendly
+def push(
+    run: RunOption,
+    force: ForceOption = False,
+    more: Annotated[int, typer.Option(min=0, help="so many records more than before, after annotation.first")] = 0,
+) -> None:
+    """Send the records to Argilla, with the taxonomy as a multi-label question."""
+    from pipeline.stages.push import stage
+
+    _run(stage(more=more), _open(run), force=force)
 
 
 @app.command(epilog="Example: marginalia status --run runs/refunds --json")

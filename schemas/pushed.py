@@ -22,4 +22,6 @@ class Pushed(Strict):
     labels: list[str] = Field(description="ids of the labels that were offered, in order")
     taxonomy_sha256: str = Field(description="hash of the taxonomy that the guidelines were made from")
     suggestions: bool
+    control_share: float = Field(default=0.0, description="share of records that went without suggestion")
+    asked: int | None = Field(default=None, description="records that were to be pushed; null: all there are")
     pushed_at: datetime
