@@ -218,6 +218,27 @@ _add_stage("reconcile", "Make gold of the answers: labels, soft labels, votes, a
 _add_stage("adjudicate", "Put records that annotators could not settle before an expert.")
 _add_stage("score", "Score the gold records: one probability per label, with bounds.")
 _add_stage("evaluate", "Measure every estimator against gold; calibration and thresholds.")
+
+
+@app.command(epilog="Example: marginalia audit --run runs/refunds --push")
+@friendly
+def audit(
+    run: RunOption,
+    guard: Annotated[str | None, typer.Option(help="whose word to take; default: the run's first guard")] = None,
+    estimator: Annotated[str, typer.Option(help="which of its probabilities")] = "marginal",
+    top: Annotated[int, typer.Option(min=1, help="disputed records to look at again, at most")] = 50,
+    control: Annotated[int, typer.Option(min=0, help="random other records among them, for comparison")] = 50,
+    push: Annotated[bool, typer.Option("--push", help="put them before the experts, who do not see the guard")] = False,
+) -> None:
+    """List gold labels that a confident guard disputes; gold itself stays as it is."""
+    from pipeline.stage import run_stage
+    from pipeline.stages.audit import listing, stage
+
+    opened = _open(run)
+    run_stage(stage(opened, guard=guard, estimator=estimator, top=top, control=control, push=push), opened)
+    print(listing(opened))
+
+
 _add_stage("report", "Write report.html, one self-contained page.")
 _add_stage("release", "Write the folder that the Hub will hold.")
 

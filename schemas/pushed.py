@@ -15,7 +15,7 @@ class Pushed(Strict):
     workspace: str
     dataset: str = Field(description="the dataset's name")
     dataset_id: str
-    round: Literal["annotate", "adjudicate"]
+    round: Literal["annotate", "adjudicate", "audit"]
     records: int = Field(description="records that are on the server")
     annotators: int = Field(description="answers that each record needs")
     taxonomy: str

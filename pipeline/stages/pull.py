@@ -19,14 +19,17 @@ from schemas.pushed import Pushed
 
 JOURNAL = "annotations.jsonl"
 ADJUDICATION = "adjudicate.json"
+AUDIT = "audit.json"
 MENDS_SHOWN = 100
 
 
 def datasets(run: Run) -> list[Pushed]:
-    """Where records of this run were pushed to: the annotators' dataset, and the experts' once there is one."""
+    """Where records of this run were pushed to: the annotators' dataset, and the experts' once there are any."""
     found = [read_model(run.path("push.json"), Pushed, made_by=run.command("push"))]
     if run.path(ADJUDICATION).exists():
         found.append(read_model(run.path(ADJUDICATION), Pushed, made_by=run.command("adjudicate")))
+    if run.path(AUDIT).exists():
+        found.append(read_model(run.path(AUDIT), Pushed, made_by=run.command("audit")))
     return found
 
 
@@ -70,7 +73,7 @@ def _last(run: Run) -> Cursor | None:
 STAGE = Stage(
     name="pull",
     summary="fetch what people answered",
-    inputs=lambda run: ["push.json", *(name for name in (ADJUDICATION, FILE) if run.path(name).exists())],
+    inputs=lambda run: ["push.json", *(name for name in (ADJUDICATION, AUDIT, FILE) if run.path(name).exists())],
     outputs=lambda run: ["annotations.parquet", JOURNAL],
     sections=("annotation",),
     work=work,
