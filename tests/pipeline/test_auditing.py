@@ -119,9 +119,7 @@ def test_an_expert_looks_again_blind_and_gold_stays_as_it_was(new_run: Callable[
     work = new_run(texts=texts)
     config = work.folder / "config.yaml"
     settings: dict[str, Any] = json.loads(config.read_text())
-    config.write_text(
-        json.dumps({**settings, "score": {"guards": [{"name": "g", "guard": "instruct", "model": "m"}]}})
-    )
+    config.write_text(json.dumps({**settings, "score": {"guards": [{"name": "g", "guard": "instruct", "model": "m"}]}}))
     work.stage("push")
     for who in ("ann", "ben"):
         work.answer(who, {"r1": ["a"], "r2": ["a"], "r3": ["none"], "r4": ["none"]})
