@@ -30,10 +30,11 @@ def agreement_of(
 ) -> Agreement:
     """The agreement between all submitted answers of the round `annotate` in a frame of `Answer` rows."""
     ticks = ticks_of(answers, labels)
-    sums = PairSums(ticks)
+    sums = PairSums(ticks, f"{seed}:agreement")
     n = sums.records
     point = sums.statistics()
-    blocks = [sums.statistics(block) for block in resampled_weights(n, section.bootstrap, f"{seed}:agreement")]
+    drawn = resampled_weights(sums.units, section.bootstrap, f"{seed}:agreement")
+    blocks = [sums.statistics(block) for block in drawn]
     spread = Statistics.joined(blocks, len(labels))
     alphas = label_alphas(sums)
     per_label = [

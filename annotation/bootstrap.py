@@ -1,5 +1,10 @@
 """95 % intervals by resampling records: each resample draws as many records as there are, with replacement, and a
-record keeps all its answers (answers to one record are not independent of each other)."""
+record keeps all its answers (answers to one record are not independent of each other).
+
+Every statistic here is a function of sums over records. So beyond MOST_UNITS records the records are first thrown
+together at random into that many bundles of equal size, and bundles are drawn instead (the random groups of Wolter
+2007, Introduction to Variance Estimation, ch. 2, resampled): the spread of a sum stays what it is, known to
+1 / sqrt(2 MOST_UNITS) = 1 % of itself, and a million answers cost no more than 20,000."""
 
 from __future__ import annotations
 
@@ -8,22 +13,33 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from annotation.ticks import Floats
+from annotation.ticks import Floats, Ints
 from schemas.agreement import Estimate
 from schemas.files import content_hash
 
-CHUNK = 50  # resamples at a time: 200,000 records x 50 x 4 bytes = 40 MB
+MOST_UNITS = 5_000
+CHUNK = 50  # resamples at a time
 
 
-def resampled_weights(records: int, resamples: int, seed: str) -> Iterator[npt.NDArray[np.float32]]:
-    """Blocks (records x at most CHUNK) of how often each record was drawn."""
-    random = np.random.default_rng(int(content_hash(seed)[:16], 16))
+def bundles(records: int, seed: str) -> Ints:
+    """The unit that each record is drawn with (records): itself, or one of MOST_UNITS bundles when there are more."""
+    if records <= MOST_UNITS:
+        return np.arange(records)
+    return generator(f"{seed}:bundles").permutation(records) % MOST_UNITS
+
+
+def resampled_weights(units: int, resamples: int, seed: str) -> Iterator[npt.NDArray[np.float32]]:
+    """Blocks (units x at most CHUNK) of how often each unit was drawn."""
+    random = generator(seed)
     for start in range(0, resamples, CHUNK):
         columns = min(CHUNK, resamples - start)
-        block = np.empty((columns, records), dtype=np.float32)
-        for row in block:
-            row[:] = np.bincount(random.integers(0, records, records), minlength=records)
-        yield np.ascontiguousarray(block.T)
+        drawn = random.integers(0, units, (columns, units)) * columns + np.arange(columns)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=units * columns)
+        yield counts.reshape(units, columns).astype(np.float32)
+
+
+def generator(seed: str) -> np.random.Generator:
+    return np.random.default_rng(int(content_hash(seed)[:16], 16))
 
 
 def estimate(value: float | np.floating, resampled: Floats, n: int) -> Estimate:

@@ -43,6 +43,11 @@ class AnnotationSection(Strict):
         default=[],
         description="usernames that adjudicate, in a workspace of their own (WORKSPACE-experts); empty: the team does",
     )
+    first: int | None = Field(
+        default=None,
+        ge=1,
+        description="records to push at first, chosen at random, as for a pilot; push --more N adds some; null: all",
+    )
     note: bool = Field(default=True, description="ask for an optional remark in free text")
     unsure: bool = Field(
         default=True, description="offer an optional mark for answers that the annotator is not sure of"
@@ -57,7 +62,23 @@ class AnnotationSection(Strict):
     control_share: float = Field(
         default=0.2, ge=0, le=1, description="share of records that go without suggestion, to measure the anchoring"
     )
+    gold_questions: str | None = Field(
+        default=None,
+        description="JSONL file in the run's folder with id, text or messages, and labels: records with known answers "
+        "that are mixed among the others and give each annotator a measured accuracy; null: none",
+    )
+    gold_share: float = Field(
+        default=0.05, gt=0, le=1, description="gold questions, as a share of the records that are pushed"
+    )
     batch: int = Field(default=100, ge=1, le=500, description="records a request")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.gold_questions is not None and self.suggestions and self.control_share == 0:
+            raise ValueError(
+                "gold questions carry no suggestion, so annotators would know them: give control_share above 0"
+            )
+        return self
 
 
 class Splits(Strict):

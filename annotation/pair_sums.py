@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from annotation.ticks import Floats, Ints, Ticks, jaccard, masi_distance, masi_distances, pairs_of
+from annotation.bootstrap import bundles
+from annotation.ticks import Floats, Ints, Ticks, jaccard, masi_distance, masi_distances, pairs_of, sum_by
 
 Weights = npt.NDArray[np.float32]
 MOST_SETS = 10_000  # distinct label sets; their distances take 1.2 GB
@@ -43,9 +44,9 @@ class Statistics:
 class PairSums:
     """Sums per record over its pairs of answers, for the records (K) with at least two answers.
 
-    `n` (K) answers, `yes` (K x L) ticks."""
+    `n` (K) answers, `yes` (K x L) ticks. For resampling the records are summed up by unit: see `bootstrap.bundles`."""
 
-    def __init__(self, ticks: Ticks) -> None:
+    def __init__(self, ticks: Ticks, seed: str) -> None:
         counts = ticks.counts
         kept = np.flatnonzero(counts >= 2)
         self.records = len(kept)
@@ -72,11 +73,13 @@ class PairSums:
             ],
             axis=1,
         )
-        self._narrow = self._overall.astype(np.float32)
-        self._sets(ticks, counts, kept)
+        unit = bundles(self.records, seed)
+        self.units = int(unit.max(initial=-1)) + 1
+        self._narrow = sum_by(unit, self._overall, self.units).astype(np.float32)
+        self._sets(ticks, counts, unit)
 
-    def _sets(self, ticks: Ticks, counts: Ints, kept: Ints) -> None:
-        """Every answer's label set as an index into the distinct sets, and the MASI distances between those."""
+    def _sets(self, ticks: Ticks, counts: Ints, unit: Ints) -> None:
+        """How often each unit holds each of the distinct label sets, and the MASI distances between those."""
         from scipy.sparse import csr_matrix
 
         pairable = counts[ticks.record] >= 2
@@ -85,15 +88,15 @@ class PairSums:
         _, example, kind = np.unique(rows, return_index=True, return_inverse=True)
         place = np.cumsum(counts >= 2) - 1
         ones = np.ones(len(kind), dtype=np.float32)
-        shape = (len(example), self.records)
-        self._kinds = csr_matrix((ones, (kind, place[ticks.record[pairable]])), shape=shape)
+        shape = (len(example), self.units)
+        self._kinds = csr_matrix((ones, (kind, unit[place[ticks.record[pairable]]])), shape=shape)
         self.too_many_sets = len(example) > MOST_SETS
         chosen = np.flatnonzero(pairable)[example]
         self._distance = np.full((1, 1), np.nan) if self.too_many_sets else masi_distances(ticks.ticked[chosen])
         self._narrow_distance = self._distance.astype(np.float32)
 
     def statistics(self, weights: Weights | None = None) -> Statistics:
-        """The statistics when record k counts `weights[k, b]` times (K x B); once each, and in double precision,
+        """The statistics when unit u counts `weights[u, b]` times (units x B); once each, and in double precision,
         without weights."""
         if weights is None:
             sums = self._overall.sum(axis=0)[:, None]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from annotation.bootstrap import estimate, resampled_weights
-from annotation.ticks import Floats, Ints, Ticks
+from annotation.bootstrap import bundles, estimate, resampled_weights
+from annotation.ticks import Floats, Ints, Ticks, sum_by
 from schemas.agreement import AnnotatorAgreement, AnnotatorLabelAgreement, PairAgreement
 
 MOST_PAIRS = 2000  # a crowd of strangers has too many pairs to read
@@ -23,8 +23,10 @@ def _against_others(ticks: Ticks, person: int, resamples: int, seed: str) -> Ann
     n = len(cells)
     pooled = cells.sum(axis=1)
     point = pooled.sum(axis=0)[:, None]
-    narrow = pooled.astype(np.float32)
-    blocks = [narrow.T @ weights for weights in resampled_weights(n, resamples, seed)]
+    unit = bundles(n, seed)
+    units = int(unit.max(initial=-1)) + 1
+    narrow = sum_by(unit, pooled, units).astype(np.float32)
+    blocks = [narrow.T @ weights for weights in resampled_weights(units, resamples, seed)]
     spread = np.concatenate([np.empty((4, 0)), *blocks], axis=1)
     per_label = cells.sum(axis=0).T
     return AnnotatorAgreement(
@@ -79,18 +81,24 @@ def recall(cells: Floats) -> Floats:
 def pair_agreement(ticks: Ticks) -> list[PairAgreement]:
     """Who agrees with whom, for every pair with a record in common; the pairs with most records when there are very
     many."""
-    by_record = np.full((len(ticks.annotators), len(ticks.records)), -1, dtype=np.int64)
-    by_record[ticks.annotator, ticks.record] = np.arange(ticks.answers)
-    shared = (by_record >= 0).astype(np.float32)
-    common = shared @ shared.T
+    from scipy.sparse import csr_matrix
+
+    shape = (len(ticks.annotators), len(ticks.records))
+    ones = np.ones(ticks.answers, dtype=np.int64)
+    answered = csr_matrix((ones, (ticks.annotator, ticks.record)), shape=shape)
+    common = (answered @ answered.T).toarray()
     pairs = np.argwhere(np.triu(common, k=1) > 0)
     order = np.argsort(-common[pairs[:, 0], pairs[:, 1]], kind="stable")[:MOST_PAIRS]
-    return [_pair(ticks, by_record, int(one), int(other)) for one, other in sorted(map(tuple, pairs[order]))]
+    by_person = np.argsort(ticks.annotator, kind="stable")
+    mine = np.split(by_person, np.cumsum(np.bincount(ticks.annotator, minlength=shape[0]))[:-1])
+    return [_pair(ticks, mine, int(one), int(other)) for one, other in sorted(map(tuple, pairs[order]))]
 
 
-def _pair(ticks: Ticks, by_record: Ints, one: int, other: int) -> PairAgreement:
-    both = (by_record[one] >= 0) & (by_record[other] >= 0)
-    first, second = ticks.ticked[by_record[one][both]], ticks.ticked[by_record[other][both]]
+def _pair(ticks: Ticks, mine: list[Ints], one: int, other: int) -> PairAgreement:
+    """`mine`: the answers of each annotator, in the order of the records."""
+    here, there = mine[one], mine[other]
+    _, at, opposite = np.intersect1d(ticks.record[here], ticks.record[there], assume_unique=True, return_indices=True)
+    first, second = ticks.ticked[here[at]], ticks.ticked[there[opposite]]
     cells = np.array(
         [[(first & second).sum()], [(first & ~second).sum()], [(~first & second).sum()], [(~first & ~second).sum()]],
         dtype=float,
@@ -98,7 +106,7 @@ def _pair(ticks: Ticks, by_record: Ints, one: int, other: int) -> PairAgreement:
     return PairAgreement(
         first=ticks.annotators[one],
         second=ticks.annotators[other],
-        records=int(both.sum()),
+        records=len(at),
         kappa=_or_null(kappa(cells)[0]),
         exact=float((first == second).all(axis=1).mean()),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -37,12 +38,12 @@ class Ticks:
     def answers(self) -> int:
         return len(self.record)
 
-    @property
+    @cached_property
     def counts(self) -> Ints:
         """Answers of each record (R)."""
         return np.bincount(self.record, minlength=len(self.records)).astype(np.int64)
 
-    @property
+    @cached_property
     def yes(self) -> Ints:
         """Ticks of each record and label (R x L)."""
         return sum_by(self.record, self.ticked, len(self.records)).astype(np.int64)

@@ -157,7 +157,19 @@ def plan(
 
 
 _add_stage("generate", "Write the planned texts with an LLM; every answer is journalled before it is used.")
-_add_stage("push", "Send the records to Argilla, with the taxonomy as a multi-label question.")
+
+
+@app.command(epilog="Example: marginalia push --run runs/refunds --more 200")
+@friendly
+def push(
+    run: RunOption,
+    force: ForceOption = False,
+    more: Annotated[int, typer.Option(min=0, help="so many records more than before, after annotation.first")] = 0,
+) -> None:
+    """Send the records to Argilla, with the taxonomy as a multi-label question."""
+    from pipeline.stages.push import stage
+
+    _run(stage(more=more), _open(run), force=force)
 
 
 @app.command(epilog="Example: marginalia status --run runs/refunds --json")
@@ -173,11 +185,60 @@ def status(
     print(json.dumps(found.data, ensure_ascii=False, indent=2) if as_json else found)
 
 
+@app.command(epilog="Example: marginalia simulate --run runs/refunds --miss 0.15 --overlap 1 --overlap 3 --overlap 5")
+@friendly
+def simulate(
+    run: RunOption,
+    overlap: Annotated[list[int] | None, typer.Option(help="annotators a record; repeat it to compare")] = None,
+    miss: Annotated[
+        list[float] | None,
+        typer.Option(help="chance to leave out a label that applies; repeat it: one for each annotator"),
+    ] = None,
+    false_alarm: Annotated[
+        list[float] | None, typer.Option(help="chance to tick a label that does not apply; may be repeated")
+    ] = None,
+    skip: Annotated[float, typer.Option(help="chance to skip a record")] = 0.02,
+    records: Annotated[int, typer.Option(min=1, help="most records to simulate on")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """Forecast gold with simulated annotators: how good it gets, and how many answers it takes."""
+    from pipeline.simulating import forecast, profiles_of, table
+
+    overlaps = overlap or [1, 2, 3, 5, 7]
+    if min(overlaps) < 1:
+        raise InputError(f"--overlap takes numbers from 1, saw {min(overlaps)}")
+    opened = _open(run)
+    profiles = profiles_of(miss or [0.15], false_alarm or [0.02], skip)
+    found = forecast(opened, profiles, opened.config.simulation.expert, overlaps, records=records)
+    print(json.dumps([one.model_dump() for one in found], indent=2) if as_json else table(found))
+
+
 _add_stage("pull", "Fetch what people answered into the append-only journal.")
 _add_stage("reconcile", "Make gold of the answers: labels, soft labels, votes, agreement.")
 _add_stage("adjudicate", "Put records that annotators could not settle before an expert.")
 _add_stage("score", "Score the gold records: one probability per label, with bounds.")
 _add_stage("evaluate", "Measure every estimator against gold; calibration and thresholds.")
+
+
+@app.command(epilog="Example: marginalia audit --run runs/refunds --push")
+@friendly
+def audit(
+    run: RunOption,
+    guard: Annotated[str | None, typer.Option(help="whose word to take; default: the run's first guard")] = None,
+    estimator: Annotated[str, typer.Option(help="which of its probabilities")] = "marginal",
+    top: Annotated[int, typer.Option(min=1, help="disputed records to look at again, at most")] = 50,
+    control: Annotated[int, typer.Option(min=0, help="random other records among them, for comparison")] = 50,
+    push: Annotated[bool, typer.Option("--push", help="put them before the experts, who do not see the guard")] = False,
+) -> None:
+    """List gold labels that a confident guard disputes; gold itself stays as it is."""
+    from pipeline.stage import run_stage
+    from pipeline.stages.audit import listing, stage
+
+    opened = _open(run)
+    run_stage(stage(opened, guard=guard, estimator=estimator, top=top, control=control, push=push), opened)
+    print(listing(opened))
+
+
 _add_stage("report", "Write report.html, one self-contained page.")
 _add_stage("release", "Write the folder that the Hub will hold.")
 

@@ -30,6 +30,7 @@ PRODUCERS = {  # who makes a file that is not there yet
     "gold.parquet": "reconcile",
     "agreement.json": "reconcile",
     "scores": "score",
+    "audit.json": "audit",
     "evaluation.json": "evaluate",
     "thresholds.json": "evaluate",
     "report.html": "report",

@@ -52,6 +52,25 @@ class PairAgreement(Strict):
     exact: float | None = Field(description="share of those records on which their label sets are equal")
 
 
+class GoldQuestionAccuracy(Strict):
+    """One annotator on the records whose answers are known."""
+
+    annotator: str
+    skipped: int
+    exact: Estimate = Field(description="share of gold questions with exactly the known labels; Wilson's interval")
+    precision: float | None = Field(description="share of the ticks that are right")
+    recall: float | None = Field(description="share of the known labels that were ticked")
+
+
+class Anchoring(Strict):
+    """Whether suggestions that are shown pre-ticked draw answers to them: how often an answer is exactly the
+    suggestion, where it was shown and where, in the random control share, it was not."""
+
+    suggested: Estimate = Field(description="share of answers that equal the suggestion shown")
+    control: Estimate = Field(description="share of answers that equal the suggestion which was not shown")
+    difference: Estimate = Field(description="suggested less control; above 0: suggestions anchor")
+
+
 class MethodComparison(Strict):
     """What another way of reconciling would have decided on the records that are final here."""
 
@@ -74,5 +93,7 @@ class Agreement(Strict):
     per_label: list[LabelAgreement]
     per_annotator: list[AnnotatorAgreement]
     pairs: list[PairAgreement]
+    gold_questions: list[GoldQuestionAccuracy] = Field(default=[], description="measured accuracy of each annotator")
+    anchoring: Anchoring | None = Field(default=None, description="null where no suggestions were shown")
     methods: list[MethodComparison] = Field(default=[])
     notes: list[str] = Field(default=[], description="what a reader must know before trusting the numbers")

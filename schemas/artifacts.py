@@ -144,3 +144,17 @@ class ScoredRecord(Row):
     forward_passes: int
     seconds: float
     error: str | None = Field(description="why the record has no scores")
+
+
+class AuditedRecord(Row):
+    """audit.parquet: one final gold record that gets a second look. gold.parquet keeps the labels from before."""
+
+    key: ClassVar[tuple[str, ...]] = ("id",)
+    id: str
+    why: Literal["guard", "control"] = Field(description="disputed by a guard, or of the random control")
+    label: str | None = Field(description="the label on which they disagree most; null for the control")
+    probability: float | None = Field(description="the guard's, of that label")
+    support: float | None = Field(description="the guard's probability for what gold says of that label")
+    gold_labels: list[str] = Field(description="before the audit")
+    audited_labels: list[str] | None = Field(description="the expert's; null until all who answered agree")
+    changed: bool | None

@@ -30,6 +30,7 @@ MODELS = {
     "push": "schemas.pushed:Pushed",
     "agreement": "schemas.agreement:Agreement",
     "gold": "schemas.artifacts:GoldRecord",
+    "audit": "schemas.artifacts:AuditedRecord",
     "scores": "schemas.artifacts:LabelScore",
     "scores.records": "schemas.artifacts:ScoredRecord",
     "evaluation": "schemas.evaluation:Evaluation",

@@ -15,11 +15,13 @@ class Pushed(Strict):
     workspace: str
     dataset: str = Field(description="the dataset's name")
     dataset_id: str
-    round: Literal["annotate", "adjudicate"]
+    round: Literal["annotate", "adjudicate", "audit"]
     records: int = Field(description="records that are on the server")
     annotators: int = Field(description="answers that each record needs")
     taxonomy: str
     labels: list[str] = Field(description="ids of the labels that were offered, in order")
     taxonomy_sha256: str = Field(description="hash of the taxonomy that the guidelines were made from")
     suggestions: bool
+    control_share: float = Field(default=0.0, description="share of records that went without suggestion")
+    asked: int | None = Field(default=None, description="records that were to be pushed; null: all there are")
     pushed_at: datetime

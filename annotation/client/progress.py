@@ -14,6 +14,7 @@ from annotation.client.connection import Connection
 from annotation.client.pull import usernames
 from annotation.client.push import listed
 from annotation.config import ReconcileSection
+from annotation.gold_questions import ROUND, accuracy
 from schemas.agreement import Agreement, Estimate
 from schemas.pushed import Pushed
 from schemas.strict import Strict
@@ -30,6 +31,8 @@ class AnnotatorProgress(Strict):
     seconds_per_answer: float | None = Field(description="mean over gaps of at most ten minutes; null with one answer")
     last_answer: datetime | None
     kappa: float | None = Field(description="against the others, on the records that they share")
+    gold_questions: int = Field(description="records with a known answer that were answered")
+    gold_exact: float | None = Field(description="share of those with exactly the known labels")
 
 
 class Progress(Strict):
@@ -52,8 +55,16 @@ class Progress(Strict):
     hours_left: float | None = Field(description="of work in all, at the pace so far; null when nobody has a pace")
 
 
-def progress(connection: Connection, pushed: Pushed, taxonomy: Taxonomy, *, simulated: bool) -> Progress:
-    """The state on the server at this moment. Raises ServiceError."""
+def progress(
+    connection: Connection,
+    pushed: Pushed,
+    taxonomy: Taxonomy,
+    *,
+    simulated: bool,
+    known: Mapping[str, Sequence[str]] | None = None,
+) -> Progress:
+    """The state on the server at this moment. `known`: the labels of the gold questions. Raises ServiceError."""
+    known = known or {}
     names = usernames(connection, [pushed.workspace])
     now = datetime.now(UTC)
     entries, records = [], []
@@ -61,9 +72,12 @@ def progress(connection: Connection, pushed: Pushed, taxonomy: Taxonomy, *, simu
         records.append(str(record["external_id"]))
         for response in record.get("responses") or []:
             who = names.get(str(response["user_id"]), str(response["user_id"]))
-            entries.append(entry_of(records[-1], who, "annotate", response, now))
+            round = ROUND if records[-1] in known else "annotate"
+            entries.append(entry_of(records[-1], who, round, response, now))
     rejected = sum(entry["rejected"] is not None for entry in entries)
-    return summary(records, answers_frame(entries), pushed, taxonomy, rejected=rejected, simulated=simulated)
+    return summary(
+        records, answers_frame(entries), pushed, taxonomy, rejected=rejected, simulated=simulated, known=known
+    )
 
 
 def summary(
@@ -74,6 +88,7 @@ def summary(
     *,
     rejected: int = 0,
     simulated: bool = False,
+    known: Mapping[str, Sequence[str]] | None = None,
 ) -> Progress:
     """The same from a frame of `Answer` rows that names annotators by username."""
     submitted = answers.filter(pl.col("status") == "submitted")
@@ -84,7 +99,10 @@ def summary(
         answers, taxonomy.ids, ReconcileSection(bootstrap=0), seed=0, taxonomy=taxonomy.id, simulated=simulated
     )
     kappas = {person.annotator: person.kappa.value for person in agreement.per_annotator}
-    people = [_person(name, answers, kappas) for name in answers["annotator"].unique().sort().to_list()]
+    right = {person.annotator: person.exact for person in accuracy(answers, known or {})}
+    people = [
+        _person(name, answers, kappas, right.get(name)) for name in answers["annotator"].unique().sort().to_list()
+    ]
     return Progress(
         round=pushed.round,
         url=pushed.url,
@@ -104,7 +122,9 @@ def summary(
     )
 
 
-def _person(name: str, answers: pl.DataFrame, kappas: Mapping[str, float | None]) -> AnnotatorProgress:
+def _person(
+    name: str, answers: pl.DataFrame, kappas: Mapping[str, float | None], right: Estimate | None
+) -> AnnotatorProgress:
     mine = answers.filter(pl.col("annotator") == name)
     moments = mine["submitted_at"].drop_nulls().sort()
     gaps = moments.diff().drop_nulls().dt.total_microseconds() / 1e6
@@ -118,6 +138,8 @@ def _person(name: str, answers: pl.DataFrame, kappas: Mapping[str, float | None]
         seconds_per_answer=float(working.sum()) / len(working) if len(working) else None,
         last_answer=moments[-1] if len(moments) else None,
         kappa=kappas.get(name),
+        gold_questions=right.n if right else 0,
+        gold_exact=right.value if right else None,
     )
 
 

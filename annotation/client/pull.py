@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,13 +12,17 @@ import polars as pl
 from tqdm import tqdm
 
 from annotation.client.answers import answers_frame, changed, entry_of, latest
+from annotation.client.changes import MARGIN, Cursor, answers_there, says_what_changed, touched
 from annotation.client.connection import Connection
 from annotation.client.pseudonyms import Key, read_key, write_key
 from annotation.client.push import listed
+from annotation.gold_questions import ROUND
 from schemas.journal import Journal, read_journal
 from schemas.pushed import Pushed
 
 TOGETHER = 500  # journal lines a fsync
+
+Place = tuple[str, str, str]  # record, annotator, round
 
 
 @dataclass
@@ -26,6 +30,7 @@ class PullCounts:
     """What one pull saw. `on_server` = `new` + `edited` + `unchanged`; `gone` are answers that an earlier pull kept
     and the server no longer has (deleted by hand, or with their user): they stay."""
 
+    records_read: int = 0
     on_server: int = 0
     new: int = 0
     edited: int = 0
@@ -42,51 +47,101 @@ class PullCounts:
 
 
 def pull(
-    connection: Connection, datasets: Sequence[Pushed], journal_path: Path, key_path: Path, now: datetime
-) -> tuple[pl.DataFrame, PullCounts]:
-    """Appends what is new or changed on the server to the journal; returns the latest state and the counts.
+    connection: Connection,
+    datasets: Sequence[Pushed],
+    journal_path: Path,
+    key_path: Path,
+    now: datetime,
+    *,
+    last: Cursor | None = None,
+    gold_questions: Collection[str] = (),
+) -> tuple[pl.DataFrame, PullCounts, Cursor]:
+    """Appends what is new or changed on the server to the journal; returns the latest state, the counts, and where the
+    next pull goes on.
 
-    Nothing in the journal is ever changed or taken away: a deleted answer stays as it was last seen."""
+    Nothing in the journal is ever changed or taken away: a deleted answer stays as it was last seen. With `last`, the
+    cursor of the pull that wrote this journal, only records touched since then are read, from a server that knows.
+    `gold_questions`: ids of the records whose answers have the round `gold_question`."""
     counts = PullCounts()
+    if last is not None and (last.since > now or not says_what_changed(connection)):
+        last = None
     with Journal(journal_path) as journal:
         counts.torn_bytes = journal.torn_bytes
         before = latest(read_journal(journal_path))
-        seen: set[tuple[str, str, str]] = set()
         state = dict(before)
-        key = _People(connection, key_path, datasets)
+        reader = _Reader(
+            connection, _People(connection, key_path, datasets), journal, state, counts, now, gold_questions
+        )
+        on_server: set[Place] = set()
         for pushed in datasets:
-            fresh: list[dict[str, Any]] = []
-            records = listed(connection, pushed.dataset_id, responses=True)
-            for record in tqdm(records, total=pushed.records, desc=f"pull {pushed.round}", unit="record", disable=None):
-                for response in record.get("responses") or []:
-                    who = key.pseudonym(str(response["user_id"]))
-                    entry = entry_of(record["external_id"], who, pushed.round, response, now)
-                    place = (entry["record_id"], who, pushed.round)
-                    if place in seen and not _later(entry, state[place]):
-                        continue
-                    if place not in seen:
-                        _count(counts, entry, before.get(place))
-                    seen.add(place)
-                    if changed(entry, state.get(place)):
-                        fresh.append(entry)
-                        state[place] = entry
-                if len(fresh) >= TOGETHER:
-                    journal.extend(fresh)
-                    fresh = []
-            journal.extend(fresh)
-        counts.gone = len(before.keys() - seen)
-        _tally(counts, state)
-    return answers_frame(state.values()), counts
+            on_server |= reader.answers(pushed, before, last)
+    for place in on_server:
+        counts.on_server += 1
+        if place not in before:
+            counts.new += 1
+        elif changed(state[place], before[place]):
+            counts.edited += 1
+        else:
+            counts.unchanged += 1
+    gone = sorted(before.keys() - on_server)
+    counts.gone = len(gone)
+    _tally(counts, state)
+    cursor = Cursor(since=now - MARGIN, datasets=[pushed.dataset_id for pushed in datasets], gone=gone)
+    return answers_frame(state.values()), counts, cursor
 
 
-def _count(counts: PullCounts, entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
-    counts.on_server += 1
-    if before is None:
-        counts.new += 1
-    elif changed(entry, before):
-        counts.edited += 1
-    else:
-        counts.unchanged += 1
+@dataclass
+class _Reader:
+    """Reads datasets into `state` and the journal."""
+
+    connection: Connection
+    people: _People
+    journal: Journal
+    state: dict[Place, Mapping[str, Any]]
+    counts: PullCounts
+    now: datetime
+    gold_questions: Collection[str]
+
+    def answers(self, pushed: Pushed, before: Mapping[Place, object], last: Cursor | None) -> set[Place]:
+        """Which answers the server has."""
+        if last is not None and pushed.dataset_id in last.datasets:
+            rounds = {pushed.round} | ({ROUND} if pushed.round == "annotate" else set())
+            ours = {place for place in before if place[2] in rounds} - set(last.gone)
+            records = touched(self.connection, pushed.dataset_id, last.since)
+            read, seen = self._read(pushed, records, total=None)
+            found = {place for place in ours if place[0] not in read} | seen
+            if len(found) == answers_there(self.connection, pushed):
+                return found
+        everything = listed(self.connection, pushed.dataset_id, responses=True)
+        return self._read(pushed, everything, total=pushed.records)[1]
+
+    def _read(
+        self, pushed: Pushed, records: Iterable[dict[str, Any]], *, total: int | None
+    ) -> tuple[set[str], set[Place]]:
+        """Ids of the records, and their answers."""
+        read: set[str] = set()
+        seen: set[Place] = set()
+        fresh: list[dict[str, Any]] = []
+        for record in tqdm(records, total=total, desc=f"pull {pushed.round}", unit="record", disable=None):
+            read.add(str(record["external_id"]))
+            self.counts.records_read += 1
+            asked = pushed.round == "annotate" and record["external_id"] in self.gold_questions
+            round = ROUND if asked else pushed.round
+            for response in record.get("responses") or []:
+                who = self.people.pseudonym(str(response["user_id"]))
+                entry = entry_of(record["external_id"], who, round, response, self.now)
+                place = (entry["record_id"], who, round)
+                if place in seen and not _later(entry, self.state[place]):
+                    continue
+                seen.add(place)
+                if changed(entry, self.state.get(place)):
+                    fresh.append(entry)
+                    self.state[place] = entry
+            if len(fresh) >= TOGETHER:
+                self.journal.extend(fresh)
+                fresh = []
+        self.journal.extend(fresh)
+        return read, seen
 
 
 def _tally(counts: PullCounts, state: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> None:

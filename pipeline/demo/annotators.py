@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from annotation.client.connection import Connection
 from annotation.client.settings import LABELS, NONE, NOTE, UNSURE
+from annotation.gold_questions import FILE, read_gold_questions
 from annotation.server.control import Account, accounts, up
 from pipeline.demo.simulation import AnnotatorProfile, SimulationSection
 from pipeline.run import Run
@@ -48,6 +49,7 @@ def annotate(run: Run, section: SimulationSection, *, round: str = "annotate") -
         raise InputError(f"{run.folder}: nothing was pushed for the round '{round}'", hint=run.command("adjudicate"))
     prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
     intended = dict(zip(prompts["id"].to_list(), prompts["intended_labels"].to_list(), strict=True))
+    intended |= read_gold_questions(run.path(FILE)).known
     home = run.path(HOME)
     server = up(home)
     known = {account.username: account for account in accounts(home)}

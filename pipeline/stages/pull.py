@@ -6,46 +6,75 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from annotation.access import connect
+from annotation.client.changes import Cursor
 from annotation.client.pseudonyms import KEY_FILE
 from annotation.client.pull import pull
+from annotation.gold_questions import FILE, read_gold_questions
 from pipeline.run import Run
-from pipeline.stage import Outcome, Stage
+from pipeline.stage import Outcome, Stage, read_manifest
 from pipeline.stages.push import HOME
 from schemas.artifacts import Answer
-from schemas.files import read_model, write_frame
+from schemas.files import read_model, sha256, write_frame
 from schemas.pushed import Pushed
 
+JOURNAL = "annotations.jsonl"
 ADJUDICATION = "adjudicate.json"
+AUDIT = "audit.json"
 MENDS_SHOWN = 100
 
 
 def datasets(run: Run) -> list[Pushed]:
-    """Where records of this run were pushed to: the annotators' dataset, and the experts' once there is one."""
+    """Where records of this run were pushed to: the annotators' dataset, and the experts' once there are any."""
     found = [read_model(run.path("push.json"), Pushed, made_by=run.command("push"))]
     if run.path(ADJUDICATION).exists():
         found.append(read_model(run.path(ADJUDICATION), Pushed, made_by=run.command("adjudicate")))
+    if run.path(AUDIT).exists():
+        found.append(read_model(run.path(AUDIT), Pushed, made_by=run.command("audit")))
     return found
 
 
 def work(run: Run) -> Outcome:
     now = datetime.now(UTC)
     with connect(run.config.annotation, run.path(HOME)) as connection:
-        frame, counts = pull(connection, datasets(run), run.path("annotations.jsonl"), run.path(KEY_FILE), now)
+        frame, counts, cursor = pull(
+            connection,
+            datasets(run),
+            run.path(JOURNAL),
+            run.path(KEY_FILE),
+            now,
+            last=_last(run),
+            gold_questions=read_gold_questions(run.path(FILE)).questions,
+        )
     write_frame(run.path("annotations.parquet"), frame, Answer)
     numbers = {name: value for name, value in asdict(counts).items() if isinstance(value, int)}
-    before = ("on_server", "torn_bytes")
+    before = ("records_read", "on_server", "torn_bytes")
     return Outcome(
         counts_in={name: numbers[name] for name in before},
         counts_out={"answers": frame.height, **{k: v for k, v in numbers.items() if k not in before}},
-        facts={"to_mend": counts.to_mend[:MENDS_SHOWN], "simulated": run.config.simulated},
+        facts={
+            "to_mend": counts.to_mend[:MENDS_SHOWN],
+            "simulated": run.config.simulated,
+            "cursor": cursor.model_dump(mode="json"),
+        },
     )
+
+
+def _last(run: Run) -> Cursor | None:
+    """Where the last pull ended; None when it did not end, or the journal is not what it left."""
+    manifest = read_manifest(run, "pull")
+    journal = run.path(JOURNAL)
+    if manifest is None or "cursor" not in manifest.facts or not journal.exists():
+        return None
+    if sha256(journal) != manifest.outputs.get(JOURNAL):
+        return None
+    return Cursor.model_validate(manifest.facts["cursor"])
 
 
 STAGE = Stage(
     name="pull",
     summary="fetch what people answered",
-    inputs=lambda run: ["push.json", *([ADJUDICATION] if run.path(ADJUDICATION).exists() else [])],
-    outputs=lambda run: ["annotations.parquet", "annotations.jsonl"],
+    inputs=lambda run: ["push.json", *(name for name in (ADJUDICATION, AUDIT, FILE) if run.path(name).exists())],
+    outputs=lambda run: ["annotations.parquet", JOURNAL],
     sections=("annotation",),
     work=work,
     live=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,60 +11,116 @@ import polars as pl
 from annotation.access import admit, connect
 from annotation.client.datasets import Dataset, ensure_dataset
 from annotation.client.push import has_control, intended, payload, push_records
+from annotation.gold_questions import FILE, GoldQuestions, choose, mixed, read_gold_questions
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
 from schemas.artifacts import PromptRecord
-from schemas.files import content_hash, read_frame, write_json
+from schemas.files import content_hash, read_frame, read_model, write_json
 from schemas.pushed import Pushed
 
 HOME = "argilla"  # the local server's folder inside the run
 
 
-def work(run: Run) -> Outcome:
+def work(run: Run, *, more: int = 0) -> Outcome:
     section = run.config.annotation
-    prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
+    every = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
+    asked = _asked(run, every.height, more)
+    prompts = (
+        every if asked is None else every.filter(pl.col("id").is_in(_at_random(every["id"].to_list(), asked, run)))
+    )
     with connect(section, run.path(HOME)) as connection:
         admit(connection, section, run.path(HOME))
         name = section.dataset or run.name
         dataset = ensure_dataset(connection, section.workspace, name, run.taxonomy, section)
-        counts = push_records(connection, dataset, _payloads(run, dataset, prompts), batch=section.batch)
+        questions = _gold_questions(run, prompts["id"].to_list())
+        records = _payloads(run, dataset, prompts, questions)
+        counts = push_records(connection, dataset, records, batch=section.batch)
         pushed = Pushed(
             url=connection.url,
             workspace=section.workspace,
             dataset=name,
             dataset_id=dataset.id,
             round="annotate",
-            records=prompts.height,
+            records=len(records),
             annotators=section.annotators,
             taxonomy=run.taxonomy.id,
             labels=run.taxonomy.ids,
             taxonomy_sha256=content_hash(run.taxonomy.model_dump(mode="json")),
             suggestions=section.suggestions,
+            control_share=section.control_share if section.suggestions else 0.0,
+            asked=asked,
             pushed_at=datetime.now(UTC),
         )
     write_json(run.path("push.json"), pushed.model_dump(mode="json"))
     return Outcome(
-        counts_in={"records": prompts.height},
+        counts_in={"records": every.height, "asked": prompts.height, "gold_questions": len(records) - prompts.height},
         counts_out={"sent": counts.sent, "already_there": counts.there, "on_server_only": counts.others},
         facts={"url": pushed.url, "dataset": name, "simulated": run.config.simulated},
     )
 
 
-def _payloads(run: Run, dataset: Dataset, prompts: pl.DataFrame) -> list[dict[str, Any]]:
+def _gold_questions(run: Run, ids: list[str]) -> GoldQuestions:
+    """Those to push now. The file keeps all that were ever pushed, and is written before any of them is: an answer to
+    one can never pass for an answer to a record."""
+    section = run.config.annotation
+    if section.gold_questions is None:
+        return GoldQuestions()
+    path = run.path(section.gold_questions)
+    questions = choose(path, run.taxonomy, ids, section.gold_share, run.config.seed)
+    before = read_gold_questions(run.path(FILE))
+    every = GoldQuestions(questions={**before.questions, **questions.questions})
+    write_json(run.path(FILE), every.model_dump(), mode=0o600)
+    return questions
+
+
+def _payloads(run: Run, dataset: Dataset, prompts: pl.DataFrame, questions: GoldQuestions) -> list[dict[str, Any]]:
     section, seed = run.config.annotation, run.config.seed
     found = []
     for row in prompts.select("id", "messages", "intended_labels").iter_rows(named=True):
         shown = section.suggestions and not has_control(row["id"], seed, section.control_share)
         suggestion = intended(dataset, row["intended_labels"]) if shown else None
         found.append(payload(row["id"], row["messages"], suggestion=suggestion))
-    return found
+    gold = [payload(record, list(question.messages)) for record, question in questions.questions.items()]
+    return mixed(found, gold, seed)
 
 
-STAGE = Stage(
-    name="push",
-    summary="put the records before annotators in Argilla",
-    inputs=lambda run: ["prompts.parquet"],
-    outputs=lambda run: ["push.json"],
-    sections=("annotation",),
-    work=work,
-)
+def _inputs(run: Run) -> list[str]:
+    questions = run.config.annotation.gold_questions
+    return ["prompts.parquet", *([questions] if questions is not None else [])]
+
+
+def _outputs(run: Run) -> list[str]:
+    return ["push.json", *([FILE] if run.config.annotation.gold_questions is not None else [])]
+
+
+def _asked(run: Run, records: int, more: int) -> int | None:
+    """How many records are to be on the server; None for all. What was asked for before is never taken back."""
+    path = run.path("push.json")
+    before = read_model(path, Pushed, made_by=run.command("push")).asked if path.exists() else 0
+    first = run.config.annotation.first
+    if first is None or before is None:
+        return None
+    asked = max(first, before) + more
+    return asked if asked < records else None
+
+
+def _at_random(ids: list[str], asked: int, run: Run) -> list[str]:
+    """A seeded sample that grows with `asked` and keeps what it had."""
+    purpose = f"{run.config.seed}:push"
+    return sorted(ids, key=lambda record: hashlib.sha256(f"{purpose}:{record}".encode()).digest())[:asked]
+
+
+def stage(*, more: int = 0) -> Stage:
+    """The stage, with so many records more than were asked for before (annotation.first at the first time)."""
+    return Stage(
+        name="push",
+        summary="put the records before annotators in Argilla",
+        inputs=_inputs,
+        outputs=_outputs,
+        sections=("annotation",),
+        work=lambda run: work(run, more=more),
+        live=more > 0,
+    )
+
+
+STAGE = stage()

@@ -5,23 +5,37 @@ from __future__ import annotations
 import polars as pl
 
 from annotation.agreement import agreement_of
+from annotation.anchoring import anchoring
+from annotation.client.push import has_control
+from annotation.gold_questions import FILE, ROUND, accuracy, read_gold_questions
 from annotation.reconcile import compare_methods, reconcile
 from annotation.ticks import ticks_of
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
+from schemas.agreement import Anchoring
 from schemas.artifacts import Answer, GoldRecord, PromptRecord
-from schemas.files import read_frame, write_frame, write_json
+from schemas.files import read_frame, read_model, write_frame, write_json
+from schemas.pushed import Pushed
 
 
 def work(run: Run) -> Outcome:
     section, seed, labels = run.config.reconcile, run.config.seed, run.taxonomy.ids
     prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
     answers = read_frame(run.path("annotations.parquet"), Answer, made_by=run.command("pull"))
-    ours = answers.filter(pl.col("record_id").is_in(prompts["id"].implode()))
+    asked = pl.col("round") == ROUND
+    ours = answers.filter(pl.col("record_id").is_in(prompts["id"].implode()) & ~asked)
+    to_questions = answers.filter(asked)
     gold = reconcile(prompts, ours, labels, section, seed=seed)
     agreement = agreement_of(ours, labels, section, seed=seed, taxonomy=run.taxonomy.id, simulated=run.config.simulated)
+    known = read_gold_questions(run.path(FILE)).known
     methods = compare_methods(ticks_of(ours, labels), section, seed)
-    agreement = agreement.model_copy(update={"methods": methods})
+    agreement = agreement.model_copy(
+        update={
+            "methods": methods,
+            "gold_questions": accuracy(to_questions, known),
+            "anchoring": _anchoring(run, prompts, ours),
+        }
+    )
     write_frame(run.path("gold.parquet"), gold, GoldRecord)
     write_json(run.path("agreement.json"), agreement.model_dump(mode="json"))
     statuses = {name: gold.filter(pl.col("status") == name).height for name in STATUSES}
@@ -29,11 +43,28 @@ def work(run: Run) -> Outcome:
         counts_in={
             "records": prompts.height,
             "answers": answers.height,
-            "answers_elsewhere": answers.height - ours.height,
+            "answers_to_gold_questions": to_questions.height,
+            "answers_elsewhere": answers.height - ours.height - to_questions.height,
         },
         counts_out={"records": gold.height, **statuses, "adjudicated": int(gold["adjudicated"].sum())},
         facts={"method": section.method, "alpha_masi": agreement.alpha_masi.value, "simulated": run.config.simulated},
     )
+
+
+def _anchoring(run: Run, prompts: pl.DataFrame, answers: pl.DataFrame) -> Anchoring | None:
+    if not run.config.annotation.suggestions:
+        return None
+    pushed = read_model(run.path("push.json"), Pushed, made_by=run.command("push"))
+    seed, share = run.config.seed, pushed.control_share
+    control = [record for record in prompts["id"].to_list() if has_control(record, seed, share)]
+    shown = prompts.select("id", "intended_labels")
+    return anchoring(answers, shown, control, run.config.reconcile.bootstrap, seed=f"{seed}:anchoring")
+
+
+def _inputs(run: Run) -> list[str]:
+    questions = [FILE] if run.path(FILE).exists() else []
+    suggestions = ["push.json"] if run.config.annotation.suggestions else []
+    return ["prompts.parquet", "annotations.parquet", *questions, *suggestions]
 
 
 STATUSES = ("final", "needs_answers", "needs_adjudication")
@@ -41,7 +72,7 @@ STATUSES = ("final", "needs_answers", "needs_adjudication")
 STAGE = Stage(
     name="reconcile",
     summary="make gold labels of people's answers, and measure how far they agree",
-    inputs=lambda run: ["prompts.parquet", "annotations.parquet"],
+    inputs=_inputs,
     outputs=lambda run: ["gold.parquet", "agreement.json"],
     sections=("reconcile",),
     work=work,

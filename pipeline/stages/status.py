@@ -7,6 +7,7 @@ from typing import Any
 
 from annotation.access import connect
 from annotation.client.progress import Progress, progress
+from annotation.gold_questions import FILE, read_gold_questions
 from pipeline.run import Run
 from pipeline.stages.pull import datasets
 from pipeline.stages.push import HOME
@@ -30,9 +31,10 @@ class StatusReport:
 
 def report(run: Run) -> StatusReport:
     """Raises InputError when nothing was pushed yet, ServiceError when Argilla does not answer."""
-    pushed = datasets(run)
+    pushed, simulated = datasets(run), run.config.simulated
+    known = read_gold_questions(run.path(FILE)).known
     with connect(run.config.annotation, run.path(HOME)) as connection:
-        found = [progress(connection, one, run.taxonomy, simulated=run.config.simulated) for one in pushed]
+        found = [progress(connection, one, run.taxonomy, simulated=simulated, known=known) for one in pushed]
     return StatusReport(found)
 
 
@@ -51,14 +53,18 @@ def _text(one: Progress) -> str:
         lines.append(f"  to mend    {one.rejected} answers tick nothing, or none together with a label")
     if one.annotators:
         width = max(len("annotator"), *(len(person.username) for person in one.annotators))
-        lines += ["", f"  {'annotator':{width}}  submitted  skipped  drafts  s/answer  kappa  last answer"]
+        lines += [
+            "",
+            f"  {'annotator':{width}}  submitted  skipped  drafts  s/answer  kappa  gold questions  last answer",
+        ]
         for person in one.annotators:
             pace = "–" if person.seconds_per_answer is None else f"{person.seconds_per_answer:.1f}"
             kappa = "–" if person.kappa is None else f"{person.kappa:.2f}"
+            gold = "–" if person.gold_exact is None else f"{person.gold_exact:.0%} of {person.gold_questions}"
             last = "–" if person.last_answer is None else f"{person.last_answer:%Y-%m-%d %H:%M} UTC"
             lines.append(
                 f"  {person.username:{width}}  {person.submitted:>9}  {person.discarded:>7}  {person.draft:>6}"
-                f"  {pace:>8}  {kappa:>5}  {last}"
+                f"  {pace:>8}  {kappa:>5}  {gold:>14}  {last}"
             )
     return "\n".join(lines)
 

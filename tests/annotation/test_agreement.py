@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from annotation.agreement import agreement_of
+from annotation.bootstrap import MOST_UNITS, bundles, resampled_weights
 from annotation.config import ReconcileSection
 from annotation.ticks import masi_distance, ticks_of
 from schemas.agreement import Agreement
@@ -168,3 +169,29 @@ def test_without_two_answers_to_a_record_nothing_is_claimed(frame: pl.DataFrame)
 def test_a_label_that_the_taxonomy_lacks_is_refused_with_record_and_annotator() -> None:
     with pytest.raises(InputError, match=r"record '1': X ticked 'z', which the taxonomy does not have"):
         agreement(answers({"1": {"X": "z"}}))
+
+
+def test_many_records_are_drawn_in_bundles_and_the_interval_keeps_its_width() -> None:
+    # a fifth of the pairs differ: the share that agrees has a standard error of sqrt(0.2 · 0.8 / n)
+    n = 4 * MOST_UNITS
+    random = np.random.default_rng(3)
+    differs = random.random(n) < 0.2
+    given = {f"r{at:05}": {"X": "a", "Y": "" if other else "a"} for at, other in enumerate(differs.tolist())}
+    found = agreement(answers(given), "a", bootstrap=1000).per_label[0].percent
+    assert found.low is not None and found.high is not None
+    assert found.value == pytest.approx(1 - differs.mean())
+    assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(0.2 * 0.8 / n), rel=0.1)
+    assert found.n == n
+
+
+def test_bundles_are_of_equal_size_and_few_records_stand_alone() -> None:
+    assert bundles(7, "s").tolist() == list(range(7))
+    sizes = np.bincount(bundles(2 * MOST_UNITS + 1, "s"))
+    assert (len(sizes), sizes.min(), sizes.max()) == (MOST_UNITS, 2, 3)
+
+
+def test_each_resample_draws_as_many_units_as_there_are() -> None:
+    blocks = list(resampled_weights(40, 70, "s"))
+    assert [block.shape for block in blocks] == [(40, 50), (40, 20)]
+    assert all((block.sum(axis=0) == 40).all() for block in blocks)
+    assert np.concatenate(blocks, axis=1).var() == pytest.approx(39 / 40, rel=0.1)  # multinomial

@@ -31,6 +31,7 @@ def run(listener: socket.socket, credentials: dict[str, Any]) -> None:
     """Serve on `listener` until SIGTERM. Requests under way and background jobs are finished first."""
     connections.configure()
     migrate()
+    connections.touch_records_with_their_responses()
     # uvicorn restores the handler it found and raises the signal once more when it is done: with the default one the
     # process would die there, before the jobs are finished.
     signal.signal(signal.SIGTERM, lambda number, frame: None)

@@ -20,6 +20,23 @@ def configure() -> None:
     event.listen(search_engine.sync_engine, "connect", _set_up_reader)
 
 
+NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"  # as Argilla writes its own times: UTC, microseconds
+TOUCHES = [("insert", "NEW"), ("update", "NEW"), ("delete", "OLD")]
+
+
+def touch_records_with_their_responses() -> None:
+    """From now on an answer that is given, edited or deleted is a change of its record, in the same transaction: so a
+    search for records by `updated_at` finds the new answers. Argilla itself touches a record only when the answer
+    completes it."""
+    with sync_engine.begin() as connection:
+        for event_name, row in TOUCHES:
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER IF NOT EXISTS touch_record_on_response_{event_name} AFTER {event_name} ON responses "
+                f"BEGIN UPDATE records SET updated_at = {NOW} WHERE id = {row}.record_id; END"
+            )
+        connection.exec_driver_sql("CREATE INDEX IF NOT EXISTS records_by_change ON records (dataset_id, updated_at)")
+
+
 def _set_up_writer(connection: DBAPIConnection, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer, nor the writer for them

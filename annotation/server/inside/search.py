@@ -81,10 +81,10 @@ class SQLiteSearchEngine(NoIndex):
         return True
 
     async def info(self) -> dict:
-        """Asked for by the server's status page: says that the database answers."""
+        """Asked for by the server's status page: says that the database answers, and that answers touch records."""
         async with SearchSession() as session:
             version = await session.scalar(select(func.sqlite_version()))
-        return {"name": "sqlite", "version": {"number": version}}
+        return {"name": "sqlite", "version": {"number": version}, "answers_touch_records": True}
 
     async def get_dataset_progress(self, dataset: Dataset) -> dict:
         """Number of records by status, and their total."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -149,3 +150,49 @@ def test_answers_become_gold(work: SimulatedRun) -> None:
         "needs_adjudication": 1,
         "adjudicated": 0,
     }
+
+
+def read_anew(work: SimulatedRun, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Counts of a pull that asks for what came after the last one, without the margin that covers these seconds."""
+    monkeypatch.setattr("annotation.client.pull.MARGIN", timedelta(0))
+    return counts(work)
+
+
+def test_a_second_pull_reads_the_records_with_new_edited_and_deleted_answers_only(
+    work: SimulatedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work.answer("ann", {"r1": ["a"], "r2": ["b"], "r3": ["c"]})
+    work.answer("ben", {"r1": ["a"]})
+    assert read_anew(work, monkeypatch)["records_read"] == 3
+    found = read_anew(work, monkeypatch)
+    assert (found["records_read"], found["unchanged"], found["on_server"]) == (0, 4, 4)
+    work.answer("ann", {"r2": ["c"]})  # edits an answer without completing the record
+    work.answer("ben", {"r3": ["c"]})  # completes it
+    found = read_anew(work, monkeypatch)
+    assert (found["records_read"], found["edited"], found["new"], found["unchanged"]) == (2, 1, 1, 3)
+    answer = next(r for r in work.on_server(responses=True) if r["external_id"] == "r1")["responses"][0]
+    with work.as_user("ann") as ann:
+        ann.delete(f"/responses/{answer['id']}")
+    for records_read in (1, 0):  # what is gone stays known to be gone
+        found = read_anew(work, monkeypatch)
+        assert (found["records_read"], found["gone"], found["on_server"]) == (records_read, 1, 4)
+    assert state(work)["r2", work.pseudonym("ann")] == ("submitted", ["c"])
+
+
+def test_answers_that_a_server_does_not_tell_of_are_found_by_their_number(
+    work: SimulatedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work.answer("ann", {"r1": ["a"]})
+    read_anew(work, monkeypatch)
+    work.answer("ann", {"r2": ["b"]})
+    monkeypatch.setattr("annotation.client.pull.touched", lambda *arguments: iter(()))
+    assert read_anew(work, monkeypatch)["new"] == 1
+
+
+def test_a_journal_that_the_last_pull_did_not_leave_is_compared_with_everything(work: SimulatedRun) -> None:
+    work.answer("ann", {"r1": ["a"], "r2": ["b"]})
+    counts(work)
+    path = work.folder / "annotations.jsonl"
+    path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\n")
+    found = counts(work)
+    assert (found["records_read"], found["new"], found["unchanged"]) == (3, 1, 1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import html
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from annotation.client.connection import Connection
 from annotation.server.control import accounts
+from pipeline.stage import run_stage
+from pipeline.stages import push
 from schemas.errors import InputError, ServiceError
 from tests.annotation.runs import TAXONOMY, SimulatedRun, write_prompts
 
@@ -198,3 +201,30 @@ def test_a_dataset_deleted_on_the_server_is_said_so_on_pull(new_run: NewRun) -> 
         owner.delete(f"/datasets/{work.pushed()['dataset_id']}")
     with pytest.raises(ServiceError, match="was the dataset deleted"):
         work.stage("pull")
+
+
+def test_a_pilot_comes_first_and_more_adds_to_it(new_run: NewRun) -> None:
+    work = new_run(texts={f"r{at}": f"text {at}" for at in range(12)}, annotation={"first": 4})
+    assert work.stage("push").manifest.counts_out["sent"] == 4
+    pilot = {record["external_id"] for record in work.on_server()}
+    work.answer("ann", {record: ["a"] for record in pilot})
+    done = run_stage(push.stage(more=5), work.run)
+    assert done.manifest.counts_out == {"sent": 5, "already_there": 4, "on_server_only": 0}
+    assert pilot < {record["external_id"] for record in work.on_server()}
+    assert work.stage("push", force=True).manifest.counts_out["already_there"] == 9
+    assert run_stage(push.stage(more=100), work.run).manifest.counts_out["sent"] == 3
+
+
+def test_anchoring_is_measured_where_suggestions_were_shown(new_run: NewRun) -> None:
+    texts = {f"r{at:02}": f"text {at}" for at in range(40)}
+    intended = {record: ["a"] for record in texts}
+    work = new_run(texts=texts, intended=intended, annotation={"suggestions": True, "control_share": 0.5})
+    work.stage("push")
+    suggested = [value is not None for value in _suggested(work)]
+    # ann follows every suggestion that she sees, and says 'b' otherwise
+    work.answer("ann", {record: ["a"] if shown else ["b"] for record, shown in zip(texts, suggested, strict=True)})
+    work.stage("pull")
+    work.stage("reconcile")
+    found = json.loads((work.folder / "agreement.json").read_bytes())["anchoring"]
+    assert (found["suggested"]["value"], found["control"]["value"], found["difference"]["value"]) == (1.0, 0.0, 1.0)
+    assert (found["suggested"]["n"], found["control"]["n"]) == (sum(suggested), 40 - sum(suggested))

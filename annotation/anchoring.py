@@ -1,0 +1,53 @@
+"""Do suggestions anchor? Answers to records that showed one, beside answers to the random share that did not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import polars as pl
+
+from annotation.bootstrap import bundles, estimate, resampled_weights
+from annotation.ticks import Floats, sum_by
+from schemas.agreement import Anchoring, Estimate
+
+
+def anchoring(
+    answers: pl.DataFrame, suggestions: pl.DataFrame, control: Collection[str], resamples: int, *, seed: str
+) -> Anchoring:
+    """`answers`: `Answer` rows of the round `annotate`. `suggestions` (id, intended_labels): of every record, shown or
+    not. `control`: ids of the records without. Intervals come of resampling records within each group."""
+    given = answers.filter((pl.col("status") == "submitted") & (pl.col("round") == "annotate"))
+    joined = given.join(suggestions, left_on="record_id", right_on="id")
+    same = joined.select(
+        "record_id", same=pl.col("labels").list.sort() == pl.col("intended_labels").list.unique().list.sort()
+    )
+    per_record = same.group_by("record_id").agg(pl.col("same").sum(), n=pl.len()).sort("record_id")
+    without = pl.col("record_id").is_in(list(control))
+    shown, shown_spread = _share(per_record.filter(~without), resamples, f"{seed}:suggested")
+    plain, plain_spread = _share(per_record.filter(without), resamples, f"{seed}:control")
+    return Anchoring(
+        suggested=shown,
+        control=plain,
+        difference=estimate(
+            np.float64(np.nan if shown.value is None or plain.value is None else shown.value - plain.value),
+            shown_spread - plain_spread,
+            min(shown.n, plain.n),
+        ),
+    )
+
+
+def _share(per_record: pl.DataFrame, resamples: int, seed: str) -> tuple[Estimate, Floats]:
+    """The share of answers that are the same, with its resamples."""
+    n = per_record.height
+    if n == 0:
+        return estimate(np.float64(np.nan), np.empty(0), 0), np.full(resamples, np.nan)
+    sums = per_record.select("same", "n").to_numpy().astype(float)
+    unit = bundles(n, seed)
+    units = int(unit.max()) + 1
+    narrow = sum_by(unit, sums, units)
+    blocks = [narrow.T @ weights for weights in resampled_weights(units, resamples, seed)]
+    same, answered = np.concatenate([np.empty((2, 0)), *blocks], axis=1)
+    spread = same / answered
+    value = sums[:, 0].sum() / sums[:, 1].sum()
+    return estimate(value, spread, n), spread

@@ -1,0 +1,97 @@
+"""How long a million answers take to gold and agreement: 200,000 records, five answers each, twelve labels.
+
+    python -m benchmarks.reconcile                 # last line: JSON with answers, seconds, peak_gib
+    python -m benchmarks.reconcile --records 2000
+
+Timed is what `marginalia reconcile` does between reading and writing its files: majority gold, agreement per label,
+over label sets, per annotator and pair, with intervals. Dawid-Skene and MACE run beside it, on the first
+`--methods-records` of the records."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+
+from annotation.agreement import agreement_of
+from annotation.config import ReconcileSection
+from annotation.posteriors import METHODS, posteriors
+from annotation.reconcile import reconcile
+from annotation.ticks import ticks_of
+from schemas.artifacts import Answer, PromptRecord
+
+LABELS = [f"label{at:02}" for at in range(12)]
+KIB_A_GIB = 1024**2
+MISS, FALSE_ALARM = 0.15, 0.02
+
+
+def made_up(records: int, answers: int, annotators: int, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Records (id, messages), and `answers` answers to each by some of the annotators. Labels are carried by 2 to 25 %
+    of the records; every annotator misses some and invents some."""
+    random = np.random.default_rng(seed)
+    carried = random.random((records, len(LABELS))) < np.linspace(0.25, 0.02, len(LABELS))
+    record = np.repeat(np.arange(records), answers)
+    annotator = (random.integers(annotators, size=records)[:, None] + np.arange(answers)) % annotators
+    drawn = random.random((records * answers, len(LABELS)))
+    ticked = np.where(carried[record], drawn >= MISS, drawn < FALSE_ALARM)
+    columns = [pl.Series(label, ticked[:, at]) for at, label in enumerate(LABELS)]
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    chosen = pl.concat_list(pl.when(label).then(pl.lit(label)) for label in LABELS).list.drop_nulls()
+    given = pl.DataFrame([pl.Series("at", record), pl.Series("who", annotator.ravel()), *columns]).select(
+        record_id=pl.format("r{}", pl.col("at").cast(pl.String).str.zfill(7)),
+        annotator=pl.format("A{}", pl.col("who").cast(pl.String).str.zfill(3)),
+        labels=chosen,
+        status=pl.lit("submitted"),
+        note=pl.lit(None, dtype=pl.String),
+        submitted_at=pl.lit(now, dtype=pl.Datetime("us", "UTC")),
+        pulled_at=pl.lit(now, dtype=pl.Datetime("us", "UTC")),
+        round=pl.lit("annotate"),
+    )
+    ids = given["record_id"].unique().sort()
+    texts = pl.lit([{"role": "user", "content": "a text"}], dtype=PromptRecord.polars_schema()["messages"])
+    return pl.DataFrame({"id": ids}).with_columns(messages=texts), given.select(list(Answer.polars_schema()))
+
+
+def peak_gib() -> float:
+    """The most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_A_GIB
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--records", type=int, default=200_000)
+    parser.add_argument("--answers", type=int, default=5, help="a record")
+    parser.add_argument("--annotators", type=int, default=50)
+    parser.add_argument("--methods-records", type=int, default=2_000, help="for Dawid-Skene and MACE; 0: not at all")
+    parser.add_argument("--seed", type=int, default=2026)
+    asked = parser.parse_args()
+    records, answers = made_up(asked.records, asked.answers, asked.annotators, asked.seed)
+    section = ReconcileSection()
+
+    started = time.perf_counter()
+    gold = reconcile(records, answers, LABELS, section, seed=asked.seed)
+    gold_seconds = time.perf_counter() - started
+    print(f"majority gold of {answers.height:,} answers: {gold_seconds:.1f} s, {gold.height:,} records", flush=True)
+    agreement = agreement_of(answers, LABELS, section, seed=asked.seed, taxonomy="made up", simulated=True)
+    seconds = time.perf_counter() - started
+    alpha = agreement.alpha_masi
+    print(f"agreement with intervals: {seconds - gold_seconds:.1f} s, alpha (MASI) {alpha.value:.3f}", flush=True)
+    found = {"answers": answers.height, "seconds": round(seconds, 2), "peak_gib": round(peak_gib(), 3)}
+
+    few = answers.filter(pl.col("record_id").is_in(records["id"].head(asked.methods_records).implode()))
+    ticks = ticks_of(few, LABELS)
+    for method in METHODS if ticks.answers else ():
+        started = time.perf_counter()
+        posteriors(ticks, method, iterations=section.iterations, seed=asked.seed)
+        found[f"{method}_seconds"] = round(time.perf_counter() - started, 3)
+        print(f"{method} of {ticks.answers:,} answers: {found[f'{method}_seconds']} s", flush=True)
+    print(json.dumps({**found, "methods_answers": ticks.answers}))
+
+
+if __name__ == "__main__":
+    main()

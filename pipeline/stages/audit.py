@@ -1,0 +1,122 @@
+"""audit: gold labels that a confident guard disputes, beside a random control → audit.parquet; with `push`, a third
+Argilla dataset in which experts look again, blind to the guard. `pull` fetches what they say, and audit then marks what
+they would change. gold.parquet stays as it was before the audit, and so do all headline numbers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import polars as pl
+
+from annotation.access import admit, connect, experts_workspace
+from annotation.adjudication import adjudication_payloads
+from annotation.client.datasets import ensure_dataset
+from annotation.client.push import push_records
+from pipeline.auditing import change_rates, select, with_answers
+from pipeline.run import Run
+from pipeline.stage import Outcome, Stage
+from pipeline.stages.pull import AUDIT
+from pipeline.stages.push import HOME
+from schemas.artifacts import Answer, AuditedRecord, GoldRecord, LabelScore
+from schemas.errors import InputError
+from schemas.files import content_hash, read_frame, write_frame, write_json
+from schemas.pushed import Pushed
+
+TABLE = "audit.parquet"
+
+
+def guard_name(run: Run, guard: str | None) -> str:
+    """The guard whose word is taken. Raises InputError when it is not one of the run's."""
+    names = [one.name for one in run.config.score.guards]
+    if guard is None and names:
+        return names[0]
+    if guard not in names:
+        raise InputError(f"the run has no guard '{guard}'", hint=f"one of: {', '.join(names) or 'none is configured'}")
+    return guard
+
+
+def work(run: Run, *, guard: str, estimator: str, top: int, control: int, push: bool) -> Outcome:
+    gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile"))
+    answers = read_frame(run.path("annotations.parquet"), Answer, made_by=run.command("pull"))
+    if run.path(AUDIT).exists() and run.path(TABLE).exists():  # experts have the selection before them: it stays
+        selected = read_frame(run.path(TABLE), AuditedRecord, made_by=run.command("audit"))
+    else:
+        scores = read_frame(run.path(f"scores/{guard}.parquet"), LabelScore, made_by=run.command("score"))
+        ours = scores.filter(pl.col("estimator") == estimator)
+        if ours.is_empty():
+            raise InputError(
+                f"scores/{guard}.parquet has no estimator '{estimator}'",
+                hint=f"one of: {', '.join(sorted(scores['estimator'].unique()))}",
+            )
+        selected = select(gold, ours, run.taxonomy.ids, top=top, control=control, seed=run.config.seed)
+    audited = with_answers(selected, answers)
+    write_frame(run.path(TABLE), audited, AuditedRecord)
+    facts = {"guard": guard, "estimator": estimator, "simulated": run.config.simulated}
+    sent = _push(run, gold, answers, audited) if push else 0
+    counts = {
+        f"{rate.why}_{name}": getattr(rate, name) for rate in change_rates(audited) for name in ("seen", "changed")
+    }
+    return Outcome(
+        counts_in={"gold": gold.height},
+        counts_out={"selected": audited.height, "sent": sent, **counts},
+        facts=facts,
+    )
+
+
+def _push(run: Run, gold: pl.DataFrame, answers: pl.DataFrame, selected: pl.DataFrame) -> int:
+    section = run.config.annotation
+    name, workspace = f"{section.dataset or run.name}-audit", experts_workspace(section)
+    chosen = selected.select("id").join(gold, on="id", maintain_order="left")
+    with connect(section, run.path(HOME)) as connection:
+        admit(connection, section, run.path(HOME))
+        dataset = ensure_dataset(connection, workspace, name, run.taxonomy, section, adjudication=True)
+        payloads = adjudication_payloads(chosen, answers, run.taxonomy)
+        counts = push_records(connection, dataset, payloads, batch=section.batch, replace=True)
+        pushed = Pushed(
+            url=connection.url,
+            workspace=workspace,
+            dataset=name,
+            dataset_id=dataset.id,
+            round="audit",
+            records=chosen.height,
+            annotators=1,
+            taxonomy=run.taxonomy.id,
+            labels=run.taxonomy.ids,
+            taxonomy_sha256=content_hash(run.taxonomy.model_dump(mode="json")),
+            suggestions=False,
+            pushed_at=datetime.now(UTC),
+        )
+    write_json(run.path(AUDIT), pushed.model_dump(mode="json"))
+    return counts.sent
+
+
+def stage(
+    run: Run, *, guard: str | None = None, estimator: str = "marginal", top: int = 50, control: int = 50, push: bool
+) -> Stage:
+    """The stage for one guard of the run."""
+    name = guard_name(run, guard)
+    return Stage(
+        name="audit",
+        summary="list gold labels that a confident guard disputes, for a second look",
+        inputs=lambda run: ["gold.parquet", "annotations.parquet", f"scores/{name}.parquet"],
+        outputs=lambda run: [TABLE, *([AUDIT] if run.path(AUDIT).exists() else [])],
+        sections=("annotation",),
+        work=lambda run: work(run, guard=name, estimator=estimator, top=top, control=control, push=push),
+        live=True,
+    )
+
+
+def listing(run: Run) -> str:
+    """The disputed records for people, and how often experts changed them, beside the control."""
+    audited = read_frame(run.path(TABLE), AuditedRecord, made_by=run.command("audit"))
+    disputed = audited.filter(pl.col("why") == "guard").sort("support")
+    lines = [f"{disputed.height} records where guard and gold disagree most:"]
+    for row in disputed.iter_rows(named=True):
+        said = "without" if row["label"] not in row["gold_labels"] else "with"
+        changed = "" if row["changed"] is None else "  changed" if row["changed"] else "  confirmed"
+        lines.append(f"  {row['id']}  {row['label']}: guard {row['probability']:.3f}, gold {said}{changed}")
+    for rate in change_rates(audited):
+        if rate.seen:
+            what = "disputed by the guard" if rate.why == "guard" else "of the random control"
+            lines.append(f"{rate.changed} of {rate.seen} records {what} were changed by an expert")
+    return "\n".join(lines)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+import pytest
+
+from pipeline.auditing import change_rates, select, suspects, with_answers
+from pipeline.stage import run_stage
+from pipeline.stages import audit
+from schemas.artifacts import AuditedRecord, GoldRecord, LabelScore
+from schemas.errors import InputError
+from schemas.files import sha256, write_frame
+from tests.annotation.answers import answers
+from tests.annotation.client.conftest import argilla_home, argilla_server, new_run
+from tests.annotation.runs import SimulatedRun
+
+__all__ = ["argilla_home", "argilla_server", "new_run"]
+
+
+def gold(labels: dict[str, list[str] | None]) -> pl.DataFrame:
+    rows = [
+        {
+            "id": record,
+            "messages": [],
+            "status": "needs_answers" if given is None else "final",
+            "labels": given,
+            "soft_labels": [],
+            "votes": [],
+            "n_annotators": 2,
+            "agreement": 1.0,
+            "method": "majority",
+            "adjudicated": False,
+            "split": "test",
+        }
+        for record, given in labels.items()
+    ]
+    return GoldRecord.frame(rows)
+
+
+def scores(given: dict[str, dict[str, float]]) -> pl.DataFrame:
+    rows = [
+        {
+            "record_id": record,
+            "estimator": "marginal",
+            "label": label,
+            "probability": probability,
+            "lower": probability,
+            "upper": probability,
+        }
+        for record, by_label in given.items()
+        for label, probability in by_label.items()
+    ]
+    return LabelScore.frame(rows)
+
+
+# 'a' on r1, r2, r3: 0.9, 0.6, 0.3, so a guard of its kind is sure of 'a' from 0.6 on; not on r4 to r6: 0.1, 0.2, 0.75,
+# so it is sure of its absence when 1 - p is at least (0.9 + 0.8 + 0.25) / 3 = 0.65
+GOLD = gold({"r1": ["a"], "r2": ["a"], "r3": ["a"], "r4": [], "r5": [], "r6": [], "r7": None})
+SCORES = scores(
+    {
+        "r1": {"a": 0.9, "unsafe": 0.9},
+        "r2": {"a": 0.6},
+        "r3": {"a": 0.3},
+        "r4": {"a": 0.1},
+        "r5": {"a": 0.2},
+        "r6": {"a": 0.75},
+        "r7": {"a": 0.99},
+    }
+)
+
+
+def test_suspects_are_those_of_confident_learning_by_hand() -> None:
+    found = suspects(GOLD, SCORES, ["a", "b"])
+    assert found.rows() == [("a", 0.75, 0.25, "r6"), ("a", 0.3, 0.3, "r3")]
+
+
+def test_the_worst_label_of_a_record_stands_for_it() -> None:
+    both = pl.concat([SCORES, scores({"r1": {"b": 0.05}, "r6": {"b": 0.9}, "r4": {"b": 0.0}})])
+    labels = gold({"r1": ["a", "b"], "r2": ["a"], "r3": ["a"], "r4": ["b"], "r5": [], "r6": []})
+    found = {row[3]: row[:2] for row in suspects(labels, both, ["a", "b"]).rows()}
+    assert found["r6"] == ("b", 0.9)
+
+
+def test_a_random_control_lies_among_the_disputed_and_nothing_repeats() -> None:
+    chosen = select(GOLD, SCORES, ["a"], top=1, control=3, seed=1)
+    assert chosen.schema == AuditedRecord.polars_schema()
+    assert chosen.filter(why="guard")["id"].to_list() == ["r6"]
+    assert chosen["id"].n_unique() == 4
+    assert set(chosen["id"]) <= {"r1", "r2", "r3", "r4", "r5", "r6"}
+    assert chosen.equals(select(GOLD, SCORES, ["a"], top=1, control=3, seed=1))
+    assert select(GOLD, SCORES, ["a"], top=9, control=99, seed=1).height == 6
+
+
+def test_changes_are_marked_where_the_experts_agree() -> None:
+    chosen = select(GOLD, SCORES, ["a"], top=2, control=4, seed=1)
+    said = answers(
+        {"r6": {"E": "a", "F": "a"}, "r3": {"E": "a"}, "r1": {"E": "", "F": "a"}, "r4": {"E": ""}}, round="audit"
+    )
+    marked = {row["id"]: row for row in with_answers(chosen, said).iter_rows(named=True)}
+    assert {record: row["changed"] for record, row in marked.items()} == {
+        "r6": True,
+        "r3": False,
+        "r1": None,  # the experts differ
+        "r4": False,
+        "r2": None,
+        "r5": None,
+    }
+    assert marked["r6"]["audited_labels"] == ["a"]
+    assert marked["r6"]["gold_labels"] == []
+    rates = [(rate.why, rate.seen, rate.changed) for rate in change_rates(with_answers(chosen, said))]
+    assert rates == [("guard", 2, 1), ("control", 1, 0)]
+
+
+def test_an_expert_looks_again_blind_and_gold_stays_as_it_was(new_run: Callable[..., SimulatedRun]) -> None:
+    texts = {record: f"text {record}" for record in ("r1", "r2", "r3", "r4")}
+    work = new_run(texts=texts)
+    config = work.folder / "config.yaml"
+    settings: dict[str, Any] = json.loads(config.read_text())
+    config.write_text(json.dumps({**settings, "score": {"guards": [{"name": "g", "guard": "instruct", "model": "m"}]}}))
+    work.stage("push")
+    for who in ("ann", "ben"):
+        work.answer(who, {"r1": ["a"], "r2": ["a"], "r3": ["none"], "r4": ["none"]})
+    work.stage("pull")
+    work.stage("reconcile")
+    (work.folder / "scores").mkdir()
+    given = scores({"r1": {"a": 0.9}, "r2": {"a": 0.8}, "r3": {"a": 0.1}, "r4": {"a": 0.95}})
+    write_frame(work.folder / "scores/g.parquet", given, LabelScore)
+    before = sha256(work.folder / "gold.parquet")
+    done = run_stage(audit.stage(work.run, top=2, control=1, push=True), work.run)
+    assert done.manifest.counts_out["sent"] == 2
+    shown = work.on_server("audit.json")
+    assert {tuple(record["fields"]) for record in shown} == {("record", "votes")}
+    assert "0.95" not in json.dumps(shown)
+    assert len({record["external_id"] for record in shown} & {"r4"}) == 1
+    work.answer("eva", {record["external_id"]: ["a"] for record in shown}, file="audit.json")
+    work.stage("pull")
+    work.stage("reconcile")
+    run_stage(audit.stage(work.run, top=2, control=1, push=False), work.run)
+    marked = pl.read_parquet(work.folder / "audit.parquet")
+    assert marked.filter(id="r4").select("why", "changed").row(0) == ("guard", True)
+    assert sha256(work.folder / "gold.parquet") == before
+    assert "r4  a: guard 0.950, gold without  changed" in audit.listing(work.run)
+    with pytest.raises(InputError, match="the run has no guard 'h'"):
+        audit.stage(work.run, guard="h", push=False)
