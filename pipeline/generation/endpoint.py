@@ -17,6 +17,7 @@ import openai
 
 from pipeline.generation.answers import Reply
 from pipeline.generation.config import GenerateSection
+from pipeline.generation.pace import Pace, most_tokens
 from schemas.errors import InputError, ServiceError
 
 _LONGEST_WAIT = 300.0  # seconds that a Retry-After may ask for
@@ -45,6 +46,7 @@ class Endpoint:
         self._url = base_url
         self._key = api_key(section)
         self._clients = _Clients(base_url, self._key or "none", section.timeout_seconds)
+        self._pace = Pace(section.requests_per_minute, section.tokens_per_minute)
         self._answered = False
         self._ended: ServiceError | None = None
         self._alone = asyncio.Lock()
@@ -70,7 +72,9 @@ class Endpoint:
         return await self._with_retries(payload)
 
     async def _with_retries(self, payload: dict[str, Any]) -> Reply:
+        tokens = most_tokens(payload, self._section.max_tokens)
         for retry in range(self._section.retries + 1):
+            await self._pace.turn(tokens)
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
             if self._ended is not None:
                 raise self._ended  # somebody else's call met it; not one more is made
@@ -82,6 +86,8 @@ class Endpoint:
                 await self._back_off(problem, retry)
             else:
                 self._answered, self._failures = True, 0
+                if reply.prompt_tokens is not None and reply.completion_tokens is not None:
+                    self._pace.used(tokens, reply.prompt_tokens + reply.completion_tokens)
                 return reply
         raise AssertionError("unreachable")
 
