@@ -156,7 +156,37 @@ def plan(
         print(coverage(frame, opened.taxonomy))
 
 
-_add_stage("generate", "Write the planned texts with an LLM; every answer is journalled before it is used.")
+@app.command(epilog="Example: marginalia preview --run runs/refunds")
+@friendly
+def preview(
+    run: RunOption,
+    records: Annotated[int, typer.Option(min=1, max=100, help="how many of the planned texts")] = 5,
+) -> None:
+    """Write the first few planned texts and show them; generate does not pay for them again."""
+    from pipeline.line import load_stage
+    from pipeline.stage import run_stage
+    from pipeline.stages.generate import preview as few
+
+    opened = _open(run)
+    run_stage(load_stage("plan"), opened)
+    print(few(opened, records))
+
+
+@app.command(epilog="Example: marginalia generate --run runs/refunds --budget 5.00")
+@friendly
+def generate(
+    run: RunOption,
+    force: ForceOption = False,
+    budget: Annotated[
+        float | None, typer.Option(help="stop cleanly before the answers cost more; in place of generate.budget")
+    ] = None,
+) -> None:
+    """Write the planned texts with an LLM; every answer is journalled before it is used."""
+    from pipeline.line import load_stage
+    from pipeline.stages.generate import with_budget
+
+    opened = _open(run)
+    _run(load_stage("generate"), opened if budget is None else with_budget(opened, budget), force=force)
 
 
 @app.command(epilog="Example: marginalia push --run runs/refunds --more 200")

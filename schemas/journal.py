@@ -1,14 +1,16 @@
 """Append-only journals: nothing an LLM answered or a person submitted is ever lost or counted twice.
 
-A line is on disk (fsync) before `append` returns. A process killed in the middle of a line leaves a torn tail without
-a newline; opening the journal cuts it off and says so. A broken line anywhere else is damage, not a torn write, and is
-refused."""
+A line is on disk (fsync) before `append` returns. Who writes very many may `write` each line, which outlives a kill of
+the process, and `sync` them together, after which they outlive a power cut. A process killed in the middle of a line
+leaves a torn tail without a newline; opening the journal cuts it off and says so. A broken line anywhere else is
+damage, not a torn write, and is refused."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +28,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.torn_bytes = 0
+        self._open = threading.Lock()  # held while the file may be closed and opened again
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
@@ -34,6 +37,7 @@ class Journal:
             else:
                 self._file = path.open("ab")
                 fsync_folder(path.parent)
+            self._synced = self._file.tell()
         except OSError as error:
             raise cannot_write(path, error) from error
 
@@ -42,15 +46,35 @@ class Journal:
 
     def extend(self, entries: Iterable[dict[str, Any]]) -> None:
         """Appends all entries with one fsync; after a failure the file holds what it held before."""
+        self.write(entries)
+        self.sync()
+
+    def write(self, entries: Iterable[dict[str, Any]]) -> None:
+        """Hands all entries to the operating system: a killed process loses none of them, a power cut may until `sync`.
+
+        After a failure the file holds what it held at the last `sync`."""
         data = b"".join(jsonl_line(entry) for entry in entries)
-        before = self._file.tell()
+        with self._open:
+            try:
+                self._file.write(data)
+                self._file.flush()
+            except OSError as error:
+                self._take_back()
+                raise cannot_write(self.path, error) from error
+
+    def sync(self) -> None:
+        """Puts on disk (fsync) what was written before this call; may run beside `write`, in another thread.
+
+        After a failure the file holds what it held at the last `sync`."""
+        with self._open:
+            size, descriptor = self._file.tell(), self._file.fileno()
         try:
-            self._file.write(data)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            os.fsync(descriptor)
         except OSError as error:
-            self._take_back(before)
+            with self._open:
+                self._take_back()
             raise cannot_write(self.path, error) from error
+        self._synced = size
 
     def close(self) -> None:
         self._file.close()
@@ -61,11 +85,11 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _take_back(self, size: int) -> None:
+    def _take_back(self) -> None:
         # after a failed write (disk full) a part of the line may stand in the file or still in Python's buffer
         with contextlib.suppress(OSError):
             self._file.close()
-        os.truncate(self.path, size)
+        os.truncate(self.path, self._synced)
         self._file = self.path.open("ab")
 
     def _cut_torn_tail(self) -> None:

@@ -15,6 +15,8 @@ from pipeline.generation.questions import Question
 from schemas.errors import ArtifactError
 from schemas.journal import Journal, read_journal
 
+_PAUSE = 0.01  # seconds between two fsyncs, in which answers gather
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -67,16 +69,17 @@ def _answer(entry: dict[str, Any]) -> Answer:
 
 
 class AnswerLog:
-    """Appends answers to the journal. Those that arrive while a write is under way share the next fsync."""
+    """Appends answers to the journal: each is handed to the operating system as it arrives, so that a killed process
+    loses none, and put on disk with all that arrived while the fsync before it was under way."""
 
     def __init__(self, journal: Journal, endpoint: str) -> None:
         self._journal = journal
         self._endpoint = endpoint
-        self._waiting: list[tuple[dict[str, Any], asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
+        self._next_sync: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def keep(self, question: Question, reply: Reply) -> Answer:
-        """The answer, once it is on disk. Raises InputError when the disk refuses it."""
+    def keep(self, question: Question, reply: Reply) -> tuple[Answer, asyncio.Future[None]]:
+        """The answer, and what is done when it is on disk. Raises InputError when the disk refuses it."""
         entry = {
             "key": question.key,
             "slot_id": question.slot_id,
@@ -92,43 +95,39 @@ class AnswerLog:
             "completion_tokens": reply.completion_tokens,
             "seconds": round(reply.seconds, 3),
         }
-        written = asyncio.get_running_loop().create_future()
-        self._waiting.append((entry, written))
+        self._journal.write([entry])
         self._wake.set()
-        await written
-        return _answer(entry)
+        return _answer(entry), self._next_sync
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Runs the writer while the body runs. What had arrived is written even when the body is interrupted."""
-        writer = asyncio.create_task(self._write())
+        """Puts answers on disk while the body runs, and those that had arrived when the body is interrupted."""
+        syncing = asyncio.create_task(self._sync())
         try:
             yield
         finally:
-            writer.cancel()
+            syncing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await writer
-            self._journal.extend([entry for entry, _ in self._waiting])
+                await syncing
+            self._next_sync.cancel()
+            self._journal.sync()
 
-    async def _write(self) -> None:
+    async def _sync(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
             self._wake.clear()
-            batch, self._waiting = self._waiting, []
-            # shielded: an interrupt must not leave a batch half done and then write it again
-            write = asyncio.get_running_loop().run_in_executor(
-                None, self._journal.extend, [entry for entry, _ in batch]
-            )
+            done, self._next_sync = self._next_sync, loop.create_future()
+            # shielded: an interrupt must not close the file under an fsync
+            sync = asyncio.ensure_future(loop.run_in_executor(None, self._journal.sync))
             try:
-                await asyncio.shield(write)
+                await asyncio.shield(sync)
             except asyncio.CancelledError:
-                await write
+                await sync
                 raise
             except BaseException as error:
-                for _, written in batch:
-                    if not written.done():
-                        written.set_exception(error)
-                continue
-            for _, written in batch:
-                if not written.done():
-                    written.set_result(None)
+                done.set_exception(error)
+                done.exception()  # some answers have nobody left who waits for them
+            else:
+                done.set_result(None)
+            await asyncio.sleep(_PAUSE)

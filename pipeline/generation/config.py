@@ -181,6 +181,16 @@ class GenerateSection(Strict):
     retries: int = Field(
         default=5, ge=0, le=50, description="further calls after a 429, 5xx, time-out or reset before an attempt failed"
     )
+    requests_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="calls start at most so often, evenly spread; a server's Retry-After is obeyed anyway",
+    )
+    tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="tokens of prompts and answers at most; a call counts with max_tokens until its answer tells",
+    )
     include: str | None = Field(
         default=None,
         description="records of your own to annotate along with the written ones: a JSONL or Parquet file (relative "

@@ -8,13 +8,16 @@ import os
 import random
 import time
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+import httpx2
 import openai
 
 from pipeline.generation.answers import Reply
 from pipeline.generation.config import GenerateSection
+from pipeline.generation.pace import Pace, most_tokens
 from schemas.errors import InputError, ServiceError
 
 _LONGEST_WAIT = 300.0  # seconds that a Retry-After may ask for
@@ -42,9 +45,8 @@ class Endpoint:
         self._section = section
         self._url = base_url
         self._key = api_key(section)
-        self._client = openai.AsyncOpenAI(
-            base_url=base_url, api_key=self._key or "none", timeout=section.timeout_seconds, max_retries=0
-        )
+        self._clients = _Clients(base_url, self._key or "none", section.timeout_seconds)
+        self._pace = Pace(section.requests_per_minute, section.tokens_per_minute)
         self._answered = False
         self._ended: ServiceError | None = None
         self._alone = asyncio.Lock()
@@ -58,7 +60,7 @@ class Endpoint:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
-        await self._client.close()
+        await self._clients.close()
 
     async def ask(self, payload: dict[str, Any]) -> Reply:
         """The reply to `payload`. Raises AttemptFailed when there is none after all retries, and ServiceError or
@@ -70,7 +72,9 @@ class Endpoint:
         return await self._with_retries(payload)
 
     async def _with_retries(self, payload: dict[str, Any]) -> Reply:
+        tokens = most_tokens(payload, self._section.max_tokens)
         for retry in range(self._section.retries + 1):
+            await self._pace.turn(tokens)
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
             if self._ended is not None:
                 raise self._ended  # somebody else's call met it; not one more is made
@@ -82,6 +86,8 @@ class Endpoint:
                 await self._back_off(problem, retry)
             else:
                 self._answered, self._failures = True, 0
+                if reply.prompt_tokens is not None and reply.completion_tokens is not None:
+                    self._pace.used(tokens, reply.prompt_tokens + reply.completion_tokens)
                 return reply
         raise AssertionError("unreachable")
 
@@ -113,8 +119,7 @@ class Endpoint:
         try:
             # the client's own time-out starts anew with each byte: a server that trickles would never meet it
             async with asyncio.timeout(self._section.timeout_seconds):
-                raw = await self._client.chat.completions.with_raw_response.create(**payload)
-                body: bytes = raw.content
+                body = await self._clients.post(payload)
         except (openai.APITimeoutError, TimeoutError):
             raise _TryAgain(f"no answer in {self._section.timeout_seconds:g} s", unreachable=True) from None
         except openai.APIConnectionError as error:
@@ -181,6 +186,37 @@ class Endpoint:
         """`text` without the key, which some servers repeat."""
         hidden = text.replace(self._key, "***") if self._key else text
         return hidden if limit is None else hidden[:limit]
+
+
+class _Clients:
+    """openai clients with one connection each, the one used last taken first. One client's pool would look at each of
+    its connections at each call, which with 64 of them costs as much as the rest of the call."""
+
+    def __init__(self, base_url: str, key: str, timeout: float) -> None:
+        self._new = partial(openai.AsyncOpenAI, base_url=base_url, api_key=key, timeout=timeout, max_retries=0)
+        self._tls = httpx2.create_ssl_context()  # read from disk once, not for each client
+        self._free: list[openai.AsyncOpenAI] = []
+        self._all: list[openai.AsyncOpenAI] = []
+
+    async def post(self, payload: dict[str, Any]) -> bytes:
+        """The answer's body. Raises what openai raises."""
+        client = self._free.pop() if self._free else self._add()
+        try:
+            # the raw response: `create` spends as long on typing request and answer as the network part takes
+            response = await client.post("/chat/completions", cast_to=httpx2.Response, body=payload)
+            return response.content
+        finally:
+            self._free.append(client)
+
+    def _add(self) -> openai.AsyncOpenAI:
+        one = httpx2.Limits(max_connections=1, max_keepalive_connections=1)
+        client = self._new(http_client=openai.DefaultAsyncHttpxClient(limits=one, verify=self._tls))
+        self._all.append(client)
+        return client
+
+    async def close(self) -> None:
+        for client in self._all:
+            await client.close()
 
 
 def api_key(section: GenerateSection) -> str | None:

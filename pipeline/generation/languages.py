@@ -38,8 +38,10 @@ def other_language(text: str, expected: str) -> str | None:
     identifier = _identifier()
     if len(text) < _MIN_CHARACTERS or expected not in identifier.labels:
         return None
-    ranked: list[tuple[str, float]] = identifier.rank(text)
     accepted = next((close for close in _CLOSE if expected in close), {expected})
+    if identifier.classify(text)[0] in accepted:  # nearly always, and quicker than all ranks
+        return None
+    ranked: list[tuple[str, float]] = identifier.rank(text)
     likely = sum(probability for code, probability in ranked if code in accepted)
     code, probability = ranked[0]
     return code if code not in accepted and probability >= _SURE and likely < _UNLIKELY else None

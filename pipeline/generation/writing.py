@@ -1,17 +1,18 @@
 """The rounds in which slots are filled.
 
 Slots start in waves, one a round. Round r asks every open slot of the waves that have started. A prompt shows only
-texts that earlier rounds accepted, and a round's answers are judged in slot order when all of them are there; so which
-answer came first has no part in the result."""
+texts that earlier rounds accepted, and a round's answers are judged in slot order, each as soon as all before it are
+there; so which answer came first has no part in the result."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ from schemas.errors import MarginaliaError
 from schemas.journal import Journal
 
 _RECENT = 50  # of the texts written for a label, those that a prompt may show
+_BREATH = 100  # answers of the journal between two looks at Ctrl-C
 
 Slot = dict[str, Any]
 
@@ -108,8 +110,12 @@ class Rounds:
                 for number in range(self._section.waves + self._section.max_attempts - 1):
                     asked = list(self._open_slots(slots, number, result))
                     progress.begin(len(asked))
-                    answers = await _Round(self, asked, known, budget).run(writer, log, progress, result)
-                    self._judge_round(asked, answers, result)
+                    accepted: list[Accepted] = []
+                    judge = partial(self._judge_answer, result, accepted)
+                    await _Round(self, asked, known, budget, judge).run(writer, log, progress, result)
+                    for each in accepted:
+                        for group in _groups(each.slot):
+                            self._written.setdefault(group, []).append(each.text)
                     if budget.stopped:
                         result.stopped = "budget"
                         break
@@ -135,17 +141,15 @@ class Rounds:
         shown = draw.sample(list(known), min(self._section.show_written, len(known)))
         return self._asker.question(slot, attempt, shown)
 
-    def _judge_round(self, asked: list[tuple[Slot, int]], answers: list[Answered | None], result: Result) -> None:
-        for (slot, attempt), answered in zip(asked, answers, strict=True):
-            if answered is None:
-                continue  # the budget ended before it: not an attempt
-            verdict = self._verdict(slot, answered, result)
-            if isinstance(verdict, Rejection):
-                result.rejected.append((slot["slot_id"], attempt, verdict.reason, verdict.detail))
-            else:
-                result.accepted[slot["slot_id"]] = verdict
-                for group in _groups(slot):
-                    self._written.setdefault(group, []).append(verdict.text)
+    def _judge_answer(
+        self, result: Result, accepted: list[Accepted], slot: Slot, attempt: int, answered: Answered
+    ) -> None:
+        verdict = self._verdict(slot, answered, result)
+        if isinstance(verdict, Rejection):
+            result.rejected.append((slot["slot_id"], attempt, verdict.reason, verdict.detail))
+        else:
+            result.accepted[slot["slot_id"]] = verdict
+            accepted.append(verdict)
 
     def _verdict(self, slot: Slot, answered: Answered, result: Result) -> Accepted | Rejection:
         answer = answered.answer
@@ -165,18 +169,28 @@ class Answered:
 
 
 class _Round:
-    """One round's calls, `generate.concurrency` of them at a time, started in slot order."""
+    """One round's calls, `generate.concurrency` of them at a time, started in slot order. `judge` is called with slot,
+    attempt and answer in slot order; not for questions that the budget did not allow."""
 
-    def __init__(self, rounds: Rounds, asked: list[tuple[Slot, int]], known: dict[str, Answer], budget: Budget) -> None:
+    def __init__(
+        self,
+        rounds: Rounds,
+        asked: list[tuple[Slot, int]],
+        known: dict[str, Answer],
+        budget: Budget,
+        judge: Callable[[Slot, int, Answered], None],
+    ) -> None:
         self._rounds = rounds
         self._asked = asked
         self._known = known
         self._budget = budget
+        self._judge = judge
         self._left = iter(enumerate(asked))
-        self._answers: list[Answered | None] = [None] * len(asked)
+        self._waiting: dict[int, Answered] = {}  # by place: answers that came before one of an earlier slot
+        self._next = 0
 
-    async def run(self, writer: Writer, log: AnswerLog, progress: Progress, result: Result) -> list[Answered | None]:
-        """The answers in the order of the questions; None for those that the budget did not allow."""
+    async def run(self, writer: Writer, log: AnswerLog, progress: Progress, result: Result) -> None:
+        """Returns when every answer is judged and on disk."""
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._rounds.concurrency, len(self._asked))):
@@ -187,32 +201,48 @@ class _Round:
             if len(ours) == len(errors.exceptions):
                 raise ours[0] from None
             raise
-        return self._answers
+        for place in sorted(self._waiting):  # the budget left out some before these
+            self._judge(*self._asked[place], self._waiting[place])
 
     async def _work(self, writer: Writer, log: AnswerLog, progress: Progress, result: Result) -> None:
+        on_disk: asyncio.Future[None] | None = None
         for place, (slot, attempt) in self._left:
             question = self._rounds.question(slot, attempt)
             answer: Answer | AttemptFailed | None = self._known.get(question.key)
             if answer is not None:
                 result.from_journal += 1
+                if place % _BREATH == 0:
+                    await asyncio.sleep(0)
             elif not self._budget.allows(question):
-                return
+                break
             else:
-                answer = await self._ask(question, writer, log)
+                before = on_disk
+                answer, on_disk = await self._ask(question, writer, log)
                 result.asked_now += 1
-            self._answers[place] = Answered(answer, question.shown)
+                if before is not None:  # at most one answer a worker that is not on disk yet
+                    await asyncio.shield(before)
+            self._arrived(place, Answered(answer, question.shown))
             progress.answered()
+        if on_disk is not None:
+            await asyncio.shield(on_disk)
 
-    async def _ask(self, question: Question, writer: Writer, log: AnswerLog) -> Answer | AttemptFailed:
+    def _arrived(self, place: int, answered: Answered) -> None:
+        self._waiting[place] = answered
+        while (first := self._waiting.pop(self._next, None)) is not None:
+            self._judge(*self._asked[self._next], first)
+            self._next += 1
+
+    async def _ask(
+        self, question: Question, writer: Writer, log: AnswerLog
+    ) -> tuple[Answer | AttemptFailed, asyncio.Future[None] | None]:
         try:
             reply = await writer.ask(question.payload)
         except AttemptFailed as failure:
             self._budget.settle(question, None)
-            return failure
-        answer = await log.keep(question, reply)
-        self._known[question.key] = answer
+            return failure, None
+        answer, on_disk = log.keep(question, reply)
         self._budget.settle(question, answer)
-        return answer
+        return answer, on_disk
 
 
 def _groups(slot: Slot) -> list[str]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.generation.config import GenerateSection
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
 from schemas.artifacts import PlannedSlot, PromptRecord, RejectedAttempt
+from schemas.errors import InputError
 from schemas.files import read_frame, write_frame
+from schemas.lock import run_lock
 
 if TYPE_CHECKING:
+    from pipeline.generation.preview import Preview
     from pipeline.generation.writing import Result
 
 
@@ -25,7 +30,7 @@ def _work(run: Run) -> Outcome:
     section, seed = run.config.generate, run.config.seed
     plan = read_frame(run.path("plan.parquet"), PlannedSlot, made_by=run.command("plan"))
     templates = load_templates(_template_folder(run))
-    result = _filled(run, plan, templates)
+    result = _filled(run, section, plan, templates)
     prompts = prompts_frame(result, section.endpoint.model)
     if section.include is not None:
         prompts = with_included(prompts, run.folder / section.include, run.taxonomy)
@@ -59,7 +64,36 @@ def _work(run: Run) -> Outcome:
     )
 
 
-def _filled(run: Run, plan: Any, templates: Any) -> Result:
+def with_budget(run: Run, budget: float) -> Run:
+    """The run with another generate.budget. Raises InputError when it is none, or when there are no prices."""
+    section = run.config.generate
+    if budget <= 0:
+        raise InputError(f"--budget {budget:g}: expected an amount above 0")
+    if section.prices is None:
+        hint = "marginalia config --explain generate.prices"
+        raise InputError("--budget needs generate.prices: nobody else knows what a token costs", hint=hint)
+    generate = section.model_copy(update={"budget": budget})
+    return replace(run, config=run.config.model_copy(update={"generate": generate}))
+
+
+def preview(run: Run, records: int) -> Preview:
+    """Writes the first `records` slots of the plan and nothing but the journal: what was paid for here, generate does
+    not pay for again."""
+    from pipeline.generation.budget import cost
+    from pipeline.generation.preview import Preview
+    from pipeline.generation.templating import load_templates
+
+    section = run.config.generate
+    with run_lock(run.folder, "marginalia preview"):
+        plan = read_frame(run.path("plan.parquet"), PlannedSlot, made_by=run.command("plan"))
+        first = plan.head(records)
+        # one wave: the first slots of the whole plan are asked without texts of others, too
+        result = _filled(run, section.model_copy(update={"waves": 1}), first, load_templates(_template_folder(run)))
+    spent = cost(result.prompt_tokens, result.completion_tokens, section.prices) if section.prices else None
+    return Preview(list(first.iter_rows(named=True)), result, plan.height, spent)
+
+
+def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any) -> Result:
     from tqdm import tqdm
 
     from pipeline.generation.judging import Judge
@@ -67,7 +101,7 @@ def _filled(run: Run, plan: Any, templates: Any) -> Result:
     from pipeline.generation.writer import LazyWriter
     from pipeline.generation.writing import Rounds
 
-    section, seed = run.config.generate, run.config.seed
+    seed = run.config.seed
     rounds = Rounds(
         section,
         Asker(section, run.taxonomy, templates, seed),

@@ -10,7 +10,20 @@ from pathlib import Path
 import pytest
 
 COMMANDS = [
-    *("new", "config", "import", "plan", "generate", "push", "status", "pull", "reconcile", "adjudicate", "score"),
+    *(
+        "new",
+        "config",
+        "import",
+        "plan",
+        "preview",
+        "generate",
+        "push",
+        "status",
+        "pull",
+        "reconcile",
+        "adjudicate",
+        "score",
+    ),
     *("evaluate", "report", "release", "publish", "demo"),
     *("argilla up", "argilla down", "argilla status", "argilla users", "argilla backup", "argilla restore"),
 ]

@@ -106,6 +106,25 @@ def test_a_failed_fsync_takes_the_entry_back_and_the_journal_goes_on(
     assert len(confirmed) == 3
 
 
+def test_what_was_written_is_taken_back_when_it_cannot_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append({"n": 1})
+        journal.write([{"n": 2}])
+        journal.write([{"n": 3}])
+        assert [entry["n"] for entry in read_journal(path)] == [1, 2, 3]  # a kill now loses none
+        with monkeypatch.context() as patch:
+            fail_call(patch, "fsync", 1)
+            with pytest.raises(InputError, match="cannot write"):
+                journal.sync()
+        assert list(read_journal(path)) == [{"n": 1}]
+        journal.write([{"n": 4}])
+        journal.sync()
+    assert list(read_journal(path)) == [{"n": 1}, {"n": 4}]
+
+
 def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,6 +49,21 @@ def test_what_is_found_reaches_the_threshold_and_is_the_nearest(texts: list[str]
         assert similar[found[0]] == found[1] >= threshold
     if any(value == 1.0 for value in similar.values()):
         assert found is not None
+
+
+def test_nearly_all_pairs_above_the_threshold_are_found() -> None:
+    """400 texts, each with one that has one of 40 words changed: about 0.9 similar."""
+    draw = random.Random(4)
+    words = ["".join(draw.choices("abcdefghij", k=6)) for _ in range(300)]
+    texts = [draw.choices(words, k=40) for _ in range(400)]
+    seen = Seen(0.7)
+    for number, text in enumerate(texts):
+        seen.add(str(number), " ".join(text))
+    changed = [[*text[:20], "changed", *text[21:]] for text in texts]
+    found = [seen.find(" ".join(text)) for text in changed]
+    assert sum(each is not None and each[0] == str(number) for number, each in enumerate(found)) >= 396
+    fresh = [seen.find(" ".join(draw.choices(words, k=40))) for _ in range(100)]
+    assert fresh == [None] * 100
 
 
 def test_a_text_that_holds_an_example() -> None:

@@ -324,9 +324,11 @@ def test_a_disk_that_refuses_an_answer_ends_the_stage(make_run: MakeRun, monkeyp
             _generate(run)
         monkeypatch.undo()
         kept = len(_journal(run))
-        assert kept == 4
+        lost = server.calls - kept
+        assert kept >= 4
+        assert 1 <= lost <= 2  # what that fsync was for, and the call that was made meanwhile
         assert _generate(run).counts_out["accepted"] == 24
-        assert server.calls == 25  # one answer could not be kept
+        assert server.calls == 24 + lost
 
 
 def test_an_unreachable_folder_of_templates(make_run: MakeRun, tmp_path: Path) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
-import pytest
 
 from pipeline.run import Run
 from pipeline.stage import run_stage
@@ -22,6 +22,7 @@ from pipeline.stages.plan import STAGE as PLAN
 from schemas.files import frame_hash
 from tests.openai_server import OpenAIServer, request_hash
 from tests.pipeline.generation.conftest import MakeRun
+from tests.pipeline.generation.stage_process import generate
 
 ROOT = Path(__file__).parents[3]
 CONCURRENCY = 5
@@ -41,9 +42,9 @@ def _start(run: Run) -> subprocess.Popen[bytes]:
     )
 
 
-def _wait_for_answers(server: OpenAIServer, count: int, child: subprocess.Popen[bytes]) -> None:
+def _wait_for_answers(server: OpenAIServer, count: int, alive: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
-    while server.answered < count and child.poll() is None and time.monotonic() < deadline:
+    while server.answered < count and alive() and time.monotonic() < deadline:
         time.sleep(0.002)
 
 
@@ -55,35 +56,49 @@ def _content(run: Run) -> tuple[str, str]:
 
 
 def _keys(run: Run) -> list[str]:
-    return [json.loads(line)["key"] for line in run.path("responses.jsonl").read_bytes().split(b"\n") if line]
+    """Of all whole lines of the journal."""
+    path = run.path("responses.jsonl")
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [json.loads(line)["key"] for line in lines]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_killed_at_random_and_resumed_equals_uninterrupted(make_run: MakeRun, seed: int) -> None:
+def test_25_kills_at_random_moments_change_nothing(make_run: MakeRun) -> None:
+    """Each run is killed again and again until it ends; then it is what an uninterrupted run is."""
     settings = {"records": 40, "waves": 2, "concurrency": CONCURRENCY}
-    with OpenAIServer(latency=lambda payload: int(request_hash(payload), 16) % 20 / 1000) as server:
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.pipeline.generation.stage_process"])
+    draw, kills = random.Random(2026), 0
+    with OpenAIServer(latency=lambda payload: 0.02 + int(request_hash(payload), 16) % 20 / 1000) as server:
         whole = make_run(server.url, name="whole", **settings)
         run_stage(PLAN, whole)
         run_stage(GENERATE, whole)
         calls = server.calls
-        server.requests.clear()
-        run = make_run(server.url, name="killed", **settings)
-        run_stage(PLAN, run)
-        draw = random.Random(seed)
-        for kill in (1, 2):
-            before = server.answered
-            child = _start(run)
-            _wait_for_answers(server, before + draw.randint(1, 14), child)
-            time.sleep(draw.random() * 0.01)
-            child.send_signal(signal.SIGKILL)
-            child.communicate()
-            assert child.returncode == -signal.SIGKILL, kill
-        run_stage(GENERATE, run)
-        repeated = sum(count - 1 for count in Counter(map(request_hash, server.requests)).values())
-        assert repeated <= 2 * CONCURRENCY
-        assert server.calls - repeated == calls
-    assert _content(run) == _content(whole)
-    assert len(_keys(run)) == len(set(_keys(run)))
+        for number in range(25):
+            server.requests.clear()
+            run = make_run(server.url, name=f"killed-{number}", **settings)
+            run_stage(PLAN, run)
+            repeated = 0
+            while not run.path("manifests/generate.json").exists():
+                kept, asked = len(_keys(run)), server.calls
+                child = processes.Process(target=generate, args=(str(run.folder),))
+                child.start()
+                if kills < 25:
+                    _wait_for_answers(server, server.answered + draw.randint(1, 12), child.is_alive)
+                    time.sleep(draw.random() * 0.02)
+                    child.kill()
+                child.join(30)
+                killed = child.exitcode == -signal.SIGKILL
+                assert killed or child.exitcode == 0
+                kills += killed
+                lost = server.calls - asked - (len(_keys(run)) - kept)
+                assert 0 <= lost <= (CONCURRENCY if killed else 0)
+                repeated += lost
+            assert server.calls - repeated == calls
+            assert _content(run) == _content(whole)
+            assert len(_keys(run)) == len(set(_keys(run)))
+            if kills == 25:
+                break
+    assert kills == 25
 
 
 def test_ctrl_c_keeps_what_was_answered_and_ends_at_once(make_run: MakeRun) -> None:
@@ -91,7 +106,7 @@ def test_ctrl_c_keeps_what_was_answered_and_ends_at_once(make_run: MakeRun) -> N
         run = make_run(server.url, records=60, concurrency=CONCURRENCY)
         run_stage(PLAN, run)
         child = _start(run)
-        _wait_for_answers(server, 12, child)
+        _wait_for_answers(server, 12, lambda: child.poll() is None)
         started = time.monotonic()
         os.kill(child.pid, signal.SIGINT)
         output, _ = child.communicate(timeout=10)
