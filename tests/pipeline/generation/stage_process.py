@@ -1,4 +1,4 @@
-"""generate in a process of its own that can be killed; a fork server loads it once, so that 25 of them start quickly."""
+"""generate in a process of its own, to be killed; a fork server loads it once, so that 25 of them start quickly."""
 
 from __future__ import annotations
 
