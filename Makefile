@@ -17,14 +17,14 @@ ARGS ?=
 export HF_HUB_DISABLE_TELEMETRY := 1
 PIP_INSTALL := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-STAGES := generate push pull reconcile adjudicate score evaluate report release
+STAGES := generate pull reconcile adjudicate score evaluate report release
 MARGINALIA := $(BIN)/marginalia
 RUN_FOLDER = runs/$(RUN)
 
 .PHONY: help
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
-	@echo "  make STAGE RUN=name  one of: import plan $(STAGES) status publish"
+	@echo "  make STAGE RUN=name  one of: import plan push $(STAGES) status publish"
 
 # ---- set-up ----------------------------------------------------------------------------------------------------------
 
@@ -66,7 +66,7 @@ test: $(VENV)/.ready-dev $(SERVER_VENV)/.ready ## the tests (ARGS='-k search' ch
 
 # ---- stages ----------------------------------------------------------------------------------------------------------
 
-.PHONY: needs-run new import plan status publish $(STAGES)
+.PHONY: needs-run new import plan push status publish $(STAGES)
 needs-run:
 	@test -n "$(RUN)" || { echo "error: name the run: make $(MAKECMDGOALS) RUN=name" >&2; exit 2; }
 
@@ -87,11 +87,22 @@ push pull adjudicate status: $(SERVER_VENV)/.ready
 $(STAGES): $(VENV)/.ready needs-run
 	@$(MARGINALIA) $@ --run "$(RUN_FOLDER)" $(if $(FORCE),--force)
 
+push: $(VENV)/.ready needs-run
+	@$(MARGINALIA) push --run "$(RUN_FOLDER)" $(if $(FORCE),--force) $(if $(MORE),--more $(MORE))
+
 status: $(VENV)/.ready needs-run
 	@$(MARGINALIA) status --run "$(RUN_FOLDER)"
 
 publish: $(VENV)/.ready needs-run
 	@$(MARGINALIA) publish --run "$(RUN_FOLDER)" $(if $(PUSH),--push)
+
+.PHONY: preview simulate audit
+preview: $(VENV)/.ready needs-run ## write five of the planned texts and show them
+	@$(MARGINALIA) preview --run "$(RUN_FOLDER)" $(ARGS)
+simulate: $(VENV)/.ready needs-run ## how good gold gets: make simulate RUN=name ARGS='--miss 0.2 --overlap 3'
+	@$(MARGINALIA) simulate --run "$(RUN_FOLDER)" $(ARGS)
+audit: $(VENV)/.ready $(SERVER_VENV)/.ready needs-run ## a second look at gold that a guard disputes (PUSH=1)
+	@$(MARGINALIA) audit --run "$(RUN_FOLDER)" $(if $(PUSH),--push)
 
 .PHONY: argilla argilla-down
 argilla: $(VENV)/.ready $(SERVER_VENV)/.ready needs-run ## start a run's Argilla for people, print address and log-ins
@@ -110,9 +121,13 @@ schemas: $(VENV)/.ready-dev ## write schemas/json again
 	@$(BIN)/python -m schemas.json_schemas
 check: lint types test ## all that CI does
 
-.PHONY: bench-scorer train-demo-guard
+.PHONY: bench-scorer bench-reconcile bench-generate train-demo-guard
 bench-scorer: $(VENV)/.ready ## the scorer's speed, as ratios in one run
 	@$(BIN)/python -m benchmarks.scorer $(ARGS)
+bench-reconcile: $(VENV)/.ready ## a million answers to gold and agreement
+	@$(BIN)/python -m benchmarks.reconcile $(ARGS)
+bench-generate: $(VENV)/.ready ## generation against a loopback endpoint of 200 ms
+	@$(BIN)/python -m benchmarks.generate $(ARGS)
 train-demo-guard: $(VENV)/.ready ## train the demo's guard again (about half an hour on 2 cores)
 	$(PIP_INSTALL) --editable '.[demo,train]'
 	@$(BIN)/python -m scoring.training.train_demo_guard --out scoring/adapters/support-tickets $(ARGS)
