@@ -172,7 +172,7 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
     add("--estimator", nargs="+", action="extend", metavar="E", help=f"which to compute; default: {names}")
     add("--samples", type=int, default=100, help="answers that monte_carlo samples per record (default 100)")
     add("--tolerance", type=float, default=1e-3, help="widest bounds wanted, upper − lower (default 0.001)")
-    add("--node-budget", type=int, default=512, help="answer prefixes evaluated per record at most (default 512)")
+    add("--node-budget", type=int, default=256, help="answer prefixes evaluated per record at most (default 256)")
     add("--answer-tokens", type=int, default=24, help="length of an off-format greedy answer (default 24)")
     add("--revision", help="commit of a Hub model")
     add("--device", default="auto", help="cpu, cuda, cuda:1 … (default: a GPU where there is one)")

@@ -92,7 +92,7 @@ class ScoreSection(Strict):
     tolerance: float = Field(
         default=1e-3, ge=0, le=1, description="the search goes on until upper − lower is at most this for every label"
     )
-    node_budget: int = Field(default=512, ge=1, description="answer prefixes evaluated for one record at most")
+    node_budget: int = Field(default=256, ge=1, description="answer prefixes evaluated for one record at most")
     answer_tokens: int = Field(
         default=24, ge=1, description="how long a greedy answer outside the guard's format is followed, in tokens"
     )

@@ -41,7 +41,7 @@ class Settings:
 
     estimators: tuple[str, ...] = ESTIMATOR_NAMES
     tolerance: float = 1e-3
-    node_budget: int = 512
+    node_budget: int = 256
     answer_tokens: int = 24
     batch_records: int = 16
     batch_tokens: int = 4096

@@ -35,7 +35,7 @@ class Limits:
 
     marginals: tuple[str, ...] = MARGINALS
     tolerance: float = 1e-3
-    node_budget: int = 512
+    node_budget: int = 256
     answer_tokens: int = 24
     constrained_greedy: bool = True
 
