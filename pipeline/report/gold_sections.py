@@ -59,9 +59,12 @@ def built(material: Material) -> Built:
     if material.plan is not None:
         counted.append(("Planned", material.plan.height, "slots to fill"))
     if material.prompts is not None:
-        counted.append(
-            ("Written" if material.plan is not None else "Imported", material.prompts.height, "texts accepted")
-        )
+        written = material.prompts.filter(pl.col("slot_id").is_not_null()).height
+        if written or material.plan is not None:
+            counted.append(("Written", written, "texts accepted"))
+        if brought := material.prompts.height - written:
+            name = "Included" if material.plan is not None else "Imported"
+            counted.append((name, brought, "records brought along"))
     if material.annotations is not None:
         submitted = material.annotations.filter(pl.col("status") == "submitted")
         answered = submitted.filter(pl.col("round") == "annotate")
