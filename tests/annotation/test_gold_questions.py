@@ -87,7 +87,7 @@ def test_suggestions_without_a_control_would_give_the_questions_away() -> None:
 def test_they_measure_people_and_stay_out_of_gold(new_run: Callable[..., SimulatedRun]) -> None:
     work = new_run(annotation={"gold_questions": "known.jsonl", "gold_share": 0.5})  # two beside three records
     write_questions(work.folder)
-    assert work.stage("push").manifest.counts_in == {"records": 3, "gold_questions": 2}
+    assert work.stage("push").manifest.counts_in == {"records": 3, "asked": 3, "gold_questions": 2}
     kept = work.folder / "gold_questions.json"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     known = {record: one["labels"] or ["none"] for record, one in json.loads(kept.read_text())["questions"].items()}
