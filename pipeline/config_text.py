@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, get_args, get_origin
@@ -83,11 +84,17 @@ def _items(name: str, model: type[BaseModel], values: list[Mapping[str, Any]]) -
     """A list of sections, each with all of its keys; those not in the values are commented out."""
     lines = [f"{name}:"]
     for value in values:
-        for place, (key, field) in enumerate(model.model_fields.items()):
+        for place, (key, field) in enumerate(_own_first(model).items()):
             entry = _entry(key, value[key] if key in value else _default(field))
             lines += _comment(field.description or "", "    ")
             lines += [f"  {'  ' if place else '- '}{'' if key in value else '#'}{line}" for line in entry]
     return lines
+
+
+def _own_first(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys that the model itself defines, then those that it inherits."""
+    own = inspect.get_annotations(model)
+    return dict(sorted(model.model_fields.items(), key=lambda item: item[0] not in own))
 
 
 def _comment(text: str, indent: str) -> list[str]:
@@ -118,7 +125,7 @@ def _explained(path: str, owner: type[BaseModel], field: FieldInfo) -> list[str]
         lines.append(f"  type: {_type(schema['properties'][name], schema.get('$defs', {}))}")
         lines.append(f"  default: {'none, it must be given' if field.is_required() else _flat(_default(field))}")
     if inner is not None:
-        lines.append(f"  keys: {', '.join(inner.model_fields)}")
+        lines.append(f"  keys: {', '.join(_own_first(inner))}")
     return lines
 
 

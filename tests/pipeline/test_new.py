@@ -118,7 +118,7 @@ def test_explain_says_type_default_and_every_place() -> None:
     assert "none, it must be given" in explain("taxonomy")
     assert explain("model").startswith("generate.endpoint.model\n")
     assert "\n\nscore.guards.model\n" in explain("model")
-    assert "name, guard, model" in explain("score.guards")
+    assert "keys: name, guard, model" in explain("score.guards")
 
 
 def test_an_unknown_key_is_answered_with_the_nearest() -> None:
