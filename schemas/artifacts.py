@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from schemas.rows import Row
 from schemas.strict import Strict
 
-REJECTION_REASONS = (
+RejectionReason = Literal[
     "refused",
     "invalid",
     "language",
@@ -21,7 +21,8 @@ REJECTION_REASONS = (
     "answered",
     "private_data",
     "failed",
-)
+]
+REJECTION_REASONS: tuple[str, ...] = get_args(RejectionReason)
 
 
 class Message(Strict):
@@ -73,18 +74,7 @@ class RejectedAttempt(Row):
     key: ClassVar[tuple[str, ...]] = ("slot_id", "attempt")
     slot_id: str
     attempt: int = Field(description="from 1")
-    reason: Literal[
-        "refused",
-        "invalid",
-        "language",
-        "duplicate",
-        "copied",
-        "too_short",
-        "too_long",
-        "answered",
-        "private_data",
-        "failed",
-    ]
+    reason: RejectionReason
     detail: str
 
 
