@@ -104,6 +104,12 @@ simulate: $(VENV)/.ready needs-run ## how good gold gets: make simulate RUN=name
 audit: $(VENV)/.ready $(SERVER_VENV)/.ready needs-run ## a second look at gold that a guard disputes (PUSH=1)
 	@$(MARGINALIA) audit --run "$(RUN_FOLDER)" $(if $(PUSH),--push)
 
+.PHONY: paper
+paper: $(VENV)/.ready ## the paper's table and ours: make paper RECORDS=r.jsonl MODEL=m GUARD=g (MAPPING, ARGS)
+	@test -n "$(RECORDS)" || { echo "error: name the labelled records: make paper RECORDS=records.jsonl" >&2; exit 2; }
+	@$(MARGINALIA) paper "$(RECORDS)" $(if $(MODEL),--model "$(MODEL)") $(if $(GUARD),--guard "$(GUARD)") \
+		$(if $(MAPPING),--mapping "$(MAPPING)") $(ARGS)
+
 .PHONY: argilla argilla-down
 argilla: $(VENV)/.ready $(SERVER_VENV)/.ready needs-run ## start a run's Argilla for people, print address and log-ins
 	@$(MARGINALIA) argilla up --run "$(RUN_FOLDER)"

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
+from pipeline.paper.command import EXAMPLE as PAPER_EXAMPLE
+from pipeline.paper.command import paper
 from schemas.errors import InputError, MarginaliaError
 
 if TYPE_CHECKING:
@@ -284,6 +286,9 @@ def publish(
     from pipeline.stages.publish import describe, stage
 
     print(describe(run_stage(stage(push=push), _open(run)).manifest.facts))
+
+
+app.command("paper", epilog=PAPER_EXAMPLE)(friendly(paper))
 
 
 @app.command(epilog="Example: marginalia demo")

@@ -211,7 +211,7 @@ class PlainModel:
     def __init__(self, model: Any, tokenizer: Any, end_ids: Collection[int]) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.end_ids = frozenset(end_ids)
+        self.end_ids: Collection[int] = frozenset(end_ids)
         self.forward_passes = 0
 
     def next_logits(self, ids: Sequence[int]) -> Tensor:

@@ -24,7 +24,7 @@ COMMANDS = [
         "adjudicate",
         "score",
     ),
-    *("evaluate", "report", "release", "publish", "demo"),
+    *("evaluate", "report", "release", "publish", "paper", "demo"),
     *("argilla up", "argilla down", "argilla status", "argilla users", "argilla backup", "argilla restore"),
 ]
 

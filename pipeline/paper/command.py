@@ -1,0 +1,91 @@
+"""`marginalia paper`: the table of arXiv 2511.22312 on the user's records, and ours beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schemas.errors import InputError
+
+EXAMPLE = (
+    "Example: marginalia paper records.jsonl --model ./Llama-Guard-3-8B --guard llama-guard-3 "
+    "--mapping paper-llama-guard-3"
+)
+TOP_P, INSTRUCT_TOP_P = 0.99, 0.9
+THRESHOLD, INSTRUCT_THRESHOLD = 0.2, 0.3  # as in scoring/published.py, which --help must not wait for
+
+
+def paper(
+    records: Annotated[Path, typer.Argument(help="JSONL or Parquet with id, text (or messages) and labels")],
+    model: Annotated[
+        str, typer.Option(help="a folder, a .gguf file, a Hub id with --revision, 'bundled' or 'bundled-guard'")
+    ] = "bundled-guard",
+    guard: Annotated[str, typer.Option(help="a name in scoring/guards, or a YAML file")] = "support-tickets",
+    taxonomy: Annotated[str | None, typer.Option(help="for guards that name none: a shipped one or a file")] = None,
+    mapping: Annotated[
+        str | None, typer.Option(help="how other columns and labels read: a shipped mapping's name, or a YAML file")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--records", min=1, help="only the first so many labelled records")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="the paper's nucleus; default 0.99, guard instruct 0.9")
+    ] = None,
+    eps: Annotated[float, typer.Option(min=0, max=1, help="the paper's smallest mass of a prefix")] = 0.01,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="of every score; default 0.2, guard instruct 0.3")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="widest bounds wanted of our marginals")] = 1e-3,
+    node_budget: Annotated[
+        int, typer.Option(min=1, help="answer prefixes our search evaluates a record, at most")
+    ] = 256,
+    revision: Annotated[str | None, typer.Option(help="commit of a Hub model")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "float32",
+    out: Annotated[Path, typer.Option(help="folder of the journals, paper.json and paper.csv")] = Path("runs/paper"),
+    as_json: Annotated[bool, typer.Option("--json", help="print paper.json instead of the table")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="print paper.csv instead of the table")] = False,
+) -> int:
+    """Print the paper's table (F1, Hamming loss, ROC AUC of every strategy) and ours beside it.
+
+    Every record is journalled; the same command goes on where it was stopped."""
+    from pipeline.paper.records import read_labelled
+    from schemas.files import cannot_write
+    from schemas.lock import run_lock
+    from schemas.taxonomy import load_taxonomy
+    from scoring.guard import guard_path, load_guard
+
+    if model.startswith(("http://", "https://")):
+        raise InputError(
+            "the paper's procedures need every token's probability, which an endpoint does not tell",
+            hint="give a model on this machine or a Hub id",
+        )
+    chosen = None if taxonomy is None else load_taxonomy(taxonomy)
+    compiled = load_guard(guard, chosen)
+    if chosen is None:
+        chosen = load_taxonomy(str(compiled.file.taxonomy), relative_to=guard_path(guard).parent)
+    found = read_labelled(records, chosen, compiled, mapping=mapping, limit=limit)
+    # what is wrong with the input is said before the models' libraries are loaded
+    from pipeline.paper.compare import OURS, Asked, compare
+    from scoring.scorer import Scorer, Settings
+
+    instruct = compiled.name == "instruct"
+    asked = Asked(
+        top_p=top_p if top_p is not None else INSTRUCT_TOP_P if instruct else TOP_P,
+        eps=eps,
+        threshold=threshold if threshold is not None else INSTRUCT_THRESHOLD if instruct else THRESHOLD,
+    )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    with run_lock(out, "marginalia paper"):
+        settings = Settings(estimators=OURS, tolerance=tolerance, node_budget=node_budget)
+        scorer = Scorer.load(
+            model, guard, taxonomy=chosen, revision=revision, device=device, dtype=dtype, settings=settings
+        )
+        table = compare(scorer, found.records, asked, out, notes=found.notes)
+    print(table.model_dump_json(indent=2) if as_json else table.csv() if as_csv else table)
+    return 1 if table.failed else 0

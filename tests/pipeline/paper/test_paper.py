@@ -1,0 +1,156 @@
+"""`marginalia paper`: every strategy and estimator on six records of the bundled guard, against scikit-learn."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, hamming_loss, roc_auc_score
+
+from pipeline.demo.line import held_out_examples
+from pipeline.paper.compare import OURS, Asked, compare
+from pipeline.paper.records import LabelledRecords, read_labelled
+from pipeline.paper.table import PaperTable
+from schemas.errors import InputError
+from schemas.files import write_jsonl
+from schemas.journal import read_journal
+from schemas.taxonomy import load_taxonomy
+from scoring.guard import load_guard
+from scoring.scorer import Scorer, Settings
+from scoring.strategies import STRATEGIES, answer_start
+from tests.pipeline.test_cli import marginalia
+from tests.scoring import tiny
+
+TOPICS = load_taxonomy("support-tickets")
+ASKED = Asked(top_p=0.9, eps=0.05, threshold=0.2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("paper")
+
+
+@pytest.fixture(scope="module")
+def records(folder: Path) -> LabelledRecords:
+    write_jsonl(folder / "records.jsonl", held_out_examples())
+    return read_labelled(folder / "records.jsonl", TOPICS, load_guard("support-tickets"), limit=6)
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    settings = Settings(estimators=OURS, tolerance=0.05)
+    return Scorer.load("bundled-guard", "support-tickets", settings=settings)
+
+
+@pytest.fixture(scope="module")
+def table(scorer: Scorer, records: LabelledRecords, folder: Path) -> PaperTable:
+    return compare(scorer, records.records, ASKED, folder)
+
+
+def test_every_strategy_and_estimator_has_a_line(table: PaperTable) -> None:
+    assert [line.name for line in table.lines] == [*STRATEGIES, *OURS]
+    assert (table.records, table.failed) == (6, 0)
+    for line in table.lines:
+        assert line.reason is None
+        assert line.micro_f1.value is not None
+        assert (line.micro_roc_auc.value is None) == (line.threshold is None), line.name
+        if line.best_f1 is not None:
+            assert line.best_f1 >= line.micro_f1.value - 1e-12
+
+
+def test_the_numbers_are_scikit_learns(table: PaperTable, records: LabelledRecords, folder: Path) -> None:
+    codes = {f"S{place}": label for place, label in enumerate(TOPICS.ids, start=1)}
+    truth = np.array([[label in record.labels for label in TOPICS.ids] for record in records.records])
+    entries = {one["id"]: one for one in read_journal(folder / "published.journal.jsonl")}
+    scores = [[entries[record.id]["any_place"].get(code, 0.0) for code in codes] for record in records.records]
+    line = next(line for line in table.lines if line.name == "any_place")
+    assert line.micro_roc_auc.value == pytest.approx(roc_auc_score(truth, np.array(scores), average="micro"))
+    predicted = np.array(scores) >= ASKED.threshold
+    assert line.micro_f1.value == pytest.approx(f1_score(truth, predicted, average="micro"))
+    assert line.hamming_loss.value == pytest.approx(hamming_loss(truth, predicted))
+
+
+def test_the_marginal_is_the_scorers_own(table: PaperTable, records: LabelledRecords, scorer: Scorer) -> None:
+    truth = np.array([[label in record.labels for label in TOPICS.ids] for record in records.records])
+    found = [scorer.score(record.messages) for record in records.records]
+    scores = np.array([[one[label].probability for label in TOPICS.ids] for one in found])
+    line = next(line for line in table.lines if line.name == "marginal")
+    assert line.micro_roc_auc.value == pytest.approx(roc_auc_score(truth, scores, average="micro"), abs=0.01)
+
+
+def test_a_second_call_scores_nothing_again(
+    table: PaperTable, scorer: Scorer, records: LabelledRecords, folder: Path
+) -> None:
+    journals = [folder / f"{side}.journal.jsonl" for side in ("published", "marginalia")]
+    before = [path.read_bytes() for path in journals]
+    assert compare(scorer, records.records, ASKED, folder) == table
+    assert [path.read_bytes() for path in journals] == before
+
+
+def test_the_files_hold_the_table(table: PaperTable, folder: Path) -> None:
+    assert PaperTable.model_validate_json((folder / "paper.json").read_text()) == table
+    rows = list(csv.DictReader((folder / "paper.csv").read_text().splitlines()))
+    assert [row["name"] for row in rows] == [*STRATEGIES, *OURS]
+    assert float(rows[-1]["micro_f1"]) == table.lines[-1].micro_f1.value
+    assert rows[0]["micro_roc_auc"] == rows[0]["threshold"] == ""
+    assert "S1, S10, S11, S12 share their second token" in str(table)
+
+
+def test_codes_of_one_token_have_no_baselines(tmp_path: Path, records: LabelledRecords) -> None:
+    model = tiny.save(tmp_path / "model", sharpness=2.0)
+    scorer = Scorer.load(str(model), "support-tickets", settings=Settings(estimators=OURS, tolerance=0.5))
+    table = compare(scorer, records.records[:2], Asked(top_p=0.5, eps=0.1, threshold=0.2), tmp_path)
+    reasons = {line.name: line.reason for line in table.lines if line.reason is not None}
+    assert reasons.keys() == {"probability", "entropy", "LogTokU"}
+    assert "the code S1 is one token" in str(table)
+
+
+def test_answers_of_the_families() -> None:
+    llama, qwen = answer_start(load_guard("llama-guard-3")), answer_start(load_guard("qwen3guard-gen"))
+    assert (llama.before, llama.verdict, llama.between, llama.otherwise) == ("\n\n", "unsafe", "\n", "safe")
+    assert (qwen.before, qwen.verdict, qwen.between) == ("Safety: ", "Unsafe", "\nCategories: ")
+    assert qwen.otherwise.startswith("Safe\n")
+    with pytest.raises(InputError, match="read a verdict and a list of label codes"):
+        answer_start(load_guard("granite-guardian-3"))
+
+
+def test_the_papers_own_form_by_its_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.jsonl"
+    rows = [{"unsafe_query": f"text {number}", "llama_guard_3_categories": ["S2", "S14"]} for number in range(3)]
+    write_jsonl(path, rows)
+    guard, taxonomy = load_guard("llama-guard-3-1b"), load_taxonomy("llama-guard-3")
+    found = read_labelled(path, taxonomy, guard, mapping="paper-llama-guard-3", limit=2)
+    assert [record.labels for record in found.records] == [["non_violent_crimes", "code_interpreter_abuse"]] * 2
+    assert found.notes == ["guard llama-guard-3-1b does not know code_interpreter_abuse: not judged"]
+    with pytest.raises(InputError, match="--mapping paper-llama-guard-3"):
+        read_labelled(path, taxonomy, guard)
+
+
+def test_records_without_labels_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    guard = load_guard("support-tickets")
+    write_jsonl(path, [{"id": "a", "text": "x", "labels": []}, {"id": "b", "text": "y"}])
+    found = read_labelled(path, TOPICS, guard)
+    assert ([record.id for record in found.records], found.notes) == (
+        ["a"],
+        ["1 of 2 records have no labels and were left out"],
+    )
+    write_jsonl(path, [{"id": "b", "text": "y", "labels": ["refunds"]}])
+    with pytest.raises(InputError, match=r"record 'b': unknown label 'refunds'; did you mean 'refund'\?"):
+        read_labelled(path, TOPICS, guard)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("records.jsonl", "--guard", "granite-guardian-3"), "no such file"),
+        (("records.jsonl", "--guard", "instruct"), "names no taxonomy of its own"),
+        (("records.jsonl", "--model", "http://127.0.0.1:1/v1"), "an endpoint does not tell"),
+    ],
+)
+def test_errors_end_with_2(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = marginalia("paper", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
