@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scoring.bounds import point_in
-from scoring.language import AnswerLanguage, State
+from scoring.language import State
 from scoring.search import CONSTRAINED, IN_LANGUAGE, RAW, Search, Step
 from scoring.tokens import Floats, TokenLanguage
 
@@ -73,34 +73,20 @@ def decisions(steps: Sequence[Step], tokens: TokenLanguage) -> list[Decision]:
     """The rows that a greedy answer completed while it was inside the language, in order of their last byte."""
     text = b""
     last_step: list[int] = []  # for each byte of the text, the step that generated it
-    state: State = tokens.language.start
-    ends: dict[int, int] = {}  # row → offset just after its last byte
+    state: State | None = tokens.language.start
+    ended = False
     for index, step in enumerate(steps):
         if step.ends:
-            _note(ends, state.accepted or 0, text, tokens.language)
+            ended = state is not None and state.accepted is not None
             break
         piece = tokens.token_bytes.get(step.token, b"")
-        after: State | None = state
-        for offset, byte in enumerate(piece):
-            after = after.step(byte) if after is not None else None
-            if after is None:
-                break
-            _note(ends, after.done, text + piece[: offset + 1], tokens.language)
-        if after is None or not piece:
-            break
-        state, text = after, text + piece
+        for byte in piece:
+            state = state.step(byte) if state is not None else None
+        if state is None or not piece:
+            break  # the token left the language: what it completed on the way is not part of the answer
+        text += piece
         last_step += [index] * len(piece)
-    return _products(steps, last_step, ends)
-
-
-def _note(ends: dict[int, int], done: int, text: bytes, language: AnswerLanguage) -> None:
-    for row in range(language.rows):
-        if done >> row & 1 and row not in ends:
-            if row == language.verdict:
-                ends[row] = len(text)
-            else:  # a label is known to be complete only after its separator: its code ended before that
-                code = language.codes[row].encode()
-                ends[row] = text.rfind(code) + len(code)
+    return _products(steps, last_step, tokens.language.decided(text, ended=ended))
 
 
 def _products(steps: Sequence[Step], last_step: list[int], ends: dict[int, int]) -> list[Decision]:
@@ -108,8 +94,6 @@ def _products(steps: Sequence[Step], last_step: list[int], ends: dict[int, int])
     joint, highest_joint, start = 1.0, 1.0, 0
     last_end = -1
     for row, end in sorted(ends.items(), key=lambda item: item[1]):
-        if end > len(last_step):
-            continue  # completed inside a token that then left the language: the token is not part of the answer
         if end == last_end:  # two rows that one word completes share its decision
             found.append(replace(found[-1], row=row))
             continue

@@ -85,7 +85,8 @@ class State:
     def could(self) -> int:
         could = 0
         for reading in self._readings:
-            could |= self._language._could(reading)
+            # what one reading has completed and another has not is still open
+            could |= reading.used | self._language._could(reading)
         return could & ~self.done
 
     @cached_property
@@ -103,7 +104,7 @@ class State:
     @cached_property
     def accepted(self) -> int | None:
         masks = [mask for reading in self._readings if (mask := self._language._accepts(reading)) is not None]
-        return min(masks, key=int.bit_count) if masks else None
+        return min(masks, key=_fewest) if masks else None
 
 
 class AnswerLanguage:
@@ -148,6 +149,35 @@ class AnswerLanguage:
             states.append(after)
         return states
 
+    def decided(self, text: bytes, *, ended: bool) -> dict[int, int]:
+        """Row → the offset in `text` where its code or word ends, for the rows that are complete there, or that the
+        answer has when it has `ended`. A label's end stands before the separator that completed it."""
+        histories: dict[_Reading, dict[int, int]] = {
+            _Reading(index, 0, 0, 0): {} for index in range(len(self.alternatives))
+        }
+        for offset, byte in enumerate(text):
+            after: dict[_Reading, dict[int, int]] = {}
+            for old, ends in histories.items():
+                for new in self._read(old, byte):
+                    after.setdefault(new, {**ends, **self._ends_of(old, new, offset)})
+            histories = after
+        state = self._state(frozenset(histories))
+        if not ended:
+            ends = histories[min(histories)]
+            return {row: end for row, end in ends.items() if state.done >> row & 1}
+        accepting = [reading for reading in histories if self._accepts(reading) == state.accepted]
+        last = min(accepting)
+        label = self._finished(last) if last.piece < len(self.alternatives[last.alternative]) else -1
+        return {**histories[last], **({label: len(text)} if label >= 0 else {})}
+
+    def _ends_of(self, old: _Reading, new: _Reading, offset: int) -> dict[int, int]:
+        """Rows whose end the byte at `offset` shows: labels end before it, words with it."""
+        if new.separator >= 0:
+            return {} if old.separator >= 0 else {new.pending: offset}
+        fresh = new.used & ~old.used & ~(1 << old.pending if old.separator >= 0 else 0)
+        rows = [row for row in range(self.rows) if fresh >> row & 1]
+        return {row: offset if self._all_labels >> row & 1 else offset + 1 for row in rows}
+
     def _listed(self) -> dict[int, str]:
         return {label: code for label, code in enumerate(self.codes) if self._all_labels >> label & 1}
 
@@ -160,6 +190,8 @@ class AnswerLanguage:
                 raise ValueError("an alternative needs at least one piece and at most one list of labels")
             if any(isinstance(piece, Text) and not piece.text for piece in pieces):
                 raise ValueError("a piece of text must not be empty")
+            if any(isinstance(piece, LabelList) and not all(piece.separators) for piece in pieces):
+                raise ValueError("a separator between label codes must not be empty")
 
     def _build_trie(self) -> None:
         self._children: list[dict[int, int]] = [{}]
@@ -270,3 +302,7 @@ class AnswerLanguage:
             if here.bit_count() == 1:  # the only code that can come next
                 without &= ~here
         return without
+
+
+def _fewest(mask: int) -> tuple[int, int]:
+    return mask.bit_count(), mask

@@ -37,7 +37,9 @@ class LogprobServer:
     """`max_logprobs`: as vLLM's option. `token_ids`: knows return_tokens_as_token_ids; `asked_ids`: knows
     logprob_token_ids. `logprobs` False: answers null in their place. `prompt_ids` False: takes text only. `strict`:
     refuses unknown keys, as OpenAI does. `form`: `vllm` or `llama.cpp`. `key`: the bearer token that is asked for.
-    `poison`: requests whose prompt holds this id always fail with 500. `noise`: nats added to every call in company."""
+    `poison`: requests whose prompt holds this id always fail with 500. `noise`: nats added to every call in company.
+    `tells`: top entries that it gives at most, whatever was asked. `chats`: has /v1/chat/completions and nothing else.
+    `scale`: log-probabilities are multiplied by it, as those after a temperature are."""
 
     def __init__(
         self,
@@ -58,6 +60,9 @@ class LogprobServer:
         noise: float = 0.0,
         latency: float = 0.0,
         max_model_len: int = 2048,
+        tells: int | None = None,
+        chats: bool = False,
+        scale: float = 1.0,
     ) -> None:
         assert set(faults or {}) <= set(FAULTS)
         self.network, self.tokenizer, self.models = network, tokenizer, models
@@ -65,6 +70,7 @@ class LogprobServer:
         self.logprobs, self.prompt_ids, self.strict, self.form = logprobs, prompt_ids, strict, form
         self.key, self.faults, self.poison, self.noise = key, faults or {}, poison, noise
         self.latency, self.max_model_len = latency, max_model_len
+        self.tells, self.chats, self.scale = tells, chats, scale
         self.requests: list[dict[str, Any]] = []  # bodies of all completions, in the order of their arrival
         self.calls = 0  # of any kind
         self.most_in_flight = 0
@@ -185,8 +191,9 @@ class LogprobServer:
         if self.asked_ids and body.get("logprob_token_ids"):
             tops = list(body["logprob_token_ids"])
         else:
-            tops = row.topk(min(body["logprobs"], len(row))).indices.tolist()
-        return {top: max(float(row[top]), -9999.0) for top in dict.fromkeys([token, *tops])}
+            told = min(body["logprobs"], len(row), self.tells or len(row))
+            tops = row.topk(told).indices.tolist()
+        return {top: max(float(row[top]) * self.scale, -9999.0) for top in dict.fromkeys([token, *tops])}
 
     def _name(self, token: int, body: dict[str, Any]) -> str:
         if self.token_ids and body.get("return_tokens_as_token_ids"):
@@ -247,7 +254,10 @@ def _handler(server: LogprobServer) -> Callable[..., BaseHTTPRequestHandler]:
             server.calls += 1
             if not self._let_in():
                 return
-            if self.path != "/v1/completions":
+            if server.chats and self.path == "/v1/chat/completions":
+                self._send(422, {"detail": "messages: Field required"})
+                return
+            if server.chats or self.path != "/v1/completions":
                 self._send(404, {"detail": "Not Found"})
                 return
             server.requests.append(body)

@@ -17,6 +17,9 @@ from scoring.models.endpoint import PATH, EndpointModel
 from scoring.models.served_tokenizer import ServedTokenizer, load_tokenizer
 
 _PROBE = "The quick brown fox"
+_CHAT_ONLY = (
+    "serve the model where /v1/completions answers (vLLM, SGLang, llama.cpp do), or give its folder or Hub id as the model"
+)
 _LOGPROBS_HINT = (
     "vLLM: --max-logprobs 20 or more; SGLang and llama.cpp: a version whose /v1/completions answers `logprobs` "
     "(llama.cpp: n_probs); `transformers serve` has none: score its folder itself"
@@ -44,7 +47,7 @@ def load_endpoint(
     except CallFailed as error:
         raise ServiceError(str(error), hint="is the server running? --model is its address") from None
     except Refused as error:
-        raise _fatal(caller, error, options) from None
+        raise _chat_only(caller, error) or _fatal(caller, error, options) from None
 
 
 def _greet(caller: Caller, served: ServedTokenizer, options: EndpointOptions) -> EndpointModel:
@@ -149,7 +152,11 @@ def _address(url: str) -> str:
             "the model's URL should be an address and nothing more, such as http://127.0.0.1:8000/v1",
             hint="a key belongs in an environment variable: api_key_env (--api-key-env)",
         )
-    return url.rstrip("/")
+    address = url.rstrip("/")
+    if address.endswith("/completions"):
+        base = address.removesuffix("/completions").removesuffix("/chat")
+        raise InputError(f"the model's URL ends before the route: {base}, not {address}")
+    return address
 
 
 def _key(options: EndpointOptions) -> str | None:
@@ -164,6 +171,26 @@ def _key(options: EndpointOptions) -> str | None:
     if not (key.isascii() and key.isprintable()):
         raise InputError(f"the environment variable {options.api_key_env} holds characters that no key has")
     return key
+
+
+def _chat_only(caller: Caller, error: Refused) -> ServiceError | None:
+    """The error for a server that has chats and no completions; None when that is not what it said.
+
+    A chat hides what is asked for here: which tokens the guard's prompt is, and what follows the start of an answer."""
+    said = "chat" in error.said.lower() and error.status in (400, 404, 405, 422)
+    if not said and error.status in (404, 405, 501):
+        try:
+            caller.post(f"chat/{PATH}", {}, dict)
+            said = True
+        except Refused as other:  # an empty question is answered by 4xx; by 404 where there is no such route
+            said = other.status in (400, 422)
+        except CallFailed:
+            said = False
+    if not said:
+        return None
+    return ServiceError(
+        f"{caller.url} only chats (/{PATH}: {error}): no probability can be read from it", hint=_CHAT_ONLY
+    )
 
 
 def _fatal(caller: Caller, error: Refused, options: EndpointOptions) -> ServiceError:
