@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from itertools import combinations
 from pathlib import Path
 from typing import Literal, Self
@@ -11,7 +10,7 @@ from pydantic import Field, model_validator
 
 from schemas.errors import InputError, did_you_mean
 from schemas.strict import ID_PATTERN, Strict
-from schemas.yaml_files import load_yaml
+from schemas.yaml_files import find_yaml, load_yaml
 
 SHIPPED = Path(__file__).parent / "taxonomies"
 RESERVED = ("unsafe", "safe", "none")  # rows and answers of their own, never a category
@@ -124,13 +123,4 @@ def load_taxonomy(reference: str, *, relative_to: Path = Path()) -> Taxonomy:
 
 def taxonomy_path(reference: str, *, relative_to: Path = Path()) -> Path:
     """Where that taxonomy lies. Raises InputError with the shipped names when there is none."""
-    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
-    if re.fullmatch(ID_PATTERN, reference) and reference in shipped:
-        return shipped[reference]
-    path = relative_to / reference
-    if path.suffix in (".yaml", ".yml") and path.exists():
-        return path
-    raise InputError(
-        f"no taxonomy '{reference}'{did_you_mean(reference, shipped)}",
-        hint=f"shipped: {', '.join(shipped)}; or the path of a .yaml file",
-    )
+    return find_yaml("taxonomy", reference, SHIPPED, relative_to=relative_to)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from schemas.errors import InputError, did_you_mean
 from schemas.files import read_text
+from schemas.strict import ID_PATTERN
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -25,6 +27,21 @@ def load_yaml(path: Path, model: type[ModelT], *, explain: str | None = None) ->
         return model.model_validate(_values(path, text))
     except ValidationError as error:
         raise _explained(path, root, model, error, explain) from error
+
+
+def find_yaml(kind: str, reference: str, shipped: Path, *, relative_to: Path = Path()) -> Path:
+    """The file that a `kind` of thing (guard, taxonomy, mapping) is meant by: a name in the folder `shipped`, or the
+    path of a YAML file, relative to `relative_to`. Raises InputError with the shipped names when there is none."""
+    named = {path.stem: path for path in sorted(shipped.glob("*.yaml"))}
+    if re.fullmatch(ID_PATTERN, reference) and reference in named:
+        return named[reference]
+    path = relative_to / reference
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise InputError(f"{path}: no such {kind} file", hint=f"or one of the shipped ones: {', '.join(named)}")
+    hint = f"shipped: {', '.join(named)}; or the path of a .yaml file"
+    raise InputError(f"no {kind} '{reference}'{did_you_mean(reference, named)}", hint=hint)
 
 
 def _compose(path: Path, text: str) -> yaml.Node:

@@ -159,7 +159,8 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
         "--model",
         required=True,
         metavar="M",
-        help="a folder, a .gguf file, 'bundled', a Hub id with --revision, or the URL of an OpenAI-compatible endpoint",
+        help="a folder, a .gguf file, 'bundled' (SmolLM2-135M-Instruct), 'bundled-guard' (the same, trained for "
+        "guard support-tickets), a Hub id with --revision, or the URL of an OpenAI-compatible endpoint",
     )
     add("--guard", required=True, metavar="G", help="a name in scoring/guards, or the path of such a file")
     if explains:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Protocol, Self
 
 import numpy as np
 
 from scoring.language import State
 from scoring.tokens import Floats, Moves
+
+FAINT = 1e-4
 
 
 class Masses:
@@ -69,6 +73,42 @@ class Masses:
         without the row counts as holding it."""
         lower = self.closed_with + np.maximum(self.open - self.open_without, 0.0)
         return lower, lower + self.open_undecided
+
+
+class Evaluated(Protocol):
+    """A prefix as the sums see it: `masses` of its moves once it has been evaluated, and the prefixes among them that
+    were asked for."""
+
+    moves: Moves | None
+    masses: Floats | None
+
+    @property
+    def children(self) -> Mapping[int, Self]: ...
+
+
+def without_rounding(root: Evaluated, told: Masses, untold: Masses) -> Masses:
+    """The raw masses `told`, summed anew over the tree where little mass is inside the language or open.
+
+    Sums that took masses out again keep rounding errors of the largest mass they ever held, about 1e-16 of it: of a
+    model far from its format they would be all that is left."""
+    if told.closed + told.open >= FAINT:
+        return told
+    fresh = Masses(told.closed_with.size)
+    fresh.off, fresh.off_with = told.off, told.off_with
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.moves is None or node.masses is None:
+            continue
+        waiting = node.masses.copy()
+        for index, child in node.children.items():
+            if child.moves is not None:
+                waiting[index] = 0.0
+                stack.append(child)
+        fresh.add_moves(waiting, node.moves)
+    for name in ("open", "open_done", "open_could", "open_without", "open_undecided"):
+        setattr(fresh, name, getattr(fresh, name) + getattr(untold, name))
+    return fresh
 
 
 def in_language_bounds(closed_with: Floats, closed: float, could: Floats, without: Floats) -> tuple[Floats, Floats]:

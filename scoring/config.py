@@ -72,7 +72,10 @@ class GuardRun(EndpointOptions):
 
     name: str = Field(pattern=ID_PATTERN, description="names the files in scores/")
     guard: str = Field(description="a shipped guard's name, or a YAML file relative to this config")
-    model: str = Field(description="a folder, a .gguf file, 'bundled', a Hub id, or the URL of an endpoint")
+    model: str = Field(
+        description="a folder, a .gguf file, 'bundled' (SmolLM2-135M-Instruct), 'bundled-guard' (the same, trained for "
+        "guard support-tickets), a Hub id, or the URL of an endpoint"
+    )
     revision: str | None = Field(
         default=None, description="the Hub commit to load; required for a Hub id (of an endpoint: its tokenizer's)"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -13,7 +12,7 @@ from pydantic import Field, model_validator
 from schemas.errors import InputError, did_you_mean
 from schemas.strict import ID_PATTERN, Strict
 from schemas.taxonomy import Label, Taxonomy, load_taxonomy
-from schemas.yaml_files import load_yaml
+from schemas.yaml_files import find_yaml, load_yaml
 from scoring.language import AnswerLanguage, LabelList, Piece, Text
 
 SHIPPED = Path(__file__).parent / "guards"
@@ -198,14 +197,7 @@ def load_guard(reference: str, taxonomy: Taxonomy | None = None, *, relative_to:
 
 def guard_path(reference: str, *, relative_to: Path = Path()) -> Path:
     """Where that guard file lies. Raises InputError with the shipped names when there is none."""
-    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
-    if re.fullmatch(ID_PATTERN, reference) and reference in shipped:
-        return shipped[reference]
-    path = relative_to / reference
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        return path
-    near = did_you_mean(reference, shipped)
-    raise InputError(f"no guard '{reference}'{near}", hint=f"shipped: {', '.join(shipped)}; or a .yaml file")
+    return find_yaml("guard", reference, SHIPPED, relative_to=relative_to)
 
 
 def _codes(path: Path, file: GuardFile, taxonomy: Taxonomy) -> dict[str, str]:

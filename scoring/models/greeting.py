@@ -17,9 +17,7 @@ from scoring.models.endpoint import PATH, EndpointModel
 from scoring.models.served_tokenizer import ServedTokenizer, load_tokenizer
 
 _PROBE = "The quick brown fox"
-_CHAT_ONLY = (
-    "serve the model where /v1/completions answers (vLLM, SGLang, llama.cpp do), or give its folder or Hub id as the model"
-)
+_CHAT_ONLY = "serve the model where /v1/completions answers (vLLM, SGLang, llama.cpp do), or give its folder or Hub id"
 _LOGPROBS_HINT = (
     "vLLM: --max-logprobs 20 or more; SGLang and llama.cpp: a version whose /v1/completions answers `logprobs` "
     "(llama.cpp: n_probs); `transformers serve` has none: score its folder itself"
@@ -177,8 +175,9 @@ def _chat_only(caller: Caller, error: Refused) -> ServiceError | None:
     """The error for a server that has chats and no completions; None when that is not what it said.
 
     A chat hides what is asked for here: which tokens the guard's prompt is, and what follows the start of an answer."""
-    said = "chat" in error.said.lower() and error.status in (400, 404, 405, 422)
-    if not said and error.status in (404, 405, 501):
+    words = error.said.lower()
+    said = "chat" in words and error.status in (400, 404, 405, 422)
+    if not said and error.status in (404, 405, 501) and "model" not in words:
         try:
             caller.post(f"chat/{PATH}", {}, dict)
             said = True
