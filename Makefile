@@ -96,7 +96,7 @@ status: $(VENV)/.ready needs-run
 publish: $(VENV)/.ready needs-run
 	@$(MARGINALIA) publish --run "$(RUN_FOLDER)" $(if $(PUSH),--push)
 
-.PHONY: preview simulate audit
+.PHONY: preview simulate audit verify
 preview: $(VENV)/.ready needs-run ## write five of the planned texts and show them
 	@$(MARGINALIA) preview --run "$(RUN_FOLDER)" $(ARGS)
 simulate: $(VENV)/.ready needs-run ## how good gold gets: make simulate RUN=name ARGS='--miss 0.2 --overlap 3'
@@ -109,6 +109,9 @@ paper: $(VENV)/.ready ## the paper's table and ours: make paper RECORDS=r.jsonl 
 	@test -n "$(RECORDS)" || { echo "error: name the labelled records: make paper RECORDS=records.jsonl" >&2; exit 2; }
 	@$(MARGINALIA) paper "$(RECORDS)" $(if $(MODEL),--model "$(MODEL)") $(if $(GUARD),--guard "$(GUARD)") \
 		$(if $(MAPPING),--mapping "$(MAPPING)") $(ARGS)
+
+verify: $(VENV)/.ready needs-run ## check a whole run: hashes, schemas, journals, counts from plan to release
+	@$(MARGINALIA) verify --run "$(RUN_FOLDER)" $(ARGS)
 
 .PHONY: argilla argilla-down
 argilla: $(VENV)/.ready $(SERVER_VENV)/.ready needs-run ## start a run's Argilla for people, print address and log-ins

@@ -210,11 +210,14 @@ def status(
     run: RunOption,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
-    """Show how far the annotators are, and how much they agree."""
-    from pipeline.stages.status import report
+    """Show how far the run is: stages, what is stale, the next command, and the annotators' progress."""
+    from pipeline.overview import overview
+    from pipeline.stages.status import annotation
 
-    found = report(_open(run))
-    print(json.dumps(found.data, ensure_ascii=False, indent=2) if as_json else found)
+    opened = _open(run)
+    found, people = overview(opened), annotation(opened)
+    data = {**found.data, **people.data}
+    print(json.dumps(data, ensure_ascii=False, indent=2) if as_json else f"{found}\n{people}".rstrip())
 
 
 @app.command(epilog="Example: marginalia simulate --run runs/refunds --miss 0.15 --overlap 1 --overlap 3 --overlap 5")
@@ -289,6 +292,20 @@ def publish(
 
 
 app.command("paper", epilog=PAPER_EXAMPLE)(friendly(paper))
+
+
+@app.command(epilog="Example: marginalia verify --run runs/refunds --json")
+@friendly
+def verify(
+    run: RunOption,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> int:
+    """Check a whole run: hashes, schemas, journals, and counts from the plan to the release. Exit code 2 when not."""
+    from pipeline.verification.verify import verify as verified
+
+    found = verified(_open(run))
+    print(json.dumps(found.data, ensure_ascii=False, indent=2) if as_json else found)
+    return 2 if found.failed else 0
 
 
 @app.command(epilog="Example: marginalia demo")

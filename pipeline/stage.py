@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.run import Run
-from schemas.errors import ArtifactError
+from pipeline.run_log import log_event
+from schemas.errors import ArtifactError, MarginaliaError
 from schemas.files import content_hash, read_model, sha256, write_json
 from schemas.lock import run_lock
 from schemas.manifest import Manifest
@@ -82,12 +84,14 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
 
     Raises ArtifactError when an input is missing or is not what its stage wrote, LockedError when another process
     works in the folder."""
-    with run_lock(run.folder, f"marginalia {stage.name}"):
+    with run_lock(run.folder, f"marginalia {stage.name}"), _logged_end(stage, run):
         inputs = _checked_inputs(stage, run)
         before = read_manifest(run, stage.name)
         why = "forced" if force else "asked for" if stage.live else _stale(stage, run, inputs, before)
         if why is None and before is not None:
+            log_event(run, stage.name, "up to date")
             return Done(stage.name, "up to date", "", before)
+        log_event(run, stage.name, "started", why=why)
         started = time.monotonic()
         outcome = stage.work(run)
         manifest = Manifest(
@@ -106,7 +110,30 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
             finished_at=datetime.now(UTC),
         )
         write_json(manifest_path(run, stage.name), manifest.model_dump(mode="json"))
+        _log_finished(run, manifest)
         return Done(stage.name, "ran", why or "", manifest)
+
+
+@contextmanager
+def _logged_end(stage: Stage, run: Run) -> Iterator[None]:
+    """Notes in the run's log how a stage broke off."""
+    try:
+        yield
+    except MarginaliaError as error:
+        log_event(run, stage.name, "failed", error=type(error).__name__, message=str(error))
+        raise
+    except Exception as error:
+        log_event(run, stage.name, "failed", error=type(error).__name__, message="a fault of the program")
+        raise
+    except BaseException as error:
+        log_event(run, stage.name, "interrupted", error=type(error).__name__)
+        raise
+
+
+def _log_finished(run: Run, manifest: Manifest) -> None:
+    counts = {"in": manifest.counts_in, "out": manifest.counts_out}
+    spent = {"seconds": manifest.seconds, "tokens": manifest.tokens, "cost": manifest.cost}
+    log_event(run, manifest.stage, "finished", counts=counts, **spent)
 
 
 def staleness(stage: Stage, run: Run) -> str | None:

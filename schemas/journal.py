@@ -3,7 +3,7 @@
 A line is on disk (fsync) before `append` returns. Who writes very many may `write` each line, which outlives a kill of
 the process, and `sync` them together, after which they outlive a power cut. A process killed in the middle of a line
 leaves a torn tail without a newline; opening the journal cuts it off and says so. A broken line anywhere else is
-damage, not a torn write, and is refused."""
+damage, not a torn write, and is refused; each line ends with a checksum, so that a flipped bit is damage, too."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from schemas.errors import ArtifactError
 from schemas.files import cannot_write, fsync_folder, jsonl_line
+
+CHECKSUM = b'"crc":"%08x"}\n'
+RESTORE = "restore the file from a back-up; it is never rewritten"
 
 
 class Journal:
@@ -53,7 +57,7 @@ class Journal:
         """Hands all entries to the operating system: a killed process loses none of them, a power cut may until `sync`.
 
         After a failure the file holds what it held at the last `sync`."""
-        data = b"".join(jsonl_line(entry) for entry in entries)
+        data = b"".join(checked_line(entry) for entry in entries)
         with self._open:
             try:
                 self._file.write(data)
@@ -111,8 +115,11 @@ class Journal:
             os.truncate(self.path, end)
 
 
-def read_journal(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of a journal in order; none when the file does not exist. A torn last line is passed over."""
+def read_journal(path: Path, keys: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+    """The entries of a journal in order; none when the file does not exist. A torn last line is passed over.
+
+    Raises ArtifactError with the line of an entry that is damaged (its checksum tells), is no JSON object, or lacks one
+    of `keys`. Lines without a checksum, as earlier versions wrote them, are taken as they are."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -120,12 +127,27 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                entry = json.loads(line)
-            except ValueError as error:
-                raise ArtifactError.at(
-                    path,
-                    f"damaged: {error}",
-                    line=number,
-                    hint="restore the file from a back-up; it is never rewritten",
-                ) from error
-            yield entry
+                yield _entry(line, keys)
+            except (ValueError, RecursionError) as error:
+                raise ArtifactError.at(path, f"damaged: {error}", line=number, hint=RESTORE) from error
+
+
+def checked_line(entry: dict[str, Any]) -> bytes:
+    """The entry as a line of a journal: JSON whose last key is the CRC-32 of all before it."""
+    text = jsonl_line(entry)[:-2]
+    head = text + b"," if entry else text
+    return head + CHECKSUM % zlib.crc32(text)
+
+
+def _entry(line: bytes, keys: Collection[str]) -> dict[str, Any]:
+    """Raises ValueError when the line is not what was written."""
+    entry = json.loads(line)
+    if not isinstance(entry, dict):
+        raise ValueError(f"expected a JSON object, saw {type(entry).__name__}")
+    if entry.pop("crc", None) is not None:
+        text = line[: -len(CHECKSUM % 0)].removesuffix(b",")
+        if line != text + (b"" if text == b"{" else b",") + CHECKSUM % zlib.crc32(text):
+            raise ValueError("its checksum differs")
+    if missing := [key for key in keys if key not in entry]:
+        raise ValueError(f"it has no '{missing[0]}'")
+    return entry

@@ -18,6 +18,7 @@ from schemas.journal import Journal, read_journal
 from scoring.scorer import Result, Scorer
 
 Messages = Sequence[dict[str, str]]
+KEYS = ("id", "key", "rows", "scores", *(name for name in ScoredRecord.model_fields if name != "record_id"))
 CHUNK = 2000  # journal lines turned into one piece of the table at a time
 
 
@@ -27,7 +28,7 @@ def score_to_journal(scorer: Scorer, records: Sequence[tuple[str, Messages]], jo
     wanted = {record_id: content_hash([fingerprint, list(messages)]) for record_id, messages in records}
     held = {
         entry["id"]
-        for entry in read_journal(journal_path)
+        for entry in read_journal(journal_path, KEYS)
         if wanted.get(entry["id"]) == entry["key"] and entry["error"] is None  # what failed is tried again
     }
     yield from sorted(held)
@@ -79,14 +80,14 @@ def tables(journal_path: Path, record_ids: Sequence[str], scorer: Scorer) -> tup
     """(LabelScore rows, ScoredRecord rows) in the order of `record_ids`, from the latest journal line of each."""
     order = {record_id: position for position, record_id in enumerate(record_ids)}
     latest: dict[str, int] = {}
-    for number, entry in enumerate(read_journal(journal_path)):
+    for number, entry in enumerate(read_journal(journal_path, KEYS)):
         if entry["id"] in order:
             latest[entry["id"]] = number
     kept = set(latest.values())
     scores: list[pl.DataFrame] = []
     records: list[dict[str, Any]] = []
     pending: list[dict[str, Any]] = []
-    for number, entry in enumerate(read_journal(journal_path)):
+    for number, entry in enumerate(read_journal(journal_path, KEYS)):
         if number not in kept:
             continue
         records.append({name: entry[name] for name in ScoredRecord.model_fields if name != "record_id"})

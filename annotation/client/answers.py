@@ -14,6 +14,7 @@ from annotation.client.settings import LABELS, NONE, NOTE, UNSURE
 from schemas.artifacts import Answer
 
 IDENTITY = ("record_id", "annotator", "round")
+JOURNAL_KEYS = (*IDENTITY, "labels", "status", "rejected", "note", "unsure", "submitted_at", "pulled_at")
 CONTENT = ("labels", "status", "note", "unsure", "submitted_at", "rejected")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 from tqdm import tqdm
 
-from annotation.client.answers import answers_frame, changed, entry_of, latest
+from annotation.client.answers import JOURNAL_KEYS, answers_frame, changed, entry_of, latest
 from annotation.client.changes import MARGIN, Cursor, answers_there, says_what_changed, touched
 from annotation.client.connection import Connection
 from annotation.client.pseudonyms import Key, read_key, write_key
@@ -67,7 +67,7 @@ def pull(
         last = None
     with Journal(journal_path) as journal:
         counts.torn_bytes = journal.torn_bytes
-        before = latest(read_journal(journal_path))
+        before = latest(read_journal(journal_path, JOURNAL_KEYS))
         state = dict(before)
         reader = _Reader(
             connection, _People(connection, key_path, datasets), journal, state, counts, now, gold_questions

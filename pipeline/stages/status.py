@@ -12,6 +12,7 @@ from pipeline.run import Run
 from pipeline.stages.pull import datasets
 from pipeline.stages.push import HOME
 from schemas.agreement import Estimate
+from schemas.errors import MarginaliaError
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,37 @@ def report(run: Run) -> StatusReport:
     with connect(run.config.annotation, run.path(HOME)) as connection:
         found = [progress(connection, one, run.taxonomy, simulated=simulated, known=known) for one in pushed]
     return StatusReport(found)
+
+
+@dataclass(frozen=True)
+class AnnotationStatus:
+    """What Argilla says, or why it says nothing. Both are null when nothing was pushed yet."""
+
+    report: StatusReport | None
+    problem: str | None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What `--json` adds to the stages."""
+        return {"annotation": self.report.data if self.report else [], "annotation_problem": self.problem}
+
+    def __str__(self) -> str:
+        return f"\n{self.report}" if self.report else f"annotation: {self.problem}" if self.problem else ""
+
+
+def annotation(run: Run) -> AnnotationStatus:
+    """The report where a server answers. The run's own server is not started for it."""
+    if not run.path("push.json").exists():
+        return AnnotationStatus(None, None)
+    if run.config.annotation.url is None:
+        from annotation.server.control import status as running
+
+        if running(run.path(HOME)) is None:
+            return AnnotationStatus(None, f"the run's Argilla is down (marginalia argilla up --run {run.folder})")
+    try:
+        return AnnotationStatus(report(run), None)
+    except MarginaliaError as error:
+        return AnnotationStatus(None, str(error))
 
 
 def _text(one: Progress) -> str:

@@ -61,7 +61,7 @@ def test_every_cut_of_the_last_line_loses_that_line_only(tmp_path: Path) -> None
     with Journal(path) as journal:
         journal.extend([{"n": 1}, {"n": 22}])
     whole = path.read_bytes()
-    for cut in range(len(b'{"n":1}\n'), len(whole)):
+    for cut in range(whole.index(b"\n") + 1, len(whole)):
         path.write_bytes(whole[:cut])
         with Journal(path):
             pass
@@ -193,3 +193,31 @@ def test_what_a_killed_process_confirmed_is_there(tmp_path: Path) -> None:
         numbers = [entry["n"] for entry in read_journal(path)]
         assert numbers == list(range(len(numbers)))
         assert len(numbers) in (confirmed + 1, confirmed + 2)
+
+
+def test_every_flipped_bit_of_a_line_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.extend([{"n": 1, "text": "late"}, {}])
+    whole = path.read_bytes()
+    end = whole.index(b"\n")
+    for at in range(end):
+        for bit in range(8):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            try:
+                entries = list(read_journal(path))
+            except ArtifactError as error:
+                assert str(error).startswith(f"{path}: line ") and "damaged: " in str(error)
+            else:  # the name of the checksum itself was hit: what it protects is unharmed
+                assert at >= end - len(b'"crc":"00000000"}') and entries[0]["text"] == "late"
+
+
+def test_an_entry_without_what_the_reader_needs_is_refused_and_a_line_without_checksum_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"key":"a"}\n{"kez":"b"}\n')
+    assert list(read_journal(path)) == [{"key": "a"}, {"kez": "b"}]
+    with pytest.raises(ArtifactError, match=r"line 2: damaged: it has no 'key' \(restore the file"):
+        list(read_journal(path, ("key",)))
+    path.write_bytes(b"3\n")
+    with pytest.raises(ArtifactError, match="line 1: damaged: expected a JSON object, saw int"):
+        list(read_journal(path))

@@ -1,0 +1,94 @@
+"""log.jsonl: what happened in a run and when, one JSON object a line, for people and programs that look on.
+
+A log is no artifact: it is not synced, not hashed, at most two files of a few megabytes, and no stage fails because it
+cannot be written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.run import Run
+
+LOG, BEFORE = "log.jsonl", "log.1.jsonl"
+MOST_BYTES = 4_000_000  # then log.jsonl becomes log.1.jsonl, in place of the one before
+MOST_CHARACTERS = 2_000  # of one text in an entry
+SECRET = re.compile(r"(?i)key|token|secret|passw")  # in the name of an environment variable
+SHORTEST_SECRET = 8  # characters: shorter values are ordinary words
+_warned: set[Path] = set()
+
+
+def log_event(run: Run, stage: str, event: str, **details: Any) -> None:
+    """Appends an entry: time (UTC), stage, event (started, finished, up to date, failed, interrupted …), process and
+    `details` such as counts and seconds. The values of environment variables that the config names as holding a key,
+    or whose own names say so, are masked.
+
+    A log that cannot be written is said so once on stderr."""
+    entry = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "stage": stage, "event": event}
+    shown = {**entry, "process": os.getpid(), **_masked(details, _secrets(run))}
+    line = json.dumps(shown, default=str).encode() + b"\n"
+    path = run.folder / LOG
+    try:
+        if path.exists() and path.stat().st_size + len(line) > MOST_BYTES:
+            os.replace(path, run.folder / BEFORE)  # noqa: PTH105 - one name for the fault tests to reach
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if path not in _warned:
+            _warned.add(path)
+            print(f"warning: {path}: cannot write: {error.strerror}; the work goes on without a log", file=sys.stderr)
+
+
+def read_log(folder: Path) -> Iterator[dict[str, Any]]:
+    """The entries of both files, oldest first; lines that are none of ours are passed over."""
+    for name in (BEFORE, LOG):
+        try:
+            lines = (folder / name).read_bytes().split(b"\n")
+        except OSError:
+            continue
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(entry, dict) and {"time", "stage", "event"} <= entry.keys():
+                yield entry
+
+
+def _masked(value: Any, secrets: list[str]) -> Any:
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, "[masked]")
+        return value if len(value) <= MOST_CHARACTERS else value[:MOST_CHARACTERS] + "…"
+    if isinstance(value, dict):
+        return {str(key): _masked(item, secrets) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(item, secrets) for item in value]
+    return value
+
+
+def _secrets(run: Run) -> list[str]:
+    named = set(_variables(run.config.model_dump()))
+    values = {value for name, value in os.environ.items() if name in named or SECRET.search(name)}
+    return sorted((value for value in values if len(value) >= SHORTEST_SECRET), key=len, reverse=True)
+
+
+def _variables(section: Any) -> Iterator[str]:
+    """The values of all keys such as `api_key_env`."""
+    if isinstance(section, dict):
+        for key, value in section.items():
+            if str(key).endswith("_env") and isinstance(value, str):
+                yield value
+            yield from _variables(value)
+    elif isinstance(section, list | tuple):
+        for item in section:
+            yield from _variables(item)

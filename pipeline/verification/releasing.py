@@ -1,0 +1,48 @@
+"""Does the release folder hold what the run would release now?"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from pipeline.release.folder import HISTORY
+from pipeline.release.tables import release_tables
+from pipeline.release.versions import ReleaseHistory
+from pipeline.verification.checks import Verification
+from pipeline.verification.contents import Contents
+from schemas.files import frame_hash, read_model
+
+
+def check_release(contents: Contents, found: Verification) -> None:
+    """Every data file of the release equals the table made of the run's artifacts, and release.json says so."""
+    run, gold = contents.run, contents.tables.get("gold.parquet")
+    folder = run.path("release")
+    if gold is None or not folder.is_dir():
+        return
+    mend = f"{run.command('release')} --force"
+    with found.failing("release", "counts", mend):
+        tables = contents.tables
+        scores = {guard: tables[name] for guard in contents.guards if (name := f"scores/{guard}.parquet") in tables}
+        expected = release_tables(gold, tables.get("annotations.parquet"), scores, tables.get("rejected.parquet"))
+        hashes = {name: frame_hash(table) for name, table in expected.items()}
+        there = {path.relative_to(folder).as_posix() for path in folder.glob("data/**/*.parquet")}
+        problems = [f"{name} is missing" for name in sorted(hashes.keys() - there)]
+        problems += [f"{name} is not of this run" for name in sorted(there - hashes.keys())]
+        for name in sorted(hashes.keys() & there):
+            if _hash(contents, name) != hashes[name]:
+                problems.append(f"{name} does not hold what the run has")
+        latest = read_model(folder / HISTORY, ReleaseHistory, made_by=run.command("release")).latest
+        if latest.tables != hashes:
+            problems.append(f"{HISTORY} tells of other tables")
+        rows = sum(table.height for name, table in expected.items() if name.startswith("data/gold/"))
+        final = gold.filter(pl.col("status") == "final").height
+        if latest.records != rows or rows != final:
+            problems.append(f"{latest.records:,} records are released, {final:,} are final")
+        seen = f"version {latest.version}: {rows:,} records of {final:,} final, {len(expected)} tables as built"
+        found.add("release", "counts", seen, problems, mend)
+
+
+def _hash(contents: Contents, name: str) -> str | None:
+    try:
+        return frame_hash(pl.read_parquet(contents.run.path("release") / name))
+    except Exception:  # polars raises many kinds for damaged files
+        return None

@@ -1,0 +1,35 @@
+"""`marginalia verify`: is a run whole, from the plan to the release? Reads everything and writes nothing."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+
+from pipeline.line import STAGES
+from pipeline.run import Run
+from pipeline.verification.checks import Verification
+from pipeline.verification.contents import read_contents
+from pipeline.verification.hashes import check_manifests
+from pipeline.verification.judging import check_evaluation, check_gold, check_scores
+from pipeline.verification.releasing import check_release
+from pipeline.verification.writing import check_annotation, check_generation
+from schemas.errors import InputError
+from schemas.lock import run_lock
+
+
+def verify(run: Run) -> Verification:
+    """All checks of the run as it stands.
+
+    Raises InputError when no stage has run yet, LockedError while another process works in the folder."""
+    found = Verification(str(run.folder))
+    # where nobody can write (an archive), nobody works either
+    with run_lock(run.folder, "marginalia verify") if os.access(run.folder, os.W_OK) else nullcontext():
+        manifests = check_manifests(run, found)
+        contents = read_contents(run, manifests, found)
+        for check in (check_generation, check_annotation, check_gold, check_scores, check_evaluation, check_release):
+            check(contents, found)
+    order = [*STAGES, "audit"]
+    found.checks.sort(key=lambda check: order.index(check.stage) if check.stage in order else len(order))
+    if not found.checks:
+        raise InputError(f"{run.folder}: no stage has run yet, there is nothing to verify", hint=run.command("plan"))
+    return found

@@ -1,0 +1,104 @@
+"""Do the counts add up from the plan to the answers of people?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import polars as pl
+
+from annotation.client.answers import JOURNAL_KEYS, answers_frame, latest
+from annotation.gold_questions import FILE, GoldQuestions
+from pipeline.verification.checks import Verification
+from pipeline.verification.contents import Contents
+from pipeline.verification.hashes import RESTORE
+from schemas.files import frame_hash
+from schemas.journal import read_journal
+from schemas.pushed import Pushed
+
+
+def check_generation(contents: Contents, found: Verification) -> None:
+    """accepted + open = planned, and every accepted text was answered by the endpoint."""
+    run, tables = contents.run, contents.tables
+    if not {"plan.parquet", "prompts.parquet", "rejected.parquet"} <= tables.keys():
+        return
+    plan, rejected = tables["plan.parquet"], tables["rejected.parquet"]
+    written = tables["prompts.parquet"].filter(pl.col("slot_id").is_not_null())
+    slots, filled = set(plan["slot_id"]), Counter(written["slot_id"])
+    problems = [f"slot {slot} has {n} records" for slot, n in filled.items() if n > 1]
+    problems += [f"slot {slot} is not in the plan" for slot in sorted({*filled, *rejected["slot_id"]} - slots)]
+    unfilled = slots - filled.keys()
+    manifest = contents.manifests.get("generate")
+    stopped = manifest is not None and manifest.facts.get("stopped early by")
+    if not stopped:  # a budget leaves slots that were never asked
+        unexplained = unfilled - set(rejected["slot_id"])
+        problems += [f"slot {slot} is open without a reason" for slot in sorted(unexplained)]
+    if manifest is not None:
+        told = {name: manifest.counts_out.get(name) for name in ("accepted", "open")}
+        counted = {"accepted": written.height, "open": plan.height - written.height}
+        problems += [f"the manifest says {told[name]} {name}" for name in told if told[name] != counted[name]]
+    seen = f"{written.height:,} accepted + {len(unfilled):,} open = {plan.height:,} planned"
+    found.add("generate", "counts", seen, problems, f"{run.command('generate')} --force")
+    _check_responses(contents, written, found)
+
+
+def _check_responses(contents: Contents, written: pl.DataFrame, found: Verification) -> None:
+    path = contents.run.path("responses.jsonl")
+    if not path.exists():
+        return
+    with found.failing("generate", "journal", RESTORE):
+        keys: Counter[str] = Counter()
+        answered = set()
+        for entry in read_journal(path, ("key", "slot_id", "created_at")):
+            keys[entry["key"]] += 1
+            answered.add((entry["slot_id"], str(entry["created_at"])))
+        twice = [key for key, n in keys.items() if n > 1]
+        problems = [f"answer {key} stands there twice" for key in twice]
+        moments = written.select("slot_id", pl.col("created_at").dt.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00"))
+        problems += [
+            f"slot {slot} has a record, but no answer" for slot, at in moments.rows() if (slot, at) not in answered
+        ]
+        seen = f"{len(keys):,} answers, each once; all {written.height:,} records have theirs"
+        found.add("generate", "journal", seen, problems, RESTORE)
+
+
+def check_annotation(contents: Contents, found: Verification) -> None:
+    """pushed ≤ prompts, answers ↔ journal, labels known."""
+    run, prompts = contents.run, contents.tables.get("prompts.parquet")
+    pushed = contents.document("push.json", Pushed)
+    if pushed is not None and prompts is not None:
+        questions = contents.document(FILE, GoldQuestions)
+        extra = len(questions.questions) if questions is not None else 0
+        most = prompts.height + extra
+        problems = [f"{pushed.records:,} were pushed"] if pushed.records > most else []
+        seen = f"{pushed.records:,} pushed of {prompts.height:,} records"
+        seen += f" and {extra:,} gold questions" if extra else ""
+        found.add("push", "counts", seen, problems or list(_changed_labels(contents, pushed)), run.command("push"))
+    _check_answers(contents, found)
+
+
+def _changed_labels(contents: Contents, pushed: Pushed) -> Iterator[str]:
+    if pushed.labels != contents.run.taxonomy.ids:
+        yield f"{pushed.dataset} asks for other labels than the taxonomy has now"
+
+
+def _check_answers(contents: Contents, found: Verification) -> None:
+    run, answers = contents.run, contents.tables.get("annotations.parquet")
+    path = run.path("annotations.jsonl")
+    if answers is None or not path.exists():
+        return
+    with found.failing("pull", "journal", RESTORE):
+        state = latest(read_journal(path, JOURNAL_KEYS))
+        try:
+            same = frame_hash(answers_frame(state.values())) == frame_hash(answers)
+            problems = [] if same else [f"annotations.parquet is not the latest state of its {len(state):,} answers"]
+        except (KeyError, TypeError, ValueError) as error:
+            problems = [f"annotations.jsonl holds an entry that is no answer: {error!r}"]
+        found.add(
+            "pull", "journal", f"{len(state):,} answers, the table is their latest state", problems, run.command("pull")
+        )
+    used = set(answers["labels"].explode().drop_nulls())
+    problems = [f"unknown label '{label}'" for label in sorted(used - set(run.taxonomy.ids))]
+    found.add(
+        "pull", "labels", f"{len(used)} labels in use, all known", problems, f"put them back into {run.taxonomy_path}"
+    )

@@ -1,0 +1,29 @@
+"""One small run of the whole line, for all tests that only look at it or work on a copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.demo import line
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo run with 8 written and 24 included records, every stage run once."""
+    root = tmp_path_factory.mktemp("line")
+    config = yaml.safe_load(line.CONFIG.read_text())
+    config["plan"] |= {"records": 8, "min_per_label": 0}
+    config["score"] |= {"node_budget": 40}
+    config["reconcile"] = {"bootstrap": 100}
+    config["evaluate"] = {**config.get("evaluate", {}), "resamples": 200}
+    small = root / "config.yaml"
+    small.write_text(yaml.safe_dump(config))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(line, "CONFIG", small)
+        few = line.held_out_examples()[:24]
+        patch.setattr(line, "held_out_examples", lambda: few)
+        line.run_demo(fresh=False, root=root / "runs")
+    return root / "runs" / "demo"

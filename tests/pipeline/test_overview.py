@@ -1,0 +1,108 @@
+"""`marginalia status`: how far the run is, what is stale and why, and the next command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.line import load_stage
+from pipeline.overview import Overview, overview
+from pipeline.run import open_run
+from pipeline.run_log import log_event
+from pipeline.stage import run_stage
+from schemas.lock import holder, run_lock
+from tests.pipeline.test_cli import marginalia
+
+CONFIG = "taxonomy: support-tickets\nplan: {records: 12, min_per_label: 0}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def states(found: Overview) -> dict[str, tuple[str, str | None]]:
+    return {one.stage: (one.state, one.why) for one in found.stages}
+
+
+def test_a_new_run_begins_with_the_plan(folder: Path) -> None:
+    found = overview(open_run(folder))
+    assert found.next == f"marginalia plan --run {folder}"
+    assert states(found)["plan"] == ("not run", None)
+    assert states(found)["generate"] == ("not run", "plan.parquet is not there yet")
+    assert "import" not in states(found)
+    assert not (folder / ".lock").exists()
+
+
+def test_a_changed_config_makes_its_stage_and_all_after_it_stale(folder: Path) -> None:
+    run_stage(load_stage("plan"), open_run(folder))
+    found = overview(open_run(folder))
+    assert (states(found)["plan"], found.next) == (("up to date", None), f"marginalia generate --run {folder}")
+    assert found.stages[0].age_seconds is not None and found.stages[0].counts["planned"] == 12
+    (folder / "config.yaml").write_text(CONFIG.replace("12", "13"))
+    found = overview(open_run(folder))
+    assert states(found)["plan"] == ("stale", "config changed (plan, seed or taxonomy)")
+    assert found.next == f"marginalia plan --run {folder}"
+
+
+def test_a_stage_that_was_killed_is_said_so(folder: Path) -> None:
+    run = open_run(folder)
+    run_stage(load_stage("plan"), run)
+    log_event(run, "generate", "started", why="not run yet")
+    assert states(overview(run))["generate"] == ("broken off", "the last call did not end; the same command goes on")
+
+
+def test_a_stage_at_work_is_said_so(folder: Path) -> None:
+    run = open_run(folder)
+    assert holder(folder) is None
+    with run_lock(folder, "marginalia plan"):
+        log_event(run, "plan", "started")
+        found = overview(run)
+        assert found.working is not None and found.working.startswith(f"process {os.getpid()} (marginalia plan, since ")
+        assert states(found)["plan"] == ("running", None)
+    assert overview(run).working is None
+
+
+def test_a_lock_of_a_dead_process_holds_nothing(folder: Path) -> None:
+    child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    (folder / ".lock").write_text(f"process {int(child.stdout)} (marginalia plan, since 2026-01-01)")
+    assert holder(folder) is None
+
+
+def test_an_import_shows_no_generation(folder: Path) -> None:
+    (folder / "r.jsonl").write_text('{"id": "r1", "text": "late", "labels": ["late_delivery"]}\n' * 1)
+    done = marginalia("import", str(folder / "r.jsonl"), "--run", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert next(iter(states(overview(open_run(folder))))) == "import"
+    assert not {"plan", "generate"} & states(overview(open_run(folder))).keys()
+
+
+def test_the_command_prints_stages_without_a_server(folder: Path) -> None:
+    done = marginalia("status", "--run", str(folder), "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["next"], found["annotation"]) == (f"marginalia plan --run {folder}", [])
+    assert marginalia("status", "--run", str(folder)).stdout.split("\n")[0] == str(folder)
+
+
+@pytest.mark.slow
+def test_a_finished_run(demo_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    shutil.copytree(demo_run, folder, ignore=shutil.ignore_patterns("argilla"))
+    found = overview(open_run(folder))
+    assert {one.state for one in found.stages} <= {"up to date", "not needed"}
+    assert found.next is None
+    (folder / "gold.parquet").unlink()
+    found = overview(open_run(folder))
+    assert states(found)["reconcile"] == ("stale", "gold.parquet is missing")
+    assert states(found)["report"] == ("stale", "gold.parquet is not there yet")
+    done = marginalia("status", "--run", str(folder))
+    assert done.returncode == 0
+    assert done.stdout.endswith(f"annotation: the run's Argilla is down (marginalia argilla up --run {folder})\n")

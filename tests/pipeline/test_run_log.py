@@ -1,0 +1,109 @@
+"""log.jsonl: what happened, without secrets, and never in the way of the work."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import run_log
+from pipeline.line import load_stage
+from pipeline.run import Run, open_run
+from pipeline.run_log import LOG, log_event, read_log
+from pipeline.stage import Outcome, Stage, run_stage
+from schemas.errors import ServiceError
+
+CANARY = "sk-canary-0123456789abcdef"
+CONFIG = (
+    "taxonomy: support-tickets\nplan: {records: 12, min_per_label: 0}\ngenerate: {endpoint: {api_key_env: MY_LLM}}\n"
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    return open_run(tmp_path)
+
+
+def failing(run: Run, error: BaseException) -> None:
+    def work(run: Run) -> Outcome:
+        raise error
+
+    stage = Stage("pull", "", lambda run: [], lambda run: [], (), work)
+    with pytest.raises(type(error)):
+        run_stage(stage, run)
+
+
+def test_a_stage_is_told_from_start_to_end(run: Run) -> None:
+    for _ in range(2):
+        run_stage(load_stage("plan"), run)
+    started, finished, again = read_log(run.folder)
+    assert (started["event"], started["why"], started["process"]) == ("started", "not run yet", os.getpid())
+    assert (finished["event"], finished["counts"]["out"]["planned"]) == ("finished", 12)
+    assert finished["seconds"] >= 0
+    assert (again["stage"], again["event"]) == ("plan", "up to date")
+
+
+def test_how_a_stage_broke_off(run: Run) -> None:
+    failing(run, ServiceError("Argilla is away", hint="start it"))
+    failing(run, ValueError("some text of a record"))
+    failing(run, KeyboardInterrupt())
+    ends = [{key: entry.get(key) for key in ("event", "error", "message")} for entry in read_log(run.folder)][1::2]
+    assert ends == [
+        {"event": "failed", "error": "ServiceError", "message": "Argilla is away (start it)"},
+        {"event": "failed", "error": "ValueError", "message": "a fault of the program"},
+        {"event": "interrupted", "error": "KeyboardInterrupt", "message": None},
+    ]
+
+
+@pytest.mark.parametrize("variable", ["MY_LLM", "HF_TOKEN", "ARGILLA_API_KEY", "SOME_PASSWORD"])
+def test_no_secret_gets_into_the_log(run: Run, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, CANARY)
+    failing(run, ServiceError(f"the server said: bad key {CANARY}"))
+    log_event(run, "score", "note", nested=[{"said": f"x{CANARY}y"}])
+    assert CANARY not in (run.folder / LOG).read_text()
+    assert [entry.get("nested") for entry in read_log(run.folder)][-1] == [{"said": "x[masked]y"}]
+
+
+def test_the_log_stays_small(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_log, "MOST_BYTES", 2000)
+    for number in range(100):
+        log_event(run, "plan", "note", number=number, long="x" * 5000 if number == 50 else "")
+    sizes = [path.stat().st_size for path in run.folder.glob("log*.jsonl")]
+    assert len(sizes) == 2 and max(sizes) < 5000
+    numbers = [entry["number"] for entry in read_log(run.folder)]
+    assert numbers == list(range(numbers[0], 100)) and len(numbers) > 10
+
+
+def test_a_log_that_cannot_be_written_is_said_once_and_breaks_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run.folder / LOG).mkdir()
+    assert run_stage(load_stage("plan"), run).status == "ran"
+    run_stage(load_stage("plan"), run)
+    said = capsys.readouterr().err
+    assert said == f"warning: {run.folder / LOG}: cannot write: Is a directory; the work goes on without a log\n"
+
+
+def test_a_full_disk_costs_the_log_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+
+    def full(descriptor: int, data: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    log_event(run, "plan", "started")
+    monkeypatch.setattr(os, "write", real)
+    assert list(read_log(run.folder)) == []
+
+
+def test_strange_lines_are_passed_over(run: Run) -> None:
+    (run.folder / LOG).write_bytes(b'\xff\n[1]\n{"time": 1}\n{"torn')
+    log_event(run, "plan", "note")
+    assert [entry["event"] for entry in read_log(run.folder)] == []  # the torn line swallowed it
+    log_event(run, "plan", "note")
+    assert [entry["event"] for entry in read_log(run.folder)] == ["note"]
+    assert json.loads((run.folder / LOG).read_bytes().split(b"\n")[-2])["stage"] == "plan"
