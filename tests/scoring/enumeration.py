@@ -1,0 +1,168 @@
+"""The estimators by enumeration: every reading of every answer written out, every token sequence that spells one.
+
+Written from their definitions and the format of guard files; it shares no code with the automaton or the search."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tests.scoring.hashed import Floats, HashedModel
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to write one answer. `complete`: row → how many bytes must have been written for it to be complete
+    (infinity: only the end completes it). `ends`: row → where its code or word ends."""
+
+    text: bytes
+    complete: dict[int, float]
+    ends: dict[int, int]
+
+
+def readings(answer: list[list[Any]], codes: Sequence[str]) -> Iterator[Reading]:
+    """Of the `answer` of a guard file whose labels l0, l1 … have these codes; the verdict's row is the last."""
+    for pieces in answer:
+        for chosen in itertools.product(*(_ways(piece, codes) for piece in pieces)):
+            text, complete, ends = b"", {}, {}
+            parts = [part for way in chosen for part in way if part[0]]
+            for number, (written, rows, is_code) in enumerate(parts):
+                text += written.encode()
+                for row in rows:
+                    ends.setdefault(row, len(text))
+                    complete.setdefault(row, len(text) + _after(parts[number + 1 :]) if is_code else len(text))
+            yield Reading(text, complete, ends)
+
+
+Part = tuple[str, list[int], bool]  # text, the rows it completes, whether it is a label's code in a list
+
+
+def _ways(piece: Any, codes: Sequence[str]) -> list[list[Part]]:
+    if isinstance(piece, str):
+        return [[(piece, [], False)]]
+    if "any" in piece:
+        return [way for option in piece["any"] for way in _ways(option, codes)]
+    if "verdict" in piece:
+        return [[(piece["verdict"], [len(codes)], False)]]
+    if "word" in piece:
+        rows = [len(codes) if row == "unsafe" else int(row[1:]) for row in piece["rows"]]
+        return [[(piece["word"], rows, False)]]
+    found = []
+    for size in range(1, len(codes) + 1 if piece["labels"] else 2):
+        for chosen in itertools.permutations(range(len(codes)), size):
+            for between in itertools.product(piece["labels"], repeat=size - 1):
+                listed: list[Part] = [(codes[chosen[0]], [chosen[0]], True)]
+                for separator, label in zip(between, chosen[1:], strict=True):
+                    listed += [(separator, [-1], False), (codes[label], [label], True)]
+                found.append(listed)
+    return found
+
+
+def _after(parts: list[Part]) -> float:
+    """What must follow a code before it is complete: its whole separator, the next piece's first byte, or the end."""
+    if not parts:
+        return math.inf
+    separator = parts[0][1] == [-1]
+    return len(parts[0][0].encode()) if separator else 1
+
+
+class Enumeration:
+    """What `model` makes of the answers `told`. Of several readings of a whole answer the one with fewest codes counts."""
+
+    def __init__(self, model: HashedModel, told: Sequence[Reading], rows: int) -> None:
+        self.model, self.rows, self.told = model, rows, told
+        self.final: dict[bytes, frozenset[int]] = {}
+        for reading in told:
+            held = frozenset(reading.complete) - {-1}
+            before = self.final.get(reading.text)
+            self.final[reading.text] = held if before is None else min(before, held, key=lambda s: (len(s), _mask(s)))
+        self.done: dict[bytes, frozenset[int]] = {}
+        for reading in told:
+            for stop in range(len(reading.text) + 1):
+                held = frozenset(row for row, at in reading.complete.items() if at <= stop) - {-1}
+                prefix = reading.text[:stop]
+                self.done[prefix] = self.done.get(prefix, held) & held
+
+    def moves(self, text: bytes) -> dict[int, bytes]:
+        """Token → the text after it, for the tokens that keep this text inside the language."""
+        texts = self.model.vocabulary.texts
+        return {
+            token: text + more
+            for token, more in texts.items()
+            if token not in self.model.end_ids and text + more in self.done
+        }
+
+    def run(self) -> dict[str, Floats | float]:
+        """The three marginals, and `off`, the mass off the language."""
+        raw, inside, constrained = np.zeros(self.rows), np.zeros(self.rows), np.zeros(self.rows)
+        closed = off = 0.0
+        waiting: list[tuple[tuple[int, ...], bytes, float, float]] = [((), b"", 1.0, 1.0)]
+        while waiting:
+            path, text, mass, share = waiting.pop()
+            probabilities = np.exp(self.model.log_probabilities(path))
+            moves = self.moves(text)
+            ends = [float(probabilities[end]) for end in self.model.end_ids] if text in self.final else []
+            total = math.fsum([*(float(probabilities[token]) for token in moves), *ends])
+            off += mass * (1 - total)
+            raw[list(self.done[text])] += mass * (1 - total)
+            for ended in ends:
+                held = list(self.final[text])
+                closed += mass * ended
+                raw[held] += mass * ended
+                inside[held] += mass * ended
+                constrained[held] += share * ended / total
+            for token, after in moves.items():
+                step = float(probabilities[token])
+                waiting.append(((*path, token), after, mass * step, share * step / total))
+        found = {"marginal": raw, "marginal_in_language": inside / closed, "marginal_constrained": constrained}
+        return {**found, "off": off}
+
+    def greedy(self, *, constrained: bool) -> tuple[list[float], bytes, bool, list[int]]:
+        """(probability of each step, text inside the language, whether it ended, how far each token reaches)."""
+        path: list[int] = []
+        text, steps, reach = b"", [], []
+        while True:
+            probabilities = np.exp(self.model.log_probabilities(path))
+            moves, ends = self.moves(text), list(self.model.end_ids) if text in self.final else []
+            if constrained:
+                allowed = np.zeros_like(probabilities)
+                allowed[[*moves, *ends]] = probabilities[[*moves, *ends]]
+                probabilities = allowed / allowed.sum()
+            best = int(probabilities.argmax())
+            steps.append(float(probabilities[best]))
+            if best not in moves:
+                return steps, text, best in ends, reach
+            path.append(best)
+            text = moves[best]
+            reach.append(len(text))
+
+    def along(self, *, constrained: bool) -> list[dict[str, Floats]]:
+        """greedy, conditional and joint for each reading that explains the greedy answer."""
+        steps, text, ended, reach = self.greedy(constrained=constrained)
+        held = self.final[text] if ended else self.done[text]
+        found = []
+        for reading in self.told:
+            fits = reading.text == text if ended else reading.text.startswith(text)
+            if not fits or not held <= reading.complete.keys():
+                continue
+            tables = {name: np.zeros(self.rows) for name in ("greedy", "conditional", "joint")}
+            start, product = 0, 1.0
+            for end, rows in itertools.groupby(
+                sorted(held, key=reading.ends.__getitem__), key=reading.ends.__getitem__
+            ):
+                stop = next(number for number, at in enumerate(reach) if at >= end) + 1
+                conditional = math.prod(steps[start:stop])
+                start, product = max(start, stop), product * conditional
+                for row in rows:
+                    tables["greedy"][row], tables["conditional"][row], tables["joint"][row] = 1.0, conditional, product
+            found.append(tables)
+        return found
+
+
+def _mask(rows: frozenset[int]) -> int:
+    return sum(1 << row for row in rows)

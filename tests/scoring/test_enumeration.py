@@ -1,0 +1,142 @@
+"""Answer languages of all kinds over vocabularies of all kinds, against every answer enumerated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from scoring.guard import load_guard
+from scoring.scorer import Result, Scorer, Settings
+from scoring.search import MARGINALS
+from tests.scoring.enumeration import Enumeration, readings
+from tests.scoring.hashed import HashedModel, Vocabulary, byte_level, sentencepiece
+
+
+def labels(*separators: str) -> dict[str, list[str]]:
+    return {"labels": [*separators]}
+
+
+def verdict(word: str) -> dict[str, str]:
+    return {"verdict": word}
+
+
+LANGUAGES: dict[str, tuple[list[str], list[list[Any]]]] = {
+    "codes that start like others": (["S1", "S2", "S10"], [["ok"], [verdict("no"), "\n", labels(",")]]),
+    "codes within codes": (["a", "aa", "ab", "b"], [["k"], [verdict("n"), ":", labels(",")]]),
+    "separators that start alike": (["A", "B", "C"], [["k"], [verdict("n"), "\n", labels(",", ", ")]]),
+    "a code that holds the separator": (["a,b", "a", "c"], [["k"], [verdict("n"), "\n", labels(",")]]),
+    "a code with a line break": (["a\nb", "a", "c"], [["k"], [verdict("n"), "\n", labels("\n")]]),
+    "codes of several bytes": (["é", "è", "日本"], [["ü"], [verdict("ñ"), "\n", labels("、")]]),
+    "text after the codes": (["A", "B", "A b"], [['{"u"}'], ['{"', verdict("n"), '":["', labels('","'), '"]}']]),
+    "text that starts like a separator": (["a", "b"], [["k"], [verdict("n"), labels(","), ",!"]]),
+    "a verdict that another answer starts with": (["a", "b", "c"], [["uns"], [verdict("un"), labels(",")], ["x"]]),
+    "a verdict inside another answer": (
+        ["a", "b"],
+        [["safe"], ["sa", verdict("d"), "\n", labels(",")], [verdict("saf"), "\n", labels(",")]],
+    ),
+    "a verdict after the codes": (["a", "b"], [["n:", labels(","), ";", verdict("bad")], ["n:", labels(","), ";ok"]]),
+    "an end that may follow or not": (
+        ["a", "b"],
+        [["k", {"any": ["", "\nR: Y"]}], ["S: ", {"any": [verdict("U"), verdict("C")]}, "\n", labels(", ")]],
+    ),
+    "words": (
+        ["h", "r"],
+        [
+            [
+                "h:",
+                {"any": [{"word": "y", "rows": ["l0", "unsafe"]}, "n"]},
+                "\nr:",
+                {"any": [{"word": "y", "rows": ["l1"]}, "n", "N/A"]},
+            ]
+        ],
+    ),
+    "words that run into each other": (
+        ["h", "r"],
+        [
+            [
+                {"any": [{"word": "yes", "rows": ["l0"]}, "ye"]},
+                {"any": [{"word": "s", "rows": ["l1", "unsafe"]}, "ss", "n"]},
+            ]
+        ],
+    ),
+    "one code, no separator": (["a", "ab", "b"], [["k"], [verdict("n"), labels()]]),
+    "a separator that is a code": (["a", "aa"], [["k"], [verdict("n"), labels("a")]]),
+    "a verdict without codes": (["a", "b"], [["k"], [verdict("n")], [verdict("n"), ":", labels(",")]]),
+}
+MERGES = (("o", "k"), ("n", "\n"), ("S", "1"), ("S1", "0"), (",", "S"), (",", " "), ("a", "b"), ("n", "a"), ("a", ","))
+MERGES += (("s", "a"), ("sa", "f"), ('"', ","), ('"', "]"), ("y", "\n"), ("A", ","), ("u", "n"), ("un", "a"))
+VOCABULARIES = {
+    "bytes": byte_level(),
+    "merges": byte_level(MERGES),
+    "tokens over borders": byte_level((("o", "k"),), ("n\nS1", "no\n", "ok", "na,b", "k", ",b", "\na\n")),
+    "sentencepiece": sentencepiece(("ok", "no", "S1", " ok", ",S", "na", "a,", "ab", "\n")),
+}
+
+TOO_MANY = ("codes that start like others", "codes within codes")  # where bytes have twins
+CASES = [(one, each) for one in LANGUAGES for each in VOCABULARIES if each != "sentencepiece" or one not in TOO_MANY]
+
+
+def made(tmp_path: Path, name: str, vocabulary: Vocabulary, **model: Any) -> tuple[Scorer, Enumeration]:
+    codes, answer = LANGUAGES[name]
+    ids = [f"l{number}" for number in range(len(codes))]
+    shown = [{"id": one, "name": one, "definition": "x"} for one in ids]
+    taxonomy = {"id": "tiny", "version": "1", "title": "T", "subject": "texts", "labels": shown}
+    guard = {
+        "guard": "tiny",
+        "title": "T",
+        "source": "a test",
+        "taxonomy": "taxonomy.yaml",
+        "labels": dict(zip(ids, codes, strict=True)),
+        "prompt": {"message": "{{ conversation[0].content }}"},
+        "answer": answer,
+    }
+    (tmp_path / "taxonomy.yaml").write_text(yaml.safe_dump(taxonomy))
+    (tmp_path / "guard.yaml").write_text(yaml.safe_dump(guard, allow_unicode=True))
+    told = list(readings(answer, codes))
+    drawn = HashedModel(vocabulary, favoured=frozenset(b"".join(one.text for one in told)), **model)
+    scorer = Scorer(drawn, load_guard(str(tmp_path / "guard.yaml")), Settings(tolerance=0, node_budget=10**6))
+    return scorer, Enumeration(drawn, told, len(codes) + 1)
+
+
+def scored(scorer: Scorer, **settings: Any) -> Result:
+    scorer.settings = Settings(**settings)
+    (found,) = scorer.score_records([("a", [{"role": "user", "content": "hello"}])])
+    assert found.error is None
+    return found
+
+
+@pytest.mark.parametrize(("name", "vocabulary"), CASES)
+def test_every_estimator_is_what_enumeration_finds(tmp_path: Path, name: str, vocabulary: str) -> None:
+    scorer, enumeration = made(tmp_path, name, VOCABULARIES[vocabulary], seed=1)
+    truth = enumeration.run()
+    found = scored(scorer, tolerance=0, node_budget=10**6)
+    for estimator in MARGINALS:
+        assert found.estimates[estimator].probability == pytest.approx(truth[estimator], abs=1e-6), estimator
+    assert (found.off_language or 0) + (found.unexplored or 0) == pytest.approx(truth["off"], abs=1e-5)
+    for ending in ("", "_constrained"):
+        explained = enumeration.along(constrained=bool(ending))
+        names = ["conditional", "joint"] if ending else ["greedy", "conditional", "joint"]
+        ours = {one: found.estimates[one + ending].probability for one in names}
+        assert any(all(np.allclose(ours[one], each[one], atol=1e-6) for one in names) for each in explained), (
+            ours,
+            explained,
+        )
+    for tolerance in (0.3, 0.01):
+        for budget in (1, 2, 5, 10**6):
+            _check_bounds(scored(scorer, tolerance=tolerance, node_budget=budget), truth, tolerance)
+
+
+def _check_bounds(found: Result, truth: dict[str, Any], tolerance: float) -> None:
+    widest = 0.0
+    for estimator in MARGINALS:
+        bounds = found.estimates[estimator]
+        assert (bounds.lower <= truth[estimator] + 1e-9).all(), estimator
+        assert (bounds.upper >= truth[estimator] - 1e-9).all(), estimator
+        assert (bounds.lower >= 0).all() and (bounds.upper <= 1).all()
+        assert (bounds.lower <= bounds.probability).all() and (bounds.probability <= bounds.upper).all()
+        widest = max(widest, float((bounds.upper - bounds.lower).max()))
+    assert (found.stopped == "tolerance") == (widest <= tolerance + 1e-9)
