@@ -1,13 +1,19 @@
 """Simulated annotators: programs that answer through Argilla's API as the users that they stand for.
 
 They perturb the intended labels, each with its own error rates, so that the demo has answers to reconcile. A demo
-part, never a default: they refuse to touch a run that does not say `simulated: true`."""
+part, never a default: they refuse to touch a run that does not say `simulated: true`.
+
+    python -m pipeline.demo.annotators --run runs/NAME                      the team answers what was pushed
+    python -m pipeline.demo.annotators --run runs/NAME --round adjudicate   the experts do"""
 
 from __future__ import annotations
 
+import argparse
 import random
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -17,11 +23,11 @@ from annotation.client.settings import LABELS, NONE, NOTE, UNSURE
 from annotation.gold_questions import FILE, read_gold_questions
 from annotation.server.control import Account, accounts, up
 from pipeline.demo.simulation import AnnotatorProfile, SimulationSection
-from pipeline.run import Run
+from pipeline.run import Run, open_run
 from pipeline.stages.pull import datasets
 from pipeline.stages.push import HOME
 from schemas.artifacts import PromptRecord
-from schemas.errors import InputError, ServiceError
+from schemas.errors import InputError, MarginaliaError, ServiceError
 from schemas.files import read_frame
 from schemas.pushed import Pushed
 
@@ -155,3 +161,27 @@ def _refuse_real(run: Run) -> None:
             "simulated annotators answer in the run's own local Argilla only, and annotation.url is set",
             hint="take annotation.url out",
         )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command of the module's docstring. Exit codes as everywhere."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.demo.annotators",
+        description="Simulated annotators answer in a run that says `simulated: true`.",
+        epilog="Example: python -m pipeline.demo.annotators --run runs/try",
+    )
+    parser.add_argument("--run", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--round", choices=("annotate", "adjudicate"), default="annotate")
+    options = parser.parse_args(arguments)
+    try:
+        run = open_run(options.run)
+        for one in annotate(run, run.config.simulation, round=options.round):
+            print(f"simulated annotator {one.username}: {one.submitted} submitted, {one.discarded} discarded")
+    except MarginaliaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
