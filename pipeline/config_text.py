@@ -116,6 +116,11 @@ def explain(model: type[BaseModel], key: str) -> str:
     return "\n\n".join("\n".join(_explained(path, owner, field)) for path, owner, field in found)
 
 
+def known_keys(model: type[BaseModel]) -> set[str]:
+    """Every dotted path of the config, such as `generate.endpoint.base_url`."""
+    return {path for path, _, _ in _walk(model, "")}
+
+
 def _explained(path: str, owner: type[BaseModel], field: FieldInfo) -> list[str]:
     name = path.rpartition(".")[2]
     inner = _model_in(field.annotation)

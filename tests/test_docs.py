@@ -1,0 +1,159 @@
+"""The documentation is true where a program can tell: links, commands, config keys, and the tutorial's files."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from pipeline.cli import app
+from pipeline.config import Config
+from pipeline.config_text import known_keys
+from schemas.taxonomy import load_taxonomy
+from schemas.yaml_files import load_yaml
+from scoring.__main__ import _parser
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "scoring/guards/README.md"]
+TUTORIAL = ROOT / "docs/tutorial.md"
+COMMANDS: Any = typer.main.get_command(app)
+SPAN = re.compile(r"`((?:make|marginalia) [^`]*)`")
+LINE = re.compile(r"^(?: {4}|\$ )?((?:make|marginalia) .*)$", re.MULTILINE)
+
+
+def page_names(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def without_blocks(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", without_blocks(path.read_text(encoding="utf-8")), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_names)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_blocks(page.read_text(encoding="utf-8"))):
+        if target.startswith(("http://", "https://")):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file) if file else page
+        assert path.exists(), f"{page_names(page)}: {target}"
+        if anchor:
+            assert anchor in anchors(path), f"{page_names(page)}: {target}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index, f"{page.name} is not in docs/README.md"
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of each command that starts with make or marginalia, in code spans and blocks; comments left out."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = re.findall(r"^```.*?^```$|^ {4}\S.*$", text, flags=re.DOTALL | re.MULTILINE)
+    spans = [" ".join(span.split()) for span in SPAN.findall(without_blocks(text))]
+    for found in [*spans, *(line for block in blocks for line in LINE.findall(block))]:
+        words = shlex.split(found.partition("#")[0].partition(" | ")[0].partition(";")[0])
+        yield words[: words.index("&&")] if "&&" in words else words
+
+
+def make_targets() -> set[str]:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = {name for line in re.findall(r"^([a-z][a-z -]*):", makefile, flags=re.MULTILINE) for name in line.split()}
+    stages = re.search(r"^STAGES := (.+)$", makefile, flags=re.MULTILINE)
+    assert stages is not None
+    return targets | set(stages[1].split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_names)
+def test_every_command_exists(page: Path) -> None:
+    targets = make_targets()
+    for tool, *words in commands(page):
+        named = [word for word in words if re.fullmatch(r"[a-z][a-z-]*", word)]
+        if tool == "make":
+            unknown = [word for word in named if word not in targets]
+            assert not unknown, f"{page_names(page)}: make {unknown[0]}"
+        elif named and words[0] == named[0]:
+            command_of(words)
+
+
+def command_of(words: list[str]) -> tuple[Any, list[str]]:
+    """(the command that the words of a `marginalia` call name, the words after its name); `up|down` names several."""
+    command, rest = COMMANDS, words
+    while rest and hasattr(command, "commands"):
+        names = rest[0].split("|")
+        unknown = [name for name in names if name not in command.commands]
+        assert not unknown, f"marginalia {' '.join(words)}: no command '{unknown[0]}'"
+        command, rest = command.commands[names[0]], rest[1:]
+    return command, rest
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_names)
+def test_every_config_key_exists(page: Path) -> None:
+    keys = known_keys(Config)
+    sections = {key for key in keys if "." not in key}
+    files = (".yaml", ".json", ".jsonl", ".parquet", ".md", ".py")
+    for word in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", page.read_text(encoding="utf-8")):
+        if word.split(".")[0] in sections and not word.endswith(files):
+            assert word in keys, f"{page_names(page)}: {word}"
+
+
+# ---- the tutorial ----------------------------------------------------------------------------------------------------
+
+
+def tutorial_commands() -> list[list[str]]:
+    blocks = re.findall(r"^```console\n(.*?)^```$", TUTORIAL.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return [shlex.split(line[2:]) for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+def test_the_tutorials_marginalia_commands_parse() -> None:
+    called = [words[1:] for words in tutorial_commands() if words[0] == "marginalia"]
+    assert len(called) > 20
+    for words in called:
+        command, rest = command_of(words)
+        command.make_context(words[0], rest)  # raises for a wrong option or a missing argument
+
+
+def test_the_tutorials_python_modules_exist_and_take_these_options() -> None:
+    called = [words[2:] for words in tutorial_commands() if words[:2] == ["python", "-m"]]
+    assert {words[0] for words in called} >= {"scoring", "pipeline.demo.llm_server", "pipeline.demo.annotators"}
+    for module, *words in called:
+        assert importlib.util.find_spec(module) is not None, module
+        if module == "scoring":
+            explains = words[:1] == ["explain"]
+            parsed = _parser(explains).parse_args(words[explains:])
+            assert isinstance(parsed, argparse.Namespace)
+
+
+def test_the_tutorials_taxonomy_and_config_load(tmp_path: Path) -> None:
+    taxonomy, config = re.findall(r"^```yaml\n(.*?)^```$", TUTORIAL.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "taxonomy.yaml").write_text(taxonomy, encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(config, encoding="utf-8")
+    assert load_taxonomy("taxonomy.yaml", relative_to=tmp_path).ids == [
+        "late",
+        "faulty",
+        "wrong_item",
+        "return",
+        "refund",
+    ]
+    assert load_yaml(tmp_path / "config.yaml", Config).simulated
+
+
+def test_the_tutorials_scripts_compile() -> None:
+    scripts = re.findall(r"^```python\n(.*?)^```$", TUTORIAL.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert len(scripts) == 2
+    for script in scripts:
+        compile(script, "tutorial", "exec")
