@@ -72,7 +72,7 @@ def _after(parts: list[Part]) -> float:
 
 
 class Enumeration:
-    """What `model` makes of the answers `told`. Of several readings of a whole answer the one with fewest codes counts."""
+    """What `model` makes of the answers `told`. Of several readings of one answer the one with fewest codes counts."""
 
     def __init__(self, model: HashedModel, told: Sequence[Reading], rows: int) -> None:
         self.model, self.rows, self.told = model, rows, told
