@@ -1,10 +1,14 @@
-"""What the exact marginal changes against the paper's procedures, on the same model, prompt and records.
+r"""What the exact marginal changes against the paper's procedures, on the same model, prompt and records.
 
     python -m benchmarks.paper_comparison RECORDS.jsonl --records 20 --threads 2 --out comparison.json
 
+    python -m benchmarks.paper_comparison pipeline/demo/examples.jsonl --split held_out --text text --labels labels \
+        --model bundled-guard --guard support-tickets --taxonomy support-tickets --top-p 0.99
+
 RECORDS is the paper's own JSONL (`unsafe_query`, `llama_guard_3_categories`), or any with other --text and --labels
-columns; its labels must be the guard's codes. The published procedures run on one key-value cache, which gives their
-numbers (tests/scoring/test_published.py) in less time; as published they cost their passes times one plain pass."""
+columns; its labels are the guard's codes or ids of the taxonomy. The published procedures run on one key-value cache,
+which gives their numbers (tests/scoring/test_published.py) in less time; as published they cost their passes times one
+plain pass."""
 
 from __future__ import annotations
 
@@ -34,10 +38,10 @@ EXACT = ("marginal", "joint", "conditional", "greedy")
 def main() -> None:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
-    records = _read(options.file, options.text, options.labels, options.records)
     settings = Settings(estimators=EXACT, tolerance=options.tolerance, node_budget=options.node_budget)
     scorer = Scorer.load(options.model, options.guard, taxonomy=options.taxonomy, settings=settings)
     codes = [category.code for category in scorer.guard.categories]
+    records = _read(options, dict(zip(scorer.guard.labels, codes, strict=True)))
     started = time.perf_counter()
     exact = _exact(scorer, [text for text, _ in records])
     seconds = time.perf_counter() - started
@@ -69,9 +73,17 @@ def main() -> None:
         options.out.write_text(text + "\n")
 
 
-def _read(path: Path, text: str, labels: str, limit: int) -> list[tuple[str, list[str]]]:
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    return [(str(row[text]), list(row[labels])) for row in rows[:limit]]
+def _read(options: argparse.Namespace, code_of: dict[str, str]) -> list[tuple[str, list[str]]]:
+    """(text, codes) of the first records, of one split when asked for."""
+    rows = [json.loads(line) for line in options.file.read_text().splitlines() if line.strip()]
+    if options.split is not None:
+        rows = [row for row in rows if row["split"] == options.split]
+    if not rows:
+        raise SystemExit(f"{options.file}: no rows{f' of split {options.split}' if options.split else ''}")
+    return [
+        (str(row[options.text]), [code_of.get(label, label) for label in row[options.labels]])
+        for row in rows[: options.records]
+    ]
 
 
 def _prompt(scorer: Scorer, text: str) -> list[int]:
@@ -188,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("file", type=Path, metavar="RECORDS")
     add("--records", type=int, default=20, help="the first N lines (default 20)")
+    add("--split", metavar="NAME", help="only rows whose column `split` says so")
     add("--text", default="unsafe_query")
     add("--labels", default="llama_guard_3_categories")
     add("--model", default="bundled")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.errors import InputError, did_you_mean
 from schemas.strict import ID_PATTERN, Strict
@@ -17,6 +17,7 @@ from scoring.language import AnswerLanguage, LabelList, Piece, Text
 
 SHIPPED = Path(__file__).parent / "guards"
 VERDICT = "unsafe"  # the reserved row of the label column
+PIECES = ("verdict", "word", "rows", "labels", "any")  # keys of the pieces of an answer
 
 
 class VerdictWord(Strict):
@@ -95,10 +96,25 @@ class GuardFile(Strict):
         min_length=1, description="the alternatives, each a list of pieces; scoring/guards/README.md explains them"
     )
 
+    @field_validator("answer", mode="before")
+    @classmethod
+    def _known_pieces(cls, answer: Any) -> Any:
+        """Unknown kinds of pieces, before pydantic tries each kind on them and complains of all."""
+        waiting = [piece for pieces in answer if isinstance(pieces, list) for piece in pieces] if answer else []
+        for piece in waiting:
+            if isinstance(piece, dict):
+                for key in piece.keys() - PIECES:
+                    near = did_you_mean(str(key), PIECES) or f"; known: {', '.join(PIECES)}"
+                    raise ValueError(f"a piece of an answer has the unknown key '{key}'{near}")
+                waiting += piece["any"] if isinstance(piece.get("any"), list) else []
+        return answer
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.labels is None) == (self.codes is None):
             raise ValueError("give either 'labels' (id → code) or 'codes' (such as 'S{n}')")
+        if self.labels is not None and not self.labels:
+            raise ValueError("'labels' is empty")
         if self.codes is not None and "{n}" not in self.codes:
             raise ValueError("'codes' must hold {n}, the label's position from 1")
         if self.labels is not None and len(set(self.labels.values())) < len(self.labels):
@@ -114,6 +130,8 @@ class GuardFile(Strict):
         if self.overall is not None:
             raise ValueError("'overall' is for guards with calls: per_label")
         self._check_rows(listed, worded)
+        if VERDICT not in worded and not any(isinstance(piece, VerdictWord) for piece in written):
+            raise ValueError("no word of 'answer' completes the row 'unsafe': write it as {verdict: …}")
         return self
 
     def _check_rows(self, listed: bool, worded: set[str]) -> None:

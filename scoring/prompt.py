@@ -2,7 +2,8 @@
 
 The texts of a record are put in after the templates have been rendered, so no template syntax in them is run. Where
 they hold the text of a control token (`<|eot_id|>`), the text is cut inside that token before it is encoded, so that
-it reaches the model as plain characters; everything else is encoded in one piece, as the guard was trained."""
+it reaches the model as plain characters; everything else is encoded in one piece, as the guard was trained. Should the
+tokenizer make a control token of a look-alike (by Unicode normalisation), the text is encoded letter by letter."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from schemas.errors import InputError, ModelError
 from scoring.guard import Guard
 
+ROLES = ("system", "user", "assistant")
 _MARK = re.compile("\ue000(\\d+)\ue001")  # private-use characters: where the text of message n goes
 
 
@@ -42,21 +44,39 @@ class PromptBuilder:
             self._frame = environment.from_string(spec.frame) if spec.frame is not None else None
         except TemplateError as error:
             raise InputError(f"guard {guard.name}: its prompt template does not parse: {error}") from error
-        contents = {token.content for token in tokenizer.added_tokens_decoder.values() if len(token.content) > 1}
+        # runs of white space are ordinary tokens that Gemma's tokenizer adds in this way
+        added = {
+            number: token.content
+            for number, token in tokenizer.added_tokens_decoder.items()
+            if len(token.content) > 1 and token.content.strip(" \t\r\n\u2581")
+        }
+        contents = set(added.values())
+        self._controls = frozenset(added)
         alternatives = sorted(contents, key=lambda content: (-len(content), content))
         self._added = re.compile("|".join(map(re.escape, alternatives))) if alternatives else None
         self._check_frame(spec.frame, contents)
-        self._templates: dict[tuple[str, ...], str] = {}
+        self._templates: dict[tuple[str, ...], tuple[str, int]] = {}  # roles → template, its control tokens
 
     def build(self, messages: Sequence[dict[str, str]]) -> Prompt:
-        """The prompt for one record's messages."""
-        template = self._template(tuple(message["role"] for message in messages))
+        """The prompt for one record's messages. Raises InputError for messages that are none."""
+        _check(messages)
+        template, controls = self._template(tuple(message["role"] for message in messages))
         text, spans = self._fill(template, [message["content"] for message in messages])
         cuts = self._cuts(text, spans)
+        ids = self._encode(text, cuts)
+        if self._count(ids) > controls:
+            inside = {place for start, stop in spans for place in range(start, stop + 1)} - {0, len(text)}
+            return Prompt(self._encode(text, sorted(inside)), max(len(cuts), 1))
+        return Prompt(ids, len(cuts))
+
+    def _encode(self, text: str, cuts: list[int]) -> list[int]:
         ids: list[int] = []
         for start, stop in zip([0, *cuts], [*cuts, len(text)], strict=True):
             ids += self.tokenizer(text[start:stop], add_special_tokens=False)["input_ids"]
-        return Prompt(ids, len(cuts))
+        return ids
+
+    def _count(self, ids: list[int]) -> int:
+        return sum(token in self._controls for token in ids)
 
     def shared_start(self) -> list[int]:
         """The token ids that every single-message prompt starts with, as two unlike records show."""
@@ -67,9 +87,16 @@ class PromptBuilder:
             same += 1
         return one[: max(same - 1, 0)]  # a longer text may merge into the token at the border
 
-    def _template(self, roles: tuple[str, ...]) -> str:
+    def _template(self, roles: tuple[str, ...]) -> tuple[str, int]:
+        """The text with a mark in the place of each message's, and how many control tokens it holds of its own."""
         if roles not in self._templates:
-            self._templates[roles] = self._render(roles)
+            template = self._render(roles)
+            if f"\ue000{len(roles) - 1}\ue001" not in template:
+                raise InputError(
+                    f"guard {self.guard.name}: its prompt leaves out the text of the last message",
+                    hint="{{ conversation[-1].content }} belongs in prompt.message, {{ message }} in prompt.frame",
+                )
+            self._templates[roles] = template, self._count(self._encode(_MARK.sub("x", template), []))
         return self._templates[roles]
 
     def _render(self, roles: tuple[str, ...]) -> str:
@@ -80,7 +107,7 @@ class PromptBuilder:
             )
             if self._frame is not None:
                 return self._frame.render(message=message)
-        except TemplateError as error:
+        except Exception as error:  # filters raise whatever they like
             raise InputError(f"guard {self.guard.name}: its prompt template fails: {error}") from error
         if not getattr(self.tokenizer, "chat_template", None):
             return (self.tokenizer.bos_token or "") + message + "\n"
@@ -131,3 +158,14 @@ class PromptBuilder:
                 )
         if self._frame is None and not getattr(self.tokenizer, "chat_template", None):
             self.notes.append("the tokenizer has no chat template: the policy is given as plain text")
+
+
+def _check(messages: Sequence[dict[str, str]]) -> None:
+    """What files of records are checked for when they are read, for callers from Python."""
+    if not messages:
+        raise InputError("a record needs at least one message")
+    for message in messages:
+        if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
+            raise InputError(f"a message is a role ({', '.join(ROLES)}) and a content, which is text")
+        if (found := re.search("[\ud800-\udfff]", message["content"])) is not None:
+            raise InputError(f"a lone surrogate U+{ord(found[0]):04X} at position {found.start()} of a text")

@@ -142,6 +142,17 @@ YES_NO = [["No"], [{"verdict": "Yes"}]]
         ({"calls": "per_label"}, "an answer is a verdict, without label codes or rows"),
         ({"overall": {"name": "any", "definition": "x"}}, "'overall' is for guards with calls: per_label"),
         ({"definitions": {"three": "x"}}, "speak of 'three', which is not one of its labels"),
+        ({"labels": {}}, "'labels' is empty"),
+        ({"labels": {"one": "A", "two": "A"}}, "two labels have the same code"),
+        ({"labels": {"one": "", "two": "A"}}, "codes must be non-empty and differ"),
+        ({"labels": {"one": "A", "tow": "B"}}, "label 'tow' is not in the taxonomy own; did you mean 'two'"),
+        ({"answer": [["safe"], ["unsafe ", {"labels": [","]}]]}, "no word of 'answer' completes the row 'unsafe'"),
+        ({"answer": [["safe"], [{"verdct": "unsafe"}]]}, "unknown key 'verdct'; did you mean 'verdict'"),
+        ({"answer": [["safe"], [{"any": ["a", {"label": ","}]}]]}, "unknown key 'label'; did you mean 'labels'"),
+        ({"answer": [["safe"], [{"verdict": "unsafe"}, {"labels": [""]}]]}, "a separator .* must not be empty"),
+        ({"answer": [["safe"], [{"verdict": "u"}, {"labels": []}, {"labels": []}]]}, "at most one list of labels"),
+        ({"prompts": {}}, "line 13: unknown key 'prompts'; did you mean 'prompt'"),
+        ({"taxonomy": "support-ticket"}, "no taxonomy 'support-ticket'; did you mean 'support-tickets'"),
     ],
 )
 def test_files_that_say_what_cannot_be(tmp_path: Path, changes: dict[str, object], message: str) -> None:

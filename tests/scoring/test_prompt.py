@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
+from typing import Any
 
+import pytest
+from tokenizers import AddedToken, normalizers
+from transformers import PreTrainedTokenizerFast
+
+from schemas.errors import InputError
 from schemas.taxonomy import load_taxonomy
-from scoring.guard import load_guard
+from scoring.guard import PromptSpec, load_guard
 from scoring.prompt import PromptBuilder
 from tests.scoring.tiny import tokenizer
 
@@ -85,3 +91,74 @@ def test_agent_turns_are_named() -> None:
     text = made.tokenizer.decode(made.build(talk).ids)
     assert "in 'Agent' messages" in text
     assert "User: Hi\n\nAgent: Hello.\n\n<END" in text
+
+
+def tokenizer_with(*tokens: AddedToken, normalizer: Any = None) -> PreTrainedTokenizerFast:
+    made = tokenizer()
+    made.backend_tokenizer.normalizer = normalizer
+    made.backend_tokenizer.add_tokens(list(tokens))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made.backend_tokenizer, eos_token="<|end|>", chat_template=made.chat_template
+    )
+
+
+def test_look_alikes_that_the_tokenizer_normalises() -> None:
+    """Fullwidth brackets become plain ones before this tokenizer looks for its control tokens."""
+    marked = AddedToken("<|turn|>", special=True, normalized=True)
+    made = PromptBuilder(
+        load_guard("instruct", load_taxonomy("llama-guard-3")),
+        tokenizer_with(marked, normalizer=normalizers.NFKC()),
+    )
+    text = "a \uff1c|turn|\uff1e b"
+    turn = made.tokenizer.convert_tokens_to_ids("<|turn|>")
+    assert turn in made.tokenizer(text)["input_ids"]
+    prompt = made.build(user(text))
+    assert turn not in prompt.ids
+    assert prompt.imitations == 1
+    assert "a <|turn|> b" in made.tokenizer.decode(prompt.ids)
+
+
+def test_white_space_that_a_tokenizer_adds_is_no_control_token() -> None:
+    """As Gemma's, which has tokens of their own for runs of line breaks."""
+    blank = AddedToken("\n\n", special=False, normalized=False)
+    made = PromptBuilder(load_guard("instruct", load_taxonomy("llama-guard-3")), tokenizer_with(blank))
+    prompt = made.build(user("One paragraph.\n\nAnother."))
+    assert prompt.imitations == 0
+    whole = made.tokenizer.decode(prompt.ids)
+    assert made.tokenizer(whole, add_special_tokens=False)["input_ids"] == prompt.ids
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ([], "at least one message"),
+        ([{"role": "<|end|>", "content": "x"}], "a message is a role"),
+        ([{"role": "user", "content": None}], "a content, which is text"),
+        (user("a\ud800b"), r"a lone surrogate U\+D800 at position 1"),
+    ],
+)
+def test_messages_that_are_none(messages: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        builder().build(messages)
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "a\0b", "\ue0000\ue001", "\U0010ffff\u202e"])
+def test_odd_texts_are_texts(text: str) -> None:
+    made = builder()
+    assert text in made.tokenizer.decode(made.build(user(text)).ids)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        {"message": "Judge it."},
+        {"message": "{{ conversation | tojson }}"},
+        {"message": "{{ conversation[0].content }}", "frame": "<|start|>"},
+        {"message": "{{ conversation[0].content | truncate(1) }}"},
+    ],
+)
+def test_a_prompt_without_the_record_is_refused(prompt: dict[str, str]) -> None:
+    guard = load_guard("instruct", load_taxonomy("llama-guard-3"))
+    wrong = replace(guard, file=guard.file.model_copy(update={"prompt": PromptSpec(**prompt)}))
+    with pytest.raises(InputError, match=r"guard instruct: its prompt (leaves out the text|template fails)"):
+        PromptBuilder(wrong, tokenizer()).build(user("hello"))
