@@ -2,7 +2,7 @@
 
     python -m benchmarks.scoring_memory --records 10000 100000
 
-A stand-in takes the model's place (it answers `unsafe` and one topic with 0.97), so that 100,000 records take minutes;
+A stand-in takes the model's place (it answers `unsafe` and one topic with 0.999 a token), so that 100,000 records take minutes;
 a real model adds its weights and the keys and values of one batch, which do not grow with the records. Each size runs
 in a process of its own. The last line is one JSON object."""
 
@@ -32,7 +32,7 @@ from scoring.search import NextTokens, Node
 from scoring.tokens import TokenLanguage
 
 ANSWER = b"unsafe\nS3"
-SURE = 0.97
+SURE = 0.999
 WORDS = ("parcel", "lamp", "late", "broken", "again", "please", "send", "another", "or", "my", "money", "back")
 
 
