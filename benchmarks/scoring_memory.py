@@ -2,9 +2,9 @@
 
     python -m benchmarks.scoring_memory --records 10000 100000
 
-A stand-in takes the model's place (it answers `unsafe` and one topic with 0.999 a token), so that 100,000 records take minutes;
-a real model adds its weights and the keys and values of one batch, which do not grow with the records. Each size runs
-in a process of its own. The last line is one JSON object."""
+A stand-in takes the model's place (it answers `unsafe` and one topic with 0.999 a token), so that 100,000 records take
+minutes; a real model adds its weights and the keys and values of one batch, which do not grow with the records. Each
+size runs in a process of its own. The last line is one JSON object."""
 
 from __future__ import annotations
 
