@@ -114,7 +114,9 @@ class Calibration(Strict):
 
     version: Literal[1] = 1
     simulated: bool
-    guard: str
+    guard: str = Field(description="the guard's name in the run that it was fitted in")
+    family: str | None = Field(default=None, description="name of its guard file; null in files of an older version")
+    model: str | None = Field(default=None, description="the model that was scored with, as the run's config names it")
     estimator: str
     method: str = Field(description="identity, platt, beta or isotonic: what cross-fitting found best, or the config's")
     records: int = Field(description="records of the calibration split it was fitted on")

@@ -14,11 +14,14 @@ from schemas.errors import InputError, MarginaliaError, did_you_mean
 from scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES, EndpointOptions, check_estimators
 
 if TYPE_CHECKING:
+    from scoring.calibrated import ChosenMaps
     from scoring.scorer import Scorer
 
 EXAMPLE = """example:
   python -m scoring records.jsonl --model bundled --guard instruct --taxonomy support-tickets --out scores.parquet
   python -m scoring records.jsonl --model ./Llama-Guard-3-8B --guard llama-guard-3 --out scores.parquet --dtype bfloat16
+
+With --calibration runs/NAME/calibration.json the probabilities written are calibrated ones.
 
 RECORDS is JSONL or Parquet with id and messages (or text). Writes OUT (record_id, estimator, label, probability,
 lower, upper) and OUT's .records.parquet (one row a record). A job that was killed goes on where it stopped.
@@ -54,14 +57,16 @@ def run(options: argparse.Namespace) -> int:
     if options.out.suffix != ".parquet":
         raise InputError(f"--out {options.out}: expected a name that ends in .parquet")
     try:
-        estimators = check_estimators(options.estimator or list(ESTIMATOR_NAMES))
+        asked = check_estimators(options.estimator) if options.estimator else None
     except ValueError as error:
         raise InputError(f"--estimator: {error}") from error
+    chosen = _maps(options, asked)
+    estimators = asked or (list(chosen.maps) if chosen else list(ESTIMATOR_NAMES))
     frame = read_records(options.records)
     if not options.out.parent.is_dir():
         raise InputError(f"--out {options.out}: there is no folder {options.out.parent}", hint="make it first")
     with run_lock(options.out.parent, "python -m scoring"):
-        return _score(options, estimators, list(zip(frame["id"], frame["messages"].to_list(), strict=True)))
+        return _score(options, estimators, chosen, list(zip(frame["id"], frame["messages"].to_list(), strict=True)))
 
 
 def explain(options: argparse.Namespace) -> int:
@@ -80,19 +85,28 @@ def explain(options: argparse.Namespace) -> int:
     return 0
 
 
-def _score(options: argparse.Namespace, estimators: list[str], records: list[tuple[str, list[dict[str, str]]]]) -> int:
+def _score(
+    options: argparse.Namespace,
+    estimators: list[str],
+    chosen: ChosenMaps | None,
+    records: list[tuple[str, list[dict[str, str]]]],
+) -> int:
     from tqdm import tqdm
 
     from scoring.results import journal_path, records_path, score_to_journal, tables, write_tables
 
     scorer = _load(options, estimators)
-    for note in scorer.prompts.notes:
+    for note in [*scorer.prompts.notes, *(chosen.notes if chosen else [])]:
         print(f"note: {note}", file=sys.stderr)
     journal = journal_path(options.out)
     done = score_to_journal(scorer, records, journal)
     for _ in tqdm(done, total=len(records), unit="record", desc="score", disable=None):
         pass
     scores, table = tables(journal, [record_id for record_id, _ in records], scorer)
+    if chosen is not None:
+        from scoring.calibrated import calibrate_scores
+
+        scores = calibrate_scores(scores, chosen)  # the journal keeps what the guard says
     write_tables(options.out, scores, table)
     for note in scorer.model.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -100,7 +114,10 @@ def _score(options: argparse.Namespace, estimators: list[str], records: list[tup
     if not failed.height:
         journal.unlink()
     labels = len(scorer.guard.rows)
-    print(f"{options.out}: {table.height - failed.height} records × {len(estimators)} estimators × {labels} labels")
+    how = f", calibrated by {chosen.path}" if chosen else ""
+    print(
+        f"{options.out}: {table.height - failed.height} records × {len(estimators)} estimators × {labels} labels{how}"
+    )
     if failed.height:
         first = failed.row(0, named=True)
         print(
@@ -110,6 +127,25 @@ def _score(options: argparse.Namespace, estimators: list[str], records: list[tup
         )
         return 1
     return 0
+
+
+def _maps(options: argparse.Namespace, estimators: list[str] | None) -> ChosenMaps | None:
+    """The maps of --calibration for this guard, checked before any model is loaded."""
+    if options.calibration is None:
+        return None
+    from schemas.taxonomy import load_taxonomy
+    from scoring.calibrated import choose_maps
+    from scoring.guard import load_guard
+
+    guard = load_guard(options.guard, load_taxonomy(options.taxonomy) if options.taxonomy else None)
+    return choose_maps(
+        options.calibration,
+        guard=guard.name,
+        rows=guard.rows,
+        model=options.model,
+        estimators=estimators,
+        named=options.calibration_name,
+    )
 
 
 def _load(options: argparse.Namespace, estimators: list[str]) -> Scorer:
@@ -171,6 +207,14 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
     add("--taxonomy", metavar="T", help="a shipped taxonomy or a YAML file, for guards that name none")
     names = f"{', '.join(ESTIMATOR_NAMES)}; only when asked for: {', '.join(BASELINE_NAMES)}"
     add("--estimator", nargs="+", action="extend", metavar="E", help=f"which to compute; default: {names}")
+    if not explains:
+        add(
+            "--calibration",
+            type=Path,
+            metavar="FILE",
+            help="write what this calibration.json makes of the probabilities",
+        )
+        add("--calibration-name", metavar="NAME", help="which of its guards, where it holds several of the same family")
     add("--samples", type=int, default=100, help="answers that monte_carlo samples per record (default 100)")
     add("--tolerance", type=float, default=1e-3, help="widest bounds wanted, upper − lower (default 0.001)")
     add("--node-budget", type=int, default=256, help="answer prefixes evaluated per record at most (default 256)")

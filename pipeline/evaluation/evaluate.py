@@ -35,6 +35,8 @@ class GuardScores:
     guard: str
     scores: pl.DataFrame  # LabelScore
     records: pl.DataFrame  # ScoredRecord
+    family: str | None = None  # name of its guard file, for calibration.json
+    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,10 @@ def evaluate(
         page = _guard_page(table, files.records, found, attributes, config, seed)
         pages.append(page)
         service[files.guard] = _service(page)
-        maps += list(_maps(page.recommended, found))
+        maps += [
+            one.model_copy(update={"family": files.family, "model": files.model})
+            for one in _maps(page.recommended, found)
+        ]
     evaluation = Evaluation(
         simulated=simulated,
         taxonomy=taxonomy.id,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
 from schemas.artifacts import GoldRecord, LabelScore, PromptRecord, ScoredRecord
@@ -31,6 +33,8 @@ def work(run: Run) -> Outcome:
             guard.name,
             read_frame(run.path(f"scores/{guard.name}.parquet"), LabelScore, made_by=run.command("score")),
             read_frame(run.path(f"scores/{guard.name}.records.parquet"), ScoredRecord, made_by=run.command("score")),
+            family=Path(guard.guard).stem,
+            model=guard.model,
         )
         for guard in run.config.score.guards
     ]
