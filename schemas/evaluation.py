@@ -181,14 +181,33 @@ class ReviewPoint(Strict):
     subset_error_overall: float | None = Field(description="wrong records left, if every review is right")
 
 
+class SoftLabel(Strict):
+    """One label's share of the error against annotators; null where no annotator and no decision names it."""
+
+    label: str
+    brier: float | None = Field(description="(p - soft)²")
+    disagreement: float | None = Field(description="soft (1 - soft)")
+    expected_f1: float | None = Field(description="of the guard, against an annotator drawn at random")
+    annotator_f1: float | None = Field(description="of one annotator against another")
+
+
 class SoftMetrics(Strict):
     """Against the annotators' own spread: (p - vote)² = (p - soft)² + soft (1 - soft), averaged."""
 
     n: int = Field(description="records with soft labels")
+    splits: list[Split]
+    decided_at: str = Field(description="the fixed threshold, or 'own thresholds'")
     brier_against_votes: float
     guard: float = Field(description="(p - soft)²: what the guard can still gain")
     disagreement: float = Field(description="soft (1 - soft): annotators differ among themselves")
     share_disagreement: float | None
+    metrics: dict[str, Metric] = Field(
+        description="brier, log_loss and entropy (nats), expected_micro_f1, …_precision, …_recall, "
+        "expected_hamming_loss: the guard against an annotator drawn at random; annotator_micro_f1, "
+        "annotator_hamming_loss: one annotator against another, the noise ceiling; annotator_gold_micro_f1: against "
+        "gold; f1_below_annotators: the ceiling less the guard, paired"
+    )
+    labels: list[SoftLabel]
 
 
 class Curve(Strict):
@@ -212,7 +231,8 @@ class EstimatorEvaluation(Strict):
     calibration: CalibrationReport
     thresholds: ThresholdReport
     review: list[ReviewPoint]
-    soft: SoftMetrics | None
+    soft: SoftMetrics | None = Field(description="on the judged splits, decisions at the fixed threshold")
+    soft_tuned: SoftMetrics | None = Field(description="on the test split, decisions at each label's own threshold")
     roc: Curve
     precision_recall: Curve
 

@@ -21,7 +21,7 @@ HINT = "calibration.json is written by marginalia evaluate, for the guards of it
 
 @dataclass(frozen=True)
 class ChosenMaps:
-    """The maps of one guard out of a calibration.json, by estimator; `notes` say what readers of the scores must know."""
+    """The maps of one guard out of a calibration.json, by estimator; `notes`: what readers of the scores must know."""
 
     path: Path
     maps: dict[str, Calibration]

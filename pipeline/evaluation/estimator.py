@@ -8,7 +8,8 @@ import numpy as np
 
 from pipeline.evaluation.config import EvaluateSection
 from pipeline.evaluation.fitting import calibrate, calibration_report, choose_thresholds, tuned_predictions
-from pipeline.evaluation.reviewing import review_points, soft_metrics
+from pipeline.evaluation.reviewing import review_points
+from pipeline.evaluation.softness import soft_metrics
 from pipeline.evaluation.tables import LABEL_FREQUENCY, GuardTable
 from schemas.evaluation import (
     UNSAFE,
@@ -73,7 +74,12 @@ def evaluate_estimator(
         calibration=calibration_report(table, scores, calibrated, fitted, fit_on, test, config, seed),
         thresholds=chosen,
         review=review_points(table.truth[test], predicted[test], calibrated[test]) if predicted is not None else [],
-        soft=soft_metrics(table.soft[here], scores[here]),
+        soft=soft_metrics(
+            table, name, scores >= config.threshold, f"{config.threshold:g}", list(config.judged_on), config, seed
+        ),
+        soft_tuned=soft_metrics(table, name, predicted, "own thresholds", ["test"], config, seed)
+        if predicted is not None
+        else None,
         roc=_curve(*metrics.roc_points(table.truth[here], scores[here])),
         precision_recall=_curve(*metrics.precision_recall_points(table.truth[here], scores[here])),
     )

@@ -1,10 +1,10 @@
-"""What people add: sending the least certain records to a reviewer, and the annotators' own disagreement."""
+"""What people add: the least certain records sent to a reviewer."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from schemas.evaluation import ReviewPoint, SoftMetrics
+from schemas.evaluation import ReviewPoint
 from scoring.intervals import Array, Flags
 
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
@@ -33,22 +33,3 @@ def review_points(truth: Flags, predicted: Flags, calibrated: Array) -> list[Rev
             )
         )
     return points
-
-
-def soft_metrics(soft: Array, p: Array) -> SoftMetrics | None:
-    """Mean squared error of `p` against single votes, split into the guard's part and the annotators' own.
-
-    `soft` is (n, L), NaN where gold has no soft labels; None when no record has them."""
-    known = np.isfinite(soft).all(axis=1) if soft.shape[1] else np.zeros(len(soft), dtype=bool)
-    if not known.any():
-        return None
-    guard = float(np.mean((p[known] - soft[known]) ** 2))
-    disagreement = float(np.mean(soft[known] * (1 - soft[known])))
-    total = guard + disagreement
-    return SoftMetrics(
-        n=int(known.sum()),
-        brier_against_votes=total,
-        guard=guard,
-        disagreement=disagreement,
-        share_disagreement=disagreement / total if total > 0 else None,
-    )

@@ -26,6 +26,8 @@ class GuardTable:
     truth: Flags  # (n, L)
     any_label: Flags  # (n,): the verdict's truth, also from labels that the guard does not know
     soft: Array  # (n, L), NaN where gold has none
+    yes: Array  # (n, L): how many annotators gave the label, of `answers`; NaN where gold has no votes
+    answers: Array
     scores: dict[str, Array]  # estimator → (n, L)
     verdicts: dict[str, Array]  # estimator → (n,)
     left_out: dict[str, int]
@@ -76,7 +78,9 @@ def guard_table(
         labels=labels,
         truth=truth,
         any_label=(final["labels"].list.len() > 0).to_numpy().astype(bool),
-        soft=_soft(final, labels),
+        soft=_cells(final, "soft_labels", "probability", labels),
+        yes=_cells(final, "votes", "yes", labels),
+        answers=_cells(final, "votes", "n", labels),
         scores=matrices,
         verdicts=verdicts,
         left_out=left_out,
@@ -137,11 +141,7 @@ def _matrices(
     places = pl.DataFrame(
         {"record_id": ids, "row": np.arange(len(ids))}, schema={"record_id": pl.String, "row": pl.Int64}
     )
-    columns = pl.DataFrame(
-        {"label": [*labels, UNSAFE], "column": np.arange(len(labels) + 1)},
-        schema={"label": pl.String, "column": pl.Int64},
-    )
-    placed = scores.join(places, on="record_id").join(columns, on="label")
+    placed = scores.join(places, on="record_id").join(_columns([*labels, UNSAFE]), on="label")
     matrices, verdicts = {}, {}
     for (name,), part in placed.group_by("estimator", maintain_order=True):
         if name not in estimators:
@@ -155,20 +155,23 @@ def _matrices(
 
 
 def _membership(sets: pl.Series, labels: list[str]) -> Flags:
-    place = {label: column for column, label in enumerate(labels)}
     truth = np.zeros((len(sets), len(labels)), dtype=bool)
-    for row, names in enumerate(sets.to_list()):
-        for name in names:
-            if name in place:
-                truth[row, place[name]] = True
+    places = pl.DataFrame({"label": sets, "row": np.arange(len(sets))}, schema={"label": sets.dtype, "row": pl.Int64})
+    named = places.explode("label").drop_nulls().join(_columns(labels), on="label")
+    truth[named["row"].to_numpy(), named["column"].to_numpy()] = True
     return truth
 
 
-def _soft(final: pl.DataFrame, labels: list[str]) -> Array:
-    place = {label: column for column, label in enumerate(labels)}
-    soft = np.full((final.height, len(labels)), np.nan)
-    for row, pairs in enumerate(final["soft_labels"].to_list()):
-        for pair in pairs:
-            if pair["label"] in place:
-                soft[row, place[pair["label"]]] = pair["probability"]
-    return soft
+def _cells(final: pl.DataFrame, column: str, field: str, labels: list[str]) -> Array:
+    """(n, L) of one field of a column of list[struct{label, …}]; NaN where a label is not in the list."""
+    cells = np.full((final.height, len(labels)), np.nan)
+    rows = final.select(column).with_row_index("row").explode(column).drop_nulls(column).unnest(column)
+    named = rows.join(_columns(labels), on="label").drop_nulls(field)
+    cells[named["row"].to_numpy(), named["column"].to_numpy()] = named[field].to_numpy()
+    return cells
+
+
+def _columns(labels: list[str]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"label": labels, "column": np.arange(len(labels))}, schema={"label": pl.String, "column": pl.Int64}
+    )

@@ -268,3 +268,17 @@ def test_headline_says_simulated_and_chance_level() -> None:
     assert "SIMULATED" in lines[0]
     assert "45 final records of 48" in lines[0]
     assert any("no better than chance" in line for line in lines)
+
+
+def test_what_annotators_reach_among_themselves_stands_beside_the_guard(results: Results) -> None:
+    found = estimator(results, "marginal").soft_tuned
+    assert found is not None
+    assert found.decided_at == "own thresholds"
+    guard, people, gap = (
+        found.metrics[name] for name in ("expected_micro_f1", "annotator_micro_f1", "f1_below_annotators")
+    )
+    assert gap.value == pytest.approx((people.value or 0) - (guard.value or 0))
+    assert gap.low is not None
+    assert guard.value is not None
+    assert 0 < guard.value < 1
+    assert [row.label for row in found.labels] == [row.label for row in estimator(results, "marginal").labels]

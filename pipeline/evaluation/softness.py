@@ -1,0 +1,59 @@
+"""The annotators' own disagreement: metrics against soft labels and votes, beside what annotators reach themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.evaluation.config import EvaluateSection
+from pipeline.evaluation.tables import GuardTable
+from schemas.evaluation import Metric, SoftLabel, SoftMetrics, Split
+from scoring import soft
+from scoring.intervals import Flags, bootstrap_metric
+from scoring.metrics import Bootstrapped, bootstrap, together
+
+NO_VOTES = "no record has two answers"
+
+
+def soft_metrics(
+    table: GuardTable,
+    name: str,
+    predicted: Flags,
+    decided_at: str,
+    splits: list[Split],
+    config: EvaluateSection,
+    seed: int,
+) -> SoftMetrics | None:
+    """An estimator's probabilities and decisions `predicted` (n, L) against single annotators, on the records of
+    `splits` that have soft labels; None when none has."""
+    p = table.scores[name]
+    kept = table.on(splits) & np.isfinite(table.soft).any(axis=1)
+    n = int(kept.sum())
+    if not n:
+        return None
+    guard = soft.against_soft(table.soft[kept], p[kept], predicted[kept])
+    people = soft.among_annotators(table.truth[kept], table.yes[kept], table.answers[kept])
+    found = bootstrap(soft.gap(together([guard, people])), n, resamples=config.resamples, seed=seed)
+    value = {name: float(values[0]) for name, values in found.value.pooled.items()}
+    total = value["brier_against_votes"]
+    return SoftMetrics(
+        n=n,
+        splits=splits,
+        decided_at=decided_at,
+        brier_against_votes=total,
+        guard=value["brier"],
+        disagreement=value["disagreement"],
+        share_disagreement=value["disagreement"] / total if total > 0 else None,
+        metrics={metric: _metric(found, metric, n, config) for metric in value},
+        labels=[_label(found, label, column) for column, label in enumerate(table.labels)],
+    )
+
+
+def _metric(found: Bootstrapped, name: str, n: int, config: EvaluateSection) -> Metric:
+    undefined = NO_VOTES if "annotator" in name else "nothing is flagged" if "precision" in name else "no positives"
+    value, replicates = float(found.value.pooled[name][0]), found.replicates.pooled[name]
+    return bootstrap_metric(value, replicates, n, confidence=config.confidence, undefined=undefined)
+
+
+def _label(found: Bootstrapped, label: str, column: int) -> SoftLabel:
+    value = {name: float(values[0, column]) for name, values in found.value.labels.items()}
+    return SoftLabel(label=label, **{name: one if np.isfinite(one) else None for name, one in value.items()})

@@ -1,0 +1,103 @@
+"""Metrics against soft labels: by hand, against single votes spelt out, and against annotators of known error."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from scoring.metrics import Measure
+from scoring.soft import against_soft, among_annotators
+
+
+def pooled(measure: Measure, n: int) -> dict[str, float]:
+    return {name: float(values[0]) for name, values in measure(np.ones((1, n))).pooled.items()}
+
+
+def test_two_records_by_hand() -> None:
+    soft = np.array([[1.0, 0.5], [0.0, np.nan]])
+    p = np.array([[0.8, 0.6], [0.1, 0.9]])
+    found = pooled(against_soft(soft, p, p >= 0.5), 2)
+    assert found["brier"] == pytest.approx((0.04 + 0.01 + 0.01) / 3)
+    assert found["disagreement"] == pytest.approx(0.25 / 3)
+    assert found["brier_against_votes"] == pytest.approx(found["brier"] + found["disagreement"])
+    cross = -np.log(0.8) - 0.5 * np.log(0.6) - 0.5 * np.log(0.4) - np.log(0.9)
+    assert found["log_loss"] == pytest.approx(cross / 3)
+    assert found["entropy"] == pytest.approx(np.log(2) / 3)
+    assert found["expected_micro_f1"] == pytest.approx(2 * 1.5 / (2 + 1.5))
+    assert found["expected_hamming_loss"] == pytest.approx(0.5 / 3)
+
+
+def votes(seed: int, n: int = 40, n_labels: int = 3, people: int = 4) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.random((people, n, n_labels)) < rng.uniform(0.1, 0.6, (n, n_labels))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_expected_numbers_are_those_of_all_single_votes(seed: int) -> None:
+    cast = votes(seed)
+    rng = np.random.default_rng(seed + 100)
+    p = rng.random(cast.shape[1:])
+    found = pooled(against_soft(cast.mean(0), p, p >= 0.4), len(p))
+    spelt, repeated = cast.reshape(-1), np.broadcast_to(p, cast.shape).reshape(-1)
+    assert found["brier_against_votes"] == pytest.approx(reference.brier_score_loss(spelt, repeated))
+    assert found["log_loss"] == pytest.approx(reference.log_loss(spelt, repeated))
+    assert found["expected_micro_f1"] == pytest.approx(reference.f1_score(spelt, repeated >= 0.4))
+    assert found["expected_micro_precision"] == pytest.approx(reference.precision_score(spelt, repeated >= 0.4))
+    assert found["expected_micro_recall"] == pytest.approx(reference.recall_score(spelt, repeated >= 0.4))
+    assert found["expected_hamming_loss"] == pytest.approx(np.mean(spelt != (repeated >= 0.4)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_ceiling_is_that_of_all_pairs_of_annotators(seed: int) -> None:
+    cast = votes(seed)
+    pairs = list(permutations(range(len(cast)), 2))
+    one = np.concatenate([cast[first].ravel() for first, _ in pairs])
+    other = np.concatenate([cast[second].ravel() for _, second in pairs])
+    gold = cast.mean(0) > 0.5
+    found = pooled(among_annotators(gold, cast.sum(0).astype(float), np.full(gold.shape, 4.0)), len(gold))
+    assert found["annotator_micro_f1"] == pytest.approx(reference.f1_score(one, other))
+    assert found["annotator_hamming_loss"] == pytest.approx(np.mean(one != other))
+    against = np.broadcast_to(gold, cast.shape).ravel()
+    assert found["annotator_gold_micro_f1"] == pytest.approx(reference.f1_score(against, cast.ravel()))
+
+
+def test_single_answers_and_none_give_no_ceiling() -> None:
+    truth = np.array([[True], [False]])
+    for answers in (np.ones((2, 1)), np.full((2, 1), np.nan), np.zeros((2, 1))):
+        found = pooled(among_annotators(truth, np.ones((2, 1)), answers), 2)
+        assert np.isnan(found["annotator_micro_f1"])
+        assert np.isnan(found["annotator_hamming_loss"])
+
+
+def test_a_guard_that_is_one_more_annotator_reaches_the_ceiling_and_not_more() -> None:
+    rng = np.random.default_rng(5)
+    n = 4000
+    true = rng.random((n, 2)) < 0.3
+
+    def answer() -> np.ndarray:
+        return true ^ (rng.random(true.shape) < 0.1)
+
+    cast = np.stack([answer() for _ in range(3)])
+    ceiling = pooled(among_annotators(true, cast.sum(0).astype(float), np.full(true.shape, 3.0)), n)
+    guard = answer()
+    found = pooled(against_soft(cast.mean(0), guard.astype(float), guard), n)
+    assert found["expected_micro_f1"] == pytest.approx(ceiling["annotator_micro_f1"], abs=0.02)
+    # two answers, each wrong with 0.1, differ with 2 * 0.1 * 0.9
+    assert ceiling["annotator_hamming_loss"] == pytest.approx(0.18, abs=0.01)
+
+
+def test_resamples_are_those_of_repeated_records() -> None:
+    cast = votes(9, n=12)
+    p = np.random.default_rng(1).random(cast.shape[1:])
+    weights = np.array([[0, 2, 1, 1, 0, 0, 3, 1, 1, 1, 2, 0.0]])
+    drawn = np.repeat(np.arange(12), weights[0].astype(int))
+    soft = cast.mean(0)
+    once = against_soft(soft, p, p >= 0.5)(weights)
+    again = against_soft(soft[drawn], p[drawn], p[drawn] >= 0.5)(np.ones((1, len(drawn))))
+    for name, value in once.pooled.items():
+        assert value == pytest.approx(again.pooled[name]), name
+    for name, value in once.labels.items():
+        assert value == pytest.approx(again.labels[name], nan_ok=True), name
