@@ -13,6 +13,7 @@ from schemas.strict import Strict
 UNSAFE = "unsafe"  # the verdict's reserved row in scores/GUARD.parquet
 Split = Literal["train", "calibration", "test"]
 Source = Literal["label", "pooled", "identity"]
+Finding = Literal["better", "worse", "no clear difference", "not known"]
 
 
 class Metric(Strict):
@@ -140,6 +141,7 @@ class CalibrationReport(Strict):
     raw: CalibrationQuality | None
     recalibrated: CalibrationQuality | None
     labels_raw: dict[str, CalibrationQuality]
+    labels_recalibrated: dict[str, CalibrationQuality] = Field(description="empty where there is no recalibration")
 
 
 class Outcome(Strict):
@@ -245,7 +247,21 @@ class Difference(Strict):
     metric: str
     splits: list[Split]
     difference: Metric
-    finding: Literal["better", "worse", "no clear difference", "not known"]
+    finding: Finding
+
+
+class GuardDifference(Strict):
+    """A guard's recommended estimator less that of the run's first guard, on the records that both judged."""
+
+    guard: str
+    estimator: str
+    reference: str = Field(description="the first guard")
+    reference_estimator: str
+    metric: str = Field(description="tuned_…: at own thresholds, test split; verdict_…: of the verdict")
+    on: str
+    labels: list[str] = Field(description="that both score")
+    difference: Metric
+    finding: Finding
 
 
 class Slice(Strict):
@@ -312,6 +328,7 @@ class Evaluation(Strict):
     seed: int
     gold: GoldCounts
     guards: list[GuardEvaluation]
+    guard_differences: list[GuardDifference] = Field(default=[], description="empty with fewer than two guards")
 
 
 class ServiceThreshold(Strict):

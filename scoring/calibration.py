@@ -8,6 +8,7 @@ Silva Filho & Flach 2017 (beta), Sechidis et al. 2011 (stratification of multi-l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from itertools import product
 from types import MappingProxyType
 from typing import TypeVar
@@ -19,6 +20,7 @@ from schemas.evaluation import Beta, Calibration, CalibrationMap, Identity, Isot
 from scoring.intervals import Array, Flags
 
 CLIP = 1e-6
+MANY, GATHERED = 20_000, 4_096  # values above which a fit gathers them, and in how many steps
 ProbabilityT = TypeVar("ProbabilityT", float, Array)
 
 
@@ -50,14 +52,16 @@ def fit_identity(truth: Flags, p: Array) -> CalibrationMap:
 
 def fit_platt(truth: Flags, p: Array) -> CalibrationMap:
     """sigmoid(slope * logit(p) + intercept) with slope >= 0. `truth` and `p` are (n,), with both classes."""
-    slope, intercept = _logistic(np.column_stack([logit(p)]), truth)
+    values, positives, totals = _gathered(truth, p)
+    slope, intercept = _logistic(np.column_stack([logit(values)]), positives, totals)
     return Platt(slope=slope, intercept=intercept)
 
 
 def fit_beta(truth: Flags, p: Array) -> CalibrationMap:
     """sigmoid(a ln p - b ln(1 - p) + c) with a, b >= 0."""
-    clipped = clip(p)
-    a, b, c = _logistic(np.column_stack([np.log(clipped), -np.log1p(-clipped)]), truth)
+    values, positives, totals = _gathered(truth, p)
+    clipped = clip(values)
+    a, b, c = _logistic(np.column_stack([np.log(clipped), -np.log1p(-clipped)]), positives, totals)
     return Beta(a=a, b=b, c=c)
 
 
@@ -154,8 +158,13 @@ def cross_fitted(truth: Flags, p: Array, method: str, min_positives: int, folds:
 
 def stratified_folds(truth: Flags, folds: int, seed: int) -> NDArray[np.int64]:
     """(n,) fold of each record, every label's positives spread evenly: rarest first, to the fold that lacks it."""
+    return _folds(np.ascontiguousarray(truth).tobytes(), *truth.shape, folds, seed)
+
+
+@lru_cache(maxsize=4)  # all estimators and methods of a guard share one split
+def _folds(flags: bytes, n: int, n_labels: int, folds: int, seed: int) -> NDArray[np.int64]:
+    truth = np.frombuffer(flags, dtype=np.bool_).reshape(n, n_labels)
     rng = np.random.default_rng([seed, folds])
-    n = len(truth)
     fold_of = np.full(n, -1, dtype=np.int64)
     wanted = np.tile(truth.sum(0) / folds, (folds, 1))
     room = np.full(folds, n / folds)
@@ -175,6 +184,7 @@ def stratified_folds(truth: Flags, folds: int, seed: int) -> NDArray[np.int64]:
         best = np.lexsort((rng.random(folds), -room))[0]
         fold_of[record] = best
         room[best] -= 1
+    fold_of.flags.writeable = False
     return fold_of
 
 
@@ -193,37 +203,54 @@ def logit(p: Array) -> Array:
     return np.log(clipped) - np.log1p(-clipped)
 
 
-def _logistic(features: Array, truth: Flags) -> tuple[float, ...]:
+def _gathered(truth: Flags, p: Array) -> tuple[Array, Array, Array]:
+    """(probabilities, positives, values at each). More than MANY values are gathered in GATHERED even steps of
+    log-odds, each at the mean of its members: a step is so short that the fit does not see it."""
+    if len(p) <= MANY:
+        return p, truth.astype(np.float64), np.ones_like(p)
+    z = logit(p)
+    low, high = float(z.min()), float(z.max())
+    steps = np.minimum(((z - low) / max(high - low, 1e-12) * GATHERED).astype(np.int64), GATHERED - 1)
+    totals = np.bincount(steps, minlength=GATHERED).astype(np.float64)
+    used = totals > 0
+    means = np.bincount(steps, weights=z, minlength=GATHERED)[used] / totals[used]
+    positives = np.bincount(steps[truth], minlength=GATHERED).astype(np.float64)
+    return _sigmoid(means), positives[used], totals[used]
+
+
+def _logistic(features: Array, positives: Array, totals: Array) -> tuple[float, ...]:
     """Non-negative weights and a free intercept of the logistic regression on Platt's smoothed targets.
 
     The loss is convex: of the solutions with some weights held at 0, the best one that is feasible is the optimum."""
-    n_positive, n = int(truth.sum()), len(truth)
-    target = np.where(truth, (n_positive + 1) / (n_positive + 2), 1 / (n - n_positive + 2))
-    design = np.column_stack([features, np.ones(n)])
+    n_positive, n = float(positives.sum()), float(totals.sum())
+    high, low = (n_positive + 1) / (n_positive + 2), 1 / (n - n_positive + 2)
+    target = (positives * high + (totals - positives) * low) / totals
+    design = np.column_stack([features, np.ones(len(features))])
+    share = totals / n
     k = features.shape[1]
     found: list[tuple[float, Array]] = []
     for free in sorted(product([True, False], repeat=k), reverse=True):
         kept = [*free, True]
         weights = np.zeros(k + 1)
-        weights[kept] = _newton(design[:, kept], target)
+        weights[kept] = _newton(design[:, kept], target, share)
         if (weights[:k] >= 0).all():
-            found.append((_logistic_loss(design @ weights, target), weights))
+            found.append((_logistic_loss(design @ weights, target, share), weights))
             if all(free):
                 break
     return tuple(float(weight) for weight in min(found, key=lambda pair: pair[0])[1])
 
 
-def _newton(design: Array, target: Array) -> Array:
+def _newton(design: Array, target: Array, share: Array) -> Array:
     """The unconstrained minimum, by Newton's method with step halving."""
     weights = np.zeros(design.shape[1])
-    loss = _logistic_loss(design @ weights, target)
+    loss = _logistic_loss(design @ weights, target, share)
     for _ in range(100):
         q = _sigmoid(design @ weights)
-        gradient = design.T @ (q - target) / len(target)
-        curvature = (design * (q * (1 - q))[:, None]).T @ design / len(target)
+        gradient = design.T @ (share * (q - target))
+        curvature = (design * (share * q * (1 - q))[:, None]).T @ design
         step = np.linalg.lstsq(curvature + 1e-12 * np.eye(len(weights)), gradient, rcond=None)[0]
         size = 1.0
-        while (new := _logistic_loss(design @ (weights - size * step), target)) > loss and size > 1e-10:
+        while (new := _logistic_loss(design @ (weights - size * step), target, share)) > loss and size > 1e-10:
             size /= 2
         weights, gained, loss = weights - size * step, loss - new, new
         if gained < 1e-14:
@@ -231,8 +258,8 @@ def _newton(design: Array, target: Array) -> Array:
     return weights
 
 
-def _logistic_loss(z: Array, target: Array) -> float:
-    return float(np.mean(np.logaddexp(0, z) - target * z))
+def _logistic_loss(z: Array, target: Array, share: Array) -> float:
+    return float(share @ (np.logaddexp(0, z) - target * z))
 
 
 def _sigmoid(z: Array) -> Array:

@@ -7,6 +7,7 @@ estimator, which makes differences between them paired."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -17,8 +18,10 @@ from schemas.evaluation import Metric
 Array: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
 
-BLOCK_CELLS = 50_000  # resamples x records held in memory at a time, and the fewest resamples
+BLOCK_CELLS = 50_000  # resamples x records drawn with one random generator, and the fewest resamples
 FEWEST_A_BLOCK = 10
+CELLS_AT_ONCE = 6_000_000  # resamples x records held as weights at a time (8 bytes each)
+CELLS_KEPT = 200_000_000  # resamples x records whose draws are kept for the next estimator (1 byte each)
 FEWEST_RESAMPLES, FEWEST_SHARE = 50, 0.1  # an interval from fewer usable resamples is not given
 FEWEST_OF_A_CLASS = 5  # with fewer positives or negatives the bootstrap does not see the spread
 
@@ -26,13 +29,34 @@ FEWEST_OF_A_CLASS = 5  # with fewer positives or negatives the bootstrap does no
 def resample_weights(n: int, resamples: int, seed: int) -> Iterator[Array]:
     """Blocks of shape (b, n): how often each of `n` records was drawn in each resample.
 
-    A block's size depends on `n` alone, so that the same `n` and seed always give the same draws."""
+    The same `n` and seed always give the same draws."""
+    draws = _kept(n, resamples, seed) if n * resamples <= CELLS_KEPT else _draws(n, resamples, seed)
+    waiting: list[NDArray[np.uint8]] = []
+    rows = 0
+    for block in draws:
+        if waiting and (rows + len(block)) * n > CELLS_AT_ONCE:
+            yield np.concatenate(waiting).astype(np.float64)
+            waiting, rows = [], 0
+        waiting.append(block)
+        rows += len(block)
+    if waiting:
+        yield np.concatenate(waiting).astype(np.float64)
+
+
+@lru_cache(maxsize=3)
+def _kept(n: int, resamples: int, seed: int) -> tuple[NDArray[np.uint8], ...]:
+    return tuple(_draws(n, resamples, seed))
+
+
+def _draws(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """A block's size depends on `n` alone; a byte holds any count that a resample of many records can have."""
     size = max(FEWEST_A_BLOCK, BLOCK_CELLS // max(n, 1))
     for block, first in enumerate(range(0, resamples, size)):
         rng = np.random.default_rng([seed, block])
         rows = min(size, resamples - first)
         drawn = rng.integers(0, max(n, 1), size=(rows, n)) + np.arange(rows)[:, None] * n
-        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+        yield np.minimum(counts, 255).astype(np.uint8)
 
 
 def bootstrap_metric(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scoring.intervals import Array, Flags, resample_weights
+from scoring.ordered import Ordered
 
 DECISION_METRICS = (
     "micro_f1",
@@ -135,20 +136,17 @@ def ranking(truth: Flags, scores: Array) -> Measure:
     """ROC AUC and average precision (micro, macro, per label) and ranking loss; equal scores are treated as ties."""
     n, n_labels = truth.shape
     kept = averaged_labels(truth, ranking=True)
-    cells = _Ordered(truth.ravel(), scores.ravel(), np.repeat(np.arange(n), n_labels))
-    columns = [_Ordered(truth[:, label], scores[:, label], np.arange(n)) for label in range(n_labels)]
+    cells = Ordered([(truth.ravel(), scores.ravel())], np.repeat(np.arange(n), n_labels), n)
+    columns = Ordered([(truth[:, label], scores[:, label]) for label in range(n_labels)], np.arange(n), n)
     loss = ranking_losses(truth, scores)
 
     def measure(weights: Array) -> Measured:
         micro_auc, micro_ap = cells.measure(weights)
-        each = [column.measure(weights) for column in columns]
-        empty = np.empty((len(weights), 0))
-        auc = np.stack([pair[0] for pair in each], axis=1) if each else empty
-        ap = np.stack([pair[1] for pair in each], axis=1) if each else empty
+        auc, ap = columns.measure(weights)
         pooled = {
-            "micro_roc_auc": micro_auc,
+            "micro_roc_auc": micro_auc[:, 0],
             "macro_roc_auc": _mean(auc, kept),
-            "micro_average_precision": micro_ap,
+            "micro_average_precision": micro_ap[:, 0],
             "macro_average_precision": _mean(ap, kept),
             "ranking_loss": _weighted(weights, loss),
         }
@@ -165,33 +163,6 @@ def ranking_losses(truth: Flags, scores: Array) -> Array:
         wrong += np.where(truth[:, label], (not_above & ~truth).sum(1), 0)
     pairs = truth.sum(1) * (~truth).sum(1)
     return np.where(pairs > 0, wrong / np.maximum(pairs, 1), 0.0)
-
-
-class _Ordered:
-    """Values in ascending order of their score, ready for weighted counts per group of equal scores."""
-
-    def __init__(self, truth: Flags, scores: Array, records: np.ndarray) -> None:
-        order = np.argsort(scores, kind="stable")
-        ordered = scores[order]
-        self.truth = truth[order].astype(np.float64)
-        self.records = records[order]
-        self.starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.empty(0, int)
-
-    def measure(self, weights: Array) -> tuple[Array, Array]:
-        """(ROC AUC, average precision), each (b,); NaN where a resample lacks positives (or, for AUC, negatives)."""
-        if not len(self.starts):
-            return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
-        drawn = weights[:, self.records]
-        total = np.add.reduceat(drawn, self.starts, axis=1)
-        positive = np.add.reduceat(drawn * self.truth, self.starts, axis=1)
-        negative = total - positive
-        positives, negatives = positive.sum(1), negative.sum(1)
-        below = np.cumsum(negative, axis=1) - negative
-        auc = _divide((positive * (below + 0.5 * negative)).sum(1), positives * negatives)
-        flagged = np.cumsum(total[:, ::-1], axis=1)
-        true = np.cumsum(positive[:, ::-1], axis=1)
-        precision = true / np.maximum(flagged, 1)
-        return auc, _divide((positive[:, ::-1] * precision).sum(1), positives)
 
 
 def roc_points(truth: Flags, scores: Array) -> tuple[Array, Array]:

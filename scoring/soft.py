@@ -17,67 +17,78 @@ from scoring.calibration import clip
 from scoring.intervals import Array, Flags
 from scoring.metrics import Measure, Measured
 
-PROBABILITY_METRICS = ("brier", "brier_against_votes", "disagreement", "log_loss", "entropy")
-DECISION_METRICS = ("expected_micro_f1", "expected_micro_precision", "expected_micro_recall", "expected_hamming_loss")
-ANNOTATOR_METRICS = ("annotator_micro_f1", "annotator_hamming_loss", "annotator_gold_micro_f1")
-
 
 def against_soft(soft: Array, p: Array, predicted: Flags) -> Measure:
     """Of probabilities `p` (n, L): brier (p - soft)², disagreement soft (1 - soft), their sum brier_against_votes,
-    log_loss (nats, clipped) and entropy, the part of it that no forecast can avoid. Of decisions: expected_….
-
-    Per label: brier, disagreement, expected_f1."""
+    log_loss (nats, clipped) and entropy, the part of it that no forecast can avoid. Of decisions: expected_…."""
     known = np.isfinite(soft)
     s = np.where(known, soft, 0.0)
     clipped = clip(p)
-    guard, spread = known * (p - s) ** 2, s * (1 - s)
-    parts = {
-        "brier": guard,
-        "brier_against_votes": guard + spread,
+    flagged = predicted & known
+    brier, spread = known * (p - s) ** 2, s * (1 - s)
+    means = {
+        "brier": brier,
+        "brier_against_votes": brier + spread,
         "disagreement": spread,
         "log_loss": known * -(s * np.log(clipped) + (1 - s) * np.log1p(-clipped)),
         "entropy": -(_x_log_x(s) + _x_log_x(np.where(known, 1 - s, 1.0))),
+        "expected_hamming_loss": known * np.where(predicted, 1 - s, s),
     }
-    flagged = predicted & known
-    cells, hits = known.astype(np.float64), flagged * s
-    wrong = known * np.where(predicted, 1 - s, s)
+    records = np.column_stack([part.sum(1) for part in (known, flagged * s, flagged, s, *means.values())])
 
     def measure(weights: Array) -> Measured:
-        n, tp, said, true = (weights @ part for part in (cells, hits, flagged.astype(np.float64), s))
-        sums = {name: weights @ part for name, part in parts.items()}
-        pooled = {name: _ratio(part.sum(1), n.sum(1)) for name, part in sums.items()}
-        pooled["expected_micro_f1"] = _ratio(2 * tp.sum(1), said.sum(1) + true.sum(1))
-        pooled["expected_micro_precision"] = _ratio(tp.sum(1), said.sum(1))
-        pooled["expected_micro_recall"] = _ratio(tp.sum(1), true.sum(1))
-        pooled["expected_hamming_loss"] = _ratio((weights @ wrong).sum(1), n.sum(1))
-        each = {name: _ratio(sums[name], n) for name in ("brier", "disagreement")}
-        return Measured(pooled, {**each, "expected_f1": _ratio(2 * tp, said + true)})
+        n, tp, said, true, *sums = (weights @ records).T
+        pooled = {name: _ratio(total, n) for name, total in zip(means, sums, strict=True)}
+        pooled["expected_micro_f1"] = _ratio(2 * tp, said + true)
+        pooled["expected_micro_precision"] = _ratio(tp, said)
+        pooled["expected_micro_recall"] = _ratio(tp, true)
+        return Measured(pooled, {})
 
     return measure
 
 
 def among_annotators(truth: Flags, yes: Array, answers: Array) -> Measure:
     """How annotators do, judged by the same yardstick: one against another (records with two answers or more), and a
-    random one against gold (`truth`, in whose making they had a part, so it flatters). Per label: annotator_f1."""
-    answered = np.nan_to_num(answers) >= 1
-    paired = np.nan_to_num(answers) >= 2
-    n, y = np.where(answered, answers, 1.0), np.where(answered, yes, 0.0)
-    pairs = np.where(paired, n * (n - 1), 1.0)
-    both, differ = paired * y * (y - 1) / pairs, paired * 2 * y * (n - y) / pairs
-    share = answered * y / n
-    gold = (truth & answered).astype(np.float64)
+    random one against gold (`truth`, in whose making they had a part, so it flatters)."""
+    answered, both, differ, paired = _pairs(yes, answers)
+    share = np.where(answered, yes, 0.0) / np.where(answered, answers, 1.0)
+    gold = truth & answered
+    records = np.column_stack([part.sum(1) for part in (both, differ, paired, gold * share, share, gold)])
 
     def measure(weights: Array) -> Measured:
-        agree, apart, cells = weights @ both, weights @ differ, weights @ paired.astype(np.float64)
-        hits, said, true = (weights @ part for part in (gold * share, share, gold))
+        agree, apart, cells, hits, said, true = (weights @ records).T
         pooled = {
-            "annotator_micro_f1": _ratio(2 * agree.sum(1), (2 * agree + apart).sum(1)),
-            "annotator_hamming_loss": _ratio(apart.sum(1), cells.sum(1)),
-            "annotator_gold_micro_f1": _ratio(2 * hits.sum(1), (said + true).sum(1)),
+            "annotator_micro_f1": _ratio(2 * agree, 2 * agree + apart),
+            "annotator_hamming_loss": _ratio(apart, cells),
+            "annotator_gold_micro_f1": _ratio(2 * hits, said + true),
         }
-        return Measured(pooled, {"annotator_f1": _ratio(2 * agree, 2 * agree + apart)})
+        return Measured(pooled, {})
 
     return measure
+
+
+def by_label(soft: Array, p: Array, predicted: Flags, yes: Array, answers: Array) -> dict[str, Array]:
+    """Metric → (L,): brier, disagreement, expected_f1 (the guard against a random annotator), annotator_f1."""
+    known = np.isfinite(soft)
+    s, n = np.where(known, soft, 0.0), known.sum(0)
+    flagged = predicted & known
+    _, both, differ, _ = _pairs(yes, answers)
+    agree = 2 * both.sum(0)
+    return {
+        "brier": _ratio((known * (p - s) ** 2).sum(0), n),
+        "disagreement": _ratio((s * (1 - s)).sum(0), n),
+        "expected_f1": _ratio(2 * (flagged * s).sum(0), flagged.sum(0) + s.sum(0)),
+        "annotator_f1": _ratio(agree, agree + differ.sum(0)),
+    }
+
+
+def _pairs(yes: Array, answers: Array) -> tuple[Flags, Array, Array, Flags]:
+    """(anybody answered, share of pairs of annotators that both say yes, share that differ, two answered), (n, L)."""
+    known = np.nan_to_num(answers)
+    answered, paired = known >= 1, known >= 2
+    n, y = np.where(paired, known, 2.0), np.where(paired, yes, 0.0)
+    pairs = n * (n - 1)
+    return answered, y * (y - 1) / pairs * paired, paired * 2 * y * (n - y) / pairs, paired
 
 
 def gap(measure: Measure) -> Measure:

@@ -32,7 +32,10 @@ def best_f1(truth: Flags, p: Array) -> float | None:
     tp = np.cumsum(truth[order])[ends]
     best = int(np.argmax(2 * tp / (ends + 1 + positives)))
     at = float(ordered[ends[best]])
-    return (at + float(ordered[ends[best] + 1])) / 2 if best + 1 < len(ends) else at
+    if best + 1 == len(ends):
+        return at
+    between = (at + float(ordered[ends[best] + 1])) / 2
+    return between if between > ordered[ends[best] + 1] else at  # neighbours among floats have nothing between them
 
 
 def precision_at_least(truth: Flags, p: Array, target: float, *, confidence: float) -> tuple[float | None, str | None]:

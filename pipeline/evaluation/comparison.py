@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from pipeline.evaluation.config import EvaluateSection
 from pipeline.evaluation.estimator import Evaluated
-from schemas.evaluation import Difference, Metric, Split
+from pipeline.evaluation.pairing import Judged, Paired, finding, split_of
+from schemas.evaluation import Difference, GuardDifference, Metric, Split
 from scoring.intervals import bootstrap_metric
-from scoring.metrics import LOWER_IS_BETTER, Bootstrapped
+from scoring.metrics import Bootstrapped
 
 COMPARED = (
     "micro_roc_auc",
@@ -21,6 +20,16 @@ COMPARED = (
     "hamming_loss",
 )
 TUNED = ("micro_f1", "macro_f1", "hamming_loss")
+GUARDS_COMPARED = (
+    "macro_roc_auc",
+    "micro_roc_auc",
+    "micro_f1",
+    "tuned_micro_f1",
+    "tuned_macro_f1",
+    "verdict_roc_auc",
+    "verdict_false_positive_rate",
+    "brier",
+)
 DECIDING = ("macro_roc_auc", "micro_roc_auc")
 
 
@@ -75,18 +84,8 @@ def _difference(
         metric=metric,
         splits=splits,
         difference=interval,
-        finding=_finding(interval, lower_is_better=metric in LOWER_IS_BETTER),
+        finding=finding(metric, interval),
     )
-
-
-def _finding(
-    difference: Metric, *, lower_is_better: bool
-) -> Literal["better", "worse", "no clear difference", "not known"]:
-    if difference.low is None or difference.high is None:
-        return "not known"
-    if difference.low <= 0 <= difference.high:
-        return "no clear difference"
-    return "better" if (difference.low > 0) != lower_is_better else "worse"
 
 
 def _words(metric: str) -> str:
@@ -114,3 +113,33 @@ def recommend(found: dict[str, Evaluated], reference: str, rows: list[Difference
             f"its {_words(metric)} is {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] from {reference}'s",
         )
     return reference, "ROC AUC is not defined here, so nothing speaks against the reference"
+
+
+def guard_differences(judged: list[Judged], config: EvaluateSection, seed: int) -> list[GuardDifference]:
+    """Each guard's recommended estimator less the first guard's, on the records that both judged."""
+    if len(judged) < 2:
+        return []
+    first, *others = judged
+    rows = []
+    for other in others:
+        known = other.places
+        records = [record for record in first.places if record in known]
+        if not records or not set(first.table.labels) & set(other.table.labels):
+            continue
+        paired = Paired(first, other, records, config, seed)
+        rows += [
+            GuardDifference(
+                guard=other.table.guard,
+                estimator=other.report.estimator,
+                reference=first.table.guard,
+                reference_estimator=first.report.estimator,
+                metric=name,
+                on=split_of(name),
+                labels=paired.labels,
+                difference=found,
+                finding=finding(name, found),
+            )
+            for name in GUARDS_COMPARED
+            if (found := paired.metric(name)) is not None
+        ]
+    return rows

@@ -57,7 +57,14 @@ def evaluate_estimator(
     chosen = choose_thresholds(table, name, fit_on, test, config)
     predicted = tuned_predictions(chosen, table.labels, scores)
     tuned = (
-        _bootstrapped(table.truth[test], scores[test], predicted[test], config, seed) if predicted is not None else None
+        metrics.bootstrap(
+            metrics.decisions(table.truth[test], predicted[test]),
+            int(test.sum()),
+            resamples=config.resamples,
+            seed=seed,
+        )
+        if predicted is not None
+        else None
     )
     decided = _pooled(tuned, table.truth[test], config) if tuned else {}
     report = EstimatorEvaluation(
@@ -70,7 +77,7 @@ def evaluate_estimator(
         labels=_per_label(judged, table.labels, table.truth[here], config),
         labels_left_out=_left_out(table.labels, table.truth[here]),
         verdict=_verdict(table, name, here, config, seed),
-        tuned={key: decided[key] for key in metrics.DECISION_METRICS if key in decided},
+        tuned=decided,
         calibration=calibration_report(table, scores, calibrated, fitted, fit_on, test, config, seed),
         thresholds=chosen,
         review=review_points(table.truth[test], predicted[test], calibrated[test]) if predicted is not None else [],

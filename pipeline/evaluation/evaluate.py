@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from pipeline.evaluation.comparison import differences, recommend
+from pipeline.evaluation.comparison import differences, guard_differences, recommend
 from pipeline.evaluation.config import EvaluateSection
 from pipeline.evaluation.estimator import Evaluated, evaluate_estimator
 from pipeline.evaluation.failures import confusions, slices, worst_records
+from pipeline.evaluation.pairing import Judged
 from pipeline.evaluation.tables import LABEL_FREQUENCY, GuardTable, count_gold, guard_table
 from schemas.errors import InputError
 from schemas.evaluation import (
@@ -26,6 +29,8 @@ from schemas.evaluation import (
     ThresholdsFile,
 )
 from schemas.taxonomy import Taxonomy
+
+MANY_CELLS, MOST_THREADS = 100_000, 4
 
 
 @dataclass(frozen=True)
@@ -58,18 +63,20 @@ def evaluate(
 ) -> Results:
     """Judges every estimator of every guard against gold; `prompts` (PromptRecord), if any, give the attributes."""
     attributes = attribute_rows(prompts) if prompts is not None else None
-    pages, service, maps = [], {}, []
-    judged = _chosen(gold, attributes, config.where)
+    pages, service, maps, best = [], {}, [], []
+    judged = chosen_gold(gold, attributes, config.where)
     for files in guards:
         table = guard_table(files.guard, judged, files.scores, files.records, taxonomy.ids)
         if judged.height < gold.height:
             table.left_out["not chosen by evaluate.where"] = (
                 count_gold(gold, taxonomy.ids).final - count_gold(judged, taxonomy.ids).final
             )
-        found = {name: evaluate_estimator(table, name, config, seed=seed, simulated=simulated) for name in table.scores}
+        found = _all_estimators(table, config, seed, simulated)
         page = _guard_page(table, files.records, found, attributes, config, seed)
         pages.append(page)
         service[files.guard] = _service(page)
+        if page.recommended is not None:
+            best.append(Judged(table, found[page.recommended].report))
         maps += [
             one.model_copy(update={"family": files.family, "model": files.model})
             for one in _maps(page.recommended, found)
@@ -82,12 +89,24 @@ def evaluate(
         seed=seed,
         gold=count_gold(gold, taxonomy.ids),
         guards=pages,
+        guard_differences=guard_differences(best, config, seed),
     )
     file = ThresholdsFile(simulated=simulated, taxonomy=taxonomy.id, confidence=config.confidence, guards=service)
     return Results(evaluation, file, CalibrationFile(calibrations=maps))
 
 
-def _chosen(gold: pl.DataFrame, attributes: pl.DataFrame | None, where: dict[str, str]) -> pl.DataFrame:
+def _all_estimators(table: GuardTable, config: EvaluateSection, seed: int, simulated: bool) -> dict[str, Evaluated]:
+    """Every estimator's page. Large tables take several threads: nearly all the time is spent inside numpy."""
+
+    def one(name: str) -> Evaluated:
+        return evaluate_estimator(table, name, config, seed=seed, simulated=simulated)
+
+    workers = min(os.cpu_count() or 1, MOST_THREADS) if table.truth.size > MANY_CELLS else 1
+    with ThreadPoolExecutor(workers) as pool:
+        return dict(zip(table.scores, pool.map(one, table.scores), strict=True))
+
+
+def chosen_gold(gold: pl.DataFrame, attributes: pl.DataFrame | None, where: dict[str, str]) -> pl.DataFrame:
     """The gold records that have all these attributes. Raises InputError when none has."""
     chosen = gold
     for name, value in where.items():

@@ -84,7 +84,8 @@ def worst_records(
     if not table.labels:
         return []
     losses = log_losses(table.truth, scores).mean(1)
-    rows = [int(row) for row in np.argsort(-losses, kind="stable") if table.on(splits)[row]][:how_many]
+    order = np.argsort(-losses, kind="stable")
+    rows = order[table.on(splits)[order]][:how_many].tolist()
 
     def names(flags: Flags) -> list[str]:
         return [label for label, flag in zip(table.labels, flags, strict=True) if flag]

@@ -9,7 +9,6 @@ from pipeline.evaluation.tables import GuardTable
 from schemas.evaluation import (
     UNSAFE,
     Calibration,
-    CalibrationQuality,
     CalibrationReport,
     Identity,
     LabelMap,
@@ -18,7 +17,7 @@ from schemas.evaluation import (
 )
 from scoring import calibration, thresholds
 from scoring.intervals import Array, Flags
-from scoring.reliability import quality
+from scoring.reliability import qualities
 
 
 def calibrate(
@@ -58,18 +57,22 @@ def calibration_report(
 ) -> CalibrationReport:
     """The test split before and after recalibration; says why where there is no after."""
     truth = table.truth[test]
-
-    def of(p: Array, true: Flags) -> CalibrationQuality | None:
-        return quality(
-            true,
-            p,
-            splits=["test"],
-            bins=config.bins,
-            confidence=config.confidence,
-            resamples=config.resamples,
-            seed=seed,
-        )
-
+    after = fit_on.any() and fitted.method != "identity"
+    both = [scores[test], calibrated[test]] if after else [scores[test]]
+    found = qualities(
+        [(truth, p) for p in both]
+        + [(truth[:, [column]], p[:, [column]]) for p in both for column in range(len(table.labels))],
+        splits=["test"],
+        bins=config.bins,
+        confidence=config.confidence,
+        resamples=config.resamples,
+        seed=seed,
+    )
+    pages, each = found[: len(both)], found[len(both) :]
+    by_label = [
+        {label: page for label, page in zip(table.labels, part, strict=True) if page is not None}
+        for part in (each[: len(table.labels)], each[len(table.labels) :] or [None] * len(table.labels))
+    ]
     pooled = [label for label in table.labels if fitted.labels[label].source == "pooled"]
     if not fit_on.any():
         reason: str | None = "no records on the calibration split"
@@ -85,13 +88,10 @@ def calibration_report(
     return CalibrationReport(
         method=fitted.method,
         reason=reason,
-        raw=of(scores[test], truth),
-        recalibrated=of(calibrated[test], truth) if fit_on.any() and fitted.method != "identity" else None,
-        labels_raw={
-            label: found
-            for column, label in enumerate(table.labels)
-            if (found := of(scores[test][:, [column]], truth[:, [column]])) is not None
-        },
+        raw=pages[0],
+        recalibrated=pages[1] if after else None,
+        labels_raw=by_label[0],
+        labels_recalibrated=by_label[1],
     )
 
 

@@ -8,7 +8,7 @@ from pipeline.evaluation.config import EvaluateSection
 from pipeline.evaluation.tables import GuardTable
 from schemas.evaluation import Metric, SoftLabel, SoftMetrics, Split
 from scoring import soft
-from scoring.intervals import Flags, bootstrap_metric
+from scoring.intervals import Array, Flags, bootstrap_metric
 from scoring.metrics import Bootstrapped, bootstrap, together
 
 NO_VOTES = "no record has two answers"
@@ -30,11 +30,13 @@ def soft_metrics(
     n = int(kept.sum())
     if not n:
         return None
+    votes = table.yes[kept], table.answers[kept]
     guard = soft.against_soft(table.soft[kept], p[kept], predicted[kept])
-    people = soft.among_annotators(table.truth[kept], table.yes[kept], table.answers[kept])
+    people = soft.among_annotators(table.truth[kept], *votes)
     found = bootstrap(soft.gap(together([guard, people])), n, resamples=config.resamples, seed=seed)
     value = {name: float(values[0]) for name, values in found.value.pooled.items()}
     total = value["brier_against_votes"]
+    each = soft.by_label(table.soft[kept], p[kept], predicted[kept], *votes)
     return SoftMetrics(
         n=n,
         splits=splits,
@@ -44,7 +46,7 @@ def soft_metrics(
         disagreement=value["disagreement"],
         share_disagreement=value["disagreement"] / total if total > 0 else None,
         metrics={metric: _metric(found, metric, n, config) for metric in value},
-        labels=[_label(found, label, column) for column, label in enumerate(table.labels)],
+        labels=[_label(each, label, column) for column, label in enumerate(table.labels)],
     )
 
 
@@ -54,6 +56,6 @@ def _metric(found: Bootstrapped, name: str, n: int, config: EvaluateSection) -> 
     return bootstrap_metric(value, replicates, n, confidence=config.confidence, undefined=undefined)
 
 
-def _label(found: Bootstrapped, label: str, column: int) -> SoftLabel:
-    value = {name: float(values[0, column]) for name, values in found.value.labels.items()}
+def _label(each: dict[str, Array], label: str, column: int) -> SoftLabel:
+    value = {name: float(values[column]) for name, values in each.items()}
     return SoftLabel(label=label, **{name: one if np.isfinite(one) else None for name, one in value.items()})

@@ -196,3 +196,13 @@ def test_decompositions_add_up_and_know_a_calibrated_forecast() -> None:
         assert parts.miscalibration - parts.discrimination + parts.uncertainty == pytest.approx(score)
         assert parts.miscalibration > 0
         assert parts.discrimination > 0
+
+
+def test_gathering_many_values_leaves_the_fit_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, p, _ = distorted(30_000, slope=0.6, intercept=-0.7, seed=10)
+    p[:50] = 0.0  # the clipped ends, too
+    gathered = [calibration.METHODS[method](truth, p).model_dump() for method in ("platt", "beta")]
+    monkeypatch.setattr(calibration, "MANY", 10**9)
+    for found, method in zip(gathered, ("platt", "beta"), strict=True):
+        exact = calibration.METHODS[method](truth, p).model_dump()
+        assert {**found, "method": 0} == pytest.approx({**exact, "method": 0}, abs=2e-4)

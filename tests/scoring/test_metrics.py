@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as reference
 
 from scoring.intervals import clopper_pearson, resample_weights
-from scoring.metrics import bootstrap, decisions, precision_recall_points, ranking, roc_points
+from scoring.metrics import bootstrap, decisions, precision_recall_points, ranking, roc_points, together
 
 
 def case(seed: int, n: int = 60, n_labels: int = 5, ties: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -160,3 +160,47 @@ def test_curves_are_scikit_learns() -> None:
     expected_precision, expected_recall, _ = reference.precision_recall_curve(truth.ravel(), scores.ravel())
     assert precision == pytest.approx(expected_precision[:-1][::-1])
     assert recall == pytest.approx(expected_recall[:-1][::-1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_resamples_are_those_of_repeated_records(seed: int) -> None:
+    truth, scores, predicted = case(seed, n=25, ties=bool(seed % 2))
+    weights = np.random.default_rng(seed).multinomial(25, np.full(25, 1 / 25), size=6).astype(float)
+    measure = together([decisions(truth, predicted), ranking(truth, scores)])
+    found = measure(weights)
+    for row, drawn in enumerate(np.repeat(np.arange(25), one.astype(int)) for one in weights):
+        again = together([decisions(truth[drawn], predicted[drawn]), ranking(truth[drawn], scores[drawn])])(
+            np.ones((1, 25))
+        )
+        for name in ("micro_roc_auc", "micro_average_precision", "micro_f1", "ranking_loss", "samples_f1"):
+            assert found.pooled[name][row] == pytest.approx(again.pooled[name][0]), name
+        for name, values in found.labels.items():
+            assert values[row] == pytest.approx(again.labels[name][0], nan_ok=True), name
+
+
+def test_many_positives_are_gathered_without_moving_the_value_or_the_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.random((1500, 2)) < (0.5, 0.05)
+    scores = 1 / (1 + np.exp(-rng.normal(size=truth.shape) - 1.5 * truth))
+    exact = bootstrap(ranking(truth, scores), 1500, resamples=200, seed=1)
+    monkeypatch.setattr("scoring.ordered.MOST_GROUPS", 128)
+    gathered = bootstrap(ranking(truth, scores), 1500, resamples=200, seed=1)
+    for name, values in exact.value.labels.items():
+        assert gathered.value.labels[name] == pytest.approx(values, abs=1e-12), name
+        error = np.abs(gathered.replicates.labels[name] - exact.replicates.labels[name])
+        assert (error.max(0) <= 0.2 * exact.replicates.labels[name].std(0)).all(), name
+        ends = [np.quantile(one.replicates.labels[name], [0.025, 0.975], axis=0) for one in (gathered, exact)]
+        assert ends[0] == pytest.approx(ends[1], abs=0.001), name
+    assert gathered.value.pooled["micro_roc_auc"] == pytest.approx(exact.value.pooled["micro_roc_auc"], abs=1e-12)
+
+
+def test_one_record_and_one_label_are_no_crash() -> None:
+    for truth in (True, False):
+        found = together(
+            [decisions(np.array([[truth]]), np.array([[False]])), ranking(np.array([[truth]]), np.array([[0.3]]))]
+        )(np.ones((1, 1)))
+        assert np.isnan(found.pooled["micro_roc_auc"][0])
+        assert found.pooled["subset_accuracy"][0] == float(not truth)
+        assert found.pooled["hamming_loss"][0] == float(truth)

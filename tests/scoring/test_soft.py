@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics as reference
 
 from scoring.metrics import Measure
-from scoring.soft import against_soft, among_annotators
+from scoring.soft import against_soft, among_annotators, by_label
 
 
 def pooled(measure: Measure, n: int) -> dict[str, float]:
@@ -64,6 +64,22 @@ def test_the_ceiling_is_that_of_all_pairs_of_annotators(seed: int) -> None:
     assert found["annotator_gold_micro_f1"] == pytest.approx(reference.f1_score(against, cast.ravel()))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_are_the_same_numbers_on_one_column(seed: int) -> None:
+    cast = votes(seed)
+    p = np.random.default_rng(seed).random(cast.shape[1:])
+    soft, yes, answers = cast.mean(0), cast.sum(0).astype(float), np.full(p.shape, 4.0)
+    found = by_label(soft, p, p >= 0.4, yes, answers)
+    for at in range(3):
+        one = slice(at, at + 1)
+        alone = pooled(against_soft(soft[:, one], p[:, one], p[:, one] >= 0.4), len(p))
+        people = pooled(among_annotators(soft[:, one] > 0.5, yes[:, one], answers[:, one]), len(p))
+        assert found["brier"][at] == pytest.approx(alone["brier"])
+        assert found["disagreement"][at] == pytest.approx(alone["disagreement"])
+        assert found["expected_f1"][at] == pytest.approx(alone["expected_micro_f1"])
+        assert found["annotator_f1"][at] == pytest.approx(people["annotator_micro_f1"])
+
+
 def test_single_answers_and_none_give_no_ceiling() -> None:
     truth = np.array([[True], [False]])
     for answers in (np.ones((2, 1)), np.full((2, 1), np.nan), np.zeros((2, 1))):
@@ -99,5 +115,3 @@ def test_resamples_are_those_of_repeated_records() -> None:
     again = against_soft(soft[drawn], p[drawn], p[drawn] >= 0.5)(np.ones((1, len(drawn))))
     for name, value in once.pooled.items():
         assert value == pytest.approx(again.pooled[name]), name
-    for name, value in once.labels.items():
-        assert value == pytest.approx(again.labels[name], nan_ok=True), name

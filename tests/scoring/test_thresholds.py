@@ -105,3 +105,59 @@ def test_outcome_counts_by_hand() -> None:
     assert found.recall.value == pytest.approx(1 / 2)
     assert found.false_positive_rate.value == pytest.approx(2 / 3)
     assert found.f1.value == pytest.approx(2 / 5)
+
+
+def broken_promises(chance: np.ndarray, precision_above, trials: int, n: int, seed: int) -> tuple[int, int]:  # type: ignore[no-untyped-def]
+    """(promises of precision 0.8 at 90 % that were made, those whose true precision is below) over many data sets;
+    `chance` is P(positive) on a fine grid of p, which is uniform."""
+    rng = np.random.default_rng(seed)
+    made = broken = 0
+    for _ in range(trials):
+        p = rng.random(n)
+        truth = rng.random(n) < chance[(p * len(chance)).astype(int)]
+        threshold, _ = precision_at_least(truth, p, 0.8, confidence=0.9)
+        if threshold is not None:
+            made += 1
+            broken += precision_above(threshold) < 0.8
+    return made, broken
+
+
+@pytest.mark.parametrize(
+    "chance",
+    [
+        np.full(100, 0.79),  # no threshold is good enough, all of them nearly
+        np.r_[np.full(90, 0.95), np.full(10, 0.5)],  # the guard's surest answers are its worst
+        np.r_[np.full(70, 0.3), np.full(30, 0.82)],  # good down to 0.7 and just so
+    ],
+    ids=["never", "upside down", "a cliff"],
+)
+def test_a_precision_promise_is_broken_no_more_often_than_it_says(chance: np.ndarray) -> None:
+    upward = np.cumsum(chance[::-1])[::-1]
+
+    def precision_above(threshold: float) -> float:
+        first = min(int(np.ceil(threshold * len(chance))), len(chance) - 1)
+        return float(upward[first] / (len(chance) - first))
+
+    made, broken = broken_promises(chance, precision_above, 300, 600, seed=21)
+    assert broken / 300 <= 0.1 + 0.04  # 0.1, and two standard errors of 300 trials
+    if chance.max() > 0.8 and chance[-1] > 0.8:
+        assert made > 10
+
+
+def test_what_no_guard_can_promise_is_not_attainable() -> None:
+    truth, p = np.zeros(500, bool), np.linspace(0, 1, 500)
+    assert precision_at_least(truth, p, 0.9, confidence=0.95) == (
+        None,
+        "not attainable at 95% confidence; the split has 0 positives",
+    )
+    tied = false_positive_rate_at_most(truth, np.ones(500), 0.05, confidence=0.95)
+    assert tied[0] is None
+    assert tied[1] is not None
+    assert "too many records without the label score near 1" in tied[1]
+
+
+def test_neighbouring_floats_leave_the_better_one_flagged_alone() -> None:
+    low = 0.3
+    high = np.nextafter(low, 1)
+    found = best_f1(np.array([True, False]), np.array([high, low]))
+    assert found == high

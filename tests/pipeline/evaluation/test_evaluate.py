@@ -10,6 +10,7 @@ from sklearn import metrics as reference
 from pipeline.evaluation.config import EvaluateSection
 from pipeline.evaluation.evaluate import GuardScores, Results, evaluate
 from pipeline.evaluation.headline import headline
+from pipeline.evaluation.reviewing import review_points
 from schemas.errors import ArtifactError
 from schemas.evaluation import CalibrationFile, EstimatorEvaluation, Evaluation, GuardEvaluation, ThresholdsFile
 from scoring import calibration
@@ -282,3 +283,48 @@ def test_what_annotators_reach_among_themselves_stands_beside_the_guard(results:
     assert guard.value is not None
     assert 0 < guard.value < 1
     assert [row.label for row in found.labels] == [row.label for row in estimator(results, "marginal").labels]
+
+
+def test_reviewing_the_least_certain_finds_the_errors_that_calibrated_doubt_foretells() -> None:
+    rng = np.random.default_rng(2)
+    p = rng.beta(0.4, 0.4, size=(6000, 1))
+    truth = rng.random(p.shape) < p
+    points = review_points(truth, p >= 0.5, p)
+    doubt = np.sort(np.minimum(p, 1 - p).ravel())  # a calibrated forecast errs with just this probability
+    for point in points:
+        kept = doubt[: point.n_kept]
+        assert point.subset_error == pytest.approx(kept.mean(), abs=0.02)
+        assert point.subset_error_overall == pytest.approx(kept.sum() / len(p), abs=0.02)
+    left = [point.subset_error_overall or 0.0 for point in points]
+    assert left == sorted(left, reverse=True)
+
+
+def test_guards_are_compared_on_the_records_that_both_judged(frames: Frames) -> None:
+    worse = make_frames(Synthetic(n=240, skill=0.1))
+    assert worse.gold.equals(frames.gold)
+    known = worse.scores.filter(pl.col("label") != "return")
+    found = evaluate(
+        frames.gold,
+        [GuardScores("first", frames.scores, frames.records), GuardScores("second", known, worse.records)],
+        None,
+        frames.taxonomy,
+        CONFIG,
+        seed=5,
+        simulated=False,
+    ).evaluation
+    rows = {row.metric: row for row in found.guard_differences}
+    auc = rows["macro_roc_auc"]
+    assert (auc.guard, auc.reference, auc.finding) == ("second", "first", "worse")
+    assert "return" not in auc.labels
+    columns = [place for place, label in enumerate(frames.taxonomy.ids) if label != "return"]
+    first, second = (
+        by_hand(of, page.recommended or "", ["calibration", "test"])
+        for of, page in zip((frames, worse), found.guards, strict=True)
+    )
+    expected = [reference.roc_auc_score(truth[:, columns], p[:, columns]) for truth, p in (first, second)]
+    assert auc.difference.value == pytest.approx(expected[1] - expected[0])
+    assert evaluate_one(frames).guard_differences == []
+
+
+def evaluate_one(frames: Frames) -> Evaluation:
+    return results_of(frames).evaluation

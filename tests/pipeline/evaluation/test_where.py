@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from pipeline.evaluation.evaluate import _chosen
+from pipeline.evaluation.evaluate import chosen_gold
 from schemas.errors import InputError
 
 GOLD = pl.DataFrame({"id": ["a", "b", "c"]})
@@ -19,19 +19,19 @@ ATTRIBUTES = pl.DataFrame(
 
 
 def test_all_records_without_conditions() -> None:
-    assert _chosen(GOLD, None, {})["id"].to_list() == ["a", "b", "c"]
+    assert chosen_gold(GOLD, None, {})["id"].to_list() == ["a", "b", "c"]
 
 
 def test_every_condition_must_hold() -> None:
-    assert _chosen(GOLD, ATTRIBUTES, {"source": "included"})["id"].to_list() == ["a", "c"]
-    assert _chosen(GOLD, ATTRIBUTES, {"source": "included", "tone": "polite"})["id"].to_list() == ["a"]
+    assert chosen_gold(GOLD, ATTRIBUTES, {"source": "included"})["id"].to_list() == ["a", "c"]
+    assert chosen_gold(GOLD, ATTRIBUTES, {"source": "included", "tone": "polite"})["id"].to_list() == ["a"]
 
 
 def test_a_condition_that_nothing_meets_names_the_values() -> None:
     with pytest.raises(InputError, match=r"no record has source = x; values: \['generated', 'included'\]"):
-        _chosen(GOLD, ATTRIBUTES, {"source": "x"})
+        chosen_gold(GOLD, ATTRIBUTES, {"source": "x"})
 
 
 def test_conditions_need_attributes() -> None:
     with pytest.raises(InputError, match="needs attributes"):
-        _chosen(GOLD, None, {"source": "included"})
+        chosen_gold(GOLD, None, {"source": "included"})
