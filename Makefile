@@ -12,6 +12,9 @@ RUN ?=
 TORCH_INDEX ?=
 FRESH ?=
 FORCE ?=
+A ?=
+B ?=
+OUT ?=
 ARGS ?=
 
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -96,7 +99,10 @@ status: $(VENV)/.ready needs-run
 publish: $(VENV)/.ready needs-run
 	@$(MARGINALIA) publish --run "$(RUN_FOLDER)" $(if $(PUSH),--push)
 
-.PHONY: preview simulate audit verify
+.PHONY: preview simulate audit verify compare
+compare: $(VENV)/.ready ## make compare A=runs/before B=runs/after OUT=compare.html
+	@test -n "$(A)" -a -n "$(B)" || { echo "error: name two runs: make compare A=runs/before B=runs/after" >&2; exit 2; }
+	@$(MARGINALIA) compare "$(A)" "$(B)" $(if $(OUT),--out "$(OUT)") $(ARGS)
 preview: $(VENV)/.ready needs-run ## write five of the planned texts and show them
 	@$(MARGINALIA) preview --run "$(RUN_FOLDER)" $(ARGS)
 simulate: $(VENV)/.ready needs-run ## how good gold gets: make simulate RUN=name ARGS='--miss 0.2 --overlap 3'
@@ -130,7 +136,9 @@ schemas: $(VENV)/.ready-dev ## write schemas/json again
 	@$(BIN)/python -m schemas.json_schemas
 check: lint types test ## all that CI does
 
-.PHONY: bench-scorer bench-reconcile bench-generate train-demo-guard
+.PHONY: bench-scorer bench-reconcile bench-generate bench-evaluate train-demo-guard
+bench-evaluate: $(VENV)/.ready ## evaluation of 100,000 records × 14 labels × 8 estimators
+	@$(BIN)/python -m benchmarks.evaluate $(ARGS)
 bench-scorer: $(VENV)/.ready ## the scorer's speed, as ratios in one run
 	@$(BIN)/python -m benchmarks.scorer $(ARGS)
 bench-reconcile: $(VENV)/.ready ## a million answers to gold and agreement

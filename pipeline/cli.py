@@ -275,6 +275,39 @@ def audit(
 
 
 _add_stage("report", "Write report.html, one self-contained page.")
+
+
+@app.command(epilog="Example: marginalia compare runs/before runs/after --out compare.html")
+@friendly
+def compare(
+    a: Annotated[Path, typer.Argument(help="the run to compare with")],
+    b: Annotated[Path, typer.Argument(help="the other run; differences are b less a")],
+    guard_a: Annotated[str | None, typer.Option(help="a's guard; default: its first")] = None,
+    guard_b: Annotated[str | None, typer.Option(help="b's guard; default: its first")] = None,
+    estimator_a: Annotated[str | None, typer.Option(help="a's estimator; default: the recommended one")] = None,
+    estimator_b: Annotated[str | None, typer.Option(help="b's estimator; default: the recommended one")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+    out: Annotated[Path | None, typer.Option(help="write a self-contained HTML page, too", metavar="FILE")] = None,
+) -> None:
+    """Compare two evaluated runs (or two guards of one): what differs, and whether the numbers clearly do."""
+    from pipeline.comparing.compare import compare as comparison
+    from pipeline.comparing.page import build_comparison
+    from pipeline.comparing.side import load_side
+    from pipeline.comparing.text import table
+    from schemas.files import write_text
+
+    if out is not None and out.suffix != ".html":
+        raise InputError(f"--out {out}: expected a name that ends in .html")
+    sides = load_side(a, guard_a, estimator_a), load_side(b, guard_b, estimator_b)
+    found = comparison(*sides)
+    if out is not None:
+        names = {label.id: label.name for side in sides for label in side.run.taxonomy.labels}
+        write_text(out, build_comparison(found, names))
+    print(found.model_dump_json(indent=2) if as_json else table(found))
+    if out is not None:
+        print(f"written: {out}", file=sys.stderr)
+
+
 _add_stage("release", "Write the folder that the Hub will hold.")
 
 

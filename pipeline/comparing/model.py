@@ -1,0 +1,70 @@
+"""What `marginalia compare` finds; `--json` prints it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.evaluation import Finding, Metric
+from schemas.strict import Strict
+
+
+class SideSummary(Strict):
+    """One run, and which of its guards and estimators is compared."""
+
+    run: str
+    simulated: bool
+    taxonomy: str
+    guard: str
+    model: str | None
+    estimator: str
+    records: int = Field(description="final gold records with scores")
+    gold_sha256: str = Field(description="of id, text and labels of its final records")
+
+
+class Differing(Strict):
+    """A setting or a count that is not the same; null where one of the two lacks it."""
+
+    what: str
+    a: str | None
+    b: str | None
+
+
+class SharedGold(Strict):
+    """Final gold records of the two runs, told apart by id, text and labels."""
+
+    same: bool = Field(description="the same records with the same text and labels")
+    records: int = Field(description="in both, with the same text and labels")
+    only_a: int
+    only_b: int
+    changed: int = Field(description="in both, with another text or other labels")
+    judged: int = Field(description="of those shared: scored and judged in both; differences are over these")
+    labels: list[str] = Field(description="labels that both guards score")
+
+
+class Row(Strict):
+    """One metric of both runs; `difference` is b less a on the shared records and the same resamples."""
+
+    metric: str
+    on: str = Field(description="judged splits, or test split")
+    a: Metric | None = Field(description="as in the run's own evaluation.json, on its own records")
+    b: Metric | None
+    difference: Metric | None = Field(description="null where no gold is shared")
+    finding: Finding
+
+
+class LabelRow(Row):
+    label: str
+
+
+class Comparison(Strict):
+    version: Literal[1] = 1
+    a: SideSummary
+    b: SideSummary
+    differing: list[Differing]
+    shared: SharedGold
+    confidence: float
+    metrics: list[Row]
+    labels: list[LabelRow]
+    notes: list[str]

@@ -1,0 +1,75 @@
+"""A comparison as one self-contained HTML page, in the report's dress."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from pipeline.comparing.model import Comparison, LabelRow, Row
+from pipeline.comparing.text import finding
+from pipeline.report import words
+from pipeline.report.material import Figure
+from pipeline.report.page import TEMPLATES, environment
+from pipeline.report.plots import Axis, Mark, forest, nice_axis
+from pipeline.report.plots import Row as PlotRow
+
+LABEL_METRICS = ("roc_auc", "average_precision", "f1")
+
+
+def build_comparison(found: Comparison, names: dict[str, str]) -> str:
+    """The page. `names`: label id → name. Every text is escaped; nothing is loaded from anywhere."""
+    by_label: dict[str, dict[str, LabelRow]] = {}
+    for row in found.labels:
+        by_label.setdefault(row.label, {})[row.metric] = row
+    style = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))
+    auc = [row for row in found.labels if row.metric == "roc_auc"]
+    return (
+        environment()
+        .get_template("compare.html.j2")
+        .render(
+            found=found,
+            title=finding(found),
+            overall=_figure(found, [(words.NAMES[row.metric], row) for row in found.metrics]),
+            each=_figure(found, [(names.get(row.label, row.label), row) for row in auc], labels=True),
+            by_label=[(names.get(label, label), rows) for label, rows in by_label.items()],
+            label_metrics=LABEL_METRICS,
+            metric_names=words.NAMES,
+            words=words,
+            style=style,
+        )
+    )
+
+
+def _figure(found: Comparison, rows: Sequence[tuple[str, Row]], *, labels: bool = False) -> Figure | None:
+    """Differences with their intervals around 0; None when nothing is paired. Log loss has no end and is left out."""
+    shown = [
+        (name, row, row.difference)
+        for name, row in rows
+        if row.difference is not None and row.difference.value is not None and row.metric != "log_loss"
+    ]
+    if not shown:
+        return None
+    ends = [abs(end) for _, _, one in shown for end in (one.value, one.low, one.high) if end is not None]
+    reach = nice_axis(max(*ends, 0.01), "").high
+    axis = Axis(-reach, reach, "b less a", 0.0, "no difference", ticks=4)
+    drawn = [
+        PlotRow(
+            name,
+            [Mark(one.value, one.low, one.high, 1, note=one.reason or "")],
+            words.signed(one.value, 3)
+            + ("" if row.finding in ("no clear difference", "not known") else f" {row.finding}"),
+        )
+        for name, row, one in shown
+    ]
+    clear = [name for name, row, _ in shown if row.finding in ("better", "worse")]
+    what = "labels" if labels else "numbers"
+    title = (
+        f"{words.plural(len(clear), what[:-1])} of {len(shown)} clearly {'differs' if len(clear) == 1 else 'differ'}"
+        f"{': ' + words.listed(clear) if 0 < len(clear) <= 6 else ''}"
+    )
+    note = (
+        f"Each point is b less a over {words.plural(found.shared.judged, 'shared record')}, with the interval of "
+        "differences on the same resamples. Right of the line is more, which is worse for losses."
+    )
+    return Figure(title, forest(drawn, axis, alt=title), note)

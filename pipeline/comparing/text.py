@@ -1,0 +1,88 @@
+"""A comparison as the terminal shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.comparing.model import Comparison, LabelRow, Row
+from pipeline.report import words
+from schemas.evaluation import Metric
+
+WIDEST = 34  # characters of a setting's value
+MARKS = {"better": "b is better", "worse": "b is worse", "no clear difference": "no clear difference", "not known": ""}
+
+
+def table(found: Comparison) -> str:
+    """What differs, the metrics side by side with the difference, then each label."""
+    a, b = found.a, found.b
+    lines = [
+        f"a  {a.run}: {a.estimator} of guard {a.guard}{_model(a.model)}, {words.plural(a.records, 'record')}",
+        f"b  {b.run}: {b.estimator} of guard {b.guard}{_model(b.model)}, {words.plural(b.records, 'record')}",
+        *(f"note: {note}" for note in found.notes),
+        "",
+        "what differs" if found.differing else "nothing differs in config, gold, taxonomy and versions",
+    ]
+    differing = [[row.what, _cut(row.a), _cut(row.b)] for row in found.differing]
+    lines += _columns(["", "a", "b"], differing) if differing else []
+    confidence = words.percent(found.confidence)
+    lines += [
+        "",
+        f"metrics; b less a over {words.plural(found.shared.judged, 'shared record')}, {confidence} intervals",
+    ]
+    lines += _columns(
+        ["", "a", "b", "b less a", ""], [[words.NAMES[row.metric], *_cells(row)] for row in found.metrics]
+    )
+    lines += ["", "ROC AUC of each label"]
+    labels = [row for row in found.labels if row.metric == "roc_auc"]
+    lines += _columns(["", "a", "b", "b less a", ""], [[row.label, *_cells(row)] for row in labels])
+    return "\n".join(lines)
+
+
+def finding(found: Comparison) -> str:
+    """The headline: which is better at what, in words that the intervals allow."""
+    better, worse = (_named(found.metrics, word) for word in ("better", "worse"))
+    known = [row for row in found.metrics if row.finding != "not known"]
+    a, b = found.a.run, found.b.run
+    if a == b:
+        a, b = (f"{side.guard} {side.estimator}" for side in (found.a, found.b))
+    if not known:
+        return f"Nothing says whether {b} is better or worse than {a}: no number has a paired interval"
+    if better and worse:
+        return f"{b} is clearly better than {a} in {words.listed(better)}, clearly worse in {words.listed(worse)}"
+    if better or worse:
+        return f"{b} is clearly {'better' if better else 'worse'} than {a} in {words.listed(better or worse)}"
+    return f"No clear difference between {a} and {b} in {words.plural(len(known), 'number')}"
+
+
+def _named(rows: Sequence[Row | LabelRow], word: str) -> list[str]:
+    return [words.NAMES[row.metric] for row in rows if row.finding == word]
+
+
+def _cells(row: Row) -> list[str]:
+    def cell(metric: Metric | None) -> str:
+        return "—" if metric is None else words.with_interval(metric, 3)
+
+    difference = "—"
+    if row.difference is not None and row.difference.value is not None:
+        inside = words.signed_interval(row.difference, 3)
+        difference = words.signed(row.difference.value, 3) + (f" ({inside})" if inside else "")
+    return [cell(row.a), cell(row.b), difference, MARKS[row.finding]]
+
+
+def _columns(head: list[str], rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [head, *rows]
+    ]
+
+
+def _model(model: str | None) -> str:
+    return f" ({model})" if model else ""
+
+
+def _cut(value: str | None) -> str:
+    if value is None:
+        return "—"
+    line = " ".join(value.split())
+    return line if len(line) <= WIDEST else line[: WIDEST - 1] + "…"

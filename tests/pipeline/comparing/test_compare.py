@@ -1,0 +1,151 @@
+"""`marginalia compare`: two runs on the same gold, on different gold, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from pipeline.comparing.compare import compare
+from pipeline.comparing.model import Comparison
+from pipeline.comparing.page import build_comparison
+from pipeline.comparing.side import Side, load_side
+from pipeline.comparing.text import finding, table
+from pipeline.run import open_run
+from pipeline.stage import run_stage
+from pipeline.stages.evaluate import STAGE as EVALUATE
+from tests.pipeline.evaluation.test_stages import CONFIG
+from tests.pipeline.report.test_page import Page
+from tests.pipeline.synthetic_run import Synthetic, write_run
+
+
+def evaluated(folder: Path, made: Synthetic, *, threshold: float = 0.5, run: bool = True) -> Path:
+    write_run(folder, made, whole=False)
+    config = CONFIG.format(simulated="false") + f"  threshold: {threshold}\n"
+    (folder / "config.yaml").write_text(config, encoding="utf-8")
+    if run:
+        run_stage(EVALUATE, open_run(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("runs")
+    before = evaluated(root / "before", Synthetic(n=150, skill=0.2))
+    return before, evaluated(root / "after", Synthetic(n=150, skill=0.9), threshold=0.4)
+
+
+@pytest.fixture(scope="module")
+def sides(runs: tuple[Path, Path]) -> tuple[Side, Side]:
+    return load_side(runs[0], None, "marginal"), load_side(runs[1], None, "marginal")
+
+
+@pytest.fixture(scope="module")
+def found(sides: tuple[Side, Side]) -> Comparison:
+    return compare(*sides)
+
+
+def test_differences_are_those_of_the_shared_records(sides: tuple[Side, Side], found: Comparison) -> None:
+    assert found.shared.same
+    assert found.shared.judged == len(sides[0].table.ids) == 146
+    first, second = (
+        (side.table.truth, side.table.scores["marginal"], side.table.scores["marginal"] >= at)
+        for side, at in zip(sides, (0.5, 0.4), strict=True)
+    )
+    test = sides[0].table.on(["test"])
+    safe = ~sides[0].table.any_label
+    alarms = [np.mean(side.table.verdicts["marginal"][safe] >= at) for side, at in zip(sides, (0.5, 0.4), strict=True)]
+    expected = {
+        "verdict_false_positive_rate": alarms[1] - alarms[0],
+        "micro_f1": reference.f1_score(second[0], second[2], average="micro")
+        - reference.f1_score(first[0], first[2], average="micro"),
+        "macro_roc_auc": reference.roc_auc_score(second[0], second[1]) - reference.roc_auc_score(first[0], first[1]),
+        "brier": np.mean((second[1] - second[0])[test] ** 2) - np.mean((first[1] - first[0])[test] ** 2),
+        "hamming_loss": np.mean(second[2] != second[0]) - np.mean(first[2] != first[0]),
+    }
+    rows = {row.metric: row for row in found.metrics}
+    for name, value in expected.items():
+        row = rows[name]
+        assert row.difference is not None
+        assert row.difference.value == pytest.approx(value), name
+        assert row.difference.low is not None
+        assert row.difference.high is not None
+        assert row.difference.low <= value <= row.difference.high
+        assert row.a is not None
+        assert row.b is not None
+        assert row.difference.value == pytest.approx((row.b.value or 0) - (row.a.value or 0)), name
+    assert rows["macro_roc_auc"].finding == "better"
+    auc = next(row for row in found.labels if (row.label, row.metric) == ("refund", "roc_auc"))
+    place = sides[0].table.labels.index("refund")
+    assert auc.difference is not None
+    assert auc.difference.value == pytest.approx(
+        reference.roc_auc_score(second[0][:, place], second[1][:, place])
+        - reference.roc_auc_score(first[0][:, place], first[1][:, place])
+    )
+
+
+def test_what_differs_is_named(found: Comparison) -> None:
+    differing = {row.what: (row.a, row.b) for row in found.differing}
+    assert differing == {"config evaluate.threshold": ("0.5", "0.4")}
+    assert found.notes == ["decisions are at different thresholds: 0.5 and 0.4"]
+    assert Comparison.model_validate_json(found.model_dump_json()) == found
+
+
+def test_one_estimator_against_another_of_the_same_run(runs: tuple[Path, Path]) -> None:
+    again = compare(load_side(runs[1], None, "marginal"), load_side(runs[1], None, "marginal"))
+    assert all(row.difference is None or row.difference.value == 0 for row in again.metrics)
+    assert finding(again).startswith("No clear difference between")
+    others = compare(load_side(runs[1], None, "marginal"), load_side(runs[1], "smollm2", "greedy"))
+    assert [row.what for row in others.differing] == ["estimator"]
+
+
+def test_other_gold_is_not_paired(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    other = evaluated(tmp_path / "other", Synthetic(n=150, skill=0.9, seed=8))
+    apart = compare(load_side(runs[0], None, None), load_side(other, None, None))
+    assert not apart.shared.same
+    assert apart.shared.changed > 50  # the same ids, other labels
+    assert apart.shared.judged < 90
+    assert any("the gold is not the same" in note for note in apart.notes)
+    assert any(row.what.startswith("gold records with") for row in apart.differing)
+
+
+def test_the_page_holds_the_numbers_and_no_markup_of_others(found: Comparison) -> None:
+    hostile = found.model_copy(update={"a": found.a.model_copy(update={"run": "<script>alert(1)</script>"})})
+    page = Page(build_comparison(hostile, {"refund": "<b>Refund</b>"}))
+    assert {tag for tag, _ in page.elements} & {"script", "b"} <= {"b"}
+    assert "<b>Refund</b>" in page.text
+    assert "<script>alert(1)</script>" in page.text
+    auc = next(row for row in found.metrics if row.metric == "macro_roc_auc")
+    assert auc.difference is not None
+    assert f"{auc.difference.value:+.3f}" in page.text
+    assert page.open == []
+
+
+def test_the_command(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    before, after = map(str, runs)
+    page = tmp_path / "compare.html"
+    done = CliRunner().invoke(app, ["compare", before, after, "--out", str(page)])
+    assert done.exit_code == 0, done.output
+    assert "b is better" in done.output
+    assert "after is clearly better than before" in page.read_text(encoding="utf-8")
+    told = CliRunner().invoke(app, ["compare", before, after, "--json"])
+    assert Comparison.model_validate_json(told.stdout).shared.same
+    assert table(Comparison.model_validate_json(told.stdout)) in done.output
+
+
+def test_what_cannot_be_compared_is_said(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    bare = evaluated(tmp_path / "bare", Synthetic(n=20), run=False)
+    for arguments, message in (
+        ([str(bare)], f"{bare}/evaluation.json: no such file (run marginalia evaluate --run {bare})"),
+        ([str(tmp_path / "none")], "no such run"),
+        ([str(runs[1]), "--guard-b", "smollm"], "has no guard 'smollm'; did you mean 'smollm2'?"),
+        ([str(runs[1]), "--estimator-a", "marginl"], "has no estimator 'marginl' of smollm2; did you mean 'marginal'?"),
+        ([str(runs[1]), "--out", "page.txt"], "--out page.txt: expected a name that ends in .html"),
+    ):
+        done = CliRunner().invoke(app, ["compare", str(runs[0]), *arguments])
+        assert done.exit_code == 2
+        assert message in done.output
