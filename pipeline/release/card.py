@@ -13,11 +13,15 @@ import yaml
 from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from pipeline.release.charts import Chart
 from pipeline.release.config import ReleaseSection
 from pipeline.release.markdown import code, inline
+from pipeline.release.results import headlines
 from pipeline.release.tables import SPLITS, config_of, data_files
 from pipeline.release.versions import ReleaseHistory, gold_of
+from pipeline.report.material import currency_of
 from schemas.agreement import Agreement, Estimate
+from schemas.evaluation import Evaluation
 from schemas.manifest import Manifest
 from schemas.taxonomy import Taxonomy
 
@@ -39,6 +43,9 @@ class CardFacts:
     generators: Mapping[str, int]
     languages: Sequence[str]
     agreement: Agreement | None = None
+    evaluation: Evaluation | None = None
+    charts: Sequence[Chart] = ()
+    documents: Sequence[str] = ()
 
 
 def card(section: ReleaseSection, facts: CardFacts) -> str:
@@ -56,6 +63,8 @@ def card(section: ReleaseSection, facts: CardFacts) -> str:
         splits={split: _height(facts, f"data/gold/{split}.parquet") for split in SPLITS},
         configs=_config_rows(facts),
         cost=_cost(facts.manifests),
+        currency=currency_of(facts.manifests) or "the currency of the run's config",
+        results=headlines(facts.evaluation) if facts.evaluation is not None else [],
         citation=section.citation or _citation(section, facts),
         simulated=facts.history.simulated,
     )

@@ -55,6 +55,7 @@ def refuse_leaks(folder: Path, names: Collection[str], reviewed: Collection[str]
     taxonomy = (folder / "taxonomy.json").read_text(encoding="utf-8")
     own = (TEMPLATE.read_text(encoding="utf-8") + taxonomy).casefold()
     telling = _pattern([name for name in names if name.casefold() not in own])
+    _check_documents(folder, names)
     for where in ("README.md", "CHANGELOG.md", "release.json", "taxonomy.json"):
         text = (folder / where).read_text(encoding="utf-8")
         if _search(telling, text):
@@ -63,10 +64,28 @@ def refuse_leaks(folder: Path, names: Collection[str], reviewed: Collection[str]
             raise InputError(f"{where} holds something like an access token", hint="mend the config and release again")
 
 
+def _check_documents(folder: Path, names: Collection[str]) -> None:
+    """Charts and the files for services hold our own words only: no log-in that could be nothing else, no secret."""
+    telling = _pattern(_telling(names))
+    for path in sorted([*folder.glob("charts/*.svg"), folder / "thresholds.json", folder / "calibration.json"]):
+        if not path.exists():
+            continue
+        text, where = path.read_text(encoding="utf-8"), path.relative_to(folder).as_posix()
+        if _search(telling, text):
+            raise InputError(f"{where} holds the name of an annotator", hint="names never leave a run; mend the config")
+        if holds_secret(text):
+            raise InputError(f"{where} holds something like an access token", hint="mend the config and release again")
+
+
+def _telling(names: Collection[str]) -> list[str]:
+    """Names that are no ordinary word."""
+    return [name for name in names if re.search(r"[\d._@ -]", name)]
+
+
 def _check_table(where: str, frame: pl.DataFrame, names: Collection[str], reviewed: Collection[str]) -> None:
     found: dict[str, list[str]] = {}
     anywhere = _pattern(names)
-    in_messages = _pattern([name for name in names if re.search(r"[\d._@ -]", name)])
+    in_messages = _pattern(_telling(names))
     for number, row in enumerate(frame.iter_rows(named=True)):
         identifier = str(row.get("id") or row.get("record_id") or row.get("slot_id") or number)
         if "annotator" in row and not re.match(PSEUDONYM, row["annotator"]):

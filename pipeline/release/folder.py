@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import polars as pl
 from pydantic import BaseModel
 
+from pipeline.release.charts import Chart
 from pipeline.release.tables import MODELS, SPLITS, config_of
 from pipeline.release.versions import ReleaseHistory, changelog
 from schemas.artifacts import GoldRecord
@@ -21,9 +23,18 @@ HISTORY = "release.json"
 
 
 def write_release(
-    path: Path, readme: str, tables: Mapping[str, pl.DataFrame], history: ReleaseHistory, taxonomy: Taxonomy
+    path: Path,
+    readme: str,
+    tables: Mapping[str, pl.DataFrame],
+    history: ReleaseHistory,
+    taxonomy: Taxonomy,
+    *,
+    documents: Mapping[str, BaseModel] = MappingProxyType({}),
+    charts: Sequence[Chart] = (),
 ) -> None:
-    """Writes `path` whole or not at all: data, card, changelog, history, taxonomy and the JSON Schemas of all."""
+    """Writes `path` whole or not at all: data, card, changelog, history, taxonomy and the JSON Schemas of all.
+
+    `documents`: further JSON files by name without ending (thresholds, calibration); `charts`: the card's SVG files."""
 
     def build(folder: Path) -> None:
         for name, table in tables.items():
@@ -32,7 +43,12 @@ def write_release(
         write_text(folder / "CHANGELOG.md", changelog(history))
         write_json(folder / HISTORY, history.model_dump(mode="json"))
         write_json(folder / "taxonomy.json", taxonomy.model_dump(mode="json"))
-        models: dict[str, type[BaseModel]] = {**MODELS, "taxonomy": Taxonomy, "release": ReleaseHistory}
+        for name, document in documents.items():
+            write_json(folder / f"{name}.json", document.model_dump(mode="json"))
+        for chart in charts:
+            write_text(folder / chart.path, chart.svg)
+        own = {name: type(document) for name, document in documents.items()}
+        models: dict[str, type[BaseModel]] = {**MODELS, "taxonomy": Taxonomy, "release": ReleaseHistory, **own}
         for name, model in models.items():
             text = json.dumps(json_schema(model), ensure_ascii=False, indent=2)
             write_text(folder / "schemas" / f"{name}.schema.json", text + "\n")

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import polars as pl
+from pydantic import BaseModel
 
+from pipeline.evaluation.tables import count_gold
 from pipeline.release.card import CardFacts, card
+from pipeline.release.charts import charts
 from pipeline.release.folder import read_release, write_release
 from pipeline.release.tables import release_tables
 from pipeline.release.versions import ReleaseHistory, next_versions
+from pipeline.report.material import Material
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage, read_manifest
+from pipeline.stages.evaluate import CALIBRATION, EVALUATION, THRESHOLDS
 from schemas.agreement import Agreement
-from schemas.artifacts import Answer, GoldRecord, LabelScore, PromptRecord, RejectedAttempt
+from schemas.artifacts import Answer, GoldRecord, LabelScore, PlannedSlot, PromptRecord, RejectedAttempt
 from schemas.errors import InputError
+from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
 from schemas.files import read_frame, read_model
 
+ModelT = TypeVar("ModelT", bound=BaseModel)
 LINE = ("import", "plan", "generate", "push", "pull", "adjudicate", "reconcile", "score", "evaluate")
 
 
 def _inputs(run: Run) -> list[str]:
     optional = ["annotations.parquet", "agreement.json", "rejected.parquet", "prompts.parquet", *_score_files(run)]
+    optional += ["plan.parquet", EVALUATION, THRESHOLDS, CALIBRATION]
     return ["gold.parquet", *(name for name in optional if run.path(name).exists())]
 
 
@@ -36,7 +45,13 @@ def _work(run: Run) -> Outcome:
     gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile"))
     annotations = _optional(run, "annotations.parquet", Answer, "pull", names)
     rejected = _optional(run, "rejected.parquet", RejectedAttempt, "generate", names)
-    agreement = run.path("agreement.json")
+    agreement = _model(run, "agreement.json", Agreement, "reconcile")
+    evaluation = _model(run, EVALUATION, Evaluation, "evaluate")
+    documents = {
+        name.removesuffix(".json"): found
+        for name, model in ((THRESHOLDS, ThresholdsFile), (CALIBRATION, CalibrationFile))
+        if (found := _model(run, name, model, "evaluate")) is not None
+    }
     prompts = _optional(run, "prompts.parquet", PromptRecord, "generate", names)
     scores = {
         name.removeprefix("scores/").removesuffix(".parquet"): read_frame(
@@ -51,19 +66,38 @@ def _work(run: Run) -> Outcome:
     before = read_release(run.path("release"), made_by=f"{run.command('release')} after deleting the folder release")
     versions = next_versions(before[0].versions if before else [], before[1] if before else None, tables)
     history = ReleaseHistory(name=run.name, simulated=run.config.simulated, versions=versions)
+    manifests = [made for stage in LINE if (made := read_manifest(run, stage)) is not None]
+    shown = charts(
+        Material(
+            name=run.name,
+            seed=run.config.seed,
+            simulated=run.config.simulated,
+            taxonomy=run.taxonomy,
+            evaluation=evaluation or _unjudged(run, gold),
+            gold=gold,
+            agreement=agreement,
+            manifests=manifests,
+            plan=_optional(run, "plan.parquet", PlannedSlot, "plan", names),
+            prompts=prompts,
+        )
+    )
     facts = CardFacts(
         run=run.name,
         taxonomy=run.taxonomy,
         tables=tables,
         history=history,
-        manifests=[made for stage in LINE if (made := read_manifest(run, stage)) is not None],
+        manifests=manifests,
         unsettled=_counts(gold.filter(pl.col("status") != "final")["status"]),
         languages=_languages(run, prompts, gold),
         generators=_counts(_released(prompts, gold)["generator"]) if prompts is not None else {},
-        agreement=read_model(agreement, Agreement, made_by=run.command("reconcile")) if agreement.exists() else None,
+        agreement=agreement,
+        evaluation=evaluation,
+        charts=shown,
+        documents=list(documents),
     )
     section = run.config.release
-    write_release(run.path("release"), card(section, facts), tables, history, run.taxonomy)
+    text = card(section, facts)
+    write_release(run.path("release"), text, tables, history, run.taxonomy, documents=documents, charts=shown)
     return Outcome(
         counts_in={"records": gold.height},
         counts_out={"records": records, "tables": len(tables)},
@@ -73,6 +107,25 @@ def _work(run: Run) -> Outcome:
 
 def _optional(run: Run, name: str, model: type, stage: str, names: Sequence[str]) -> pl.DataFrame | None:
     return read_frame(run.path(name), model, made_by=run.command(stage)) if name in names else None
+
+
+def _model(run: Run, name: str, model: type[ModelT], stage: str) -> ModelT | None:
+    path = run.path(name)
+    return read_model(path, model, made_by=run.command(stage)) if path.exists() else None
+
+
+def _unjudged(run: Run, gold: pl.DataFrame) -> Evaluation:
+    """What is known of gold that no guard was judged on."""
+    config, ids = run.config.evaluate, run.taxonomy.ids
+    return Evaluation(
+        simulated=run.config.simulated,
+        taxonomy=run.taxonomy.id,
+        confidence=config.confidence,
+        resamples=config.resamples,
+        seed=run.config.seed,
+        gold=count_gold(gold, ids),
+        guards=[],
+    )
 
 
 def _released(prompts: pl.DataFrame, gold: pl.DataFrame) -> pl.DataFrame:

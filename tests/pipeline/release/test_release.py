@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import polars as pl
 import pytest
@@ -15,10 +17,13 @@ import yaml
 from pipeline.release.tables import ReleasedAnswer
 from pipeline.run import Run
 from pipeline.stage import Done, run_stage
+from pipeline.stages.evaluate import STAGE as EVALUATE
 from pipeline.stages.release import STAGE
 from schemas.artifacts import GoldRecord, PromptRecord
 from schemas.errors import InputError
-from schemas.files import write_frame
+from schemas.evaluation import Evaluation
+from schemas.files import read_model, write_frame
+from tests.pipeline.evaluation.test_stages import make_run as evaluated_run
 from tests.pipeline.release.labelled_run import ANSWERS, CANARY, GOLD, gold_row, make_run
 
 
@@ -260,3 +265,41 @@ def test_a_name_in_place_of_a_pseudonym_is_refused(tmp_path: Path) -> None:
         release(run)
     assert "is no pseudonym" in str(caught.value)
     assert CANARY not in str(caught.value)
+
+
+def test_charts_headline_numbers_and_the_files_that_a_service_loads(tmp_path: Path) -> None:
+    run = evaluated_run(tmp_path / "run", whole=True)
+    run_stage(EVALUATE, run)
+    release(run)
+    folder = run.path("release")
+    for name in ("thresholds", "calibration"):
+        assert json.loads((folder / f"{name}.json").read_text()) == json.loads(run.path(f"{name}.json").read_text())
+        assert (folder / f"schemas/{name}.schema.json").exists()
+    _, body = card_of(run)
+    shown = re.findall(r"!\[(.+)\]\((charts/.+\.svg)\)", body)
+    assert {path for _, path in shown} == {path.relative_to(folder).as_posix() for path in folder.glob("charts/*")}
+    assert {Path(path).stem for _, path in shown} == {
+        *("labels", "agreement", "smollm2-estimators", "smollm2-calibration", "smollm2-labels"),
+    }
+    for title, path in shown:
+        assert title.endswith("\\(simulated annotators\\)")
+        drawing = ElementTree.fromstring((folder / path).read_text(encoding="utf-8"))
+        assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "class" not in drawing.attrib  # the page's rule hides one of the two sizes by its class
+        tags = {element.tag.partition("}")[2] for element in drawing.iter()}
+        assert tags <= {"svg", "title", "style", "rect", "line", "text", "circle", "polygon", "polyline"}
+    page = read_model(run.path("evaluation.json"), Evaluation, made_by="evaluate").guards[0]
+    best = next(each for each in page.estimators if each.estimator == page.recommended)
+    row = next(line for line in body.split("\n") if line.startswith("| smollm2 |"))
+    assert f"{best.metrics['macro_roc_auc'].value:.2f}" in row
+    assert f"{best.tuned['micro_f1'].value:.2f}" in row
+    assert release(run).status == "up to date"
+
+
+def test_without_an_evaluation_the_card_shows_the_gold_only(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    release(run)
+    _, body = card_of(run)
+    assert re.findall(r"\((charts/.+)\)", body) == ["charts/labels.svg"]
+    assert "What guards reach" not in body
+    assert not (run.path("release") / "thresholds.json").exists()
