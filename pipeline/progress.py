@@ -17,4 +17,5 @@ def _spent(done: Done) -> str:
     spent = f"{done.manifest.seconds:.1f} s"
     if tokens := sum(done.manifest.tokens.values()):
         spent += f", {tokens:,} tokens"
-    return spent if done.manifest.cost is None else f"{spent}, cost {done.manifest.cost:.2f}"
+    currency = done.manifest.facts.get("currency") or ""
+    return spent if done.manifest.cost is None else f"{spent}, cost {done.manifest.cost:.2f} {currency}".rstrip()

@@ -120,8 +120,11 @@ class EndpointSection(Strict):
 
 
 class PricesSection(Strict):
-    """What the endpoint asks, in any one currency, per million tokens."""
+    """What the endpoint asks, in one currency, per million tokens."""
 
+    currency: str = Field(
+        default="USD", pattern=r"^[A-Z]{3}$", description="three letters (ISO 4217), as report and card show them"
+    )
     prompt: float = Field(ge=0, description="price of a million prompt tokens")
     completion: float = Field(ge=0, description="price of a million completion tokens")
 

@@ -21,6 +21,7 @@ class Preview:
     result: Result
     planned: int
     cost: float | None
+    currency: str = ""
 
     def __str__(self) -> str:
         blocks = [self._block(slot) for slot in self.slots]
@@ -53,5 +54,5 @@ class Preview:
         said += f"paid before; {tokens:,} tokens"
         if self.cost is not None:
             all_slots = self.cost * self.planned / len(self.slots)
-            said += f", cost {self.cost:.4f}; all {self.planned:,} slots at that rate: {all_slots:.2f}"
+            said += f", cost {self.cost:.4f} {self.currency}; all {self.planned:,} slots at that rate: {all_slots:.2f}"
         return said + (f"; stopped by the {result.stopped}" if result.stopped else "")

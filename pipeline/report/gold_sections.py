@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline.report import words
+from pipeline.report import findings, words
+from pipeline.report.coverage import Covered, coverage, coverage_finding, rejected_figure
 from pipeline.report.material import Figure, Material
 from pipeline.report.plots import Axis, Mark, Row, bars, forest, nice_axis
 from schemas.agreement import Agreement, LabelAgreement
@@ -29,6 +30,9 @@ class Built:
     figure: Figure
     labels: list[tuple[str, int, int | None]]  # name, in gold, intended
     rejections: list[tuple[str, int]]
+    rejected: Figure | None
+    coverage: list[Covered]
+    coverage_finding: str
     left_out: list[tuple[str, int]]
 
 
@@ -80,12 +84,16 @@ def built(material: Material) -> Built:
     intended = _intended(material)
     names = material.label_names
     labels = [(names[label], n, intended.get(label, 0) if intended else None) for label, n in gold.positives.items()]
-    rejected = material.rejected
+    rejections = _tally(material.rejected, "reason") if material.rejected is not None else []
+    covered = coverage(material)
     return Built(
         steps=[Step(name, count, what, count / largest) for name, count, what in counted],
         figure=_label_counts(labels),
         labels=labels,
-        rejections=_tally(rejected, "reason") if rejected is not None else [],
+        rejections=rejections,
+        rejected=rejected_figure(rejections),
+        coverage=covered,
+        coverage_finding=coverage_finding(covered),
         left_out=list(gold.left_out.items()),
     )
 
@@ -134,7 +142,7 @@ def trust(material: Material) -> Trust | None:
     known = [(row.alpha.value, row) for row in found.per_label if row.alpha.value is not None]
     lowest = min(known, key=lambda pair: pair[0])[1] if known else None
     low_words = (names.get(lowest.label, lowest.label), lowest.alpha.value or 0.0) if lowest is not None else None
-    title = words.agreement_finding(found.alpha_masi, low_words)
+    title = findings.agreement_finding(found.alpha_masi, low_words)
     ordered = sorted(found.per_label, key=lambda row: -(row.alpha.value if row.alpha.value is not None else -9))
     rows = [
         Row(
@@ -169,6 +177,6 @@ def _stage_row(manifest: Manifest, currency: str) -> StageRow:
         counts_out=counts(manifest.counts_out),
         seconds=words.duration(manifest.seconds),
         tokens=counts(manifest.tokens),
-        cost="—" if manifest.cost is None else f"{manifest.cost:,.2f} {currency}",
+        cost="—" if manifest.cost is None else f"{manifest.cost:,.2f} {currency}".rstrip(),
         models=", ".join(manifest.models) or "—",
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.report import words
+from pipeline.report import findings, words
 from pipeline.report.material import Figure
-from pipeline.report.plots import Axis, Mark, Row, Series, curves, forest, nice_axis
-from schemas.evaluation import EstimatorEvaluation, GuardEvaluation, Metric
+from pipeline.report.panels import Panel, panels
+from pipeline.report.plots import Axis, Mark, Series, curves, forest, nice_axis
+from pipeline.report.plots import Row as PlotRow
+from schemas.evaluation import CalibrationQuality, EstimatorEvaluation, GuardEvaluation, Metric, SoftMetrics
 
 MOST_CURVES = 6
 
@@ -18,14 +20,14 @@ def estimators_figure(page: GuardEvaluation) -> Figure:
     """Macro and micro ROC AUC of every estimator with intervals, beside chance."""
     ordered = sorted(page.estimators, key=lambda each: (each.baseline, each.estimator != page.recommended))
     rows = [
-        Row(
+        PlotRow(
             each.estimator + (" (baseline)" if each.baseline else ""),
             [_mark(each.metrics["macro_roc_auc"], 1), _mark(each.metrics["micro_roc_auc"], 2)],
             words.with_interval(each.metrics["macro_roc_auc"]),
         )
         for each in ordered
     ]
-    title = words.estimators_finding(page)
+    title = findings.estimators_finding(page)
     found = [
         metric for each in page.estimators for metric in (each.metrics["macro_roc_auc"], each.metrics["micro_roc_auc"])
     ]
@@ -87,20 +89,10 @@ def reliability_figure(best: EstimatorEvaluation) -> Figure | None:
         return None
     shown = [("as the guard says", report.raw, 1)]
     if report.recalibrated is not None:
-        shown.append((f"recalibrated ({report.method})", report.recalibrated, 2))
-    series = [
-        Series(
-            name,
-            [part.mean_probability for part in quality.bins],
-            [part.share_positive for part in quality.bins],
-            tone,
-            [part.low for part in quality.bins],
-            [part.high for part in quality.bins],
-        )
-        for name, quality, tone in shown
-    ]
+        shown.append((f"recalibrated ({words.method(report.method)})", report.recalibrated, 2))
+    series = [_reliability(name, quality, tone, banded=True) for name, quality, tone in shown]
     largest = max(value for one in series for values in (one.x, one.y, one.high) for value in values)
-    title = words.calibration_finding(report)
+    title = findings.calibration_finding(report)
     note = (
         "Each point holds equally many record × label values of the test split, by probability: across, what the guard "
         "says; up, how often it is true, with its interval. On the dashed line they agree; below it the guard says too "
@@ -110,11 +102,82 @@ def reliability_figure(best: EstimatorEvaluation) -> Figure | None:
     return Figure(title, curves(series, x, y, alt=title, diagonal=True), note)
 
 
+def label_reliability_figure(best: EstimatorEvaluation, names: dict[str, str]) -> Figure | None:
+    """One small reliability diagram a label, as the guard says it and recalibrated; None without test records."""
+    report = best.calibration
+    if not report.labels_raw:
+        return None
+    shown, largest = [], 0.0
+    for label, raw in report.labels_raw.items():
+        series = [_reliability("as the guard says", raw, 1, banded=True)]
+        if (after := report.labels_recalibrated.get(label)) is not None:
+            series.append(_reliability(f"recalibrated ({words.method(report.method)})", after, 2, banded=False))
+        largest = max(largest, *(value for one in series for values in (one.x, one.y) for value in values))
+        line = f"{words.plural(raw.positives, 'positive')}, ECE {words.number(raw.ece.value)}"
+        shown.append(Panel(names.get(label, label), line, series))
+    title = findings.label_calibration_finding(report, names)
+    note = (
+        "Across: the mean probability of a bin of equally many test records; up: the share that has the label. The "
+        "band is the interval for what the guard says. On the dashed line both agree; below it the guard says too much."
+    )
+    axis = nice_axis(min(largest, 1.0), "")
+    legend = max((panel.series for panel in shown), key=len)
+    return Figure(title, panels(shown, axis, alt=title, legend=legend), note)
+
+
+def _reliability(name: str, quality: CalibrationQuality, tone: int, *, banded: bool) -> Series:
+    return Series(
+        name,
+        [part.mean_probability for part in quality.bins],
+        [part.share_positive for part in quality.bins],
+        tone,
+        [part.low for part in quality.bins] if banded else (),
+        [part.high for part in quality.bins] if banded else (),
+    )
+
+
+def annotators_figure(soft: SoftMetrics, best: EstimatorEvaluation) -> Figure | None:
+    """The guard and the annotators, judged by the same single answers; None where no record has two answers."""
+    people = soft.metrics["annotator_micro_f1"]
+    if people.value is None:
+        return None
+    rows = [
+        PlotRow(name, [_mark(soft.metrics[metric], tone)], words.with_interval(soft.metrics[metric]))
+        for name, metric, tone in (
+            (f"{best.estimator}, one answer", "expected_micro_f1", 1),
+            ("annotator, another's answer", "annotator_micro_f1", 2),
+            ("annotator, gold", "annotator_gold_micro_f1", 2),
+        )
+    ]
+    title = findings.annotators_finding(soft, best.estimator)
+    note = (
+        "Micro F1 against the answer of an annotator drawn at random. No guard can be expected to agree with single "
+        "people better than they do with each other. Against gold annotators look better than they are: they made it."
+    )
+    return Figure(title, forest(rows, Axis(0, 1, "micro F1"), alt=title), note)
+
+
+def slices_figure(page: GuardEvaluation) -> Figure | None:
+    """ROC AUC for each value of each attribute; None without attributes."""
+    if not page.slices:
+        return None
+    rows = [
+        PlotRow(f"{one.attribute}: {one.value}", [_mark(auc, 1)], words.with_interval(auc))
+        for one in page.slices
+        for auc in [one.metrics["micro_roc_auc"]]
+    ]
+    title = findings.slices_finding(page.slices)
+    note = (
+        "Micro ROC AUC over the records that share the value. Each is judged alone; small groups have wide intervals."
+    )
+    return Figure(title, forest(rows, Axis(0, 1, "micro ROC AUC", 0.5, "chance"), alt=title), note)
+
+
 def labels_figure(best: EstimatorEvaluation, names: dict[str, str]) -> Figure:
     """ROC AUC of each label with its interval."""
     ordered = sorted(best.labels, key=lambda row: -(row.metrics["roc_auc"].value or 0))
     rows = [
-        Row(
+        PlotRow(
             names.get(row.label, row.label),
             [Mark(auc.value, auc.low, auc.high, 1, note=auc.reason or "")],
             f"{words.with_interval(auc)}" if auc.value is not None else "—",
@@ -122,7 +185,7 @@ def labels_figure(best: EstimatorEvaluation, names: dict[str, str]) -> Figure:
         for row in ordered
         for auc in [row.metrics["roc_auc"]]
     ]
-    title = words.labels_finding(best, names)
+    title = findings.labels_finding(best, names)
     note = f"ROC AUC of {best.estimator} for each label. A point without whiskers has too few records for an interval."
     return Figure(title, forest(rows, Axis(0, 1, "ROC AUC", 0.5, "chance"), alt=title), note)
 
@@ -144,10 +207,13 @@ def review_figure(best: EstimatorEvaluation) -> Figure:
             2,
         ),
     ]
-    title = words.review_finding(best.review)
+    start = points[0].subset_error_overall or 0.0 if points else 0.0
+    shares = [p.share_reviewed for p in points]
+    series.append(Series("wrong records left, reviewed at random", shares, [start * (1 - at) for at in shares], 5))
+    title = findings.review_finding(best.review)
     note = (
         "A record is wrong when any of its labels is. Records are reviewed in the order of their expected number of "
-        "wrong labels, and reviewers are taken to be right."
+        "wrong labels, and reviewers are taken to be right. Reviewing at random is what that order has to beat."
     )
     x, y = Axis(0, 0.5, "share of records sent to a reviewer"), Axis(0, 1, "share of wrong records")
     return Figure(title, curves(series, x, y, alt=title, diagonal=False), note)

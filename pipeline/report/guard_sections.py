@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline.report import words
+from pipeline.report import findings, words
 from pipeline.report.guard_figures import (
+    annotators_figure,
     estimators_figure,
+    label_reliability_figure,
     labels_figure,
     reliability_figure,
     review_figure,
     roc_figure,
+    slices_figure,
 )
 from pipeline.report.material import Figure, Material
 from schemas.evaluation import (
@@ -21,6 +24,8 @@ from schemas.evaluation import (
     EstimatorEvaluation,
     GuardEvaluation,
     LabelMetrics,
+    SoftLabel,
+    SoftMetrics,
     Threshold,
     WorstRecord,
 )
@@ -60,12 +65,18 @@ class GuardView:
     differences: list[tuple[str, list[Difference | None]]]
     reference: str
     reliability: Figure | None
+    label_reliability: Figure | None
+    annotators: Figure | None  # the guard beside single annotators
+    soft: SoftMetrics | None  # what that figure shows, or what there is of it
+    soft_rows: list[tuple[str, SoftLabel]]
     thresholds: list[tuple[str, list[Threshold]]]
     borrowed: bool  # some labels have no max-F1 threshold of their own
     promises: Promises
     labels: Figure | None
     label_rows: list[tuple[str, LabelMetrics]]
     review: Figure | None
+    slices: Figure | None
+    confusions: str  # the finding
     worst: list[WorstCase]
     reasons: list[str]  # why numbers of the tables are missing
 
@@ -73,6 +84,7 @@ class GuardView:
 def guard_view(material: Material, page: GuardEvaluation) -> GuardView:
     names = material.label_names
     best = next((each for each in page.estimators if each.estimator == page.recommended), None)
+    soft = (best.soft_tuned or best.soft) if best is not None else None
     reference = page.differences[0].reference if page.differences else ""
     return GuardView(
         page=page,
@@ -83,12 +95,18 @@ def guard_view(material: Material, page: GuardEvaluation) -> GuardView:
         differences=_difference_rows(page),
         reference=reference,
         reliability=reliability_figure(best) if best is not None else None,
+        label_reliability=label_reliability_figure(best, names) if best is not None else None,
+        annotators=annotators_figure(soft, best) if best is not None and soft is not None else None,
+        soft=soft,
+        soft_rows=[(names.get(row.label, row.label), row) for row in soft.labels] if soft is not None else [],
         thresholds=_threshold_rows(material, best) if best is not None else [],
         borrowed=best is not None and any(rows[0].reason for rows in best.thresholds.labels.values()),
         promises=_promises(_threshold_rows(material, best)[1:] if best is not None else []),
         labels=labels_figure(best, names) if best is not None else None,
         label_rows=[(names.get(row.label, row.label), row) for row in best.labels] if best is not None else [],
         review=review_figure(best) if best is not None and best.review else None,
+        slices=slices_figure(page),
+        confusions=findings.confusions_finding(page.confusions, names) if page.confusions else "",
         worst=_worst(material, page),
         reasons=_reasons(best, names) if best is not None else [],
     )

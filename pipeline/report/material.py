@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -27,7 +28,7 @@ class Material:
     prompts: pl.DataFrame | None = None  # PromptRecord
     rejected: pl.DataFrame | None = None  # RejectedAttempt
     annotations: pl.DataFrame | None = None  # Answer
-    currency: str = "USD"
+    currency: str = ""  # that of the manifests' costs
 
     @property
     def label_names(self) -> dict[str, str]:
@@ -41,3 +42,8 @@ class Figure:
     title: str
     drawing: Markup
     note: str
+
+
+def currency_of(manifests: Sequence[Manifest]) -> str:
+    """The currency that the stages paid in, as they noted it; empty where none was."""
+    return next((str(found) for made in manifests if (found := made.facts.get("currency"))), "")

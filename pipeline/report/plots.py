@@ -59,20 +59,20 @@ class Series:
 
 def forest(rows: Sequence[Row], axis: Axis, *, alt: str, legend: Sequence[tuple[str, int]] = ()) -> Markup:
     """One line a row: values as marks, intervals as whiskers, the numbers at the right."""
-    return _both(lambda width: _forest(rows, axis, width, alt, legend))
+    return both(lambda width: _forest(rows, axis, width, alt, legend))
 
 
 def bars(rows: Sequence[Row], axis: Axis, *, alt: str, legend: Sequence[tuple[str, int]] = ()) -> Markup:
     """One bar a row for the first mark; further marks are ticks on it."""
-    return _both(lambda width: _forest(rows, axis, width, alt, legend, as_bars=True))
+    return both(lambda width: _forest(rows, axis, width, alt, legend, as_bars=True))
 
 
 def curves(series: Sequence[Series], x: Axis, y: Axis, *, alt: str, diagonal: bool) -> Markup:
-    """Lines in one square, with a legend; points with whiskers where a series has an interval."""
-    return _both(lambda width: _curves(series, x, y, width, alt, diagonal))
+    """Lines in one square, with a legend; points with whiskers in a band where a series has an interval."""
+    return both(lambda width: _curves(series, x, y, width, alt, diagonal))
 
 
-def _both(draw: Callable[[float], Drawing]) -> Markup:
+def both(draw: Callable[[float], Drawing]) -> Markup:
     return draw(WIDE).markup() + draw(NARROW).markup()
 
 
@@ -103,7 +103,7 @@ def _forest(
         drawing.text(
             left - 14 if wide else left,
             middle + 4 if wide else y + 15,
-            _cut(row.label, 27 if wide else 30),
+            cut(row.label, 27 if wide else 30),
             "name",
             anchor="end" if wide else "start",
         )
@@ -127,9 +127,9 @@ def _forest(
 
 
 def _x_axis(drawing: Drawing, axis: Axis, place: Callable[[float], float], top: float, bottom: float) -> None:
-    for tick in axis.at():
-        drawing.line(place(tick), top, place(tick), bottom, "grid")
-        drawing.text(place(tick), bottom + 16, _tick(tick), "tick", anchor="middle")
+    for value in axis.at():
+        drawing.line(place(value), top, place(value), bottom, "grid")
+        drawing.text(place(value), bottom + 16, tick(value), "tick", anchor="middle")
     drawing.line(place(axis.low), bottom, place(axis.high), bottom, "axis")
     drawing.text((place(axis.low) + place(axis.high)) / 2, bottom + 34, axis.title, "axis-title", anchor="middle")
     if axis.reference is not None:
@@ -194,12 +194,12 @@ def _curves(series: Sequence[Series], x: Axis, y: Axis, width: float, alt: str, 
     def at_y(value: float) -> float:
         return top + size * (1 - (value - y.low) / (y.high - y.low))
 
-    for tick in x.at():
-        drawing.line(at_x(tick), top, at_x(tick), top + size, "grid")
-        drawing.text(at_x(tick), top + size + 17, _tick(tick), "tick", anchor="middle")
-    for tick in y.at():
-        drawing.line(left, at_y(tick), left + size, at_y(tick), "grid")
-        drawing.text(left - 8, at_y(tick) + 4, _tick(tick), "tick", anchor="end")
+    for value in x.at():
+        drawing.line(at_x(value), top, at_x(value), top + size, "grid")
+        drawing.text(at_x(value), top + size + 17, tick(value), "tick", anchor="middle")
+    for value in y.at():
+        drawing.line(left, at_y(value), left + size, at_y(value), "grid")
+        drawing.text(left - 8, at_y(value) + 4, tick(value), "tick", anchor="end")
     drawing.text(left + size / 2, top + size + 37, x.title, "axis-title", anchor="middle")
     drawing.text(left - 34, top - 14, y.title, "axis-title")
     if diagonal:
@@ -207,6 +207,12 @@ def _curves(series: Sequence[Series], x: Axis, y: Axis, width: float, alt: str, 
         drawing.line(at_x(0), at_y(0), at_x(end), at_y(end), "reference")
     for one in series:
         points = [(at_x(a), at_y(b)) for a, b in zip(one.x, one.y, strict=True)]
+        if one.low:
+            edges = [
+                [(px, at_y(min(max(end, y.low), y.high))) for (px, _), end in zip(points, ends, strict=True)]
+                for ends in (one.high, one.low)
+            ]
+            drawing.area([*edges[0], *reversed(edges[1])], f"band tone{one.tone}")
         if one.line and len(points) > 1:
             drawing.path(points, f"curve tone{one.tone}")
         for (px, _), low, high in zip(points, one.low, one.high, strict=bool(one.low)):
@@ -232,9 +238,10 @@ def nice_axis(largest: float, title: str) -> Axis:
     return Axis(0.0, step * power, title, ticks=steps[step])
 
 
-def _tick(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if value % 1 else f"{value:,.0f}"
+def tick(value: float) -> str:
+    text = f"{value:.2f}".rstrip("0").rstrip(".") if value % 1 else f"{value:,.0f}"
+    return text.replace("-", "−")
 
 
-def _cut(text: str, longest: int) -> str:
+def cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -7,6 +7,28 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+SVG, MARGIN = "http://www.w3.org/2000/svg", 12
+
+
+def standalone(markup: Markup, style: str, title: str) -> str:
+    """The first drawing of `markup` as the text of an SVG file with its own style, title and background, and a margin
+    for what the page lets stick out."""
+    drawing = ElementTree.fromstring(str(markup).partition("</svg>")[0] + "</svg>")
+    width, height = (float(drawing.get(side, "0")) for side in ("width", "height"))
+    drawing.set("viewBox", f"{-MARGIN} {-MARGIN} {_number(width + 4 * MARGIN)} {_number(height + 2 * MARGIN)}")
+    drawing.set("width", _number(width + 4 * MARGIN))
+    drawing.set("height", _number(height + 2 * MARGIN))
+    drawing.set("xmlns", SVG)
+    drawing.attrib.pop("class", None)
+    name = ElementTree.Element("title")
+    name.text = title
+    rules = ElementTree.Element("style")
+    rules.text = style
+    corner = {"x": str(-MARGIN), "y": str(-MARGIN)}
+    sheet = ElementTree.Element("rect", {**corner, "width": "100%", "height": "100%", "class": "sheet"})
+    drawing[0:0] = [name, rules, sheet]
+    return ElementTree.tostring(drawing, encoding="unicode") + "\n"
+
 
 class Drawing:
     """An SVG of `width` x `height` CSS pixels; `alt` is what a screen reader says of it."""
@@ -35,6 +57,9 @@ class Drawing:
         """An open line through the points."""
         steps = " ".join(f"{_number(x)},{_number(y)}" for x, y in points)
         ElementTree.SubElement(self._root, "polyline", {"points": steps, "class": css})
+
+    def area(self, points: list[tuple[float, float]], css: str) -> None:
+        self._polygon(points, css)
 
     def text(self, x: float, y: float, text: str, css: str, *, anchor: str = "start") -> None:
         element = self._add("text", css, x=x, y=y)

@@ -51,6 +51,7 @@ def _work(run: Run) -> Outcome:
         models={section.endpoint.model: section.endpoint.base_url},
         facts={
             "templates_sha256": templates.sha256,
+            "currency": section.prices.currency if section.prices else None,
             "seed": seed,
             "temperature": section.temperature,
             "asked now": result.asked_now,
@@ -90,7 +91,8 @@ def preview(run: Run, records: int) -> Preview:
         # one wave: the first slots of the whole plan are asked without texts of others, too
         result = _filled(run, section.model_copy(update={"waves": 1}), first, load_templates(_template_folder(run)))
     spent = cost(result.prompt_tokens, result.completion_tokens, section.prices) if section.prices else None
-    return Preview(list(first.iter_rows(named=True)), result, plan.height, spent)
+    currency = section.prices.currency if section.prices else ""
+    return Preview(list(first.iter_rows(named=True)), result, plan.height, spent, currency)
 
 
 def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any) -> Result:

@@ -28,7 +28,7 @@ def inputs(run: Run) -> list[str]:
 
 
 def work(run: Run) -> Outcome:
-    from pipeline.report.material import Material
+    from pipeline.report.material import Material, currency_of
     from pipeline.report.page import build_page
 
     evaluation = read_model(run.path("evaluation.json"), Evaluation, made_by=run.command("evaluate"))
@@ -47,6 +47,7 @@ def work(run: Run) -> Outcome:
             prompts=_frame(run, "prompts.parquet", PromptRecord, "generate"),
             rejected=_frame(run, "rejected.parquet", RejectedAttempt, "generate"),
             annotations=_frame(run, "annotations.parquet", Answer, "pull"),
+            currency=currency_of(manifests),
         )
     )
     write_text(run.path(REPORT), page)

@@ -24,7 +24,7 @@ COMMANDS = [
         "adjudicate",
         "score",
     ),
-    *("evaluate", "report", "release", "publish", "paper", "verify", "audit", "simulate", "demo"),
+    *("evaluate", "report", "compare", "release", "publish", "paper", "verify", "audit", "simulate", "demo"),
     *("argilla up", "argilla down", "argilla status", "argilla users", "argilla backup", "argilla restore"),
 ]
 

@@ -46,7 +46,7 @@ def test_preview_shows_slot_text_and_cost(make_run: MakeRun) -> None:
     assert done.stdout.count("  > The ") == 2
     answers = [json.loads(line) for line in run.path("responses.jsonl").read_bytes().splitlines()]
     cost = sum(answer["prompt_tokens"] + answer["completion_tokens"] for answer in answers)
-    assert f"2 of 2 accepted; 2 answers, 0 of them paid before; {cost:,} tokens, cost {cost:.4f}; " in done.stdout
+    assert f"2 of 2 accepted; 2 answers, 0 of them paid before; {cost:,} tokens, cost {cost:.4f} USD; " in done.stdout
     assert f"all 24 slots at that rate: {12 * cost:.2f}" in done.stdout
 
 

@@ -221,3 +221,36 @@ def test_hostile_records_add_no_element_and_no_attribute(poor_page: Page) -> Non
         assert not any("alert" in value or "evil" in value for value in values)
     for text in HOSTILE:
         assert re.sub(r"\s+", " ", text) in page.text  # shown, as text
+
+
+@pytest.fixture(scope="module")
+def middling() -> Material:
+    return material(Synthetic(n=160, skill=0.5))
+
+
+def test_every_question_of_a_reader_has_its_place(middling: Material) -> None:
+    page = Page(build_page(middling))
+    headings = " ".join(page.texts)
+    for wanted in (
+        "Coverage of the plan",
+        "attempts were rejected",
+        "Label by label",
+        "How much of the error is the annotators' own disagreement",
+        "Judged by single annotators",
+        "Which estimator to use",
+        "Thresholds to run it at",
+        "By attribute",
+        "Missed one label, gave another",
+        "Content notice",
+        "Cost and time",
+    ):
+        assert wanted in headings, wanted
+
+
+def test_each_label_has_its_own_little_reliability_diagram(middling: Material) -> None:
+    page = Page(build_page(middling))
+    names = list(middling.label_names.values())
+    titles = [text for text in page.texts if re.fullmatch(r"\d+ positives?, ECE .+", text.strip())]
+    assert len(titles) == 2 * len(names)  # the wide drawing and the narrow one
+    bands = [attributes for tag, attributes in page.elements if tag == "polygon" and "band" in attributes["class"]]
+    assert len(bands) >= 2 * len(names)

@@ -1,0 +1,70 @@
+"""Guards side by side: what the second and further ones do better or worse than the first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.report import words
+from pipeline.report.material import Figure
+from pipeline.report.plots import Axis, Mark, Row, forest, nice_axis
+from schemas.evaluation import Evaluation, GuardDifference
+
+DECIDING = ("macro_roc_auc", "micro_roc_auc")
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    reference: str
+    figure: Figure
+    metrics: list[str]
+    rows: list[tuple[str, list[GuardDifference | None]]]
+
+
+def side_by_side(evaluation: Evaluation) -> SideBySide | None:
+    """None with fewer than two guards that can be compared."""
+    found = evaluation.guard_differences
+    if not found:
+        return None
+    names = list(dict.fromkeys(row.metric for row in found))
+    guards = list(dict.fromkeys(row.guard for row in found))
+    by_key = {(row.guard, row.metric): row for row in found}
+    rows = [(guard, [by_key.get((guard, name)) for name in names]) for guard in guards]
+    return SideBySide(found[0].reference, _figure(found), names, rows)
+
+
+def _figure(found: list[GuardDifference]) -> Figure:
+    ends = [abs(end) for row in found for end in (row.difference.value, row.difference.low, row.difference.high) if end]
+    reach = nice_axis(max([*ends, 0.01]), "").high
+    rows = [
+        Row(
+            f"{row.guard}: {words.NAMES[row.metric]}"
+            if len({one.guard for one in found}) > 1
+            else words.NAMES[row.metric],
+            [Mark(row.difference.value, row.difference.low, row.difference.high, 1, note=row.difference.reason or "")],
+            words.signed(row.difference.value, 3) + (f" {row.finding}" if row.finding in ("better", "worse") else ""),
+        )
+        for row in found
+    ]
+    title = _finding(found)
+    axis = Axis(-reach, reach, f"difference from {found[0].reference}", 0.0, "no difference", ticks=4)
+    note = (
+        f"Each point is the guard less {found[0].reference} over {words.plural(found[0].difference.n, 'record')} and "
+        f"{words.plural(len(found[0].labels), 'label')} that both judged. Right of the line is more, which for false "
+        "positives and Brier score is worse."
+    )
+    return Figure(title, forest(rows, axis, alt=title), note)
+
+
+def _finding(found: list[GuardDifference]) -> str:
+    """Which guard ranks best, as far as the intervals allow to say so."""
+    first = found[0].reference
+    by_guard = {row.guard: row for row in reversed(found) if row.metric in DECIDING and row.difference.low is not None}
+    better = [guard for guard, row in by_guard.items() if row.finding == "better"]
+    worse = [guard for guard, row in by_guard.items() if row.finding == "worse"]
+    if not by_guard:
+        return f"Too few records to tell {words.listed([first, *dict.fromkeys(row.guard for row in found)])} apart"
+    parts = [f"{words.listed(better)} clearly better"] if better else []
+    parts += [f"{words.listed(worse)} clearly worse"] if worse else []
+    if not parts:
+        return f"No guard ranks labels clearly better or worse than {first}"
+    return f"At ranking labels {' and '.join(parts)} than {first}"
