@@ -9,6 +9,7 @@ from pipeline.report import words
 from schemas.evaluation import Metric
 
 WIDEST = 34  # characters of a setting's value
+MOST_NAMED = 5  # metrics that the headline names
 MARKS = {"better": "b is better", "worse": "b is worse", "no clear difference": "no clear difference", "not known": ""}
 
 
@@ -55,7 +56,8 @@ def finding(found: Comparison) -> str:
 
 
 def _named(rows: Sequence[Row | LabelRow], word: str) -> list[str]:
-    return [words.NAMES[row.metric] for row in rows if row.finding == word]
+    names = [words.NAMES[row.metric] for row in rows if row.finding == word]
+    return names if len(names) <= MOST_NAMED else [*names[: MOST_NAMED - 1], f"{len(names) - MOST_NAMED + 1} more"]
 
 
 def _cells(row: Row) -> list[str]:
