@@ -116,7 +116,8 @@ def test_every_config_key_exists(page: Path) -> None:
 
 def tutorial_commands() -> list[list[str]]:
     blocks = re.findall(r"^```console\n(.*?)^```$", TUTORIAL.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-    return [shlex.split(line[2:]) for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    return [shlex.split(line.partition(" | ")[0]) for line in lines]
 
 
 def test_the_tutorials_marginalia_commands_parse() -> None:
