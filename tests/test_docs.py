@@ -16,6 +16,7 @@ import typer
 from pipeline.cli import app
 from pipeline.config import Config
 from pipeline.config_text import known_keys
+from pipeline.importing.mapping import load_mapping
 from schemas.taxonomy import load_taxonomy
 from schemas.yaml_files import load_yaml
 from scoring.__main__ import _parser
@@ -139,10 +140,11 @@ def test_the_tutorials_python_modules_exist_and_take_these_options() -> None:
             assert isinstance(parsed, argparse.Namespace)
 
 
-def test_the_tutorials_taxonomy_and_config_load(tmp_path: Path) -> None:
-    taxonomy, config = re.findall(r"^```yaml\n(.*?)^```$", TUTORIAL.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-    (tmp_path / "taxonomy.yaml").write_text(taxonomy, encoding="utf-8")
-    (tmp_path / "config.yaml").write_text(config, encoding="utf-8")
+def test_the_tutorials_yaml_files_load(tmp_path: Path) -> None:
+    written = re.findall(r"^```yaml\n(.*?)^```$", TUTORIAL.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    names = ["taxonomy.yaml", "config.yaml", "mapping.yaml", "second.yaml"]
+    for name, text in zip(names, written, strict=True):
+        (tmp_path / name).write_text(text, encoding="utf-8")
     assert load_taxonomy("taxonomy.yaml", relative_to=tmp_path).ids == [
         "late",
         "faulty",
@@ -151,6 +153,8 @@ def test_the_tutorials_taxonomy_and_config_load(tmp_path: Path) -> None:
         "refund",
     ]
     assert load_yaml(tmp_path / "config.yaml", Config).simulated
+    assert load_mapping(tmp_path / "mapping.yaml", load_taxonomy("support-tickets")).skip == {"split": ["train"]}
+    assert load_yaml(tmp_path / "second.yaml", Config).reconcile.splits.calibration == 0.7
 
 
 def test_the_tutorials_scripts_compile() -> None:
