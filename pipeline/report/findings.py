@@ -44,9 +44,7 @@ def labels_finding(each: EstimatorEvaluation, names: dict[str, str]) -> str:
     if not known:
         return "No label has enough records to say whether the guard recognises it"
     if len(better) == len(known):
-        return (
-            f"All {len(known)} {'measurable ' if unknown else ''}labels are recognised better than chance{tail}"
-        )
+        return f"All {len(known)} {'measurable ' if unknown else ''}labels are recognised better than chance{tail}"
     lowest = min(
         (page for page in each.labels if page.label in known), key=lambda page: page.metrics["roc_auc"].value or 0
     )
