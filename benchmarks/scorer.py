@@ -79,15 +79,23 @@ def against_naive(repeats: int) -> dict[str, Any]:
 def floor_call(scorer: Scorer, batch: Records, results: Sequence[Result]) -> Callable[[], Any]:
     """One forward pass over each record's own prompt tokens and as many tokens more as prefixes were visited."""
     nodes = {result.record_id: result.nodes for result in results}
-    runner = local(scorer).runner
-    prefix = runner.prefix(scorer.prompts.shared_start())
     prompts = []
     for record_id, messages in batch:
         ids = scorer.prompts.build(messages).ids
         prompts.append(ids + ids[-1:] * (nodes[record_id] - 1))  # the root is the prompt's last token
+    return prefill_call(scorer, prompts, scorer.prompts.shared_start())
+
+
+def prefill_call(scorer: Scorer, prompts: list[list[int]], shared: Sequence[int]) -> Callable[[], Any]:
+    """One forward pass over all prompts, the `shared` tokens excepted."""
+    runner = local(scorer).runner
+    prefix = runner.prefix(shared) if shared else None
 
     def call() -> None:
-        TreeBatch(runner, prefix, prompts).prefill()
+        tree = TreeBatch(runner, prefix, rows=len(prompts), room=max(map(len, prompts)))
+        for row, prompt in enumerate(prompts):
+            tree.join(row, prompt)
+        tree.run(range(len(prompts)))
 
     return call
 
@@ -108,7 +116,7 @@ def against_floor(repeats: int, taxonomy: Taxonomy, guard_model: str) -> dict[st
             ours = median_seconds(lambda batch=batch: list(scorer.score_records(batch)), repeats)
             floor = median_seconds(floor_call(scorer, batch, results), repeats)
             ids = [scorer.prompts.build(messages).ids for _, messages in batch]
-            plain.append(median_seconds(lambda ids=ids: TreeBatch(local(scorer).runner, None, ids).prefill(), repeats))
+            plain.append(median_seconds(prefill_call(scorer, ids, ()), repeats))
             ratios.append(ours / floor)
             floors.append(floor / len(batch))
             times.append(ours / len(batch))

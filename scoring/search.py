@@ -24,6 +24,7 @@ from scoring.tokens import Floats, Moves, TokenLanguage
 
 RAW, IN_LANGUAGE, CONSTRAINED = "marginal", "marginal_in_language", "marginal_constrained"
 MARGINALS = (RAW, IN_LANGUAGE, CONSTRAINED)
+STRAYS = 0.1  # a model that has put more mass than this outside the language may not go the way that is forced
 CRUMB = 1e-12  # rounding leaves this much where a mass was added and taken out again
 
 
@@ -125,9 +126,13 @@ class Search:
         """The prefixes to evaluate next, in one go; empty when the search is over.
 
         First those of the greedy answers, then, by falling mass, only as many as would be needed if all their mass
-        were settled at once: none of these can be spared, so going wide costs no prefix."""
+        were settled at once: none of these can be spared, so going wide costs no prefix. Where the model keeps to its
+        language, each is followed by those after it that the language forces: they would be wanted next."""
         if self.root.moves is None:
             return [self.root]
+        return self._with_ahead(self._choose())
+
+    def _choose(self) -> list[Node]:
         chosen = list({id(node): node for node in (self._greedy_at, self._constrained_at) if node is not None}.values())
         rest = _Remainder(self, chosen)
         budget = self.limits.node_budget - self.nodes - len(chosen)
@@ -148,8 +153,29 @@ class Search:
         self.stopped = "tolerance"
         return chosen
 
+    def _with_ahead(self, chosen: list[Node]) -> list[Node]:
+        if self.raw.off > STRAYS:
+            return chosen
+        budget = self.limits.node_budget - self.nodes - len(chosen)
+        longer: list[Node] = []
+        for node in chosen:
+            longer.append(node)
+            while budget > 0 and node.state is not None and (index := self.language.forced(node.state)) is not None:
+                node = self._ahead(node, index)
+                longer.append(node)
+                budget -= 1
+        return longer
+
+    def _ahead(self, parent: Node, index: int) -> Node:
+        """A child of a prefix that has not been told: the mass of both comes with the parent's answer."""
+        assert parent.state is not None
+        moves = self.language.moves(parent.state)
+        ahead = Node(int(moves.ids[index]), parent, parent.depth + 1, moves.states[index], 0.0, 0.0)
+        parent.children[index] = ahead
+        return ahead
+
     def tell(self, node: Node, answer: NextTokens) -> None:
-        """What the model says of `node`. Raises ModelError when the numbers are not probabilities."""
+        """What the model says of `node`, its parent before it. Raises ModelError when these are no probabilities."""
         if np.isnan(answer.log_probabilities).any() or np.isnan(answer.top_log_probability):
             raise ModelError("the model answered NaN", hint="try dtype float32")
         if answer.top_log_probability == -np.inf:
@@ -181,6 +207,8 @@ class Search:
                 masses_of.add_open(mass, state)
                 untold.add_open(mass, state)
         node.moves, node.masses, node.constrained_masses = moves, masses, constrained
+        for index, ahead in node.children.items():
+            ahead.mass, ahead.constrained = float(masses[index]), float(constrained[index])
         node.priority = np.where(moves.ends, 0.0, self._priority(masses, constrained))
         node.order = np.argsort(-node.priority, kind="stable")
         self._push(node, 0)

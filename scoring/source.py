@@ -11,10 +11,14 @@ from scoring.tokens import TokenLanguage
 
 
 class Batch(Protocol):
-    """Records that are searched together."""
+    """Places for records that are searched together."""
+
+    def join(self, place: int, prompt: list[int]) -> None:
+        """A new record, by its prompt's token ids, takes the place; the one that had it is over."""
+        ...
 
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> Sequence[NextTokens | ModelError]:
-        """What follows each (record, prefix). The first call asks for the root of every record, in their order.
+        """What follows each (place, prefix); a record's root is asked for first, and parents stand before children.
 
         A ModelError in place of an answer fails that record alone."""
         ...
@@ -22,7 +26,7 @@ class Batch(Protocol):
 
 class Source(Protocol):
     """Batches of prompts of one guard. `shared`: how many tokens all its prompts start with; `together`: how many
-    records a batch should hold at least, so that none of the source's capacity lies idle."""
+    records should be searched at a time at least, so that none of the source's capacity lies idle."""
 
     @property
     def shared(self) -> int: ...
@@ -34,7 +38,9 @@ class Source(Protocol):
         """Tells what all prompts start with."""
         ...
 
-    def open(self, prompts: Sequence[list[int]], tokens: TokenLanguage) -> Batch: ...
+    def open(self, places: int, longest: int, tokens: TokenLanguage) -> Batch:
+        """Places for as many records at a time, whose prompts have at most `longest` tokens."""
+        ...
 
 
 class Model(Protocol):

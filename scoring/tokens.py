@@ -44,13 +44,36 @@ class TokenLanguage:
         self.token_bytes = token_bytes
         if not self.end_ids:
             raise ModelError("the model names no end-of-sequence token", hint="set eos_token_id in generation_config")
-        self._trie = _trie(token_bytes, language.bytes_used(), set(end_ids))
+        self._alphabet = sorted(language.bytes_used())
+        self._trie = _trie(token_bytes, set(self._alphabet), set(end_ids))
         self._moves: dict[State, Moves] = {}
+        self._forced: dict[State, int | None] = {}
 
     def moves(self, state: State) -> Moves:
         if state not in self._moves:
             self._moves[state] = self._find(state)
         return self._moves[state]
+
+    def forced(self, state: State) -> int | None:
+        """Where the language leaves no choice of what text comes next, the index of the move that a tokenizer would
+        take (the longest token that the text starts with); None where there is a choice, or no such token."""
+        if state not in self._forced:
+            self._forced[state] = self._find_forced(state)
+        return self._forced[state]
+
+    def _find_forced(self, state: State) -> int | None:
+        text, here = b"", state
+        while here.accepted is None:
+            after = [(byte, to) for byte in self._alphabet if (to := here.step(byte)) is not None]
+            if len(after) != 1:
+                break
+            (byte, here) = after[0]
+            text += bytes([byte])
+        if not text:
+            return None
+        tokens = [self.token_bytes[name] for name in self.moves(state).ids.tolist()]
+        lengths = [len(token) if text.startswith(token) else 0 for token in tokens]
+        return int(np.argmax(lengths)) if any(lengths) else None
 
     def text(self, ids: Sequence[int]) -> bytes:
         """The bytes of a generated answer; tokens without text of their own (control tokens) count as nothing."""

@@ -92,17 +92,20 @@ class EndpointSource:
         # the server's own prefix cache does the sharing; the count keeps batches as large as local ones
         self.shared = len(ids)
 
-    def open(self, prompts: Sequence[list[int]], tokens: TokenLanguage) -> EndpointBatch:
-        return EndpointBatch(self.model, prompts, tokens)
+    def open(self, places: int, longest: int, tokens: TokenLanguage) -> EndpointBatch:
+        return EndpointBatch(self.model, tokens)
 
 
 class EndpointBatch:
     """Records that are searched together on one endpoint."""
 
-    def __init__(self, model: EndpointModel, prompts: Sequence[list[int]], tokens: TokenLanguage) -> None:
+    def __init__(self, model: EndpointModel, tokens: TokenLanguage) -> None:
         self._model = model
-        self._prompts = prompts
+        self._prompts: dict[int, list[int]] = {}
         self._tokens = tokens
+
+    def join(self, place: int, prompt: list[int]) -> None:
+        self._prompts[place] = prompt
 
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens | ModelError]:
         """What follows each (record, prefix): one call each, all under way at once."""

@@ -128,15 +128,17 @@ def _attach(model: Any, reference: str, dtype: torch.dtype) -> None:
     with torch.inference_mode():
         plain = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float()
     model.set_attn_implementation(ATTENTION)
-    batch = TreeBatch(TreeRunner(model), None, [ids[:8], ids[:7]])
-    batch.prefill()
+    batch = TreeBatch(TreeRunner(model), None, rows=2, room=8)
+    batch.join(0, ids[:8])
+    batch.join(1, ids[:7])
+    batch.run([0, 1])
     wanted: list[Evaluation] = []
     sees: list[int] = []
     for offset, token in enumerate(ids[8:]):
         slot = batch.take_slot(0)
         wanted.append(Evaluation(0, token, slot, 8 + offset, 8, tuple(sees)))
         sees.append(slot)
-    ours = batch.evaluate(wanted)
+    ours = batch.run([], wanted)
     difference = float((ours.log_softmax(-1) - plain[8:].log_softmax(-1)).abs().max())
     if not difference <= SELF_CHECK[dtype]:
         raise ModelError(
@@ -163,14 +165,9 @@ class LocalSource:
         """Computes the keys and values of the ids that all prompts start with."""
         self._prefix = self.model.runner.prefix(ids) if ids else None
 
-    def open(self, prompts: Sequence[list[int]], tokens: TokenLanguage) -> LocalBatch:
-        """A batch over these prompts; the shared start is used when all of them have it."""
-        prefix = self._prefix
-        if prefix and not all(
-            len(prompt) > len(prefix.ids) and tuple(prompt[: len(prefix.ids)]) == prefix.ids for prompt in prompts
-        ):
-            prefix = None
-        return LocalBatch(TreeBatch(self.model.runner, prefix, prompts), tokens)
+    def open(self, places: int, longest: int, tokens: TokenLanguage) -> LocalBatch:
+        """Places for as many records at a time, whose prompts have at most `longest` tokens."""
+        return LocalBatch(TreeBatch(self.model.runner, self._prefix, rows=places, room=longest), tokens)
 
 
 class LocalBatch:
@@ -180,33 +177,38 @@ class LocalBatch:
         self._tree = tree
         self._tokens = tokens
 
+    def join(self, place: int, prompt: list[int]) -> None:
+        """A new record takes the place; its first call asks for its root."""
+        self._tree.join(place, prompt)
+
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens]:
-        """What follows each (record, prefix), from one forward pass. The first call asks for the root of every
-        record, in their order."""
-        if nodes[0][1].parent is None:
-            logits = self._tree.prefill()
-        else:
-            logits = self._tree.evaluate([self._evaluation(record, node) for record, node in nodes])
+        """What follows each (place, prefix), from one forward pass."""
+        roots = [index for index, (_, node) in enumerate(nodes) if node.parent is None]
+        others = [index for index, (_, node) in enumerate(nodes) if node.parent is not None]
+        logits = self._tree.run(
+            [nodes[index][0] for index in roots], [self._evaluation(*nodes[index]) for index in others]
+        )
         totals = logits.logsumexp(-1).double().cpu().numpy()
         tops, top_ids = (value.cpu().numpy() for value in logits.max(-1))
         values = logits.cpu().numpy()
-        found = []
-        for row, (_, node) in enumerate(nodes):
+        found: list[NextTokens | None] = [None] * len(nodes)
+        for row, index in enumerate(roots + others):
+            state = nodes[index][1].state
             # a prefix outside the language is followed for its most probable token only
-            ids = self._tokens.moves(node.state).ids if node.state is not None else np.empty(0, dtype=np.int64)
+            ids = self._tokens.moves(state).ids if state is not None else np.empty(0, dtype=np.int64)
             allowed = values[row, ids].astype(np.float64) - totals[row]
-            found.append(NextTokens(allowed, int(top_ids[row]), float(tops[row] - totals[row])))
-        return found
+            found[index] = NextTokens(allowed, int(top_ids[row]), float(tops[row] - totals[row]))
+        return [answer for answer in found if answer is not None]
 
-    def _evaluation(self, record: int, node: Node) -> Evaluation:
-        prompt = len(self._tree.prompts[record])
+    def _evaluation(self, place: int, node: Node) -> Evaluation:
+        prompt = len(self._tree.prompts[place])
         sees = []
         ancestor = node.parent
         while ancestor is not None and ancestor.parent is not None:
             sees.append(ancestor.slot)
             ancestor = ancestor.parent
-        node.slot = self._tree.take_slot(record)
-        return Evaluation(record, node.token, node.slot, prompt + node.depth - 1, prompt, sees)
+        node.slot = self._tree.take_slot(place)
+        return Evaluation(place, node.token, node.slot, prompt + node.depth - 1, prompt, sees)
 
 
 @contextlib.contextmanager

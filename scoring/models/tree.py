@@ -1,20 +1,22 @@
 """Next-token probabilities of many prefixes of many records from one forward pass each round.
 
 The tokens of all records lie packed in one row, so the model's matrices see no padding. A record's keys and values
-live in one buffer of its own; each new token sees the record's prompt and its own ancestors (tree attention), and
-nothing is copied per prefix. The prompt tokens that all records share are run once and copied into each buffer.
+live in one row of a buffer; each new token sees the record's prompt and its own ancestors (tree attention), and
+nothing is copied per prefix. The prompt tokens that all records share are run once and copied into each row. A record
+that is done leaves its row to the next, whose prompt runs in the same pass as the others' prefixes.
 
 It plugs into transformers as an attention function, so any causal model that uses the attention interface works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -22,18 +24,21 @@ from transformers import AttentionInterface
 
 from schemas.errors import ModelError
 
+Ints = npt.NDArray[np.int64]
+
 ATTENTION = "marginalia_tree"
 PREFILL_CHUNK = 2048  # prompt tokens of one record in one forward pass: bounds the attention mask
+LONG = 16  # rows with more new tokens than this are padded among themselves
 GROWTH = 64  # spare slots when a buffer must grow
 
 
 @dataclass
 class KeyValues:
-    """Keys and values by layer: (batch, key-value heads, slots, head size); and the position of every slot."""
+    """Keys and values by layer: (rows, key-value heads, slots, head size); and the position of every slot."""
 
     keys: list[Tensor]
     values: list[Tensor]
-    positions: Tensor  # (batch, slots)
+    positions: Tensor  # (rows, slots)
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,11 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Tokens to run: for record `record`, `token` at `slot` and `position`, seeing `sees` (slots) and itself.
+    """A token to run: for the record in `row`, `token` at `slot` and `position`, seeing `sees` (slots) and itself.
 
     `sees_prompt`: how many of the first slots are seen as well."""
 
-    record: int
+    row: int
     token: int
     slot: int
     position: int
@@ -59,17 +64,28 @@ class Evaluation:
 
 
 @dataclass
+class _Group:
+    """Rows that are padded to one width in attention. `rows` and `tokens` are None where they are all there are."""
+
+    rows: Tensor | None  # which of the buffer's rows
+    tokens: Tensor | None  # which of the packed tokens
+    places: Tensor  # (group's tokens,) the token's row among the group's
+    columns: Tensor  # (group's tokens,) its place among its row's new tokens
+    mask: Tensor  # (rows, width, length) bool: who sees what
+    positions: Tensor  # (rows, width) of the new tokens
+    slot_positions: Tensor  # (rows, length)
+    additive: dict[tuple[int, int], Tensor]  # by (heads that share a key, sliding window): as the kernel wants it
+
+
+@dataclass
 class _Pass:
     """What the attention function needs of the forward pass that is under way."""
 
     cache: KeyValues
-    records: Tensor  # (tokens,) which record each packed token belongs to
+    rows: Tensor  # (tokens,) which row each packed token belongs to
     slots: Tensor  # (tokens,) where its keys and values go
-    columns: Tensor  # (tokens,) its place among its record's new tokens
-    width: int  # new tokens of the record that has the most
-    length: int  # slots in use by the record that has the most
-    mask: Tensor  # (batch, width, length) bool
-    additive: dict[tuple[int, int], Tensor]  # by (groups, sliding window): the mask as the kernel wants it
+    positions: Tensor  # (tokens,)
+    groups: list[_Group]
 
 
 _PASS: ContextVar[_Pass] = ContextVar("marginalia_pass")
@@ -78,55 +94,73 @@ _PASS: ContextVar[_Pass] = ContextVar("marginalia_pass")
 def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """Attention of packed new tokens to their own records' buffers. query: (1, heads, tokens, size)."""
+    """Attention of packed new tokens to their own records' rows. query: (1, heads, tokens, size)."""
     if options.get("s_aux") is not None or options.get("softcap") is not None:
         raise ModelError("the model's attention has sinks or a soft cap, which the tree search does not compute")
     at = _PASS.get()
     layer = module.layer_idx
     _store(at, layer, key, value)
-    heads, kv_heads = query.shape[1], key.shape[1]
-    groups, batch, size = heads // kv_heads, at.mask.shape[0], query.shape[3]
-    padded = query.new_zeros(batch, at.width, kv_heads, groups, size)
-    padded[at.records, at.columns] = query[0].transpose(0, 1).reshape(-1, kv_heads, groups, size)
+    keys, values = at.cache.keys[layer], at.cache.values[layer]
+    packed = query[0].transpose(0, 1)
+    window, scale = options.get("sliding_window"), options.get("scaling")
+    parts = [_attend(group, packed, keys, values, window, scale) for group in at.groups]
+    if len(parts) == 1:
+        return parts[0][None], None
+    out = torch.empty(len(packed), *parts[0].shape[1:], dtype=parts[0].dtype, device=parts[0].device)
+    for group, part in zip(at.groups, parts, strict=True):
+        out[group.tokens] = part
+    return out[None], None
+
+
+def _attend(
+    group: _Group, packed: Tensor, keys: Tensor, values: Tensor, window: int | None, scale: float | None
+) -> Tensor:
+    """(group's tokens, heads, size)."""
+    rows, width, length = group.mask.shape
+    if group.tokens is not None:
+        packed = packed[group.tokens]
+    if group.rows is not None:
+        keys, values = keys[group.rows], values[group.rows]
+    heads, size = packed.shape[1:]
+    kv_heads = keys.shape[1]
+    sharing = heads // kv_heads
+    padded = packed.new_zeros(rows, width, kv_heads, sharing, size)
+    padded[group.places, group.columns] = packed.reshape(-1, kv_heads, sharing, size)
     # the query heads of one key-value head stand as further queries of that head: no key is repeated
-    queries = padded.permute(0, 2, 3, 1, 4).reshape(batch, kv_heads, groups * at.width, size)
     out = scaled_dot_product_attention(
-        queries,
-        at.cache.keys[layer][:, :, : at.length],
-        at.cache.values[layer][:, :, : at.length],
-        attn_mask=_mask_for(at, groups, options.get("sliding_window"), query.dtype),
-        scale=options.get("scaling"),
+        padded.permute(0, 2, 3, 1, 4).reshape(rows, kv_heads, sharing * width, size),
+        keys[:, :, :length],
+        values[:, :, :length],
+        attn_mask=_mask_for(group, sharing, window, packed.dtype),
+        scale=scale,
     )
-    out = out.reshape(batch, kv_heads, groups, at.width, -1)[at.records, :, :, at.columns]
-    return out.reshape(1, len(at.records), heads, -1), None
+    out = out.reshape(rows, kv_heads, sharing, width, -1)[group.places, :, :, group.columns]
+    return out.reshape(len(packed), heads, -1)
 
 
 def _store(at: _Pass, layer: int, key: Tensor, value: Tensor) -> None:
     cache = at.cache
     while len(cache.keys) <= layer:  # the first pass learns the shapes
-        batch, slots = cache.positions.shape
-        cache.keys.append(key.new_zeros(batch, key.shape[1], slots, key.shape[3]))
-        cache.values.append(value.new_zeros(batch, value.shape[1], slots, value.shape[3]))
-    cache.keys[layer][at.records, :, at.slots] = key[0].transpose(0, 1)
-    cache.values[layer][at.records, :, at.slots] = value[0].transpose(0, 1)
+        rows, slots = cache.positions.shape
+        cache.keys.append(key.new_zeros(rows, key.shape[1], slots, key.shape[3]))
+        cache.values.append(value.new_zeros(rows, value.shape[1], slots, value.shape[3]))
+    cache.keys[layer][at.rows, :, at.slots] = key[0].transpose(0, 1)
+    cache.values[layer][at.rows, :, at.slots] = value[0].transpose(0, 1)
 
 
-def _mask_for(at: _Pass, groups: int, window: int | None, dtype: torch.dtype) -> Tensor:
-    key = (groups, window or 0)
-    if key not in at.additive:
-        seen = at.mask
+def _mask_for(group: _Group, sharing: int, window: int | None, dtype: torch.dtype) -> Tensor:
+    key = (sharing, window or 0)
+    if key not in group.additive:
+        seen = group.mask
         if window:
-            slots = at.cache.positions[:, None, : at.length]
-            queries = torch.zeros(seen.shape[:2], dtype=slots.dtype, device=slots.device)
-            queries[at.records, at.columns] = at.cache.positions[at.records, at.slots]
-            seen = seen & (queries[:, :, None] - slots < window)
+            seen = seen & (group.positions[:, :, None] - group.slot_positions[:, None, :] < window)
         # a row that sees nothing (padding) would turn into NaN
         seen = seen | (~seen.any(-1, keepdim=True))
         additive = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
-        batch, width, length = seen.shape
-        expanded = additive[:, None, None].expand(batch, 1, groups, width, length)
-        at.additive[key] = expanded.reshape(batch, 1, groups * width, length)
-    return at.additive[key]
+        rows, width, length = seen.shape
+        expanded = additive[:, None, None].expand(rows, 1, sharing, width, length)
+        group.additive[key] = expanded.reshape(rows, 1, sharing * width, length)
+    return group.additive[key]
 
 
 AttentionInterface.register(ATTENTION, _attention)
@@ -141,8 +175,9 @@ class TreeRunner:
 
     def prefix(self, ids: Sequence[int]) -> Prefix:
         """Runs the shared start of all prompts once."""
-        batch = TreeBatch(self, None, [list(ids)])
-        batch.prefill(logits=False)
+        batch = TreeBatch(self, None, rows=1, room=len(ids))
+        batch.join(0, list(ids))
+        batch.run([0])
         length = len(ids)
         cache = batch.cache
         cut = KeyValues(
@@ -154,13 +189,12 @@ class TreeRunner:
 
     def forward(self, at: _Pass, tokens: list[int], keep: list[int]) -> Tensor:
         """The logits (float32) after the packed tokens `keep`."""
-        positions = at.cache.positions[at.records, at.slots]
         token = _PASS.set(at)
         try:
             with torch.inference_mode():
                 out = self.model(
                     input_ids=torch.tensor([tokens], device=self.device),
-                    position_ids=positions[None],
+                    position_ids=at.positions[None],
                     use_cache=False,
                     logits_to_keep=torch.tensor(keep, device=self.device),
                 )
@@ -171,94 +205,64 @@ class TreeRunner:
 
 
 class TreeBatch:
-    """Records that are searched together. `prompts` are their token ids; each starts with the prefix's ids."""
+    """Rows for records that are searched together. `prefix`: what prompts start with; `room`: the longest prompt."""
 
-    def __init__(self, runner: TreeRunner, prefix: Prefix | None, prompts: Sequence[list[int]]) -> None:
+    def __init__(self, runner: TreeRunner, prefix: Prefix | None, *, rows: int, room: int) -> None:
         self.runner = runner
-        self.prompts = prompts
-        self.shared = len(prefix.ids) if prefix else 0
-        self.used = [len(prompt) for prompt in prompts]
+        self.prompts: list[list[int]] = [[] for _ in range(rows)]
+        self.used = [0] * rows
         self.forward_passes = 0
-        slots = max(self.used) + GROWTH
-        device = runner.device
-        self.cache = KeyValues([], [], torch.zeros(len(prompts), slots, dtype=torch.long, device=device))
-        self.cache.positions[:, : max(self.used)] = torch.arange(max(self.used), device=device)
+        self._prefix = prefix
+        self._begun = [0] * rows  # prompt tokens whose keys and values are there
+        self._kept = [True] * rows  # whether the row still starts with the prefix
+        slots = room + GROWTH
+        self.cache = KeyValues([], [], torch.zeros(rows, slots, dtype=torch.long, device=runner.device))
         if prefix:
-            self._copy_prefix(prefix, slots)
+            for source, target in ((prefix.cache.keys, self.cache.keys), (prefix.cache.values, self.cache.values)):
+                for layer in source:
+                    _, heads, length, size = layer.shape
+                    target.append(layer.new_zeros(rows, heads, slots, size))
+                    target[-1][:, :, :length] = layer
 
-    def _copy_prefix(self, prefix: Prefix, slots: int) -> None:
-        for source, target in ((prefix.cache.keys, self.cache.keys), (prefix.cache.values, self.cache.values)):
-            for layer in source:
-                _, heads, length, size = layer.shape
-                buffer = layer.new_zeros(len(self.prompts), heads, slots, size)
-                buffer[:, :, :length] = layer
-                target.append(buffer)
+    def join(self, row: int, prompt: list[int]) -> None:
+        """Gives the row to a new prompt; the record that had it is over."""
+        prefix = self._prefix
+        # a prompt needs a token of its own, whose logits are asked for
+        starts = prefix is not None and len(prompt) > len(prefix.ids) and prompt[: len(prefix.ids)] == [*prefix.ids]
+        if starts and not self._kept[row]:
+            self._restore(row)
+        self._kept[row] = starts
+        self.prompts[row] = prompt
+        self.used[row] = len(prompt)
+        self._begun[row] = len(prefix.ids) if prefix is not None and starts else 0
+        while len(prompt) > self.cache.positions.shape[1]:
+            self._grow()
+        self.cache.positions[row, : len(prompt)] = torch.arange(len(prompt), device=self.runner.device)
 
-    def prefill(self, *, logits: bool = True) -> Tensor:
-        """Runs the prompts' own tokens; the logits (records, vocabulary) after each prompt's last token."""
-        start = self.shared
-        longest = max(self.used)
-        rows: list[Tensor | None] = [None] * len(self.prompts)
-        while start < longest:
-            stop = min(start + PREFILL_CHUNK, longest)
-            self._prefill_chunk(start, stop, rows)
-            start = stop
-        return torch.stack([row for row in rows if row is not None]) if logits else torch.empty(0)
+    def _restore(self, row: int) -> None:
+        assert self._prefix is not None
+        saved = self._prefix.cache
+        for source, target in ((saved.keys, self.cache.keys), (saved.values, self.cache.values)):
+            for layer, buffer in zip(source, target, strict=True):
+                buffer[row, :, : layer.shape[2]] = layer[0]
 
-    def _prefill_chunk(self, start: int, stop: int, rows: list[Tensor | None]) -> None:
-        tokens: list[int] = []
-        records: list[int] = []
-        slots: list[int] = []
-        ends: list[int] = []
-        owners: list[int] = []
-        for record, prompt in enumerate(self.prompts):
-            here = range(start, min(stop, len(prompt)))
-            tokens += prompt[here.start : here.stop]
-            records += [record] * len(here)
-            slots += here
-            if here and here.stop == len(prompt):
-                ends.append(len(tokens) - 1)
-                owners.append(record)
-        # causal: a token sees every slot up to its own
-        mask = torch.zeros(len(self.prompts), stop - start, stop, dtype=torch.bool, device=self.runner.device)
-        mask[:] = torch.arange(stop)[None, :] <= torch.arange(start, stop)[:, None]
-        columns = [slot - start for slot in slots]
-        logits = self._run(tokens, records, slots, columns, stop - start, stop, mask, ends or [0])
-        for owner, row in zip(owners, logits, strict=False):
-            rows[owner] = row
+    def run(self, begin: Sequence[int], wanted: Sequence[Evaluation] = ()) -> Tensor:
+        """Runs the prompts of the rows `begin` and the tokens `wanted`, in one forward pass unless a prompt is very
+        long; the logits (begin + wanted, vocabulary) after each."""
+        while rest := [row for row in begin if len(self.prompts[row]) - self._begun[row] > PREFILL_CHUNK]:
+            self._pass([(row, self._take(row, PREFILL_CHUNK)) for row in rest], [])
+        return self._pass([(row, self._take(row, PREFILL_CHUNK)) for row in begin], wanted)
 
-    def evaluate(self, wanted: Sequence[Evaluation]) -> Tensor:
-        """Runs new tokens in one forward pass; the logits (tokens, vocabulary) after each."""
-        counts = np.zeros(len(self.prompts), dtype=int)
-        columns = []
-        for item in wanted:
-            columns.append(int(counts[item.record]))
-            counts[item.record] += 1
-        length, width = max(self.used), int(counts.max())
-        mask = np.zeros((len(self.prompts), width, length), dtype=bool)
-        for item, column in zip(wanted, columns, strict=True):
-            row = mask[item.record, column]
-            row[: item.sees_prompt] = True
-            row[list(item.sees)] = True
-            row[item.slot] = True
-        records, slots = [item.record for item in wanted], [item.slot for item in wanted]
-        positions = torch.tensor([item.position for item in wanted], device=self.runner.device)
-        self.cache.positions[records, slots] = positions
-        return self._run(
-            [item.token for item in wanted],
-            records,
-            slots,
-            columns,
-            width,
-            length,
-            torch.from_numpy(mask).to(self.runner.device),
-            list(range(len(wanted))),
-        )
+    def _take(self, row: int, most: int) -> range:
+        """The slots of the prompt's next tokens."""
+        start = self._begun[row]
+        self._begun[row] = min(start + most, len(self.prompts[row]))
+        return range(start, self._begun[row])
 
-    def take_slot(self, record: int) -> int:
-        """A free slot for one more token of the record; buffers grow when they are full."""
-        slot = self.used[record]
-        self.used[record] += 1
+    def take_slot(self, row: int) -> int:
+        """A free slot for one more token of the row's record; the buffer grows when it is full."""
+        slot = self.used[row]
+        self.used[row] += 1
         if slot >= self.cache.positions.shape[1]:
             self._grow()
         return slot
@@ -270,27 +274,80 @@ class TreeBatch:
             for index, layer in enumerate(layers):
                 layers[index] = torch.nn.functional.pad(layer, (0, 0, 0, more))
 
-    def _run(
-        self,
-        tokens: list[int],
-        records: list[int],
-        slots: list[int],
-        columns: list[int],
-        width: int,
-        length: int,
-        mask: Tensor,
-        keep: list[int],
-    ) -> Tensor:
+    def _pass(self, prompts: Sequence[tuple[int, range]], wanted: Sequence[Evaluation]) -> Tensor:
+        """The logits after the last token of each of `prompts` (row, slots) and after each of `wanted`."""
         self.forward_passes += 1
+        tokens: list[int] = []
+        rows: list[int] = []
+        slots: list[int] = []
+        columns: list[int] = []  # the token's place among its row's new tokens
+        keep: list[int] = []
+        counts = [0] * len(self.prompts)
+        for row, here in prompts:
+            tokens += self.prompts[row][here.start : here.stop]
+            rows += [row] * len(here)
+            slots += here
+            columns += range(len(here))
+            counts[row] = len(here)
+            keep.append(len(tokens) - 1)
+        for item in wanted:
+            keep.append(len(tokens))
+            tokens.append(item.token)
+            rows.append(item.row)
+            slots.append(item.slot)
+            columns.append(counts[item.row])
+            counts[item.row] += 1
         device = self.runner.device
-        at = _Pass(
-            self.cache,
-            torch.tensor(records, device=device),
-            torch.tensor(slots, device=device),
-            torch.tensor(columns, device=device),
-            width,
-            length,
-            mask,
-            {},
-        )
+        if wanted:
+            new = torch.tensor([item.position for item in wanted], device=device)
+            self.cache.positions[rows[-len(wanted) :], slots[-len(wanted) :]] = new
+        at_rows, at_slots = torch.tensor(rows, device=device), torch.tensor(slots, device=device)
+        at = _Pass(self.cache, at_rows, at_slots, self.cache.positions[at_rows, at_slots], [])
+        mask = self._mask(prompts, wanted, columns[len(columns) - len(wanted) :], counts)
+        at.groups += self._groups(at, mask, np.array(rows), np.array(columns), np.array(counts))
         return self.runner.forward(at, tokens, keep)
+
+    def _mask(
+        self,
+        prompts: Sequence[tuple[int, range]],
+        wanted: Sequence[Evaluation],
+        columns: Sequence[int],
+        counts: Sequence[int],
+    ) -> Tensor:
+        """(rows, width, slots) bool: which slots each row's new tokens see."""
+        length = max(self.used[row] for row, count in enumerate(counts) if count)
+        mask = np.zeros((len(counts), max(counts), length), dtype=bool)
+        for row, here in prompts:  # causal: every slot up to its own
+            mask[row, : len(here)] = np.arange(length) <= np.arange(here.start, here.stop)[:, None]
+        for item, column in zip(wanted, columns, strict=True):
+            seen = mask[item.row, column]
+            seen[: item.sees_prompt] = True
+            seen[[*item.sees, item.slot]] = True
+        return torch.from_numpy(mask)
+
+    def _groups(self, at: _Pass, mask: Tensor, rows: Ints, columns: Ints, counts: Ints) -> Iterator[_Group]:
+        """The rows with many new tokens, and apart from them those with few."""
+        device = self.runner.device
+        for members in (counts > LONG, (counts > 0) & (counts <= LONG)):
+            if not members.any():
+                continue
+            # where most rows take part, padding the others is cheaper than a copy of keys and values
+            every = members.mean() > 0.5
+            shown = np.arange(len(counts)) if every else np.flatnonzero(members)
+            tokens = np.flatnonzero(members[rows])
+            places = torch.from_numpy(np.searchsorted(shown, rows[tokens])).to(device)
+            width, length = int(counts[members].max()), max(self.used[row] for row in np.flatnonzero(members))
+            new = torch.from_numpy(columns[tokens]).to(device)
+            chosen, packed = torch.from_numpy(shown).to(device), torch.from_numpy(tokens).to(device)
+            positions = torch.zeros(len(shown), width, dtype=torch.long, device=device)
+            positions[places, new] = at.positions[packed]
+            yield _Group(
+                None if every else chosen,
+                None if len(tokens) == len(rows) else packed,
+                places,
+                new,
+                mask[shown, :width, :length].to(device),
+                positions,
+                self.cache.positions[chosen, :length],
+                {},
+            )

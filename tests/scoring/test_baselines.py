@@ -153,7 +153,8 @@ def test_on_a_real_model(tmp_path: Path) -> None:
     tokens = TokenLanguage(AnswerLanguage([], words), vocabulary_bytes(model.tokenizer), model.end_ids)
 
     def searched(tolerance: float) -> tuple[Search, LocalBatch]:
-        search, batch = Search(tokens, Limits(tolerance=tolerance)), LocalSource(model).open([prompt], tokens)
+        search, batch = Search(tokens, Limits(tolerance=tolerance)), LocalSource(model).open(1, len(prompt), tokens)
+        batch.join(0, prompt)
         feed(search, batch)
         return search, batch
 

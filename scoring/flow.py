@@ -1,0 +1,146 @@
+"""Records through a model: so many at a time, each leaving its place to the next as soon as it is done.
+
+All records that are under way share each forward pass, whether they are at their prompt or at their last prefix, so
+no pass runs for a few stragglers alone."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from schemas.errors import ModelError
+from scoring.baselines import Baseline
+from scoring.search import NextTokens, Node, Search
+from scoring.source import Batch, Source
+from scoring.tokens import TokenLanguage
+
+PASS_TOKENS = 1024  # answer prefixes in one forward pass: bounds the logits in memory
+EVEN = 64  # prompts under way whose own tokens differ by no more than this, or by a factor of two, are of one length
+
+
+@dataclass
+class Job:
+    """One record on its way. `search` comes first, then the baselines, each made by its function when its turn comes.
+
+    `seconds`: its share of the passes that it took part in, by tokens."""
+
+    record_id: str
+    ids: list[int]
+    imitations: int
+    make_search: Callable[[], Search]
+    make_baselines: Mapping[str, Callable[[Search], Baseline]]
+    search: Search = field(init=False)
+    baselines: dict[str, Baseline] = field(default_factory=dict)
+    forward_passes: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        self.search = self.make_search()
+        self._asking: Search | Baseline = self.search
+
+    def again(self) -> Job:
+        """The same record at its beginning."""
+        return Job(self.record_id, self.ids, self.imitations, self.make_search, self.make_baselines)
+
+    def wanted(self) -> list[Node]:
+        """The prefixes to evaluate next; empty when the record is done."""
+        while self.error is None:
+            if nodes := self._asking.wanted():
+                return nodes
+            name = next((name for name in self.make_baselines if name not in self.baselines), None)
+            if name is None:
+                break
+            self.baselines[name] = self._asking = self.make_baselines[name](self.search)
+        return []
+
+    def tell(self, node: Node, answer: NextTokens | ModelError) -> None:
+        """What the model says of a prefix; an error is the end of this record alone."""
+        if self.error is None:
+            try:
+                if isinstance(answer, ModelError):
+                    raise answer
+                self._asking.tell(node, answer)
+            except ModelError as error:
+                self.error = str(error)
+
+
+class Flow:
+    """Takes jobs through a source. At most `records` at a time, and in prompts at most `tokens` that are not shared."""
+
+    def __init__(self, source: Source, language: TokenLanguage, *, records: int, tokens: int) -> None:
+        self._source = source
+        self._language = language
+        self._records = max(records, source.together)
+        self._tokens = tokens
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[list[Job]]:
+        """The jobs as they get done, by length of prompt and then by id."""
+        waiting = deque(sorted(jobs, key=lambda job: (len(job.ids), job.record_id)))
+        while waiting:
+            stretch, places = self._stretch(waiting)
+            while stretch:
+                under_way: dict[int, Job] = {}
+                if not (yield from self._through(stretch, places, under_way)):
+                    if places == 1:
+                        (job,) = under_way.values()
+                        job.error = "out of memory, also alone in its batch"
+                        yield [job]
+                    else:
+                        places //= 2
+                        stretch.extendleft(job.again() for job in reversed(under_way.values()))
+
+    def _stretch(self, waiting: deque[Job]) -> tuple[deque[Job], int]:
+        """The next jobs of about one length, and how many of them may be under way at a time."""
+        longest = 2 * self._own(waiting[0]) + EVEN
+        stretch = deque([waiting.popleft()])
+        while waiting and self._own(waiting[0]) <= longest:
+            stretch.append(waiting.popleft())
+        return stretch, max(1, min(self._records, len(stretch), self._tokens // self._own(stretch[-1])))
+
+    def _own(self, job: Job) -> int:
+        return max(len(job.ids) - self._source.shared, 1)
+
+    def _through(self, stretch: deque[Job], places: int, under_way: dict[int, Job]) -> Generator[list[Job], None, bool]:
+        """Empties `stretch`; returns False when memory was not enough, with what was lost in `under_way`."""
+        try:
+            batch = self._source.open(places, max(len(job.ids) for job in stretch), self._language)
+            while True:
+                wanted = {place: job.wanted() for place, job in under_way.items()}
+                if done := [under_way.pop(place) for place, nodes in wanted.items() if not nodes]:
+                    yield done
+                for place in range(places):
+                    if stretch and place not in under_way:
+                        job = under_way[place] = stretch.popleft()
+                        batch.join(place, job.ids)
+                        wanted[place] = job.wanted()
+                if not under_way:
+                    return True
+                self._evaluate(batch, under_way, [(place, node) for place in under_way for node in wanted[place]])
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            return False
+
+    def _evaluate(self, batch: Batch, under_way: dict[int, Job], wanted: Sequence[tuple[int, Node]]) -> None:
+        for job in under_way.values():
+            job.forward_passes += 1
+        for start in range(0, len(wanted), PASS_TOKENS):
+            part = wanted[start : start + PASS_TOKENS]
+            started = time.perf_counter()
+            answers = batch.next_tokens(part)
+            seconds = time.perf_counter() - started
+            tokens = [self._own(under_way[place]) if node.parent is None else 1 for place, node in part]
+            total = sum(tokens)
+            for (place, node), answer, count in zip(part, answers, tokens, strict=True):
+                under_way[place].seconds += seconds * count / total
+                under_way[place].tell(node, answer)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """PyTorch says it by a class on a GPU and by words on a CPU."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
