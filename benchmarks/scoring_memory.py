@@ -55,13 +55,16 @@ class StandIn:
     def share(self, ids: Sequence[int]) -> None:
         self.shared = len(ids)
 
-    def open(self, prompts: Sequence[list[int]], tokens: TokenLanguage) -> _Batch:
+    def open(self, places: int, longest: int, tokens: TokenLanguage) -> _Batch:
         return _Batch(tokens)
 
 
 @dataclass
 class _Batch:
     tokens: TokenLanguage
+
+    def join(self, place: int, prompt: list[int]) -> None:
+        pass
 
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens]:
         return [self._one(node) for _, node in nodes]

@@ -140,7 +140,7 @@ class _Source:
     def share(self, ids: Sequence[int]) -> None:
         pass
 
-    def open(self, prompts: Sequence[list[int]], tokens: TokenLanguage) -> _Batch:
+    def open(self, places: int, longest: int, tokens: TokenLanguage) -> _Batch:
         return _Batch(self.model, tokens)
 
 
@@ -148,6 +148,9 @@ class _Source:
 class _Batch:
     model: HashedModel
     tokens: TokenLanguage
+
+    def join(self, place: int, prompt: list[int]) -> None:
+        pass
 
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens]:
         found = []
