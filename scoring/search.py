@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ModelError
-from scoring.bounds import Masses, in_language_bounds, row_vector
+from scoring.bounds import Masses, in_language_bounds, row_vector, without_rounding
 from scoring.language import State
 from scoring.tokens import Floats, Moves, TokenLanguage
 
@@ -304,6 +304,8 @@ class _Remainder:
     """How wide the requested bounds would be if the chosen prefixes were settled entirely: the best case."""
 
     def __init__(self, search: Search, chosen: list[Node]) -> None:
+        if IN_LANGUAGE in search.limits.marginals:
+            search.raw = without_rounding(search.root, search.raw, search.raw_untold)
         self._search = search
         self._marginals = search.limits.marginals
         self._closed, self._closed_with = search.raw.closed, search.raw.closed_with
