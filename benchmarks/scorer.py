@@ -3,7 +3,9 @@
 naive_over_ours   seconds a record of the paper's any-place procedure, one full forward pass a prefix (scoring.published
                   over a model without a cache), over ours, same model, same 14-category policy prompt, same eps
 ours_over_floor   our seconds over those of one forward pass over the tokens that must be evaluated: the prompt tokens
-                  that no other record shares plus the prefixes that were visited; demo guard, tolerance 1e-2, float32
+                  that no other record shares plus the prefixes that were visited, with the logits after each of these;
+                  demo guard, tolerance 1e-2, float32. The stream is 64 records, 16 under way at a time, and its floor
+                  four such passes of 16 records; `one_batch` is 16 records alone; `single` is one record alone
 
 The last line is one JSON object."""
 
@@ -18,16 +20,19 @@ from typing import Any
 
 import torch
 
+from benchmarks.scorer_curves import curves
 from pipeline.demo.line import held_out_examples
 from schemas.taxonomy import Taxonomy, load_taxonomy
+from scoring.models.adapted import bundled_guard
 from scoring.models.bundled import bundled_smollm2, model_cache
 from scoring.models.local import LocalModel
-from scoring.models.tree import TreeBatch
+from scoring.models.tree import Evaluation, TreeBatch
 from scoring.published import PlainModel, any_place
 from scoring.scorer import Result, Scorer, Settings
 
 EPS = 1e-2
 BATCH = 16
+STREAM = 64
 Records = list[tuple[str, list[dict[str, str]]]]
 
 
@@ -51,87 +56,111 @@ def marginal_only(**more: Any) -> Settings:
     return Settings(estimators=("marginal",), tolerance=EPS, answer_tokens=1, **more)
 
 
-def against_naive(repeats: int) -> dict[str, Any]:
-    """The any-place procedure without a cache against our marginal in batches of 16."""
-    scorer = Scorer.load("bundled", "instruct", taxonomy="llama-guard-3", settings=marginal_only())
-    batch = records(BATCH)
-    ours = median_seconds(lambda: list(scorer.score_records(batch)), repeats) / BATCH
+def against_naive(scorer: Scorer, name: str, count: int) -> dict[str, Any]:
+    """The any-place procedure without a cache, on `count` records, against our marginal on 16 of them at a time."""
     from transformers import AutoModelForCausalLM
 
-    plain_model = AutoModelForCausalLM.from_pretrained(bundled_smollm2(model_cache()), dtype=torch.float32).eval()
+    batch = records(BATCH)
+    results = {result.record_id: result for result in scorer.score_records(batch)}
+    ours = median_seconds(lambda: list(scorer.score_records(batch)), 3) / BATCH
+    plain_model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval()
     plain = PlainModel(plain_model, scorer.model.tokenizer, scorer.model.end_ids)
-    prompt = scorer.prompts.build(batch[0][1]).ids
     labels = ["unsafe", *scorer.guard.language.codes]
-    started = time.perf_counter()
-    found = any_place(plain, prompt, labels, eps=EPS)
-    naive = time.perf_counter() - started
-    (one,) = scorer.score_records(batch[:1])
+    took, visited, prompt = 0.0, 0, []
+    for _, messages in batch[:count]:
+        prompt = scorer.prompts.build(messages).ids
+        started = time.perf_counter()
+        visited += len(any_place(plain, prompt, labels, eps=EPS).visited)
+        took += time.perf_counter() - started
     return {
         "prompt_tokens": len(prompt),
-        "naive_seconds": round(naive, 2),
-        "naive_forward_passes": len(found.visited),
-        "ours_seconds": round(ours, 3),
-        "ours_nodes": one.nodes,
-        "naive_over_ours": round(naive / ours, 1),
+        "naive_seconds": round(took / count, 2),
+        "naive_forward_passes": visited / count,
+        "ours_seconds": round(ours, 4),
+        "ours_nodes": statistics.mean(result.nodes for result in results.values()),
+        "naive_over_ours": round(took / count / ours, 1),
     }
 
 
 def floor_call(scorer: Scorer, batch: Records, results: Sequence[Result]) -> Callable[[], Any]:
-    """One forward pass over each record's own prompt tokens and as many tokens more as prefixes were visited."""
+    """One forward pass over each record's own prompt tokens and as many tokens more as prefixes were visited, with the
+    logits after each of the visited."""
     nodes = {result.record_id: result.nodes for result in results}
-    prompts = []
-    for record_id, messages in batch:
-        ids = scorer.prompts.build(messages).ids
-        prompts.append(ids + ids[-1:] * (nodes[record_id] - 1))  # the root is the prompt's last token
-    return prefill_call(scorer, prompts, scorer.prompts.shared_start())
+    prompts = [scorer.prompts.build(messages).ids for _, messages in batch]
+    further = [nodes[record_id] - 1 for record_id, _ in batch]  # the root is the prompt's last token
+    return pass_call(scorer, prompts, further, scorer.prompts.shared_start())
 
 
-def prefill_call(scorer: Scorer, prompts: list[list[int]], shared: Sequence[int]) -> Callable[[], Any]:
-    """One forward pass over all prompts, the `shared` tokens excepted."""
-    runner = local(scorer).runner
+def pass_call(
+    scorer: Scorer, prompts: list[list[int]], further: Sequence[int], shared: Sequence[int]
+) -> Callable[[], Any]:
+    """One forward pass over the prompts, their `shared` tokens excepted, each followed by so many tokens in a row."""
+    assert isinstance(scorer.model, LocalModel)
+    runner = scorer.model.runner
     prefix = runner.prefix(shared) if shared else None
 
     def call() -> None:
         tree = TreeBatch(runner, prefix, rows=len(prompts), room=max(map(len, prompts)))
-        for row, prompt in enumerate(prompts):
+        wanted = []
+        for row, (prompt, count) in enumerate(zip(prompts, further, strict=True)):
             tree.join(row, prompt)
-        tree.run(range(len(prompts)))
+            slots = [tree.take_slot(row) for _ in range(count)]
+            wanted += [
+                Evaluation(row, prompt[-1], slot, slot, len(prompt), slots[:at]) for at, slot in enumerate(slots)
+            ]
+        tree.run(range(len(prompts)), wanted)
 
     return call
 
 
-def local(scorer: Scorer) -> LocalModel:
+def against_floor(repeats: int, scorer: Scorer) -> dict[str, Any]:
+    by_length = sorted(records(STREAM), key=lambda record: len(scorer.prompts.build(record[1]).ids))
+    batches = [by_length[start : start + BATCH] for start in range(0, STREAM, BATCH)]
+    results = list(scorer.score_records(by_length))
+    floors = [median_seconds(floor_call(scorer, batch, results), repeats) for batch in batches]
+    prompts = [[scorer.prompts.build(messages).ids for _, messages in batch] for batch in batches]
+    plain = sum(median_seconds(pass_call(scorer, ids, [0] * BATCH, ()), 1) for ids in prompts)
+    stream = median_seconds(lambda: list(scorer.score_records(by_length)), repeats)
+    alone = [median_seconds(lambda batch=batch: list(scorer.score_records(batch)), repeats) for batch in batches]
+    singles = [single(scorer, record, repeats) for record in records(9)]
+    return {
+        "stream": {
+            "ours_over_floor": round(stream / sum(floors), 2),
+            "seconds_a_record": round(stream / STREAM, 4),
+            "ours_over_plain_prefill": round(stream / plain, 2),
+            "nodes": statistics.mean(result.nodes for result in results),
+            "forward_passes": statistics.mean(result.forward_passes for result in results),
+        },
+        "one_batch": round(statistics.median(ours / floor for ours, floor in zip(alone, floors, strict=True)), 2),
+        "single": {name: round(statistics.median(one[name] for one in singles), 2) for name in singles[0]},
+        "nodes_over_fewest": nodes_over_fewest(scorer, records(6)),
+    }
+
+
+def single(scorer: Scorer, record: tuple[str, list[dict[str, str]]], repeats: int) -> dict[str, float]:
+    """One record alone: our time over the floor, over a plain prefill of its prompt, and over its greedy answer."""
+    results = list(scorer.score_records([record]))
+    ours = median_seconds(lambda: list(scorer.score_records([record])), repeats)
+    ids = scorer.prompts.build(record[1]).ids
+    floor = median_seconds(floor_call(scorer, [record], results), repeats)
+    prefill = median_seconds(pass_call(scorer, [ids], [0], ()), repeats)
+    return {
+        "ours_over_floor": ours / floor,
+        "ours_over_plain_prefill": ours / prefill,
+        "ours_over_greedy_answer": ours / median_seconds(lambda: greedy(scorer, ids), 1),
+    }
+
+
+def greedy(scorer: Scorer, ids: list[int]) -> None:
+    """The answer as people have it today: transformers' own `generate`."""
     assert isinstance(scorer.model, LocalModel)
-    return scorer.model
-
-
-def against_floor(repeats: int, taxonomy: Taxonomy, guard_model: str) -> dict[str, Any]:
-    scorer = Scorer.load(guard_model, "support-tickets", taxonomy=taxonomy, settings=marginal_only())
-    found: dict[str, Any] = {}
-    for name, size in (("batch", BATCH), ("single", 1)):
-        batches = [records(BATCH)] if size > 1 else [[one] for one in records(6)]
-        ratios, floors, times, plain = [], [], [], []
-        for batch in batches:
-            results = list(scorer.score_records(batch))
-            ours = median_seconds(lambda batch=batch: list(scorer.score_records(batch)), repeats)
-            floor = median_seconds(floor_call(scorer, batch, results), repeats)
-            ids = [scorer.prompts.build(messages).ids for _, messages in batch]
-            plain.append(median_seconds(prefill_call(scorer, ids, ()), repeats))
-            ratios.append(ours / floor)
-            floors.append(floor / len(batch))
-            times.append(ours / len(batch))
-        found[name] = {
-            "ours_over_floor": round(statistics.median(ratios), 2),
-            "seconds_a_record": round(statistics.median(times), 4),
-            "floor_seconds": round(statistics.median(floors), 4),
-            "ours_over_plain_prefill": round(
-                statistics.median(t * size / p for t, p in zip(times, plain, strict=True)), 2
-            ),
-            "nodes": statistics.median(result.nodes for result in results),
-            "forward_passes": statistics.median(result.forward_passes for result in results),
-        }
-    found["nodes_over_fewest"] = nodes_over_fewest(scorer, records(6))
-    return found
+    model = scorer.model.runner.model
+    ours = model.config._attn_implementation
+    model.set_attn_implementation("sdpa")
+    with torch.inference_mode():
+        prompt = torch.tensor([ids])
+        model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=24)
+    model.set_attn_implementation(ours)
 
 
 def nodes_over_fewest(scorer: Scorer, batch: Records) -> float:
@@ -152,50 +181,38 @@ def nodes_over_fewest(scorer: Scorer, batch: Records) -> float:
     return round(visited / fewest, 3)
 
 
-def curves(taxonomy: Taxonomy, guard_model: str) -> list[dict[str, Any]]:
-    """Seconds and prefixes a record against tolerance and batch size, demo guard."""
-    rows = []
-    for tolerance in (1e-1, 1e-2, 1e-3, 1e-4):
-        settings = Settings(estimators=("marginal",), tolerance=tolerance, answer_tokens=1, node_budget=4096)
-        scorer = Scorer.load(guard_model, "support-tickets", taxonomy=taxonomy, settings=settings)
-        batch = records(BATCH)
-        results = list(scorer.score_records(batch))
-        took = seconds(lambda scorer=scorer, batch=batch: list(scorer.score_records(batch)))
-        rows.append(
-            {
-                "tolerance": tolerance,
-                "nodes": statistics.median(result.nodes for result in results),
-                "forward_passes": statistics.median(result.forward_passes for result in results),
-                "seconds_a_record": round(took / BATCH, 4),
-            }
-        )
-    return rows
+def demo_scorer(taxonomy: Taxonomy, model: str) -> Scorer:
+    return Scorer.load(model, "support-tickets", taxonomy=taxonomy, settings=marginal_only())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--guard-model", default="bundled-guard")
-    parser.add_argument("--skip-naive", action="store_true")
+    parser.add_argument("--only-floor", action="store_true", help="leave out the curves and the naive procedure")
     options = parser.parse_args()
-    taxonomy = load_taxonomy("support-tickets")
-    floor = against_floor(options.repeats, taxonomy, options.guard_model)
+    guard = demo_scorer(load_taxonomy("support-tickets"), options.guard_model)
+    floor = against_floor(options.repeats, guard)
     print(json.dumps({"floor": floor}, indent=2), flush=True)
-    table = curves(taxonomy, options.guard_model)
-    for row in table:
-        print(row, flush=True)
-    naive = {} if options.skip_naive else against_naive(options.repeats)
     summary = {
-        "naive_over_ours": naive.get("naive_over_ours"),
-        "ours_over_floor": floor["batch"]["ours_over_floor"],
+        "naive_over_ours": None,
+        "ours_over_floor": floor["stream"]["ours_over_floor"],
+        "ours_over_floor_one_batch": floor["one_batch"],
         "ours_over_floor_single": floor["single"]["ours_over_floor"],
         "nodes_over_fewest": floor["nodes_over_fewest"],
-        "ours_over_plain_prefill": floor["batch"]["ours_over_plain_prefill"],
         "threads": torch.get_num_threads(),
         "model": "SmolLM2-135M-Instruct, float32",
-        "naive": naive,
-        "curves": table,
     }
+    if not options.only_floor:
+        table = []
+        for row in curves(guard, records(BATCH)):
+            table.append(row)
+            print(row, flush=True)
+        policy = Scorer.load("bundled", "instruct", taxonomy="llama-guard-3", settings=marginal_only())
+        bare = against_naive(policy, str(bundled_smollm2(model_cache())), 1)
+        trained = against_naive(guard, str(bundled_guard(model_cache())), 3)
+        summary |= {"naive_over_ours": bare["naive_over_ours"], "naive": bare, "naive_demo_guard": trained}
+        summary["curves"] = table
     print(json.dumps(summary))
 
 

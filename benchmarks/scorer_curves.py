@@ -1,0 +1,69 @@
+"""What the scorer's cost depends on: tolerance, number of labels, records at a time, length of the text."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from schemas.taxonomy import Label, Taxonomy, load_taxonomy
+from scoring.guard import load_guard
+from scoring.scorer import Scorer
+
+Record = tuple[str, list[dict[str, str]]]
+
+
+def curves(scorer: Scorer, batch: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    """One row for each point: what was varied, its value, and the cost a record. `scorer` holds the demo guard."""
+    settings = scorer.settings
+    for tolerance in (1e-1, 1e-2, 1e-3, 1e-4):
+        scorer.settings = replace(settings, tolerance=tolerance, node_budget=4096)
+        yield measured(scorer, batch, "tolerance", tolerance)
+    for size in (1, 4, 16, 32):
+        scorer.settings = replace(settings, batch_records=size)
+        yield measured(scorer, [*batch, *again(batch)], "records at a time", size)
+    scorer.settings = settings
+    for words in (16, 64, 256):
+        yield measured(scorer, [longer(record, words) for record in batch], "words a text", words)
+    for count in (5, 14, 50):
+        guard = load_guard("support-tickets", with_labels(load_taxonomy("support-tickets"), count))
+        yield measured(Scorer(scorer.model, guard, settings), batch, "labels", count)
+
+
+def measured(scorer: Scorer, batch: Sequence[Record], varied: str, value: float) -> dict[str, Any]:
+    results = list(scorer.score_records(batch))  # also pays for the language's states
+    started = time.perf_counter()
+    list(scorer.score_records(batch))
+    return {
+        "varied": varied,
+        "value": value,
+        "seconds_a_record": round((time.perf_counter() - started) / len(batch), 4),
+        "nodes": statistics.mean(result.nodes for result in results),
+        "forward_passes": statistics.mean(result.forward_passes for result in results),
+    }
+
+
+def again(batch: Sequence[Record]) -> list[Record]:
+    return [(f"{record_id}-again", messages) for record_id, messages in batch]
+
+
+def longer(record: Record, words: int) -> Record:
+    """The text repeated until it has so many words."""
+    record_id, messages = record
+    text = messages[0]["content"].split()
+    repeated = (text * (words // len(text) + 1))[:words]
+    return record_id, [{"role": "user", "content": " ".join(repeated)}]
+
+
+def with_labels(taxonomy: Taxonomy, count: int) -> Taxonomy:
+    """The first labels of the taxonomy, and made-up ones after them."""
+    made_up = [
+        Label(id=f"topic_{number}", name=f"Further topic {number}", definition="a made-up topic")
+        for number in range(len(taxonomy.labels), count)
+    ]
+    labels = [*taxonomy.labels[:count], *made_up]
+    ids = {label.id for label in labels}
+    pairs = [pair for pair in taxonomy.forbidden_pairs if ids.issuperset(pair)]
+    return taxonomy.model_copy(update={"labels": labels, "forbidden_pairs": pairs})
