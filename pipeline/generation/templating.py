@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from schemas.errors import InputError
@@ -19,7 +20,8 @@ EXAMPLE_FILE = "example.j2"
 
 @dataclass(frozen=True)
 class Templates:
-    """The templates of a prompt. `sha256` is of their texts, for the manifest.
+    """The templates of a prompt. `sha256` is of their texts, for the manifest; `variables` are the names that any of
+    them mentions.
 
     `example`, which a folder may have, makes each few-shot example a turn of its own (the template asks, the example
     answers): small models follow that better than a list."""
@@ -29,6 +31,7 @@ class Templates:
     example: Template | None
     folder: Path
     sha256: str
+    variables: frozenset[str]
 
     def messages(self, variables: dict[str, Any]) -> list[dict[str, str]]:
         """The chat of one prompt; an empty system message is left out. Raises InputError with the template's fault."""
@@ -66,13 +69,19 @@ def load_templates(folder: Path) -> Templates:
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=True)
     names = [*FILES, EXAMPLE_FILE] if (folder / EXAMPLE_FILE).exists() else FILES
     texts = {name: read_text(folder / name) for name in names}
-    compiled = {}
+    compiled, variables = {}, set[str]()
     for name, text in texts.items():
         try:
             compiled[name] = environment.from_string(text)
+            variables |= find_undeclared_variables(environment.parse(text))
         except TemplateError as error:
             line = getattr(error, "lineno", None)
             raise InputError.at(folder / name, f"not a template: {error}", line=line) from error
     return Templates(
-        compiled["system.j2"], compiled["user.j2"], compiled.get(EXAMPLE_FILE), folder, content_hash(texts)
+        system=compiled["system.j2"],
+        user=compiled["user.j2"],
+        example=compiled.get(EXAMPLE_FILE),
+        folder=folder,
+        sha256=content_hash(texts),
+        variables=frozenset(variables),
     )
