@@ -156,7 +156,8 @@ class GenerateSection(Strict):
         default=4,
         ge=1,
         le=1000,
-        description="slots start in so many waves, one a round; a prompt shows only what earlier rounds accepted",
+        description="slots start in so many waves, one a round; a prompt shows only what was accepted two rounds "
+        "before it or earlier",
     )
     max_attempts: int = Field(default=4, ge=1, le=100, description="how often a slot is asked before it is left open")
     min_characters: int = Field(default=15, ge=1, description="shorter texts are rejected (too_short)")

@@ -262,8 +262,8 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _joined(parts: list[Any]) -> Any:
     """The text of a content that comes as a list of parts, as some servers send it; `parts` when it is none."""
-    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
-    return "".join(texts) if texts and all(isinstance(text, str) for text in texts) else parts
+    texts = [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+    return "".join(texts) if texts and len(texts) == len(parts) else parts
 
 
 def _count(value: dict[str, Any], name: str) -> int | None:

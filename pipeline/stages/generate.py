@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -99,10 +100,10 @@ def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any) -> Re
     from pipeline.generation.judging import Judge
     from pipeline.generation.questions import Asker
     from pipeline.generation.writer import LazyWriter
-    from pipeline.generation.writing import Rounds
+    from pipeline.generation.writing import Writing
 
     seed = run.config.seed
-    rounds = Rounds(
+    writing = Writing(
         section,
         Asker(section, run.taxonomy, templates, seed),
         Judge(section, run.taxonomy),
@@ -113,24 +114,36 @@ def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any) -> Re
 
     async def fill(bar: _Bar) -> Result:
         async with LazyWriter(section) as writer:
-            return await rounds.fill(plan, writer, bar)
+            return await writing.fill(plan, writer, bar)
 
     with tqdm(total=0, desc="generate", unit="answer", disable=None, file=sys.stderr) as bar:
-        return asyncio.run(fill(_Bar(bar)))
+        return asyncio.run(fill(_Bar(bar, section)))
 
 
 class _Bar:
-    """The progress bar: its total grows with each round, for nobody knows before how many are asked again."""
+    """The progress bar with tokens and cost: its total grows with each round, for nobody knows before how many slots
+    are asked again."""
 
-    def __init__(self, bar: Any) -> None:
+    def __init__(self, bar: Any, section: GenerateSection) -> None:
         self._bar = bar
+        self._prices = section.prices
+        self._shown = 0.0
 
-    def begin(self, questions: int) -> None:
-        self._bar.total = self._bar.n + questions
+    def expect(self, questions: int) -> None:
+        self._bar.total += questions
         self._bar.refresh()
 
-    def answered(self) -> None:
+    def answered(self, result: Result) -> None:
         self._bar.update(1)
+        if self._bar.disable or time.monotonic() < self._shown + 0.5:
+            return
+        self._shown = time.monotonic()
+        said = f"{result.prompt_tokens + result.completion_tokens:,} tokens"
+        if self._prices is not None:
+            from pipeline.generation.budget import cost
+
+            said += f", cost {cost(result.prompt_tokens, result.completion_tokens, self._prices):.2f}"
+        self._bar.set_postfix_str(said)
 
 
 def _template_folder(run: Run) -> Any:
