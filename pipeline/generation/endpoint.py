@@ -195,7 +195,7 @@ class _Client:
     def __init__(self, base_url: str, key: str, timeout: float, concurrency: int) -> None:
         limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         http = openai.DefaultAioHttpClient(limits=limits, event_hooks={"response": [_bound]})
-        self._client = openai.AsyncOpenAI(
+        self._client = _QuickOpenAI(
             base_url=base_url,
             api_key=key,
             timeout=timeout,
@@ -212,6 +212,27 @@ class _Client:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+class _QuickOpenAI(openai.AsyncOpenAI):
+    """openai builds address and headers anew for each call, which takes as long as sending it. Here they are built
+    once. Where a later openai should build requests in another way, this is passed over, and only the time is lost."""
+
+    _first: httpx2.Request | None = None
+
+    def _build_request(self, options: Any, *, retries_taken: int = 0) -> httpx2.Request:
+        if self._first is None:
+            self._first = super()._build_request(options, retries_taken=retries_taken)
+            del self._first.headers["Content-Length"]
+            return super()._build_request(options, retries_taken=retries_taken)
+        content = json.dumps(options.json_data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return httpx2.Request(
+            self._first.method,
+            self._first.url,
+            headers=self._first.headers,
+            content=content.encode("utf-8", "backslashreplace"),
+            extensions=dict(self._first.extensions),
+        )
 
 
 async def _bound(response: httpx2.Response) -> None:

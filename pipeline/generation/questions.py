@@ -73,7 +73,7 @@ class Asker:
         variables = self._variables(slot, attempt, examples)
         payload = self._payload(slot, attempt, variables)
         key = content_hash({"slot": slot["slot_id"], "attempt": attempt, "request": payload})
-        if written and "written" in self._templates.variables:
+        if written and self._templates.mention("written"):
             payload = {**payload, "messages": self._templates.messages({**variables, "written": written})}
         return Question(slot["slot_id"], attempt, key, payload, self._shown(slot, examples))
 
