@@ -72,7 +72,8 @@ class OpenAIServer:
     """Serves /v1/chat/completions and /v1/models from a thread of its own on 127.0.0.1.
 
     `faults` maps a name of FAULTS to its rate; `status` answers every call with that HTTP status; `body` with these
-    bytes and status 200, `raw` with these bytes for head and body, after which the connection ends (unless `keep_open`); `latency` is seconds per answer, or a function of the request."""
+    bytes and status 200, `raw` with these bytes for head and body, after which the connection ends (unless
+    `keep_open`); `latency` is seconds per answer, or a function of the request."""
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class Answer:
     completion_tokens: int | None
     created_at: datetime
     prompt_bytes: int = 0
+    model: str | None = None
 
 
 def read_answers(path: Path) -> dict[str, Answer]:
@@ -66,6 +67,7 @@ def _answer(entry: dict[str, Any]) -> Answer:
         completion_tokens=entry["completion_tokens"],
         created_at=datetime.fromisoformat(entry["created_at"]),
         prompt_bytes=prompt_bytes(entry["request"]),
+        model=entry["model"],
     )
 
 
@@ -136,6 +138,11 @@ class AnswerLog:
             for on_disk, answer in waiting:
                 on_disk(answer)
             await asyncio.sleep(_PAUSE)
+
+    async def flush(self) -> None:
+        """Puts on disk what was kept so far, for those who use answers later and all at once."""
+        self._waiting.clear()
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._journal.sync))
 
     def stop(self) -> None:
         """For when every answer has been used."""

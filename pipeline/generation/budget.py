@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 
-from pipeline.generation.answers import Answer, prompt_bytes
+from pipeline.generation.answers import Answer, prompt_bytes, read_answers
 from pipeline.generation.config import GenerateSection, PricesSection
 from pipeline.generation.questions import Question
 
@@ -17,13 +18,21 @@ def cost(prompt_tokens: int, completion_tokens: int, prices: PricesSection) -> f
     return (prompt_tokens * prices.prompt + completion_tokens * prices.completion) / 1e6
 
 
+def paid_for(section: GenerateSection, journal: Path) -> float:
+    """What the answers in a journal cost, where a budget has to know."""
+    if section.budget is None or not journal.exists():
+        return 0.0
+    return Budget(section, read_answers(journal).values()).spent
+
+
 class Budget:
-    """Counts what was paid (the journal's answers included) and reserves the most that each call in flight can cost.
+    """Counts what was paid (the answers `paid` for before, and what was `spent` beside them) and reserves the most that
+    each call in flight can cost.
 
     An answer that tells no usage counts with the most that it can have cost. Without generate.budget every call is
     allowed."""
 
-    def __init__(self, section: GenerateSection, paid: Iterable[Answer]) -> None:
+    def __init__(self, section: GenerateSection, paid: Iterable[Answer], *, spent: float = 0.0) -> None:
         self._limit = section.budget
         self._prices = section.prices
         self._max_tokens = section.max_tokens
@@ -31,8 +40,13 @@ class Budget:
         self._in_flight = 0
         self._in_turn = asyncio.Lock()
         self._settled = asyncio.Event()
-        self._spent = sum(map(self._cost_of, paid)) if self._limit is not None else 0.0
+        self._spent = spent + sum(map(self._cost_of, paid)) if self._limit is not None else 0.0
         self.stopped = False
+
+    @property
+    def spent(self) -> float:
+        """What was paid so far; 0 without a limit, for then nobody counts."""
+        return self._spent
 
     async def allows(self, question: Question) -> bool:
         """Reserves the call's highest cost. When that could go over the limit, waits for calls in flight, which nearly

@@ -119,10 +119,3 @@ def _bands(folded: str, rows: int) -> list[int]:
     mixed = (sketch[: count * rows] * _MIX[: count * rows]).reshape(count, rows).sum(axis=1, dtype=np.uint64)
     bands: list[int] = (mixed + np.arange(count, dtype=np.uint64)).tolist()
     return bands
-
-
-def distinct_words(texts: list[str], n: int) -> float:
-    """distinct-n: different word n-grams over all word n-grams, in [0, 1]; 0 when there are none (Li et al. 2016)."""
-    grams = [tuple(words[start : start + n]) for words in map(_WORD.findall, map(str.casefold, texts))
-             for start in range(len(words) - n + 1)]  # fmt: skip
-    return len(set(grams)) / len(grams) if grams else 0.0

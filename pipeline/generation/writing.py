@@ -59,6 +59,7 @@ class Accepted:
 class Result:
     """`accepted` by slot id, `rejected` as (slot_id, attempt, reason, detail), both in the plan's order. A slot that is
     not accepted is open. Tokens are of all answers that were judged, whether paid for now or read from the journal;
+    `models` counts answers by the model that the endpoint named;
     `stopped` says why the stage ended early, `torn_bytes` what a killed process left half written."""
 
     planned: int
@@ -69,6 +70,7 @@ class Result:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     without_usage: int = 0
+    models: Counter[str] = field(default_factory=Counter)
     torn_bytes: int = 0
     stopped: str | None = None
 
@@ -89,10 +91,19 @@ class Answered:
 
 
 class Writing:
-    """Fills the slots of one plan. `journal` is the path of responses.jsonl, `endpoint` the name that it notes."""
+    """Fills the slots of one plan. `journal` is the path of responses.jsonl, `endpoint` the name that it notes, `spent`
+    what the run has paid for anything but this."""
 
     def __init__(
-        self, section: GenerateSection, asker: Asker, judge: Judge, *, journal: Path, endpoint: str, seed: int
+        self,
+        section: GenerateSection,
+        asker: Asker,
+        judge: Judge,
+        *,
+        journal: Path,
+        endpoint: str,
+        seed: int,
+        spent: float = 0.0,
     ) -> None:
         self._section = section
         self._asker = asker
@@ -100,6 +111,7 @@ class Writing:
         self._path = journal
         self._endpoint = endpoint
         self._seed = seed
+        self._spent = spent
 
     async def fill(self, plan: pl.DataFrame, writer: Writer, progress: Progress) -> Result:
         """Asks `writer` for every slot of `plan`; what the journal holds is not asked for again.
@@ -110,7 +122,7 @@ class Writing:
         with Journal(self._path) as journal:
             result.torn_bytes = journal.torn_bytes
             known = read_answers(self._path)
-            budget = Budget(self._section, known.values())
+            budget = Budget(self._section, known.values(), spent=self._spent)
             log = AnswerLog(journal, self._endpoint)
             await _Filling(self, slots, known, budget, log, result, progress).run(writer)
         if budget.stopped:
@@ -230,6 +242,7 @@ class _Filling:
         if isinstance(answer, Answer):
             result.prompt_tokens += answer.prompt_tokens or 0
             result.completion_tokens += answer.completion_tokens or 0
+            result.models[answer.model or "not said"] += 1
             result.without_usage += answer.prompt_tokens is None or answer.completion_tokens is None
         verdict = self._writing.verdict(slot, answer, answered.shown)
         if isinstance(verdict, Rejection):

@@ -167,9 +167,12 @@ def test_an_answer_that_breaks_the_protocol_fails_the_attempt(raw: bytes, messag
 
 def test_a_server_that_trickles_is_left_after_the_time_out() -> None:
     started = time.monotonic()
-    with OpenAIServer(raw=_HEAD + b"Content-Length: 9000\r\n\r\n{", keep_open=True) as server:
-        with pytest.raises(ServiceError, match=r"no answer in 0\.3 s"):
-            _ask_once(server.url, retries=0, timeout_seconds=0.3)
+    trickle = _HEAD + b"Content-Length: 9000\r\n\r\n{"
+    with (
+        OpenAIServer(raw=trickle, keep_open=True) as server,
+        pytest.raises(ServiceError, match=r"no answer in 0\.3 s"),
+    ):
+        _ask_once(server.url, retries=0, timeout_seconds=0.3)
     assert time.monotonic() - started < 5
 
 
