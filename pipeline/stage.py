@@ -26,6 +26,8 @@ PRODUCERS = {  # who makes a file that is not there yet
     "plan.parquet": "plan",
     "prompts.parquet": "generate",
     "rejected.parquet": "generate",
+    "checks.parquet": "generate",
+    "generation.json": "generate",
     "push.json": "push",
     "adjudicate.json": "adjudicate",
     "annotations.parquet": "pull",

@@ -78,6 +78,19 @@ class RejectedAttempt(Row):
     detail: str
 
 
+class CheckedRecord(Row):
+    """checks.parquet: what a model that was blind to the intended labels says of one record. Never gold."""
+
+    key: ClassVar[tuple[str, ...]] = ("record_id",)
+    record_id: str
+    intended_labels: list[str]
+    labels: list[str] | None = Field(
+        description="the model's; null when its answer could not be read, or there is none"
+    )
+    status: Literal["agrees", "differs", "unreadable", "failed"]
+    detail: str | None = Field(description="why there are no labels")
+
+
 class Answer(Row):
     """annotations.parquet: the latest answer per record x annotator x round."""
 

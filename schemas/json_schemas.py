@@ -26,6 +26,8 @@ MODELS = {
     "plan": "schemas.artifacts:PlannedSlot",
     "prompts": "schemas.artifacts:PromptRecord",
     "rejected": "schemas.artifacts:RejectedAttempt",
+    "checks": "schemas.artifacts:CheckedRecord",
+    "generation": "schemas.generation:Generation",
     "annotations": "schemas.artifacts:Answer",
     "push": "schemas.pushed:Pushed",
     "agreement": "schemas.agreement:Agreement",

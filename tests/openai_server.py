@@ -72,7 +72,8 @@ class OpenAIServer:
     """Serves /v1/chat/completions and /v1/models from a thread of its own on 127.0.0.1.
 
     `faults` maps a name of FAULTS to its rate; `status` answers every call with that HTTP status; `body` with these
-    bytes and status 200; `latency` is seconds per answer, or a function of the request."""
+    bytes and status 200, `raw` with these bytes for head and body, after which the connection ends (unless
+    `keep_open`); `latency` is seconds per answer, or a function of the request."""
 
     def __init__(
         self,
@@ -82,6 +83,8 @@ class OpenAIServer:
         status: int | None = None,
         error: dict[str, Any] | None = None,
         body: bytes | None = None,
+        raw: bytes | None = None,
+        keep_open: bool = False,
         latency: float | Callable[[dict[str, Any]], float] = 0.0,
         retry_after: str = "0.01",
         finish_reason: str = "stop",
@@ -95,6 +98,7 @@ class OpenAIServer:
         self.most_in_flight = 0
         self._in_flight = 0
         self._answer, self._status, self._error, self._body = answer, status, error, body
+        self._raw, self._keep_open = raw, keep_open
         self._latency, self._retry_after = latency, retry_after
         self._finish_reason, self._usage = finish_reason, usage
         self._times: Counter[str] = Counter()
@@ -173,6 +177,12 @@ class OpenAIServer:
         if self._status is not None:
             error = self._error or {"message": f"refused with {self._status}", "type": "error", "code": None}
             return await self._send(writer, self._status, json.dumps({"error": error}).encode())
+        if self._raw is not None:
+            writer.write(self._raw)
+            await writer.drain()
+            if self._keep_open:
+                await self._stopping.wait()
+            return False
         if self._body is not None:
             return await self._send(writer, 200, self._body)
         answer = self._completion(payload)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,6 +40,8 @@ class Answer:
     prompt_tokens: int | None
     completion_tokens: int | None
     created_at: datetime
+    prompt_bytes: int = 0
+    model: str | None = None
 
 
 def read_answers(path: Path) -> dict[str, Answer]:
@@ -65,21 +66,30 @@ def _answer(entry: dict[str, Any]) -> Answer:
         prompt_tokens=entry["prompt_tokens"],
         completion_tokens=entry["completion_tokens"],
         created_at=datetime.fromisoformat(entry["created_at"]),
+        prompt_bytes=prompt_bytes(entry["request"]),
+        model=entry["model"],
     )
+
+
+def prompt_bytes(payload: dict[str, Any]) -> int:
+    """Size of a request's texts in UTF-8."""
+    return sum(len(message["content"].encode("utf-8", "surrogatepass")) for message in payload["messages"])
 
 
 class AnswerLog:
     """Appends answers to the journal: each is handed to the operating system as it arrives, so that a killed process
-    loses none, and put on disk with all that arrived while the fsync before it was under way."""
+    loses none, and put on disk with all that arrived while the fsync before it was under way; then it may be used."""
 
     def __init__(self, journal: Journal, endpoint: str) -> None:
         self._journal = journal
         self._endpoint = endpoint
         self._wake = asyncio.Event()
-        self._next_sync: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting: list[tuple[Callable[[Answer], None], Answer]] = []
+        self._stopped = False
 
-    def keep(self, question: Question, reply: Reply) -> tuple[Answer, asyncio.Future[None]]:
-        """The answer, and what is done when it is on disk. Raises InputError when the disk refuses it."""
+    def keep(self, question: Question, reply: Reply, *, on_disk: Callable[[Answer], None]) -> Answer:
+        """Journals the reply; `on_disk` is called with the answer when it may be used. Raises InputError when the disk
+        refuses it."""
         entry = {
             "key": question.key,
             "slot_id": question.slot_id,
@@ -96,28 +106,28 @@ class AnswerLog:
             "seconds": round(reply.seconds, 3),
         }
         self._journal.write([entry])
+        answer = _answer(entry)
+        self._waiting.append((on_disk, answer))
         self._wake.set()
-        return _answer(entry), self._next_sync
+        return answer
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Puts answers on disk while the body runs, and those that had arrived when the body is interrupted."""
-        syncing = asyncio.create_task(self._sync())
+        """Puts on disk, too, what had arrived when the body is interrupted."""
         try:
             yield
         finally:
-            syncing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await syncing
-            self._next_sync.cancel()
             self._journal.sync()
 
-    async def _sync(self) -> None:
+    async def put_on_disk(self) -> None:
+        """Runs beside those who keep answers, until `stop`. Raises InputError when the disk refuses."""
         loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
             self._wake.clear()
-            done, self._next_sync = self._next_sync, loop.create_future()
+            if self._stopped:
+                return
+            waiting, self._waiting = self._waiting, []
             # shielded: an interrupt must not close the file under an fsync
             sync = asyncio.ensure_future(loop.run_in_executor(None, self._journal.sync))
             try:
@@ -125,9 +135,16 @@ class AnswerLog:
             except asyncio.CancelledError:
                 await sync
                 raise
-            except BaseException as error:
-                done.set_exception(error)
-                done.exception()  # some answers have nobody left who waits for them
-            else:
-                done.set_result(None)
+            for on_disk, answer in waiting:
+                on_disk(answer)
             await asyncio.sleep(_PAUSE)
+
+    async def flush(self) -> None:
+        """Puts on disk what was kept so far, for those who use answers later and all at once."""
+        self._waiting.clear()
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._journal.sync))
+
+    def stop(self) -> None:
+        """For when every answer has been used."""
+        self._stopped = True
+        self._wake.set()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 
-from pipeline.generation.answers import Answer
+from pipeline.generation.answers import Answer, prompt_bytes, read_answers
 from pipeline.generation.config import GenerateSection, PricesSection
 from pipeline.generation.questions import Question
 
-_CHARACTERS_PER_TOKEN = 2  # few, so that a prompt's cost is guessed too high rather than too low
+_BYTES_PER_TOKEN = 2  # of UTF-8: few, so that a prompt's cost is guessed too high rather than too low
 
 
 def cost(prompt_tokens: int, completion_tokens: int, prices: PricesSection) -> float:
@@ -16,47 +18,72 @@ def cost(prompt_tokens: int, completion_tokens: int, prices: PricesSection) -> f
     return (prompt_tokens * prices.prompt + completion_tokens * prices.completion) / 1e6
 
 
+def paid_for(section: GenerateSection, journal: Path) -> float:
+    """What the answers in a journal cost, where a budget has to know."""
+    if section.budget is None or not journal.exists():
+        return 0.0
+    return Budget(section, read_answers(journal).values()).spent
+
+
 class Budget:
-    """Counts what was paid (the journal's answers included) and reserves the most that each call in flight can cost.
+    """Counts what was paid (the answers `paid` for before, and what was `spent` beside them) and reserves the most that
+    each call in flight can cost.
 
-    An answer that tells no usage counts with what was reserved for it. Without generate.budget every call is allowed.
-    """
+    An answer that tells no usage counts with the most that it can have cost. Without generate.budget every call is
+    allowed."""
 
-    def __init__(self, section: GenerateSection, paid: Iterable[Answer]) -> None:
+    def __init__(self, section: GenerateSection, paid: Iterable[Answer], *, spent: float = 0.0) -> None:
         self._limit = section.budget
         self._prices = section.prices
         self._max_tokens = section.max_tokens
         self._reserved = 0.0
-        self._spent = sum(self._cost_of(answer, guess=0.0) for answer in paid) if self._limit is not None else 0.0
+        self._in_flight = 0
+        self._in_turn = asyncio.Lock()
+        self._settled = asyncio.Event()
+        self._spent = spent + sum(map(self._cost_of, paid)) if self._limit is not None else 0.0
         self.stopped = False
 
-    def allows(self, question: Question) -> bool:
-        """Reserves the call's highest cost, or, when that could go over the limit, stops for good."""
+    @property
+    def spent(self) -> float:
+        """What was paid so far; 0 without a limit, for then nobody counts."""
+        return self._spent
+
+    async def allows(self, question: Question) -> bool:
+        """Reserves the call's highest cost. When that could go over the limit, waits for calls in flight, which nearly
+        always cost less than the most they could; with none in flight, stops for good."""
         if self._limit is None:
             return True
-        most = self._most(question)
-        if self.stopped or self._spent + self._reserved + most > self._limit:
-            self.stopped = True
-            return False
-        self._reserved += most
-        return True
+        most = self._most(prompt_bytes(question.payload))
+        async with self._in_turn:  # a cheaper question must not overtake: what is left out is the end of the plan
+            while not self.stopped and self._spent + self._reserved + most > self._limit:
+                if not self._in_flight:
+                    self.stopped = True
+                    break
+                await self._settled.wait()
+            if self.stopped:
+                return False
+            self._reserved += most
+            self._in_flight += 1
+            return True
 
     def settle(self, question: Question, answer: Answer | None) -> None:
         """Puts what the call cost in place of what was reserved for it; None for a call without an answer."""
         if self._limit is None:
             return
-        most = self._most(question)
-        self._reserved -= most
+        self._in_flight -= 1
+        # from zero again when nothing is in flight: sums of fractions drift
+        self._reserved = self._reserved - self._most(prompt_bytes(question.payload)) if self._in_flight else 0.0
         if answer is not None:
-            self._spent += self._cost_of(answer, guess=most)
+            self._spent += self._cost_of(answer)
+        self._settled.set()
+        self._settled = asyncio.Event()
 
-    def _most(self, question: Question) -> float:
+    def _most(self, prompt: int) -> float:
         if self._prices is None:
             return 0.0
-        characters = sum(len(message["content"]) for message in question.payload["messages"])
-        return cost(characters // _CHARACTERS_PER_TOKEN + 16, self._max_tokens, self._prices)
+        return cost(prompt // _BYTES_PER_TOKEN + 16, self._max_tokens, self._prices)
 
-    def _cost_of(self, answer: Answer, *, guess: float) -> float:
+    def _cost_of(self, answer: Answer) -> float:
         if self._prices is None or answer.prompt_tokens is None or answer.completion_tokens is None:
-            return guess
+            return self._most(answer.prompt_bytes)
         return cost(answer.prompt_tokens, answer.completion_tokens, self._prices)

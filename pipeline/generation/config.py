@@ -129,6 +129,25 @@ class PricesSection(Strict):
     completion: float = Field(ge=0, description="price of a million completion tokens")
 
 
+class CheckSection(Strict):
+    """A model that says which labels each written text carries, blind to those it was asked for. Its word is a second
+    opinion and a suggestion, never gold."""
+
+    enabled: bool = Field(default=False, description="let a model label each text, blind to its intended labels")
+    endpoint: EndpointSection | None = Field(
+        default=None, description="the endpoint that checks; null: the one that writes, which is a weaker check"
+    )
+    max_tokens: int = Field(default=200, ge=8, le=8192, description="tokens that an answer may have at most")
+    structured_output: bool = Field(default=False, description="ask for JSON by response_format json_schema")
+    prices: PricesSection | None = Field(default=None, description="its prices; null: those of generate.prices")
+    planted: int = Field(
+        default=18,
+        ge=0,
+        le=1000,
+        description="copies of texts that order a certain wrong answer: how often it comes is the measured obedience",
+    )
+
+
 class GenerateSection(Strict):
     """How the planned texts are written and which answers are accepted."""
 
@@ -159,7 +178,8 @@ class GenerateSection(Strict):
         default=4,
         ge=1,
         le=1000,
-        description="slots start in so many waves, one a round; a prompt shows only what earlier rounds accepted",
+        description="slots start in so many waves, one a round; a prompt shows only what was accepted two rounds "
+        "before it or earlier",
     )
     max_attempts: int = Field(default=4, ge=1, le=100, description="how often a slot is asked before it is left open")
     min_characters: int = Field(default=15, ge=1, description="shorter texts are rejected (too_short)")
@@ -204,6 +224,8 @@ class GenerateSection(Strict):
     budget: float | None = Field(
         default=None, gt=0, description="stop cleanly before the run's answers cost more than this; needs prices"
     )
+
+    check: CheckSection = CheckSection()
 
     @model_validator(mode="after")
     def _together(self) -> Self:

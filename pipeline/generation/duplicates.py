@@ -71,7 +71,6 @@ def fold(text: str) -> str:
     return " ".join(_WORD.findall(text.casefold()))
 
 
-@lru_cache(maxsize=512)  # the same examples stand in many prompts
 def shingles(folded: str) -> frozenset[str]:
     """Character 5-grams; a shorter text is one shingle."""
     return frozenset(folded[start : start + _SHINGLE] for start in range(max(1, len(folded) - _SHINGLE + 1)))
@@ -85,13 +84,19 @@ def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
 
 def holds(text: str, example: str, threshold: float) -> bool:
     """Whether at least `threshold` of the example's 5-grams stand in the text."""
-    inner = shingles(_folded_example(example))
-    return len(inner & shingles(fold(text))) / len(inner) >= threshold
+    inner, folded = _folded_shingles(example), fold(text)
+    missing = int(len(inner) * (1 - threshold) + 1e-9)
+    for shingle in inner:
+        if shingle not in folded:
+            missing -= 1
+            if missing < 0:  # at once with nearly every text
+                return False
+    return True
 
 
-@lru_cache(maxsize=512)
-def _folded_example(example: str) -> str:
-    return fold(example)
+@lru_cache(maxsize=512)  # the same examples stand in many prompts
+def _folded_shingles(example: str) -> frozenset[str]:
+    return shingles(fold(example))
 
 
 def _rows(threshold: float) -> int:
@@ -114,10 +119,3 @@ def _bands(folded: str, rows: int) -> list[int]:
     mixed = (sketch[: count * rows] * _MIX[: count * rows]).reshape(count, rows).sum(axis=1, dtype=np.uint64)
     bands: list[int] = (mixed + np.arange(count, dtype=np.uint64)).tolist()
     return bands
-
-
-def distinct_words(texts: list[str], n: int) -> float:
-    """distinct-n: different word n-grams over all word n-grams, in [0, 1]; 0 when there are none (Li et al. 2016)."""
-    grams = [tuple(words[start : start + n]) for words in map(_WORD.findall, map(str.casefold, texts))
-             for start in range(len(words) - n + 1)]  # fmt: skip
-    return len(set(grams)) / len(grams) if grams else 0.0

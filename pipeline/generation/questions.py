@@ -53,13 +53,28 @@ class Asker:
         self._taxonomy = taxonomy
         self._templates = templates
         self._seed = seed
+        # what every prompt shares is made once: a plan may have a hundred thousand of them
+        self._labels = {label.id: label for label in taxonomy.labels}
+        self._dumped = {label.id: label.model_dump() for label in taxonomy.labels}
+        self._writable = taxonomy.writable
+        self._shared = {
+            "taxonomy": {
+                "title": taxonomy.title,
+                "subject": taxonomy.subject,
+                "content_notice": taxonomy.content_notice,
+            },
+            "no_label": {"name": taxonomy.none.name, "definition": taxonomy.none.definition},
+            "structured": section.structured_output,
+        }
 
     def question(self, slot: dict[str, Any], attempt: int, written: list[str]) -> Question:
         """The question of `attempt` (from 1) at `slot`, showing the texts `written` for the same labels before."""
         examples = self._examples(slot, attempt)
-        bare = self._payload(slot, attempt, examples, [])
-        key = content_hash({"slot": slot["slot_id"], "attempt": attempt, "request": bare})
-        payload = self._payload(slot, attempt, examples, written) if written else bare
+        variables = self._variables(slot, attempt, examples)
+        payload = self._payload(slot, attempt, variables)
+        key = content_hash({"slot": slot["slot_id"], "attempt": attempt, "request": payload})
+        if written and self._templates.mention("written"):
+            payload = {**payload, "messages": self._templates.messages({**variables, "written": written})}
         return Question(slot["slot_id"], attempt, key, payload, self._shown(slot, examples))
 
     def _examples(self, slot: dict[str, Any], attempt: int) -> list[Example]:
@@ -67,25 +82,23 @@ class Asker:
 
         A label-free text is shown those of the label that it is to look like, else of some labels: what it is not."""
         draw = random.Random(f"{self._seed}:{slot['slot_id']}:{attempt}:examples")
-        near, writable, few = slot.get("near_miss_of"), self._taxonomy.writable, self._section.few_shot
+        near, writable, few = slot.get("near_miss_of"), self._writable, self._section.few_shot
         labels = slot["labels"] or ([near] if near else draw.sample(writable, min(few, len(writable))))
         chosen: list[Example] = []
-        for label in map(self._taxonomy.label, labels):
+        for label in map(self._labels.__getitem__, labels):
             texts = draw.sample(label.examples, min(few if slot["labels"] or near else 1, len(label.examples)))
             chosen += [{"label": label.id, "name": label.name, "text": text} for text in texts]
         return chosen
 
     def _shown(self, slot: dict[str, Any], examples: list[Example]) -> list[str]:
-        definitions = [self._taxonomy.label(label).definition for label in slot["labels"]]
+        definitions = [self._labels[label].definition for label in slot["labels"]]
         return [*(example["text"] for example in examples), *definitions, self._taxonomy.none.definition]
 
-    def _payload(
-        self, slot: dict[str, Any], attempt: int, examples: list[Example], written: list[str]
-    ) -> dict[str, Any]:
+    def _payload(self, slot: dict[str, Any], attempt: int, variables: dict[str, Any]) -> dict[str, Any]:
         section = self._section
         payload: dict[str, Any] = {
             "model": section.endpoint.model,
-            "messages": self._templates.messages(self._variables(slot, attempt, examples, written)),
+            "messages": self._templates.messages(variables),
             section.token_limit_key: section.max_tokens,
         }
         if section.temperature is not None:
@@ -100,26 +113,17 @@ class Asker:
         digest = hashlib.sha256(f"{self._seed}:{slot_id}:{attempt}".encode()).digest()
         return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 
-    def _variables(
-        self, slot: dict[str, Any], attempt: int, examples: list[Example], written: list[str]
-    ) -> dict[str, Any]:
+    def _variables(self, slot: dict[str, Any], attempt: int, examples: list[Example]) -> dict[str, Any]:
         """What a template may use. Labels that are withheld from generation are never among it, not even by name."""
-        taxonomy, near = self._taxonomy, slot.get("near_miss_of")
-        attributes = {name: value for name, value in slot.items() if name not in ("slot_id", "labels") and value}
+        near = slot.get("near_miss_of")
         return {
-            "taxonomy": {
-                "title": taxonomy.title,
-                "subject": taxonomy.subject,
-                "content_notice": taxonomy.content_notice,
-            },
-            "no_label": {"name": taxonomy.none.name, "definition": taxonomy.none.definition},
-            "labels": [taxonomy.label(label).model_dump() for label in slot["labels"]],
-            "near_miss_of": taxonomy.label(near).model_dump() if near else None,
-            "others": [taxonomy.label(label).name for label in taxonomy.writable if label not in slot["labels"]],
-            "attributes": attributes,
-            "language": language_name(slot.get("language") or taxonomy.language),
+            **self._shared,
+            "labels": [self._dumped[label] for label in slot["labels"]],
+            "near_miss_of": self._dumped[near] if near else None,
+            "others": [self._labels[label].name for label in self._writable if label not in slot["labels"]],
+            "attributes": {name: value for name, value in slot.items() if name not in ("slot_id", "labels") and value},
+            "language": language_name(slot.get("language") or self._taxonomy.language),
             "examples": examples,
-            "written": written,
+            "written": [],
             "attempt": attempt,
-            "structured": self._section.structured_output,
         }

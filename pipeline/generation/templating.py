@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from schemas.errors import InputError
@@ -15,11 +16,13 @@ from schemas.files import content_hash, read_text
 SHIPPED = Path(__file__).parent / "templates"
 FILES = ("system.j2", "user.j2")
 EXAMPLE_FILE = "example.j2"
+SHARED = {"taxonomy", "no_label", "structured"}  # variables that are the same in all prompts of a run
 
 
 @dataclass(frozen=True)
 class Templates:
-    """The templates of a prompt. `sha256` is of their texts, for the manifest.
+    """The templates of a prompt. `sha256` is of their texts, for the manifest; `variables` are the names that each of
+    them mentions. One that mentions only what all prompts share (SHARED) is rendered once.
 
     `example`, which a folder may have, makes each few-shot example a turn of its own (the template asks, the example
     answers): small models follow that better than a list."""
@@ -29,6 +32,11 @@ class Templates:
     example: Template | None
     folder: Path
     sha256: str
+    variables: dict[str, set[str]]
+    _rendered: dict[str, str] = field(default_factory=dict)
+
+    def mention(self, variable: str) -> bool:
+        return any(variable in names for names in self.variables.values())
 
     def messages(self, variables: dict[str, Any]) -> list[dict[str, str]]:
         """The chat of one prompt; an empty system message is left out. Raises InputError with the template's fault."""
@@ -43,11 +51,16 @@ class Templates:
         return [{"role": role, "content": text} for role, text in turns if text]
 
     def _render(self, template: Template, name: str, variables: dict[str, Any]) -> str:
+        if name in self._rendered:
+            return self._rendered[name]
         try:
-            return template.render(variables).strip()
+            text = template.render(variables).strip()
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             message = f"{type(error).__name__}: {error}"
             raise InputError.at(self.folder / name, message, hint="mend the template") from error
+        if self.variables[name] <= SHARED:
+            self._rendered[name] = text
+        return text
 
 
 def template_folder(reference: str, *, relative_to: Path) -> Path:
@@ -66,13 +79,19 @@ def load_templates(folder: Path) -> Templates:
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=True)
     names = [*FILES, EXAMPLE_FILE] if (folder / EXAMPLE_FILE).exists() else FILES
     texts = {name: read_text(folder / name) for name in names}
-    compiled = {}
+    compiled, variables = {}, {}
     for name, text in texts.items():
         try:
             compiled[name] = environment.from_string(text)
+            variables[name] = find_undeclared_variables(environment.parse(text))
         except TemplateError as error:
             line = getattr(error, "lineno", None)
             raise InputError.at(folder / name, f"not a template: {error}", line=line) from error
     return Templates(
-        compiled["system.j2"], compiled["user.j2"], compiled.get(EXAMPLE_FILE), folder, content_hash(texts)
+        system=compiled["system.j2"],
+        user=compiled["user.j2"],
+        example=compiled.get(EXAMPLE_FILE),
+        folder=folder,
+        sha256=content_hash(texts),
+        variables=variables,
     )

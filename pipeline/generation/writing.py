@@ -1,23 +1,22 @@
-"""The rounds in which slots are filled.
+"""How slots are filled: every turn of the agenda asked, journalled, and judged in its order.
 
-Slots start in waves, one a round. Round r asks every open slot of the waves that have started. A prompt shows only
-texts that earlier rounds accepted, and a round's answers are judged in slot order, each as soon as all before it are
-there; so which answer came first has no part in the result."""
+A prompt shows only texts that were accepted two rounds before it or earlier, and a turn is judged as soon as all turns
+before it are there; so which answer came first has no part in the result."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import polars as pl
 
+from pipeline.generation.agenda import Agenda, Turn
 from pipeline.generation.answers import Answer, AnswerLog, Reply, read_answers
 from pipeline.generation.budget import Budget
 from pipeline.generation.config import GenerateSection
@@ -42,10 +41,10 @@ class Writer(Protocol):
 
 
 class Progress(Protocol):
-    def begin(self, questions: int) -> None:
-        """A round of so many questions starts."""
+    def expect(self, questions: int) -> None:
+        """So many questions more."""
 
-    def answered(self) -> None:
+    def answered(self, result: Result) -> None:
         """One of them is done."""
 
 
@@ -60,6 +59,7 @@ class Accepted:
 class Result:
     """`accepted` by slot id, `rejected` as (slot_id, attempt, reason, detail), both in the plan's order. A slot that is
     not accepted is open. Tokens are of all answers that were judged, whether paid for now or read from the journal;
+    `models` counts answers by the model that the endpoint named;
     `stopped` says why the stage ended early, `torn_bytes` what a killed process left half written."""
 
     planned: int
@@ -70,6 +70,7 @@ class Result:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     without_usage: int = 0
+    models: Counter[str] = field(default_factory=Counter)
     torn_bytes: int = 0
     stopped: str | None = None
 
@@ -81,11 +82,28 @@ class Result:
         return dict(sorted(Counter(reason for _, _, reason, _ in self.rejected).items()))
 
 
-class Rounds:
-    """Fills the slots of one plan. `journal` is the path of responses.jsonl, `endpoint` the name that it notes."""
+@dataclass(frozen=True)
+class Answered:
+    """What became of a question; `answer` is None for one that the budget did not allow."""
+
+    answer: Answer | AttemptFailed | None
+    shown: list[str]
+
+
+class Writing:
+    """Fills the slots of one plan. `journal` is the path of responses.jsonl, `endpoint` the name that it notes, `spent`
+    what the run has paid for anything but this."""
 
     def __init__(
-        self, section: GenerateSection, asker: Asker, judge: Judge, *, journal: Path, endpoint: str, seed: int
+        self,
+        section: GenerateSection,
+        asker: Asker,
+        judge: Judge,
+        *,
+        journal: Path,
+        endpoint: str,
+        seed: int,
+        spent: float = 0.0,
     ) -> None:
         self._section = section
         self._asker = asker
@@ -93,7 +111,7 @@ class Rounds:
         self._path = journal
         self._endpoint = endpoint
         self._seed = seed
-        self._written: dict[str, list[str]] = {}
+        self._spent = spent
 
     async def fill(self, plan: pl.DataFrame, writer: Writer, progress: Progress) -> Result:
         """Asks `writer` for every slot of `plan`; what the journal holds is not asked for again.
@@ -104,147 +122,144 @@ class Rounds:
         with Journal(self._path) as journal:
             result.torn_bytes = journal.torn_bytes
             known = read_answers(self._path)
-            budget = Budget(self._section, known.values())
+            budget = Budget(self._section, known.values(), spent=self._spent)
             log = AnswerLog(journal, self._endpoint)
-            async with log.open():
-                for number in range(self._section.waves + self._section.max_attempts - 1):
-                    asked = list(self._open_slots(slots, number, result))
-                    progress.begin(len(asked))
-                    accepted: list[Accepted] = []
-                    judge = partial(self._judge_answer, result, accepted)
-                    await _Round(self, asked, known, budget, judge).run(writer, log, progress, result)
-                    for each in accepted:
-                        for group in _groups(each.slot):
-                            self._written.setdefault(group, []).append(each.text)
-                    if budget.stopped:
-                        result.stopped = "budget"
-                        break
+            await _Filling(self, slots, known, budget, log, result, progress).run(writer)
+        if budget.stopped:
+            result.stopped = "budget"
         place = {slot["slot_id"]: number for number, slot in enumerate(slots)}
         result.rejected.sort(key=lambda row: (place[row[0]], row[1]))
         result.accepted = dict(sorted(result.accepted.items(), key=lambda item: place[item[0]]))
         return result
 
-    def _open_slots(self, slots: list[Slot], number: int, result: Result) -> Iterator[tuple[Slot, int]]:
-        """(slot, attempt) of everything that round `number` (from 0) asks, in the plan's order."""
-        for place, slot in enumerate(slots):
-            attempt = number - place * self._section.waves // len(slots) + 1
-            if 1 <= attempt <= self._section.max_attempts and slot["slot_id"] not in result.accepted:
-                yield slot, attempt
-
     @property
-    def concurrency(self) -> int:
-        return self._section.concurrency
+    def section(self) -> GenerateSection:
+        return self._section
 
-    def question(self, slot: Slot, attempt: int) -> Question:
+    def question(self, slot: Slot, attempt: int, written: Mapping[str, Iterable[str]]) -> Question:
+        """`written` are the texts that may be shown, by group of slots."""
         draw = random.Random(f"{self._seed}:{slot['slot_id']}:{attempt}:written")
-        known = dict.fromkeys(text for group in _groups(slot) for text in self._written.get(group, [])[-_RECENT:])
+        known = dict.fromkeys(text for group in groups(slot) for text in written.get(group, ()))
         shown = draw.sample(list(known), min(self._section.show_written, len(known)))
         return self._asker.question(slot, attempt, shown)
 
-    def _judge_answer(
-        self, result: Result, accepted: list[Accepted], slot: Slot, attempt: int, answered: Answered
-    ) -> None:
-        verdict = self._verdict(slot, answered, result)
-        if isinstance(verdict, Rejection):
-            result.rejected.append((slot["slot_id"], attempt, verdict.reason, verdict.detail))
-        else:
-            result.accepted[slot["slot_id"]] = verdict
-            accepted.append(verdict)
-
-    def _verdict(self, slot: Slot, answered: Answered, result: Result) -> Accepted | Rejection:
-        answer = answered.answer
+    def verdict(self, slot: Slot, answer: Answer | AttemptFailed, shown: list[str]) -> Accepted | Rejection:
         if isinstance(answer, AttemptFailed):
             return Rejection("failed", str(answer))
-        result.prompt_tokens += answer.prompt_tokens or 0
-        result.completion_tokens += answer.completion_tokens or 0
-        result.without_usage += answer.prompt_tokens is None or answer.completion_tokens is None
-        verdict = self._judge.judge(slot["slot_id"], answer, slot["language"], answered.shown)
+        verdict = self._judge.judge(slot["slot_id"], answer, slot["language"], shown)
         return verdict if isinstance(verdict, Rejection) else Accepted(slot, verdict, answer.created_at)
 
 
-@dataclass(frozen=True)
-class Answered:
-    answer: Answer | AttemptFailed
-    shown: list[str]
-
-
-class _Round:
-    """One round's calls, `generate.concurrency` of them at a time, started in slot order. `judge` is called with slot,
-    attempt and answer in slot order; not for questions that the budget did not allow."""
+class _Filling:
+    """One call of `fill`: generate.concurrency workers take turns from the agenda."""
 
     def __init__(
         self,
-        rounds: Rounds,
-        asked: list[tuple[Slot, int]],
+        writing: Writing,
+        slots: list[Slot],
         known: dict[str, Answer],
         budget: Budget,
-        judge: Callable[[Slot, int, Answered], None],
+        log: AnswerLog,
+        result: Result,
+        progress: Progress,
     ) -> None:
-        self._rounds = rounds
-        self._asked = asked
+        section = writing.section
+        self._writing = writing
+        self._slots = slots
         self._known = known
         self._budget = budget
-        self._judge = judge
-        self._left = iter(enumerate(asked))
-        self._waiting: dict[int, Answered] = {}  # by place: answers that came before one of an earlier slot
+        self._log = log
+        self._result = result
+        self._progress = progress
+        self._workers = min(section.concurrency, len(slots))
+        self._agenda = Agenda(
+            len(slots), waves=section.waves, max_attempts=section.max_attempts, on_open=self._round_opens
+        )
+        self._written: dict[str, deque[str]] = {}
+        self._accepted: dict[int, list[Accepted]] = {}  # by round
+        self._waiting: dict[int, tuple[Turn, Answered]] = {}  # by number: what came before an earlier turn's answer
         self._next = 0
 
-    async def run(self, writer: Writer, log: AnswerLog, progress: Progress, result: Result) -> None:
+    async def run(self, writer: Writer) -> None:
         """Returns when every answer is judged and on disk."""
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._rounds.concurrency, len(self._asked))):
-                    group.create_task(self._work(writer, log, progress, result))
+            async with self._log.open(), asyncio.TaskGroup() as group:
+                group.create_task(self._log.put_on_disk())
+                for _ in range(self._workers):
+                    group.create_task(self._work(writer))
         except BaseExceptionGroup as errors:
             # several workers may meet the same fault; the user needs it once
             ours = [error for error in errors.exceptions if isinstance(error, MarginaliaError)]
             if len(ours) == len(errors.exceptions):
                 raise ours[0] from None
             raise
-        for place in sorted(self._waiting):  # the budget left out some before these
-            self._judge(*self._asked[place], self._waiting[place])
 
-    async def _work(self, writer: Writer, log: AnswerLog, progress: Progress, result: Result) -> None:
-        on_disk: asyncio.Future[None] | None = None
-        for place, (slot, attempt) in self._left:
-            question = self._rounds.question(slot, attempt)
-            answer: Answer | AttemptFailed | None = self._known.get(question.key)
+    async def _work(self, writer: Writer) -> None:
+        while (turn := await self._agenda.next()) is not None:
+            # from here to the question nothing may be awaited: a round that opens changes what a prompt shows
+            if self._budget.stopped and not self._known:
+                self._arrived(turn, Answered(None, []))
+                continue
+            question = self._writing.question(self._slots[turn.place], turn.attempt, self._written)
+            answer = self._known.get(question.key)
             if answer is not None:
-                result.from_journal += 1
-                if place % _BREATH == 0:
-                    await asyncio.sleep(0)
-            elif not self._budget.allows(question):
-                break
+                self._result.from_journal += 1
+                self._arrived(turn, Answered(answer, question.shown))
+            elif await self._budget.allows(question):
+                await self._ask(turn, question, writer)
             else:
-                before = on_disk
-                answer, on_disk = await self._ask(question, writer, log)
-                result.asked_now += 1
-                if before is not None:  # at most one answer a worker that is not on disk yet
-                    await asyncio.shield(before)
-            self._arrived(place, Answered(answer, question.shown))
-            progress.answered()
-        if on_disk is not None:
-            await asyncio.shield(on_disk)
+                self._arrived(turn, Answered(None, question.shown))
+            if turn.number % _BREATH == 0:
+                await asyncio.sleep(0)
+        self._log.stop()
 
-    def _arrived(self, place: int, answered: Answered) -> None:
-        self._waiting[place] = answered
-        while (first := self._waiting.pop(self._next, None)) is not None:
-            self._judge(*self._asked[self._next], first)
-            self._next += 1
-
-    async def _ask(
-        self, question: Question, writer: Writer, log: AnswerLog
-    ) -> tuple[Answer | AttemptFailed, asyncio.Future[None] | None]:
+    async def _ask(self, turn: Turn, question: Question, writer: Writer) -> None:
         try:
             reply = await writer.ask(question.payload)
         except AttemptFailed as failure:
             self._budget.settle(question, None)
-            return failure, None
-        answer, on_disk = log.keep(question, reply)
+            self._result.asked_now += 1
+            self._arrived(turn, Answered(failure, question.shown))
+            return
+        self._result.asked_now += 1
+        answer = self._log.keep(
+            question, reply, on_disk=lambda answer: self._arrived(turn, Answered(answer, question.shown))
+        )
         self._budget.settle(question, answer)
-        return answer, on_disk
+
+    def _arrived(self, turn: Turn, answered: Answered) -> None:
+        self._waiting[turn.number] = turn, answered
+        while (first := self._waiting.pop(self._next, None)) is not None:
+            self._next += 1
+            self._judge(*first)
+
+    def _judge(self, turn: Turn, answered: Answered) -> None:
+        answer, result = answered.answer, self._result
+        if answer is None:
+            self._agenda.judged(turn, again=False)
+            return
+        slot = self._slots[turn.place]
+        if isinstance(answer, Answer):
+            result.prompt_tokens += answer.prompt_tokens or 0
+            result.completion_tokens += answer.completion_tokens or 0
+            result.models[answer.model or "not said"] += 1
+            result.without_usage += answer.prompt_tokens is None or answer.completion_tokens is None
+        verdict = self._writing.verdict(slot, answer, answered.shown)
+        if isinstance(verdict, Rejection):
+            result.rejected.append((slot["slot_id"], turn.attempt, verdict.reason, verdict.detail))
+        else:
+            result.accepted[slot["slot_id"]] = verdict
+            self._accepted.setdefault(turn.round, []).append(verdict)
+        self._progress.answered(result)
+        self._agenda.judged(turn, again=isinstance(verdict, Rejection))
+
+    def _round_opens(self, number: int, turns: int) -> None:
+        for accepted in self._accepted.pop(number - 2, []):
+            for group in groups(accepted.slot):
+                self._written.setdefault(group, deque(maxlen=_RECENT)).append(accepted.text)
+        self._progress.expect(turns)
 
 
-def _groups(slot: Slot) -> list[str]:
+def groups(slot: Slot) -> list[str]:
     """Under what a text is shown to later prompts: its labels, or what kind of label-free text it is."""
     return slot["labels"] or [f"{slot.get('difficulty')} {slot.get('near_miss_of')}"]

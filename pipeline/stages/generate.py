@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.generation.config import GenerateSection
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
-from schemas.artifacts import PlannedSlot, PromptRecord, RejectedAttempt
+from schemas.artifacts import CheckedRecord, PlannedSlot, PromptRecord, RejectedAttempt
 from schemas.errors import InputError
-from schemas.files import read_frame, write_frame
+from schemas.files import read_frame, write_frame, write_json
 from schemas.lock import run_lock
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from pipeline.generation.blind_check import Checked
     from pipeline.generation.preview import Preview
     from pipeline.generation.writing import Result
 
+CHECKS, CHECK_JOURNAL = "checks.parquet", "checks.jsonl"
+
 
 def _work(run: Run) -> Outcome:
-    from pipeline.generation.budget import cost
-    from pipeline.generation.duplicates import distinct_words
+    from pipeline.generation.diversity import diversity
     from pipeline.generation.including import with_included
     from pipeline.generation.records import prompts_frame, rejected_frame
     from pipeline.generation.templating import load_templates
+    from schemas.generation import Generation
 
     section, seed = run.config.generate, run.config.seed
     plan = read_frame(run.path("plan.parquet"), PlannedSlot, made_by=run.command("plan"))
@@ -36,7 +42,10 @@ def _work(run: Run) -> Outcome:
         prompts = with_included(prompts, run.folder / section.include, run.taxonomy)
     write_frame(run.path("prompts.parquet"), prompts, PromptRecord)
     write_frame(run.path("rejected.parquet"), rejected_frame(result), RejectedAttempt)
-    texts = [accepted.text for accepted in result.accepted.values()]
+    checked = _checked(run, section, prompts)
+    varied = diversity(prompts, run.taxonomy.writable, seed)
+    found = Generation(diversity=varied, check=checked.check if checked else None)
+    write_json(run.path("generation.json"), found.model_dump(mode="json"))
     return Outcome(
         counts_in={"planned": plan.height},
         counts_out={
@@ -45,10 +54,19 @@ def _work(run: Run) -> Outcome:
             **({"included": prompts.height - len(result.accepted)} if section.include is not None else {}),
             "rejected attempts": len(result.rejected),
             **{f"rejected: {reason}": count for reason, count in result.reasons().items()},
+            **({"checked": checked.check.labelled, "check differs": checked.check.differ} if checked else {}),
         },
-        tokens={"prompt": result.prompt_tokens, "completion": result.completion_tokens},
-        cost=cost(result.prompt_tokens, result.completion_tokens, section.prices) if section.prices else None,
-        models={section.endpoint.model: section.endpoint.base_url},
+        tokens={
+            "prompt": result.prompt_tokens,
+            "completion": result.completion_tokens,
+            **(
+                {"check prompt": checked.prompt_tokens, "check completion": checked.completion_tokens}
+                if checked
+                else {}
+            ),
+        },
+        cost=_cost(section, result, checked),
+        models={section.endpoint.model: section.endpoint.base_url, **_checker(section)},
         facts={
             "templates_sha256": templates.sha256,
             "currency": section.prices.currency if section.prices else None,
@@ -57,12 +75,31 @@ def _work(run: Run) -> Outcome:
             "asked now": result.asked_now,
             "read from the journal": result.from_journal,
             "answers without usage": result.without_usage,
+            "answering models": dict(sorted(result.models.items())),
             "torn bytes cut from the journal": result.torn_bytes,
-            "stopped early by": result.stopped,
-            "distinct-1": round(distinct_words(texts, 1), 4),
-            "distinct-2": round(distinct_words(texts, 2), 4),
+            "stopped early by": result.stopped or ("budget" if checked and checked.stopped else None),
+            "distinct-1": varied[0].distinct_1 if varied else None,
+            "distinct-2": varied[0].distinct_2 if varied else None,
+            "self-BLEU": varied[0].self_bleu if varied else None,
+            **({"check asked now": checked.asked_now, "check obedience": checked.check.obedience} if checked else {}),
         },
     )
+
+
+def _cost(section: GenerateSection, result: Result, checked: Checked | None) -> float | None:
+    from pipeline.generation.budget import cost
+
+    if section.prices is None:
+        return None
+    total = cost(result.prompt_tokens, result.completion_tokens, section.prices)
+    if checked is not None:
+        total += cost(checked.prompt_tokens, checked.completion_tokens, section.check.prices or section.prices)
+    return total
+
+
+def _checker(section: GenerateSection) -> dict[str, str]:
+    endpoint = section.check.endpoint
+    return {endpoint.model: endpoint.base_url} if section.check.enabled and endpoint is not None else {}
 
 
 def with_budget(run: Run, budget: float) -> Run:
@@ -98,41 +135,80 @@ def preview(run: Run, records: int) -> Preview:
 def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any) -> Result:
     from tqdm import tqdm
 
+    from pipeline.generation.blind_check import check_section
+    from pipeline.generation.budget import paid_for
     from pipeline.generation.judging import Judge
     from pipeline.generation.questions import Asker
     from pipeline.generation.writer import LazyWriter
-    from pipeline.generation.writing import Rounds
+    from pipeline.generation.writing import Writing
 
     seed = run.config.seed
-    rounds = Rounds(
+    writing = Writing(
         section,
         Asker(section, run.taxonomy, templates, seed),
         Judge(section, run.taxonomy),
         journal=run.path("responses.jsonl"),
         endpoint=section.endpoint.base_url,
         seed=seed,
+        spent=paid_for(check_section(section), run.path(CHECK_JOURNAL)),
     )
 
     async def fill(bar: _Bar) -> Result:
         async with LazyWriter(section) as writer:
-            return await rounds.fill(plan, writer, bar)
+            return await writing.fill(plan, writer, bar)
 
     with tqdm(total=0, desc="generate", unit="answer", disable=None, file=sys.stderr) as bar:
-        return asyncio.run(fill(_Bar(bar)))
+        return asyncio.run(fill(_Bar(bar, section)))
+
+
+def _checked(run: Run, section: GenerateSection, prompts: pl.DataFrame) -> Checked | None:
+    """The blind check of all records, when the config asks for one; checks.parquet is always of these prompts."""
+    from tqdm import tqdm
+
+    from pipeline.generation.blind_check import BlindCheck, check_section
+    from pipeline.generation.budget import paid_for
+    from pipeline.generation.writer import LazyWriter
+
+    if not section.check.enabled:
+        run.path(CHECKS).unlink(missing_ok=True)
+        return None
+    spent = paid_for(section, run.path("responses.jsonl"))
+    check = BlindCheck(section, run.taxonomy, journal=run.path(CHECK_JOURNAL), seed=run.config.seed, spent=spent)
+
+    async def label(bar: Any) -> Checked:
+        async with LazyWriter(check_section(section)) as checker:
+            return await check.run(prompts, checker, lambda: bar.update(1))
+
+    with tqdm(total=prompts.height, desc="check", unit="record", disable=None, file=sys.stderr) as bar:
+        checked = asyncio.run(label(bar))
+    write_frame(run.path(CHECKS), checked.frame, CheckedRecord)
+    return checked
 
 
 class _Bar:
-    """The progress bar: its total grows with each round, for nobody knows before how many are asked again."""
+    """The progress bar with tokens and cost: its total grows with each round, for nobody knows before how many slots
+    are asked again."""
 
-    def __init__(self, bar: Any) -> None:
+    def __init__(self, bar: Any, section: GenerateSection) -> None:
         self._bar = bar
+        self._prices = section.prices
+        self._shown = 0.0
 
-    def begin(self, questions: int) -> None:
-        self._bar.total = self._bar.n + questions
+    def expect(self, questions: int) -> None:
+        self._bar.total += questions
         self._bar.refresh()
 
-    def answered(self) -> None:
+    def answered(self, result: Result) -> None:
         self._bar.update(1)
+        if self._bar.disable or time.monotonic() < self._shown + 0.5:
+            return
+        self._shown = time.monotonic()
+        said = f"{result.prompt_tokens + result.completion_tokens:,} tokens"
+        if self._prices is not None:
+            from pipeline.generation.budget import cost
+
+            said += f", cost {cost(result.prompt_tokens, result.completion_tokens, self._prices):.2f}"
+        self._bar.set_postfix_str(said)
 
 
 def _template_folder(run: Run) -> Any:
@@ -148,11 +224,16 @@ def _inputs(run: Run) -> tuple[str, ...]:
     return ("plan.parquet", *own, *([section.include] if section.include is not None else []))
 
 
+def _outputs(run: Run) -> tuple[str, ...]:
+    checks = (CHECKS, CHECK_JOURNAL) if run.config.generate.check.enabled else ()
+    return ("prompts.parquet", "rejected.parquet", "responses.jsonl", "generation.json", *checks)
+
+
 STAGE = Stage(
     name="generate",
     summary="write the planned texts by an LLM, every answer journaled before it is used",
     inputs=_inputs,
-    outputs=lambda run: ("prompts.parquet", "rejected.parquet", "responses.jsonl"),
+    outputs=_outputs,
     sections=("generate",),
     work=_work,
 )

@@ -5,7 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.generation.duplicates import Seen, distinct_words, fold, holds, jaccard, shingles
+from pipeline.generation.duplicates import Seen, fold, holds, jaccard, shingles
 
 
 def test_jaccard_of_shingles_by_hand() -> None:
@@ -70,9 +70,3 @@ def test_a_text_that_holds_an_example() -> None:
     example = "nobody has answered a single one of my letters"
     assert holds(f"Hello there, {example}, and it is May.", example, 0.8)
     assert not holds("nobody has answered me since Monday", example, 0.8)
-
-
-def test_distinct_n_by_hand() -> None:
-    assert distinct_words(["a b a", "a b"], 1) == 2 / 5
-    assert distinct_words(["a b a", "a b"], 2) == 2 / 3
-    assert distinct_words([], 2) == 0

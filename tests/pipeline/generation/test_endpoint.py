@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
+import random
+import re
 import socket
 import time
 from typing import Any
@@ -80,6 +84,11 @@ def test_a_content_filter_is_a_refusal_and_no_error() -> None:
         assert _ask_once(server.url).refused == "the endpoint's content filter: filtered"
 
 
+def test_an_endpoints_policy_is_a_refusal_and_no_error() -> None:
+    with OpenAIServer(status=400, error={"message": "no", "code": "content_policy_violation"}) as server:
+        assert _ask_once(server.url).refused == "the endpoint's content filter: no"
+
+
 @pytest.mark.parametrize("fault", ["429", "500", "503", "reset", "truncated", "html"])
 def test_a_passing_fault_is_tried_again(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     monkeypatch.setattr("pipeline.generation.endpoint._FIRST_BACKOFF", 0.01)
@@ -127,6 +136,61 @@ def test_a_fault_that_stays_fails_the_attempt(monkeypatch: pytest.MonkeyPatch, f
 def test_a_body_that_is_no_completion_fails_the_attempt(body: bytes) -> None:
     with OpenAIServer(body=body) as server, pytest.raises(AttemptFailed):
         _ask_once(server.url, retries=0)
+
+
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+_PACKED = gzip.compress(random.Random(1).randbytes(80_000))
+_WHOLE = b'{"choices": [{"message": {"content": "A text."}}]}'
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "connection failed"),
+        (b"220 mail.example.com ESMTP\r\n", "connection failed"),
+        (_HEAD + b"Content-Length: 900\r\n\r\n" + _WHOLE, "connection failed"),
+        (_HEAD + b"Content-Length: 20\r\n\r\n" + _WHOLE, "connection failed"),
+        (_HEAD + b"Transfer-Encoding: chunked\r\n\r\n32\r\n" + _WHOLE[:20], "connection failed"),
+        (_HEAD + b"Content-Encoding: gzip\r\nContent-Length: 50\r\n\r\n" + _WHOLE, "connection failed"),
+        (_HEAD + b"Content-Encoding: gzip\r\n\r\n" + _PACKED, "an answer of more than 62,500 bytes"),
+        (_HEAD + b"\r\n" + b" " * 4_000_001 + _WHOLE, "an answer of more than 4,000,000 bytes"),
+        (_HEAD + b"X: " + b"x" * 100_000 + b"\r\n\r\n" + _WHOLE, "connection failed"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "not JSON: ''"),
+        (b"HTTP/1.1 307 Go\r\nLocation: /v1/chat/completions\r\nContent-Length: 0\r\n\r\n", "connection failed"),
+        (_HEAD + b"\r\ndata: " + _WHOLE + b"\n\ndata: [DONE]\n\n", "not JSON: 'data: "),
+    ],
+)
+def test_an_answer_that_breaks_the_protocol_fails_the_attempt(raw: bytes, message: str) -> None:
+    with OpenAIServer(raw=raw) as server, pytest.raises((AttemptFailed, ServiceError), match=re.escape(message)):
+        _ask_once(server.url, retries=0)
+
+
+def test_a_server_that_trickles_is_left_after_the_time_out() -> None:
+    started = time.monotonic()
+    trickle = _HEAD + b"Content-Length: 9000\r\n\r\n{"
+    with (
+        OpenAIServer(raw=trickle, keep_open=True) as server,
+        pytest.raises(ServiceError, match=r"no answer in 0\.3 s"),
+    ):
+        _ask_once(server.url, retries=0, timeout_seconds=0.3)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": [{"type": "text", "text": "One "}, {"type": "text", "text": "text."}]}, "One text."),
+        ({"content": None}, None),
+        ({}, None),
+        ({"content": "\ud800 alone"}, "\ud800 alone"),
+        ({"content": "A text.", "tool_calls": [{"id": 7}], "reasoning_content": "Hm."}, "A text."),
+    ],
+)
+def test_unusual_contents_are_taken_for_what_they_are(message: dict[str, Any], text: str | None) -> None:
+    body = json.dumps({"choices": [{"message": message, "finish_reason": ["odd"]}, {"message": {}}], "model": 5})
+    with OpenAIServer(body=body.encode()) as server:
+        reply = _ask_once(server.url, retries=0)
+    assert (reply.text, reply.finish_reason, reply.model) == (text, "['odd']", None)
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,29 @@ def test_the_budget_stops_cleanly_and_a_higher_one_goes_on(make_run: MakeRun) ->
         assert _frames(richer)[0]["slot_id"].to_list()[: len(accepted)] == accepted
 
 
+def test_the_budget_waits_for_calls_in_flight_before_it_stops(make_run: MakeRun) -> None:
+    """The most that 8 calls could cost is far above the limit; what they do cost is not."""
+    prices = {"prompt": 0.0, "completion": 1_000_000.0}
+    with OpenAIServer(latency=0.01) as server:
+        run = make_run(server.url, waves=1, max_tokens=1000, prices=prices, budget=1400, concurrency=8)
+        manifest = _generate(run)
+        assert server.most_in_flight == 1
+    assert manifest.cost is not None
+    assert 400 - 100 < manifest.cost <= 1400
+    assert manifest.counts_out["accepted"] > 8
+
+
+def test_answers_that_told_no_usage_count_in_a_resumed_budget(make_run: MakeRun) -> None:
+    prices = {"prompt": 0.0, "completion": 1_000_000.0}
+    with OpenAIServer(usage=None) as server:
+        run = make_run(server.url, waves=1, max_tokens=100, prices=prices, budget=1050, concurrency=1)
+        for _ in range(2):
+            manifest = _generate(run, force=True)
+            assert server.calls == 10  # of 100 tokens at most each
+    assert manifest.facts["answers without usage"] == 10
+    assert manifest.facts["stopped early by"] == "budget"
+
+
 def test_a_wrong_key_costs_one_call_and_writes_nothing(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
     with OpenAIServer(status=401) as server:
@@ -317,7 +340,7 @@ def test_a_disk_that_refuses_an_answer_ends_the_stage(make_run: MakeRun, monkeyp
                 raise OSError(28, "No space left on device")
         real(descriptor)
 
-    with OpenAIServer() as server:
+    with OpenAIServer(latency=0.02) as server:
         run = make_run(server.url, concurrency=1)
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(InputError, match=r"responses\.jsonl: cannot write: No space left"):

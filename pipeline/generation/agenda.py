@@ -1,0 +1,79 @@
+"""Which slot is asked when. The order is fixed by the plan and by what was rejected, never by which answer came first.
+
+Slots start in waves, one a round. Round r asks wave r, and once more what round r-2 rejected; it opens when round r-2
+is judged, while round r-1 is still in flight: so no call stands idle at the end of a round."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One attempt (from 1) at the slot in that place of the plan; `number` counts all turns in their order."""
+
+    number: int
+    round: int
+    place: int
+    attempt: int
+
+
+class Agenda:
+    """The turns of `slots` slots. `on_open` is called with a round's number and its turns before any is given out."""
+
+    def __init__(self, slots: int, *, waves: int, max_attempts: int, on_open: Callable[[int, int], None]) -> None:
+        self._slots = slots
+        self._waves = waves
+        self._max_attempts = max_attempts
+        self._on_open = on_open
+        self._opened = 0  # rounds
+        self._given = 0  # turns
+        self._left: deque[Turn] = deque()
+        self._again: dict[int, list[Turn]] = {}  # by round: the turns whose slots it asks once more
+        self._unjudged: dict[int, int] = {}  # by round
+        self._moved = asyncio.Event()
+
+    async def next(self) -> Turn | None:
+        """The next turn, as soon as its round is open; None when every turn is judged."""
+        while not self._left:
+            if self._opened - 2 not in self._unjudged and self._more():
+                self._open()
+            elif self._unjudged:
+                await self._moved.wait()
+            else:
+                return None
+        return self._left.popleft()
+
+    def judged(self, turn: Turn, *, again: bool) -> None:
+        """Turns are judged in their order; `again` asks for another attempt, if the slot has one left."""
+        if again and turn.attempt < self._max_attempts:
+            self._again.setdefault(turn.round + 2, []).append(turn)
+        self._unjudged[turn.round] -= 1
+        if not self._unjudged[turn.round]:
+            del self._unjudged[turn.round]
+            self._moved.set()
+            self._moved = asyncio.Event()
+
+    def _more(self) -> bool:
+        return self._opened < self._waves or bool(self._again)
+
+    def _open(self) -> None:
+        number = self._opened
+        turns = [(turn.place, turn.attempt + 1) for turn in self._again.pop(number, [])]
+        turns += [(place, 1) for place in self._wave(number)]
+        for place, attempt in sorted(turns):
+            self._left.append(Turn(self._given, number, place, attempt))
+            self._given += 1
+        self._opened += 1
+        self._on_open(number, len(turns))
+        if turns:
+            self._unjudged[number] = len(turns)
+
+    def _wave(self, number: int) -> range:
+        """Places whose place * waves // slots is `number`."""
+        if number >= self._waves:
+            return range(0)
+        return range(-(-number * self._slots // self._waves), -(-(number + 1) * self._slots // self._waves))

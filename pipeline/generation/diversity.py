@@ -1,0 +1,138 @@
+"""How varied a set of texts is: distinct-n, self-BLEU, label balance, lengths."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from schemas.generation import Diversity, Lengths
+
+_SAMPLE = 300  # texts that self-BLEU is measured on: its cost grows with their square
+_ORDER = 4
+# a word, or one letter of a script that writes no spaces: Chinese, Japanese, Thai, Lao, Khmer, Burmese
+_LETTERS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_TOKEN = re.compile(rf"[{_LETTERS}]|[^\W{_LETTERS}]+")
+Tokens = Sequence[str]
+
+
+def tokens(text: str) -> list[str]:
+    """Words in small letters; where a script puts no spaces between words, its letters."""
+    return _TOKEN.findall(text.casefold())
+
+
+def distinct(texts: Iterable[Tokens], n: int) -> float | None:
+    """distinct-n: different n-grams over all n-grams; None when there are none."""
+    seen: set[tuple[str, ...]] = set()
+    total = 0
+    for text in texts:
+        for gram in _grams(text, n):
+            seen.add(gram)
+            total += 1
+    return len(seen) / total if total else None
+
+
+def self_bleu(texts: Sequence[Tokens]) -> float | None:
+    """Mean BLEU-4 of each text with all others as its references; None for fewer than two texts.
+
+    Papineni et al. 2002 with the brevity penalty of the closest reference; a precision of zero matches counts as
+    1 / (2 × the text's n-grams) (method 1 of Chen & Cherry 2014 with epsilon 1/2), orders longer than the text are left
+    out."""
+    scored = [text for text in texts if text]
+    if len(scored) < 2:
+        return None
+    # the highest count of an n-gram in any other text is the highest of all, or the second when it is the text's own
+    counts = [[Counter(_grams(text, n)) for n in range(1, _ORDER + 1)] for text in scored]
+    highest: list[dict[tuple[str, ...], tuple[int, int, int]]] = [{} for _ in range(_ORDER)]
+    for place, by_order in enumerate(counts):
+        for best, grams in zip(highest, by_order, strict=True):
+            for gram, count in grams.items():
+                first, owner, second = best.get(gram, (0, -1, 0))
+                best[gram] = (count, place, first) if count > first else (first, owner, max(second, count))
+    lengths = sorted(len(text) for text in scored)
+    values = [_bleu(place, by_order, highest, lengths) for place, by_order in enumerate(counts)]
+    return sum(values) / len(values)
+
+
+def _bleu(
+    place: int,
+    by_order: list[Counter[tuple[str, ...]]],
+    highest: list[dict[tuple[str, ...], tuple[int, int, int]]],
+    lengths: list[int],
+) -> float:
+    logs = []
+    for best, grams in zip(highest, by_order, strict=True):
+        total = sum(grams.values())
+        if not total:
+            continue
+        matched = 0
+        for gram, count in grams.items():
+            first, owner, second = best[gram]
+            matched += min(count, second if owner == place else first)
+        logs.append(math.log(matched / total if matched else 0.5 / total))
+    own = sum(by_order[0].values())
+    others = lengths.copy()
+    others.remove(own)
+    closest = min(others, key=lambda length: (abs(length - own), length))
+    penalty = min(0.0, 1 - closest / own)
+    return math.exp(penalty + sum(logs) / len(logs))
+
+
+def balance(counts: Iterable[int]) -> float | None:
+    """Entropy of the shares over the logarithm of how many there are; None for fewer than two or for no texts."""
+    numbers = list(counts)
+    total = sum(numbers)
+    if len(numbers) < 2 or not total:
+        return None
+    entropy = -sum(n / total * math.log(n / total) for n in numbers if n)
+    return entropy / math.log(len(numbers))
+
+
+def diversity(prompts: pl.DataFrame, writable: list[str], seed: int) -> list[Diversity]:
+    """One entry a generator of `prompts` (PromptRecord), the one with most texts first. `writable` are the labels that
+    could have been asked for."""
+    found = [
+        _of_one(str(name), part, writable, seed) for (name,), part in prompts.group_by("generator", maintain_order=True)
+    ]
+    return sorted(found, key=lambda one: (-one.texts, one.generator))
+
+
+def _of_one(generator: str, prompts: pl.DataFrame, writable: list[str], seed: int) -> Diversity:
+    texts = [_text(messages) for messages in prompts["messages"].to_list()]
+    asked = Counter(label for labels in prompts["intended_labels"].to_list() for label in labels)
+    counts = {label: asked.get(label, 0) for label in [*writable, *sorted(asked.keys() - set(writable))]}
+    split = [tokens(text) for text in texts]
+    sample = random.Random(f"{seed}:self-bleu").sample(split, min(_SAMPLE, len(split)))
+    characters = np.array([len(text) for text in texts], dtype=float)
+    low, middle, high = (round(float(each), 1) for each in np.quantile(characters, [0.1, 0.5, 0.9]))
+    return Diversity(
+        generator=generator,
+        texts=len(texts),
+        distinct_1=_rounded(distinct(split, 1)),
+        distinct_2=_rounded(distinct(split, 2)),
+        distinct_3=_rounded(distinct(split, 3)),
+        self_bleu=_rounded(self_bleu(sample)),
+        self_bleu_texts=len(sample),
+        lengths=Lengths(mean=round(float(characters.mean()), 1), p10=low, median=middle, p90=high),
+        labels=counts,
+        without_label=sum(not labels for labels in prompts["intended_labels"].to_list()),
+        label_balance=_rounded(balance(counts.values())),
+    )
+
+
+def _text(messages: list[dict[str, Any]]) -> str:
+    return "\n".join(message["content"] for message in messages)
+
+
+def _grams(text: Tokens, n: int) -> Iterable[tuple[str, ...]]:
+    return zip(*(text[start:] for start in range(n)), strict=False)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
