@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from schemas.errors import InputError, MarginaliaError, did_you_mean
 from scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES, EndpointOptions, check_estimators
+from scoring.engines.options import add_engine_options, ray_options
 
 if TYPE_CHECKING:
-    from scoring.scorer import Scorer
+    from scoring.engines.recipe import Recipe
 
 EXAMPLE = """example:
   python -m scoring records.jsonl --model bundled --guard instruct --taxonomy support-tickets --out scores.parquet
@@ -73,7 +74,7 @@ def explain(options: argparse.Namespace) -> int:
     chosen = options.id or next(iter(records))
     if chosen not in records:
         raise InputError(f"{options.records}: no record '{chosen}'{did_you_mean(chosen, records)}")
-    scorer = _load(options, list(ESTIMATOR_NAMES))
+    scorer = _recipe(options, list(ESTIMATOR_NAMES)).load()
     print(f"record {chosen}, guard {scorer.guard.name}, model {scorer.model.name}")
     for line in answer_tree(scorer.search(records[chosen]), smallest=options.smallest):
         print(line)
@@ -83,23 +84,22 @@ def explain(options: argparse.Namespace) -> int:
 def _score(options: argparse.Namespace, estimators: list[str], records: list[tuple[str, list[dict[str, str]]]]) -> int:
     from tqdm import tqdm
 
-    from scoring.results import journal_path, records_path, score_to_journal, tables, write_tables
+    from scoring.engines.start import start
+    from scoring.results import journal_path, records_path, tables, write_tables
 
-    scorer = _load(options, estimators)
-    for note in scorer.prompts.notes:
-        print(f"note: {note}", file=sys.stderr)
     journal = journal_path(options.out)
-    done = score_to_journal(scorer, records, journal)
-    for _ in tqdm(done, total=len(records), unit="record", desc="score", disable=None):
+    recipe = _recipe(options, estimators)
+    job = start(recipe, records, journal, engine=options.engine, ray=ray_options(options))
+    for _ in tqdm(job, total=len(records), unit="record", desc="score", disable=None):
         pass
-    scores, table = tables(journal, [record_id for record_id, _ in records], scorer)
+    scores, table = tables(journal, [record_id for record_id, _ in records], estimators)
     write_tables(options.out, scores, table)
-    for note in scorer.model.notes:
+    for note in job.origin.notes:
         print(f"note: {note}", file=sys.stderr)
     failed = table.filter(table["error"].is_not_null())
     if not failed.height:
         journal.unlink()
-    labels = len(scorer.guard.rows)
+    labels = len(job.origin.rows)
     print(f"{options.out}: {table.height - failed.height} records × {len(estimators)} estimators × {labels} labels")
     if failed.height:
         first = failed.row(0, named=True)
@@ -112,10 +112,11 @@ def _score(options: argparse.Namespace, estimators: list[str], records: list[tup
     return 0
 
 
-def _load(options: argparse.Namespace, estimators: list[str]) -> Scorer:
-    from scoring.scorer import Scorer, Settings
+def _recipe(options: argparse.Namespace, estimators: list[str]) -> Recipe:
+    from scoring.engines.recipe import Recipe
+    from scoring.scorer import Settings
 
-    return Scorer.load(
+    return Recipe(
         options.model,
         options.guard,
         taxonomy=options.taxonomy,
@@ -188,6 +189,8 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
     add("--concurrency", type=int, default=32, help="requests under way at once (default 32)")
     add("--retries", type=int, default=8, help="how often a request that failed in passing is repeated (default 8)")
     add("--timeout-seconds", type=float, default=120.0, help="for one request (default 120)")
+    if not explains:
+        add_engine_options(parser)
     return parser
 
 

@@ -83,10 +83,43 @@ class GuardRun(EndpointOptions):
     device: str = Field(default="auto", description="cpu, cuda, cuda:1 …; auto takes the GPU where there is one")
 
 
+EngineName = Literal["local", "ray"]
+
+
+class RayOptions(Strict):
+    """How scoring is spread by Ray (engine: ray). Results do not depend on it."""
+
+    address: str | None = Field(
+        default=None,
+        description="a Ray cluster: host:port of its head, or 'auto' on one of its nodes; without it (and without "
+        "RAY_ADDRESS in the environment) Ray is started on this machine for the time of the stage",
+    )
+    actors: int | None = Field(
+        default=None, ge=1, description="models loaded at once; without it as many as there are GPUs, or CPUs, for"
+    )
+    cpus: int | None = Field(
+        default=None, ge=1, description="cores of one actor; without it 1 beside a GPU, else up to 4"
+    )
+    gpus: float | None = Field(
+        default=None, ge=0, description="GPUs of one actor; without it 1 where the cluster has GPUs, else 0"
+    )
+    block_records: int = Field(
+        default=64, ge=1, description="records that an actor is given at a time: what a killed actor begins again"
+    )
+
+
+RAY_FLAGS = {"address": "address", "actors": "actors", "cpus": "actor-cpus", "gpus": "actor-gpus"}  # key → option
+
+
 class ScoreSection(Strict):
     """Scoring the gold records with guard models."""
 
     guards: list[GuardRun] = Field(default=[], description="the guard models to score with")
+    # excluded from dumps, and so from the stage's config hash: where it runs changes no result
+    engine: EngineName = Field(
+        default="local", exclude=True, description="local: one process; ray: a pool of Ray actors, each with the model"
+    )
+    ray: RayOptions = Field(default=RayOptions(), exclude=True)
     estimators: list[str] = Field(
         default=list(ESTIMATOR_NAMES),
         description="what to compute; max_over_steps and monte_carlo may be added (they cost further forward passes)",

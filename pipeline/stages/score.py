@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
 from schemas.artifacts import GoldRecord
 from schemas.errors import InputError
 from schemas.files import read_frame
-from scoring.config import GuardRun
+from scoring.config import RAY_FLAGS, EngineName, GuardRun, RayOptions
+
+if TYPE_CHECKING:
+    from scoring.engines.recipe import Recipe
 
 SCORES = "scores"
+ENGINE: TypeAdapter[EngineName] = TypeAdapter(EngineName)
+
+
+def spread(run: Run, engine: str | None, ray: dict[str, Any]) -> Run:
+    """The run with what the command line says of score.engine and score.ray. Raises InputError that names the
+    option."""
+    section = run.config.score
+    given = {name: value for name, value in ray.items() if value is not None}
+    try:
+        options = RayOptions.model_validate({**section.ray.model_dump(), **given})
+        chosen = ENGINE.validate_python(engine or section.engine)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        option = f"--{RAY_FLAGS[str(first['loc'][0])]}" if first["loc"] else "--engine"
+        raise InputError(f"{option}: {first['msg']}", hint="marginalia score --help") from None
+    score = section.model_copy(update={"engine": chosen, "ray": options})
+    return replace(run, config=run.config.model_copy(update={"score": score}))
 
 
 def inputs(run: Run) -> list[str]:
@@ -44,13 +67,36 @@ def work(run: Run) -> Outcome:
 def _score(run: Run, guard: GuardRun, records: list[tuple[str, list[dict[str, str]]]]) -> tuple[str, dict[str, Any]]:
     from tqdm import tqdm
 
-    from scoring.results import journal_path, score_to_journal, tables, write_tables
-    from scoring.scorer import Scorer, Settings
+    from scoring.engines.start import start
+    from scoring.results import journal_path, tables, write_tables
+
+    section = run.config.score
+    out = run.path(f"{SCORES}/{guard.name}.parquet")
+    job = start(_recipe(run, guard), records, journal_path(out), engine=section.engine, ray=section.ray)
+    for _ in tqdm(job, total=len(records), unit="record", desc=f"score {guard.name}", disable=None):
+        pass
+    scores, table = tables(journal_path(out), [record_id for record_id, _ in records], section.estimators)
+    write_tables(out, scores, table)
+    scored = table.filter(table["error"].is_null())
+    return job.origin.revision, {
+        "guard": job.origin.guard,
+        "notes": list(job.origin.notes),
+        "scored": scored.height,
+        "failed": table.height - scored.height,
+        "median_nodes": scored["nodes"].median(),
+        "median_forward_passes": scored["forward_passes"].median(),
+        "seconds": round(float(table["seconds"].sum()), 1),
+    }
+
+
+def _recipe(run: Run, guard: GuardRun) -> Recipe:
+    from scoring.engines.recipe import Recipe
+    from scoring.scorer import Settings
 
     section = run.config.score
     own = ("estimators", "seed")
     settings = {name: getattr(section, name) for name in Settings.__dataclass_fields__ if name not in own}
-    scorer = Scorer.load(
+    return Recipe(
         guard.model,
         guard.guard,
         taxonomy=run.taxonomy,
@@ -59,24 +105,8 @@ def _score(run: Run, guard: GuardRun, records: list[tuple[str, list[dict[str, st
         dtype=guard.dtype,
         endpoint=guard,
         settings=Settings(estimators=tuple(section.estimators), seed=run.config.seed, **settings),
-        relative_to=run.folder,
+        folder=run.folder,
     )
-    out = run.path(f"{SCORES}/{guard.name}.parquet")
-    done = score_to_journal(scorer, records, journal_path(out))
-    for _ in tqdm(done, total=len(records), unit="record", desc=f"score {guard.name}", disable=None):
-        pass
-    scores, table = tables(journal_path(out), [record_id for record_id, _ in records], scorer)
-    write_tables(out, scores, table)
-    scored = table.filter(table["error"].is_null())
-    return scorer.model.revision, {
-        "guard": scorer.guard.name,
-        "notes": [*scorer.model.notes, *scorer.prompts.notes],
-        "scored": scored.height,
-        "failed": table.height - scored.height,
-        "median_nodes": scored["nodes"].median(),
-        "median_forward_passes": scored["forward_passes"].median(),
-        "seconds": round(float(table["seconds"].sum()), 1),
-    }
 
 
 STAGE = Stage(
