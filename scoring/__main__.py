@@ -13,9 +13,11 @@ from pydantic import ValidationError
 from schemas.errors import InputError, MarginaliaError, did_you_mean
 from scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES, EndpointOptions, check_estimators
 from scoring.engines.options import add_engine_options, ray_options
+from scoring.summary import summary
 
 if TYPE_CHECKING:
     from scoring.engines.recipe import Recipe
+    from scoring.shards import Shard
 
 EXAMPLE = """example:
   python -m scoring records.jsonl --model bundled --guard instruct --taxonomy support-tickets --out scores.parquet
@@ -23,7 +25,8 @@ EXAMPLE = """example:
 
 RECORDS is JSONL or Parquet with id and messages (or text). Writes OUT (record_id, estimator, label, probability,
 lower, upper) and OUT's .records.parquet (one row a record). A job that was killed goes on where it stopped.
-`python -m scoring explain --help` shows how to look at the answers of one record.
+`python -m scoring explain --help` shows how to look at the answers of one record, `python -m scoring merge --help` how
+the shards of several jobs (--shard) become one table.
 """
 
 EXPLAIN_EXAMPLE = """example:
@@ -36,8 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     explains = words[:1] == ["explain"]
-    options = _parser(explains).parse_args(words[explains:])
     try:
+        if words[:1] == ["merge"]:
+            from scoring.merging import main as merge
+
+            return merge(words[1:])
+        options = _parser(explains).parse_args(words[explains:])
         return explain(options) if explains else run(options)
     except MarginaliaError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -49,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     # imported late: --help must not wait for torch
+    from schemas.files import cannot_write
     from schemas.lock import run_lock
     from schemas.records import read_records
 
@@ -61,8 +69,20 @@ def run(options: argparse.Namespace) -> int:
     frame = read_records(options.records)
     if not options.out.parent.is_dir():
         raise InputError(f"--out {options.out}: there is no folder {options.out.parent}", hint="make it first")
-    with run_lock(options.out.parent, "python -m scoring"):
-        return _score(options, estimators, list(zip(frame["id"], frame["messages"].to_list(), strict=True)))
+    records = list(zip(frame["id"], frame["messages"].to_list(), strict=True))
+    if options.shard is None:
+        with run_lock(options.out.parent, "python -m scoring"):
+            return _score(options, estimators, records)
+    from scoring.shards import parse_shard, shard_path
+
+    shard = parse_shard(options.shard)
+    options.out = shard_path(options.out, shard)
+    try:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(options.out.parent, error) from error
+    with run_lock(options.out.parent, f"python -m scoring --shard {shard}"):
+        return _score(options, estimators, [record for record in records if shard.holds(record[0])], shard)
 
 
 def explain(options: argparse.Namespace) -> int:
@@ -81,11 +101,17 @@ def explain(options: argparse.Namespace) -> int:
     return 0
 
 
-def _score(options: argparse.Namespace, estimators: list[str], records: list[tuple[str, list[dict[str, str]]]]) -> int:
+def _score(
+    options: argparse.Namespace,
+    estimators: list[str],
+    records: list[tuple[str, list[dict[str, str]]]],
+    shard: Shard | None = None,
+) -> int:
     from tqdm import tqdm
 
     from scoring.engines.start import start
-    from scoring.results import journal_path, records_path, tables, write_tables
+    from scoring.results import journal_path, tables, write_tables
+    from scoring.shards import finish_shard
 
     journal = journal_path(options.out)
     recipe = _recipe(options, estimators)
@@ -94,22 +120,13 @@ def _score(options: argparse.Namespace, estimators: list[str], records: list[tup
         pass
     scores, table = tables(journal, [record_id for record_id, _ in records], estimators)
     write_tables(options.out, scores, table)
+    if shard is not None:
+        finish_shard(options.out, shard, records, job.origin, estimators)
     for note in job.origin.notes:
         print(f"note: {note}", file=sys.stderr)
-    failed = table.filter(table["error"].is_not_null())
-    if not failed.height:
+    if not table["error"].count():
         journal.unlink()
-    labels = len(job.origin.rows)
-    print(f"{options.out}: {table.height - failed.height} records × {len(estimators)} estimators × {labels} labels")
-    if failed.height:
-        first = failed.row(0, named=True)
-        print(
-            f"{failed.height} records could not be scored, first '{first['record_id']}': {first['error']}; "
-            f"see the column error of {records_path(options.out)}; the same command tries them again",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+    return summary(options.out, table, estimators, len(job.origin.rows))
 
 
 def _recipe(options: argparse.Namespace, estimators: list[str]) -> Recipe:
@@ -161,7 +178,8 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
         required=True,
         metavar="M",
         help="a folder, a .gguf file, 'bundled' (SmolLM2-135M-Instruct), 'bundled-guard' (the same, trained for "
-        "guard support-tickets), a Hub id with --revision, or the URL of an OpenAI-compatible endpoint",
+        "guard support-tickets), a Hub id with --revision, or the URL of an OpenAI-compatible endpoint "
+        "(or several, URL,URL: replicas)",
     )
     add("--guard", required=True, metavar="G", help="a name in scoring/guards, or the path of such a file")
     if explains:

@@ -37,6 +37,16 @@ def check_estimators(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def join_urls(urls: list[object]) -> str:
+    """A list of endpoints as it is written on a command line: `http://a/v1,http://b/v1`."""
+    for url in urls:
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")) or "," in url:
+            raise ValueError(f"a list here is one of addresses that start with http:// or https://; saw {url!r}")
+    if not urls:
+        raise ValueError("the list of addresses is empty")
+    return ",".join(str(url) for url in urls)
+
+
 class EndpointOptions(Strict):
     """How a model behind the URL of an OpenAI-compatible server is asked. Of no use for other models."""
 
@@ -74,13 +84,19 @@ class GuardRun(EndpointOptions):
     guard: str = Field(description="a shipped guard's name, or a YAML file relative to this config")
     model: str = Field(
         description="a folder, a .gguf file, 'bundled' (SmolLM2-135M-Instruct), 'bundled-guard' (the same, trained for "
-        "guard support-tickets), a Hub id, or the URL of an endpoint"
+        "guard support-tickets), a Hub id, or the URL of an endpoint; a list of URLs are replicas of one server: the "
+        "least busy is asked, and one that fails is left alone for a while"
     )
     revision: str | None = Field(
         default=None, description="the Hub commit to load; required for a Hub id (of an endpoint: its tokenizer's)"
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the model's weights")
     device: str = Field(default="auto", description="cpu, cuda, cuda:1 …; auto takes the GPU where there is one")
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _replicas(cls, value: object) -> object:
+        return join_urls(value) if isinstance(value, list) else value
 
 
 EngineName = Literal["local", "ray"]

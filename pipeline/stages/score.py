@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,17 @@ from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
 from schemas.artifacts import GoldRecord
 from schemas.errors import InputError
-from schemas.files import read_frame
+from schemas.files import cannot_write, read_frame
+from schemas.lock import run_lock
 from scoring.config import RAY_FLAGS, EngineName, GuardRun, RayOptions
 
 if TYPE_CHECKING:
-    from scoring.engines.recipe import Recipe
+    import polars as pl
 
+    from scoring.engines.recipe import Recipe
+    from scoring.shards import Shard
+
+Records = list[tuple[str, list[dict[str, str]]]]
 SCORES = "scores"
 ENGINE: TypeAdapter[EngineName] = TypeAdapter(EngineName)
 
@@ -48,39 +54,88 @@ def outputs(run: Run) -> list[str]:
 
 
 def work(run: Run) -> Outcome:
+    return _outcome(run, lambda guard, records: _score(run, guard, records))
+
+
+def merge(run: Run) -> Outcome:
+    """The work of `marginalia merge`: the shards of every guard put together."""
+    return _outcome(run, lambda guard, records: _merged(run, guard, records))
+
+
+def score_shard(run: Run, shard: Shard) -> list[str]:
+    """Scores one shard with every guard; returns a line about each. Holds a lock of the shard's own, so that others of
+    the same run may be scored at the same time."""
+    from scoring.shards import shard_path
+
+    lines = []
+    _, records = _records(run)
+    own = [record for record in records if shard.holds(record[0])]
+    for guard in run.config.score.guards:
+        out = shard_path(run.path(f"{SCORES}/{guard.name}.parquet"), shard)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(out.parent, error) from error
+        with run_lock(out.parent, f"marginalia score --shard {shard}"):
+            _, facts = _score(run, guard, own, shard)
+        lines.append(f"score --shard {shard}: {facts['scored']} scored by {guard.name}, {facts['failed']} failed")
+    return lines
+
+
+def _records(run: Run) -> tuple[int, Records]:
     gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile"))
-    guards = run.config.score.guards
-    if not guards:
+    if not run.config.score.guards:
         hint = "add one under score: guards: (marginalia config --explain guards)"
         raise InputError.at(run.path("config.yaml"), "names no guard to score with", hint=hint)
-    records = list(zip(gold["id"].to_list(), gold["messages"].to_list(), strict=True))
+    return gold.height, list(zip(gold["id"].to_list(), gold["messages"].to_list(), strict=True))
+
+
+def _outcome(run: Run, scores: Callable[[GuardRun, Records], tuple[str, dict[str, Any]]]) -> Outcome:
+    height, records = _records(run)
     models: dict[str, str] = {}
     counts: dict[str, int] = {}
     facts: dict[str, Any] = {}
-    for guard in guards:
-        models[guard.model], facts[guard.name] = _score(run, guard, records)
+    for guard in run.config.score.guards:
+        models[guard.model], facts[guard.name] = scores(guard, records)
         counts[f"scored by {guard.name}"] = facts[guard.name]["scored"]
         counts[f"failed with {guard.name}"] = facts[guard.name]["failed"]
-    return Outcome(counts_in={"gold": gold.height}, counts_out=counts, models=models, facts=facts)
+    return Outcome(counts_in={"gold": height}, counts_out=counts, models=models, facts=facts)
 
 
-def _score(run: Run, guard: GuardRun, records: list[tuple[str, list[dict[str, str]]]]) -> tuple[str, dict[str, Any]]:
+def _merged(run: Run, guard: GuardRun, records: Records) -> tuple[str, dict[str, Any]]:
+    from scoring.shards import merge_shards
+
+    out = run.path(f"{SCORES}/{guard.name}.parquet")
+    merged = merge_shards(out, records, lambda shard: f"{run.command('score')} --shard {shard}")
+    facts = _facts(merged.facts.guard, merged.notes, merged.table)
+    return merged.facts.revision, {**facts, "shards": merged.facts.of}
+
+
+def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = None) -> tuple[str, dict[str, Any]]:
     from tqdm import tqdm
 
     from scoring.engines.start import start
     from scoring.results import journal_path, tables, write_tables
+    from scoring.shards import finish_shard, shard_path
 
     section = run.config.score
     out = run.path(f"{SCORES}/{guard.name}.parquet")
+    out = out if shard is None else shard_path(out, shard)
     job = start(_recipe(run, guard), records, journal_path(out), engine=section.engine, ray=section.ray)
     for _ in tqdm(job, total=len(records), unit="record", desc=f"score {guard.name}", disable=None):
         pass
     scores, table = tables(journal_path(out), [record_id for record_id, _ in records], section.estimators)
     write_tables(out, scores, table)
+    if shard is not None:
+        finish_shard(out, shard, records, job.origin, section.estimators)
+    return job.origin.revision, _facts(job.origin.guard, job.origin.notes, table)
+
+
+def _facts(guard: str, notes: Sequence[str], table: pl.DataFrame) -> dict[str, Any]:
     scored = table.filter(table["error"].is_null())
-    return job.origin.revision, {
-        "guard": job.origin.guard,
-        "notes": list(job.origin.notes),
+    return {
+        "guard": guard,
+        "notes": list(notes),
         "scored": scored.height,
         "failed": table.height - scored.height,
         "median_nodes": scored["nodes"].median(),
@@ -117,3 +172,4 @@ STAGE = Stage(
     sections=("score",),
     work=work,
 )
+MERGE = replace(STAGE, summary="put the shards of score together", work=merge)

@@ -12,6 +12,11 @@ from scoring.config import RAY_FLAGS, RayOptions
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("spreading over cores, GPUs and machines").add_argument
+    add(
+        "--shard",
+        metavar="I/N",
+        help="score the Ith of N parts of the records only; see python -m scoring merge --help",
+    )
     add("--engine", choices=("local", "ray"), default="local", help="ray: a pool of models, by Ray Data")
     add("--address", metavar="HOST:PORT", help="of a Ray cluster's head; default: Ray is started on this machine")
     add("--actors", type=int, metavar="N", help="models loaded at once (default: as many as there is room for)")

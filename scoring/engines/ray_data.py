@@ -33,7 +33,7 @@ from scoring.scorer import Result
 if TYPE_CHECKING:
     import pyarrow as pa
 
-INSTALL = "pip install 'marginalia[ray]'"
+INSTALL = "pip install 'ray[data]>=2.50,<2.64'"
 TRIES = 3  # times that a block is given to an actor again after it killed one
 BAD_BLOCKS = 16  # blocks that may kill their actors before the cluster is held to be at fault
 BLOCKS = 20_000  # at most: each costs the driver some bookkeeping
@@ -225,25 +225,33 @@ def _connect(ray: Any, address: str | None, options: RayOptions) -> None:
 
 def _sized(ray: Any, options: RayOptions, *, elastic: bool) -> _Cluster:
     """Actors as asked for, or as many as there is room for. `elastic`: the cluster may grow when more are asked for."""
-    there = ray.cluster_resources()
-    gpus = options.gpus if options.gpus is not None else float("GPU" in there)
-    cores = int(there.get("CPU", 1))
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    largest = int(max((node.get("CPU", 0) for node in nodes), default=0))
+    gpus = options.gpus if options.gpus is not None else float(any(node.get("GPU", 0) >= 1 for node in nodes))
     if options.cpus is not None:
         cpus = options.cpus
     elif gpus:
         cpus = 1
     else:
-        cpus = max(1, cores // options.actors) if options.actors else min(4, cores)
-    room = int(there.get("GPU", 0) / gpus) if gpus else cores // cpus
-    if elastic and options.actors:
-        return _Cluster(ray, options.actors, cpus, gpus)
-    if room < 1:
+        # actors asked for share the cores; an actor cannot span two nodes
+        share = sum(int(node.get("CPU", 0)) for node in nodes) // options.actors if options.actors else 4
+        cpus = max(1, min(share, largest))
+    room = sum(_fits(node, cpus, gpus) for node in nodes)
+    if room < 1 and not (elastic and options.actors):
         wanted = f"{cpus} cores" + (f" and {gpus:g} GPUs" if gpus else "")
         raise InputError(
-            f"an actor of {wanted} does not fit: the Ray cluster has {cores} cores and {there.get('GPU', 0):g} GPUs",
+            f"an actor of {wanted} fits on no node of the Ray cluster: the largest has {largest} cores",
             hint="set score.ray.cpus and score.ray.gpus (--actor-cpus, --actor-gpus)",
         )
-    return _Cluster(ray, min(options.actors or room, room), cpus, gpus)
+    return _Cluster(
+        ray, (options.actors if elastic and options.actors else min(options.actors or room, room)), cpus, gpus
+    )
+
+
+def _fits(node: dict[str, float], cpus: int, gpus: float) -> int:
+    """How many actors a node has room for."""
+    by_cores = int(node.get("CPU", 0) // cpus)
+    return min(by_cores, int(node.get("GPU", 0) / gpus)) if gpus else by_cores
 
 
 @contextmanager

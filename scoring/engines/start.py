@@ -31,7 +31,7 @@ def start(
     """A job over these (id, messages), whose ids differ from each other.
 
     Raises InputError and ModelError for what cannot be loaded, InputError when the engine is not installed."""
-    if engine == "ray":
+    if engine == "ray" and records:
         from scoring.engines.ray_data import RayJob
 
         return RayJob(recipe, records, journal, ray or RayOptions())

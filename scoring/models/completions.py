@@ -73,6 +73,18 @@ class Answer:
     prompt_tokens: int | None
     fingerprint: str | None
 
+    def distance(self, other: Answer) -> float | None:
+        """The largest difference (nats) of a token that both tell of; None when there is none."""
+        return max(
+            (
+                abs(value - theirs[name])
+                for ours, theirs in ((self.by_id, other.by_id), (self.by_text, other.by_text))
+                for name, value in ours.items()
+                if name in theirs
+            ),
+            default=None,
+        )
+
 
 def read_answer(value: Mapping[str, Any]) -> Answer:
     """Reads vLLM's, SGLang's and OpenAI's form, and llama.cpp's. Raises Malformed, NoLogprobs when there are none."""

@@ -23,6 +23,7 @@ COMMANDS = [
         "reconcile",
         "adjudicate",
         "score",
+        "merge",
     ),
     *("evaluate", "report", "release", "publish", "paper", "verify", "audit", "simulate", "demo"),
     *("argilla up", "argilla down", "argilla status", "argilla users", "argilla backup", "argilla restore"),

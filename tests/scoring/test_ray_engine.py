@@ -172,7 +172,7 @@ def test_no_cluster_at_the_address(folder: Path) -> None:
 def test_without_ray_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ray_data, "find_spec", lambda name: None)
     recipe = Recipe("model", "instruct", Settings())
-    with pytest.raises(InputError, match=r"the engine ray is not installed \(pip install 'marginalia\[ray\]'\)"):
+    with pytest.raises(InputError, match=r"the engine ray is not installed \(pip install 'ray\[data\]"):
         ray_data.RayJob(recipe, [], tmp_path / "journal.jsonl", RayOptions())
 
 
