@@ -50,13 +50,15 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"Example: marginalia {command}" in done.stdout
 
 
-def test_help_does_not_wait_for_heavy_imports() -> None:
+@pytest.mark.parametrize("module", ["pipeline.cli", "scoring.__main__"])
+def test_help_does_not_wait_for_heavy_imports(module: str) -> None:
     code = (
-        "import sys, pipeline.cli\n"
-        "heavy = {'torch', 'polars', 'argilla', 'transformers', 'openai', 'sklearn', 'datasets', 'numpy', 'yaml'}\n"
+        f"import sys, {module}\n"
+        "heavy = {'torch', 'polars', 'argilla', 'transformers', 'openai', 'sklearn', 'datasets', 'numpy', 'ray',\n"
+        "         'pyarrow', 'scipy', 'yaml' if sys.argv[1] == 'pipeline.cli' else 'httpx'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, module], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
