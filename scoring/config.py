@@ -47,6 +47,11 @@ def join_urls(urls: list[object]) -> str:
     return ",".join(str(url) for url in urls)
 
 
+def split_urls(text: str) -> list[str]:
+    """`http://a/v1,http://b/v1` → both; one URL → itself."""
+    return re.split(r"\s*,\s*(?=https?://)", text.strip())
+
+
 class EndpointOptions(Strict):
     """How a model behind the URL of an OpenAI-compatible server is asked. Of no use for other models."""
 

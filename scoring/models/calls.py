@@ -18,13 +18,12 @@ from typing import Any, TypeVar
 import httpx
 
 from schemas.errors import ModelError, ServiceError
-from scoring.models.replicas import Replica, Replicas
+from scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
 
 _LONGEST_WAIT = 300.0  # seconds that a Retry-After may ask for
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.25, 30.0
 _MANY_FAILURES = 10  # records that fail one after the other, without any answer between, before the run ends
 _LARGEST_BODY = 64_000_000  # bytes
-_OF_THE_SERVER = (401, 403, 404, 405, 501)  # refusals that speak of a server's set-up, not of the request
 
 T = TypeVar("T")
 
@@ -207,7 +206,7 @@ class Caller:
             self.replicas.note_failure(replica, str(problem), unreachable=False)
             raise
         except Refused as error:
-            if error.status in _OF_THE_SERVER and len(self.replicas.all) > 1:
+            if error.status in OF_THE_SERVER and len(self.replicas.all) > 1:
                 self.replicas.note_failure(replica, str(error), unreachable=True)
                 if self.replicas.is_any_ready():
                     raise _TryAgain(str(error)) from None

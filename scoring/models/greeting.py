@@ -10,11 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from schemas.errors import InputError, ServiceError
-from scoring.config import EndpointOptions
+from scoring.config import EndpointOptions, split_urls
 from scoring.models.calls import Caller, CallFailed, Refused
 from scoring.models.completions import EXTRAS, Answer, Form, NoLogprobs, read_answer
 from scoring.models.endpoint import PATH, EndpointModel
-from scoring.models.replicas import split_urls
 from scoring.models.served_tokenizer import ServedTokenizer, load_tokenizer
 
 _PROBE = "The quick brown fox"

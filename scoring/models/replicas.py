@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +10,7 @@ _FIRST_REST, _LONGEST_REST = 1.0, 60.0  # seconds that a failing replica is left
 _PATIENCE = 3  # answers with an error, one after the other, before a replica that still answers is left alone
 
 
-def split_urls(text: str) -> list[str]:
-    """`http://a/v1,http://b/v1` → both; one URL → itself."""
-    return re.split(r"\s*,\s*(?=https?://)", text.strip())
+OF_THE_SERVER = (401, 403, 404, 405, 501)  # refusals that speak of a server's set-up, not of the request
 
 
 @dataclass

@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.errors import ServiceError
-from scoring.config import EndpointOptions, GuardRun
+from scoring.config import EndpointOptions, GuardRun, split_urls
 from scoring.models import replicas
-from scoring.models.replicas import Replicas, split_urls
+from scoring.models.replicas import Replicas
 from scoring.scorer import Scorer
 from tests.logprob_server import LogprobServer
 from tests.scoring import tiny
