@@ -15,19 +15,22 @@ FORCE ?=
 A ?=
 B ?=
 OUT ?=
+# of make score: ray, and i/n
+ENGINE ?=
+SHARD ?=
 ARGS ?=
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 PIP_INSTALL := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-STAGES := generate pull reconcile adjudicate score evaluate report release
+STAGES := generate pull reconcile adjudicate evaluate report release
 MARGINALIA := $(BIN)/marginalia
 RUN_FOLDER = runs/$(RUN)
 
 .PHONY: help
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
-	@echo "  make STAGE RUN=name  one of: import plan push $(STAGES) status publish"
+	@echo "  make STAGE RUN=name  one of: import plan push $(STAGES) score status publish"
 
 # ---- set-up ----------------------------------------------------------------------------------------------------------
 
@@ -46,6 +49,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.ready-dev: $(VENV)/.ready
 	@echo "installing the developers' tools into $(VENV) (once)"
 	$(PIP_INSTALL) --editable '.[demo,dev]'
+	@touch $@
+
+$(VENV)/.ready-ray: $(VENV)/.ready
+	@echo "installing Ray into $(VENV) (once)"
+	$(PIP_INSTALL) --editable '.[demo,ray]'
 	@touch $@
 
 $(SERVER_VENV)/.ready: annotation/server/requirements.txt | $(BIN)/python
@@ -69,7 +77,7 @@ test: $(VENV)/.ready-dev $(SERVER_VENV)/.ready ## the tests (ARGS='-k search' ch
 
 # ---- stages ----------------------------------------------------------------------------------------------------------
 
-.PHONY: needs-run new import plan push status publish $(STAGES)
+.PHONY: needs-run new import plan push score merge status publish $(STAGES)
 needs-run:
 	@test -n "$(RUN)" || { echo "error: name the run: make $(MAKECMDGOALS) RUN=name" >&2; exit 2; }
 
@@ -89,6 +97,13 @@ push pull adjudicate status: $(SERVER_VENV)/.ready
 
 $(STAGES): $(VENV)/.ready needs-run
 	@$(MARGINALIA) $@ --run "$(RUN_FOLDER)" $(if $(FORCE),--force)
+
+score: $(VENV)/.ready needs-run $(if $(filter ray,$(ENGINE)),$(VENV)/.ready-ray)
+	@$(MARGINALIA) score --run "$(RUN_FOLDER)" $(if $(FORCE),--force) $(if $(ENGINE),--engine $(ENGINE)) \
+		$(if $(SHARD),--shard $(SHARD)) $(ARGS)
+
+merge: $(VENV)/.ready needs-run ## put together what make score SHARD=i/n wrote
+	@$(MARGINALIA) merge --run "$(RUN_FOLDER)" $(if $(FORCE),--force)
 
 push: $(VENV)/.ready needs-run
 	@$(MARGINALIA) push --run "$(RUN_FOLDER)" $(if $(FORCE),--force) $(if $(MORE),--more $(MORE))
@@ -136,7 +151,7 @@ schemas: $(VENV)/.ready-dev ## write schemas/json again
 	@$(BIN)/python -m schemas.json_schemas
 check: lint types test ## all that CI does
 
-.PHONY: bench-scorer bench-reconcile bench-generate bench-evaluate train-demo-guard
+.PHONY: bench-scorer bench-reconcile bench-generate bench-evaluate bench-scaling train-demo-guard
 bench-evaluate: $(VENV)/.ready ## evaluation of 100,000 records × 14 labels × 8 estimators
 	@$(BIN)/python -m benchmarks.evaluate $(ARGS)
 bench-scorer: $(VENV)/.ready ## the scorer's speed, as ratios in one run
@@ -145,6 +160,8 @@ bench-reconcile: $(VENV)/.ready ## a million answers to gold and agreement
 	@$(BIN)/python -m benchmarks.reconcile $(ARGS)
 bench-generate: $(VENV)/.ready ## generation against a loopback endpoint of 200 ms
 	@$(BIN)/python -m benchmarks.generate $(ARGS)
+bench-scaling: $(VENV)/.ready-dev ## records a second, with either engine
+	@$(BIN)/python -m benchmarks.scaling $(ARGS)
 train-demo-guard: $(VENV)/.ready ## train the demo's guard again (about half an hour on 2 cores)
 	$(PIP_INSTALL) --editable '.[demo,train]'
 	@$(BIN)/python -m scoring.training.train_demo_guard --out scoring/adapters/support-tickets $(ARGS)

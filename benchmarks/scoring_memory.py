@@ -115,7 +115,7 @@ def _run(count: int, folder: Path) -> dict[str, float]:
     assert done == count
     memory["scored_mb"] = _peak()
     memory["seconds"] = round(time.perf_counter() - started)
-    write_tables(out, *tables(journal_path(out), [record_id for record_id, _ in records], scorer))
+    write_tables(out, *tables(journal_path(out), [record_id for record_id, _ in records], scorer.settings.estimators))
     memory["tables_mb"] = _peak()
     memory["journal_mb"] = round(journal_path(out).stat().st_size / 1e6)
     return memory

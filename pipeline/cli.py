@@ -251,7 +251,47 @@ def simulate(
 _add_stage("pull", "Fetch what people answered into the append-only journal.")
 _add_stage("reconcile", "Make gold of the answers: labels, soft labels, votes, agreement.")
 _add_stage("adjudicate", "Put records that annotators could not settle before an expert.")
-_add_stage("score", "Score the gold records: one probability per label, with bounds.")
+
+
+@app.command(epilog="Example: marginalia score --run runs/refunds --engine ray --address auto")
+@friendly
+def score(
+    run: RunOption,
+    force: ForceOption = False,
+    engine: Annotated[str | None, typer.Option(help="local, or ray: a pool of models; for score.engine")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="a Ray cluster's head, for score.ray.address", metavar="HOST:PORT")
+    ] = None,
+    actors: Annotated[int | None, typer.Option(help="models loaded at once, for score.ray.actors")] = None,
+    actor_cpus: Annotated[int | None, typer.Option(help="cores for each, for score.ray.cpus")] = None,
+    actor_gpus: Annotated[float | None, typer.Option(help="GPUs for each, for score.ray.gpus")] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="score the Ith of N parts only; marginalia merge follows", metavar="I/N")
+    ] = None,
+) -> None:
+    """Score the gold records: one probability per label, with bounds."""
+    from pipeline.stages.score import STAGE, score_shard, spread
+
+    ray = {"address": address, "actors": actors, "cpus": actor_cpus, "gpus": actor_gpus}
+    opened = spread(_open(run), engine, ray)
+    if shard is None:
+        _run(STAGE, opened, force=force)
+        return
+    from scoring.shards import parse_shard
+
+    for line in score_shard(opened, parse_shard(shard)):
+        print(line)
+
+
+@app.command(epilog="Example: marginalia merge --run runs/refunds")
+@friendly
+def merge(run: RunOption, force: ForceOption = False) -> None:
+    """Put together what score --shard wrote: the files of one score without shards."""
+    from pipeline.stages.score import MERGE
+
+    _run(MERGE, _open(run), force=force)
+
+
 _add_stage("evaluate", "Measure every estimator against gold; calibration and thresholds.")
 
 

@@ -12,10 +12,13 @@ from pydantic import ValidationError
 
 from schemas.errors import InputError, MarginaliaError, did_you_mean
 from scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES, EndpointOptions, check_estimators
+from scoring.engines.options import add_engine_options, ray_options
+from scoring.summary import summary
 
 if TYPE_CHECKING:
     from scoring.calibrated import ChosenMaps
-    from scoring.scorer import Scorer
+    from scoring.engines.recipe import Recipe
+    from scoring.shards import Shard
 
 EXAMPLE = """example:
   python -m scoring records.jsonl --model bundled --guard instruct --taxonomy support-tickets --out scores.parquet
@@ -25,7 +28,8 @@ With --calibration runs/NAME/calibration.json the probabilities written are cali
 
 RECORDS is JSONL or Parquet with id and messages (or text). Writes OUT (record_id, estimator, label, probability,
 lower, upper) and OUT's .records.parquet (one row a record). A job that was killed goes on where it stopped.
-`python -m scoring explain --help` shows how to look at the answers of one record.
+`python -m scoring explain --help` shows how to look at the answers of one record, `python -m scoring merge --help` how
+the shards of several jobs (--shard) become one table.
 """
 
 EXPLAIN_EXAMPLE = """example:
@@ -38,8 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     explains = words[:1] == ["explain"]
-    options = _parser(explains).parse_args(words[explains:])
     try:
+        if words[:1] == ["merge"]:
+            from scoring.merging import main as merge
+
+            return merge(words[1:])
+        options = _parser(explains).parse_args(words[explains:])
         return explain(options) if explains else run(options)
     except MarginaliaError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -51,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     # imported late: --help must not wait for torch
+    from schemas.files import cannot_write
     from schemas.lock import run_lock
     from schemas.records import read_records
 
@@ -65,8 +74,20 @@ def run(options: argparse.Namespace) -> int:
     frame = read_records(options.records)
     if not options.out.parent.is_dir():
         raise InputError(f"--out {options.out}: there is no folder {options.out.parent}", hint="make it first")
-    with run_lock(options.out.parent, "python -m scoring"):
-        return _score(options, estimators, chosen, list(zip(frame["id"], frame["messages"].to_list(), strict=True)))
+    records = list(zip(frame["id"], frame["messages"].to_list(), strict=True))
+    if options.shard is None:
+        with run_lock(options.out.parent, "python -m scoring"):
+            return _score(options, estimators, chosen, records)
+    from scoring.shards import parse_shard, shard_path
+
+    shard = parse_shard(options.shard)
+    options.out = shard_path(options.out, shard)
+    try:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(options.out.parent, error) from error
+    with run_lock(options.out.parent, f"python -m scoring --shard {shard}"):
+        return _score(options, estimators, chosen, [record for record in records if shard.holds(record[0])], shard)
 
 
 def explain(options: argparse.Namespace) -> int:
@@ -78,7 +99,7 @@ def explain(options: argparse.Namespace) -> int:
     chosen = options.id or next(iter(records))
     if chosen not in records:
         raise InputError(f"{options.records}: no record '{chosen}'{did_you_mean(chosen, records)}")
-    scorer = _load(options, list(ESTIMATOR_NAMES))
+    scorer = _recipe(options, list(ESTIMATOR_NAMES)).load()
     print(f"record {chosen}, guard {scorer.guard.name}, model {scorer.model.name}")
     for line in answer_tree(scorer.search(records[chosen]), smallest=options.smallest):
         print(line)
@@ -90,43 +111,33 @@ def _score(
     estimators: list[str],
     chosen: ChosenMaps | None,
     records: list[tuple[str, list[dict[str, str]]]],
+    shard: Shard | None = None,
 ) -> int:
     from tqdm import tqdm
 
-    from scoring.results import journal_path, records_path, score_to_journal, tables, write_tables
+    from scoring.engines.start import start
+    from scoring.results import journal_path, tables, write_tables
+    from scoring.shards import finish_shard
 
-    scorer = _load(options, estimators)
-    for note in [*scorer.prompts.notes, *(chosen.notes if chosen else [])]:
-        print(f"note: {note}", file=sys.stderr)
     journal = journal_path(options.out)
-    done = score_to_journal(scorer, records, journal)
-    for _ in tqdm(done, total=len(records), unit="record", desc="score", disable=None):
+    recipe = _recipe(options, estimators)
+    job = start(recipe, records, journal, engine=options.engine, ray=ray_options(options))
+    for _ in tqdm(job, total=len(records), unit="record", desc="score", disable=None):
         pass
-    scores, table = tables(journal, [record_id for record_id, _ in records], scorer)
+    scores, table = tables(journal, [record_id for record_id, _ in records], estimators)
     if chosen is not None:
         from scoring.calibrated import calibrate_scores
 
         scores = calibrate_scores(scores, chosen)  # the journal keeps what the guard says
     write_tables(options.out, scores, table)
-    for note in scorer.model.notes:
+    if shard is not None:
+        finish_shard(options.out, shard, records, job.origin, estimators)
+    for note in [*job.origin.notes, *(chosen.notes if chosen else [])]:
         print(f"note: {note}", file=sys.stderr)
-    failed = table.filter(table["error"].is_not_null())
-    if not failed.height:
+    if not table["error"].count():
         journal.unlink()
-    labels = len(scorer.guard.rows)
     how = f", calibrated by {chosen.path}" if chosen else ""
-    print(
-        f"{options.out}: {table.height - failed.height} records × {len(estimators)} estimators × {labels} labels{how}"
-    )
-    if failed.height:
-        first = failed.row(0, named=True)
-        print(
-            f"{failed.height} records could not be scored, first '{first['record_id']}': {first['error']}; "
-            f"see the column error of {records_path(options.out)}; the same command tries them again",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+    return summary(options.out, table, estimators, len(job.origin.rows), how)
 
 
 def _maps(options: argparse.Namespace, estimators: list[str] | None) -> ChosenMaps | None:
@@ -148,10 +159,11 @@ def _maps(options: argparse.Namespace, estimators: list[str] | None) -> ChosenMa
     )
 
 
-def _load(options: argparse.Namespace, estimators: list[str]) -> Scorer:
-    from scoring.scorer import Scorer, Settings
+def _recipe(options: argparse.Namespace, estimators: list[str]) -> Recipe:
+    from scoring.engines.recipe import Recipe
+    from scoring.scorer import Settings
 
-    return Scorer.load(
+    return Recipe(
         options.model,
         options.guard,
         taxonomy=options.taxonomy,
@@ -196,7 +208,8 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
         required=True,
         metavar="M",
         help="a folder, a .gguf file, 'bundled' (SmolLM2-135M-Instruct), 'bundled-guard' (the same, trained for "
-        "guard support-tickets), a Hub id with --revision, or the URL of an OpenAI-compatible endpoint",
+        "guard support-tickets), a Hub id with --revision, or the URL of an OpenAI-compatible endpoint "
+        "(or several, URL,URL: replicas)",
     )
     add("--guard", required=True, metavar="G", help="a name in scoring/guards, or the path of such a file")
     if explains:
@@ -232,6 +245,8 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
     add("--concurrency", type=int, default=32, help="requests under way at once (default 32)")
     add("--retries", type=int, default=8, help="how often a request that failed in passing is repeated (default 8)")
     add("--timeout-seconds", type=float, default=120.0, help="for one request (default 120)")
+    if not explains:
+        add_engine_options(parser)
     return parser
 
 

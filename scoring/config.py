@@ -37,6 +37,21 @@ def check_estimators(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def join_urls(urls: list[object]) -> str:
+    """A list of endpoints as it is written on a command line: `http://a/v1,http://b/v1`."""
+    for url in urls:
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")) or "," in url:
+            raise ValueError(f"a list here is one of addresses that start with http:// or https://; saw {url!r}")
+    if not urls:
+        raise ValueError("the list of addresses is empty")
+    return ",".join(str(url) for url in urls)
+
+
+def split_urls(text: str) -> list[str]:
+    """`http://a/v1,http://b/v1` → both; one URL → itself."""
+    return re.split(r"\s*,\s*(?=https?://)", text.strip())
+
+
 class EndpointOptions(Strict):
     """How a model behind the URL of an OpenAI-compatible server is asked. Of no use for other models."""
 
@@ -74,7 +89,8 @@ class GuardRun(EndpointOptions):
     guard: str = Field(description="a shipped guard's name, or a YAML file relative to this config")
     model: str = Field(
         description="a folder, a .gguf file, 'bundled' (SmolLM2-135M-Instruct), 'bundled-guard' (the same, trained for "
-        "guard support-tickets), a Hub id, or the URL of an endpoint"
+        "guard support-tickets), a Hub id, or the URL of an endpoint; a list of URLs are replicas of one server: the "
+        "least busy is asked, and one that fails is left alone for a while"
     )
     revision: str | None = Field(
         default=None, description="the Hub commit to load; required for a Hub id (of an endpoint: its tokenizer's)"
@@ -82,11 +98,49 @@ class GuardRun(EndpointOptions):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the model's weights")
     device: str = Field(default="auto", description="cpu, cuda, cuda:1 …; auto takes the GPU where there is one")
 
+    @field_validator("model", mode="before")
+    @classmethod
+    def _replicas(cls, value: object) -> object:
+        return join_urls(value) if isinstance(value, list) else value
+
+
+EngineName = Literal["local", "ray"]
+
+
+class RayOptions(Strict):
+    """How scoring is spread by Ray (engine: ray). Results do not depend on it."""
+
+    address: str | None = Field(
+        default=None,
+        description="a Ray cluster: host:port of its head, or 'auto' on one of its nodes; without it (and without "
+        "RAY_ADDRESS in the environment) Ray is started on this machine for the time of the stage",
+    )
+    actors: int | None = Field(
+        default=None, ge=1, description="models loaded at once; without it as many as there are GPUs, or CPUs, for"
+    )
+    cpus: int | None = Field(
+        default=None, ge=1, description="cores of one actor; without it 1 beside a GPU, else up to 4"
+    )
+    gpus: float | None = Field(
+        default=None, ge=0, description="GPUs of one actor; without it 1 where the cluster has GPUs, else 0"
+    )
+    block_records: int = Field(
+        default=64, ge=1, description="records that an actor is given at a time: what a killed actor begins again"
+    )
+
+
+RAY_FLAGS = {"address": "address", "actors": "actors", "cpus": "actor-cpus", "gpus": "actor-gpus"}  # key → option
+
 
 class ScoreSection(Strict):
     """Scoring the gold records with guard models."""
 
     guards: list[GuardRun] = Field(default=[], description="the guard models to score with")
+    # excluded from dumps, and so from the stage's config hash: where it runs changes no result
+    engine: EngineName = Field(
+        default="local", exclude=True, description="local: one process; ray: a pool of Ray actors, each with the model"
+    )
+    ray: RayOptions = Field(default=RayOptions(), exclude=True)
     estimators: list[str] = Field(
         default=list(ESTIMATOR_NAMES),
         description="what to compute; max_over_steps and monte_carlo may be added (they cost further forward passes)",

@@ -7,6 +7,7 @@ passed over and the record is scored again."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,34 @@ KEYS = ("id", "key", "rows", "scores", *(name for name in ScoredRecord.model_fie
 CHUNK = 2000  # journal lines turned into one piece of the table at a time
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Who scored. `fingerprint` is the hash of everything that the numbers depend on; `rows` are the labels of the
+    tables, the verdict last."""
+
+    fingerprint: str
+    guard: str
+    model: str
+    revision: str
+    rows: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def origin_of(scorer: Scorer) -> Origin:
+    model, guard = scorer.model, scorer.guard
+    notes = (*model.notes, *scorer.prompts.notes)
+    return Origin(scorer_fingerprint(scorer), guard.name, model.name, model.revision, guard.rows, notes)
+
+
+def record_key(fingerprint: str, messages: Messages) -> str:
+    """Hash of everything that a record's numbers depend on."""
+    return content_hash([fingerprint, list(messages)])
+
+
 def score_to_journal(scorer: Scorer, records: Sequence[tuple[str, Messages]], journal_path: Path) -> Iterator[str]:
     """Scores the records that the journal does not hold yet; yields the id of each record once it is on disk."""
     fingerprint = scorer_fingerprint(scorer)
-    wanted = {record_id: content_hash([fingerprint, list(messages)]) for record_id, messages in records}
+    wanted = {record_id: record_key(fingerprint, messages) for record_id, messages in records}
     held = {
         entry["id"]
         for entry in read_journal(journal_path, KEYS)
@@ -35,7 +60,7 @@ def score_to_journal(scorer: Scorer, records: Sequence[tuple[str, Messages]], jo
     todo = ((record_id, messages) for record_id, messages in records if record_id not in held)
     with Journal(journal_path) as journal:
         for results in scorer.score_batches(todo):
-            journal.extend([_entry(result, wanted[result.record_id], scorer) for result in results])
+            journal.extend([journal_entry(result, wanted[result.record_id], scorer.guard.rows) for result in results])
             yield from (result.record_id for result in results)
 
 
@@ -54,7 +79,8 @@ def scorer_fingerprint(scorer: Scorer) -> str:
     )
 
 
-def _entry(result: Result, key: str, scorer: Scorer) -> dict[str, Any]:
+def journal_entry(result: Result, key: str, rows: Sequence[str]) -> dict[str, Any]:
+    """A record's line. `rows` are the labels of its scores."""
     scores = {
         name: [found.probability.tolist(), found.lower.tolist(), found.upper.tolist()]
         for name, found in result.estimates.items()
@@ -62,7 +88,7 @@ def _entry(result: Result, key: str, scorer: Scorer) -> dict[str, Any]:
     return {
         "id": result.record_id,
         "key": key,
-        "rows": list(scorer.guard.rows) if scores else [],
+        "rows": list(rows) if scores else [],
         "scores": scores,
         "answer": result.answer,
         "predicted": result.predicted,
@@ -76,7 +102,9 @@ def _entry(result: Result, key: str, scorer: Scorer) -> dict[str, Any]:
     }
 
 
-def tables(journal_path: Path, record_ids: Sequence[str], scorer: Scorer) -> tuple[pl.DataFrame, pl.DataFrame]:
+def tables(
+    journal_path: Path, record_ids: Sequence[str], estimators: Sequence[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(LabelScore rows, ScoredRecord rows) in the order of `record_ids`, from the latest journal line of each."""
     order = {record_id: position for position, record_id in enumerate(record_ids)}
     latest: dict[str, int] = {}
@@ -94,9 +122,9 @@ def tables(journal_path: Path, record_ids: Sequence[str], scorer: Scorer) -> tup
         records[-1]["record_id"] = entry["id"]
         pending.append(entry)
         if len(pending) == CHUNK:
-            scores.append(_long(pending, scorer.settings.estimators))
+            scores.append(_long(pending, estimators))
             pending = []
-    scores.append(_long(pending, scorer.settings.estimators))
+    scores.append(_long(pending, estimators))
     return _sorted(pl.concat(scores), order), _sorted(ScoredRecord.frame(records), order)
 
 

@@ -48,7 +48,7 @@ def compare(
     done = score_to_journal(scorer, texts, journal)
     for _ in tqdm(done, total=len(texts), unit="record", desc="marginalia", disable=None):
         pass
-    scores, told = tables(journal, [record.id for record in records], scorer)
+    scores, told = tables(journal, [record.id for record in records], scorer.settings.estimators)
     failed = {one["id"]: one["error"] for one in theirs.values() if one["error"] is not None}
     failed |= dict(told.filter(pl.col("error").is_not_null()).select("record_id", "error").iter_rows())
     kept = [record for record in records if record.id not in failed]

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
 from schemas.artifacts import GoldRecord
 from schemas.errors import InputError
-from schemas.files import read_frame
-from scoring.config import GuardRun
+from schemas.files import cannot_write, read_frame
+from schemas.lock import run_lock
+from scoring.config import RAY_FLAGS, EngineName, GuardRun, RayOptions
 
+if TYPE_CHECKING:
+    import polars as pl
+
+    from scoring.engines.recipe import Recipe
+    from scoring.shards import Shard
+
+Records = list[tuple[str, list[dict[str, str]]]]
 SCORES = "scores"
+ENGINE: TypeAdapter[EngineName] = TypeAdapter(EngineName)
+
+
+def spread(run: Run, engine: str | None, ray: dict[str, Any]) -> Run:
+    """The run with what the command line says of score.engine and score.ray. Raises InputError that names the
+    option."""
+    section = run.config.score
+    given = {name: value for name, value in ray.items() if value is not None}
+    try:
+        options = RayOptions.model_validate({**section.ray.model_dump(), **given})
+        chosen = ENGINE.validate_python(engine or section.engine)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        option = f"--{RAY_FLAGS[str(first['loc'][0])]}" if first["loc"] else "--engine"
+        raise InputError(f"{option}: {first['msg']}", hint="marginalia score --help") from None
+    score = section.model_copy(update={"engine": chosen, "ray": options})
+    return replace(run, config=run.config.model_copy(update={"score": score}))
 
 
 def inputs(run: Run) -> list[str]:
@@ -25,32 +54,104 @@ def outputs(run: Run) -> list[str]:
 
 
 def work(run: Run) -> Outcome:
+    return _outcome(run, lambda guard, records: _score(run, guard, records))
+
+
+def merge(run: Run) -> Outcome:
+    """The work of `marginalia merge`: the shards of every guard put together."""
+    return _outcome(run, lambda guard, records: _merged(run, guard, records))
+
+
+def score_shard(run: Run, shard: Shard) -> list[str]:
+    """Scores one shard with every guard; returns a line about each. Holds a lock of the shard's own, so that others of
+    the same run may be scored at the same time."""
+    from scoring.shards import shard_path
+
+    lines = []
+    _, records = _records(run)
+    own = [record for record in records if shard.holds(record[0])]
+    for guard in run.config.score.guards:
+        out = shard_path(run.path(f"{SCORES}/{guard.name}.parquet"), shard)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(out.parent, error) from error
+        with run_lock(out.parent, f"marginalia score --shard {shard}"):
+            _, facts = _score(run, guard, own, shard)
+        lines.append(f"score --shard {shard}: {facts['scored']} scored by {guard.name}, {facts['failed']} failed")
+    return lines
+
+
+def _records(run: Run) -> tuple[int, Records]:
     gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile"))
-    guards = run.config.score.guards
-    if not guards:
+    if not run.config.score.guards:
         hint = "add one under score: guards: (marginalia config --explain guards)"
         raise InputError.at(run.path("config.yaml"), "names no guard to score with", hint=hint)
-    records = list(zip(gold["id"].to_list(), gold["messages"].to_list(), strict=True))
+    return gold.height, list(zip(gold["id"].to_list(), gold["messages"].to_list(), strict=True))
+
+
+def _outcome(run: Run, scores: Callable[[GuardRun, Records], tuple[str, dict[str, Any]]]) -> Outcome:
+    height, records = _records(run)
     models: dict[str, str] = {}
     counts: dict[str, int] = {}
     facts: dict[str, Any] = {}
-    for guard in guards:
-        models[guard.model], facts[guard.name] = _score(run, guard, records)
+    for guard in run.config.score.guards:
+        models[guard.model], facts[guard.name] = scores(guard, records)
         counts[f"scored by {guard.name}"] = facts[guard.name]["scored"]
         counts[f"failed with {guard.name}"] = facts[guard.name]["failed"]
-    return Outcome(counts_in={"gold": gold.height}, counts_out=counts, models=models, facts=facts)
+    return Outcome(counts_in={"gold": height}, counts_out=counts, models=models, facts=facts)
 
 
-def _score(run: Run, guard: GuardRun, records: list[tuple[str, list[dict[str, str]]]]) -> tuple[str, dict[str, Any]]:
+def _merged(run: Run, guard: GuardRun, records: Records) -> tuple[str, dict[str, Any]]:
+    from scoring.shards import merge_shards
+
+    out = run.path(f"{SCORES}/{guard.name}.parquet")
+    merged = merge_shards(out, records, lambda shard: f"{run.command('score')} --shard {shard}")
+    facts = _facts(merged.facts.guard, merged.notes, merged.table)
+    return merged.facts.revision, {**facts, "shards": merged.facts.of}
+
+
+def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = None) -> tuple[str, dict[str, Any]]:
     from tqdm import tqdm
 
-    from scoring.results import journal_path, score_to_journal, tables, write_tables
-    from scoring.scorer import Scorer, Settings
+    from scoring.engines.start import start
+    from scoring.results import journal_path, tables, write_tables
+    from scoring.shards import finish_shard, shard_path
+
+    section = run.config.score
+    out = run.path(f"{SCORES}/{guard.name}.parquet")
+    out = out if shard is None else shard_path(out, shard)
+    job = start(_recipe(run, guard), records, journal_path(out), engine=section.engine, ray=section.ray)
+    for _ in tqdm(job, total=len(records), unit="record", desc=f"score {guard.name}", disable=None):
+        pass
+    scores, table = tables(journal_path(out), [record_id for record_id, _ in records], section.estimators)
+    write_tables(out, scores, table)
+    if shard is not None:
+        finish_shard(out, shard, records, job.origin, section.estimators)
+    return job.origin.revision, _facts(job.origin.guard, job.origin.notes, table)
+
+
+def _facts(guard: str, notes: Sequence[str], table: pl.DataFrame) -> dict[str, Any]:
+    scored = table.filter(table["error"].is_null())
+    return {
+        "guard": guard,
+        "notes": list(notes),
+        "scored": scored.height,
+        "failed": table.height - scored.height,
+        "median_nodes": scored["nodes"].median(),
+        "median_forward_passes": scored["forward_passes"].median(),
+        "seconds": round(float(table["seconds"].sum()), 1),
+    }
+
+
+def _recipe(run: Run, guard: GuardRun) -> Recipe:
+    from scoring.engines.recipe import Recipe
+    from scoring.scorer import Settings
 
     section = run.config.score
     own = ("estimators", "seed")
     settings = {name: getattr(section, name) for name in Settings.__dataclass_fields__ if name not in own}
-    scorer = Scorer.load(
+    return Recipe(
         guard.model,
         guard.guard,
         taxonomy=run.taxonomy,
@@ -59,24 +160,8 @@ def _score(run: Run, guard: GuardRun, records: list[tuple[str, list[dict[str, st
         dtype=guard.dtype,
         endpoint=guard,
         settings=Settings(estimators=tuple(section.estimators), seed=run.config.seed, **settings),
-        relative_to=run.folder,
+        folder=run.folder,
     )
-    out = run.path(f"{SCORES}/{guard.name}.parquet")
-    done = score_to_journal(scorer, records, journal_path(out))
-    for _ in tqdm(done, total=len(records), unit="record", desc=f"score {guard.name}", disable=None):
-        pass
-    scores, table = tables(journal_path(out), [record_id for record_id, _ in records], scorer)
-    write_tables(out, scores, table)
-    scored = table.filter(table["error"].is_null())
-    return scorer.model.revision, {
-        "guard": scorer.guard.name,
-        "notes": [*scorer.model.notes, *scorer.prompts.notes],
-        "scored": scored.height,
-        "failed": table.height - scored.height,
-        "median_nodes": scored["nodes"].median(),
-        "median_forward_passes": scored["forward_passes"].median(),
-        "seconds": round(float(table["seconds"].sum()), 1),
-    }
 
 
 STAGE = Stage(
@@ -87,3 +172,4 @@ STAGE = Stage(
     sections=("score",),
     work=work,
 )
+MERGE = replace(STAGE, summary="put the shards of score together", work=merge)

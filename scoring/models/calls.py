@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import httpx
 
 from schemas.errors import ModelError, ServiceError
+from scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
 
 _LONGEST_WAIT = 300.0  # seconds that a Retry-After may ask for
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.25, 30.0
@@ -51,16 +52,20 @@ class Refused(Exception):
 
 
 class _TryAgain(Exception):
-    def __init__(self, what: str, *, wait: float | None = None) -> None:
+    def __init__(self, what: str, *, wait: float | None = None, unreachable: bool = False) -> None:
         super().__init__(what)
         self.wait = wait
+        self.unreachable = unreachable
 
 
 class Caller:
-    """A server at `url`. `key` is sent as a bearer token and shown nowhere."""
+    """A server, or replicas of one, at `urls`. `key` is sent as a bearer token and shown nowhere."""
 
-    def __init__(self, url: str, key: str | None, *, concurrency: int, retries: int, timeout_seconds: float) -> None:
-        self.url = url
+    def __init__(
+        self, urls: Sequence[str], key: str | None, *, concurrency: int, retries: int, timeout_seconds: float
+    ) -> None:
+        self.replicas = Replicas(urls)
+        self.url = self.replicas.url
         self.headers: dict[str, str] = {}  # of the latest answer
         self._key = key
         self._retries = retries
@@ -85,6 +90,22 @@ class Caller:
     def post(self, path: str, body: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
         """What `read` makes of the answer to `body`. Raises Refused and CallFailed."""
         return self._run(self._with_retries("POST", path, body, read))
+
+    def post_each(
+        self, path: str, body: dict[str, Any], read: Callable[[dict[str, Any]], T]
+    ) -> list[tuple[Replica, T | None]]:
+        """Every replica's answer to the same `body`, None from those that give none at the first try."""
+
+        async def one(replica: Replica) -> T | None:
+            try:
+                return await self._ask(replica, "POST", path, body, read)
+            except (_TryAgain, Malformed, Refused):
+                return None
+
+        async def each() -> list[tuple[Replica, T | None]]:
+            return list(zip(self.replicas.all, await asyncio.gather(*map(one, self.replicas.all)), strict=True))
+
+        return self._run(each())
 
     def post_all(
         self, path: str, bodies: Sequence[tuple[int, dict[str, Any]]], read: Callable[[dict[str, Any]], T]
@@ -152,15 +173,48 @@ class Caller:
     ) -> T:
         for retry in range(self._retries + 1):
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            replica = self.replicas.take()
             try:
-                return read(await self._call(method, path, body))
+                return await self._ask(replica, method, path, body, read)
             except (_TryAgain, Malformed) as problem:
-                wait = problem.wait if isinstance(problem, _TryAgain) else None
+                elsewhere = self.replicas.is_any_ready()
+                wait = problem.wait if isinstance(problem, _TryAgain) and not elsewhere else None
                 if retry == self._retries or (wait or 0.0) > _LONGEST_WAIT:
                     calls = f"{retry + 1} call{'s' * (retry > 0)}"
-                    raise CallFailed(f"{self.url}: {problem} ({calls})") from None
-                await self._back_off(wait, retry)
+                    raise CallFailed(f"{replica.url}: {problem} ({calls})") from None
+                if not elsewhere:
+                    await self._back_off(wait, retry)
         raise AssertionError("unreachable")
+
+    async def _ask(
+        self,
+        replica: Replica,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        read: Callable[[dict[str, Any]], T],
+    ) -> T:
+        """One call to one replica, and what it says of that replica."""
+        replica.in_flight += 1
+        try:
+            answer = read(await self._call(replica.url, method, path, body))
+        except _TryAgain as problem:
+            unreachable = problem.unreachable
+            self.replicas.note_failure(replica, str(problem), unreachable=unreachable, wait=problem.wait)
+            raise
+        except Malformed as problem:
+            self.replicas.note_failure(replica, str(problem), unreachable=False)
+            raise
+        except Refused as error:
+            if error.status in OF_THE_SERVER and len(self.replicas.all) > 1:
+                self.replicas.note_failure(replica, str(error), unreachable=True)
+                if self.replicas.is_any_ready():
+                    raise _TryAgain(str(error)) from None
+            raise
+        finally:
+            replica.in_flight -= 1
+        self.replicas.note_answer(replica)
+        return answer
 
     async def _back_off(self, wait: float | None, retry: int) -> None:
         if wait is not None:
@@ -170,15 +224,16 @@ class Caller:
         # jitter only spreads calls in time; it has no part in the result
         await asyncio.sleep(min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2**retry) * random.uniform(0.5, 1.0))
 
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    async def _call(self, url: str, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         try:
             # httpx's own time-out starts anew with each byte: a server that trickles would never meet it
             async with asyncio.timeout(self._timeout):
-                response = await self._client.request(method, f"{self.url}/{path}", json=body)
+                response = await self._client.request(method, f"{url}/{path}", json=body)
         except (TimeoutError, httpx.TimeoutException):
-            raise _TryAgain(f"no answer in {self._timeout:g} s") from None
+            raise _TryAgain(f"no answer in {self._timeout:g} s", unreachable=True) from None
         except httpx.RequestError as error:
-            raise _TryAgain(f"connection failed: {self.safe(str(error)) or type(error).__name__}") from None
+            what = f"connection failed: {self.safe(str(error)) or type(error).__name__}"
+            raise _TryAgain(what, unreachable=True) from None
         self.headers = dict(response.headers)
         if not response.is_success:
             self._refuse(response)

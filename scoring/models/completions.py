@@ -73,6 +73,12 @@ class Answer:
     prompt_tokens: int | None
     fingerprint: str | None
 
+    def distance(self, other: Answer) -> float | None:
+        """The largest difference (nats) of a token that both tell of; None when there is none."""
+        both = [(value, other.by_id[name]) for name, value in self.by_id.items() if name in other.by_id]
+        both += [(value, other.by_text[name]) for name, value in self.by_text.items() if name in other.by_text]
+        return max((abs(ours - theirs) for ours, theirs in both), default=None)
+
 
 def read_answer(value: Mapping[str, Any]) -> Answer:
     """Reads vLLM's, SGLang's and OpenAI's form, and llama.cpp's. Raises Malformed, NoLogprobs when there are none."""

@@ -25,7 +25,7 @@ PATH = "completions"
 @dataclass
 class EndpointModel:
     """A served model with its tokenizer. `spread`: by how much (nats) a log-probability differed between a call alone
-    and the same call in company, None before it was tried."""
+    and the same call in company, None before it was tried; `between`: the same between replicas of the server."""
 
     caller: Caller
     form: Form
@@ -37,6 +37,7 @@ class EndpointModel:
     digest: str
     together: int
     probe: tuple[list[int], Answer, list[int]] = field(repr=False)  # prompt, answer, the ids asked for
+    between: float | None = None
     spread: float | None = None
 
     @property
@@ -52,6 +53,10 @@ class EndpointModel:
             found[0] += f" (here by {self.spread:.2g} nats between a call alone and in company)"
         if not self.form.exact:
             found.append(f"only the top {self.form.top} tokens of each step are told: the others' mass counts as open")
+        if (report := self.caller.replicas.report) is not None:
+            found.append(self.caller.safe(report, limit=None))
+        if self.between is not None:
+            found.append(f"a log-probability differed by up to {self.between:.2g} nats between endpoints")
         return found
 
     @cached_property
@@ -157,14 +162,7 @@ class EndpointBatch:
 
     def _compare(self, answer: Answer | CallFailed | Refused) -> None:
         if isinstance(answer, Answer):
-            alone = self._model.probe[1]
-            differences = [
-                abs(value - answer.by_id[name]) for name, value in alone.by_id.items() if name in answer.by_id
-            ]
-            differences += [
-                abs(value - answer.by_text[name]) for name, value in alone.by_text.items() if name in answer.by_text
-            ]
-            self._model.spread = max(differences, default=None)
+            self._model.spread = answer.distance(self._model.probe[1])
 
 
 def _stopped(caller: Caller, error: Refused) -> ServiceError:

@@ -10,13 +10,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from schemas.errors import InputError, ServiceError
-from scoring.config import EndpointOptions
+from scoring.config import EndpointOptions, split_urls
 from scoring.models.calls import Caller, CallFailed, Refused
 from scoring.models.completions import EXTRAS, Answer, Form, NoLogprobs, read_answer
 from scoring.models.endpoint import PATH, EndpointModel
 from scoring.models.served_tokenizer import ServedTokenizer, load_tokenizer
 
 _PROBE = "The quick brown fox"
+SAME_MODEL = 0.5  # nats by which one token's log-probability may differ between replicas: batching makes up to 0.1
 _CHAT_ONLY = "serve the model where /v1/completions answers (vLLM, SGLang, llama.cpp do), or give its folder or Hub id"
 _LOGPROBS_HINT = (
     "vLLM: --max-logprobs 20 or more; SGLang and llama.cpp: a version whose /v1/completions answers `logprobs` "
@@ -31,10 +32,10 @@ def load_endpoint(
 
     Raises InputError for a missing tokenizer or key, ServiceError, with the setting to change, when the server
     refuses, does not answer, or answers without log-probabilities."""
-    address = _address(url)
+    addresses = [_address(each) for each in split_urls(url)]
     served = load_tokenizer(options.tokenizer, revision=revision, relative_to=relative_to)
     caller = Caller(
-        address,
+        addresses,
         _key(options),
         concurrency=options.concurrency,
         retries=options.retries,
@@ -59,6 +60,7 @@ def _greet(caller: Caller, served: ServedTokenizer, options: EndpointOptions) ->
             f"{caller.url}: a prompt of {len(ids)} tokens was counted as {answer.prompt_tokens} there",
             hint="set tokenizer to the tokenizer of the model that is served",
         )
+    between = _compared(caller, form, ids, _rare(served, ids))
     card = next((card for card in listed or _tried(caller) if card.get("id") == name), {})
     told = card.get("max_model_len")
     return EndpointModel(
@@ -72,7 +74,30 @@ def _greet(caller: Caller, served: ServedTokenizer, options: EndpointOptions) ->
         digest=served.digest,
         together=options.concurrency,
         probe=(ids, answer, _rare(served, ids)),
+        between=between,
     )
+
+
+def _compared(caller: Caller, form: Form, ids: list[int], rare: list[int]) -> float | None:
+    """By how much (nats) replicas differ on one question; None where there is one server. Those that do not answer now
+    are left for later.
+
+    Raises ServiceError when two of them do not serve the same model."""
+    if len(caller.replicas.all) < 2:
+        return None
+    body = form.body(ids if form.ids else _PROBE, rare)
+    told = [(replica, answer) for replica, answer in caller.post_each(PATH, body, read_answer) if answer is not None]
+    largest = 0.0
+    for replica, answer in told[1:]:
+        apart = answer.distance(told[0][1])
+        if apart is None or apart > SAME_MODEL or answer.prompt_tokens != told[0][1].prompt_tokens:
+            raise ServiceError(
+                f"{replica.url} and {told[0][0].url} answer the same question differently"
+                + (f" (by {apart:.2g} nats)" if apart is not None else ""),
+                hint=f"replicas must serve one model, '{form.model}', with one tokenizer and dtype",
+            )
+        largest = max(largest, apart)
+    return largest
 
 
 def _first_answer(caller: Caller, form: Form, served: ServedTokenizer, ids: list[int]) -> tuple[Form, Answer]:

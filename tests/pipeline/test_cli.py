@@ -23,6 +23,7 @@ COMMANDS = [
         "reconcile",
         "adjudicate",
         "score",
+        "merge",
     ),
     *("evaluate", "report", "compare", "release", "publish", "paper", "verify", "audit", "simulate", "demo"),
     *("argilla up", "argilla down", "argilla status", "argilla users", "argilla backup", "argilla restore"),
@@ -49,10 +50,12 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"Example: marginalia {command}" in done.stdout
 
 
-def test_help_does_not_wait_for_heavy_imports() -> None:
+@pytest.mark.parametrize("module", ["pipeline.cli", "scoring.__main__"])
+def test_help_does_not_wait_for_heavy_imports(module: str) -> None:
     code = (
-        "import sys, pipeline.cli\n"
-        "heavy = {'torch', 'polars', 'argilla', 'transformers', 'openai', 'sklearn', 'datasets', 'numpy', 'yaml'}\n"
+        f"import sys, {module}\n"
+        "heavy = {'torch', 'polars', 'argilla', 'transformers', 'openai', 'sklearn', 'datasets', 'numpy', 'yaml',\n"
+        "         'ray', 'pyarrow', 'scipy', 'httpx'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

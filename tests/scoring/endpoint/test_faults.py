@@ -46,7 +46,7 @@ def test_a_record_whose_calls_keep_failing_gets_an_error_and_no_number(remote: A
     server.poison = rare
     journal = tmp_path / "journal.jsonl"
     assert sorted(score_to_journal(scorer, records, journal)) == ["r0", "r1", "r3"]
-    scores, table = tables(journal, ["r0", "r1", "r3"], scorer)
+    scores, table = tables(journal, ["r0", "r1", "r3"], scorer.settings.estimators)
     error = dict(zip(table["record_id"], table["error"], strict=True))
     assert error["r0"] is error["r1"] is None
     assert error["r3"] == f"{server.url}: status 500: upstream trouble (2 calls)"
@@ -57,7 +57,7 @@ def test_a_record_whose_calls_keep_failing_gets_an_error_and_no_number(remote: A
     assert sorted(score_to_journal(scorer, records, journal)) == ["r0", "r1", "r3"]
     texts = {json.dumps(body["prompt"]) for body in server.requests[before:]}
     assert all(str(rare) in text for text in texts)  # only what had failed is asked again
-    assert tables(journal, ["r0", "r1", "r3"], scorer)[1]["error"].null_count() == 3
+    assert tables(journal, ["r0", "r1", "r3"], scorer.settings.estimators)[1]["error"].null_count() == 3
 
 
 def test_a_server_that_dies_ends_the_run_and_loses_nothing(remote: Any, tmp_path: Path) -> None:
@@ -72,7 +72,10 @@ def test_a_server_that_dies_ends_the_run_and_loses_nothing(remote: Any, tmp_path
                 server.faults = {"reset": 1.0}
     server.faults = {}
     assert sorted(score_to_journal(scorer, records, journal)) == sorted(record_id for record_id, _ in records)
-    assert tables(journal, [record_id for record_id, _ in records], scorer)[1]["error"].null_count() == 24
+    assert (
+        tables(journal, [record_id for record_id, _ in records], scorer.settings.estimators)[1]["error"].null_count()
+        == 24
+    )
 
 
 def test_replicas_share_a_journal(remote: Any) -> None:
@@ -113,7 +116,9 @@ def test_a_killed_job_goes_on_at_another_replica(folder: Path, network: Any, rem
     whole = tmp_path / "whole.jsonl"
     list(score_to_journal(scorer, records, whole))
     ids = [record_id for record_id, _ in records]
-    for resumed, uninterrupted in zip(tables(journal, ids, again), tables(whole, ids, scorer), strict=True):
+    for resumed, uninterrupted in zip(
+        tables(journal, ids, again.settings.estimators), tables(whole, ids, scorer.settings.estimators), strict=True
+    ):
         without = [name for name in ("seconds",) if name in resumed.columns]
         assert frame_hash(resumed, without=without) == frame_hash(uninterrupted, without=without)
     asked = {json.dumps(body["prompt"]) for body in replica.requests}

@@ -1,0 +1,45 @@
+"""`python -m scoring merge`: the shards of `--shard` put together."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from scoring.summary import summary
+
+EXAMPLE = """example:
+  python -m scoring merge records.jsonl --out scores.parquet
+
+RECORDS and OUT are those of the `--shard i/n` jobs. Writes what one job without --shard would have written, after
+checking that all shards are there, were scored with the same model, guard and settings, and hold just these records.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit codes as of `python -m scoring`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scoring merge",
+        description="Puts the shards of a table of scores together.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("records", type=Path, metavar="RECORDS", help="the whole file of records")
+    parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="the Parquet file to write")
+    options = parser.parse_args(arguments)
+    # imported late: --help must not wait for polars
+    from schemas.lock import run_lock
+    from schemas.records import read_records
+    from scoring.shards import Shard, merge_shards
+
+    def command(shard: Shard) -> str:
+        return f"python -m scoring {options.records} … --out {options.out} --shard {shard}"
+
+    frame = read_records(options.records)
+    records = list(zip(frame["id"], frame["messages"].to_list(), strict=True))
+    with run_lock(options.out.parent, "python -m scoring merge"):
+        merged = merge_shards(options.out, records, command)
+    for note in merged.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return summary(options.out, merged.table, merged.facts.estimators, len(merged.facts.rows))
