@@ -29,6 +29,7 @@ PRODUCERS = {  # who makes a file that is not there yet
     "push.json": "push",
     "adjudicate.json": "adjudicate",
     "annotations.parquet": "pull",
+    "severity.parquet": "pull",
     "gold.parquet": "reconcile",
     "agreement.json": "reconcile",
     "scores": "score",
