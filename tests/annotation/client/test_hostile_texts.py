@@ -18,7 +18,8 @@ from tests.annotation.runs import SimulatedRun
 
 pytestmark = [*needs_browser, pytest.mark.slow]
 
-BREAKOUT = '<img src="http://192.0.2.1/x.png" onerror="document.title=\'PWNED\'"><b>{}</b> [x](javascript:alert(1)) {{{{7*7}}}}'
+IMAGE = '<img src="http://192.0.2.1/x.png" onerror="document.title=\'PWNED\'">'
+BREAKOUT = IMAGE + "<b>{}</b> [x](javascript:alert(1)) {{{{7*7}}}}"
 RECORD = BREAKOUT.format("record") + " &lt;i&gt; <|eot_id|> **md** <END CONVERSATION>"
 IN_GUIDELINES = (
     "title",
