@@ -138,4 +138,6 @@ class ReconcileSection(Strict):
     splits: Splits = Splits()
     bootstrap: int = Field(default=1000, ge=0, le=100_000, description="resamples of records for the 95 % intervals")
     iterations: int = Field(default=100, ge=1, description="dawid_skene: most EM rounds (mace has its own 50)")
-    compare: bool = Field(default=True, description="also run the other methods and report where they differ")
+    compare: bool = Field(
+        default=True, description="also run the other methods, on at most 20,000 answers, and report where they differ"
+    )

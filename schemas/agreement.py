@@ -88,7 +88,7 @@ class MethodComparison(Strict):
     """What another way of reconciling would have decided on the records that are final here."""
 
     method: str
-    records: int
+    records: int = Field(description="final records that were compared: all, or a random part of very many")
     same_labels: int = Field(description="records with the same label set")
 
 
