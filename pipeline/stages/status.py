@@ -74,10 +74,12 @@ def annotation(run: Run) -> AnnotationStatus:
         return AnnotationStatus(report(run), None)
     except MarginaliaError as error:
         return AnnotationStatus(None, str(error))
+
+
 def follow(run: Run, seconds: float) -> None:
     """Shows the table anew every so many seconds, until it is interrupted."""
     while True:
-        text = str(report(run))
+        text = str(annotation(run)).strip()
         print(f"{CLEAR if sys.stdout.isatty() else ''}{text}\n\n{datetime.now():%H:%M:%S}; Ctrl-C ends", flush=True)
         time.sleep(seconds)
 
