@@ -34,6 +34,7 @@ PRODUCERS = {  # who makes a file that is not there yet
     "agreement.json": "reconcile",
     "scores": "score",
     "audit.json": "audit",
+    "audit.parquet": "audit",
     "evaluation.json": "evaluate",
     "thresholds.json": "evaluate",
     "report.html": "report",

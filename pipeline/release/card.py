@@ -13,6 +13,7 @@ import yaml
 from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from pipeline.auditing import ChangeRate
 from pipeline.release.config import ReleaseSection
 from pipeline.release.markdown import code, inline
 from pipeline.release.tables import SPLITS, config_of, data_files
@@ -39,6 +40,7 @@ class CardFacts:
     generators: Mapping[str, int]
     languages: Sequence[str]
     agreement: Agreement | None = None
+    audit: Sequence[ChangeRate] = ()
 
 
 def card(section: ReleaseSection, facts: CardFacts) -> str:

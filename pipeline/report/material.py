@@ -27,6 +27,7 @@ class Material:
     prompts: pl.DataFrame | None = None  # PromptRecord
     rejected: pl.DataFrame | None = None  # RejectedAttempt
     annotations: pl.DataFrame | None = None  # Answer
+    audited: pl.DataFrame | None = None  # AuditedRecord
     currency: str = "USD"
 
     @property

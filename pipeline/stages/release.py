@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from pipeline.auditing import change_rates
 from pipeline.release.card import CardFacts, card
 from pipeline.release.folder import read_release, write_release
 from pipeline.release.tables import release_tables
@@ -13,7 +14,7 @@ from pipeline.release.versions import ReleaseHistory, next_versions
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage, read_manifest
 from schemas.agreement import Agreement
-from schemas.artifacts import Answer, GoldRecord, LabelScore, PromptRecord, RejectedAttempt
+from schemas.artifacts import Answer, AuditedRecord, GoldRecord, LabelScore, PromptRecord, RejectedAttempt
 from schemas.errors import InputError
 from schemas.files import read_frame, read_model
 
@@ -21,7 +22,14 @@ LINE = ("import", "plan", "generate", "push", "pull", "adjudicate", "reconcile",
 
 
 def _inputs(run: Run) -> list[str]:
-    optional = ["annotations.parquet", "agreement.json", "rejected.parquet", "prompts.parquet", *_score_files(run)]
+    optional = [
+        "annotations.parquet",
+        "agreement.json",
+        "audit.parquet",
+        "rejected.parquet",
+        "prompts.parquet",
+        *_score_files(run),
+    ]
     return ["gold.parquet", *(name for name in optional if run.path(name).exists())]
 
 
@@ -36,6 +44,7 @@ def _work(run: Run) -> Outcome:
     gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile"))
     annotations = _optional(run, "annotations.parquet", Answer, "pull", names)
     rejected = _optional(run, "rejected.parquet", RejectedAttempt, "generate", names)
+    audited = _optional(run, "audit.parquet", AuditedRecord, "audit", names)
     agreement = run.path("agreement.json")
     prompts = _optional(run, "prompts.parquet", PromptRecord, "generate", names)
     scores = {
@@ -61,6 +70,7 @@ def _work(run: Run) -> Outcome:
         languages=_languages(run, prompts, gold),
         generators=_counts(_released(prompts, gold)["generator"]) if prompts is not None else {},
         agreement=read_model(agreement, Agreement, made_by=run.command("reconcile")) if agreement.exists() else None,
+        audit=[rate for rate in change_rates(audited) if rate.seen] if audited is not None else [],
     )
     section = run.config.release
     write_release(run.path("release"), card(section, facts), tables, history, run.taxonomy)
