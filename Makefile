@@ -151,13 +151,15 @@ schemas: $(VENV)/.ready-dev ## write schemas/json again
 	@$(BIN)/python -m schemas.json_schemas
 check: lint types test ## all that CI does
 
-.PHONY: bench-scorer bench-reconcile bench-generate bench-evaluate bench-scaling train-demo-guard
+.PHONY: bench-scorer bench-reconcile bench-pull bench-generate bench-evaluate bench-scaling train-demo-guard
 bench-evaluate: $(VENV)/.ready ## evaluation of 100,000 records × 14 labels × 8 estimators
 	@$(BIN)/python -m benchmarks.evaluate $(ARGS)
 bench-scorer: $(VENV)/.ready ## the scorer's speed, as ratios in one run
 	@$(BIN)/python -m benchmarks.scorer $(ARGS)
 bench-reconcile: $(VENV)/.ready ## a million answers to gold and agreement
 	@$(BIN)/python -m benchmarks.reconcile $(ARGS)
+bench-pull: $(VENV)/.ready $(SERVER_VENV)/.ready ## what a second pull of 100,000 answers costs
+	@$(BIN)/python -m benchmarks.pull $(ARGS)
 bench-generate: $(VENV)/.ready ## generation against a loopback endpoint of 200 ms
 	@$(BIN)/python -m benchmarks.generate $(ARGS)
 bench-scaling: $(VENV)/.ready-dev ## records a second, with either engine

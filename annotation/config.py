@@ -52,6 +52,12 @@ class AnnotationSection(Strict):
     unsure: bool = Field(
         default=True, description="offer an optional mark for answers that the annotator is not sure of"
     )
+    severity: list[str] = Field(
+        default=[],
+        max_length=10,
+        description="names of levels, the mildest first, such as [minor, serious, extreme]: annotators may then say "
+        "how severe each label is that they tick; empty: not asked",
+    )
     guidelines: str | None = Field(
         default=None, description="text put before the guidelines that are made from the taxonomy"
     )
@@ -74,6 +80,9 @@ class AnnotationSection(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        names = [level.strip().casefold() for level in self.severity]
+        if names and (len(names) == 1 or "" in names or len(set(names)) < len(names)):
+            raise ValueError("severity takes at least two levels, each with a name of its own")
         if self.gold_questions is not None and self.suggestions and self.control_share == 0:
             raise ValueError(
                 "gold questions carry no suggestion, so annotators would know them: give control_share above 0"
@@ -129,4 +138,6 @@ class ReconcileSection(Strict):
     splits: Splits = Splits()
     bootstrap: int = Field(default=1000, ge=0, le=100_000, description="resamples of records for the 95 % intervals")
     iterations: int = Field(default=100, ge=1, description="dawid_skene: most EM rounds (mace has its own 50)")
-    compare: bool = Field(default=True, description="also run the other methods and report where they differ")
+    compare: bool = Field(
+        default=True, description="also run the other methods, on at most 20,000 answers, and report where they differ"
+    )

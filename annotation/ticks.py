@@ -49,6 +49,25 @@ class Ticks:
         return sum_by(self.record, self.ticked, len(self.records)).astype(np.int64)
 
 
+def sample(ticks: Ticks, answers: int, random: np.random.Generator) -> Ticks:
+    """All answers to records drawn at random, so many answers at most; `ticks` itself when it has no more."""
+    if ticks.answers <= answers:
+        return ticks
+    order = random.permutation(len(ticks.records))
+    drawn = np.sort(order[np.cumsum(ticks.counts[order]) <= answers])
+    place = np.full(len(ticks.records), -1)
+    place[drawn] = np.arange(len(drawn))
+    kept = place[ticks.record] >= 0
+    return Ticks(
+        records=[ticks.records[at] for at in drawn],
+        annotators=ticks.annotators,
+        labels=ticks.labels,
+        record=place[ticks.record[kept]],
+        annotator=ticks.annotator[kept],
+        ticked=ticks.ticked[kept],
+    )
+
+
 def ticks_of(answers: pl.DataFrame, labels: Sequence[str], *, round: str = "annotate") -> Ticks:
     """The submitted answers in a frame of `Answer` rows. Raises InputError for a label that the taxonomy lacks."""
     given = answers.filter((pl.col("status") == "submitted") & (pl.col("round") == round)).sort(

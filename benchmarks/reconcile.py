@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--answers", type=int, default=5, help="a record")
     parser.add_argument("--annotators", type=int, default=50)
-    parser.add_argument("--methods-records", type=int, default=2_000, help="for Dawid-Skene and MACE; 0: not at all")
+    parser.add_argument("--methods-records", type=int, default=20_000, help="for Dawid-Skene and MACE; 0: not at all")
     parser.add_argument("--seed", type=int, default=2026)
     asked = parser.parse_args()
     records, answers = made_up(asked.records, asked.answers, asked.annotators, asked.seed)

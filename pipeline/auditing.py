@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from annotation.gold_questions import wilson
+from schemas.agreement import Estimate
 from schemas.artifacts import AuditedRecord
 
 
@@ -24,6 +26,11 @@ class ChangeRate:
     why: str
     seen: int
     changed: int
+
+    @property
+    def share(self) -> Estimate:
+        """Of those seen, with Wilson's interval."""
+        return wilson(self.changed, self.seen)
 
 
 def suspects(gold: pl.DataFrame, scores: pl.DataFrame, labels: Sequence[str]) -> pl.DataFrame:

@@ -209,12 +209,15 @@ def push(
 def status(
     run: RunOption,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+    watch: Annotated[int | None, typer.Option(min=1, help="show the annotators anew every so many seconds")] = None,
 ) -> None:
     """Show how far the run is: stages, what is stale, the next command, and the annotators' progress."""
     from pipeline.overview import overview
-    from pipeline.stages.status import annotation
+    from pipeline.stages.status import annotation, follow
 
     opened = _open(run)
+    if watch is not None:
+        follow(opened, watch)
     found, people = overview(opened), annotation(opened)
     data = {**found.data, **people.data}
     print(json.dumps(data, ensure_ascii=False, indent=2) if as_json else f"{found}\n{people}".rstrip())

@@ -62,6 +62,19 @@ class GoldQuestionAccuracy(Strict):
     recall: float | None = Field(description="share of the known labels that were ticked")
 
 
+class LabelSeverity(Strict):
+    """How severe annotators found one label on the records on which they ticked it."""
+
+    label: str
+    counts: list[int] = Field(description="answers of each level, the mildest first")
+    alpha: Estimate = Field(description="Krippendorff's alpha, ordinal, over records with two levels or more")
+
+
+class Severity(Strict):
+    levels: list[str] = Field(description="names of the levels, the mildest first")
+    per_label: list[LabelSeverity]
+
+
 class Anchoring(Strict):
     """Whether suggestions that are shown pre-ticked draw answers to them: how often an answer is exactly the
     suggestion, where it was shown and where, in the random control share, it was not."""
@@ -75,7 +88,7 @@ class MethodComparison(Strict):
     """What another way of reconciling would have decided on the records that are final here."""
 
     method: str
-    records: int
+    records: int = Field(description="final records that were compared: all, or a random part of very many")
     same_labels: int = Field(description="records with the same label set")
 
 
@@ -95,5 +108,6 @@ class Agreement(Strict):
     pairs: list[PairAgreement]
     gold_questions: list[GoldQuestionAccuracy] = Field(default=[], description="measured accuracy of each annotator")
     anchoring: Anchoring | None = Field(default=None, description="null where no suggestions were shown")
+    severity: Severity | None = Field(default=None, description="null where annotators were not asked for it")
     methods: list[MethodComparison] = Field(default=[])
     notes: list[str] = Field(default=[], description="what a reader must know before trusting the numbers")

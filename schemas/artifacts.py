@@ -102,7 +102,29 @@ class Answer(Row):
     note: str | None
     submitted_at: datetime | None
     pulled_at: datetime
-    round: str = Field(description="annotate, adjudicate or gold_question")
+    round: str = Field(description="annotate, adjudicate, audit or gold_question")
+
+
+class SeverityAnswer(Row):
+    """severity.parquet, where annotation.severity asks for it: how severe an answer says that a label it ticks is."""
+
+    key: ClassVar[tuple[str, ...]] = ("record_id", "annotator", "round", "label")
+    record_id: str
+    annotator: str
+    round: str
+    label: str
+    level: int = Field(description="place in annotation.severity, from 1, the mildest")
+
+
+class GoldSeverity(Row):
+    """gold_severity.parquet: how severe the labels of final gold records are, where anybody said so."""
+
+    key: ClassVar[tuple[str, ...]] = ("id", "label")
+    id: str
+    label: str
+    level: float = Field(description="median of the levels given; between two levels when the middle is shared")
+    n: int = Field(description="answers that gave a level")
+    adjudicated: bool = Field(description="the levels are the experts', which win")
 
 
 class GoldRecord(Row):

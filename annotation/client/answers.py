@@ -10,19 +10,19 @@ from typing import Any
 
 import polars as pl
 
-from annotation.client.settings import LABELS, NONE, NOTE, UNSURE
-from schemas.artifacts import Answer
+from annotation.client.settings import LABELS, NONE, NOTE, SEVERITY, UNSURE
+from schemas.artifacts import Answer, SeverityAnswer
 
 IDENTITY = ("record_id", "annotator", "round")
 JOURNAL_KEYS = (*IDENTITY, "labels", "status", "rejected", "note", "unsure", "submitted_at", "pulled_at")
-CONTENT = ("labels", "status", "note", "unsure", "submitted_at", "rejected")
+CONTENT = ("labels", "status", "note", "unsure", "severity", "submitted_at", "rejected")
 
 
 def entry_of(
     record_id: str, annotator: str, round: str, response: Mapping[str, Any], pulled_at: datetime
 ) -> dict[str, Any]:
     """A line of annotations.jsonl: `labels` as ticked (with `none`), `status` as given, and in `rejected` why a
-    submitted answer cannot count (null when it does)."""
+    submitted answer cannot count (null when it does). `severity`: level by label id, or null when none is given."""
     values = response.get("values") or {}
     ticked = _value(values, LABELS)
     status = str(response["status"])
@@ -35,6 +35,7 @@ def entry_of(
         "rejected": rejection(ticked) if status == "submitted" else None,
         "note": _value(values, NOTE),
         "unsure": _value(values, UNSURE) == "unsure",
+        "severity": _severity(values) or None,
         "submitted_at": _moment(response["updated_at"]) if status == "submitted" else None,
         "pulled_at": pulled_at.isoformat(),
     }
@@ -51,7 +52,7 @@ def rejection(ticked: list[str] | None) -> str | None:
 
 def changed(entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> bool:
     """Whether the person answered anew; the time of the pull alone is no change."""
-    return before is None or any(entry[name] != before.get(name) for name in CONTENT)
+    return before is None or any(entry.get(name) != before.get(name) for name in CONTENT)
 
 
 def latest(journal: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
@@ -67,8 +68,30 @@ def answers_frame(entries: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     return Answer.frame(rows).sort(IDENTITY)
 
 
+def severity_frame(entries: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """severity.parquet from the latest entries: the levels given with answers that count, of the labels they tick."""
+    rows = [
+        {**{name: entry[name] for name in IDENTITY}, "label": label, "level": level}
+        for entry in entries
+        if _counts(entry)
+        for label, level in (entry.get("severity") or {}).items()
+        if label in entry["labels"]
+    ]
+    return SeverityAnswer.frame(rows).sort(SeverityAnswer.key)
+
+
+def _counts(entry: Mapping[str, Any]) -> bool:
+    return bool(entry["status"] == "submitted" and entry["rejected"] is None)
+
+
+def _severity(values: Mapping[str, Any]) -> dict[str, int]:
+    asked = sorted(name for name in values if name.startswith(SEVERITY))
+    given = {name.removeprefix(SEVERITY): _value(values, name) for name in asked}
+    return {label: int(level) for label, level in given.items() if level is not None}
+
+
 def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
-    counts = entry["status"] == "submitted" and entry["rejected"] is None
+    counts = _counts(entry)
     labels = [label for label in entry["labels"] or [] if label != NONE] if counts else None
     return {
         "record_id": entry["record_id"],

@@ -8,7 +8,7 @@ from typing import Any
 
 from annotation.client.connection import Connection
 from annotation.client.guidelines import guidelines
-from annotation.client.settings import LABELS, dataset_settings, offered
+from annotation.client.settings import LABELS, NOTE, UNSURE, dataset_settings, offered, severity_question
 from annotation.config import AnnotationSection
 from schemas.errors import InputError, ServiceError
 from schemas.taxonomy import Taxonomy
@@ -83,6 +83,7 @@ def ensure_dataset(
             raise ServiceError(f"Argilla at {connection.url} took dataset '{name}' but does not list it")
     questions = connection.get(f"/datasets/{found['id']}/questions")["items"]
     _check_labels(name, questions, taxonomy)
+    _check_optional(name, questions, taxonomy, section)
     _refresh(connection, found, taxonomy, section, adjudication)
     return Dataset(str(found["id"]), name, {question["name"]: str(question["id"]) for question in questions})
 
@@ -115,6 +116,27 @@ def _check_labels(name: str, questions: list[dict[str, Any]], taxonomy: Taxonomy
         "Answers already given were given to the old labels",
         hint="put the old labels back, or set annotation.dataset to a new name and annotate anew",
     )
+
+
+def _check_optional(name: str, questions: list[dict[str, Any]], taxonomy: Taxonomy, section: AnnotationSection) -> None:
+    """Raises InputError when the dataset asks other optional questions than the config: Argilla cannot change them."""
+    there = {question["name"]: question["settings"].get("options", []) for question in questions}
+    levels = [str(level) for level in range(1, len(section.severity) + 1)]
+    options = list(zip(levels, section.severity, strict=True))
+    asked: list[tuple[str, str, bool]] = [
+        ("note", NOTE, section.note),
+        ("unsure", UNSURE, section.unsure),
+        *(("severity", severity_question(label), bool(section.severity)) for label in taxonomy.ids),
+    ]
+    for key, question, wanted in asked:
+        same = wanted == (question in there)
+        if same and wanted and key == "severity":
+            same = [(option["value"], option["text"]) for option in there[question]] == options
+        if not same:
+            raise InputError(
+                f"annotation.{key} changed since '{name}' was made; Argilla cannot change the questions of a dataset",
+                hint=f"put annotation.{key} back, or set annotation.dataset to a new name and annotate anew",
+            )
 
 
 def _refresh(

@@ -41,7 +41,7 @@ def _text(taxonomy: Taxonomy, preface: str | None, detail: int) -> str:
     parts.append(
         f"**What to do.** The records are {escaped(taxonomy.subject)}. Tick every label that applies to the record as "
         f"a whole; several may. When none applies, tick *{escaped(taxonomy.none.name)}* alone "
-        f"({escaped(taxonomy.none.definition)})."
+        f"({escaped(taxonomy.none.definition.rstrip('.'))})."
     )
     parts.append(
         "**You may skip.** Discard any record that you cannot or do not want to judge; you need not say why, and it "

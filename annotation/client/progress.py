@@ -15,7 +15,7 @@ from annotation.client.pull import usernames
 from annotation.client.push import listed
 from annotation.config import ReconcileSection
 from annotation.gold_questions import ROUND, accuracy
-from schemas.agreement import Agreement, Estimate
+from schemas.agreement import Agreement, Estimate, PairAgreement
 from schemas.pushed import Pushed
 from schemas.strict import Strict
 from schemas.taxonomy import Taxonomy
@@ -51,8 +51,9 @@ class Progress(Strict):
     alpha_masi: Estimate
     exact: Estimate
     annotators: list[AnnotatorProgress]
-    most_apart: list[str] = Field(description="the pair of annotators with the lowest kappa")
+    pairs: list[PairAgreement] = Field(description="who agrees with whom, the least first; usernames")
     hours_left: float | None = Field(description="of work in all, at the pace so far; null when nobody has a pace")
+    hours_left_each: float | None = Field(description="the same shared out among those who have answered")
 
 
 def progress(
@@ -103,6 +104,7 @@ def summary(
     people = [
         _person(name, answers, kappas, right.get(name)) for name in answers["annotator"].unique().sort().to_list()
     ]
+    hours = _hours(needed, people)
     return Progress(
         round=pushed.round,
         url=pushed.url,
@@ -117,8 +119,9 @@ def summary(
         alpha_masi=agreement.alpha_masi,
         exact=agreement.exact,
         annotators=people,
-        most_apart=_most_apart(agreement),
-        hours_left=_hours(needed, people),
+        pairs=_pairs(agreement),
+        hours_left=hours,
+        hours_left_each=hours / max(1, sum(person.submitted > 0 for person in people)) if hours is not None else None,
     )
 
 
@@ -143,9 +146,10 @@ def _person(
     )
 
 
-def _most_apart(agreement: Agreement) -> list[str]:
-    rated = [(pair.kappa, pair.first, pair.second) for pair in agreement.pairs if pair.kappa is not None]
-    return list(min(rated)[1:]) if rated else []
+def _pairs(agreement: Agreement) -> list[PairAgreement]:
+    """The least agreement first, pairs without a kappa last."""
+    rated = [(2.0 if pair.kappa is None else pair.kappa, pair.first, pair.second, pair) for pair in agreement.pairs]
+    return [pair for *_, pair in sorted(rated, key=lambda one: one[:3])]
 
 
 def _hours(needed: int, people: Sequence[AnnotatorProgress]) -> float | None:

@@ -8,10 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from tqdm import tqdm
 
-from annotation.client.answers import JOURNAL_KEYS, answers_frame, changed, entry_of, latest
+from annotation.client.answers import JOURNAL_KEYS, changed, entry_of, latest
 from annotation.client.changes import MARGIN, Cursor, answers_there, says_what_changed, touched
 from annotation.client.connection import Connection
 from annotation.client.pseudonyms import Key, read_key, write_key
@@ -55,9 +54,9 @@ def pull(
     *,
     last: Cursor | None = None,
     gold_questions: Collection[str] = (),
-) -> tuple[pl.DataFrame, PullCounts, Cursor]:
-    """Appends what is new or changed on the server to the journal; returns the latest state, the counts, and where the
-    next pull goes on.
+) -> tuple[list[Mapping[str, Any]], PullCounts, Cursor]:
+    """Appends what is new or changed on the server to the journal; returns the latest entry of each answer, the counts,
+    and where the next pull goes on.
 
     Nothing in the journal is ever changed or taken away: a deleted answer stays as it was last seen. With `last`, the
     cursor of the pull that wrote this journal, only records touched since then are read, from a server that knows.
@@ -87,7 +86,7 @@ def pull(
     counts.gone = len(gone)
     _tally(counts, state)
     cursor = Cursor(since=now - MARGIN, datasets=[pushed.dataset_id for pushed in datasets], gone=gone)
-    return answers_frame(state.values()), counts, cursor
+    return list(state.values()), counts, cursor
 
 
 @dataclass

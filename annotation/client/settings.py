@@ -11,6 +11,7 @@ from schemas.taxonomy import Taxonomy
 
 RECORD, VOTES = "record", "votes"  # fields
 LABELS, UNSURE, NOTE = "labels", "unsure", "note"  # questions
+SEVERITY = "severity-"  # and a label's id: the question how severe it is
 NONE = "none"  # the option that no category applies; a reserved id, so never a label's
 MOST_LABELS = 500  # ARGILLA_LABEL_SELECTION_OPTIONS_MAX_ITEMS of a server as it comes
 
@@ -22,8 +23,14 @@ def offered(taxonomy: Taxonomy) -> dict[str, str]:
     return {**{label.id: label.name for label in taxonomy.labels}, NONE: taxonomy.none.name}
 
 
+def severity_question(label: str) -> str:
+    """The name of the question how severe the label with this id is."""
+    return f"{SEVERITY}{label}"
+
+
 def dataset_settings(taxonomy: Taxonomy, section: AnnotationSection, *, adjudication: bool = False) -> Any:
-    """The SDK's `Settings`: the record as a chat, one required multi-label question, an unsure mark, a note.
+    """The SDK's `Settings`: the record as a chat, one required multi-label question, how severe each label is, an
+    unsure mark, a note.
 
     Every text is shown as it is (`use_markdown=False`): records are untrusted. An adjudication shows the votes, too,
     as counts, and needs one answer a record."""
@@ -43,6 +50,10 @@ def dataset_settings(taxonomy: Taxonomy, section: AnnotationSection, *, adjudica
             required=True,
         )
     ]
+    levels = {str(level): name for level, name in enumerate(section.severity, start=1)}
+    for label in taxonomy.labels if levels else []:
+        title = f"If you ticked “{label.name}”: how severe is it?"
+        questions.append(rg.LabelQuestion(name=severity_question(label.id), title=title, labels=levels, required=False))
     if section.unsure:
         answers = {"sure": "Sure", "unsure": "Unsure"}
         questions.append(rg.LabelQuestion(name=UNSURE, title="Are you sure?", labels=answers, required=False))

@@ -13,6 +13,7 @@ import yaml
 from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from pipeline.auditing import ChangeRate
 from pipeline.release.charts import Chart
 from pipeline.release.config import ReleaseSection
 from pipeline.release.markdown import code, inline
@@ -46,6 +47,7 @@ class CardFacts:
     evaluation: Evaluation | None = None
     charts: Sequence[Chart] = ()
     documents: Sequence[str] = ()
+    audit: Sequence[ChangeRate] = ()
 
 
 def card(section: ReleaseSection, facts: CardFacts) -> str:

@@ -24,7 +24,7 @@ class ReleasedAnswer(Row):
     annotator: str = Field(pattern=PSEUDONYM, description="pseudonym: A01, A02 …")
     labels: list[str] | None = Field(description="null when the annotator skipped the record; empty: none applies")
     status: Literal["submitted", "discarded"]
-    round: str = Field(description="annotate, adjudicate or gold_question")
+    round: str = Field(description="annotate, adjudicate, audit or gold_question")
 
 
 class ReleasedScore(Row):

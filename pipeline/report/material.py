@@ -29,6 +29,7 @@ class Material:
     rejected: pl.DataFrame | None = None  # RejectedAttempt
     annotations: pl.DataFrame | None = None  # Answer
     currency: str = ""  # that of the manifests' costs
+    audited: pl.DataFrame | None = None  # AuditedRecord
 
     @property
     def label_names(self) -> dict[str, str]:

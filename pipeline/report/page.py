@@ -12,6 +12,7 @@ from pipeline.report.gold_sections import built, stage_rows, trust
 from pipeline.report.guard_sections import guard_view
 from pipeline.report.guards import side_by_side
 from pipeline.report.material import Material
+from pipeline.report.people_section import people
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -39,6 +40,7 @@ def build_page(material: Material) -> str:
             names=material.label_names,
             built=built(material),
             trust=trust(material),
+            people=people(material),
             guards=[guard_view(material, page) for page in material.evaluation.guards],
             side_by_side=side_by_side(material.evaluation),
             stages=stage_rows(material),

@@ -4,23 +4,16 @@ they would change. gold.parquet stays as it was before the audit, and so do all 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import polars as pl
 
-from annotation.access import admit, connect, experts_workspace
-from annotation.adjudication import adjudication_payloads
-from annotation.client.datasets import ensure_dataset
-from annotation.client.push import push_records
 from pipeline.auditing import change_rates, select, with_answers
+from pipeline.expert_round import put_before_experts
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
 from pipeline.stages.pull import AUDIT
-from pipeline.stages.push import HOME
 from schemas.artifacts import Answer, AuditedRecord, GoldRecord, LabelScore
 from schemas.errors import InputError
-from schemas.files import content_hash, read_frame, write_frame, write_json
-from schemas.pushed import Pushed
+from schemas.files import read_frame, write_frame
 
 TABLE = "audit.parquet"
 
@@ -64,29 +57,8 @@ def work(run: Run, *, guard: str, estimator: str, top: int, control: int, push: 
 
 
 def _push(run: Run, gold: pl.DataFrame, answers: pl.DataFrame, selected: pl.DataFrame) -> int:
-    section = run.config.annotation
-    name, workspace = f"{section.dataset or run.name}-audit", experts_workspace(section)
     chosen = selected.select("id").join(gold, on="id", maintain_order="left")
-    with connect(section, run.path(HOME)) as connection:
-        admit(connection, section, run.path(HOME))
-        dataset = ensure_dataset(connection, workspace, name, run.taxonomy, section, adjudication=True)
-        payloads = adjudication_payloads(chosen, answers, run.taxonomy)
-        counts = push_records(connection, dataset, payloads, batch=section.batch, replace=True)
-        pushed = Pushed(
-            url=connection.url,
-            workspace=workspace,
-            dataset=name,
-            dataset_id=dataset.id,
-            round="audit",
-            records=chosen.height,
-            annotators=1,
-            taxonomy=run.taxonomy.id,
-            labels=run.taxonomy.ids,
-            taxonomy_sha256=content_hash(run.taxonomy.model_dump(mode="json")),
-            suggestions=False,
-            pushed_at=datetime.now(UTC),
-        )
-    write_json(run.path(AUDIT), pushed.model_dump(mode="json"))
+    _, counts = put_before_experts(run, "audit", chosen, answers)
     return counts.sent
 
 

@@ -1,4 +1,5 @@
-"""pull: what people answered in Argilla → annotations.jsonl (append-only) and annotations.parquet (latest state)."""
+"""pull: what people answered in Argilla → annotations.jsonl (append-only), annotations.parquet (latest state) and,
+where it was asked for, severity.parquet."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from annotation.access import connect
+from annotation.client.answers import answers_frame, severity_frame
 from annotation.client.changes import Cursor
 from annotation.client.pseudonyms import KEY_FILE
 from annotation.client.pull import pull
@@ -13,13 +15,14 @@ from annotation.gold_questions import FILE, read_gold_questions
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage, read_manifest
 from pipeline.stages.push import HOME
-from schemas.artifacts import Answer
+from schemas.artifacts import Answer, SeverityAnswer
 from schemas.files import read_model, sha256, write_frame
 from schemas.pushed import Pushed
 
 JOURNAL = "annotations.jsonl"
 ADJUDICATION = "adjudicate.json"
 AUDIT = "audit.json"
+SEVERITY = "severity.parquet"
 MENDS_SHOWN = 100
 
 
@@ -36,7 +39,7 @@ def datasets(run: Run) -> list[Pushed]:
 def work(run: Run) -> Outcome:
     now = datetime.now(UTC)
     with connect(run.config.annotation, run.path(HOME)) as connection:
-        frame, counts, cursor = pull(
+        entries, counts, cursor = pull(
             connection,
             datasets(run),
             run.path(JOURNAL),
@@ -45,12 +48,18 @@ def work(run: Run) -> Outcome:
             last=_last(run),
             gold_questions=read_gold_questions(run.path(FILE)).questions,
         )
+    frame = answers_frame(entries)
     write_frame(run.path("annotations.parquet"), frame, Answer)
+    levels = {}
+    if run.config.annotation.severity:
+        severity = severity_frame(entries)
+        write_frame(run.path(SEVERITY), severity, SeverityAnswer)
+        levels = {"levels": severity.height}
     numbers = {name: value for name, value in asdict(counts).items() if isinstance(value, int)}
     before = ("records_read", "on_server", "torn_bytes")
     return Outcome(
         counts_in={name: numbers[name] for name in before},
-        counts_out={"answers": frame.height, **{k: v for k, v in numbers.items() if k not in before}},
+        counts_out={"answers": frame.height, **{k: v for k, v in numbers.items() if k not in before}, **levels},
         facts={
             "to_mend": counts.to_mend[:MENDS_SHOWN],
             "simulated": run.config.simulated,
@@ -74,7 +83,7 @@ STAGE = Stage(
     name="pull",
     summary="fetch what people answered",
     inputs=lambda run: ["push.json", *(name for name in (ADJUDICATION, AUDIT, FILE) if run.path(name).exists())],
-    outputs=lambda run: ["annotations.parquet", JOURNAL],
+    outputs=lambda run: ["annotations.parquet", JOURNAL, *([SEVERITY] if run.config.annotation.severity else [])],
     sections=("annotation",),
     work=work,
     live=True,

@@ -1,4 +1,4 @@
-"""reconcile: answers → gold.parquet and agreement.json."""
+"""reconcile: answers → gold.parquet and agreement.json, and gold_severity.parquet where severity was asked for."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from annotation.anchoring import anchoring
 from annotation.client.push import has_control
 from annotation.gold_questions import FILE, ROUND, accuracy, read_gold_questions
 from annotation.reconcile import compare_methods, reconcile
+from annotation.severity import gold_severity, severity_of
 from annotation.ticks import ticks_of
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
-from schemas.agreement import Anchoring
-from schemas.artifacts import Answer, GoldRecord, PromptRecord
+from pipeline.stages.pull import SEVERITY
+from schemas.agreement import Anchoring, Severity
+from schemas.artifacts import Answer, GoldRecord, GoldSeverity, PromptRecord, SeverityAnswer
 from schemas.files import read_frame, read_model, write_frame, write_json
 from schemas.pushed import Pushed
 
@@ -34,6 +36,7 @@ def work(run: Run) -> Outcome:
             "methods": methods,
             "gold_questions": accuracy(to_questions, known),
             "anchoring": _anchoring(run, prompts, ours),
+            "severity": _severity(run, gold),
         }
     )
     write_frame(run.path("gold.parquet"), gold, GoldRecord)
@@ -51,6 +54,18 @@ def work(run: Run) -> Outcome:
     )
 
 
+def _severity(run: Run, gold: pl.DataFrame) -> Severity | None:
+    """Writes gold_severity.parquet; None where nobody was asked."""
+    levels = run.config.annotation.severity
+    if not levels:
+        return None
+    every = read_frame(run.path(SEVERITY), SeverityAnswer, made_by=run.command("pull"))
+    ours = every.filter(pl.col("record_id").is_in(gold["id"].implode()))
+    write_frame(run.path(GOLD_SEVERITY), gold_severity(gold, ours), GoldSeverity)
+    section, seed = run.config.reconcile, run.config.seed
+    return severity_of(ours, run.taxonomy.ids, levels, section.bootstrap, seed=f"{seed}:severity")
+
+
 def _anchoring(run: Run, prompts: pl.DataFrame, answers: pl.DataFrame) -> Anchoring | None:
     if not run.config.annotation.suggestions:
         return None
@@ -64,16 +79,22 @@ def _anchoring(run: Run, prompts: pl.DataFrame, answers: pl.DataFrame) -> Anchor
 def _inputs(run: Run) -> list[str]:
     questions = [FILE] if run.path(FILE).exists() else []
     suggestions = ["push.json"] if run.config.annotation.suggestions else []
-    return ["prompts.parquet", "annotations.parquet", *questions, *suggestions]
+    severity = [SEVERITY] if run.config.annotation.severity else []
+    return ["prompts.parquet", "annotations.parquet", *severity, *questions, *suggestions]
 
 
+GOLD_SEVERITY = "gold_severity.parquet"
 STATUSES = ("final", "needs_answers", "needs_adjudication")
 
 STAGE = Stage(
     name="reconcile",
     summary="make gold labels of people's answers, and measure how far they agree",
     inputs=_inputs,
-    outputs=lambda run: ["gold.parquet", "agreement.json"],
+    outputs=lambda run: [
+        "gold.parquet",
+        "agreement.json",
+        *([GOLD_SEVERITY] if run.config.annotation.severity else []),
+    ],
     sections=("reconcile",),
     work=work,
 )

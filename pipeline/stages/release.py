@@ -8,6 +8,7 @@ from typing import TypeVar
 import polars as pl
 from pydantic import BaseModel
 
+from pipeline.auditing import change_rates
 from pipeline.evaluation.tables import count_gold
 from pipeline.release.card import CardFacts, card
 from pipeline.release.charts import charts
@@ -19,7 +20,15 @@ from pipeline.run import Run
 from pipeline.stage import Outcome, Stage, read_manifest
 from pipeline.stages.evaluate import CALIBRATION, EVALUATION, THRESHOLDS
 from schemas.agreement import Agreement
-from schemas.artifacts import Answer, GoldRecord, LabelScore, PlannedSlot, PromptRecord, RejectedAttempt
+from schemas.artifacts import (
+    Answer,
+    AuditedRecord,
+    GoldRecord,
+    LabelScore,
+    PlannedSlot,
+    PromptRecord,
+    RejectedAttempt,
+)
 from schemas.errors import InputError
 from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
 from schemas.files import read_frame, read_model
@@ -29,7 +38,14 @@ LINE = ("import", "plan", "generate", "push", "pull", "adjudicate", "reconcile",
 
 
 def _inputs(run: Run) -> list[str]:
-    optional = ["annotations.parquet", "agreement.json", "rejected.parquet", "prompts.parquet", *_score_files(run)]
+    optional = [
+        "annotations.parquet",
+        "agreement.json",
+        "audit.parquet",
+        "rejected.parquet",
+        "prompts.parquet",
+        *_score_files(run),
+    ]
     optional += ["plan.parquet", EVALUATION, THRESHOLDS, CALIBRATION]
     return ["gold.parquet", *(name for name in optional if run.path(name).exists())]
 
@@ -45,6 +61,7 @@ def _work(run: Run) -> Outcome:
     gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile"))
     annotations = _optional(run, "annotations.parquet", Answer, "pull", names)
     rejected = _optional(run, "rejected.parquet", RejectedAttempt, "generate", names)
+    audited = _optional(run, "audit.parquet", AuditedRecord, "audit", names)
     agreement = _model(run, "agreement.json", Agreement, "reconcile")
     evaluation = _model(run, EVALUATION, Evaluation, "evaluate")
     documents = {
@@ -94,6 +111,7 @@ def _work(run: Run) -> Outcome:
         evaluation=evaluation,
         charts=shown,
         documents=list(documents),
+        audit=[rate for rate in change_rates(audited) if rate.seen] if audited is not None else [],
     )
     section = run.config.release
     text = card(section, facts)

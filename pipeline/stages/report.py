@@ -10,15 +10,22 @@ from pydantic import BaseModel
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage, read_manifest
 from schemas.agreement import Agreement
-from schemas.artifacts import Answer, GoldRecord, PlannedSlot, PromptRecord, RejectedAttempt
+from schemas.artifacts import Answer, AuditedRecord, GoldRecord, PlannedSlot, PromptRecord, RejectedAttempt
 from schemas.evaluation import Evaluation
 from schemas.files import read_frame, read_model, write_text
 from schemas.rows import Row
 
 REPORT = "report.html"
 # stages whose manifests the page tells of: those before it
-TOLD = ("plan", "generate", "import", "push", "pull", "reconcile", "adjudicate", "score", "evaluate")
-OPTIONAL = ("plan.parquet", "prompts.parquet", "rejected.parquet", "annotations.parquet", "agreement.json")
+TOLD = ("plan", "generate", "import", "push", "pull", "reconcile", "adjudicate", "score", "audit", "evaluate")
+OPTIONAL = (
+    "plan.parquet",
+    "prompts.parquet",
+    "rejected.parquet",
+    "annotations.parquet",
+    "agreement.json",
+    "audit.parquet",
+)
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -48,6 +55,7 @@ def work(run: Run) -> Outcome:
             rejected=_frame(run, "rejected.parquet", RejectedAttempt, "generate"),
             annotations=_frame(run, "annotations.parquet", Answer, "pull"),
             currency=currency_of(manifests),
+            audited=_frame(run, "audit.parquet", AuditedRecord, "audit"),
         )
     )
     write_text(run.path(REPORT), page)

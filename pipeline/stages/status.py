@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from annotation.access import connect
@@ -13,6 +16,9 @@ from pipeline.stages.pull import datasets
 from pipeline.stages.push import HOME
 from schemas.agreement import Estimate
 from schemas.errors import MarginaliaError
+
+PAIRS_SHOWN = 6
+CLEAR = "\x1b[2J\x1b[H"  # the terminal, and to its first line
 
 
 @dataclass(frozen=True)
@@ -70,17 +76,24 @@ def annotation(run: Run) -> AnnotationStatus:
         return AnnotationStatus(None, str(error))
 
 
+def follow(run: Run, seconds: float) -> None:
+    """Shows the table anew every so many seconds, until it is interrupted."""
+    while True:
+        text = str(annotation(run)).strip()
+        print(f"{CLEAR if sys.stdout.isatty() else ''}{text}\n\n{datetime.now():%H:%M:%S}; Ctrl-C ends", flush=True)
+        time.sleep(seconds)
+
+
 def _text(one: Progress) -> str:
     simulated = " (simulated annotators)" if one.simulated else ""
     lines = [
         f"{one.dataset} at {one.url}, round {one.round}{simulated}",
         f"  records    {one.done} of {one.records} done, {one.started} started, {one.untouched} untouched",
-        f"  answers    {one.answers_needed} still needed, about {_hours(one.hours_left)} of work",
+        f"  answers    {one.answers_needed} still needed, about {_hours(one.hours_left)} of work"
+        + (f", {_hours(one.hours_left_each)} for each of those who answer" if one.hours_left_each else ""),
         f"  agreement  alpha (MASI) {_value(one.alpha_masi)}, equal label sets {_value(one.exact)}, "
         f"on {one.alpha_masi.n} records with two answers",
     ]
-    if one.most_apart:
-        lines.append(f"  most apart {' and '.join(one.most_apart)}")
     if one.rejected:
         lines.append(f"  to mend    {one.rejected} answers tick nothing, or none together with a label")
     if one.annotators:
@@ -98,7 +111,23 @@ def _text(one: Progress) -> str:
                 f"  {person.username:{width}}  {person.submitted:>9}  {person.discarded:>7}  {person.draft:>6}"
                 f"  {pace:>8}  {kappa:>5}  {gold:>14}  {last}"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_apart(one)])
+
+
+def _apart(one: Progress) -> list[str]:
+    """Who disagrees with whom: the pairs with the lowest kappa."""
+    rated = [pair for pair in one.pairs if pair.kappa is not None]
+    if not rated:
+        return []
+    names = [f"{pair.first} and {pair.second}" for pair in rated[:PAIRS_SHOWN]]
+    width = max(len("who is furthest apart"), *map(len, names))
+    lines = ["", f"  {'who is furthest apart':{width}}  kappa  equal sets  records"]
+    for name, pair in zip(names, rated, strict=False):
+        equal = "–" if pair.exact is None else f"{pair.exact:.0%}"
+        lines.append(f"  {name:{width}}  {pair.kappa:>5.2f}  {equal:>10}  {pair.records:>7}")
+    if len(rated) > PAIRS_SHOWN:
+        lines.append(f"  and {len(rated) - PAIRS_SHOWN} more pairs (--json has them all)")
+    return lines
 
 
 def _value(estimate: Estimate) -> str:

@@ -148,6 +148,14 @@ def test_other_methods_are_compared_on_the_records_that_the_votes_settle() -> No
     assert (found["dawid_skene"].records, found["dawid_skene"].same_labels) == (30, 29)
 
 
+def test_very_many_answers_are_compared_on_a_random_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("annotation.reconcile.COMPARED", 50)
+    ticks = ticks_of(_three_against_two(), ["a"])
+    found = compare_methods(ticks, ReconcileSection(), seed=1)
+    assert {one.records for one in found} == {10}
+    assert found == compare_methods(ticks, ReconcileSection(), seed=1)
+
+
 def test_splits_have_their_shares_for_every_label() -> None:
     given = {f"r{at:03}": {"X": "ab"[: at % 3], "Y": "ab"[: at % 3]} for at in range(300)}
     given |= {f"rare{at}": {"X": "c", "Y": "c"} for at in range(4)}

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from annotation.client.progress import summary
-from pipeline.stages.status import report
+from pipeline.stages.status import StatusReport, report
 from schemas.errors import InputError
 from schemas.pushed import Pushed
 from tests.annotation.answers import NOW, answers
@@ -30,6 +30,8 @@ def test_status_counts_what_stands_on_the_server(new_run: NewRun) -> None:
     people = {person.username: (person.submitted, person.discarded, person.draft) for person in one.annotators}
     assert people == {"ann": (1, 0, 1), "ben": (1, 1, 0)}
     assert "1 of 3 done" in str(found)
+    (pair,) = one.pairs
+    assert (pair.first, pair.second, pair.records, pair.exact) == ("ann", "ben", 1, 1.0)
     assert json.loads(json.dumps(found.data))[0]["answers_needed"] == 4
     assert not (work.folder / "annotations.jsonl").exists()
 
@@ -52,3 +54,20 @@ def test_pace_leaves_out_pauses_and_gives_the_time_left(new_run: NewRun) -> None
     assert one.annotators[0].seconds_per_answer == pytest.approx(40)
     assert one.answers_needed == 16
     assert one.hours_left == pytest.approx(16 * 40 / 3600)
+    assert one.hours_left_each == one.hours_left
+
+
+def test_the_pairs_that_disagree_most_come_first(new_run: NewRun) -> None:
+    work = new_run()
+    work.stage("push")
+    pushed = Pushed.model_validate(work.pushed())
+    ids = [f"r{at}" for at in range(8)]
+    frame = answers(
+        {r: {"ann": "a" * (at % 2), "ben": "a" * (at % 2), "carl": "a" * (at < 4)} for at, r in enumerate(ids)}
+    )
+    one = summary(ids, frame, pushed, work.run.taxonomy)
+    # ann and carl: of 24 cells 2 both, 2 and 2 one of them, 18 neither; (20/24 - 416/576) / (160/576)
+    assert [(pair.first, pair.second) for pair in one.pairs[:2]] == [("ann", "carl"), ("ben", "carl")]
+    assert one.pairs[0].kappa == pytest.approx(0.4)
+    assert (one.pairs[2].kappa, one.pairs[2].exact) == (1.0, 1.0)
+    assert "ann and carl" in str(StatusReport([one]))

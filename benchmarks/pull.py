@@ -1,0 +1,93 @@
+"""What a second pull costs when little has changed: 100,000 answered records, of which a hundred are edited.
+
+    python -m benchmarks.pull                   # last line: JSON with answers, seconds and records read of each pull
+    python -m benchmarks.pull --records 5000
+
+A local Argilla in a temporary folder; records and answers are put straight into its database, edits go over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from annotation.client.changes import Cursor
+from annotation.client.connection import Connection
+from annotation.client.datasets import ensure_dataset
+from annotation.client.pull import pull
+from annotation.client.settings import LABELS, RECORD
+from annotation.config import AnnotationSection
+from annotation.server.control import accounts, add_annotators, down, up
+from annotation.server.home import DATABASE
+from benchmarks.filled_argilla import fill
+from schemas.files import content_hash
+from schemas.pushed import Pushed
+from schemas.taxonomy import Taxonomy, load_taxonomy
+
+BULK = 100  # answers a request that Argilla takes
+
+
+def filled(home: Path, owner: Connection, taxonomy: Taxonomy, records: int) -> tuple[Pushed, list[str]]:
+    """A dataset with so many records, each answered by `ann`; and the records' ids on the server."""
+    dataset = ensure_dataset(owner, "bench", "bench", taxonomy, AnnotationSection(annotators=2))
+    add_annotators(home, ["ann"], "bench")
+    ann = next(user["id"] for user in owner.get("/users")["items"] if user["username"] == "ann")
+    texts = [{RECORD: [{"role": "user", "content": f"text {at} " + "word " * 40}]} for at in range(records)]
+    ids = fill(home / DATABASE, dataset.id, texts, [(ann, {LABELS: {"value": [taxonomy.ids[0]]}})])
+    pushed = Pushed(
+        url=owner.url,
+        workspace="bench",
+        dataset="bench",
+        dataset_id=dataset.id,
+        round="annotate",
+        records=records,
+        annotators=2,
+        taxonomy=taxonomy.id,
+        labels=taxonomy.ids,
+        taxonomy_sha256=content_hash(taxonomy.model_dump(mode="json")),
+        suggestions=False,
+        pushed_at=datetime.now(UTC),
+    )
+    return pushed, ids
+
+
+def timed(folder: Path, owner: Connection, pushed: Pushed, last: Cursor | None) -> tuple[Cursor, dict[str, float]]:
+    started = time.perf_counter()
+    files = folder / "annotations.jsonl", folder / "annotators.key.json"
+    _, counts, cursor = pull(owner, [pushed], *files, datetime.now(UTC), last=last)
+    seconds = round(time.perf_counter() - started, 2)
+    return cursor, {"seconds": seconds, "records_read": counts.records_read, "edited": counts.edited}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--edits", type=int, default=100)
+    asked = parser.parse_args()
+    taxonomy = load_taxonomy("support-tickets")
+    with tempfile.TemporaryDirectory() as name:
+        folder, home = Path(name), Path(name) / "argilla"
+        server = up(home)
+        try:
+            owner = Connection(server.url, accounts(home)[0].api_key, key_hint="the benchmark's")
+            pushed, ids = filled(home, owner, taxonomy, asked.records)
+            cursor, first = timed(folder, owner, pushed, None)
+            print(f"first pull of {asked.records:,} answers: {first}", flush=True)
+            key = next(account.api_key for account in accounts(home) if account.username == "ann")
+            edit = {"status": "submitted", "values": {LABELS: {"value": [taxonomy.ids[1]]}}}
+            with Connection(server.url, key, key_hint="the benchmark's") as ann:
+                for start in range(0, asked.edits, BULK):
+                    items = [{"record_id": record, **edit} for record in ids[start : min(start + BULK, asked.edits)]]
+                    ann.post("/me/responses/bulk", {"items": items})
+            cursor, second = timed(folder, owner, pushed, cursor)
+            print(f"after {asked.edits} edits: {second}", flush=True)
+        finally:
+            down(home)
+    print(json.dumps({"answers": asked.records, "first": first, "second": second}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""A round for experts: records of gold go before them in an Argilla dataset of its own, with the votes as counts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+import polars as pl
+
+from annotation.access import admit, connect, experts_workspace
+from annotation.adjudication import adjudication_payloads
+from annotation.client.datasets import ensure_dataset
+from annotation.client.push import PushedCounts, push_records
+from pipeline.run import Run
+from pipeline.stages.push import HOME
+from schemas.files import content_hash, write_json
+from schemas.pushed import Pushed
+
+ExpertRound = Literal["adjudicate", "audit"]
+ENDINGS: dict[ExpertRound, str] = {"adjudicate": "adjudication", "audit": "audit"}  # of the datasets' names
+
+
+def put_before_experts(
+    run: Run, round: ExpertRound, gold: pl.DataFrame, answers: pl.DataFrame
+) -> tuple[Pushed, PushedCounts]:
+    """Pushes the records of `gold` (GoldRecord), which `answers` (Answer) were given to, in their order, and writes
+    ROUND.json. Records that are there with other votes are sent again."""
+    section = run.config.annotation
+    name, workspace = f"{section.dataset or run.name}-{ENDINGS[round]}", experts_workspace(section)
+    with connect(section, run.path(HOME)) as connection:
+        admit(connection, section, run.path(HOME))
+        dataset = ensure_dataset(connection, workspace, name, run.taxonomy, section, adjudication=True)
+        payloads = adjudication_payloads(gold, answers, run.taxonomy)
+        counts = push_records(connection, dataset, payloads, batch=section.batch, replace=True)
+        pushed = Pushed(
+            url=connection.url,
+            workspace=workspace,
+            dataset=name,
+            dataset_id=dataset.id,
+            round=round,
+            records=counts.sent + counts.updated + counts.there + counts.others,
+            annotators=1,
+            taxonomy=run.taxonomy.id,
+            labels=run.taxonomy.ids,
+            taxonomy_sha256=content_hash(run.taxonomy.model_dump(mode="json")),
+            suggestions=False,
+            pushed_at=datetime.now(UTC),
+        )
+    write_json(run.path(f"{round}.json"), pushed.model_dump(mode="json"))
+    return pushed, counts

@@ -1,0 +1,50 @@
+"""What tells how good annotators work, beside their agreement: gold questions, anchoring, severity, the audit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.auditing import ChangeRate, change_rates
+from pipeline.report.material import Material
+from schemas.agreement import Anchoring, Estimate, GoldQuestionAccuracy, LabelSeverity
+
+
+@dataclass(frozen=True)
+class People:
+    """Empty or None where it was not asked for. `levels` names the columns of `severity`'s counts."""
+
+    questions: list[GoldQuestionAccuracy]
+    anchoring: Anchoring | None
+    anchored: str
+    levels: list[str]
+    severity: list[LabelSeverity]
+    audit: list[ChangeRate]
+    selected: int
+
+
+def people(material: Material) -> People:
+    """What agreement.json and audit.parquet say of it."""
+    found = material.agreement
+    anchoring = found.anchoring if found is not None else None
+    severity = found.severity if found is not None else None
+    audited = material.audited
+    return People(
+        questions=found.gold_questions if found is not None else [],
+        anchoring=anchoring,
+        anchored=anchoring_finding(anchoring.difference) if anchoring is not None else "",
+        levels=severity.levels if severity is not None else [],
+        severity=[row for row in severity.per_label if sum(row.counts)] if severity is not None else [],
+        audit=[rate for rate in change_rates(audited) if rate.seen] if audited is not None else [],
+        selected=audited.height if audited is not None else 0,
+    )
+
+
+def anchoring_finding(difference: Estimate) -> str:
+    """One sentence that claims no more than the interval."""
+    if difference.value is None or difference.low is None or difference.high is None:
+        return "Too few answers to say whether the suggestions drew answers to them."
+    if difference.low > 0:
+        return "The suggestions drew answers to them: the labels are in part the suggester's."
+    if difference.high < 0:
+        return "Answers equal the suggestion less often where it was shown."
+    return "No anchoring is shown at this number of records; a small one cannot be excluded."

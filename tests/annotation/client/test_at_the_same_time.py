@@ -1,0 +1,64 @@
+"""A whole round in which everybody answers every record at the same moment: nothing is lost, nothing counts twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Barrier
+
+import polars as pl
+
+from annotation.client.connection import Connection
+from tests.annotation.runs import SimulatedRun
+
+TEXTS = {f"r{at:02}": f"text {at}" for at in range(12)}
+
+
+def ticks(who: str, record: str) -> list[str]:
+    """'a' on even records, 'b' on all; ben adds 'c' to every third."""
+    at = int(record[1:])
+    return [*(["a"] if at % 2 == 0 else []), "b", *(["c"] if who == "ben" and at % 3 == 0 else [])]
+
+
+def answer_at_once(work: SimulatedRun) -> None:
+    """Each annotator in a thread, the three of them on one record at a time; every answer is sent twice, as by an
+    impatient hand."""
+    ids = {record["external_id"]: record["id"] for record in work.on_server()}
+    together = Barrier(3)
+
+    def submit(connection: Connection, who: str) -> None:
+        for record in TEXTS:
+            item = {
+                "record_id": ids[record],
+                "status": "submitted",
+                "values": {"labels": {"value": ticks(who, record)}},
+            }
+            together.wait(timeout=60)
+            for _ in range(2):
+                (answer,) = connection.post("/me/responses/bulk", {"items": [item]})["items"]
+                assert answer["error"] is None
+
+    with ExitStack() as stack:
+        people = {who: stack.enter_context(work.as_user(who)) for who in ("ann", "ben", "carl")}
+        pool = stack.enter_context(ThreadPoolExecutor(len(people)))
+        for job in [pool.submit(submit, connection, who) for who, connection in people.items()]:
+            job.result()
+
+
+def test_three_annotators_on_every_record_at_the_same_time(new_run: Callable[..., SimulatedRun]) -> None:
+    work = new_run(texts=TEXTS, annotation={"team": ["ann", "ben", "carl"], "annotators": 3})
+    work.stage("push")
+    answer_at_once(work)
+    assert {record["status"] for record in work.on_server()} == {"completed"}
+    counts = work.stage("pull").manifest.counts_out
+    assert (counts["answers"], counts["new"], counts["submitted"]) == (36, 36, 36)
+    assert len(work.journal()) == 36
+    given = {(row["record_id"], row["annotator"]): row["labels"] for row in work.annotations().iter_rows(named=True)}
+    people = {who: work.pseudonym(who) for who in ("ann", "ben", "carl")}
+    assert given == {(record, people[who]): ticks(who, record) for record in TEXTS for who in people}
+    work.stage("reconcile")
+    gold = {row["id"]: row for row in pl.read_parquet(work.folder / "gold.parquet").iter_rows(named=True)}
+    for record, row in gold.items():
+        assert (row["status"], row["n_annotators"], row["labels"]) == ("final", 3, ticks("ann", record))
+        assert row["votes"][2] == {"label": "c", "yes": int(record[1:]) % 3 == 0, "n": 3}

@@ -1,0 +1,97 @@
+"""What the report says of gold questions, suggestions, severity and the audit, where there were any."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from annotation.gold_questions import wilson
+from pipeline.report.material import Material
+from pipeline.report.page import build_page
+from pipeline.report.people_section import anchoring_finding
+from schemas.agreement import Anchoring, Estimate, GoldQuestionAccuracy, LabelSeverity, Severity
+from schemas.artifacts import AuditedRecord
+from tests.pipeline.report.test_page import Page, material
+from tests.pipeline.synthetic_run import Synthetic
+
+LEVEL = "<b>grave</b>"
+
+
+def estimate(value: float, low: float, high: float) -> Estimate:
+    return Estimate(value=value, low=low, high=high, n=40)
+
+
+ANCHORING = Anchoring(
+    suggested=estimate(0.9, 0.85, 0.95), control=estimate(0.6, 0.5, 0.7), difference=estimate(0.3, 0.2, 0.4)
+)
+
+
+def audited(changed: list[bool | None]) -> pl.DataFrame:
+    rows = [
+        {
+            "id": f"r{at}",
+            "why": "guard" if at % 2 == 0 else "control",
+            "label": None,
+            "probability": None,
+            "support": None,
+            "gold_labels": [],
+            "audited_labels": None,
+            "changed": one,
+        }
+        for at, one in enumerate(changed)
+    ]
+    return AuditedRecord.frame(rows)
+
+
+@pytest.fixture(scope="module")
+def plain() -> Material:
+    return material(Synthetic(n=48, skill=0.0))
+
+
+@pytest.fixture(scope="module")
+def told(plain: Material) -> Material:
+    assert plain.agreement is not None
+    alpha = Estimate(value=None, low=None, high=None, n=0)
+    label = plain.taxonomy.ids[0]
+    questions = [
+        GoldQuestionAccuracy(annotator=f"A0{at}", skipped=at, exact=wilson(8 + at, 10), precision=0.9, recall=None)
+        for at in (1, 2)
+    ]
+    severity = Severity(levels=["mild", LEVEL], per_label=[LabelSeverity(label=label, counts=[3, 4], alpha=alpha)])
+    agreement = plain.agreement.model_copy(
+        update={"gold_questions": questions, "anchoring": ANCHORING, "severity": severity}
+    )
+    return replace(plain, agreement=agreement, audited=audited([True, False, False, None, True, False]))
+
+
+def test_the_page_tells_of_all_four(told: Material) -> None:
+    text = Page(build_page(told)).text
+    assert "Each annotator on the gold questions" in text
+    assert "A02 10 2 1.00" in text
+    assert "The suggestions drew answers to them" in text
+    assert f"mild {LEVEL}" in text
+    assert "disputed by a confident guard 3 2 0.67" in text
+    assert "of the random control 2 0 0.00" in text
+    assert "uses the labels from before" in text
+
+
+def test_the_page_is_silent_where_there_was_nothing(plain: Material) -> None:
+    text = Page(build_page(plain)).text
+    for words in ("gold questions", "anchor", "severe", "second look"):
+        assert words not in text
+    waiting = Page(build_page(replace(plain, audited=audited([None, None])))).text
+    assert "2 records were chosen for a second look; no expert has answered yet." in waiting
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        (estimate(0.1, -0.1, 0.3), "a small one cannot be excluded"),
+        (estimate(-0.2, -0.3, -0.1), "less often"),
+        (Estimate(value=0.5, low=None, high=None, n=1), "Too few answers"),
+    ],
+)
+def test_anchoring_claims_no_more_than_its_interval(difference: Estimate, said: str) -> None:
+    assert said in anchoring_finding(difference)
