@@ -151,6 +151,10 @@ schemas: $(VENV)/.ready-dev ## write schemas/json again
 	@$(BIN)/python -m schemas.json_schemas
 check: lint types test ## all that CI does
 
+.PHONY: soak
+soak: $(VENV)/.ready-dev $(SERVER_VENV)/.ready ## kills and faults over generate, push, pull and score (KILLS=300)
+	@$(BIN)/python -m tests.soak --kills $(or $(KILLS),300) $(ARGS)
+
 .PHONY: bench-scorer bench-reconcile bench-pull bench-generate bench-evaluate bench-scaling train-demo-guard
 bench-evaluate: $(VENV)/.ready ## evaluation of 100,000 records × 14 labels × 8 estimators
 	@$(BIN)/python -m benchmarks.evaluate $(ARGS)

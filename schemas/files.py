@@ -144,11 +144,18 @@ def check_frame(path: Path, frame: pl.DataFrame, model: type[Row], *, hint: str 
 
 
 def read_json(path: Path, *, made_by: str | None = None) -> Any:
-    """The JSON value in `path`. Raises InputError with the line of a syntax error."""
+    """The JSON value in `path`. Raises InputError with the line of a syntax error; NaN and infinities are one."""
+    text = read_text(path, made_by=made_by)
     try:
-        return json.loads(read_text(path, made_by=made_by))
+        return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise InputError.at(path, f"not JSON: {error.msg}", line=error.lineno, hint=made_by) from error
+    except (ValueError, RecursionError) as error:  # numbers of 5000 digits, lists 5000 deep
+        raise InputError.at(path, f"not JSON: {error}", hint=made_by) from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def read_model(path: Path, model: type[ModelT], *, made_by: str) -> ModelT:

@@ -70,7 +70,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 raise InputError.at(
                     path, f"byte {error.start} is not UTF-8", line=number, hint="save as UTF-8"
                 ) from None
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # a number of 5000 digits is a plain ValueError
                 raise InputError.at(path, f"not a JSON object: {error}", line=number) from None
             if not isinstance(value, dict):
                 raise InputError.at(path, f"expected a JSON object, saw {type(value).__name__}", line=number)

@@ -100,7 +100,11 @@ class GuardFile(Strict):
     @classmethod
     def _known_pieces(cls, answer: Any) -> Any:
         """Unknown kinds of pieces, before pydantic tries each kind on them and complains of all."""
-        waiting = [piece for pieces in answer if isinstance(pieces, list) for piece in pieces] if answer else []
+        waiting = (
+            [piece for pieces in answer if isinstance(pieces, list) for piece in pieces]
+            if isinstance(answer, list)
+            else []
+        )
         for piece in waiting:
             if isinstance(piece, dict):
                 for key in piece.keys() - PIECES:

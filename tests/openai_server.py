@@ -96,7 +96,7 @@ class OpenAIServer:
         self.authorizations: list[str] = []
         self.answered = 0
         self.most_in_flight = 0
-        self._in_flight = 0
+        self.in_flight = 0
         self._answer, self._status, self._error, self._body = answer, status, error, body
         self._raw, self._keep_open = raw, keep_open
         self._latency, self._retry_after = latency, retry_after
@@ -164,12 +164,12 @@ class OpenAIServer:
         payload = json.loads(data)
         self.requests.append(payload)
         self.authorizations.append(headers.get("authorization", ""))
-        self._in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self._in_flight)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             return await self._complete(payload, writer)
         finally:
-            self._in_flight -= 1
+            self.in_flight -= 1
 
     async def _complete(self, payload: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
         latency = self._latency(payload) if callable(self._latency) else self._latency

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import polars as pl
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from annotation.client.settings import LABELS, NONE, NOTE, SEVERITY, UNSURE
 from schemas.artifacts import Answer, SeverityAnswer
+from schemas.errors import ArtifactError
+from schemas.journal import RESTORE, read_journal
 
 IDENTITY = ("record_id", "annotator", "round")
-JOURNAL_KEYS = (*IDENTITY, "labels", "status", "rejected", "note", "unsure", "submitted_at", "pulled_at")
 CONTENT = ("labels", "status", "note", "unsure", "severity", "submitted_at", "rejected")
 
 
@@ -55,9 +58,41 @@ def changed(entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> bool:
     return before is None or any(entry.get(name) != before.get(name) for name in CONTENT)
 
 
-def latest(journal: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
-    """The last entry of each record x annotator x round."""
-    return {(entry["record_id"], entry["annotator"], entry["round"]): entry for entry in journal}
+class Journalled(BaseModel):
+    """What a line of annotations.jsonl must be."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    record_id: str
+    annotator: str
+    round: str
+    labels: list[str] | None
+    status: Literal["submitted", "discarded", "draft"]
+    rejected: str | None
+    note: str | None
+    unsure: bool
+    submitted_at: str | None
+    pulled_at: str
+
+    @field_validator("submitted_at", "pulled_at")
+    @classmethod
+    def _moment(cls, value: str | None) -> str | None:
+        if value is not None and datetime.fromisoformat(value).tzinfo is None:
+            raise ValueError("a time without its zone")
+        return value
+
+
+def latest(journal: Path) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+    """The last entry of each record x annotator x round. Raises ArtifactError with the line of what is no answer."""
+    found: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+    for number, entry in enumerate(read_journal(journal), start=1):
+        try:
+            Journalled.model_validate(entry)
+        except ValidationError as error:
+            first = error.errors()[0]
+            problem = f"not an answer: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise ArtifactError.at(journal, problem, line=number, hint=RESTORE) from error
+        found[entry["record_id"], entry["annotator"], entry["round"]] = entry
+    return found
 
 
 def answers_frame(entries: Iterable[Mapping[str, Any]]) -> pl.DataFrame:

@@ -86,6 +86,8 @@ class Connection:
                         yield client
                 except ArgillaError as error:
                     cause = error.__cause__ or error
+                    if isinstance(network := cause.__cause__ or cause.__context__ or cause, httpx.TransportError):
+                        raise self._unreachable(what, network) from error
                     raise self._refused(what, int(getattr(cause, "status_code", 0)), str(cause)) from error
 
     @contextmanager

@@ -10,13 +10,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from annotation.client.answers import JOURNAL_KEYS, changed, entry_of, latest
+from annotation.client.answers import changed, entry_of, latest
 from annotation.client.changes import MARGIN, Cursor, answers_there, says_what_changed, touched
 from annotation.client.connection import Connection
 from annotation.client.pseudonyms import Key, read_key, write_key
 from annotation.client.push import listed
 from annotation.gold_questions import ROUND
-from schemas.journal import Journal, read_journal
+from schemas.journal import Journal
 from schemas.pushed import Pushed
 
 TOGETHER = 500  # journal lines a fsync
@@ -66,7 +66,7 @@ def pull(
         last = None
     with Journal(journal_path) as journal:
         counts.torn_bytes = journal.torn_bytes
-        before = latest(read_journal(journal_path, JOURNAL_KEYS))
+        before = latest(journal_path)
         state = dict(before)
         reader = _Reader(
             connection, _People(connection, key_path, datasets), journal, state, counts, now, gold_questions

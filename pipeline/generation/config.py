@@ -182,7 +182,11 @@ class GenerateSection(Strict):
         "before it or earlier",
     )
     max_attempts: int = Field(default=4, ge=1, le=100, description="how often a slot is asked before it is left open")
-    min_characters: int = Field(default=15, ge=1, description="shorter texts are rejected (too_short)")
+    min_characters: int = Field(
+        default=15,
+        ge=1,
+        description="shorter texts are rejected (too_short); Chinese, Japanese and Korean characters count twice",
+    )
     max_characters: int = Field(default=800, ge=1, description="longer texts are rejected (too_long)")
     when_cut: Literal["reject", "trim"] = Field(
         default="reject",

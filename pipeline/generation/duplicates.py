@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,7 @@ class Seen:
 @lru_cache(maxsize=4)  # a text is folded for each list that it is looked for in
 def fold(text: str) -> str:
     """Words only, in small letters: what does not make a text another one is taken away."""
-    return " ".join(_WORD.findall(text.casefold()))
+    return " ".join(_WORD.findall(text.casefold() if text.isascii() else normalize("NFKC", text).casefold()))
 
 
 def shingles(folded: str) -> frozenset[str]:

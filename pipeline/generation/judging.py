@@ -9,13 +9,13 @@ from pipeline.generation import phrases, private_data
 from pipeline.generation.answers import Answer
 from pipeline.generation.config import GenerateSection
 from pipeline.generation.duplicates import Seen, holds
-from pipeline.generation.languages import other_language
+from pipeline.generation.languages import other_language, width
 from pipeline.generation.parsing import parse
 from schemas.errors import InputError
 from schemas.records import check_text
 from schemas.taxonomy import Taxonomy
 
-_SENTENCE_END = re.compile(r".*[.!?。！？…][\"'”’)]*(?=\s|\Z)", re.DOTALL)
+_SENTENCE_END = re.compile(r".*(?:[.!?…][\"'”’)]*(?=\s|\Z)|[。！？][」』）”]*)", re.DOTALL)
 _COPIED = 0.8  # share of an example's 5-grams from which a text is a copy of it
 
 
@@ -79,10 +79,11 @@ class Judge:
             return Rejection("invalid", f"holds {field[:60]}")
         if words := phrases.reply(text):
             return Rejection("answered", words)
-        if len(text) < section.min_characters:
-            return Rejection("too_short", f"{len(text)} characters (generate.min_characters {section.min_characters})")
-        if len(text) > section.max_characters:
-            return Rejection("too_long", f"{len(text)} characters (generate.max_characters {section.max_characters})")
+        size = width(text)
+        if size < section.min_characters:
+            return Rejection("too_short", f"{size} characters (generate.min_characters {section.min_characters})")
+        if size > section.max_characters:
+            return Rejection("too_long", f"{size} characters (generate.max_characters {section.max_characters})")
         if section.check_language and (other := other_language(text, language)):
             return Rejection("language", f"{other} instead of {language}")
         return self._without_private_data(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -21,13 +22,26 @@ _CLOSE = (
     {"no", "nn", "da"}, {"zh", "yue", "wuu"}, {"hr", "sr", "bs"}, {"id", "ms"}, {"en", "pcm"}, {"gl", "pt"},
     {"tl", "bcl"},
 )  # fmt: skip
-_MIN_CHARACTERS = 20  # below that the identifier guesses
+_MIN_WIDTH = 20  # below that the identifier guesses
+_WIDE = re.compile(
+    "[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\U00020000-\U0003fffd]"
+)
 _SURE, _UNLIKELY = 0.6, 0.05
 
 
 def language_name(code: str) -> str:
-    """`German` for `de`."""
-    return _NAMES.get(code, code)
+    """`German` for `de`, `Portuguese (pt-BR)` for `pt-BR`."""
+    name = _NAMES.get(_base(code))
+    return code if name is None else name if code in _NAMES else f"{name} ({code})"
+
+
+def width(text: str) -> int:
+    """Characters, those of Chinese, Japanese and Korean counted twice: they say about twice as much."""
+    return len(text) if text.isascii() else len(text) + len(_WIDE.findall(text))
+
+
+def _base(code: str) -> str:
+    return re.split("[-_]", code.lower(), maxsplit=1)[0]
 
 
 def other_language(text: str, expected: str) -> str | None:
@@ -35,8 +49,8 @@ def other_language(text: str, expected: str) -> str | None:
 
     Plainly: py3langid gives another language at least 0.6 and the expected one, with its close varieties, less than
     0.05. A language that it does not know is never doubted."""
-    identifier = _identifier()
-    if len(text) < _MIN_CHARACTERS or expected not in identifier.labels:
+    identifier, expected = _identifier(), _base(expected)
+    if width(text) < _MIN_WIDTH or expected not in identifier.labels:
         return None
     accepted = next((close for close in _CLOSE if expected in close), {expected})
     if identifier.classify(text)[0] in accepted:  # nearly always, and quicker than all ranks

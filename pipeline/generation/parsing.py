@@ -19,18 +19,35 @@ _PREAMBLE = re.compile(
     r"[^\n:]{0,100}:\s*)?)",
     re.IGNORECASE,
 )
-_HEADING = re.compile(
-    r"\A(?:\*\*|#+ *)?(?:(?:the |a |new |user |customer )*"
-    r"(?:message|text|prompt|request|query|customer|user|ticket|body)(?: \d+)?)(?:\*\*)?:(?:\*\*)?\s*",
+# the same in other languages: always with a colon, for their first words alone may well open a text
+_PREAMBLE_ELSEWHERE = re.compile(
+    r"\A(?:(?:natürlich|gerne?|klar|selbstverständlich|bien sûr|claro(?: que sí)?|por supuesto|certo|certamente)"
+    r"[!.,:]?\s+)?"
+    r"(?:hier (?:ist|sind|kommt)|voici|aquí (?:tienes?|está)|ecco)\b[^\n:]{0,100}"
+    r"(?:text|nachricht|anfrage|beispiel|version|message|exemple|demande|mensaje|ejemplo|solicitud|messaggio|testo|esempio)"
+    r"[^\n:]{0,100}:\s*"
+    r"|\A(?:(?:もちろん(?:です)?|はい|承知(?:いた)?しました|かしこまりました)[、。！!\s]*)?"
+    r"(?:以下|こちら)(?:は|が|に)[^\n：:。]{0,60}(?:[：:]\s*|。\s*\n)"
+    r"|\A(?:(?:好的|当然(?:可以)?)[，。！!\s]*)?(?:以下是|这是)[^\n：:。]{0,60}[：:]\s*",
     re.IGNORECASE,
 )
-_SUBJECT = re.compile(r"\A(?:\*\*)?subject(?: line)?(?:\*\*)?:[^\n]*\n+", re.IGNORECASE)
+_HEADING = re.compile(
+    r"\A(?:\*\*|#+ *)?(?:(?:the |a |new |user |customer )*"
+    r"(?:message|text|prompt|request|query|customer|user|ticket|body)(?: \d+)?"
+    r"|nachricht|anfrage|frage|mensaje|texto|texte|demande|messaggio|testo|本文|メッセージ|テキスト|正文|文本|消息)"
+    r"(?:\*\*)?[:：](?:\*\*)?\s*",
+    re.IGNORECASE,
+)
+_SUBJECT = re.compile(
+    r"\A(?:\*\*)?(?:subject(?: line)?|betreff|objet|asunto|oggetto|件名|主题)(?:\*\*)?[:：][^\n]*\n+", re.IGNORECASE
+)
 _FIRST_ITEM = re.compile(r"\A(?:1[.)]|[-*•])\s+(.*?)(?=\n\s*(?:\d+[.)]|[-*•])\s+|\Z)", re.DOTALL)
 _REMARK = re.compile(
-    r"\n\s*[(*\[]*(?:note|explanation|please note|(?:in )?this (?:message|text|request|example|version))\b.*\Z",
+    r"\n\s*[(*\[（]*(?:(?:note|explanation|please note|(?:in )?this (?:message|text|request|example|version))\b"
+    r"|hinweis:|anmerkung:|erklärung:|remarque ?:|nota:|備考|注[：:]|说明[：:]).*\Z",
     re.DOTALL | re.IGNORECASE,
 )
-_QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "‘": "’", "'": "'", "「": "」"}
+_QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "‘": "’", "'": "'", "「": "」", "『": "』", "»": "«"}
 
 
 def parse(answer: str) -> str | None:
@@ -38,7 +55,7 @@ def parse(answer: str) -> str | None:
     text = _THINKING.sub("", answer).strip()
     if fenced := _FENCE.search(text):
         text = fenced[1].strip()
-    text = _PREAMBLE.sub("", text, count=1).strip()
+    text = _PREAMBLE_ELSEWHERE.sub("", _PREAMBLE.sub("", text, count=1), count=1).strip()
     if text.startswith(("{", "[{", '["', "[]")):
         value = _from_json(text)
         return _plain(value) if value is not None else None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from annotation.client.answers import JOURNAL_KEYS, answers_frame, latest
+from annotation.client.answers import answers_frame, latest
 from annotation.gold_questions import FILE, GoldQuestions
 from pipeline.verification.checks import Verification
 from pipeline.verification.contents import Contents
@@ -88,12 +88,9 @@ def _check_answers(contents: Contents, found: Verification) -> None:
     if answers is None or not path.exists():
         return
     with found.failing("pull", "journal", RESTORE):
-        state = latest(read_journal(path, JOURNAL_KEYS))
-        try:
-            same = frame_hash(answers_frame(state.values())) == frame_hash(answers)
-            problems = [] if same else [f"annotations.parquet is not the latest state of its {len(state):,} answers"]
-        except (KeyError, TypeError, ValueError) as error:
-            problems = [f"annotations.jsonl holds an entry that is no answer: {error!r}"]
+        state = latest(path)
+        same = frame_hash(answers_frame(state.values())) == frame_hash(answers)
+        problems = [] if same else [f"annotations.parquet is not the latest state of its {len(state):,} answers"]
         found.add(
             "pull", "journal", f"{len(state):,} answers, the table is their latest state", problems, run.command("pull")
         )

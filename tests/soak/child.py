@@ -1,0 +1,88 @@
+"""One stage in a process of its own, to be killed or to meet a fault. A fork server loads all of it once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from warnings import catch_warnings, simplefilter
+
+import torch
+
+from pipeline.generation.languages import other_language
+from pipeline.line import load_stage
+from pipeline.run import open_run
+from pipeline.stage import run_stage
+from schemas.errors import MarginaliaError
+
+for _heavy in (
+    "generation.judging",
+    "generation.records",
+    "generation.writer",
+    *(f"stages.{n}" for n in ("push", "pull")),
+):
+    import_module(f"pipeline.{_heavy}")
+for _heavy in ("scoring.results", "scoring.models.local", "transformers.models.llama.modeling_llama"):
+    import_module(_heavy)
+with catch_warnings():
+    simplefilter("ignore")  # the SDK warns about its own use of pydantic
+    import_module("argilla")
+push, changes, pull = (import_module(f"annotation.client.{name}") for name in ("push", "changes", "pull"))
+other_language("The language model is loaded once for all.", "en")
+
+SAID, ABSORBED = 20, 21  # exit codes: the fault was met and ended the stage with an error of ours; or it did not end it
+_met = False
+
+
+def work(stage: str, folder: str, fault: tuple[str, int] | None = None) -> None:
+    """Runs the stage; `fault` is the k-th call that fails: fsync, replace or http, or full: no file beyond k bytes."""
+    torch.set_num_threads(1)
+    push.LISTED, changes.LISTED, pull.TOGETHER = 20, 20, 15  # small pages and writes: more moments to be killed at
+    if fault is not None:
+        _arm(*fault)
+    try:
+        run_stage(load_stage(stage), open_run(Path(folder)))
+    except MarginaliaError as error:
+        if fault is not None and _told(fault[0], str(error)):
+            sys.exit(SAID)
+        print(f"{stage} in {folder} after {fault}: {error}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(ABSORBED if _met else 0)
+
+
+def _told(kind: str, message: str) -> bool:
+    return ("does not answer" if kind == "http" else "cannot write") in message
+
+
+def _arm(kind: str, k: int) -> None:
+    if kind == "full":
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (k, resource.RLIM_INFINITY))
+    elif kind == "http":
+        import httpx
+
+        connection = import_module("annotation.client.connection")
+        connection.PAUSES = (0.0,)
+        _fail(httpx.Client, "request", k, httpx.ConnectError("the network is down"), ever_after=True)
+    else:
+        _fail(os, kind, k, OSError(errno.ENOSPC, "No space left on device"))
+
+
+def _fail(owner: Any, name: str, k: int, error: Exception, *, ever_after: bool = False) -> None:
+    real, calls = getattr(owner, name), 0
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        global _met
+        nonlocal calls
+        calls += 1
+        if calls == k or (ever_after and calls > k):
+            _met = True
+            raise error
+        return real(*arguments, **named)
+
+    setattr(owner, name, called)

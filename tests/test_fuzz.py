@@ -1,0 +1,347 @@
+"""Whatever bytes stand in a file: every reader takes them, or says what is wrong with one clean InputError."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from annotation.client.answers import answers_frame, latest
+from annotation.client.pseudonyms import read_key
+from annotation.gold_questions import GoldQuestions, choose
+from pipeline.config import load_config
+from pipeline.generation.answers import read_answers
+from pipeline.generation.templating import load_templates, template_folder
+from pipeline.importing.convert import convert
+from pipeline.importing.mapping import SHIPPED as MAPPINGS
+from pipeline.importing.mapping import load_mapping
+from pipeline.run_log import read_log
+from schemas.agreement import Agreement
+from schemas.artifacts import GoldRecord, LabelScore
+from schemas.errors import InputError
+from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
+from schemas.files import read_frame, read_model
+from schemas.journal import Journal, read_journal
+from schemas.manifest import Manifest
+from schemas.pushed import Pushed
+from schemas.records import read_records, read_rows
+from schemas.taxonomy import SHIPPED as TAXONOMIES
+from schemas.taxonomy import Taxonomy, load_taxonomy
+from scoring.guard import SHIPPED as GUARDS
+from scoring.guard import load_guard
+
+Reader = Callable[[Path], object]
+TAXONOMY = load_taxonomy("support-tickets")
+RECORDS = (
+    b'{"id": "a", "text": "My parcel is late", "labels": ["late_delivery"]}\n{"id": "b", "text": "x", "labels": []}\n'
+)
+ANSWER = {
+    "key": "k",
+    "slot_id": "s",
+    "attempt": 1,
+    "created_at": "2026-01-02T03:04:05.000001+00:00",
+    "text": "hello",
+    "refused": None,
+    "finish_reason": "stop",
+    "prompt_tokens": 3,
+    "completion_tokens": 1,
+}
+PULLED = {
+    "record_id": "r",
+    "annotator": "A01",
+    "round": "annotate",
+    "labels": ["a"],
+    "status": "submitted",
+    "rejected": None,
+    "note": None,
+    "unsure": False,
+    "submitted_at": "2026-01-02T03:04:05+00:00",
+    "pulled_at": "2026-01-02T03:04:05+00:00",
+}
+PUSHED = {
+    "url": "http://127.0.0.1",
+    "workspace": "w",
+    "dataset": "d",
+    "dataset_id": "i",
+    "round": "annotate",
+    "records": 3,
+    "annotators": 2,
+    "taxonomy": "t",
+    "labels": ["a"],
+    "taxonomy_sha256": "x",
+    "suggestions": False,
+    "pushed_at": "2026-01-02T03:04:05+00:00",
+}
+MANIFEST = {
+    "stage": "plan",
+    "inputs": {},
+    "outputs": {"plan.parquet": "ab"},
+    "config_sha256": "x",
+    "counts_in": {},
+    "counts_out": {"planned": 3},
+    "seconds": 0.1,
+    "versions": {},
+    "finished_at": "2026-01-02T03:04:05+00:00",
+}
+PLATT = {"method": "platt", "slope": 1.0, "intercept": 0.0}
+CALIBRATION = {
+    "calibrations": [
+        {
+            "simulated": True,
+            "guard": "g",
+            "estimator": "marginal",
+            "method": "platt",
+            "records": 3,
+            "cross_fitted_log_loss": {"platt": 0.1},
+            "pooled": PLATT,
+            "labels": {"a": {"map": PLATT, "source": "label", "positives": 2}},
+        }
+    ]
+}
+THRESHOLDS = {
+    "simulated": True,
+    "taxonomy": "t",
+    "confidence": 0.95,
+    "guards": {
+        "g": {
+            "recommended": "marginal",
+            "estimators": {
+                "marginal": {
+                    "overall": {},
+                    "labels": {"a": {"max_f1": {"threshold": 0.5, "source": "label", "reason": None}}},
+                }
+            },
+        }
+    },
+}
+CONFIG = {
+    "taxonomy": "support-tickets",
+    "plan": {"records": 12},
+    "score": {"guards": [{"name": "g", "guard": "instruct", "model": "m"}]},
+}
+KEY = {"people": [{"pseudonym": "A01", "username": "ann", "user_ids": ["1"]}]}
+
+
+def as_model(model: type) -> Reader:
+    return lambda path: read_model(path, model, made_by="the stage")
+
+
+def journalled(entry: dict[str, Any]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "j.jsonl") as journal:
+        journal.append(entry)
+        return journal.path.read_bytes() + (json.dumps(entry) + "\n").encode()
+
+
+def imported(path: Path) -> object:
+    return convert(read_rows(path), load_mapping(MAPPINGS / "records.yaml", TAXONOMY), TAXONOMY, str(path))
+
+
+def pulled(path: Path) -> object:
+    return answers_frame(latest(path).values())
+
+
+def parquet(path: Path) -> object:
+    return read_frame(path, LabelScore, made_by="the stage")
+
+
+def parquet_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        rows = {
+            "record_id": ["r"],
+            "estimator": ["e"],
+            "label": ["a"],
+            "probability": [0.5],
+            "lower": [0.1],
+            "upper": [0.9],
+        }
+        pl.DataFrame(rows).write_parquet(Path(folder) / "x.parquet")
+        return (Path(folder) / "x.parquet").read_bytes()
+
+
+def journal_opened(path: Path) -> object:
+    with Journal(path) as journal:
+        journal.append({"n": 1})
+    return list(read_journal(path))[-1]["n"] == 1
+
+
+def questions(path: Path) -> object:
+    return choose(path, TAXONOMY, ["r1"], 0.5, 1)
+
+
+def as_json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+# file name, reader, a good file
+READERS: dict[str, tuple[str, Reader, bytes]] = {
+    "records": ("r.jsonl", read_records, RECORDS),
+    "records in Parquet": ("r.parquet", read_records, parquet_bytes()),
+    "import": ("r.jsonl", imported, RECORDS),
+    "gold questions": ("r.jsonl", questions, RECORDS),
+    "taxonomy": (
+        "t.yaml",
+        lambda path: load_taxonomy(path.name, relative_to=path.parent),
+        (TAXONOMIES / "llama-guard-2.yaml").read_bytes(),
+    ),
+    "config": ("config.yaml", load_config, yaml.safe_dump(CONFIG).encode()),
+    "mapping": ("m.yaml", lambda path: load_mapping(path, TAXONOMY), (MAPPINGS / "records.yaml").read_bytes()),
+    "guard": (
+        "g.yaml",
+        lambda path: load_guard(path.name, TAXONOMY, relative_to=path.parent),
+        (GUARDS / "instruct.yaml").read_bytes(),
+    ),
+    "own guard": (
+        "g.yaml",
+        lambda path: load_guard(path.name, None, relative_to=path.parent),
+        (GUARDS / "llama-guard-2.yaml").read_bytes(),
+    ),
+    "responses": ("responses.jsonl", read_answers, journalled(ANSWER)),
+    "annotations": ("annotations.jsonl", pulled, journalled(PULLED)),
+    "journal": ("j.jsonl", journal_opened, journalled(ANSWER)),
+    "scores": ("s.parquet", parquet, parquet_bytes()),
+    "manifest": ("m.json", as_model(Manifest), as_json(MANIFEST)),
+    "push.json": ("p.json", as_model(Pushed), as_json(PUSHED)),
+    "thresholds": ("t.json", as_model(ThresholdsFile), as_json(THRESHOLDS)),
+    "calibration": ("c.json", as_model(CalibrationFile), as_json(CALIBRATION)),
+    "pseudonyms": ("k.json", read_key, as_json(KEY)),
+    "pushed gold questions": (
+        "q.json",
+        as_model(GoldQuestions),
+        as_json({"questions": {"r": {"messages": [], "labels": ["a"]}}}),
+    ),
+    "log": (
+        "log.jsonl",
+        lambda path: list(read_log(path.parent)),
+        as_json({"time": "x", "stage": "plan", "event": "started"}),
+    ),
+}
+STRUCTURED = [name for name, (file, *_) in READERS.items() if not file.endswith(".parquet")]
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["\0", "\u202e", "a" * 5000]),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+edits = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), st.binary(max_size=8)), min_size=1, max_size=4)
+
+
+def takes_or_refuses(name: str, data: bytes) -> None:
+    file, reader, _ = READERS[name]
+    folder = Path(tempfile.mkdtemp())
+    try:
+        (folder / file).write_bytes(data)
+        with contextlib.suppress(InputError):
+            reader(folder / file)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_good_file_is_taken(name: str, tmp_path: Path) -> None:
+    file, reader, good = READERS[name]
+    (tmp_path / file).write_bytes(good)
+    if name != "records in Parquet":  # a table of scores
+        reader(tmp_path / file)
+
+
+@pytest.mark.parametrize("name", READERS)
+@given(data=st.binary(max_size=200))
+@example(data=b"")
+@example(data=b"[" * 3000)
+@example(data=b"{" * 3000)
+@example(data=b"\xef\xbb\xbf{}")
+@example(data=b"9" * 5000)
+@example(data=b"a: &a [*a]")
+@example(data=b"{}")
+@example(data=b"null\n")
+def test_any_bytes(name: str, data: bytes) -> None:
+    takes_or_refuses(name, data)
+
+
+@pytest.mark.parametrize("name", READERS)
+@given(edits=edits)
+def test_a_good_file_with_other_bytes_here_and_there(name: str, edits: list[tuple[float, int, bytes]]) -> None:
+    data = READERS[name][2]
+    for where, gone, new in edits:
+        at = int(where * len(data))
+        data = data[:at] + new + data[at + gone :]
+    takes_or_refuses(name, data)
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+@given(draw=st.data())
+def test_a_good_file_with_another_value_somewhere(name: str, draw: st.DataObject) -> None:
+    file, _, good = READERS[name]
+    whole = yaml.safe_load(good) if file.endswith(".yaml") else json.loads(good.rstrip(b"\n").split(b"\n")[-1])
+    changed = _replaced(whole, draw)
+    data = yaml.safe_dump(changed) if file.endswith(".yaml") else json.dumps(changed) + "\n"
+    takes_or_refuses(name, data.encode("utf-8", "surrogatepass"))
+
+
+def _replaced(value: Any, draw: st.DataObject) -> Any:
+    """The value with one part, anywhere inside it, replaced, taken out or added."""
+    if isinstance(value, dict) and value and draw.draw(st.integers(0, 3)):
+        key = draw.draw(st.sampled_from(sorted(value)))
+        kind = draw.draw(st.integers(0, 5))
+        if kind == 0:
+            return {name: item for name, item in value.items() if name != key}
+        if kind == 1:
+            return {**value, draw.draw(st.text(max_size=6)): draw.draw(values)}
+        return {**value, key: _replaced(value[key], draw)}
+    if isinstance(value, list) and value and draw.draw(st.integers(0, 3)):
+        at = draw.draw(st.integers(0, len(value) - 1))
+        return [*value[:at], _replaced(value[at], draw), *value[at + 1 :]]
+    return draw.draw(values)
+
+
+@given(data=st.text(max_size=80))
+@example(data="{{ 7 / 0 }}")
+@example(data="{{ ''.__class__.__mro__ }}")
+@example(data="{% for a in b %}")
+@example(data="{% include '/etc/passwd' %}")
+def test_any_template(data: str) -> None:
+    """Reading it never ends in anything but our error; what it may do when it is rendered has tests of its own."""
+    shipped = template_folder("default", relative_to=Path())
+    folder = Path(tempfile.mkdtemp())
+    try:
+        for path in shipped.glob("*"):
+            (folder / path.name).write_bytes(path.read_bytes())
+        victim = sorted(folder.glob("*.j2"))[0]
+        victim.write_bytes(data.encode("utf-8", "surrogatepass"))
+        with contextlib.suppress(InputError):
+            load_templates(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_an_evaluation_or_agreement_of_anything(tmp_path: Path) -> None:
+    for model in (Evaluation, Agreement, Taxonomy):
+        for data in (b"[]", b"{}", b'{"gold": NaN}', b'{"gold": Infinity}', b'"x"', b'{"records": 1e999}'):
+            (tmp_path / "x.json").write_bytes(data)
+            with pytest.raises(InputError):
+                read_model(tmp_path / "x.json", model, made_by="the stage")
+
+
+def test_gold_with_hostile_columns(tmp_path: Path) -> None:
+    for frame in (pl.DataFrame({"id": [b"\xff"]}), pl.DataFrame(), pl.DataFrame({"\0": [1]})):
+        frame.write_parquet(tmp_path / "g.parquet")
+        with pytest.raises(InputError):
+            read_frame(tmp_path / "g.parquet", GoldRecord, made_by="the stage")
