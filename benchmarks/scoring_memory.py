@@ -48,6 +48,7 @@ class StandIn:
     notes: tuple[str, ...] = ()
     shared = 0
     together = 1
+    alone = True
 
     def source(self) -> StandIn:
         return self

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,6 +19,7 @@ from scoring.source import Batch, Source
 from scoring.tokens import TokenLanguage
 
 PASS_TOKENS = 1024  # answer prefixes in one forward pass: bounds the logits in memory
+STRETCH = 4  # times as many records as are under way at a time go without a pause for stragglers
 EVEN = 64  # prompts under way whose own tokens differ by no more than this, or by a factor of two, are of one length
 
 
@@ -78,27 +79,37 @@ class Flow:
         self._records = max(records, source.together)
         self._tokens = tokens
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[list[Job]]:
-        """The jobs as they get done, by length of prompt and then by id."""
+    def run(self, jobs: Iterable[Job], held: Container[str] = ()) -> Iterator[list[Job]]:
+        """The jobs as they get done, by length of prompt and then by id, those `held` left out.
+
+        In the last digits numbers depend on the company in a pass. So jobs go in stretches that depend on nothing but
+        `jobs`, and one that is not wholly held is run whole: an interrupted run ends as any other."""
         waiting = deque(sorted(jobs, key=lambda job: (len(job.ids), job.record_id)))
         while waiting:
             stretch, places = self._stretch(waiting)
-            while stretch:
-                under_way: dict[int, Job] = {}
-                if not (yield from self._through(stretch, places, under_way)):
-                    if places == 1:
-                        (job,) = under_way.values()
-                        job.error = "out of memory, also alone in its batch"
-                        yield [job]
-                    else:
-                        places //= 2
-                        stretch.extendleft(job.again() for job in reversed(under_way.values()))
+            if all(job.record_id in held for job in stretch):
+                continue
+            for done in self._scored(stretch, places):
+                if new := [job for job in done if job.record_id not in held]:
+                    yield new
+
+    def _scored(self, stretch: deque[Job], places: int) -> Iterator[list[Job]]:
+        while stretch:
+            under_way: dict[int, Job] = {}
+            if not (yield from self._through(stretch, places, under_way)):
+                if places == 1:
+                    (job,) = under_way.values()
+                    job.error = "out of memory, also alone in its batch"
+                    yield [job]
+                else:
+                    places //= 2
+                    stretch.extendleft(job.again() for job in reversed(under_way.values()))
 
     def _stretch(self, waiting: deque[Job]) -> tuple[deque[Job], int]:
         """The next jobs of about one length, and how many of them may be under way at a time."""
         longest = 2 * self._own(waiting[0]) + EVEN
         stretch = deque([waiting.popleft()])
-        while waiting and self._own(waiting[0]) <= longest:
+        while waiting and self._own(waiting[0]) <= longest and len(stretch) < STRETCH * self._records:
             stretch.append(waiting.popleft())
         return stretch, max(1, min(self._records, len(stretch), self._tokens // self._own(stretch[-1])))
 

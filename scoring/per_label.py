@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -33,17 +33,25 @@ class PerLabelScorer(Scorer):
         self._calls = {row: Scorer(model, one, self.settings) for row, one in guard.calls.items()}
         first = next(iter(self._calls.values()))
         self.prompts, self.tokens = first.prompts, first.tokens
+        self._alone = first.alone
 
-    def score_batches(self, records: Iterable[tuple[str, Sequence[dict[str, str]]]]) -> Iterator[list[Result]]:
+    def score_batches(
+        self, records: Iterable[tuple[str, Sequence[dict[str, str]]]], held: Container[str] = ()
+    ) -> Iterator[list[Result]]:
         """Lists of results, each of the records of a few batches, as soon as all their calls are done."""
         source = iter(records)
         while window := list(islice(source, 4 * self.settings.batch_records)):
+            missing = [record for record in window if record[0] not in held]
+            if not missing:
+                continue
+            if self._alone:
+                window = missing
             found: dict[str, dict[str, Result]] = {record_id: {} for record_id, _ in window}
             for row, call in self._calls.items():
                 call.settings = self.settings
                 for result in call.score_records(window):
                     found[result.record_id][row] = result
-            yield [combine(record_id, results, self.guard) for record_id, results in found.items()]
+            yield [combine(record_id, found[record_id], self.guard) for record_id, _ in missing]
 
 
 def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:

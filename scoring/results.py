@@ -57,9 +57,8 @@ def score_to_journal(scorer: Scorer, records: Sequence[tuple[str, Messages]], jo
         if wanted.get(entry["id"]) == entry["key"] and entry["error"] is None  # what failed is tried again
     }
     yield from sorted(held)
-    todo = ((record_id, messages) for record_id, messages in records if record_id not in held)
     with Journal(journal_path) as journal:
-        for results in scorer.score_batches(todo):
+        for results in scorer.score_batches(records, held):
             journal.extend([journal_entry(result, wanted[result.record_id], scorer.guard.rows) for result in results])
             yield from (result.record_id for result in results)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -160,15 +160,24 @@ class Scorer:
         for batch in self.score_batches(records):
             yield from batch
 
-    def score_batches(self, records: Iterable[tuple[str, Sequence[dict[str, str]]]]) -> Iterator[list[Result]]:
-        """The same, a list of those that one pass has finished."""
+    def score_batches(
+        self, records: Iterable[tuple[str, Sequence[dict[str, str]]]], held: Container[str] = ()
+    ) -> Iterator[list[Result]]:
+        """The same, a list of those that one pass has finished; the ids `held` are left out."""
         source = iter(records)
         while window := list(islice(source, WINDOW)):
+            if self._source.alone or all(record_id in held for record_id, _ in window):
+                window = [record for record in window if record[0] not in held]
             prepared = [self._prepare(record_id, messages) for record_id, messages in window]
             if failed := [job for job in prepared if isinstance(job, Result)]:
                 yield failed
-            for done in self._flow().run(job for job in prepared if isinstance(job, Job)):
+            for done in self._flow().run((job for job in prepared if isinstance(job, Job)), held):
                 yield [self._result(job) for job in done]
+
+    @property
+    def alone(self) -> bool:
+        """Whether a record's numbers do not depend on which others are scored with it."""
+        return self._source.alone
 
     def _flow(self) -> Flow:
         settings = self.settings

@@ -26,13 +26,17 @@ class Batch(Protocol):
 
 class Source(Protocol):
     """Batches of prompts of one guard. `shared`: how many tokens all its prompts start with; `together`: how many
-    records should be searched at a time at least, so that none of the source's capacity lies idle."""
+    records should be searched at a time at least, so that none of the source's capacity lies idle; `alone`: whether a
+    record's numbers do not depend on which others are searched with it, as far as we can know."""
 
     @property
     def shared(self) -> int: ...
 
     @property
     def together(self) -> int: ...
+
+    @property
+    def alone(self) -> bool: ...
 
     def share(self, ids: Sequence[int]) -> None:
         """Tells what all prompts start with."""

@@ -55,6 +55,8 @@ ANSWER = {
     "finish_reason": "stop",
     "prompt_tokens": 3,
     "completion_tokens": 1,
+    "request": {"messages": [{"role": "user", "content": "write"}]},
+    "model": "m",
 }
 PULLED = {
     "record_id": "r",

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.generation.questions import Question
 from schemas.errors import ArtifactError
-from schemas.journal import Journal, read_journal
+from schemas.journal import RESTORE, Journal, read_journal
 
 _PAUSE = 0.01  # seconds between two fsyncs, in which answers gather
 
@@ -53,8 +53,7 @@ def read_answers(path: Path) -> dict[str, Answer]:
         try:
             answers.setdefault(entry["key"], _answer(entry))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            hint = "restore the file from a back-up; it is never rewritten"
-            raise ArtifactError.at(path, f"not an answer: {error!r}", line=number, hint=hint) from error
+            raise ArtifactError.at(path, f"not an answer: {error!r}", line=number, hint=RESTORE) from error
     return answers
 
 

@@ -85,6 +85,8 @@ class EndpointModel:
 class EndpointSource:
     """Batches of prompts over one endpoint."""
 
+    alone = True
+
     def __init__(self, model: EndpointModel) -> None:
         self.model = model
         self.shared = 0

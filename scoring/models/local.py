@@ -151,6 +151,7 @@ class LocalSource:
     """Batches of prompts over a local model with the shared start of all prompts computed once."""
 
     together = 1
+    alone = False
 
     def __init__(self, model: LocalModel) -> None:
         self.model = model

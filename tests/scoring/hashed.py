@@ -136,6 +136,7 @@ class _Source:
     model: HashedModel
     shared = 0
     together = 1
+    alone = True
 
     def share(self, ids: Sequence[int]) -> None:
         pass
