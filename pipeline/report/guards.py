@@ -16,8 +16,8 @@ DECIDING = ("macro_roc_auc", "micro_roc_auc")
 class SideBySide:
     reference: str
     figure: Figure
-    metrics: list[str]
-    rows: list[tuple[str, list[GuardDifference | None]]]
+    guards: list[str]
+    rows: list[tuple[str, list[GuardDifference | None]]]  # metric, a cell for each guard
 
 
 def side_by_side(evaluation: Evaluation) -> SideBySide | None:
@@ -28,8 +28,8 @@ def side_by_side(evaluation: Evaluation) -> SideBySide | None:
     names = list(dict.fromkeys(row.metric for row in found))
     guards = list(dict.fromkeys(row.guard for row in found))
     by_key = {(row.guard, row.metric): row for row in found}
-    rows = [(guard, [by_key.get((guard, name)) for name in names]) for guard in guards]
-    return SideBySide(found[0].reference, _figure(found), names, rows)
+    rows = [(name, [by_key.get((guard, name)) for guard in guards]) for name in names]
+    return SideBySide(found[0].reference, _figure(found), guards, rows)
 
 
 def _figure(found: list[GuardDifference]) -> Figure:
@@ -63,8 +63,11 @@ def _finding(found: list[GuardDifference]) -> str:
     worse = [guard for guard, row in by_guard.items() if row.finding == "worse"]
     if not by_guard:
         return f"Too few records to tell {words.listed([first, *dict.fromkeys(row.guard for row in found)])} apart"
-    parts = [f"{words.listed(better)} clearly better"] if better else []
-    parts += [f"{words.listed(worse)} clearly worse"] if worse else []
+    parts = [
+        f"{words.listed(guards)} {'is' if len(guards) == 1 else 'are'} clearly {word}"
+        for word, guards in (("better", better), ("worse", worse))
+        if guards
+    ]
     if not parts:
         return f"No guard ranks labels clearly better or worse than {first}"
-    return f"At ranking labels {' and '.join(parts)} than {first}"
+    return f"{', '.join(parts)} than {first} at ranking labels"

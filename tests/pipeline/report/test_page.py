@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import polars as pl
@@ -254,3 +255,20 @@ def test_each_label_has_its_own_little_reliability_diagram(middling: Material) -
     assert len(titles) == 2 * len(names)  # the wide drawing and the narrow one
     bands = [attributes for tag, attributes in page.elements if tag == "polygon" and "band" in attributes["class"]]
     assert len(bands) >= 2 * len(names)
+
+
+def test_two_guards_stand_side_by_side(middling: Material) -> None:
+    made = Synthetic(n=160, skill=0.5)
+    frames, worse = make_frames(made), make_frames(Synthetic(n=160, skill=0.1))
+    found = evaluate(
+        frames.gold,
+        [GuardScores("large", frames.scores, frames.records), GuardScores("small", worse.scores, worse.records)],
+        None,
+        frames.taxonomy,
+        EvaluateSection(resamples=200),
+        seed=3,
+        simulated=True,
+    )
+    page = Page(build_page(replace(middling, evaluation=found.evaluation)))
+    assert "small is clearly worse than large at ranking labels" in page.text
+    assert "Guards side by side" not in Page(build_page(middling)).text
