@@ -34,7 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def records(folder: Path) -> LabelledRecords:
-    write_jsonl(folder / "records.jsonl", held_out_examples())
+    examples = held_out_examples()
+    safe = [example for example in examples if not example["labels"]]
+    write_jsonl(folder / "records.jsonl", [*examples[:4], *safe[1:3]])
     return read_labelled(folder / "records.jsonl", TOPICS, load_guard("support-tickets"), limit=6)
 
 
@@ -70,6 +72,13 @@ def test_the_numbers_are_scikit_learns(table: PaperTable, records: LabelledRecor
     predicted = np.array(scores) >= ASKED.threshold
     assert line.micro_f1.value == pytest.approx(f1_score(truth, predicted, average="micro"))
     assert line.hamming_loss.value == pytest.approx(hamming_loss(truth, predicted))
+
+
+def test_baselines_leave_out_what_the_safety_check_passes(table: PaperTable, folder: Path) -> None:
+    entries = list(read_journal(folder / "published.journal.jsonl"))
+    assert [one["flagged"] for one in entries] == [True] * 4 + [False] * 2
+    for line in table.lines[1:4]:  # at most two labels for each of the four, none for the others
+        assert line.hamming_loss.value is not None and line.hamming_loss.value <= (2 * 4 + 6) / (6 * 12)
 
 
 def test_the_marginal_is_the_scorers_own(table: PaperTable, records: LabelledRecords, scorer: Scorer) -> None:
