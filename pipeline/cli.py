@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli_argilla import argilla
+from pipeline.cli_shared import ForceOption, RunOption, friendly, open_folder
 from pipeline.paper.command import EXAMPLE as PAPER_EXAMPLE
 from pipeline.paper.command import paper
-from schemas.errors import InputError, MarginaliaError
+from schemas.errors import InputError
 
 if TYPE_CHECKING:
     from pipeline.run import Run
     from pipeline.stage import Stage
 
-Parameters = ParamSpec("Parameters")
 app = typer.Typer(
     name="marginalia",
     help="From a policy taxonomy to a gold set that people labelled, and to one probability per label from any "
@@ -30,44 +29,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-argilla = typer.Typer(
-    help="The run's own Argilla server, for people to annotate in.",
-    epilog="Example: marginalia argilla up --run runs/refunds",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
 app.add_typer(argilla, name="argilla")
-
-RunOption = Annotated[Path, typer.Option("--run", help="the run's folder, such as runs/refunds", metavar="FOLDER")]
-ForceOption = Annotated[bool, typer.Option("--force", help="run although nothing has changed")]
-
-
-def friendly(command: Callable[Parameters, int | None]) -> Callable[Parameters, None]:
-    """Errors of ours as one line on stderr with the right exit code; Ctrl-C as 130."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        try:
-            code = command(*args, **kwargs)
-        except MarginaliaError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt:
-            print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-            raise typer.Exit(130) from None
-        raise typer.Exit(code or 0)
-
-    return wrapped
 
 
 def main() -> None:
     app()
-
-
-def _open(folder: Path) -> Run:
-    from pipeline.run import open_run
-
-    return open_run(folder)
 
 
 def _run(stage: Stage, run: Run, *, force: bool) -> None:
@@ -83,7 +49,7 @@ def _add_stage(name: str, summary: str) -> None:
     def command(run: RunOption, force: ForceOption = False) -> None:
         from pipeline.line import load_stage
 
-        _run(load_stage(name), _open(run), force=force)
+        _run(load_stage(name), open_folder(run), force=force)
 
 
 @app.command(epilog="Example: marginalia new refunds --taxonomy support-tickets")
@@ -114,7 +80,7 @@ def config(
     if explain is not None:
         print(explanation(explain))
     elif run is not None:
-        opened = _open(run)
+        opened = open_folder(run)
         print(f"{run / 'config.yaml'}: in order; taxonomy {opened.taxonomy.id} with {len(opened.taxonomy.ids)} labels")
 
 
@@ -132,7 +98,7 @@ def import_records(
     """Enter with an existing data set: prompts.parquet and, when its labels are gold, gold.parquet."""
     from pipeline.stages.import_records import STAGE, prepare
 
-    opened = _open(run)
+    opened = open_folder(run)
     prepare(opened, source, mapping)
     _run(STAGE, opened, force=force)
 
@@ -147,7 +113,7 @@ def plan(
     """Plan what to write: label sets × attributes, each slot with an id."""
     from pipeline.line import load_stage
 
-    opened = _open(run)
+    opened = open_folder(run)
     _run(load_stage("plan"), opened, force=force)
     if show:
         from pipeline.generation.coverage import coverage
@@ -169,7 +135,7 @@ def preview(
     from pipeline.stage import run_stage
     from pipeline.stages.generate import preview as few
 
-    opened = _open(run)
+    opened = open_folder(run)
     run_stage(load_stage("plan"), opened)
     print(few(opened, records))
 
@@ -187,7 +153,7 @@ def generate(
     from pipeline.line import load_stage
     from pipeline.stages.generate import with_budget
 
-    opened = _open(run)
+    opened = open_folder(run)
     _run(load_stage("generate"), opened if budget is None else with_budget(opened, budget), force=force)
 
 
@@ -201,7 +167,7 @@ def push(
     """Send the records to Argilla, with the taxonomy as a multi-label question."""
     from pipeline.stages.push import stage
 
-    _run(stage(more=more), _open(run), force=force)
+    _run(stage(more=more), open_folder(run), force=force)
 
 
 @app.command(epilog="Example: marginalia status --run runs/refunds --json")
@@ -215,7 +181,7 @@ def status(
     from pipeline.overview import overview
     from pipeline.stages.status import annotation, follow
 
-    opened = _open(run)
+    opened = open_folder(run)
     if watch is not None:
         follow(opened, watch)
     found, people = overview(opened), annotation(opened)
@@ -245,7 +211,7 @@ def simulate(
     overlaps = overlap or [1, 2, 3, 5, 7]
     if min(overlaps) < 1:
         raise InputError(f"--overlap takes numbers from 1, saw {min(overlaps)}")
-    opened = _open(run)
+    opened = open_folder(run)
     profiles = profiles_of(miss or [0.15], false_alarm or [0.02], skip)
     found = forecast(opened, profiles, opened.config.simulation.expert, overlaps, records=records)
     print(json.dumps([one.model_dump() for one in found], indent=2) if as_json else table(found))
@@ -276,7 +242,7 @@ def score(
     from pipeline.stages.score import STAGE, score_shard, spread
 
     ray = {"address": address, "actors": actors, "cpus": actor_cpus, "gpus": actor_gpus}
-    opened = spread(_open(run), engine, ray)
+    opened = spread(open_folder(run), engine, ray)
     if shard is None:
         _run(STAGE, opened, force=force)
         return
@@ -292,7 +258,7 @@ def merge(run: RunOption, force: ForceOption = False) -> None:
     """Put together what score --shard wrote: the files of one score without shards."""
     from pipeline.stages.score import MERGE
 
-    _run(MERGE, _open(run), force=force)
+    _run(MERGE, open_folder(run), force=force)
 
 
 _add_stage("evaluate", "Measure every estimator against gold; calibration and thresholds.")
@@ -312,7 +278,7 @@ def audit(
     from pipeline.stage import run_stage
     from pipeline.stages.audit import listing, stage
 
-    opened = _open(run)
+    opened = open_folder(run)
     run_stage(stage(opened, guard=guard, estimator=estimator, top=top, control=control, push=push), opened)
     print(listing(opened))
 
@@ -364,7 +330,7 @@ def publish(
     from pipeline.stage import run_stage
     from pipeline.stages.publish import describe, stage
 
-    print(describe(run_stage(stage(push=push), _open(run)).manifest.facts))
+    print(describe(run_stage(stage(push=push), open_folder(run)).manifest.facts))
 
 
 app.command("paper", epilog=PAPER_EXAMPLE)(friendly(paper))
@@ -379,7 +345,7 @@ def verify(
     """Check a whole run: hashes, schemas, journals, and counts from the plan to the release. Exit code 2 when not."""
     from pipeline.verification.verify import verify as verified
 
-    found = verified(_open(run))
+    found = verified(open_folder(run))
     print(json.dumps(found.data, ensure_ascii=False, indent=2) if as_json else found)
     return 2 if found.failed else 0
 
@@ -391,67 +357,6 @@ def demo(fresh: Annotated[bool, typer.Option("--fresh", help="delete runs/demo a
     from pipeline.demo.line import run_demo
 
     run_demo(fresh=fresh)
-
-
-@argilla.command(epilog="Example: marginalia argilla up --run runs/refunds")
-@friendly
-def up(
-    run: RunOption,
-    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="port; default: 6900, or a free one where that is taken")] = None,
-) -> None:
-    """Start the server, make the team's accounts, and print address and log-ins."""
-    from pipeline.people import open_for_people
-
-    print(open_for_people(_open(run), host=host, port=port))
-
-
-@argilla.command(epilog="Example: marginalia argilla down --run runs/refunds")
-@friendly
-def down(run: RunOption) -> None:
-    """Stop the server. Nothing is lost: its data stay in the run's folder."""
-    from annotation.server.control import down as stop
-
-    print("stopped" if stop(_open(run).path("argilla")) else "it was not running")
-
-
-@argilla.command("status", epilog="Example: marginalia argilla status --run runs/refunds")
-@friendly
-def server_status(run: RunOption) -> int:
-    """Say whether the server runs, and where. Exit code 1 when it does not."""
-    from annotation.server.control import status as running
-
-    server = running(_open(run).path("argilla"))
-    print(f"running at {server.url} (process {server.pid})" if server else "not running")
-    return 0 if server else 1
-
-
-@argilla.command(epilog="Example: marginalia argilla users --run runs/refunds")
-@friendly
-def users(run: RunOption) -> None:
-    """Print the log-ins, passwords included."""
-    from pipeline.people import log_ins
-
-    print(log_ins(_open(run)))
-
-
-@argilla.command(epilog="Example: marginalia argilla backup backups/monday --run runs/refunds")
-@friendly
-def backup(to: Annotated[Path, typer.Argument(help="the folder to write; must not exist yet")], run: RunOption) -> None:
-    """Copy the server's database and accounts into a folder, also while it runs."""
-    from annotation.server.backup import backup as save
-
-    print(save(_open(run).path("argilla"), to))
-
-
-@argilla.command(epilog="Example: marginalia argilla restore backups/monday --run runs/refunds")
-@friendly
-def restore(source: Annotated[Path, typer.Argument(help="a folder that backup wrote")], run: RunOption) -> None:
-    """Put a back-up in place; what it replaces is kept beside it. The server must be down."""
-    from annotation.server.backup import restore as put_back
-
-    kept = put_back(_open(run).path("argilla"), source)
-    print("restored" + (f"; what was there before is in {kept}" if kept else ""))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+"""What all commands share: options, the run they open, and errors told in one line."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+
+from schemas.errors import MarginaliaError
+
+if TYPE_CHECKING:
+    from pipeline.run import Run
+
+Parameters = ParamSpec("Parameters")
+RunOption = Annotated[Path, typer.Option("--run", help="the run's folder, such as runs/refunds", metavar="FOLDER")]
+ForceOption = Annotated[bool, typer.Option("--force", help="run although nothing has changed")]
+
+
+def friendly(command: Callable[Parameters, int | None]) -> Callable[Parameters, None]:
+    """Errors of ours as one line on stderr with the right exit code; Ctrl-C as 130."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            code = command(*args, **kwargs)
+        except MarginaliaError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+            raise typer.Exit(130) from None
+        raise typer.Exit(code or 0)
+
+    return wrapped
+
+
+def open_folder(folder: Path) -> Run:
+    from pipeline.run import open_run
+
+    return open_run(folder)
