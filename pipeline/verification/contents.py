@@ -15,6 +15,7 @@ from schemas.agreement import Agreement
 from schemas.artifacts import (
     Answer,
     AuditedRecord,
+    CheckedRecord,
     GoldRecord,
     LabelScore,
     PlannedSlot,
@@ -25,6 +26,7 @@ from schemas.artifacts import (
 from schemas.errors import MarginaliaError
 from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
 from schemas.files import read_frame, read_model
+from schemas.generation import Generation
 from schemas.manifest import Manifest
 from schemas.pushed import Pushed
 from schemas.rows import Row
@@ -34,11 +36,13 @@ TABLES: dict[str, tuple[type[Row], str]] = {
     "plan.parquet": (PlannedSlot, "plan"),
     "prompts.parquet": (PromptRecord, "generate"),
     "rejected.parquet": (RejectedAttempt, "generate"),
+    "checks.parquet": (CheckedRecord, "generate"),
     "annotations.parquet": (Answer, "pull"),
     "gold.parquet": (GoldRecord, "reconcile"),
     "audit.parquet": (AuditedRecord, "audit"),
 }
 DOCUMENTS: dict[str, tuple[type[BaseModel], str]] = {
+    "generation.json": (Generation, "generate"),
     FILE: (GoldQuestions, "push"),
     "push.json": (Pushed, "push"),
     "adjudicate.json": (Pushed, "adjudicate"),

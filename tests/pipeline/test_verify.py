@@ -27,6 +27,7 @@ MAKERS = {
     "prompts.parquet": "generate",
     "rejected.parquet": "generate",
     "responses.jsonl": "generate",
+    "generation.json": "generate",
     "push.json": "push",
     "annotations.jsonl": "pull",
     "annotations.parquet": "pull",
