@@ -23,6 +23,8 @@ _REFUSAL = re.compile(
             r"\bich kann (?:dir |ihnen |leider )*(?:nicht|keine|diese[rn]?|solche)\b[^.!?\n]{0,40}"
             r"\b(?:anfrage|inhalte?|aufforderung)\b",
             r"\bals (?:eine? )?(?:ki|künstliche intelligenz|sprachmodell)\b",
+            r"\b(?:bei|mit) (?:diese[rmn]|solche[rmn]?) (?:anfrage|bitte|thema|themen|inhalte?n?) kann ich\b"
+            r"[^.!?\n]{0,30}\bnicht\b",
             r"\blo siento,? (?:pero )?no puedo (?:ayudar|cumplir|crear|generar|escribir|proporcionar)",
             r"\bno puedo (?:ayudar|cumplir|crear|generar|escribir|proporcionar)[^.!?\n]{0,40}"
             r"\b(?:solicitud|petición|contenido)",

@@ -45,6 +45,8 @@ def test_a_good_answer_is_kept(section: GenerateSection, taxonomy: Taxonomy) -> 
         ("I cannot create content that is harmful to other people, whatever the purpose.", "refused"),
         ("As an AI language model, I do not place any orders with shops myself.", "refused"),
         ("Es tut mir leid, aber dabei kann ich dir nicht helfen.", "refused"),
+        ("Es tut mir leid, aber bei dieser Anfrage kann ich nicht helfen.", "refused"),
+        ("申し訳ありませんが、そのご依頼にはお応えできません。", "refused"),
         ("Lo siento, no puedo ayudar con esa solicitud en este momento.", "refused"),
         ("抱歉，我无法满足您的这个请求，请您换一个问题再来问我。", "refused"),
         ("Dear customer, the parcel will be with you on Tuesday at the latest.", "answered"),
@@ -117,6 +119,14 @@ def test_identifiers_are_replaced_or_refused(section: GenerateSection, taxonomy:
     kept = Judge(section, taxonomy).judge("slot-1", answer, "en", [])
     assert kept == "Please send the missing invoice to name@example.com by Friday."
     assert _reason(section.model_copy(update={"private_data": "reject"}), taxonomy, answer) == "private_data"
+
+
+def test_a_short_japanese_sentence_is_long_enough(section: GenerateSection, taxonomy: Taxonomy) -> None:
+    text = "毛布はどこにありますか。"
+    assert (
+        Judge(section, taxonomy).judge("slot-1", _answer(f"もちろんです。以下は例文です。\n「{text}」"), "ja", [])
+        == text
+    )
 
 
 def test_the_language_that_was_asked_for(section: GenerateSection, taxonomy: Taxonomy) -> None:
