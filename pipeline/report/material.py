@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from schemas.agreement import Agreement
 from schemas.evaluation import Evaluation
+from schemas.generation import Generation
 from schemas.manifest import Manifest
 from schemas.taxonomy import Taxonomy
 
@@ -30,6 +31,7 @@ class Material:
     annotations: pl.DataFrame | None = None  # Answer
     currency: str = ""  # that of the manifests' costs
     audited: pl.DataFrame | None = None  # AuditedRecord
+    generation: Generation | None = None
 
     @property
     def label_names(self) -> dict[str, str]:

@@ -41,6 +41,7 @@ def build_page(material: Material) -> str:
             built=built(material),
             trust=trust(material),
             people=people(material),
+            written=material.generation,
             guards=[guard_view(material, page) for page in material.evaluation.guards],
             side_by_side=side_by_side(material.evaluation),
             stages=stage_rows(material),

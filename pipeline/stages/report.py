@@ -13,6 +13,7 @@ from schemas.agreement import Agreement
 from schemas.artifacts import Answer, AuditedRecord, GoldRecord, PlannedSlot, PromptRecord, RejectedAttempt
 from schemas.evaluation import Evaluation
 from schemas.files import read_frame, read_model, write_text
+from schemas.generation import Generation
 from schemas.rows import Row
 
 REPORT = "report.html"
@@ -25,6 +26,7 @@ OPTIONAL = (
     "annotations.parquet",
     "agreement.json",
     "audit.parquet",
+    "generation.json",
 )
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -56,6 +58,7 @@ def work(run: Run) -> Outcome:
             annotations=_frame(run, "annotations.parquet", Answer, "pull"),
             currency=currency_of(manifests),
             audited=_frame(run, "audit.parquet", AuditedRecord, "audit"),
+            generation=_model(run, "generation.json", Generation, "generate"),
         )
     )
     write_text(run.path(REPORT), page)

@@ -1,0 +1,53 @@
+"""What generation.json says, in the report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.report.page import build_page
+from schemas.generation import Check, CheckedLabel, Diversity, Generation, Lengths
+from tests.pipeline.report.test_page import Page, material
+from tests.pipeline.synthetic_run import Synthetic
+
+VARIED = Diversity(
+    generator="writer <b>7b</b>",
+    texts=1200,
+    distinct_1=0.21,
+    distinct_2=0.64,
+    distinct_3=None,
+    self_bleu=0.35,
+    self_bleu_texts=300,
+    lengths=Lengths(mean=80, p10=31, median=77, p90=140),
+    labels={"a": 600, "b": 600},
+    without_label=0,
+    label_balance=1.0,
+)
+CHECK = Check(
+    model="judge",
+    records=1200,
+    labelled=1000,
+    agree=850,
+    differ=150,
+    unreadable=180,
+    failed=20,
+    per_label=[CheckedLabel(label="a", intended=600, found=571, both=543)],
+    planted=40,
+    obeyed=3,
+    obedience=0.075,
+)
+
+
+def test_diversity_and_the_blind_check_are_told() -> None:
+    plain = material(Synthetic(n=48, skill=0.5))
+    page = Page(build_page(replace(plain, generation=Generation(diversity=[VARIED], check=CHECK))))
+    assert page.open == []
+    assert "How varied the texts are" in page.text
+    assert "writer <b>7b</b> 1,200 0.21 0.64 — 0.35 1.00 31 / 77 / 140" in " ".join(page.text.split())
+    assert "judge, not told what a text was asked to be, gives 85 % of the texts it labels" in page.text
+    assert "Of 40 planted texts that ordered a wrong answer, 3 got it." in " ".join(page.text.split())
+
+
+def test_without_the_file_nothing_is_said() -> None:
+    page = Page(build_page(material(Synthetic(n=48, skill=0.5))))
+    assert "How varied" not in page.text
+    assert "not told what" not in page.text
