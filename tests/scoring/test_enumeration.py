@@ -140,3 +140,16 @@ def _check_bounds(found: Result, truth: dict[str, Any], tolerance: float) -> Non
         assert (bounds.lower <= bounds.probability).all() and (bounds.probability <= bounds.upper).all()
         widest = max(widest, float((bounds.upper - bounds.lower).max()))
     assert (found.stopped == "tolerance") == (widest <= tolerance + 1e-9)
+
+
+@pytest.mark.parametrize("name", ["words", "text after the codes", "a verdict inside another answer"])
+def test_hardly_any_mass_inside_the_language(tmp_path: Path, name: str) -> None:
+    """A model far from its format, 1e-12 and less inside: rounding errors of larger masses must not stand for it."""
+    scorer, enumeration = made(tmp_path, name, VOCABULARIES["bytes"], seed=2, favour=0.0, spread=3.0)
+    truth = enumeration.run()
+    exact = scored(scorer, tolerance=0, node_budget=10**6).estimates["marginal_in_language"]
+    assert exact.probability == pytest.approx(truth["marginal_in_language"], abs=1e-6)
+    assert (exact.upper - exact.lower).max() < 1e-6
+    for tolerance in (0.5, 0.01):
+        for budget in (2, 10**6):
+            _check_bounds(scored(scorer, tolerance=tolerance, node_budget=budget), truth, tolerance)
