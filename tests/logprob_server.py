@@ -8,6 +8,7 @@ drawn from the request and how often it came before, so every order of calls mee
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -230,6 +231,17 @@ def _identity(body: dict[str, Any]) -> str:
 class _Http(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.__dict__.setdefault("connections", []).append(request)
+        super().process_request(request, client_address)
+
+    def server_close(self) -> None:
+        """Also ends the connections that clients keep open: a server that is dead answers on none."""
+        super().server_close()
+        for connection in self.__dict__.get("connections", []):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass  # clients of the tests are killed in the middle of calls
