@@ -17,7 +17,7 @@ from scoring.models.endpoint import PATH, EndpointModel
 from scoring.models.served_tokenizer import ServedTokenizer, load_tokenizer
 
 _PROBE = "The quick brown fox"
-SAME_MODEL = 0.5  # nats by which one token's log-probability may differ between replicas: batching makes up to 0.1
+SAME_MODEL = 0.5  # nats by which one token's log-probability may differ between replicas: a choice, far above rounding
 _CHAT_ONLY = "serve the model where /v1/completions answers (vLLM, SGLang, llama.cpp do), or give its folder or Hub id"
 _LOGPROBS_HINT = (
     "vLLM: --max-logprobs 20 or more; SGLang and llama.cpp: a version whose /v1/completions answers `logprobs` "
