@@ -69,6 +69,8 @@ def run(options: argparse.Namespace) -> int:
         asked = check_estimators(options.estimator) if options.estimator else None
     except ValueError as error:
         raise InputError(f"--estimator: {error}") from error
+    if options.shard is not None and options.calibration is not None:
+        raise InputError("--calibration is not for shards", hint="score without --shard")
     chosen = _maps(options, asked)
     estimators = asked or (list(chosen.maps) if chosen else list(ESTIMATOR_NAMES))
     frame = read_records(options.records)

@@ -117,3 +117,8 @@ def test_every_record_is_in_one_shard_and_shards_are_even() -> None:
     held = [[place.number for place in places if place.holds(f"record {n}")] for n in range(2000)]
     assert all(len(numbers) == 1 for numbers in held)
     assert all(340 <= count <= 460 for count in Counter(numbers[0] for numbers in held).values())
+
+
+def test_calibrated_shards_are_refused(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert score(records_in(tmp_path), model, "one.parquet", "--shard", "1/2", "--calibration", "c.json") == 2
+    assert "--calibration is not for shards (score without --shard)" in capsys.readouterr().err
