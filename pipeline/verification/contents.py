@@ -17,11 +17,13 @@ from schemas.artifacts import (
     AuditedRecord,
     CheckedRecord,
     GoldRecord,
+    GoldSeverity,
     LabelScore,
     PlannedSlot,
     PromptRecord,
     RejectedAttempt,
     ScoredRecord,
+    SeverityAnswer,
 )
 from schemas.errors import MarginaliaError
 from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
@@ -38,7 +40,9 @@ TABLES: dict[str, tuple[type[Row], str]] = {
     "rejected.parquet": (RejectedAttempt, "generate"),
     "checks.parquet": (CheckedRecord, "generate"),
     "annotations.parquet": (Answer, "pull"),
+    "severity.parquet": (SeverityAnswer, "pull"),
     "gold.parquet": (GoldRecord, "reconcile"),
+    "gold_severity.parquet": (GoldSeverity, "reconcile"),
     "audit.parquet": (AuditedRecord, "audit"),
 }
 DOCUMENTS: dict[str, tuple[type[BaseModel], str]] = {

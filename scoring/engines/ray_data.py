@@ -219,7 +219,9 @@ def _connect(ray: Any, address: str | None, options: RayOptions) -> None:
     except (ConnectionError, TimeoutError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         where = f"at {address}" if address is not None else "on this machine"
         reason = next((line for line in str(error).split("\n") if line.strip()), type(error).__name__)
-        hint = "is it running? the address is that of its head, host:port" if address is not None else "its logs say why"
+        hint = (
+            "is it running? the address is that of its head, host:port" if address is not None else "its logs say why"
+        )
         raise ServiceError(f"no Ray {where}: {reason}", hint=hint) from error
 
 
