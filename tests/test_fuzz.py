@@ -347,3 +347,23 @@ def test_gold_with_hostile_columns(tmp_path: Path) -> None:
         frame.write_parquet(tmp_path / "g.parquet")
         with pytest.raises(InputError):
             read_frame(tmp_path / "g.parquet", GoldRecord, made_by="the stage")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"labels": 5}, "labels: Input should be a valid list"),
+        ({"record_id": "a\ud800"}, "surrogates not allowed"),
+        ({"submitted_at": None}, "submitted without a time"),
+        ({"pulled_at": "2026-01-02"}, "a time without its zone"),
+        ({"severity": [1]}, "severity: Input should be a valid dictionary"),
+    ],
+)
+def test_a_wrong_answer_in_the_journal_is_named_with_its_line(
+    tmp_path: Path, change: dict[str, Any], problem: str
+) -> None:
+    path = tmp_path / "annotations.jsonl"
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in (PULLED, {**PULLED, **change})))
+    with pytest.raises(InputError) as caught:
+        latest(path)
+    assert str(caught.value).startswith(f"{path}: line 2: not an answer: ") and problem in str(caught.value)

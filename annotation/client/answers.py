@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from annotation.client.settings import LABELS, NONE, NOTE, SEVERITY, UNSURE
 from schemas.artifacts import Answer, SeverityAnswer
@@ -72,6 +72,7 @@ class Journalled(BaseModel):
     unsure: bool
     submitted_at: str | None
     pulled_at: str
+    severity: dict[str, int] | None = None
 
     @field_validator("submitted_at", "pulled_at")
     @classmethod
@@ -79,6 +80,14 @@ class Journalled(BaseModel):
         if value is not None and datetime.fromisoformat(value).tzinfo is None:
             raise ValueError("a time without its zone")
         return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.status == "submitted" and self.submitted_at is None:
+            raise ValueError("submitted without a time")
+        for text in (self.record_id, self.annotator, self.round, self.note or "", *(self.labels or [])):
+            text.encode()  # a ValueError for a lone surrogate, which no table can hold
+        return self
 
 
 def latest(journal: Path) -> dict[tuple[str, str, str], Mapping[str, Any]]:
