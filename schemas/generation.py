@@ -28,6 +28,11 @@ class Diversity(Strict):
         description="mean BLEU-4 of a text against the others, in [0, 1] (Zhu et al. 2018): lower is more varied"
     )
     self_bleu_texts: int = Field(description="size of the seeded sample that self_bleu was measured on")
+    embedding_spread: float | None = Field(
+        default=None,
+        description="mean cosine distance of two texts' embeddings, on the same sample, in [0, 2]: higher is more "
+        "varied; null without generate.duplicates.method embeddings",
+    )
     lengths: Lengths | None
     labels: dict[str, int] = Field(description="texts asked to carry each label")
     without_label: int

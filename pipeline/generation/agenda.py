@@ -19,6 +19,7 @@ class Turn:
     round: int
     place: int
     attempt: int
+    ends_round: bool
 
 
 class Agenda:
@@ -64,8 +65,8 @@ class Agenda:
         number = self._opened
         turns = [(turn.place, turn.attempt + 1) for turn in self._again.pop(number, [])]
         turns += [(place, 1) for place in self._wave(number)]
-        for place, attempt in sorted(turns):
-            self._left.append(Turn(self._given, number, place, attempt))
+        for count, (place, attempt) in enumerate(sorted(turns), start=1):
+            self._left.append(Turn(self._given, number, place, attempt, ends_round=count == len(turns)))
             self._given += 1
         self._opened += 1
         self._on_open(number, len(turns))

@@ -148,6 +148,36 @@ class CheckSection(Strict):
     )
 
 
+class DuplicatesSection(Strict):
+    """When a text says what another one says already. Texts are always compared by their wording
+    (generate.near_duplicate); embeddings also find those that say the same in other words."""
+
+    method: Literal["minhash", "embeddings"] = Field(
+        default="minhash", description="minhash: by wording alone; embeddings: by wording and by meaning"
+    )
+    model: str | None = Field(
+        default=None,
+        description="sentence-embedding model: a transformers or sentence-transformers folder (relative to the run) or "
+        "a Hub id with revision; it should know the languages of the plan",
+    )
+    revision: str | None = Field(default=None, description="the commit id of a model from the Hub")
+    similarity: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="cosine of two texts' embeddings from which the later one is a duplicate; what is near differs "
+        "from model to model: look at the similarities in rejected.parquet",
+    )
+    prefix: str = Field(default="", description="put before each text, for models that want it, such as 'query: '")
+    device: str = Field(default="auto", description="auto (a GPU if there is one), cpu, cuda, cuda:1 …")
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.method == "embeddings" and not self.model:
+            raise ValueError("method embeddings needs a model")
+        return self
+
+
 class GenerateSection(Strict):
     """How the planned texts are written and which answers are accepted."""
 
@@ -229,6 +259,7 @@ class GenerateSection(Strict):
         default=None, gt=0, description="stop cleanly before the run's answers cost more than this; needs prices"
     )
 
+    duplicates: DuplicatesSection = DuplicatesSection()
     check: CheckSection = CheckSection()
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""How varied a set of texts is: distinct-n, self-BLEU, label balance, lengths."""
+"""How varied a set of texts is: distinct-n, self-BLEU, spread of embeddings, label balance, lengths."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from pipeline.generation.meanings import Embed, Vectors
 from schemas.generation import Diversity, Lengths
 
-_SAMPLE = 300  # texts that self-BLEU is measured on: its cost grows with their square
+_SAMPLE = 300  # texts that self-BLEU and the spread are measured on: self-BLEU's cost grows with their square
 _ORDER = 4
 # a word, or one letter of a script that writes no spaces: Chinese, Japanese, Thai, Lao, Khmer, Burmese
 _LETTERS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -94,21 +95,33 @@ def balance(counts: Iterable[int]) -> float | None:
     return entropy / math.log(len(numbers))
 
 
-def diversity(prompts: pl.DataFrame, writable: list[str], seed: int) -> list[Diversity]:
+def spread(vectors: Vectors) -> float | None:
+    """Mean cosine distance of two different texts, in [0, 2]; None for fewer than two. `vectors`: (texts, dimensions),
+    each of length 1."""
+    n = len(vectors)
+    if n < 2:
+        return None
+    # the cosines of all pairs, each twice, and of each with itself add up to the squared length of the sum
+    total = float((vectors.astype(np.float64).sum(axis=0) ** 2).sum())
+    return 1 - (total - n) / (n * (n - 1))
+
+
+def diversity(prompts: pl.DataFrame, writable: list[str], seed: int, *, embed: Embed | None = None) -> list[Diversity]:
     """One entry a generator of `prompts` (PromptRecord), the one with most texts first. `writable` are the labels that
-    could have been asked for."""
+    could have been asked for; the spread needs `embed`."""
     found = [
-        _of_one(str(name), part, writable, seed) for (name,), part in prompts.group_by("generator", maintain_order=True)
+        _of_one(str(name), part, writable, seed, embed)
+        for (name,), part in prompts.group_by("generator", maintain_order=True)
     ]
     return sorted(found, key=lambda one: (-one.texts, one.generator))
 
 
-def _of_one(generator: str, prompts: pl.DataFrame, writable: list[str], seed: int) -> Diversity:
+def _of_one(generator: str, prompts: pl.DataFrame, writable: list[str], seed: int, embed: Embed | None) -> Diversity:
     texts = [_text(messages) for messages in prompts["messages"].to_list()]
     asked = Counter(label for labels in prompts["intended_labels"].to_list() for label in labels)
     counts = {label: asked.get(label, 0) for label in [*writable, *sorted(asked.keys() - set(writable))]}
     split = [tokens(text) for text in texts]
-    sample = random.Random(f"{seed}:self-bleu").sample(split, min(_SAMPLE, len(split)))
+    sample = random.Random(f"{seed}:self-bleu").sample(range(len(texts)), min(_SAMPLE, len(texts)))
     characters = np.array([len(text) for text in texts], dtype=float)
     low, middle, high = (round(float(each), 1) for each in np.quantile(characters, [0.1, 0.5, 0.9]))
     return Diversity(
@@ -117,8 +130,9 @@ def _of_one(generator: str, prompts: pl.DataFrame, writable: list[str], seed: in
         distinct_1=_rounded(distinct(split, 1)),
         distinct_2=_rounded(distinct(split, 2)),
         distinct_3=_rounded(distinct(split, 3)),
-        self_bleu=_rounded(self_bleu(sample)),
+        self_bleu=_rounded(self_bleu([split[place] for place in sample])),
         self_bleu_texts=len(sample),
+        embedding_spread=_rounded(spread(embed([texts[place] for place in sample]))) if embed is not None else None,
         lengths=Lengths(mean=round(float(characters.mean()), 1), p10=low, median=middle, p90=high),
         labels=counts,
         without_label=sum(not labels for labels in prompts["intended_labels"].to_list()),

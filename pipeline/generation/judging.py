@@ -10,12 +10,14 @@ from pipeline.generation.answers import Answer
 from pipeline.generation.config import GenerateSection
 from pipeline.generation.duplicates import Seen, holds
 from pipeline.generation.languages import other_language, width
+from pipeline.generation.meanings import Embed, SeenMeanings, Vectored
 from pipeline.generation.parsing import parse
 from schemas.errors import InputError
 from schemas.records import check_text
 from schemas.taxonomy import Taxonomy
 
 _SENTENCE_END = re.compile(r".*(?:[.!?…][\"'”’)]*(?=\s|\Z)|[。！？][」』）”]*)", re.DOTALL)
+_AT_ONCE = 32  # answers whose texts are embedded together
 _COPIED = 0.8  # share of an example's 5-grams from which a text is a copy of it
 
 
@@ -27,18 +29,59 @@ class Rejection:
     detail: str
 
 
-class Judge:
-    """Judges answers in slot order; it remembers what it accepted, to know later duplicates."""
+class _Taken:
+    """Texts by their wording and, with embeddings, by their meaning."""
 
-    def __init__(self, section: GenerateSection, taxonomy: Taxonomy) -> None:
+    def __init__(self, section: GenerateSection, vectored: Vectored | None) -> None:
+        self._wordings = Seen(section.near_duplicate)
+        self._meanings = None if vectored is None else SeenMeanings(vectored, section.duplicates.similarity)
+
+    def add(self, name: str, text: str) -> None:
+        self._wordings.add(name, text)
+        if self._meanings is not None:
+            self._meanings.add(name, text)
+
+    def prepare(self) -> None:
+        if self._meanings is not None:
+            self._meanings.prepare()
+
+    def find(self, text: str) -> str | None:
+        """The text that says the same, and how similar it is."""
+        if wording := self._wordings.find(text):
+            return f"{wording[0]}, similarity {wording[1]:.2f}"
+        if self._meanings is not None and (meaning := self._meanings.find(text)):
+            return f"{meaning[0]}, similarity {meaning[1]:.2f} in meaning (embeddings)"
+        return None
+
+
+class Judge:
+    """Judges answers in slot order; it remembers what it accepted, to know later duplicates.
+
+    `embed` finds duplicates by meaning, too; then answers are judged `at_once` by so many, and prepared for it."""
+
+    def __init__(self, section: GenerateSection, taxonomy: Taxonomy, *, embed: Embed | None = None) -> None:
         self._section = section
-        self._accepted = Seen(section.near_duplicate)
-        self._examples = Seen(section.near_duplicate)
-        self._examples.add("the definition of no label", taxonomy.none.definition)
+        self.at_once = 1 if embed is None else _AT_ONCE
+        self._vectored = None if embed is None else Vectored(embed)
+        self._accepted = _Taken(section, self._vectored)
+        self._examples = _Taken(section, self._vectored)
+        known = {"the definition of no label": taxonomy.none.definition}
         for label in taxonomy.labels:
-            self._examples.add(f"the definition of {label.id}", label.definition)
-            for number, example in enumerate(label.examples, start=1):
-                self._examples.add(f"example {number} of {label.id}", example)
+            known[f"the definition of {label.id}"] = label.definition
+            known |= {f"example {number} of {label.id}": text for number, text in enumerate(label.examples, start=1)}
+        if self._vectored is not None:
+            self._vectored.prepare(list(known.values()))
+        for name, text in known.items():
+            self._examples.add(name, text)
+
+    def prepare(self, answers: list[tuple[Answer, str]]) -> None:
+        """Embeds the texts of (answer, language) pairs that are judged next, where embeddings are asked for."""
+        if self._vectored is None:
+            return
+        texts = [self._text(answer, language) for answer, language in answers]
+        self._vectored.prepare([text for text in texts if isinstance(text, str)])
+        self._accepted.prepare()
+        self._examples.prepare()
 
     def judge(self, slot_id: str, answer: Answer, language: str, shown: list[str]) -> str | Rejection:
         """The text to keep, or why there is none. `shown` are examples and definitions in the prompt."""
@@ -46,11 +89,11 @@ class Judge:
         if isinstance(text, Rejection):
             return text
         if copy := self._examples.find(text):
-            return Rejection("copied", f"{copy[0]}, similarity {copy[1]:.2f}")
+            return Rejection("copied", copy)
         if any(holds(text, example, _COPIED) for example in shown):
             return Rejection("copied", "holds a text that stood in the prompt")
         if double := self._accepted.find(text):
-            return Rejection("duplicate", f"of {double[0]}, similarity {double[1]:.2f}")
+            return Rejection("duplicate", f"of {double}")
         self._accepted.add(slot_id, text)
         return text
 

@@ -143,6 +143,14 @@ class Writing:
         shown = draw.sample(list(known), min(self._section.show_written, len(known)))
         return self._asker.question(slot, attempt, shown)
 
+    @property
+    def judged_at_once(self) -> int:
+        return self._judge.at_once
+
+    def prepare(self, answers: list[tuple[Slot, Answer | AttemptFailed | None]]) -> None:
+        """What is judged next, all of it."""
+        self._judge.prepare([(each, slot["language"]) for slot, each in answers if isinstance(each, Answer)])
+
     def verdict(self, slot: Slot, answer: Answer | AttemptFailed, shown: list[str]) -> Accepted | Rejection:
         if isinstance(answer, AttemptFailed):
             return Rejection("failed", str(answer))
@@ -179,6 +187,7 @@ class _Filling:
         self._accepted: dict[int, list[Accepted]] = {}  # by round
         self._waiting: dict[int, tuple[Turn, Answered]] = {}  # by number: what came before an earlier turn's answer
         self._next = 0
+        self._ready: list[tuple[Turn, Answered]] = []  # to be judged at once, in the order of turns
 
     async def run(self, writer: Writer) -> None:
         """Returns when every answer is judged and on disk."""
@@ -231,7 +240,16 @@ class _Filling:
         self._waiting[turn.number] = turn, answered
         while (first := self._waiting.pop(self._next, None)) is not None:
             self._next += 1
-            self._judge(*first)
+            self._ready.append(first)
+            if len(self._ready) >= self._writing.judged_at_once or first[0].ends_round:
+                self._judge_ready()
+
+    def _judge_ready(self) -> None:
+        # always the same turns together, whichever answer came first: an embedding's last digits depend on its batch
+        ready, self._ready = self._ready, []
+        self._writing.prepare([(self._slots[turn.place], answered.answer) for turn, answered in ready])
+        for turn, answered in ready:
+            self._judge(turn, answered)
 
     def _judge(self, turn: Turn, answered: Answered) -> None:
         answer, result = answered.answer, self._result

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from pipeline.generation.blind_check import Checked
+    from pipeline.generation.embedding import Embedder
     from pipeline.generation.preview import Preview
     from pipeline.generation.writing import Result
 
@@ -36,14 +37,15 @@ def _work(run: Run) -> Outcome:
     section, seed = run.config.generate, run.config.seed
     plan = read_frame(run.path("plan.parquet"), PlannedSlot, made_by=run.command("plan"))
     templates = load_templates(_template_folder(run))
-    result = _filled(run, section, plan, templates)
+    embed = _embedder(run)
+    result = _filled(run, section, plan, templates, embed)
     prompts = prompts_frame(result, section.endpoint.model)
     if section.include is not None:
         prompts = with_included(prompts, run.folder / section.include, run.taxonomy)
     write_frame(run.path("prompts.parquet"), prompts, PromptRecord)
     write_frame(run.path("rejected.parquet"), rejected_frame(result), RejectedAttempt)
     checked = _checked(run, section, prompts)
-    varied = diversity(prompts, run.taxonomy.writable, seed)
+    varied = diversity(prompts, run.taxonomy.writable, seed, embed=embed)
     found = Generation(diversity=varied, check=checked.check if checked else None)
     write_json(run.path("generation.json"), found.model_dump(mode="json"))
     return Outcome(
@@ -81,6 +83,7 @@ def _work(run: Run) -> Outcome:
             "distinct-1": varied[0].distinct_1 if varied else None,
             "distinct-2": varied[0].distinct_2 if varied else None,
             "self-BLEU": varied[0].self_bleu if varied else None,
+            **({"embeddings": section.duplicates.model, "embeddings revision": embed.revision} if embed else {}),
             **({"check asked now": checked.asked_now, "check obedience": checked.check.obedience} if checked else {}),
         },
     )
@@ -126,13 +129,24 @@ def preview(run: Run, records: int) -> Preview:
         plan = read_frame(run.path("plan.parquet"), PlannedSlot, made_by=run.command("plan"))
         first = plan.head(records)
         # one wave: the first slots of the whole plan are asked without texts of others, too
-        result = _filled(run, section.model_copy(update={"waves": 1}), first, load_templates(_template_folder(run)))
+        one_wave = section.model_copy(update={"waves": 1})
+        result = _filled(run, one_wave, first, load_templates(_template_folder(run)), _embedder(run))
     spent = cost(result.prompt_tokens, result.completion_tokens, section.prices) if section.prices else None
     currency = section.prices.currency if section.prices else ""
     return Preview(list(first.iter_rows(named=True)), result, plan.height, spent, currency)
 
 
-def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any) -> Result:
+def _embedder(run: Run) -> Embedder | None:
+    """Loaded before anything is paid for."""
+    section = run.config.generate.duplicates
+    if section.method != "embeddings":
+        return None
+    from pipeline.generation.embedding import Embedder
+
+    return Embedder(section, relative_to=run.folder)
+
+
+def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any, embed: Embedder | None) -> Result:
     from tqdm import tqdm
 
     from pipeline.generation.blind_check import check_section
@@ -146,7 +160,7 @@ def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any) -> Re
     writing = Writing(
         section,
         Asker(section, run.taxonomy, templates, seed),
-        Judge(section, run.taxonomy),
+        Judge(section, run.taxonomy, embed=embed),
         journal=run.path("responses.jsonl"),
         endpoint=section.endpoint.base_url,
         seed=seed,

@@ -65,7 +65,7 @@ def load_local(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        with _quiet():
+        with quiet_loading():
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=False, **options
@@ -213,7 +213,7 @@ class LocalBatch:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """transformers reports its loading on stderr by a progress bar of its own; ours tells what the user needs."""
     from transformers.utils import logging
 

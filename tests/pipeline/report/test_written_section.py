@@ -47,6 +47,19 @@ def test_diversity_and_the_blind_check_are_told() -> None:
     assert "Of 40 planted texts that ordered a wrong answer, 3 got it." in " ".join(page.text.split())
 
 
+def test_the_spread_of_embeddings_is_told_where_it_was_measured() -> None:
+    measured = VARIED.model_copy(update={"embedding_spread": 0.62})
+    other = VARIED.model_copy(update={"generator": "other"})
+    plain = material(Synthetic(n=48, skill=0.5))
+    page = Page(build_page(replace(plain, generation=Generation(diversity=[measured, other], check=None))))
+    said = " ".join(page.text.split())
+    assert "self-BLEU Spread Balance" in said
+    assert "0.21 0.64 — 0.35 0.62 1.00" in said
+    assert "0.21 0.64 — 0.35 — 1.00" in said
+    without = Page(build_page(replace(plain, generation=Generation(diversity=[VARIED], check=None))))
+    assert "Spread" not in without.text
+
+
 def test_without_the_file_nothing_is_said() -> None:
     page = Page(build_page(material(Synthetic(n=48, skill=0.5))))
     assert "How varied" not in page.text
