@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 import polars as pl
 
@@ -12,21 +10,23 @@ from annotation.ticks import Floats, sum_by
 from schemas.agreement import Anchoring, Estimate
 
 
-def anchoring(
-    answers: pl.DataFrame, suggestions: pl.DataFrame, control: Collection[str], resamples: int, *, seed: str
-) -> Anchoring:
-    """`answers`: `Answer` rows of the round `annotate`. `suggestions` (id, intended_labels): of every record, shown or
-    not. `control`: ids of the records without. Intervals come of resampling records within each group."""
+def anchoring(answers: pl.DataFrame, suggestions: pl.DataFrame, resamples: int, *, seed: str) -> Anchoring | None:
+    """`answers`: `Answer` rows of the round `annotate`. `suggestions`: SuggestedRecord, what was shown and what held
+    back; a record without either counts for nothing. None when nothing was shown. Intervals come of resampling records
+    within each group."""
+    compared = suggestions.filter(pl.col("labels").is_not_null())
+    if not compared["shown"].any():
+        return None
     given = answers.filter((pl.col("status") == "submitted") & (pl.col("round") == "annotate"))
-    joined = given.join(suggestions, left_on="record_id", right_on="id")
+    joined = given.join(compared.rename({"labels": "suggestion"}), on="record_id")
     same = joined.select(
-        "record_id", same=pl.col("labels").list.sort() == pl.col("intended_labels").list.unique().list.sort()
+        "record_id", "shown", same=pl.col("labels").list.sort() == pl.col("suggestion").list.unique().list.sort()
     )
-    per_record = same.group_by("record_id").agg(pl.col("same").sum(), n=pl.len()).sort("record_id")
-    without = pl.col("record_id").is_in(list(control))
-    shown, shown_spread = _share(per_record.filter(~without), resamples, f"{seed}:suggested")
-    plain, plain_spread = _share(per_record.filter(without), resamples, f"{seed}:control")
+    per_record = same.group_by("record_id", "shown").agg(pl.col("same").sum(), n=pl.len()).sort("record_id")
+    shown, shown_spread = _share(per_record.filter("shown"), resamples, f"{seed}:suggested")
+    plain, plain_spread = _share(per_record.filter(~pl.col("shown")), resamples, f"{seed}:control")
     return Anchoring(
+        sources=sorted(compared["source"].drop_nulls().unique().to_list()),
         suggested=shown,
         control=plain,
         difference=estimate(

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from schemas.pushed import Suggestions
 from schemas.strict import Strict
 
 
@@ -61,9 +62,10 @@ class AnnotationSection(Strict):
     guidelines: str | None = Field(
         default=None, description="text put before the guidelines that are made from the taxonomy"
     )
-    suggestions: bool = Field(
+    suggestions: Suggestions = Field(
         default=False,
-        description="show the intended labels pre-ticked; they anchor annotators, so never for gold without a control",
+        description="labels shown pre-ticked: the intended ones (true means the same), or those of the blind check "
+        "(generate.check); they anchor annotators, so never for gold without a control",
     )
     control_share: float = Field(
         default=0.2, ge=0, le=1, description="share of records that go without suggestion, to measure the anchoring"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from annotation.config import AnnotationSection, ReconcileSection
 from pipeline.demo.simulation import SimulationSection
@@ -34,6 +35,12 @@ class Config(Strict):
     evaluate: EvaluateSection = EvaluateSection()
     release: ReleaseSection = ReleaseSection()
     simulation: SimulationSection = SimulationSection()
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.annotation.suggestions == "check" and not self.generate.check.enabled:
+            raise ValueError("annotation.suggestions: check needs generate.check.enabled: true")
+        return self
 
 
 def load_config(path: Path) -> Config:

@@ -162,7 +162,7 @@ def _type(schema: dict[str, Any], shared: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(_type(option, shared) for option in schema["anyOf"])
     if "enum" in schema or "const" in schema:
-        return "one of " + ", ".join(map(str, schema.get("enum", [schema.get("const")])))
+        return "one of " + ", ".join(map(_flat, schema.get("enum", [schema.get("const")])))
     limits = "".join(f" {sign} {schema[name]:g}" for name, sign in _LIMITS.items() if name in schema)
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}), shared)}"

@@ -29,6 +29,7 @@ PRODUCERS = {  # who makes a file that is not there yet
     "checks.parquet": "generate",
     "generation.json": "generate",
     "push.json": "push",
+    "suggestions.parquet": "push",
     "adjudicate.json": "adjudicate",
     "annotations.parquet": "pull",
     "severity.parquet": "pull",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from schemas.strict import Strict
@@ -79,6 +81,9 @@ class Anchoring(Strict):
     """Whether suggestions that are shown pre-ticked draw answers to them: how often an answer is exactly the
     suggestion, where it was shown and where, in the random control share, it was not."""
 
+    sources: list[Literal["intended", "check"]] = Field(
+        default=["intended"], description="whose labels were suggested: the intended ones, the blind check's"
+    )
     suggested: Estimate = Field(description="share of answers that equal the suggestion shown")
     control: Estimate = Field(description="share of answers that equal the suggestion which was not shown")
     difference: Estimate = Field(description="suggested less control; above 0: suggestions anchor")

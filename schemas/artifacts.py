@@ -91,6 +91,20 @@ class CheckedRecord(Row):
     detail: str | None = Field(description="why there are no labels")
 
 
+class SuggestedRecord(Row):
+    """suggestions.parquet, where annotation.suggestions asks for them: what annotators were shown pre-ticked."""
+
+    key: ClassVar[tuple[str, ...]] = ("record_id",)
+    record_id: str
+    source: Literal["intended", "check"] | None = Field(
+        description="whose labels: what the writer was asked for, or the blind check's; null: nothing was to be shown"
+    )
+    labels: list[str] | None = Field(
+        description="the suggestion, for the random control the one that was held back; null when there is none"
+    )
+    shown: bool
+
+
 class Answer(Row):
     """annotations.parquet: the latest answer per record x annotator x round."""
 

@@ -30,6 +30,7 @@ MODELS = {
     "generation": "schemas.generation:Generation",
     "annotations": "schemas.artifacts:Answer",
     "severity": "schemas.artifacts:SeverityAnswer",
+    "suggestions": "schemas.artifacts:SuggestedRecord",
     "push": "schemas.pushed:Pushed",
     "agreement": "schemas.agreement:Agreement",
     "gold": "schemas.artifacts:GoldRecord",

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from schemas.strict import Strict
+
+# true stood for the intended labels before there were others
+Suggestions = Annotated[
+    Literal[False, "intended", "check"], BeforeValidator(lambda value: "intended" if value is True else value)
+]
 
 
 class Pushed(Strict):
@@ -21,7 +26,7 @@ class Pushed(Strict):
     taxonomy: str
     labels: list[str] = Field(description="ids of the labels that were offered, in order")
     taxonomy_sha256: str = Field(description="hash of the taxonomy that the guidelines were made from")
-    suggestions: bool
+    suggestions: Suggestions = Field(description="whose labels were suggested; suggestions.parquet has each record's")
     control_share: float = Field(default=0.0, description="share of records that went without suggestion")
     asked: int | None = Field(default=None, description="records that were to be pushed; null: all there are")
     pushed_at: datetime

@@ -3,10 +3,9 @@ killed goes on where it was."""
 
 from __future__ import annotations
 
-import hashlib
 import html
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ MESSAGE_SHOWN = 20_000  # characters of one chat message that Argilla takes
 MOST_MESSAGES = 500
 ROLE_SHOWN = 20  # characters
 LISTED = 500  # records a page
+AGENTS = {"intended": "intended labels", "check": "blind check"}  # who suggests, as Argilla shows it
 
 
 @dataclass(frozen=True)
@@ -55,21 +55,21 @@ def payload(
     return body
 
 
-def intended(dataset: Dataset, labels: list[str]) -> dict[str, Any]:
-    """The intended labels as a suggestion, shown pre-ticked."""
-    return {"question_id": dataset.questions[LABELS], "value": labels or [NONE], "agent": "intended labels"}
-
-
-def has_control(record_id: str, seed: int, share: float) -> bool:
-    """Whether the record belongs to the seeded share that goes without suggestion."""
-    digest = hashlib.sha256(f"{seed}:control:{record_id}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 < share
+def suggestion(dataset: Dataset, labels: list[str], source: str) -> dict[str, Any]:
+    """Labels as Argilla shows them pre-ticked; `source` is one of SuggestedRecord's."""
+    return {"question_id": dataset.questions[LABELS], "value": labels or [NONE], "agent": AGENTS[source]}
 
 
 def push_records(
-    connection: Connection, dataset: Dataset, records: Iterable[dict[str, Any]], *, batch: int, replace: bool = False
+    connection: Connection,
+    dataset: Dataset,
+    records: Iterable[dict[str, Any]],
+    *,
+    batch: int,
+    replace: bool = False,
+    before: Callable[[list[str]], None] | None = None,
 ) -> PushedCounts:
-    """Sends the payloads that the server lacks.
+    """Sends the payloads that the server lacks; `before` that, it is told their ids.
 
     A record that the server shows with another text is refused (InputError), as people may have judged the old one;
     `replace` sends it again instead, for votes that have changed."""
@@ -83,6 +83,8 @@ def push_records(
             f"'{dataset.name}' ({len(changed)} such records)",
             hint="put the old prompts back, or set annotation.dataset to a new name and annotate anew",
         )
+    if before is not None:
+        before([record["external_id"] for record in new])
     todo = new + changed
     with tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc="push", unit="record", disable=None) as bar:
         for start in range(0, len(todo), batch):

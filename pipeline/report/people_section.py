@@ -8,6 +8,8 @@ from pipeline.auditing import ChangeRate, change_rates
 from pipeline.report.material import Material
 from schemas.agreement import Anchoring, Estimate, GoldQuestionAccuracy, LabelSeverity
 
+SOURCES = {"intended": "the labels that the writer was asked for", "check": "the blind check's labels"}
+
 
 @dataclass(frozen=True)
 class People:
@@ -15,6 +17,7 @@ class People:
 
     questions: list[GoldQuestionAccuracy]
     anchoring: Anchoring | None
+    suggested: str
     anchored: str
     levels: list[str]
     severity: list[LabelSeverity]
@@ -31,12 +34,18 @@ def people(material: Material) -> People:
     return People(
         questions=found.gold_questions if found is not None else [],
         anchoring=anchoring,
+        suggested=suggested(anchoring) if anchoring is not None else "",
         anchored=anchoring_finding(anchoring.difference) if anchoring is not None else "",
         levels=severity.levels if severity is not None else [],
         severity=[row for row in severity.per_label if sum(row.counts)] if severity is not None else [],
         audit=[rate for rate in change_rates(audited) if rate.seen] if audited is not None else [],
         selected=audited.height if audited is not None else 0,
     )
+
+
+def suggested(anchoring: Anchoring) -> str:
+    """Whose labels annotators were shown."""
+    return " or ".join(SOURCES[source] for source in anchoring.sources)
 
 
 def anchoring_finding(difference: Estimate) -> str:

@@ -10,14 +10,17 @@ import polars as pl
 
 from annotation.access import admit, connect
 from annotation.client.datasets import Dataset, ensure_dataset
-from annotation.client.push import has_control, intended, payload, push_records
+from annotation.client.push import payload, push_records, suggestion
 from annotation.gold_questions import FILE, GoldQuestions, choose, mixed, read_gold_questions
+from annotation.suggesting import FILE as SUGGESTIONS
+from annotation.suggesting import recorded, suggested
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
-from schemas.artifacts import PromptRecord
-from schemas.files import content_hash, read_frame, read_model, write_json
+from schemas.artifacts import CheckedRecord, PromptRecord, SuggestedRecord
+from schemas.files import content_hash, read_frame, read_model, write_frame, write_json
 from schemas.pushed import Pushed
 
+CHECKS = "checks.parquet"
 HOME = "argilla"  # the local server's folder inside the run
 
 
@@ -33,8 +36,11 @@ def work(run: Run, *, more: int = 0) -> Outcome:
         name = section.dataset or run.name
         dataset = ensure_dataset(connection, section.workspace, name, run.taxonomy, section)
         questions = _gold_questions(run, prompts["id"].to_list())
-        records = _payloads(run, dataset, prompts, questions)
-        counts = push_records(connection, dataset, records, batch=section.batch)
+        shown = _suggested(run, prompts)
+        records = _payloads(run, dataset, prompts, shown, questions)
+        counts = push_records(
+            connection, dataset, records, batch=section.batch, before=lambda new: _record(run, shown, new)
+        )
         pushed = Pushed(
             url=connection.url,
             workspace=section.workspace,
@@ -73,24 +79,44 @@ def _gold_questions(run: Run, ids: list[str]) -> GoldQuestions:
     return questions
 
 
-def _payloads(run: Run, dataset: Dataset, prompts: pl.DataFrame, questions: GoldQuestions) -> list[dict[str, Any]]:
-    section, seed = run.config.annotation, run.config.seed
+def _suggested(run: Run, prompts: pl.DataFrame) -> pl.DataFrame:
+    section, path = run.config.annotation, run.path(CHECKS)
+    by_check = section.suggestions == "check"
+    checks = read_frame(path, CheckedRecord, made_by=run.command("generate")) if by_check else None
+    return suggested(prompts, checks, section, run.config.seed)
+
+
+def _record(run: Run, shown: pl.DataFrame, new: list[str]) -> None:
+    """suggestions.parquet is written before any record is sent: what is on the server is always in it."""
+    path = run.path(SUGGESTIONS)
+    before = read_frame(path, SuggestedRecord, made_by=run.command("push")) if path.exists() else None
+    if run.config.annotation.suggestions or before is not None:
+        write_frame(path, recorded(before, shown, set(new)), SuggestedRecord)
+
+
+def _payloads(
+    run: Run, dataset: Dataset, prompts: pl.DataFrame, shown: pl.DataFrame, questions: GoldQuestions
+) -> list[dict[str, Any]]:
+    """`shown` (SuggestedRecord) has a row a prompt, in their order."""
     found = []
-    for row in prompts.select("id", "messages", "intended_labels").iter_rows(named=True):
-        shown = section.suggestions and not has_control(row["id"], seed, section.control_share)
-        suggestion = intended(dataset, row["intended_labels"]) if shown else None
-        found.append(payload(row["id"], row["messages"], suggestion=suggestion))
+    rows = zip(prompts.select("id", "messages").iter_rows(), shown.iter_rows(named=True), strict=True)
+    for (record, messages), row in rows:
+        ticked = suggestion(dataset, row["labels"], row["source"]) if row["shown"] else None
+        found.append(payload(record, messages, suggestion=ticked))
     gold = [payload(record, list(question.messages)) for record, question in questions.questions.items()]
-    return mixed(found, gold, seed)
+    return mixed(found, gold, run.config.seed)
 
 
 def _inputs(run: Run) -> list[str]:
-    questions = run.config.annotation.gold_questions
-    return ["prompts.parquet", *([questions] if questions is not None else [])]
+    section = run.config.annotation
+    questions = [section.gold_questions] if section.gold_questions is not None else []
+    return ["prompts.parquet", *questions, *([CHECKS] if section.suggestions == "check" else [])]
 
 
 def _outputs(run: Run) -> list[str]:
-    return ["push.json", *([FILE] if run.config.annotation.gold_questions is not None else [])]
+    questions = [FILE] if run.config.annotation.gold_questions is not None else []
+    suggestions = [SUGGESTIONS] if run.config.annotation.suggestions or run.path(SUGGESTIONS).exists() else []
+    return ["push.json", *questions, *suggestions]
 
 
 def _asked(run: Run, records: int, more: int) -> int | None:

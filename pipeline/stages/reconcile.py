@@ -6,18 +6,17 @@ import polars as pl
 
 from annotation.agreement import agreement_of
 from annotation.anchoring import anchoring
-from annotation.client.push import has_control
 from annotation.gold_questions import FILE, ROUND, accuracy, read_gold_questions
 from annotation.reconcile import compare_methods, reconcile
 from annotation.severity import gold_severity, severity_of
+from annotation.suggesting import FILE as SUGGESTIONS
 from annotation.ticks import ticks_of
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
 from pipeline.stages.pull import SEVERITY
 from schemas.agreement import Anchoring, Severity
-from schemas.artifacts import Answer, GoldRecord, GoldSeverity, PromptRecord, SeverityAnswer
-from schemas.files import read_frame, read_model, write_frame, write_json
-from schemas.pushed import Pushed
+from schemas.artifacts import Answer, GoldRecord, GoldSeverity, PromptRecord, SeverityAnswer, SuggestedRecord
+from schemas.files import read_frame, write_frame, write_json
 
 
 def work(run: Run) -> Outcome:
@@ -35,7 +34,7 @@ def work(run: Run) -> Outcome:
         update={
             "methods": methods,
             "gold_questions": accuracy(to_questions, known),
-            "anchoring": _anchoring(run, prompts, ours),
+            "anchoring": _anchoring(run, ours),
             "severity": _severity(run, gold),
         }
     )
@@ -66,19 +65,16 @@ def _severity(run: Run, gold: pl.DataFrame) -> Severity | None:
     return severity_of(ours, run.taxonomy.ids, levels, section.bootstrap, seed=f"{seed}:severity")
 
 
-def _anchoring(run: Run, prompts: pl.DataFrame, answers: pl.DataFrame) -> Anchoring | None:
-    if not run.config.annotation.suggestions:
+def _anchoring(run: Run, answers: pl.DataFrame) -> Anchoring | None:
+    if not run.path(SUGGESTIONS).exists():
         return None
-    pushed = read_model(run.path("push.json"), Pushed, made_by=run.command("push"))
-    seed, share = run.config.seed, pushed.control_share
-    control = [record for record in prompts["id"].to_list() if has_control(record, seed, share)]
-    shown = prompts.select("id", "intended_labels")
-    return anchoring(answers, shown, control, run.config.reconcile.bootstrap, seed=f"{seed}:anchoring")
+    suggestions = read_frame(run.path(SUGGESTIONS), SuggestedRecord, made_by=run.command("push"))
+    return anchoring(answers, suggestions, run.config.reconcile.bootstrap, seed=f"{run.config.seed}:anchoring")
 
 
 def _inputs(run: Run) -> list[str]:
     questions = [FILE] if run.path(FILE).exists() else []
-    suggestions = ["push.json"] if run.config.annotation.suggestions else []
+    suggestions = [SUGGESTIONS] if run.config.annotation.suggestions or run.path(SUGGESTIONS).exists() else []
     severity = [SEVERITY] if run.config.annotation.severity else []
     return ["prompts.parquet", "annotations.parquet", *severity, *questions, *suggestions]
 

@@ -24,6 +24,7 @@ from schemas.artifacts import (
     RejectedAttempt,
     ScoredRecord,
     SeverityAnswer,
+    SuggestedRecord,
 )
 from schemas.errors import MarginaliaError
 from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
@@ -39,6 +40,7 @@ TABLES: dict[str, tuple[type[Row], str]] = {
     "prompts.parquet": (PromptRecord, "generate"),
     "rejected.parquet": (RejectedAttempt, "generate"),
     "checks.parquet": (CheckedRecord, "generate"),
+    "suggestions.parquet": (SuggestedRecord, "push"),
     "annotations.parquet": (Answer, "pull"),
     "severity.parquet": (SeverityAnswer, "pull"),
     "gold.parquet": (GoldRecord, "reconcile"),

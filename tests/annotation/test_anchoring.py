@@ -1,20 +1,38 @@
 from __future__ import annotations
 
-import polars as pl
 import pytest
 
 from annotation.anchoring import anchoring
+from schemas.artifacts import SuggestedRecord
 from tests.annotation.answers import answers
 
-SUGGESTED = pl.DataFrame({"id": ["r1", "r2", "r3", "r4"], "intended_labels": [["b", "a"], ["a"], [], ["c"]]})
+SUGGESTED = SuggestedRecord.frame(
+    [
+        {"record_id": "r1", "source": "intended", "labels": ["b", "a"], "shown": True},
+        {"record_id": "r2", "source": "check", "labels": ["a"], "shown": True},
+        {"record_id": "r3", "source": "intended", "labels": [], "shown": False},
+        {"record_id": "r4", "source": "check", "labels": ["c"], "shown": False},
+        {"record_id": "r5", "source": "check", "labels": None, "shown": False},
+        {"record_id": "r6", "source": None, "labels": None, "shown": False},
+    ]
+)
 
 
 def test_answers_are_compared_with_what_was_and_was_not_suggested() -> None:
     # shown on r1, r2: 3 of 4 answers are the suggestion; not shown on r3, r4: 1 of 3
     frame = answers(
-        {"r1": {"X": "ab", "Y": "ab"}, "r2": {"X": "a", "Y": ""}, "r3": {"X": "", "Y": "a"}, "r4": {"X": ""}}
+        {
+            "r1": {"X": "ab", "Y": "ab"},
+            "r2": {"X": "a", "Y": ""},
+            "r3": {"X": "", "Y": "a"},
+            "r4": {"X": ""},
+            "r5": {"X": "a"},
+            "r6": {"X": ""},  # without a suggestion of either kind they tell nothing
+        }
     )
-    found = anchoring(frame, SUGGESTED, ["r3", "r4"], 200, seed="s")
+    found = anchoring(frame, SUGGESTED, 200, seed="s")
+    assert found is not None
+    assert found.sources == ["check", "intended"]
     assert (found.suggested.value, found.suggested.n) == (0.75, 2)
     assert (found.control.value, found.control.n) == (pytest.approx(1 / 3), 2)
     assert found.difference.value == pytest.approx(0.75 - 1 / 3)
@@ -22,5 +40,10 @@ def test_answers_are_compared_with_what_was_and_was_not_suggested() -> None:
 
 
 def test_without_a_control_nothing_is_claimed() -> None:
-    found = anchoring(answers({"r1": {"X": "ab"}}), SUGGESTED, [], 20, seed="s")
+    found = anchoring(answers({"r1": {"X": "ab"}}), SUGGESTED.filter("shown"), 20, seed="s")
+    assert found is not None
     assert (found.suggested.value, found.control.value, found.difference.value) == (1.0, None, None)
+
+
+def test_where_nothing_was_shown_there_is_nothing_to_measure() -> None:
+    assert anchoring(answers({"r3": {"X": "a"}}), SUGGESTED.filter(~SUGGESTED["shown"]), 20, seed="s") is None

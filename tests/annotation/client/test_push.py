@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import html
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -134,26 +133,6 @@ def test_a_changed_number_of_annotators_changes_which_records_are_done(new_run: 
     assert [record["status"] for record in work.on_server()] == ["completed", "pending", "pending"]
 
 
-def test_suggestions_are_off_unless_asked_for_and_leave_out_the_control_share(new_run: NewRun) -> None:
-    texts = {f"r{at:03}": f"text {at}" for at in range(100)}
-    intended = {record: ["a"] for record in texts}
-    plain = new_run(texts=texts, intended=intended)
-    plain.stage("push")
-    assert not any(_suggested(plain))
-    shown = new_run(texts=texts, intended=intended, annotation={"suggestions": True, "control_share": 0.3})
-    shown.stage("push")
-    suggested = _suggested(shown)
-    assert 55 <= sum(value == ["a"] for value in suggested) <= 85
-    assert sum(value is None for value in suggested) == 100 - sum(value == ["a"] for value in suggested)
-
-
-def _suggested(work: SimulatedRun) -> list[list[str] | None]:
-    with work.as_user("owner") as owner:
-        path = f"/datasets/{work.pushed()['dataset_id']}/records"
-        items = owner.get(path, limit=1000, include="suggestions")["items"]
-    return [item["suggestions"][0]["value"] if item["suggestions"] else None for item in items]
-
-
 def test_an_argilla_of_ones_own_needs_the_key_in_the_environment(
     new_run: NewRun, monkeypatch: pytest.MonkeyPatch, argilla_home: Path
 ) -> None:
@@ -213,18 +192,3 @@ def test_a_pilot_comes_first_and_more_adds_to_it(new_run: NewRun) -> None:
     assert pilot < {record["external_id"] for record in work.on_server()}
     assert work.stage("push", force=True).manifest.counts_out["already_there"] == 9
     assert run_stage(push.stage(more=100), work.run).manifest.counts_out["sent"] == 3
-
-
-def test_anchoring_is_measured_where_suggestions_were_shown(new_run: NewRun) -> None:
-    texts = {f"r{at:02}": f"text {at}" for at in range(40)}
-    intended = {record: ["a"] for record in texts}
-    work = new_run(texts=texts, intended=intended, annotation={"suggestions": True, "control_share": 0.5})
-    work.stage("push")
-    suggested = [value is not None for value in _suggested(work)]
-    # ann follows every suggestion that she sees, and says 'b' otherwise
-    work.answer("ann", {record: ["a"] if shown else ["b"] for record, shown in zip(texts, suggested, strict=True)})
-    work.stage("pull")
-    work.stage("reconcile")
-    found = json.loads((work.folder / "agreement.json").read_bytes())["anchoring"]
-    assert (found["suggested"]["value"], found["control"]["value"], found["difference"]["value"]) == (1.0, 0.0, 1.0)
-    assert (found["suggested"]["n"], found["control"]["n"]) == (sum(suggested), 40 - sum(suggested))

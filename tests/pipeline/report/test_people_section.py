@@ -10,7 +10,7 @@ import pytest
 from annotation.gold_questions import wilson
 from pipeline.report.material import Material
 from pipeline.report.page import build_page
-from pipeline.report.people_section import anchoring_finding
+from pipeline.report.people_section import anchoring_finding, suggested
 from schemas.agreement import Anchoring, Estimate, GoldQuestionAccuracy, LabelSeverity, Severity
 from schemas.artifacts import AuditedRecord
 from tests.pipeline.report.test_page import Page, material
@@ -71,6 +71,9 @@ def test_the_page_tells_of_all_four(told: Material) -> None:
     assert "Each annotator on the gold questions" in text
     assert "A02 10 2 1.00" in text
     assert "The suggestions drew answers to them" in text
+    assert "What was suggested: the labels that the writer was asked for." in text
+    blind = ANCHORING.model_copy(update={"sources": ["check", "intended"]})
+    assert suggested(blind) == "the blind check's labels or the labels that the writer was asked for"
     assert f"mild {LEVEL}" in text
     assert "disputed by a confident guard 3 2 0.67" in text
     assert "of the random control 2 0 0.00" in text
