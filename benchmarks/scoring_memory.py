@@ -26,7 +26,7 @@ from transformers import AutoTokenizer
 from schemas.taxonomy import load_taxonomy
 from scoring.guard import load_guard
 from scoring.models.bundled import bundled_smollm2, model_cache
-from scoring.results import journal_path, score_to_journal, tables, write_tables
+from scoring.results import journal_path, score_to_journal, write_tables
 from scoring.scorer import Scorer, Settings
 from scoring.search import NextTokens, Node
 from scoring.tokens import TokenLanguage
@@ -116,7 +116,7 @@ def _run(count: int, folder: Path) -> dict[str, float]:
     assert done == count
     memory["scored_mb"] = _peak()
     memory["seconds"] = round(time.perf_counter() - started)
-    write_tables(out, *tables(journal_path(out), [record_id for record_id, _ in records], scorer.settings.estimators))
+    write_tables(out, [record_id for record_id, _ in records], scorer.settings.estimators)
     memory["tables_mb"] = _peak()
     memory["journal_mb"] = round(journal_path(out).stat().st_size / 1e6)
     return memory

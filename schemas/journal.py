@@ -120,16 +120,32 @@ def read_journal(path: Path, keys: Collection[str] = ()) -> Iterator[dict[str, A
 
     Raises ArtifactError with the line of an entry that is damaged (its checksum tells), is no JSON object, or lacks one
     of `keys`. Lines without a checksum, as earlier versions wrote them, are taken as they are."""
+    return (entry for _, entry in read_places(path, keys))
+
+
+def read_places(path: Path, keys: Collection[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same, each entry with the byte at which its line starts: for `read_at`."""
     if not path.exists():
         return
+    place = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
             try:
-                yield _entry(line, keys)
+                yield place, _entry(line, keys)
             except (ValueError, RecursionError) as error:
                 raise ArtifactError.at(path, f"damaged: {error}", line=number, hint=RESTORE) from error
+            place += len(line)
+
+
+def read_at(path: Path, places: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """The entries whose lines start at these bytes, in this order: a journal larger than memory, in an order of one's
+    own. The places are those that `read_places` told, and checked, before."""
+    with path.open("rb") as file:
+        for place in places:
+            file.seek(place)
+            yield _entry(file.readline(), ())
 
 
 def checked_line(entry: dict[str, Any]) -> bytes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from scoring.engines.options import add_engine_options, ray_options
 from scoring.summary import summary
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from scoring.calibrated import ChosenMaps
     from scoring.engines.recipe import Recipe
     from scoring.shards import Shard
@@ -118,7 +121,7 @@ def _score(
     from tqdm import tqdm
 
     from scoring.engines.start import start
-    from scoring.results import journal_path, tables, write_tables
+    from scoring.results import journal_path, write_tables
     from scoring.shards import finish_shard
 
     journal = journal_path(options.out)
@@ -126,12 +129,8 @@ def _score(
     job = start(recipe, records, journal, engine=options.engine, ray=ray_options(options))
     for _ in tqdm(job, total=len(records), unit="record", desc="score", disable=None):
         pass
-    scores, table = tables(journal, [record_id for record_id, _ in records], estimators)
-    if chosen is not None:
-        from scoring.calibrated import calibrate_scores
-
-        scores = calibrate_scores(scores, chosen)  # the journal keeps what the guard says
-    write_tables(options.out, scores, table)
+    ids = [record_id for record_id, _ in records]
+    table = write_tables(options.out, ids, estimators, _calibration(chosen))
     if shard is not None:
         finish_shard(options.out, shard, records, job.origin, estimators)
     for note in [*job.origin.notes, *(chosen.notes if chosen else [])]:
@@ -140,6 +139,15 @@ def _score(
         journal.unlink()
     how = f", calibrated by {chosen.path}" if chosen else ""
     return summary(options.out, table, estimators, len(job.origin.rows), how)
+
+
+def _calibration(chosen: ChosenMaps | None) -> Callable[[pl.DataFrame], pl.DataFrame] | None:
+    """What becomes of the scores on their way from the journal, which keeps what the guard says, to the table."""
+    if chosen is None:
+        return None
+    from scoring.calibrated import calibrate_scores
+
+    return partial(calibrate_scores, chosen=chosen)
 
 
 def _maps(options: argparse.Namespace, estimators: list[str] | None) -> ChosenMaps | None:

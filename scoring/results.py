@@ -6,7 +6,7 @@ passed over and the record is scored again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ import polars as pl
 
 from schemas.artifacts import LabelScore, ScoredRecord
 from schemas.files import content_hash, write_frame
-from schemas.journal import Journal, read_journal
+from schemas.frames import write_frames
+from schemas.journal import Journal, read_at, read_journal, read_places
 from scoring.scorer import Result, Scorer
 
 Messages = Sequence[dict[str, str]]
-KEYS = ("id", "key", "rows", "scores", *(name for name in ScoredRecord.model_fields if name != "record_id"))
-CHUNK = 2000  # journal lines turned into one piece of the table at a time
+FACTS = tuple(name for name in ScoredRecord.model_fields if name != "record_id")
+KEYS = ("id", "key", "rows", "scores", *FACTS)
+CHUNK = 2000  # records whose scores are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -101,33 +103,64 @@ def journal_entry(result: Result, key: str, rows: Sequence[str]) -> dict[str, An
     }
 
 
+def write_tables(
+    out: Path,
+    record_ids: Sequence[str],
+    estimators: Sequence[str],
+    change: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+) -> pl.DataFrame:
+    """Writes OUT.parquet (LabelScore) and OUT.records.parquet (ScoredRecord) from the journal beside them, in the order
+    of `record_ids`; returns the latter. `change` is applied to the scores of 2,000 records at a time.
+
+    The table of scores (records × estimators × labels) is never in memory as a whole. The records are written first:
+    who sees the scores finds both."""
+    journal = journal_path(out)
+    latest = _latest(journal, record_ids)
+    records = _records(latest)
+    write_frame(records_path(out), records, ScoredRecord)
+    pieces = _scores(journal, latest, estimators)
+    write_frames(out, pieces if change is None else map(change, pieces), LabelScore)
+    return records
+
+
 def tables(
     journal_path: Path, record_ids: Sequence[str], estimators: Sequence[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(LabelScore rows, ScoredRecord rows) in the order of `record_ids`, from the latest journal line of each."""
-    order = {record_id: position for position, record_id in enumerate(record_ids)}
-    latest: dict[str, int] = {}
-    for number, entry in enumerate(read_journal(journal_path, KEYS)):
-        if entry["id"] in order:
-            latest[entry["id"]] = number
-    kept = set(latest.values())
-    scores: list[pl.DataFrame] = []
-    records: list[dict[str, Any]] = []
-    pending: list[dict[str, Any]] = []
-    for number, entry in enumerate(read_journal(journal_path, KEYS)):
-        if number not in kept:
-            continue
-        records.append({name: entry[name] for name in ScoredRecord.model_fields if name != "record_id"})
-        records[-1]["record_id"] = entry["id"]
-        pending.append(entry)
-        if len(pending) == CHUNK:
-            scores.append(_long(pending, estimators))
-            pending = []
-    scores.append(_long(pending, estimators))
-    return _sorted(pl.concat(scores), order), _sorted(ScoredRecord.frame(records), order)
+    latest = _latest(journal_path, record_ids)
+    return pl.concat(_scores(journal_path, latest, estimators)), _records(latest)
 
 
-def _long(entries: list[dict[str, Any]], estimators: Sequence[str]) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A record's latest line: the byte at which it starts, and its row in the table of records."""
+
+    place: int
+    row: tuple[Any, ...]
+
+
+def _latest(journal: Path, record_ids: Sequence[str]) -> dict[str, _Line]:
+    """The latest line of each record that has one, in the order of `record_ids`."""
+    found: dict[str, _Line | None] = dict.fromkeys(record_ids)
+    for place, entry in read_places(journal, KEYS):
+        if entry["id"] in found:
+            found[entry["id"]] = _Line(place, (entry["id"], *(entry[name] for name in FACTS)))
+    return {record_id: line for record_id, line in found.items() if line is not None}
+
+
+def _records(latest: dict[str, _Line]) -> pl.DataFrame:
+    rows = [dict(zip(("record_id", *FACTS), line.row, strict=True)) for line in latest.values()]
+    return ScoredRecord.frame(rows)
+
+
+def _scores(journal: Path, latest: dict[str, _Line], estimators: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """LabelScore rows, those of CHUNK records at a time; at least one frame."""
+    lines = list(latest.values())
+    for start in range(0, max(len(lines), 1), CHUNK):
+        yield _long(read_at(journal, [line.place for line in lines[start : start + CHUNK]]), estimators)
+
+
+def _long(entries: Iterable[dict[str, Any]], estimators: Sequence[str]) -> pl.DataFrame:
     columns: dict[str, list[Any]] = {name: [] for name in LabelScore.model_fields}
     for entry in entries:
         for estimator in estimators:
@@ -142,17 +175,6 @@ def _long(entries: list[dict[str, Any]], estimators: Sequence[str]) -> pl.DataFr
             columns["lower"] += lower
             columns["upper"] += upper
     return pl.DataFrame(columns, schema=LabelScore.polars_schema())
-
-
-def _sorted(frame: pl.DataFrame, order: dict[str, int]) -> pl.DataFrame:
-    position = pl.col("record_id").replace_strict(order, return_dtype=pl.Int64)
-    return frame.sort(position, maintain_order=True)
-
-
-def write_tables(out: Path, scores: pl.DataFrame, records: pl.DataFrame) -> None:
-    """Writes OUT.parquet and OUT.records.parquet, the records first: who sees the scores finds both."""
-    write_frame(records_path(out), records, ScoredRecord)
-    write_frame(out, scores, LabelScore)
 
 
 def records_path(out: Path) -> Path:

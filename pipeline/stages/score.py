@@ -115,7 +115,7 @@ def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = No
     from tqdm import tqdm
 
     from scoring.engines.start import start
-    from scoring.results import journal_path, tables, write_tables
+    from scoring.results import journal_path, write_tables
     from scoring.shards import finish_shard, shard_path
 
     section = run.config.score
@@ -124,8 +124,7 @@ def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = No
     job = start(_recipe(run, guard), records, journal_path(out), engine=section.engine, ray=section.ray)
     for _ in tqdm(job, total=len(records), unit="record", desc=f"score {guard.name}", disable=None):
         pass
-    scores, table = tables(journal_path(out), [record_id for record_id, _ in records], section.estimators)
-    write_tables(out, scores, table)
+    table = write_tables(out, [record_id for record_id, _ in records], section.estimators)
     if shard is not None:
         finish_shard(out, shard, records, job.origin, section.estimators)
     return job.origin.revision, _facts(job.origin.guard, job.origin.notes, table)
