@@ -64,6 +64,7 @@ def card(section: ReleaseSection, facts: CardFacts) -> str:
         counts=_label_counts(facts),
         splits={split: _height(facts, f"data/gold/{split}.parquet") for split in SPLITS},
         configs=_config_rows(facts),
+        levels=facts.agreement.severity.levels if facts.agreement and facts.agreement.severity else [],
         cost=_cost(facts.manifests),
         currency=currency_of(facts.manifests) or "the currency of the run's config",
         results=headlines(facts.evaluation) if facts.evaluation is not None else [],

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import polars as pl
 from pydantic import Field
 
-from schemas.artifacts import GoldRecord
+from schemas.artifacts import GoldRecord, GoldSeverity
 from schemas.errors import InputError
 from schemas.rows import Row
 
@@ -51,6 +51,7 @@ class ReleasedRejection(Row):
 
 MODELS: Mapping[str, type[Row]] = {
     "gold": GoldRecord,
+    "severity": GoldSeverity,
     "annotations": ReleasedAnswer,
     "scores": ReleasedScore,
     "rejected": ReleasedRejection,
@@ -62,14 +63,17 @@ def release_tables(
     annotations: pl.DataFrame | None,
     scores: Mapping[str, pl.DataFrame],
     rejected: pl.DataFrame | None,
+    severity: pl.DataFrame | None = None,
 ) -> dict[str, pl.DataFrame]:
     """Path inside the release → its table, sorted by key so that equal content gives equal files.
 
     `gold`: only final records, one file a split; a record without settled labels must never be taken for a safe one.
-    `annotations`: submitted and skipped answers to records of `gold.parquet`. `scores`: by guard. Empty tables are
-    left out. Raises InputError when an annotator is not a pseudonym."""
+    `annotations`: submitted and skipped answers to records of `gold.parquet`. `scores`: by guard. `severity`: of
+    the labels of final records. Empty tables are left out. Raises InputError when an annotator is not a pseudonym."""
     final = gold.filter(pl.col("status") == "final")
     tables = {f"data/gold/{split}.parquet": final.filter(pl.col("split") == split) for split in SPLITS}
+    if severity is not None:
+        tables["data/severity/train.parquet"] = severity.filter(pl.col("id").is_in(final["id"].to_list()))
     if annotations is not None:
         answered = annotations.filter(
             pl.col("status").is_in(["submitted", "discarded"]) & pl.col("record_id").is_in(gold["id"].to_list())

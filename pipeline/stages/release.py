@@ -19,11 +19,13 @@ from pipeline.report.material import Material
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage, read_manifest
 from pipeline.stages.evaluate import CALIBRATION, EVALUATION, THRESHOLDS
+from pipeline.stages.reconcile import GOLD_SEVERITY
 from schemas.agreement import Agreement
 from schemas.artifacts import (
     Answer,
     AuditedRecord,
     GoldRecord,
+    GoldSeverity,
     LabelScore,
     PlannedSlot,
     PromptRecord,
@@ -46,6 +48,8 @@ def _inputs(run: Run) -> list[str]:
         "prompts.parquet",
         *_score_files(run),
     ]
+    if run.config.annotation.severity:  # without it an older run of reconcile may have left the file
+        optional.append(GOLD_SEVERITY)
     optional += ["plan.parquet", EVALUATION, THRESHOLDS, CALIBRATION]
     return ["gold.parquet", *(name for name in optional if run.path(name).exists())]
 
@@ -76,7 +80,8 @@ def _work(run: Run) -> Outcome:
         )
         for name in _score_files(run)
     }
-    tables = release_tables(gold, annotations, scores, rejected)
+    severity = _optional(run, GOLD_SEVERITY, GoldSeverity, "reconcile", names)
+    tables = release_tables(gold, annotations, scores, rejected, severity)
     records = sum(table.height for path, table in tables.items() if path.startswith("data/gold/"))
     if records == 0:
         raise InputError(f"{run.path('gold.parquet')}: no record has settled labels", hint=run.command("status"))

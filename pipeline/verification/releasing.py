@@ -7,6 +7,7 @@ import polars as pl
 from pipeline.release.folder import HISTORY
 from pipeline.release.tables import release_tables
 from pipeline.release.versions import ReleaseHistory
+from pipeline.stages.reconcile import GOLD_SEVERITY
 from pipeline.verification.checks import Verification
 from pipeline.verification.contents import Contents
 from schemas.files import frame_hash, read_model
@@ -22,7 +23,10 @@ def check_release(contents: Contents, found: Verification) -> None:
     with found.failing("release", "counts", mend):
         tables = contents.tables
         scores = {guard: tables[name] for guard in contents.guards if (name := f"scores/{guard}.parquet") in tables}
-        expected = release_tables(gold, tables.get("annotations.parquet"), scores, tables.get("rejected.parquet"))
+        severity = tables.get(GOLD_SEVERITY) if run.config.annotation.severity else None
+        expected = release_tables(
+            gold, tables.get("annotations.parquet"), scores, tables.get("rejected.parquet"), severity
+        )
         hashes = {name: frame_hash(table) for name, table in expected.items()}
         there = {path.relative_to(folder).as_posix() for path in folder.glob("data/**/*.parquet")}
         problems = [f"{name} is missing" for name in sorted(hashes.keys() - there)]

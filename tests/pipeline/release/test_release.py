@@ -19,7 +19,7 @@ from pipeline.run import Run
 from pipeline.stage import Done, run_stage
 from pipeline.stages.evaluate import STAGE as EVALUATE
 from pipeline.stages.release import STAGE
-from schemas.artifacts import GoldRecord, PromptRecord
+from schemas.artifacts import GoldRecord, GoldSeverity, PromptRecord
 from schemas.errors import InputError
 from schemas.evaluation import Evaluation
 from schemas.files import read_model, write_frame
@@ -294,6 +294,23 @@ def test_charts_headline_numbers_and_the_files_that_a_service_loads(tmp_path: Pa
     assert f"{best.metrics['macro_roc_auc'].value:.2f}" in row
     assert f"{best.tuned['micro_f1'].value:.2f}" in row
     assert release(run).status == "up to date"
+
+
+def test_the_severity_of_released_labels_goes_with_them(tmp_path: Path) -> None:
+    run = make_run(tmp_path, config="annotation:\n  severity: [minor, serious]\n")
+    said = {"label": "late_delivery", "level": 1.5, "n": 2, "adjudicated": False}
+    rows = [{"id": "r1", **said}, {"id": "r5", **said}]  # r5 is not final
+    write_frame(run.path("gold_severity.parquet"), GoldSeverity.frame(rows), GoldSeverity)
+    release(run)
+    assert pl.read_parquet(run.path("release") / "data/severity/train.parquet").rows(named=True) == rows[:1]
+    head, body = card_of(run)
+    assert [config["config_name"] for config in head["configs"]][:2] == ["gold", "severity"]  # type: ignore[index,attr-defined]
+    assert "| `severity` | a label of a record: the median of the levels people gave it | 1 |" in body
+
+    off = make_run(tmp_path, name="off")  # a file that an earlier setting left
+    write_frame(off.path("gold_severity.parquet"), GoldSeverity.frame(rows), GoldSeverity)
+    release(off)
+    assert not (off.path("release") / "data/severity").exists()
 
 
 def test_without_an_evaluation_the_card_shows_the_gold_only(tmp_path: Path) -> None:
