@@ -17,8 +17,9 @@ from typing import Any, Literal
 
 from pipeline.run import Run
 from pipeline.run_log import log_event
-from schemas.errors import ArtifactError, MarginaliaError
-from schemas.files import content_hash, read_model, sha256, write_json
+from schemas.errors import ArtifactError, InputError, MarginaliaError
+from schemas.files import content_hash, read_model, remove_unfinished, sha256, write_json
+from schemas.folders import recover_folder
 from schemas.lock import run_lock
 from schemas.manifest import Manifest
 
@@ -43,6 +44,7 @@ PRODUCERS = {  # who makes a file that is not there yet
     "report.html": "report",
     "release": "release",
 }
+WRITTEN_TO = (".", "manifests", "scores")  # folders of a run in which a killed stage may leave something unfinished
 PACKAGES = ("argilla", "crowd-kit", "datasets", "krippendorff", "openai", "polars", "torch", "transformers")
 
 
@@ -90,6 +92,7 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
     Raises ArtifactError when an input is missing or is not what its stage wrote, LockedError when another process
     works in the folder."""
     with run_lock(run.folder, f"marginalia {stage.name}"), _logged_end(stage, run):
+        _tidy(stage, run)
         inputs = _checked_inputs(stage, run)
         before = read_manifest(run, stage.name)
         why = "forced" if force else "asked for" if stage.live else _stale(stage, run, inputs, before)
@@ -119,6 +122,15 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
         return Done(stage.name, "ran", why or "", manifest)
 
 
+def _tidy(stage: Stage, run: Run) -> None:
+    """Removes what a killed process or a broken disk left unfinished."""
+    for folder in WRITTEN_TO:
+        remove_unfinished(run.path(folder))
+    for name in stage.outputs(run):
+        if not Path(name).suffix:
+            recover_folder(run.path(name))
+
+
 @contextmanager
 def _logged_end(stage: Stage, run: Run) -> Iterator[None]:
     """Notes in the run's log how a stage broke off."""
@@ -127,6 +139,17 @@ def _logged_end(stage: Stage, run: Run) -> Iterator[None]:
     except MarginaliaError as error:
         log_event(run, stage.name, "failed", error=type(error).__name__, message=str(error))
         raise
+    except OSError as error:
+        if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
+            log_event(run, stage.name, "failed", error=type(error).__name__, message="a fault of the program")
+            raise
+        told = InputError.at(
+            error.filename or run.folder,
+            f"cannot read or write: {error.strerror}",
+            hint="free space or mend the permissions",
+        )
+        log_event(run, stage.name, "failed", error=type(error).__name__, message=str(told))
+        raise told from error
     except Exception as error:
         log_event(run, stage.name, "failed", error=type(error).__name__, message="a fault of the program")
         raise

@@ -1,17 +1,20 @@
 """All reading, writing and hashing of artifacts.
 
 A file is written whole or not at all: to a temporary file in the same folder, fsync, `os.replace`, fsync the folder
-(a rename survives a power cut only once the folder itself is on disk).
+(a rename survives a power cut only once the folder itself is on disk). A temporary file is locked while it is written,
+so that those of killed processes are known, and removed by whoever writes there next.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -23,20 +26,23 @@ from schemas.errors import ArtifactError, InputError, MarginaliaError
 from schemas.rows import Row
 
 CHUNK_BYTES = 1 << 20
+UNFINISHED = ".partial"
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object], *, mode: int = 0o644) -> None:
     """Calls `write` with a binary file and puts the result in place of `path` only when all of it is on disk."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(path.parent)
         # O_EXCL: a name that somebody else placed there is never followed
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            _lock(file.fileno())
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105 - one name for the fault tests to reach
+            os.replace(temporary, path)  # noqa: PTH105 - one name for the fault tests to reach
         fsync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -44,6 +50,27 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], *, mode: int =
         if isinstance(error, OSError):
             raise cannot_write(path, error) from error
         raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what killed processes left; a file that somebody still writes is locked, and stays."""
+    for left in folder.glob(f".*{UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                if stat.S_ISREG(os.fstat(descriptor).st_mode) and _lock(descriptor):
+                    left.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether nobody else has the file; the kernel gives it free with the descriptor, or with the process."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # also file systems without locks, where nothing is removed then
+        return False
+    return True
 
 
 def cannot_write(path: Path, error: OSError) -> MarginaliaError:

@@ -32,16 +32,21 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.torn_bytes = 0
+        self._broken: OSError | None = None  # what the disk said when a failed write could not be taken back either
         self._open = threading.Lock()  # held while the file may be closed and opened again
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
+            fresh = not path.exists()
+            if not fresh:
                 self._cut_torn_tail()
-                self._file = path.open("ab")
-            else:
-                self._file = path.open("ab")
-                fsync_folder(path.parent)
-            self._synced = self._file.tell()
+            self._file = path.open("ab")
+            try:
+                if fresh:
+                    fsync_folder(path.parent)
+                self._synced = self._file.tell()
+            except OSError:
+                self._file.close()
+                raise
         except OSError as error:
             raise cannot_write(path, error) from error
 
@@ -59,6 +64,7 @@ class Journal:
         After a failure the file holds what it held at the last `sync`."""
         data = b"".join(checked_line(entry) for entry in entries)
         with self._open:
+            self._refuse_if_broken()
             try:
                 self._file.write(data)
                 self._file.flush()
@@ -71,6 +77,7 @@ class Journal:
 
         After a failure the file holds what it held at the last `sync`."""
         with self._open:
+            self._refuse_if_broken()
             size, descriptor = self._file.tell(), self._file.fileno()
         try:
             os.fsync(descriptor)
@@ -93,8 +100,16 @@ class Journal:
         # after a failed write (disk full) a part of the line may stand in the file or still in Python's buffer
         with contextlib.suppress(OSError):
             self._file.close()
-        os.truncate(self.path, self._synced)
-        self._file = self.path.open("ab")
+        try:
+            os.truncate(self.path, self._synced)
+            self._file = self.path.open("ab")
+        except OSError as error:
+            self._broken = error
+
+    def _refuse_if_broken(self) -> None:
+        # nothing may follow a torn line: the next process that opens the journal cuts it off
+        if self._broken is not None:
+            raise cannot_write(self.path, self._broken)
 
     def _cut_torn_tail(self) -> None:
         size = self.path.stat().st_size

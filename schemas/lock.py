@@ -30,9 +30,14 @@ def run_lock(folder: Path, what: str) -> Iterator[None]:
         except BlockingIOError:
             holder = os.read(descriptor, 500).decode("utf-8", "replace").strip() or "another process"
             raise LockedError(f"{folder} is in use by {holder}", hint="wait for it, or end it") from None
-        os.ftruncate(descriptor, 0)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        os.pwrite(descriptor, f"process {os.getpid()} ({what}, since {now})".encode(), 0)
+        said = f"process {os.getpid()} ({what}, since {now})".encode()
+        try:
+            # in this order it takes no new space on a full disk
+            os.pwrite(descriptor, said, 0)
+            os.ftruncate(descriptor, len(said))
+        except OSError as error:
+            raise cannot_write(path, error) from error
         yield
     finally:
         os.close(descriptor)

@@ -1,20 +1,41 @@
-"""25 kills and 25 other faults over generate, push, pull and score; `make soak` does 300."""
+"""25 kills and 25 other faults over generate, push, pull and score, and a sample of all operations on the disk that can
+fail; `make soak` does 300 and all."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.soak.__main__ import cases, summary, table
+from tests.soak.__main__ import Services, services, summary, table
 from tests.soak.harness import soak
+from tests.soak.operations import every_operation
 
 pytestmark = pytest.mark.slow
 KILLS = {"generate": 8, "push": 4, "pull": 6, "score": 7}
+OPERATIONS = {
+    **{"import": 20, "plan": 1000, "generate": 20, "push": 8, "pull": 12, "reconcile": 16, "score": 8},
+    **{"evaluate": 5, "report": 5, "release": 6, "publish": 6},
+    **{"shard 1/2": 4, "merge": 8},
+}
 
 
-def test_25_kills_and_25_faults_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
-    with cases(tmp_path) as four:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    with services(tmp_path_factory.mktemp("soak")) as started:
+        yield started
+
+
+def test_25_kills_and_25_faults_lose_nothing_and_double_nothing(running: Services) -> None:
+    with running.cases() as four:
         tallies = [soak(case, KILLS[case.stage], 2026) for case in four]
     assert not [what for one in tallies for what in one.wrong], table(tallies)
     assert summary(tallies) == {"kills": 25, "lost": 0, "doubled": 0, "faults": 25, "survived": 25}
+
+
+def test_no_operation_that_fails_leaves_half_a_file(running: Services) -> None:
+    with running.line() as line:
+        tallies = [every_operation(line, stage, 2026, most=OPERATIONS[stage]) for stage in line.before]
+    assert not [what for one in tallies for what in one.wrong], table(tallies)
+    assert all(one.faults == one.runs for one in tallies), table(tallies)
