@@ -65,7 +65,9 @@ def _tried(stage: str, folder: Path, disk: FailingDisk, whole: dict[str, str], *
         yield f"and run again it said {type(error).__name__}: {error}"
         return
     now = content(folder)
-    yield from (f"{name} differs in the end" for name in sorted(now.keys() | whole.keys()) if now.get(name) != whole.get(name))
+    yield from (
+        f"{name} differs in the end" for name in sorted(now.keys() | whole.keys()) if now.get(name) != whole.get(name)
+    )
     yield from (f"verify: {check.problem}" for check in verify(open_run(folder)).failed)
     yield from (f"left behind: {path}" for path in folder.rglob(".*") if path.name.endswith((".partial", ".previous")))
 
