@@ -9,6 +9,7 @@ after it: the server has done the work, and nobody is told."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import random
@@ -151,9 +152,7 @@ def _handler(proxy: LyingProxy) -> type[BaseHTTPRequestHandler]:
             pass
 
         def handle(self) -> None:
-            try:
+            with contextlib.suppress(ConnectionError):  # a client that has given up
                 super().handle()
-            except (ConnectionError, BrokenPipeError):
-                pass  # a client that has given up
 
     return Handler
