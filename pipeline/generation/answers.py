@@ -136,6 +136,7 @@ class AnswerLog:
                 raise
             for on_disk, answer in waiting:
                 on_disk(answer)
+                await asyncio.sleep(0)  # an answer that has come is read first: its call's successor can go out
             await asyncio.sleep(_PAUSE)
 
     async def flush(self) -> None:

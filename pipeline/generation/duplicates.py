@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from array import array
 from functools import lru_cache
 from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.generation.bands import Bands
+from schemas.spill import Spill
 
 _SHINGLE = 5
 _PERMUTATIONS = 64
@@ -25,45 +29,39 @@ class Seen:
     """Texts that were taken, found again by MinHash of their character 5-grams in bands (Broder 1997; Leskovec et al.,
     Mining of Massive Datasets, 3.4); every candidate is checked by its true Jaccard similarity.
 
-    `threshold` in (0, 1] is the similarity from which two texts count as the same."""
+    `threshold` in (0, 1] is the similarity from which two texts count as the same. About `room` texts are expected: a
+    text takes some 300 bytes of memory, the texts themselves lie in `spill`."""
 
-    def __init__(self, threshold: float) -> None:
+    def __init__(self, threshold: float, *, room: int = 64, spill: Spill | None = None) -> None:
         self._threshold = threshold
         self._rows = _rows(threshold)
-        self._names: list[str] = []
-        self._texts: list[str] = []
-        self._exact: dict[str, int] = {}
-        # a band's hash → the place of the one text that has it (nearly always), or of several
-        self._bands: dict[int, int | list[int]] = {}
+        self._spill = spill or Spill()
+        self._places = array("q")  # of the texts in the spill
+        self._bands = Bands(_PERMUTATIONS // self._rows, room)
 
     def add(self, name: str, text: str) -> None:
         """Remembers `text` under a name that was not used before."""
-        folded, place = fold(text), len(self._names)
-        self._names.append(name)
-        self._texts.append(folded)
-        self._exact.setdefault(folded, place)
-        for band in _bands(folded, self._rows):
-            others = self._bands.setdefault(band, place)
-            if isinstance(others, list):
-                others.append(place)
-            elif others != place:
-                self._bands[band] = [others, place]
+        folded = fold(text)
+        self._places.append(self._spill.add(f"{name}\0{folded}".encode("utf-8", "surrogatepass")))
+        self._bands.add(_bands(folded, self._rows))
 
     def find(self, text: str) -> tuple[str, float] | None:
         """The most similar text's name and similarity, when that reaches the threshold."""
         folded = fold(text)
-        if folded in self._exact:
-            return self._names[self._exact[folded]], 1.0
-        near: set[int] = set()
-        for band in _bands(folded, self._rows):
-            others = self._bands.get(band, [])
-            near.update(others if isinstance(others, list) else [others])
+        near = [self._read(number) for number in sorted(self._bands.find(_bands(folded, self._rows)))]
+        same = next((name for name, other in near if other == folded), None)
+        if same is not None:
+            return same, 1.0
         if not near:
             return None
         own = shingles(folded)
-        found = [(jaccard(own, shingles(self._texts[place])), self._names[place]) for place in near]
+        found = [(jaccard(own, shingles(other)), name) for name, other in near]
         similarity, name = min(found, key=lambda pair: (-pair[0], pair[1]))  # of equals the smallest name
         return (name, similarity) if similarity >= self._threshold else None
+
+    def _read(self, number: int) -> tuple[str, str]:
+        name, _, folded = self._spill.read(self._places[number]).decode("utf-8", "surrogatepass").partition("\0")
+        return name, folded
 
 
 @lru_cache(maxsize=4)  # a text is folded for each list that it is looked for in
@@ -114,8 +112,14 @@ def _bands(folded: str, rows: int) -> list[int]:
     codes = np.frombuffer(folded.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
     if len(codes) < _SHINGLE:
         codes = np.concatenate([codes, np.zeros(_SHINGLE - len(codes), dtype=np.uint64)])
-    hashed = np.lib.stride_tricks.sliding_window_view(codes + np.uint64(1), _SHINGLE) @ _FACTORS
-    sketch: NDArray[np.uint64] = ((_MULTIPLY * hashed + _ADD) >> _HIGH_HALF).min(axis=1)
+    codes += np.uint64(1)
+    many = len(codes) - _SHINGLE + 1
+    hashed = codes[:many] * _FACTORS[0]
+    for place in range(1, _SHINGLE):
+        hashed += codes[place : place + many] * _FACTORS[place]
+    permuted = _MULTIPLY * hashed
+    permuted += _ADD
+    sketch: NDArray[np.uint64] = permuted.min(axis=1) >> _HIGH_HALF  # the least has the least high half, too
     count = _PERMUTATIONS // rows
     mixed = (sketch[: count * rows] * _MIX[: count * rows]).reshape(count, rows).sum(axis=1, dtype=np.uint64)
     bands: list[int] = (mixed + np.arange(count, dtype=np.uint64)).tolist()

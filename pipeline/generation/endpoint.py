@@ -7,24 +7,23 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-import httpx2
 import openai
 
 from pipeline.generation.answers import Reply
+from pipeline.generation.client import Client
 from pipeline.generation.config import GenerateSection
+from pipeline.generation.one_by_one import OneByOne
 from pipeline.generation.pace import Pace, most_tokens
 from schemas.errors import InputError, ServiceError
 
 _LONGEST_WAIT = 300.0  # seconds that a Retry-After may ask for
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
 _MANY_FAILURES = 10  # attempts that fail one after the other before the endpoint has ever answered
-_LARGEST_BODY = 4_000_000  # bytes
 _FILTERED = ("content_filter", "content_policy_violation")  # error codes of an endpoint that will not write a text
 
 
@@ -47,8 +46,9 @@ class Endpoint:
         self._section = section
         self._url = base_url
         self._key = api_key(section)
-        self._client = _Client(base_url, self._key or "none", section.timeout_seconds, section.concurrency)
+        self._client = Client(base_url, self._key or "none", section.concurrency)
         self._pace = Pace(section.requests_per_minute, section.tokens_per_minute)
+        self._one_by_one = OneByOne()
         self._answered = False
         self._ended: ServiceError | None = None
         self._alone = asyncio.Lock()
@@ -77,7 +77,8 @@ class Endpoint:
         tokens = most_tokens(payload, self._section.max_tokens)
         for retry in range(self._section.retries + 1):
             await self._pace.turn(tokens)
-            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            if (wait := self._not_before - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
             if self._ended is not None:
                 raise self._ended  # somebody else's call met it; not one more is made
             try:
@@ -119,18 +120,19 @@ class Endpoint:
         self.calls += 1
         started = time.monotonic()
         try:
-            # the client's own time-out starts anew with each byte: a server that trickles would never meet it
+            # of the whole exchange: a server that trickles gets no more time for each byte
             async with asyncio.timeout(self._section.timeout_seconds):
                 body = await self._client.post(payload)
-        except (openai.APIConnectionError, aiohttp.ClientError, TimeoutError) as error:
-            cause = _innermost(error)
-            if isinstance(cause, TimeoutError):
-                raise _TryAgain(f"no answer in {self._section.timeout_seconds:g} s", unreachable=True) from None
-            said = self._safe(" ".join(str(cause).split())) or type(cause).__name__
+        except TimeoutError:
+            raise _TryAgain(f"no answer in {self._section.timeout_seconds:g} s", unreachable=True) from None
+        except aiohttp.ClientError as error:
+            said = self._safe(" ".join(str(error).split())) or type(error).__name__
             raise _TryAgain(f"connection failed: {said}", unreachable=True) from None
         except openai.APIStatusError as error:
             return self._on_status(error, time.monotonic() - started)
-        return self._reply(body, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        await self._one_by_one.turn()
+        return self._reply(body, seconds)
 
     def _on_status(self, error: openai.APIStatusError, seconds: float) -> Reply:
         status, code = error.status_code, error.code
@@ -189,77 +191,6 @@ class Endpoint:
         return hidden if limit is None else hidden[:limit]
 
 
-class _Client:
-    """One openai client over aiohttp, which costs a third less a call than the client's own transport."""
-
-    def __init__(self, base_url: str, key: str, timeout: float, concurrency: int) -> None:
-        limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-        http = openai.DefaultAioHttpClient(limits=limits, event_hooks={"response": [_bound]})
-        self._client = _QuickOpenAI(
-            base_url=base_url,
-            api_key=key,
-            timeout=timeout,
-            max_retries=0,
-            http_client=http,
-            default_headers={"Accept-Encoding": "identity"},
-        )
-
-    async def post(self, payload: dict[str, Any]) -> bytes:
-        """The answer's body. Raises what openai and aiohttp raise."""
-        # the raw response: `create` spends as long on typing request and answer as the network part takes
-        response = await self._client.post("/chat/completions", cast_to=httpx2.Response, body=payload)
-        return response.content
-
-    async def close(self) -> None:
-        await self._client.close()
-
-
-class _QuickOpenAI(openai.AsyncOpenAI):
-    """openai builds address and headers anew for each call, which takes as long as sending it. Here they are built
-    once. Where a later openai should build requests in another way, this is passed over, and only the time is lost."""
-
-    _first: httpx2.Request | None = None
-
-    def _build_request(self, options: Any, *, retries_taken: int = 0) -> httpx2.Request:
-        if self._first is None:
-            self._first = super()._build_request(options, retries_taken=retries_taken)
-            del self._first.headers["Content-Length"]
-            return super()._build_request(options, retries_taken=retries_taken)
-        content = json.dumps(options.json_data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return httpx2.Request(
-            self._first.method,
-            self._first.url,
-            headers=self._first.headers,
-            content=content.encode("utf-8", "backslashreplace"),
-            extensions=dict(self._first.extensions),
-        )
-
-
-async def _bound(response: httpx2.Response) -> None:
-    """A response hook: an answer that never ends must not fill the memory."""
-    # packed although we asked for plain: it may unfold to a thousand times its size
-    packed = response.headers.get("content-encoding", "identity") != "identity"
-    assert isinstance(response.stream, httpx2.AsyncByteStream)
-    response.stream = _Bounded(response.stream, _LARGEST_BODY // 64 if packed else _LARGEST_BODY)
-
-
-class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream, limit: int) -> None:
-        self._stream = stream
-        self._limit = limit
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = self._limit
-        async for chunk in self._stream:
-            left -= len(chunk)
-            if left < 0:
-                raise httpx2.ReadError(f"an answer of more than {self._limit:,} bytes")
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
 def api_key(section: GenerateSection) -> str | None:
     """The key from the environment; None when the config names no variable. Raises InputError when it is not set."""
     variable = section.endpoint.api_key_env
@@ -272,13 +203,6 @@ def api_key(section: GenerateSection) -> str | None:
             f"the environment variable {variable} is not set; it should hold the endpoint's key", hint=hint
         )
     return key
-
-
-def _innermost(error: BaseException) -> BaseException:
-    # on the way out a reset becomes a time-out: what happened is what aiohttp raised first
-    while error.__cause__ is not None and not isinstance(error, TimeoutError):
-        error = error.__cause__
-    return error
 
 
 def _joined(parts: list[Any]) -> Any:

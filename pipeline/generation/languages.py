@@ -50,7 +50,7 @@ def other_language(text: str, expected: str) -> str | None:
     Plainly: py3langid gives another language at least 0.6 and the expected one, with its close varieties, less than
     0.05. A language that it does not know is never doubted."""
     identifier, expected = _identifier(), _base(expected)
-    if width(text) < _MIN_WIDTH or expected not in identifier.labels:
+    if width(text) < _MIN_WIDTH or expected not in _known():
         return None
     accepted = next((close for close in _CLOSE if expected in close), {expected})
     if identifier.classify(text)[0] in accepted:  # nearly always, and quicker than all ranks
@@ -66,3 +66,8 @@ def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(_identifier().labels)

@@ -28,6 +28,7 @@ _PHONE = re.compile(
 _BARE_PHONE = re.compile(
     r"\b((?:phone|tel|telephone|mobile|cell|call|text|whatsapp|fax)\b[^\d\n]{0,25})(\d{9,12})\b", re.IGNORECASE
 )
+_DIGIT = re.compile(r"\d")
 _RESERVED_DOMAIN = re.compile(r"(?:\A|\.)(?:example(?:\.(?:com|org|net))?|test|invalid|localhost)\Z", re.IGNORECASE)
 _RESERVED_PHONE = re.compile(r"555[ .-]?01\d\d\Z")
 _DOCUMENTATION = [ip_network(each) for each in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")]
@@ -59,8 +60,12 @@ def clean(text: str) -> Cleaned:
 
         text = pattern.sub(one, text)
 
-    replacing("e-mail address", _EMAIL, lambda m: m[0] if _RESERVED_DOMAIN.search(m[1]) else "name@example.com")
-    replacing("web address", _URL, lambda m: m[0] if _RESERVED_DOMAIN.search(m[1]) else "https://example.com")
+    if "@" in text:
+        replacing("e-mail address", _EMAIL, lambda m: m[0] if _RESERVED_DOMAIN.search(m[1]) else "name@example.com")
+    if "." in text:
+        replacing("web address", _URL, lambda m: m[0] if _RESERVED_DOMAIN.search(m[1]) else "https://example.com")
+    if not _DIGIT.search(text):  # nearly always: none of the rest can stand in it
+        return Cleaned(text, tuple(dict.fromkeys(found)))
     account = next((match[0] for match in _IBAN.finditer(text) if _valid_iban(match[0])), None)
     replacing("card number", _CARD, _reserved_card)
     replacing("social security number", _SSN, _reserved_ssn)

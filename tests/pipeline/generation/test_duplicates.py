@@ -70,3 +70,14 @@ def test_a_text_that_holds_an_example() -> None:
     example = "nobody has answered a single one of my letters"
     assert holds(f"Hello there, {example}, and it is May.", example, 0.8)
     assert not holds("nobody has answered me since Monday", example, 0.8)
+
+
+def test_more_texts_than_there_was_room_for() -> None:
+    """The table grows again and again, and many texts share their bands."""
+    seen = Seen(1.0, room=1)
+    texts = [f"number {number}" for number in range(300)] + ["the same"] * 200
+    for number, text in enumerate(texts):
+        seen.add(str(number), text)
+    assert [seen.find(text) for text in texts[:300]] == [(str(number), 1.0) for number in range(300)]
+    assert seen.find("the same") == ("300", 1.0)
+    assert seen.find("number 300") is None
