@@ -1,8 +1,9 @@
-"""For all tests: as `scoring/__init__.py` says, before anything imports torch."""
+"""For all tests."""
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+import scoring  # noqa: F401 - before anything imports torch: it says how torch's threads wait
+
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from hypothesis import settings

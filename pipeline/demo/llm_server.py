@@ -161,7 +161,9 @@ def start(cache: Path, *, port: int = 0, log: Path | None = None) -> Endpoint:
         **os.environ,
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "OMP_WAIT_POLICY": "passive",  # threads that spin while they wait make a busy machine ten times slower
+        # it answers while other stages compute: its threads do not spin while they wait
+        "OMP_WAIT_POLICY": "passive",
+        "GOMP_SPINCOUNT": "0",
     }
     with listener, log.open("wb") as output:
         process = subprocess.Popen(
