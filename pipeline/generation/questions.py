@@ -61,6 +61,7 @@ class Asker:
             "taxonomy": {
                 "title": taxonomy.title,
                 "subject": taxonomy.subject,
+                "language": language_name(taxonomy.language),
                 "content_notice": taxonomy.content_notice,
             },
             "no_label": {"name": taxonomy.none.name, "definition": taxonomy.none.definition},

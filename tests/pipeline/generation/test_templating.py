@@ -63,11 +63,27 @@ def test_a_taxonomy_with_a_content_notice_forbids_answers_and_detail(taxonomy: T
 
 
 def test_examples_may_be_turns(taxonomy: Taxonomy) -> None:
-    messages = _asker(taxonomy, SHIPPED / "small-model", few_shot=1).question(SLOT, 1, []).payload["messages"]
+    slot = {**SLOT, "language": "en"}
+    messages = _asker(taxonomy, SHIPPED / "small-model", few_shot=1).question(slot, 1, []).payload["messages"]
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert messages[1]["content"] == "Write one about: Parcel"
     assert "my parcel" in messages[2]["content"]
     assert messages[-1]["content"] == "Write one about: Parcel and Invoice"
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "examples_are", "text_is"),
+    [("en", "en", "", ""), ("en", "de", " in English", " in German"), ("ja", None, " in Japanese", " in Japanese")],
+)
+def test_a_small_model_is_told_the_language(
+    taxonomy: Taxonomy, own: str, asked: str | None, examples_are: str, text_is: str
+) -> None:
+    asker = _asker(taxonomy.model_copy(update={"language": own}), SHIPPED / "small-model", few_shot=1)
+    turns = [message["content"] for message in asker.question({**SLOT, "language": asked}, 1, []).payload["messages"]]
+    assert turns[1] == f"Write one{examples_are} about: Parcel"
+    assert turns[-1] == f"Write one{text_is} about: Parcel and Invoice"
+    safe = {**SLOT, "labels": [], "language": asked}
+    assert asker.question(safe, 1, []).payload["messages"][-1]["content"].startswith(f"Write one{text_is} about some")
 
 
 def test_structured_output_asks_for_json(taxonomy: Taxonomy) -> None:
