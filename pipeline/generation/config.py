@@ -226,7 +226,8 @@ class GenerateSection(Strict):
         default=0.7,
         gt=0,
         le=1,
-        description="Jaccard similarity of two texts' character 5-grams from which the later one is a duplicate",
+        description="Jaccard similarity of two texts' character 5-grams (3-grams of Chinese, Japanese and Korean) from "
+        "which the later one is a duplicate",
     )
     check_language: bool = Field(default=True, description="reject texts that are plainly in another language")
     private_data: Literal["replace", "reject"] = Field(

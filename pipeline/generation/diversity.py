@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from pipeline.generation.languages import MARKS
 from pipeline.generation.meanings import Embed, Vectors
 from schemas.generation import Diversity, Lengths
 
@@ -19,7 +20,7 @@ _SAMPLE = 300  # texts that self-BLEU and the spread are measured on: self-BLEU'
 _ORDER = 4
 # a word, or one letter of a script that writes no spaces: Chinese, Japanese, Thai, Lao, Khmer, Burmese
 _LETTERS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-_TOKEN = re.compile(rf"[{_LETTERS}]|[^\W{_LETTERS}]+")
+_TOKEN = re.compile(rf"[{_LETTERS}][{MARKS}]*|(?:[^\W{_LETTERS}]|[{MARKS}])+")
 Tokens = Sequence[str]
 
 

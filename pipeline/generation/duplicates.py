@@ -11,12 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.generation.bands import Bands
+from pipeline.generation.languages import MARKS, wide
 from schemas.spill import Spill
 
 _SHINGLE = 5
 _PERMUTATIONS = 64
 _RECALL = 0.85  # of pairs whose similarity is exactly the threshold; of more similar pairs nearly all are found
 _WORD = re.compile(r"\w+")
+# vowel signs and tone marks of Indic scripts, Thai and others are no letters to Python, and yet parts of a word
+_MARKED_WORD = re.compile(rf"[\w{MARKS}]+")
+_DENSE = 3  # characters a shingle of Chinese, Japanese and Korean, of which one says about as much as two Latin ones
 _RANDOM = np.random.default_rng(1)
 _FACTORS = _RANDOM.integers(1, 2**64, size=_SHINGLE, dtype=np.uint64) | np.uint64(1)
 _MULTIPLY = _RANDOM.integers(1, 2**64, size=(_PERMUTATIONS, 1), dtype=np.uint64) | np.uint64(1)
@@ -67,12 +71,19 @@ class Seen:
 @lru_cache(maxsize=4)  # a text is folded for each list that it is looked for in
 def fold(text: str) -> str:
     """Words only, in small letters: what does not make a text another one is taken away."""
-    return " ".join(_WORD.findall(text.casefold() if text.isascii() else normalize("NFKC", text).casefold()))
+    if text.isascii():
+        return " ".join(_WORD.findall(text.casefold()))
+    return " ".join(_MARKED_WORD.findall(normalize("NFKC", text).casefold()))
 
 
 def shingles(folded: str) -> frozenset[str]:
-    """Character 5-grams; a shorter text is one shingle."""
-    return frozenset(folded[start : start + _SHINGLE] for start in range(max(1, len(folded) - _SHINGLE + 1)))
+    """Character 5-grams, of Chinese, Japanese and Korean 3-grams; a shorter text is one shingle."""
+    size = _size(folded)
+    return frozenset(folded[start : start + size] for start in range(max(1, len(folded) - size + 1)))
+
+
+def _size(folded: str) -> int:
+    return _SHINGLE if folded.isascii() or 2 * wide(folded) < len(folded) else _DENSE
 
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
@@ -110,12 +121,13 @@ def _rows(threshold: float) -> int:
 def _bands(folded: str, rows: int) -> list[int]:
     """One 64-bit hash a band of `rows` MinHash values; equal texts have equal ones."""
     codes = np.frombuffer(folded.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
-    if len(codes) < _SHINGLE:
-        codes = np.concatenate([codes, np.zeros(_SHINGLE - len(codes), dtype=np.uint64)])
+    size = _size(folded)
+    if len(codes) < size:
+        codes = np.concatenate([codes, np.zeros(size - len(codes), dtype=np.uint64)])
     codes += np.uint64(1)
-    many = len(codes) - _SHINGLE + 1
+    many = len(codes) - size + 1
     hashed = codes[:many] * _FACTORS[0]
-    for place in range(1, _SHINGLE):
+    for place in range(1, size):
         hashed += codes[place : place + many] * _FACTORS[place]
     permuted = _MULTIPLY * hashed
     permuted += _ADD

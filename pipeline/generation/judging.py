@@ -16,7 +16,7 @@ from schemas.errors import InputError
 from schemas.records import check_text
 from schemas.taxonomy import Taxonomy
 
-_SENTENCE_END = re.compile(r".*(?:[.!?…][\"'”’)]*(?=\s|\Z)|[。！？][」』）”]*)", re.DOTALL)
+_SENTENCE_END = re.compile(r".*(?:[.!?…।؟۔][\"'”’)]*(?=\s|\Z)|[。！？][」』）”]*)", re.DOTALL)
 _AT_ONCE = 32  # answers whose texts are embedded together
 _COPIED = 0.8  # share of an example's 5-grams from which a text is a copy of it
 

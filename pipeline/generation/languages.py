@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -26,6 +28,29 @@ _MIN_WIDTH = 20  # below that the identifier guesses
 _WIDE = re.compile(
     "[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\U00020000-\U0003fffd]"
 )
+
+
+def _ranges(category: str) -> Iterator[tuple[int, int]]:
+    first = None
+    for code in range(0x300, 0x20001):
+        if unicodedata.category(chr(code))[0] == category and code < 0x20000:
+            first = code if first is None else first
+        elif first is not None:
+            yield first, code - 1
+            first = None
+
+
+# combining marks (Unicode's category M, below U+20000) as the inside of a character class
+MARKS = "".join(f"{chr(first)}-{chr(last)}" for first, last in _ranges("M"))
+# letters of the languages that are not written in Latin ones; sr, which is written in two, is not judged by them
+_LETTERS = {
+    **dict.fromkeys(("ar", "fa", "ur"), "\u0600-\u06ff"), **dict.fromkeys(("bg", "ru", "uk"), "\u0400-\u04ff"),
+    "bn": "\u0980-\u09ff", "el": "\u0370-\u03ff", "he": "\u0590-\u05ff", "hi": "\u0900-\u097f", "sr": "",
+    "ja": "\u3040-\u30ff\u3400-\u9fff", "ko": "\u1100-\u11ff\uac00-\ud7a3", "ta": "\u0b80-\u0bff",
+    "th": "\u0e00-\u0e7f", "zh": "\u3400-\u9fff",
+}  # fmt: skip
+_LATIN = "A-Za-z\u00c0-\u024f\u1e00-\u1eff"
+_FEW = 0.1  # share of a text's letters: less is a name or two
 _SURE, _UNLIKELY = 0.6, 0.05
 
 
@@ -37,7 +62,12 @@ def language_name(code: str) -> str:
 
 def width(text: str) -> int:
     """Characters, those of Chinese, Japanese and Korean counted twice: they say about twice as much."""
-    return len(text) if text.isascii() else len(text) + len(_WIDE.findall(text))
+    return len(text) if text.isascii() else len(text) + wide(text)
+
+
+def wide(text: str) -> int:
+    """How many characters of Chinese, Japanese and Korean there are."""
+    return len(_WIDE.findall(text))
 
 
 def _base(code: str) -> str:
@@ -47,9 +77,12 @@ def _base(code: str) -> str:
 def other_language(text: str, expected: str) -> str | None:
     """The language (code) that `text` is in when that is plainly not `expected`, else None.
 
-    Plainly: py3langid gives another language at least 0.6 and the expected one, with its close varieties, less than
-    0.05. A language that it does not know is never doubted."""
-    identifier, expected = _identifier(), _base(expected)
+    Plainly: it is in other letters, or py3langid gives another language at least 0.6 and the expected one, with its
+    close varieties, less than 0.05. A language that neither knows is never doubted."""
+    expected = _base(expected)
+    if expected in _NAMES and not _in_letters_of(text, expected):
+        return "other letters"
+    identifier = _identifier()
     if width(text) < _MIN_WIDTH or expected not in _known():
         return None
     accepted = next((close for close in _CLOSE if expected in close), {expected})
@@ -59,6 +92,12 @@ def other_language(text: str, expected: str) -> str | None:
     likely = sum(probability for code, probability in ranked if code in accepted)
     code, probability = ranked[0]
     return code if code not in accepted and probability >= _SURE and likely < _UNLIKELY else None
+
+
+def _in_letters_of(text: str, code: str) -> bool:
+    own = _LETTERS.get(code, _LATIN)
+    letters = sum(letter.isalpha() for letter in text)
+    return not own or letters < 5 or len(re.findall(f"[{own}]", text)) >= _FEW * letters
 
 
 @cache

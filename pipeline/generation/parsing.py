@@ -28,13 +28,17 @@ _PREAMBLE_ELSEWHERE = re.compile(
     r"[^\n:]{0,100}:\s*"
     r"|\A(?:(?:もちろん(?:です)?|はい|承知(?:いた)?しました|かしこまりました)[、。！!\s]*)?"
     r"(?:以下|こちら)(?:は|が|に)[^\n：:。]{0,60}(?:[：:]\s*|。\s*\n)"
-    r"|\A(?:(?:好的|当然(?:可以)?)[，。！!\s]*)?(?:以下是|这是)[^\n：:。]{0,60}[：:]\s*",
+    r"|\A(?:(?:好的|当然(?:可以)?)[，。！!\s]*)?(?:以下是|这是)[^\n：:。]{0,60}[：:]\s*"
+    r"|\A(?:물론(?:입니다|이죠)[.!,\s]*)?(?:다음은|여기)[^\n:.]{0,60}:\s*"
+    r"|\A(?:конечно[!.,]?\s+)?вот [^\n:.]{0,60}:\s*"
+    r"|\A(?:(?:ज़?रूर|बेशक)[!,।.\s]*)?(?:यहाँ|यहां|यह रहा)[^\n:।]{0,60}:\s*"
+    r"|\A(?:(?:بالتأكيد|بالطبع|حسن[اً]+)[!،.\s]*)?(?:إليك|هذه|فيما يلي)[^\n:.]{0,60}:\s*",
     re.IGNORECASE,
 )
 _HEADING = re.compile(
     r"\A(?:\*\*|#+ *)?(?:(?:the |a |new |user |customer )*"
     r"(?:message|text|prompt|request|query|customer|user|ticket|body)(?: \d+)?"
-    r"|nachricht|anfrage|frage|mensaje|texto|texte|demande|messaggio|testo|本文|メッセージ|テキスト|正文|文本|消息)"
+    r"|nachricht|anfrage|frage|mensaje|texto|texte|demande|messaggio|testo|本文|メッセージ|テキスト|正文|文本|消息|메시지|сообщение|संदेश|الرسالة)"
     r"(?:\*\*)?[:：](?:\*\*)?\s*",
     re.IGNORECASE,
 )

@@ -12,21 +12,39 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
-_EMAIL = re.compile(r"[\w.+-]+@((?:[\w-]+\.)+[a-z]{2,})", re.IGNORECASE)
-_URL = re.compile(r"\b(?:https?://|www\.)((?:[\w-]+\.)+[a-z]{2,})(?::\d+)?(?:/[^\s<>\"')\]]*)?", re.IGNORECASE)
+# In Japanese or Chinese no space stands beside an identifier: only letters and digits of its own script go on with it.
+_EMAIL = re.compile(r"[a-z0-9\u00c0-\u024f._%+-]+[@＠]((?:[\w-]+[.．])+[a-z]{2,})", re.IGNORECASE)
+_URL = re.compile(
+    r"(?<![a-z0-9])(?:https?://|www\.)((?:[\w-]+\.)+[a-z]{2,})(?::\d+)?(?:/[!#-&(*-;=?-\\^-~]*)?", re.IGNORECASE
+)
 _SSN = re.compile(r"(?<![\d-])(\d{3})-(\d{2})-(\d{4})(?![\d-])")
 _CARD = re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])")
-_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+_IBAN = re.compile(
+    r"(?<![A-Za-z0-9])(?:[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?|[a-z]{2}\d{2}[a-z0-9]{11,30})"
+    r"(?![A-Za-z0-9])"
+)
 _IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
 _PHONE = re.compile(
-    r"(?<![\w-])(?:"
-    r"\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,5}"  # +49 30 1234567
+    r"(?<![A-Za-z0-9_〒-])(?:"
+    r"[+＋]\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,5}"  # +49 30 1234567
     r"|(?:1[ .-])?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}"  # (212) 555-1234
+    r"|[(（]?[0０]\d{1,4}(?:[)）]|[ .‐‑–−－-])\d{1,4}[ .‐‑–−－-]\d{3,4}"  # 03-1234-5678, 090-1234-5678
+    r"|01[567]\d[ /-]?\d{7,8}"  # 0171 1234567, a German mobile phone
+    r"|(?:\(0\d{2,4}\) ?|0\d{2,4} ?/ ?)\d{5,8}"  # (0221) 123456, 030/1234567
     r"|\d{3}-\d{4}"  # 867-5309
-    r")(?![\w-])"
+    r")(?![A-Za-z0-9_-])"
 )
 _BARE_PHONE = re.compile(
-    r"\b((?:phone|tel|telephone|mobile|cell|call|text|whatsapp|fax)\b[^\d\n]{0,25})(\d{9,12})\b", re.IGNORECASE
+    r"((?:\b(?:phone|tel|telephone|mobile|cell|call|text|whatsapp|fax|telefon|handy|mobil|nummer|rückruf|téléphone|teléfono|"
+    r"móvil|telefono)(?:nummer)?\b|電話|携帯|番号|电话|手机|전화|휴대폰|телефон|फ़?ोन|मोबाइल|नंबर|هاتف|جوال|رقم)"
+    r"[^\d\n]{0,25})(\d{9,12})(?![\dA-Za-z])",
+    re.IGNORECASE,
+)
+# numbers that a state gives to a person: there are none that are reserved
+_NATIONAL = re.compile(
+    r"(?:マイナンバー|個人番号|आधार|aadhaa?r|steuer-?(?:id|identifikationsnummer)|sozialversicherungsnummer|身份证)"
+    r"[^\d\n]{0,20}(\d(?:[ -]?\d){9,17})(?!\d)",
+    re.IGNORECASE,
 )
 _DIGIT = re.compile(r"\d")
 _RESERVED_DOMAIN = re.compile(r"(?:\A|\.)(?:example(?:\.(?:com|org|net))?|test|invalid|localhost)\Z", re.IGNORECASE)
@@ -67,16 +85,21 @@ def clean(text: str) -> Cleaned:
     if not _DIGIT.search(text):  # nearly always: none of the rest can stand in it
         return Cleaned(text, tuple(dict.fromkeys(found)))
     account = next((match[0] for match in _IBAN.finditer(text) if _valid_iban(match[0])), None)
+    national = _NATIONAL.search(text)
     replacing("card number", _CARD, _reserved_card)
     replacing("social security number", _SSN, _reserved_ssn)
     replacing("IP address", _IPV4, _reserved_ip)
     replacing("phone number", _PHONE, lambda m: m[0] if _is_reserved_phone(m[0]) else _reserved_phone(m[0]))
     replacing("phone number", _BARE_PHONE, lambda m: m[1] + _reserved_phone(m[2]))
-    return Cleaned(text, tuple(dict.fromkeys(found)), "account number (IBAN)" if account else None)
+    refused = "account number (IBAN)" if account else "national identity number" if national else None
+    return Cleaned(text, tuple(dict.fromkeys(found)), refused)
 
 
 def _is_reserved_phone(number: str) -> bool:
-    return bool(_RESERVED_PHONE.search(number)) or sum(letter.isdigit() for letter in number) < 7
+    digits = sum(letter.isdigit() for letter in number)
+    # a trunk prefix and two groups is a date or an order as well, unless there are as many digits as telephones have
+    short = number[:1] in "0０" and digits < 10 and "/" not in number
+    return bool(_RESERVED_PHONE.search(number)) or digits < 7 or short
 
 
 def _reserved_phone(number: str) -> str:
