@@ -78,7 +78,7 @@ def clean(text: str) -> Cleaned:
 
         text = pattern.sub(one, text)
 
-    if "@" in text:
+    if "@" in text or "＠" in text:
         replacing("e-mail address", _EMAIL, lambda m: m[0] if _RESERVED_DOMAIN.search(m[1]) else "name@example.com")
     if "." in text:
         replacing("web address", _URL, lambda m: m[0] if _RESERVED_DOMAIN.search(m[1]) else "https://example.com")
