@@ -1,14 +1,13 @@
 """The one place where Argilla is talked to: its REST API, errors wrapped, requests repeated when a server stumbles.
 
-The SDK makes datasets and their settings. Records and answers go over HTTP in batches of our own size: the SDK draws a
-progress bar for each call, reads every record whole, and takes seconds to import."""
+Argilla's SDK is not used: it gives up at the first stumble in the middle of making a dataset, draws a progress bar for
+each call, reads every record whole, and takes seconds to import."""
 
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,8 +15,9 @@ import httpx
 
 from schemas.errors import InputError, ServiceError
 
-PAUSES = (0.5, 2.0, 5.0)  # seconds before each further try
-STUMBLES = (429, 502, 503, 504)
+PAUSES = (0.5, 2.0, 5.0)  # seconds before each further try, unless the server names a time
+LONGEST_WAIT = 120.0  # seconds that a server may ask for
+STUMBLES = (429, 500, 502, 503, 504)
 TIMEOUT = 60  # seconds
 DETAIL_SHOWN = 300  # characters of a server's answer in a message
 
@@ -30,11 +30,12 @@ class Connection:
     def __init__(self, url: str, api_key: str, *, key_hint: str) -> None:
         self.url = url.rstrip("/")
         self._key_hint = key_hint
-        self._key = api_key
+        self._known = False  # whether an Argilla has answered there yet
         self._http = httpx.Client(base_url=self.url, headers={"X-Argilla-Api-Key": api_key}, timeout=TIMEOUT)
         try:
             me = self.get("/me")
             self.role, self.username = str(me["role"]), str(me["username"])
+            self._known = True
         except BaseException:
             self._http.close()
             raise
@@ -48,47 +49,50 @@ class Connection:
     def get(self, path: str, **parameters: Any) -> Any:
         return self._call("GET", path, params=parameters)
 
-    def put(self, path: str, body: Any) -> Any:
-        return self._call("PUT", path, json=body)
+    def put(self, path: str, body: Any, *, done: Collection[int] = ()) -> Any:
+        return self._call("PUT", path, done, json=body)
 
-    def post(self, path: str, body: Any, **parameters: Any) -> Any:
-        return self._call("POST", path, json=body, params=parameters)
+    def post(self, path: str, body: Any, *, done: Collection[int] = (), **parameters: Any) -> Any:
+        return self._call("POST", path, done, json=body, params=parameters)
 
     def patch(self, path: str, body: Any) -> Any:
         return self._call("PATCH", path, json=body)
 
     def delete(self, path: str) -> Any:
-        return self._call("DELETE", path)
+        return self._call("DELETE", path, (404,))
 
-    def _call(self, method: str, path: str, **arguments: Any) -> Any:
-        """The JSON answer. All our writes can be repeated, so a stumbling server is asked again."""
+    def _call(self, method: str, path: str, done: Collection[int] = (), **arguments: Any) -> Any:
+        """The JSON answer. All our writes can be repeated, so a stumbling server is asked again.
+
+        `done`: statuses that say that it was done before. After a try whose answer was lost they mean success: None."""
 
         def once() -> httpx.Response:
             return self._http.request(method, f"/api/v1{path}", **arguments)
 
         with self._translated(f"{method} {path}"):
-            answer = _patiently(once)
-            answer.raise_for_status()
-            return answer.json() if answer.content else None
+            return self._patiently(once, done)
 
-    @contextmanager
-    def sdk(self, what: str) -> Iterator[Any]:
-        """The SDK's client for the body, with its errors turned into ServiceError."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the SDK 2.8 warns about its own use of pydantic
-            with self._translated(what):
-                import argilla
-                from argilla._exceptions import ArgillaError
-
-                try:
-                    client = argilla.Argilla(api_url=self.url, api_key=self._key, timeout=TIMEOUT, retries=1)
-                    with closing(client.http_client):
-                        yield client
-                except ArgillaError as error:
-                    cause = error.__cause__ or error
-                    if isinstance(network := cause.__cause__ or cause.__context__ or cause, httpx.TransportError):
-                        raise self._unreachable(what, network) from error
-                    raise self._refused(what, int(getattr(cause, "status_code", 0)), str(cause)) from error
+    def _patiently(self, once: Callable[[], httpx.Response], done: Collection[int]) -> Any:
+        lost = False
+        for pause in (*PAUSES, None):
+            wait = pause
+            try:
+                answer = once()
+                if lost and answer.status_code in done:
+                    return None
+                if answer.status_code not in STUMBLES or pause is None:
+                    answer.raise_for_status()
+                    return answer.json() if answer.content else None
+                wait = _retry_after(answer, pause)
+            except httpx.TransportError:
+                if pause is None:
+                    raise
+            except ValueError:  # an answer cut short, or a proxy's page; from a stranger it is a wrong address
+                if pause is None or not self._known:
+                    raise
+            lost = True
+            time.sleep(wait or 0.0)
+        raise AssertionError("unreachable")
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
@@ -106,6 +110,7 @@ class Connection:
 
     def _refused(self, what: str, status: int, detail: str) -> ServiceError:
         hint = {
+            400: "check annotation.url: is it Argilla that answers there?",
             401: f"the API key is wrong: {self._key_hint}",
             403: f"the API key's role may not do that; use an owner's: {self._key_hint}",
             404: "check annotation.url, annotation.workspace and annotation.dataset; was the dataset deleted?",
@@ -133,13 +138,10 @@ def api_key_from(environment: dict[str, str], variable: str) -> str:
     return key
 
 
-def _patiently(once: Callable[[], httpx.Response]) -> httpx.Response:
-    for pause in PAUSES:
-        try:
-            answer = once()
-        except httpx.TransportError:
-            answer = None
-        if answer is not None and answer.status_code not in STUMBLES:
-            return answer
-        time.sleep(pause)
-    return once()
+def _retry_after(answer: httpx.Response, otherwise: float) -> float:
+    """Seconds that the server asks to wait."""
+    try:
+        seconds = float(answer.headers.get("retry-after", ""))
+    except ValueError:  # none, or a date
+        return otherwise
+    return min(max(seconds, 0.0), LONGEST_WAIT) if seconds == seconds else otherwise

@@ -33,7 +33,8 @@ def find_workspace(connection: Connection, name: str, *, make: bool) -> str:
             f"Argilla at {connection.url} shows {connection.username} ({connection.role}) no workspace '{name}'",
             hint="check annotation.workspace, or use an owner's API key",
         )
-    return str(connection.post("/workspaces", {"name": name})["id"])
+    made = connection.post("/workspaces", {"name": name}, done=(409,))
+    return str(made["id"]) if made is not None else find_workspace(connection, name, make=False)
 
 
 def add_members(connection: Connection, workspace_id: str, usernames: Sequence[str]) -> None:
@@ -52,7 +53,7 @@ def add_members(connection: Connection, workspace_id: str, usernames: Sequence[s
             hint="make the accounts in Argilla, or mend annotation.team and annotation.experts",
         )
     for name in wanted:
-        connection.post(f"/workspaces/{workspace_id}/users", {"user_id": users[name]})
+        connection.post(f"/workspaces/{workspace_id}/users", {"user_id": users[name]}, done=(409,))
 
 
 def ensure_dataset(
@@ -73,19 +74,28 @@ def ensure_dataset(
         connection.delete(f"/datasets/{found['id']}")
         found = None
     if found is None:
-        with connection.sdk(f"make dataset '{name}'") as client:
-            import argilla as rg
-
-            settings = dataset_settings(taxonomy, section, adjudication=adjudication)
-            rg.Dataset(name=name, workspace=workspace, settings=settings, client=client).create()
+        _make(connection, workspace_id, name, dataset_settings(taxonomy, section, adjudication=adjudication))
         found = _find(connection, workspace_id, name)
-        if found is None:
-            raise ServiceError(f"Argilla at {connection.url} took dataset '{name}' but does not list it")
+        if found is None or found["status"] == "draft":
+            raise ServiceError(
+                f"Argilla at {connection.url} took dataset '{name}' but does not list it", hint="run the command again"
+            )
     questions = connection.get(f"/datasets/{found['id']}/questions")["items"]
     _check_labels(name, questions, taxonomy)
     _check_optional(name, questions, taxonomy, section)
     _refresh(connection, found, taxonomy, section, adjudication)
     return Dataset(str(found["id"]), name, {question["name"]: str(question["id"]) for question in questions})
+
+
+def _make(connection: Connection, workspace_id: str, name: str, settings: dict[str, Any]) -> None:
+    """A draft, then its parts, then it is published; each call may be one that was lost and is made again."""
+    head = {"name": name, "workspace_id": workspace_id, **settings["head"]}
+    made = connection.post("/datasets", head, done=(409,))
+    made = made or _find(connection, workspace_id, name)
+    for kind in ("fields", "questions"):
+        for part in settings[kind]:
+            connection.post(f"/datasets/{made['id']}/{kind}", part, done=(409,))
+    connection.put(f"/datasets/{made['id']}/publish", None, done=(422,))
 
 
 def _find(connection: Connection, workspace_id: str, name: str) -> dict[str, Any] | None:

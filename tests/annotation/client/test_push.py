@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import html
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +58,11 @@ def test_a_push_that_broke_off_goes_on_where_it_was(new_run: NewRun, monkeypatch
     work = new_run(texts={f"r{at}": f"text {at}" for at in range(25)}, annotation={"batch": 10})
     put, calls = Connection.put, []
 
-    def breaks(self: Connection, path: str, body: Any) -> Any:
-        calls.append(path)
+    def breaks(self: Connection, path: str, body: Any, **named: Any) -> Any:
+        calls.extend([path] if path.endswith("/bulk") else [])
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return put(self, path, body)
+        return put(self, path, body, **named)
 
     monkeypatch.setattr(Connection, "put", breaks)
     with pytest.raises(KeyboardInterrupt):
@@ -192,3 +194,27 @@ def test_a_pilot_comes_first_and_more_adds_to_it(new_run: NewRun) -> None:
     assert pilot < {record["external_id"] for record in work.on_server()}
     assert work.stage("push", force=True).manifest.counts_out["already_there"] == 9
     assert run_stage(push.stage(more=100), work.run).manifest.counts_out["sent"] == 3
+
+
+def test_argillas_own_client_reads_the_dataset_as_it_was_meant(new_run: NewRun) -> None:
+    work = new_run(annotation={"severity": ["mild", "bad"]})
+    work.stage("push")
+    with warnings.catch_warnings(), work.as_user("owner") as owner:
+        warnings.simplefilter("ignore")  # the SDK 2.8 warns about its own use of pydantic
+        import argilla
+
+        key = accounts(work.home)[0].api_key
+        client = argilla.Argilla(api_url=owner.url, api_key=key)
+        with closing(client.http_client):
+            found = client.datasets(name=work.pushed()["dataset"], workspace="clients")
+            settings = found.settings.serialize()
+            texts = [record.fields["record"][0].content for record in found.records]
+    assert texts == ["one", "two", "three"]
+    assert [(field["name"], field["settings"]["type"]) for field in settings["fields"]] == [("record", "chat")]
+    asked = {question["name"]: question for question in settings["questions"]}
+    assert list(asked) == ["labels", "severity-a", "severity-b", "severity-c", "unsure", "note"]
+    assert [question["required"] for question in asked.values()] == [True, False, False, False, False, False]
+    options = [option["value"] for option in asked["labels"]["settings"]["options"]]
+    assert (options, asked["labels"]["settings"]["visible_options"]) == (["a", "b", "c", "none"], 4)
+    assert settings["distribution"] == {"strategy": "overlap", "min_submitted": 2}
+    assert not settings["allow_extra_metadata"]

@@ -1,0 +1,173 @@
+"""Push and pull through a proxy that lies, before a real Argilla: every record once, every answer once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from annotation.client import changes, connection, pull, push
+from annotation.server.control import Server, accounts
+from pipeline.stage import run_stage
+from pipeline.stages import pull as pull_stage
+from pipeline.stages import push as push_stage
+from schemas.errors import ServiceError
+from tests.annotation.runs import SimulatedRun
+from tests.lying_proxy import FAULTS, LyingProxy
+
+NewRun = Callable[..., SimulatedRun]
+TEXTS = {f"r{at:02}": f"text {at}" for at in range(20)}
+STAGES = {"push": push_stage, "pull": pull_stage}
+MOST_RUNS = 60
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, argilla_home: Path) -> None:
+    """No pauses, and small pages: more calls to lie about."""
+    monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0, 0.0))
+    for module in (push, changes):
+        monkeypatch.setattr(module, "LISTED", 10)
+    monkeypatch.setattr(pull, "TOGETHER", 7)
+    owner = next(account for account in accounts(argilla_home) if account.role == "owner")
+    monkeypatch.setenv("ARGILLA_API_KEY", owner.api_key)
+
+
+def through(work: SimulatedRun, url: str) -> None:
+    """Puts the proxy's address into the config."""
+    path = work.folder / "config.yaml"
+    config = json.loads(path.read_bytes())
+    config["annotation"]["url"] = url
+    path.write_text(json.dumps(config))
+
+
+def in_the_end(work: SimulatedRun, stage: str) -> int:
+    """Runs the stage until it is through, and says how often it broke off; each time it must say why."""
+    for broken in range(MOST_RUNS):
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(connection, "TIMEOUT", 2.0)
+                run_stage(STAGES[stage].STAGE, work.run)
+        except ServiceError as error:
+            assert f"Argilla at {work.run.config.annotation.url}" in str(error)
+        else:
+            return broken
+    raise AssertionError(f"{stage} did not get through in {MOST_RUNS} runs")
+
+
+def fresh(new_run: NewRun, *, records: int = len(TEXTS)) -> SimulatedRun:
+    """A run with a dataset's name that is not taken."""
+    few = dict(list(TEXTS.items())[:records])
+    return new_run(texts=few, annotation={"team": ["ann", "ben"], "experts": [], "batch": 4})
+
+
+@pytest.fixture(autouse=True)
+def team(new_run: NewRun, quick: None) -> None:
+    """Accounts on the local server."""
+    work = new_run(annotation={"team": ["ann", "ben"]})
+    work.stage("push")
+    shutil.rmtree(work.folder)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
+def test_every_record_and_every_answer_comes_through_once(new_run: NewRun, argilla_server: Server, rate: float) -> None:
+    again = fresh(new_run)
+    rates = {name: (0.01 if name == "hang" else rate / (len(FAULTS) - 1)) for name in FAULTS}
+    with LyingProxy(argilla_server.url, rates=rates) as proxy:
+        through(again, proxy.url)
+        in_the_end(again, "push")
+        there = Counter(record["external_id"] for record in again.on_server())
+        assert there == Counter(TEXTS.keys())
+        assert again.pushed()["records"] == len(TEXTS)
+        for who, shift in (("ann", 0), ("ben", 1)):
+            again.answer(who, {record: [("a", "b", "c", "none")[(at + shift) % 4]] for at, record in enumerate(TEXTS)})
+        in_the_end(again, "pull")
+        again.answer("ann", {"r03": ["b", "c"]})
+        in_the_end(again, "pull")
+        assert proxy.told.total() > 0
+    lines = Counter((line["record_id"], line["annotator"]) for line in again.journal())
+    assert lines == Counter({(record, who): 1 for record in TEXTS for who in ("A01", "A02")}) + Counter(
+        [("r03", again.pseudonym("ann"))]
+    )
+    found = again.annotations()
+    assert found.height == 2 * len(TEXTS)
+    assert found.filter(pl.col("record_id") == "r03")["labels"].to_list() == [["b", "c"], ["a"]]
+
+
+def test_no_call_that_fails_leaves_anything_half(
+    new_run: NewRun, argilla_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a second try: the k-th call fails, for every k of push and of pull; then the same command goes on."""
+    monkeypatch.setattr(connection, "PAUSES", ())
+    kinds = [name for name in FAULTS if name != "hang"]
+    pushed = fresh(new_run, records=6)
+    pushed.stage("push")
+    pushed.answer("ann", {record: ["a"] for record in ("r00", "r02", "r04")})
+    before = pushed.folder.with_name("before")
+    pushed.folder.rename(before)
+    for stage, at_least in (("push", 15), ("pull", 3)):
+        k, met = 0, 1
+        while met:
+            k += 1
+            if stage == "pull":
+                shutil.copytree(before, pushed.folder, symlinks=True)
+            work = fresh(new_run, records=6) if stage == "push" else pushed
+            with LyingProxy(argilla_server.url, at={k: kinds[k % len(kinds)]}) as proxy:
+                through(work, proxy.url)
+                broken = in_the_end(work, stage)
+                met = proxy.told.total()
+            assert broken == met, f"{stage}, call {k}: {proxy.told}"
+            assert Counter(record["external_id"] for record in work.on_server()) == Counter(list(TEXTS)[:6])
+            if stage == "pull":
+                assert [line["record_id"] for line in work.journal()] == ["r00", "r02", "r04"]
+            shutil.rmtree(work.folder)
+        assert k > at_least
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [
+        (400, r"check annotation\.url: is it Argilla that answers there\?"),
+        (401, "the API key is wrong: check the environment variable ARGILLA_API_KEY"),
+        (403, "the API key's role may not do that; use an owner's: check the environment variable ARGILLA_API_KEY"),
+        (404, r"check annotation\.url, annotation\.workspace and annotation\.dataset"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["push", "pull"])
+def test_what_asking_again_cannot_mend_fails_at_once(
+    new_run: NewRun, argilla_server: Server, stage: str, status: int, hint: str
+) -> None:
+    work = new_run()
+    if stage == "pull":
+        work.stage("push")
+    with LyingProxy(argilla_server.url, status=status) as proxy:
+        through(work, proxy.url)
+        with pytest.raises(ServiceError, match=f"HTTP {status}: .*{hint}"):
+            work.stage(stage)
+        assert proxy.calls == [("GET", "/api/v1/me")]
+
+
+def test_a_server_that_names_a_time_is_left_alone_so_long(
+    new_run: NewRun, argilla_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(connection.time, "sleep", slept.append)
+    monkeypatch.setattr(connection, "PAUSES", (0.5, 2.0, 5.0))
+    work = fresh(new_run)
+    with LyingProxy(argilla_server.url, at={2: "429", 3: "503", 5: "429"}, retry_after="7") as proxy:
+        through(work, proxy.url)
+        work.stage("push")
+    assert slept == [7.0, 2.0, 7.0]
+
+
+def test_a_page_that_is_no_argilla_is_asked_once(new_run: NewRun, argilla_server: Server) -> None:
+    work = new_run()
+    with LyingProxy(argilla_server.url, at={1: "html"}) as proxy:
+        through(work, proxy.url)
+        with pytest.raises(ServiceError, match=r"not an answer of Argilla's: .*check annotation\.url"):
+            work.stage("push")
+        assert len(proxy.calls) == 1
