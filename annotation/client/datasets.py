@@ -90,8 +90,9 @@ def ensure_dataset(
 def _make(connection: Connection, workspace_id: str, name: str, settings: dict[str, Any]) -> None:
     """A draft, then its parts, then it is published; each call may be one that was lost and is made again."""
     head = {"name": name, "workspace_id": workspace_id, **settings["head"]}
-    made = connection.post("/datasets", head, done=(409,))
-    made = made or _find(connection, workspace_id, name)
+    made = connection.post("/datasets", head, done=(409,)) or _find(connection, workspace_id, name)
+    if made is None:
+        return  # which the caller notices
     for kind in ("fields", "questions"):
         for part in settings[kind]:
             connection.post(f"/datasets/{made['id']}/{kind}", part, done=(409,))
