@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import hashlib
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.generation.questions import Question
 from schemas.errors import ArtifactError
-from schemas.journal import RESTORE, Journal, read_journal
+from schemas.journal import RESTORE, Journal, read_at, read_places
 
 _PAUSE = 0.01  # seconds between two fsyncs, in which answers gather
 
@@ -44,17 +48,50 @@ class Answer:
     model: str | None = None
 
 
-def read_answers(path: Path) -> dict[str, Answer]:
-    """All answers by the key of their question; of two with one key the first, which is the one that was used.
+class KnownAnswers:
+    """The answers of a journal by the key of their question; of two with one key the first, which is the one that was
+    used. In memory is an index of 16 bytes an answer."""
 
-    Raises ArtifactError with the line of an entry that is not one of ours."""
-    answers: dict[str, Answer] = {}
-    for number, entry in enumerate(read_journal(path), start=1):
-        try:
-            answers.setdefault(entry["key"], _answer(entry))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ArtifactError.at(path, f"not an answer: {error!r}", line=number, hint=RESTORE) from error
-    return answers
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        hashes, places = array("Q"), array("q")
+        for number, (place, entry) in enumerate(read_places(path), start=1):
+            try:
+                _answer(entry)
+                hashes.append(_hash(entry["key"]))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise ArtifactError.at(path, f"not an answer: {error!r}", line=number, hint=RESTORE) from error
+            places.append(place)
+        self._hashes, first = np.unique(np.array(hashes, dtype=np.uint64), return_index=True)
+        self._places = np.array(places, dtype=np.int64)[first]
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def __contains__(self, key: str) -> bool:
+        return self.get(key) is not None
+
+    def get(self, key: str) -> Answer | None:
+        if not len(self._hashes):
+            return None
+        wanted = _hash(key)
+        number = int(np.searchsorted(self._hashes, np.uint64(wanted)))
+        if number == len(self._hashes) or int(self._hashes[number]) != wanted:
+            return None
+        entry = next(read_at(self._path, [int(self._places[number])]))
+        return _answer(entry) if entry["key"] == key else None
+
+    def values(self) -> Iterator[Answer]:
+        return map(_answer, read_at(self._path, np.sort(self._places).tolist())) if len(self) else iter(())
+
+
+def read_answers(path: Path) -> KnownAnswers:
+    """Raises ArtifactError with the line of an entry that is not one of ours."""
+    return KnownAnswers(path)
+
+
+def _hash(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
 
 
 def _answer(entry: dict[str, Any]) -> Answer:

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.generation.answers import Answer, AnswerLog, read_answers
+from pipeline.generation.answers import Answer, AnswerLog, KnownAnswers, read_answers
 from pipeline.generation.budget import Budget
 from pipeline.generation.checking import Checker
 from pipeline.generation.config import GenerateSection
@@ -108,7 +108,7 @@ class BlindCheck:
     async def _ask(
         self,
         questions: Iterable[Question],
-        known: dict[str, Answer],
+        known: KnownAnswers,
         budget: Budget,
         log: AnswerLog,
         writer: Writer,

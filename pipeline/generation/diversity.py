@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from schemas.generation import Diversity, Lengths
 
 _SAMPLE = 300  # texts that self-BLEU and the spread are measured on: self-BLEU's cost grows with their square
 _ORDER = 4
+_TOGETHER = 5000  # texts that are read at once
 # a word, or one letter of a script that writes no spaces: Chinese, Japanese, Thai, Lao, Khmer, Burmese
 _LETTERS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_LETTERS}][{MARKS}]*|(?:[^\W{_LETTERS}]|[{MARKS}])+")
@@ -29,15 +31,39 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(text.casefold())
 
 
+class Words:
+    """Texts as numbers of their words: 4 bytes a word."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._words, self._lengths = array("i"), array("i")
+
+    def add(self, words: Tokens) -> None:
+        numbers = self._numbers
+        self._words.extend([numbers.setdefault(word, len(numbers)) for word in words])
+        self._lengths.append(len(words))
+
+    def distinct(self, n: int) -> float | None:
+        """distinct-n: different n-grams over all n-grams; None when there are none."""
+        words = np.array(self._words, dtype=np.int64)
+        text = np.repeat(np.arange(len(self._lengths), dtype=np.int32), self._lengths)
+        starts = max(0, len(words) - n + 1)
+        within = text[:starts] == text[n - 1 :]
+        grams = words[:starts]
+        for further in range(1, n):
+            if (int(grams.max(initial=0)) + 1) * len(self._numbers) >= 2**63:
+                grams = np.unique(grams, return_inverse=True)[1]
+            grams = grams * len(self._numbers) + words[further : starts + further]
+        grams = np.sort(grams[within])
+        return (1 + int((grams[1:] != grams[:-1]).sum())) / len(grams) if len(grams) else None
+
+
 def distinct(texts: Iterable[Tokens], n: int) -> float | None:
-    """distinct-n: different n-grams over all n-grams; None when there are none."""
-    seen: set[tuple[str, ...]] = set()
-    total = 0
+    """distinct-n of these texts."""
+    words = Words()
     for text in texts:
-        for gram in _grams(text, n):
-            seen.add(gram)
-            total += 1
-    return len(seen) / total if total else None
+        words.add(text)
+    return words.distinct(n)
 
 
 def self_bleu(texts: Sequence[Tokens]) -> float | None:
@@ -107,38 +133,58 @@ def spread(vectors: Vectors) -> float | None:
     return 1 - (total - n) / (n * (n - 1))
 
 
-def diversity(prompts: pl.DataFrame, writable: list[str], seed: int, *, embed: Embed | None = None) -> list[Diversity]:
+def diversity(prompts: pl.LazyFrame, writable: list[str], seed: int, *, embed: Embed | None = None) -> list[Diversity]:
     """One entry a generator of `prompts` (PromptRecord), the one with most texts first. `writable` are the labels that
     could have been asked for; the spread needs `embed`."""
-    found = [
-        _of_one(str(name), part, writable, seed, embed)
-        for (name,), part in prompts.group_by("generator", maintain_order=True)
-    ]
+    rows = prompts.select("generator", "messages", "intended_labels")
+    sizes = Counter(rows.select("generator").collect()["generator"])
+    measured = {name: _Measured(size, seed) for name, size in sizes.items()}
+    for start in range(0, sizes.total(), _TOGETHER):
+        for generator, messages, labels in rows.slice(start, _TOGETHER).collect().iter_rows():
+            measured[generator].add(_text(messages), labels)
+    found = [one.summary(name, writable, embed) for name, one in measured.items()]
     return sorted(found, key=lambda one: (-one.texts, one.generator))
 
 
-def _of_one(generator: str, prompts: pl.DataFrame, writable: list[str], seed: int, embed: Embed | None) -> Diversity:
-    texts = [_text(messages) for messages in prompts["messages"].to_list()]
-    asked = Counter(label for labels in prompts["intended_labels"].to_list() for label in labels)
-    counts = {label: asked.get(label, 0) for label in [*writable, *sorted(asked.keys() - set(writable))]}
-    split = [tokens(text) for text in texts]
-    sample = random.Random(f"{seed}:self-bleu").sample(range(len(texts)), min(_SAMPLE, len(texts)))
-    characters = np.array([len(text) for text in texts], dtype=float)
-    low, middle, high = (round(float(each), 1) for each in np.quantile(characters, [0.1, 0.5, 0.9]))
-    return Diversity(
-        generator=generator,
-        texts=len(texts),
-        distinct_1=_rounded(distinct(split, 1)),
-        distinct_2=_rounded(distinct(split, 2)),
-        distinct_3=_rounded(distinct(split, 3)),
-        self_bleu=_rounded(self_bleu([split[place] for place in sample])),
-        self_bleu_texts=len(sample),
-        embedding_spread=_rounded(spread(embed([texts[place] for place in sample]))) if embed is not None else None,
-        lengths=Lengths(mean=round(float(characters.mean()), 1), p10=low, median=middle, p90=high),
-        labels=counts,
-        without_label=sum(not labels for labels in prompts["intended_labels"].to_list()),
-        label_balance=_rounded(balance(counts.values())),
-    )
+class _Measured:
+    """The texts of one generator, as much of them as their measures need."""
+
+    def __init__(self, texts: int, seed: int) -> None:
+        order = random.Random(f"{seed}:self-bleu").sample(range(texts), min(_SAMPLE, texts))
+        self._sample = dict.fromkeys(order, "")
+        self._words = Words()
+        self._characters = array("i")
+        self._asked: Counter[str] = Counter()
+        self._without = 0
+
+    def add(self, text: str, labels: list[str]) -> None:
+        if len(self._characters) in self._sample:
+            self._sample[len(self._characters)] = text
+        self._words.add(tokens(text))
+        self._characters.append(len(text))
+        self._asked.update(labels)
+        self._without += not labels
+
+    def summary(self, generator: str, writable: list[str], embed: Embed | None) -> Diversity:
+        asked = self._asked
+        counts = {label: asked.get(label, 0) for label in [*writable, *sorted(asked.keys() - set(writable))]}
+        sample = list(self._sample.values())
+        characters = np.array(self._characters, dtype=float)
+        low, middle, high = (round(float(each), 1) for each in np.quantile(characters, [0.1, 0.5, 0.9]))
+        return Diversity(
+            generator=generator,
+            texts=len(characters),
+            distinct_1=_rounded(self._words.distinct(1)),
+            distinct_2=_rounded(self._words.distinct(2)),
+            distinct_3=_rounded(self._words.distinct(3)),
+            self_bleu=_rounded(self_bleu([tokens(text) for text in sample])),
+            self_bleu_texts=len(sample),
+            embedding_spread=_rounded(spread(embed(sample))) if embed is not None else None,
+            lengths=Lengths(mean=round(float(characters.mean()), 1), p10=low, median=middle, p90=high),
+            labels=counts,
+            without_label=self._without,
+            label_balance=_rounded(balance(counts.values())),
+        )
 
 
 def _text(messages: list[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,12 +16,15 @@ from schemas.taxonomy import Taxonomy
 SOURCE, INCLUDED, GENERATED = "source", "included", "generated"
 
 
-def with_included(prompts: pl.DataFrame, path: Path, taxonomy: Taxonomy) -> pl.DataFrame:
-    """`prompts` (PromptRecord) followed by the records of `path`; the attribute `source` tells them apart.
+def with_included(written: Iterable[pl.DataFrame], path: Path, taxonomy: Taxonomy) -> Iterator[pl.DataFrame]:
+    """`written` (PromptRecord) followed by the records of `path`; the attribute `source` tells them apart.
 
     Raises InputError for a record without labels, an unknown label, or an id that a written record has."""
-    rows = [_marked(row) for row in prompts.to_dicts()]
-    taken = {row["id"] for row in rows}
+    taken: set[str] = set()
+    for prompts in written:
+        yield PromptRecord.frame([_marked(row) for row in prompts.to_dicts()])
+        taken.update(prompts["id"])
+    rows = []
     written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     for record in read_records(path).iter_rows(named=True):
         where = f"{path}: record '{record['id']}'"
@@ -39,7 +43,7 @@ def with_included(prompts: pl.DataFrame, path: Path, taxonomy: Taxonomy) -> pl.D
                 "attributes": [{"name": SOURCE, "value": INCLUDED}],
             }
         )
-    return PromptRecord.frame(rows)
+    yield PromptRecord.frame(rows)
 
 
 def _marked(row: dict[str, object]) -> dict[str, object]:

@@ -14,6 +14,7 @@ from pipeline.generation.meanings import Embed, SeenMeanings, Vectored
 from pipeline.generation.parsing import parse
 from schemas.errors import InputError
 from schemas.records import check_text
+from schemas.spill import Spill
 from schemas.taxonomy import Taxonomy
 
 _SENTENCE_END = re.compile(r".*(?:[.!?…।؟۔][\"'”’)]*(?=\s|\Z)|[。！？][」』）”]*)", re.DOTALL)
@@ -32,8 +33,10 @@ class Rejection:
 class _Taken:
     """Texts by their wording and, with embeddings, by their meaning."""
 
-    def __init__(self, section: GenerateSection, vectored: Vectored | None) -> None:
-        self._wordings = Seen(section.near_duplicate)
+    def __init__(
+        self, section: GenerateSection, vectored: Vectored | None, room: int = 64, spill: Spill | None = None
+    ) -> None:
+        self._wordings = Seen(section.near_duplicate, room=room, spill=spill)
         self._meanings = None if vectored is None else SeenMeanings(vectored, section.duplicates.similarity)
 
     def add(self, name: str, text: str) -> None:
@@ -57,13 +60,22 @@ class _Taken:
 class Judge:
     """Judges answers in slot order; it remembers what it accepted, to know later duplicates.
 
-    `embed` finds duplicates by meaning, too; then answers are judged `at_once` by so many, and prepared for it."""
+    `embed` finds duplicates by meaning, too; then answers are judged `at_once` by so many, and prepared for it.
+    About `room` texts are expected; what need not be in memory lies in `spill`."""
 
-    def __init__(self, section: GenerateSection, taxonomy: Taxonomy, *, embed: Embed | None = None) -> None:
+    def __init__(
+        self,
+        section: GenerateSection,
+        taxonomy: Taxonomy,
+        *,
+        embed: Embed | None = None,
+        room: int = 64,
+        spill: Spill | None = None,
+    ) -> None:
         self._section = section
         self.at_once = 1 if embed is None else _AT_ONCE
         self._vectored = None if embed is None else Vectored(embed)
-        self._accepted = _Taken(section, self._vectored)
+        self._accepted = _Taken(section, self._vectored, room, spill)
         self._examples = _Taken(section, self._vectored)
         known = {"the definition of no label": taxonomy.none.definition}
         for label in taxonomy.labels:

@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.generation.writing import Result
+from pipeline.generation.result import Result
 
 _WIDTH = 100
 
@@ -24,10 +24,10 @@ class Preview:
     currency: str = ""
 
     def __str__(self) -> str:
-        blocks = [self._block(slot) for slot in self.slots]
+        blocks = [self._block(place, slot) for place, slot in enumerate(self.slots)]
         return "\n\n".join([*blocks, self._summary()])
 
-    def _block(self, slot: dict[str, Any]) -> str:
+    def _block(self, place: int, slot: dict[str, Any]) -> str:
         guises = [
             str(value) for name, value in slot.items() if name not in ("slot_id", "labels", "near_miss_of") and value
         ]
@@ -35,10 +35,10 @@ class Preview:
         lines = [f"{slot['slot_id']}: {' + '.join(slot['labels']) or 'no label'}{near} ({', '.join(guises)})"]
         lines += [
             f"    attempt {attempt} rejected: {reason}: {detail}"
-            for slot_id, attempt, reason, detail in self.result.rejected
-            if slot_id == slot["slot_id"]
+            for where, attempt, reason, detail in self.result.rejected
+            if where == place
         ]
-        accepted = self.result.accepted.get(slot["slot_id"])
+        accepted = self.result.accepted.get(place)
         if accepted is None:
             lines.append("    open")
         else:

@@ -1,37 +1,51 @@
-"""The outcome of the rounds as frames: prompts.parquet and rejected.parquet."""
+"""The outcome of the rounds as tables: prompts.parquet and rejected.parquet."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
 
 import polars as pl
 
-from pipeline.generation.writing import Accepted, Result
+from pipeline.generation.result import Accepted, Result
 from schemas.artifacts import PromptRecord, RejectedAttempt
+from schemas.rows import Row
+
+_TOGETHER = 5000  # rows
 
 
-def prompts_frame(result: Result, generator: str) -> pl.DataFrame:
-    """One row an accepted text, in the plan's order."""
-    return PromptRecord.frame(
-        [
-            {
-                "id": record_id(slot_id, accepted.text),
-                "messages": [{"role": "user", "content": accepted.text}],
-                "intended_labels": accepted.slot["labels"],
-                "slot_id": slot_id,
-                "generator": generator,
-                "created_at": accepted.created_at,
-                "attributes": _attributes(accepted),
-            }
-            for slot_id, accepted in result.accepted.items()
-        ]
+def prompts_frames(result: Result, generator: str) -> Iterator[pl.DataFrame]:
+    """One row an accepted text, in the plan's order, some thousands at a time."""
+    return _frames(PromptRecord, (_prompt(accepted, generator) for accepted in result.accepted))
+
+
+def rejected_frames(result: Result) -> Iterator[pl.DataFrame]:
+    """One row a rejected attempt, in the plan's order, some thousands at a time."""
+    rows = (
+        {"slot_id": result.slots[place]["slot_id"], "attempt": attempt, "reason": reason, "detail": detail}
+        for place, attempt, reason, detail in result.rejected
     )
+    return _frames(RejectedAttempt, rows)
 
 
-def rejected_frame(result: Result) -> pl.DataFrame:
-    """One row a rejected attempt, in the plan's order."""
-    names = ("slot_id", "attempt", "reason", "detail")
-    return RejectedAttempt.frame([dict(zip(names, row, strict=True)) for row in result.rejected])
+def _frames(model: type[Row], rows: Iterator[dict[str, Any]]) -> Iterator[pl.DataFrame]:
+    while together := list(islice(rows, _TOGETHER)):
+        yield model.frame(together)
+
+
+def _prompt(accepted: Accepted, generator: str) -> dict[str, Any]:
+    slot_id = accepted.slot["slot_id"]
+    return {
+        "id": record_id(slot_id, accepted.text),
+        "messages": [{"role": "user", "content": accepted.text}],
+        "intended_labels": accepted.slot["labels"],
+        "slot_id": slot_id,
+        "generator": generator,
+        "created_at": accepted.created_at,
+        "attributes": _attributes(accepted),
+    }
 
 
 def record_id(slot_id: str, text: str) -> str:

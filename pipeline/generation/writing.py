@@ -7,29 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import polars as pl
 
 from pipeline.generation.agenda import Agenda, Turn
-from pipeline.generation.answers import Answer, AnswerLog, Reply, read_answers
+from pipeline.generation.answers import Answer, AnswerLog, KnownAnswers, Reply, read_answers
 from pipeline.generation.budget import Budget
 from pipeline.generation.config import GenerateSection
 from pipeline.generation.endpoint import AttemptFailed
 from pipeline.generation.judging import Judge, Rejection
 from pipeline.generation.questions import Asker, Question
+from pipeline.generation.result import Accepted, AcceptedTexts, RejectedAttempts, Result, Slot, Slots
 from schemas.errors import MarginaliaError
 from schemas.journal import Journal
+from schemas.spill import Spill
 
 _RECENT = 50  # of the texts written for a label, those that a prompt may show
 _BREATH = 100  # answers of the journal between two looks at Ctrl-C
-
-Slot = dict[str, Any]
 
 
 class Writer(Protocol):
@@ -46,40 +45,6 @@ class Progress(Protocol):
 
     def answered(self, result: Result) -> None:
         """One of them is done."""
-
-
-@dataclass(frozen=True)
-class Accepted:
-    slot: Slot
-    text: str
-    created_at: datetime
-
-
-@dataclass
-class Result:
-    """`accepted` by slot id, `rejected` as (slot_id, attempt, reason, detail), both in the plan's order. A slot that is
-    not accepted is open. Tokens are of all answers that were judged, whether paid for now or read from the journal;
-    `models` counts answers by the model that the endpoint named;
-    `stopped` says why the stage ended early, `torn_bytes` what a killed process left half written."""
-
-    planned: int
-    accepted: dict[str, Accepted] = field(default_factory=dict)
-    rejected: list[tuple[str, int, str, str]] = field(default_factory=list)
-    asked_now: int = 0
-    from_journal: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    without_usage: int = 0
-    models: Counter[str] = field(default_factory=Counter)
-    torn_bytes: int = 0
-    stopped: str | None = None
-
-    @property
-    def open(self) -> int:
-        return self.planned - len(self.accepted)
-
-    def reasons(self) -> dict[str, int]:
-        return dict(sorted(Counter(reason for _, _, reason, _ in self.rejected).items()))
 
 
 @dataclass(frozen=True)
@@ -117,8 +82,8 @@ class Writing:
         """Asks `writer` for every slot of `plan`; what the journal holds is not asked for again.
 
         Raises what `writer` raises beside AttemptFailed; all that was answered by then stays in the journal."""
-        slots = list(plan.iter_rows(named=True))
-        result = Result(planned=len(slots))
+        slots, spill = Slots(plan), Spill(self._path.parent)
+        result = Result(slots, AcceptedTexts(slots, spill), RejectedAttempts(spill))
         with Journal(self._path) as journal:
             result.torn_bytes = journal.torn_bytes
             known = read_answers(self._path)
@@ -127,9 +92,6 @@ class Writing:
             await _Filling(self, slots, known, budget, log, result, progress).run(writer)
         if budget.stopped:
             result.stopped = "budget"
-        place = {slot["slot_id"]: number for number, slot in enumerate(slots)}
-        result.rejected.sort(key=lambda row: (place[row[0]], row[1]))
-        result.accepted = dict(sorted(result.accepted.items(), key=lambda item: place[item[0]]))
         return result
 
     @property
@@ -164,8 +126,8 @@ class _Filling:
     def __init__(
         self,
         writing: Writing,
-        slots: list[Slot],
-        known: dict[str, Answer],
+        slots: Slots,
+        known: KnownAnswers,
         budget: Budget,
         log: AnswerLog,
         result: Result,
@@ -184,7 +146,8 @@ class _Filling:
             len(slots), waves=section.waves, max_attempts=section.max_attempts, on_open=self._round_opens
         )
         self._written: dict[str, deque[str]] = {}
-        self._accepted: dict[int, list[Accepted]] = {}  # by round
+        # by round and group, the last of the texts that a later round may show
+        self._accepted: dict[int, dict[str, deque[str]]] = {}
         self._waiting: dict[int, tuple[Turn, Answered]] = {}  # by number: what came before an earlier turn's answer
         self._next = 0
         self._ready: list[tuple[Turn, Answered]] = []  # to be judged at once, in the order of turns
@@ -264,17 +227,18 @@ class _Filling:
             result.without_usage += answer.prompt_tokens is None or answer.completion_tokens is None
         verdict = self._writing.verdict(slot, answer, answered.shown)
         if isinstance(verdict, Rejection):
-            result.rejected.append((slot["slot_id"], turn.attempt, verdict.reason, verdict.detail))
+            result.rejected.add(turn.place, turn.attempt, verdict.reason, verdict.detail)
         else:
-            result.accepted[slot["slot_id"]] = verdict
-            self._accepted.setdefault(turn.round, []).append(verdict)
+            result.accepted.add(turn.place, verdict.text, verdict.created_at)
+            of_round = self._accepted.setdefault(turn.round, {})
+            for group in groups(slot):
+                of_round.setdefault(group, deque(maxlen=_RECENT)).append(verdict.text)
         self._progress.answered(result)
         self._agenda.judged(turn, again=isinstance(verdict, Rejection))
 
     def _round_opens(self, number: int, turns: int) -> None:
-        for accepted in self._accepted.pop(number - 2, []):
-            for group in groups(accepted.slot):
-                self._written.setdefault(group, deque(maxlen=_RECENT)).append(accepted.text)
+        for group, texts in self._accepted.pop(number - 2, {}).items():
+            self._written.setdefault(group, deque(maxlen=_RECENT)).extend(texts)
         self._progress.expect(turns)
 
 

@@ -17,21 +17,22 @@ from schemas.files import read_frame, write_frame, write_json
 from schemas.lock import run_lock
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from pipeline.generation.blind_check import Checked
     from pipeline.generation.embedding import Embedder
     from pipeline.generation.preview import Preview
-    from pipeline.generation.writing import Result
+    from pipeline.generation.result import Result
 
 CHECKS, CHECK_JOURNAL = "checks.parquet", "checks.jsonl"
 
 
 def _work(run: Run) -> Outcome:
+    import polars as pl
+
     from pipeline.generation.diversity import diversity
     from pipeline.generation.including import with_included
-    from pipeline.generation.records import prompts_frame, rejected_frame
+    from pipeline.generation.records import prompts_frames, rejected_frames
     from pipeline.generation.templating import load_templates
+    from schemas.frames import write_frames
     from schemas.generation import Generation
 
     section, seed = run.config.generate, run.config.seed
@@ -39,13 +40,13 @@ def _work(run: Run) -> Outcome:
     templates = load_templates(_template_folder(run))
     embed = _embedder(run)
     result = _filled(run, section, plan, templates, embed)
-    prompts = prompts_frame(result, section.endpoint.model)
+    written = prompts_frames(result, section.endpoint.model)
     if section.include is not None:
-        prompts = with_included(prompts, run.folder / section.include, run.taxonomy)
-    write_frame(run.path("prompts.parquet"), prompts, PromptRecord)
-    write_frame(run.path("rejected.parquet"), rejected_frame(result), RejectedAttempt)
-    checked = _checked(run, section, prompts)
-    varied = diversity(prompts, run.taxonomy.writable, seed, embed=embed)
+        written = with_included(written, run.folder / section.include, run.taxonomy)
+    records = write_frames(run.path("prompts.parquet"), written, PromptRecord)
+    write_frames(run.path("rejected.parquet"), rejected_frames(result), RejectedAttempt)
+    checked = _checked(run, section)
+    varied = diversity(pl.scan_parquet(run.path("prompts.parquet")), run.taxonomy.writable, seed, embed=embed)
     found = Generation(diversity=varied, check=checked.check if checked else None)
     write_json(run.path("generation.json"), found.model_dump(mode="json"))
     return Outcome(
@@ -53,7 +54,7 @@ def _work(run: Run) -> Outcome:
         counts_out={
             "accepted": len(result.accepted),
             "open": result.open,
-            **({"included": prompts.height - len(result.accepted)} if section.include is not None else {}),
+            **({"included": records - len(result.accepted)} if section.include is not None else {}),
             "rejected attempts": len(result.rejected),
             **{f"rejected: {reason}": count for reason, count in result.reasons().items()},
             **({"checked": checked.check.labelled, "check differs": checked.check.differ} if checked else {}),
@@ -155,12 +156,13 @@ def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any, embed
     from pipeline.generation.questions import Asker
     from pipeline.generation.writer import LazyWriter
     from pipeline.generation.writing import Writing
+    from schemas.spill import Spill
 
     seed = run.config.seed
     writing = Writing(
         section,
         Asker(section, run.taxonomy, templates, seed),
-        Judge(section, run.taxonomy, embed=embed),
+        Judge(section, run.taxonomy, embed=embed, room=plan.height, spill=Spill(run.folder)),
         journal=run.path("responses.jsonl"),
         endpoint=section.endpoint.base_url,
         seed=seed,
@@ -175,7 +177,7 @@ def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any, embed
         return asyncio.run(fill(_Bar(bar, section)))
 
 
-def _checked(run: Run, section: GenerateSection, prompts: pl.DataFrame) -> Checked | None:
+def _checked(run: Run, section: GenerateSection) -> Checked | None:
     """The blind check of all records, when the config asks for one; checks.parquet is always of these prompts."""
     from tqdm import tqdm
 
@@ -186,6 +188,7 @@ def _checked(run: Run, section: GenerateSection, prompts: pl.DataFrame) -> Check
     if not section.check.enabled:
         run.path(CHECKS).unlink(missing_ok=True)
         return None
+    prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
     spent = paid_for(section, run.path("responses.jsonl"))
     check = BlindCheck(section, run.taxonomy, journal=run.path(CHECK_JOURNAL), seed=run.config.seed, spent=spent)
 

@@ -69,10 +69,10 @@ def test_one_entry_a_generator() -> None:
         }
 
     rows = [row(0, "small", ["x"]), row(1, "large", ["x", "y"]), row(2, "large", []), row(3, "large", ["y"])]
-    large, small = diversity(PromptRecord.frame(rows), ["x", "y", "z"], seed=1)
+    large, small = diversity(PromptRecord.frame(rows).lazy(), ["x", "y", "z"], seed=1)
     assert (large.generator, large.texts, large.without_label) == ("large", 3, 1)
     assert large.labels == {"x": 1, "y": 2, "z": 0}
     assert large.lengths is not None
     assert (large.lengths.mean, large.lengths.median) == (6.0, 6.0)
     assert (small.texts, small.self_bleu, small.distinct_2) == (1, None, None)
-    assert diversity(PromptRecord.frame([]), ["x"], seed=1) == []
+    assert diversity(PromptRecord.frame([]).lazy(), ["x"], seed=1) == []

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from pipeline.generation.including import with_included
@@ -37,7 +38,7 @@ def included(tmp_path: Path, *rows: dict) -> Path:
 
 def test_included_records_follow_and_are_told_apart(tmp_path: Path) -> None:
     path = included(tmp_path, {"id": "own-1", "text": "Thanks!", "labels": []})
-    frame = with_included(WRITTEN, path, TAXONOMY)
+    frame = pl.concat(with_included([WRITTEN], path, TAXONOMY))
     assert frame["id"].to_list() == ["0001-aaaa", "own-1"]
     assert frame["intended_labels"].to_list() == [[TAXONOMY.ids[0]], []]
     assert frame["slot_id"].to_list() == ["slot-0001", None]
@@ -61,5 +62,5 @@ def test_included_records_follow_and_are_told_apart(tmp_path: Path) -> None:
 def test_flaws_are_refused_with_the_record(tmp_path: Path, row: dict, message: str) -> None:
     path = included(tmp_path, row)
     with pytest.raises(InputError) as caught:
-        with_included(WRITTEN, path, TAXONOMY)
+        list(with_included([WRITTEN], path, TAXONOMY))
     assert str(caught.value).startswith(f"{path}: {message}")
