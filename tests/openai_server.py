@@ -8,6 +8,7 @@ whatever order calls arrive in, each meets the same faults, and a call that is t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import random
@@ -121,8 +122,13 @@ class OpenAIServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self._loop.call_soon_threadsafe(self._stopping.set)
+        with contextlib.suppress(RuntimeError):  # it has died already
+            self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(10)
+
+    def die(self) -> None:
+        """Closes its socket and all connections. For what its own thread calls: `answer` and `latency`."""
+        self._stopping.set()
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:

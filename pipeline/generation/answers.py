@@ -23,7 +23,8 @@ _PAUSE = 0.01  # seconds between two fsyncs, in which answers gather
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer of the endpoint. `refused` holds its words when it declined; tokens are null when it did not say."""
+    """One answer of the endpoint. `refused` holds its words when it declined; tokens are null when it did not say;
+    `endpoint` is the address that answered."""
 
     text: str | None
     refused: str | None
@@ -32,6 +33,7 @@ class Reply:
     prompt_tokens: int | None
     completion_tokens: int | None
     seconds: float
+    endpoint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class AnswerLog:
             "slot_id": question.slot_id,
             "attempt": question.attempt,
             "created_at": datetime.now(UTC).isoformat(timespec="microseconds"),
-            "endpoint": self._endpoint,
+            "endpoint": reply.endpoint or self._endpoint,
             "request": question.payload,
             "model": reply.model,
             "text": reply.text,

@@ -83,7 +83,7 @@ class BlindCheck:
         with Journal(self._path) as journal:
             known = read_answers(self._path)
             budget = Budget(self._section, known.values(), spent=self._spent)
-            log = AnswerLog(journal, self._section.endpoint.base_url)
+            log = AnswerLog(journal, self._section.endpoint.address)
 
             async def ask(questions: Iterable[Question]) -> dict[str, Outcome]:
                 return await self._ask(questions, known, budget, log, writer, answered)

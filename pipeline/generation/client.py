@@ -10,7 +10,6 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import httpx2
 import openai
-from yarl import URL
 
 _LARGEST_BODY = 4_000_000  # bytes
 
@@ -27,11 +26,11 @@ class Client:
 
     def __init__(self, base_url: str, key: str, concurrency: int) -> None:
         self._openai = openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0)
-        self._url = URL(f"{self._openai.base_url}chat/completions")
+        self._url = f"{self._openai.base_url}chat/completions"
         own = {**self._openai.default_headers, **self._openai.auth_headers, "Accept-Encoding": "identity"}
         self._headers = {name: value for name, value in own.items() if isinstance(value, str)}
         self._concurrency = concurrency
-        self._proxy = _proxy(str(self._url))
+        self._proxy = _proxy(self._url)
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, payload: dict[str, Any]) -> bytes:
@@ -52,7 +51,7 @@ class Client:
 
     def _opened(self) -> aiohttp.ClientSession:
         # the certificates that openai's own transport trusts; loading them takes longer than a call
-        ssl = httpx2.create_ssl_context() if self._url.scheme == "https" else True
+        ssl = httpx2.create_ssl_context() if self._url.startswith("https:") else True
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._concurrency, ssl=ssl),
             timeout=aiohttp.ClientTimeout(total=None),
@@ -61,7 +60,7 @@ class Client:
         return self._session
 
     def _refused(self, response: aiohttp.ClientResponse, body: bytes) -> None:
-        request = httpx2.Request("POST", str(self._url))
+        request = httpx2.Request("POST", self._url)
         # the body has been unpacked: what it was packed with is no longer true
         headers = [(name, value) for name, value in response.headers.items() if name.lower() != "content-encoding"]
         answer = httpx2.Response(response.status, headers=headers, content=body, request=request)

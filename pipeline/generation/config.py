@@ -93,22 +93,35 @@ def _distinct(name: str, values: list[str]) -> None:
 class EndpointSection(Strict):
     """The OpenAI-compatible endpoint that writes."""
 
-    base_url: str = Field(
+    base_url: str | list[str] = Field(
         default=BUNDLED,
-        description="the endpoint's address up to /v1; 'bundled' starts a small model on this machine for the time of "
-        "the stage (it writes clumsily: to see the machine work, not to make a data set)",
+        description="the endpoint's address up to /v1, or a list of addresses that serve the same model: the least "
+        "busy is asked first, one that fails is left alone for a while; 'bundled' starts a small model on this machine "
+        "for the time of the stage (it writes clumsily: to see the machine work, not to make a data set)",
     )
     model: str = Field(default="smollm2-135m-instruct", min_length=1, description="the model's name at the endpoint")
     api_key_env: str | None = Field(
         default=None, description="name of the environment variable that holds the key (never the key itself)"
     )
 
+    @property
+    def urls(self) -> list[str]:
+        return [self.base_url] if isinstance(self.base_url, str) else self.base_url
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return ", ".join(self.urls)
+
     @field_validator("base_url")
     @classmethod
-    def _address(cls, value: str) -> str:
-        if value != BUNDLED and not value.startswith(("http://", "https://")):
-            raise ValueError(f"expected an address that starts with http:// or https://, or 'bundled'; saw '{value}'")
-        return value.rstrip("/")
+    def _addresses(cls, value: str | list[str]) -> str | list[str]:
+        if isinstance(value, str):
+            return _address(value, bundled=True)
+        urls = [_address(each, bundled=False) for each in value]
+        if not urls or len(set(urls)) < len(urls):
+            raise ValueError(f"expected one or more different addresses, saw {value}")
+        return urls if len(urls) > 1 else urls[0]
 
     @field_validator("api_key_env")
     @classmethod
@@ -117,6 +130,13 @@ class EndpointSection(Strict):
         if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value):
             raise ValueError("expected the NAME of an environment variable, such as OPENAI_API_KEY, not a key")
         return value
+
+
+def _address(value: str, *, bundled: bool) -> str:
+    if not value.startswith(("http://", "https://")) and not (bundled and value == BUNDLED):
+        also = ", or 'bundled'" if bundled else ""
+        raise ValueError(f"expected an address that starts with http:// or https://{also}; saw '{value}'")
+    return value.rstrip("/")
 
 
 class PricesSection(Strict):
@@ -242,12 +262,14 @@ class GenerateSection(Strict):
     requests_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="calls start at most so often, evenly spread; a server's Retry-After is obeyed anyway",
+        description="calls to one address start at most so often, evenly spread; a server's Retry-After is obeyed "
+        "anyway",
     )
     tokens_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="tokens of prompts and answers at most; a call counts with max_tokens until its answer tells",
+        description="tokens of prompts and answers of one address at most; a call counts with max_tokens until its "
+        "answer tells",
     )
     include: str | None = Field(
         default=None,

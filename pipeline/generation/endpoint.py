@@ -7,6 +7,8 @@ import json
 import os
 import random
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +22,7 @@ from pipeline.generation.config import GenerateSection
 from pipeline.generation.one_by_one import OneByOne
 from pipeline.generation.pace import Pace, most_tokens
 from schemas.errors import InputError, ServiceError
+from scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
 
 _LONGEST_WAIT = 300.0  # seconds that a Retry-After may ask for
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
@@ -38,23 +41,50 @@ class _TryAgain(Exception):
         self.unreachable = unreachable
 
 
-class Endpoint:
-    """An endpoint that questions are sent to. Until it has answered once, one call at a time: a wrong key or address
-    costs exactly one call."""
+class _Refused(Exception):
+    """A status that no retry at the same server can mend."""
 
-    def __init__(self, section: GenerateSection, base_url: str) -> None:
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(f"status {status}: {said}")
+        self.status = status
+        self.said = said
+
+
+@dataclass
+class _Server:
+    client: Client
+    pace: Pace
+    not_before: float = 0.0  # what its Retry-After asked for
+
+
+class Endpoint:
+    """An endpoint that questions are sent to, or several that serve the same model. Until one has answered once, one
+    call at a time: a wrong key or address costs exactly one call."""
+
+    def __init__(self, section: GenerateSection, urls: str | Sequence[str]) -> None:
         self._section = section
-        self._url = base_url
         self._key = api_key(section)
-        self._client = Client(base_url, self._key or "none", section.concurrency)
-        self._pace = Pace(section.requests_per_minute, section.tokens_per_minute)
+        self._replicas = Replicas([urls] if isinstance(urls, str) else urls)
+        self._url = self._replicas.url
+        self._servers = {
+            replica.url: _Server(
+                Client(replica.url, self._key or "none", section.concurrency),
+                Pace(section.requests_per_minute, section.tokens_per_minute),
+            )
+            for replica in self._replicas.all
+        }
+        self._model: tuple[str, str] | None = None  # the first answer's, and who gave it
         self._one_by_one = OneByOne()
         self._answered = False
         self._ended: ServiceError | None = None
         self._alone = asyncio.Lock()
         self._failures = 0
-        self._not_before = 0.0
         self.calls = 0
+
+    @property
+    def report(self) -> str | None:
+        """Who answered how much, where there are several."""
+        return self._replicas.report
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,7 +92,8 @@ class Endpoint:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
-        await self._client.close()
+        for server in self._servers.values():
+            await server.client.close()
 
     async def ask(self, payload: dict[str, Any]) -> Reply:
         """The reply to `payload`. Raises AttemptFailed when there is none after all retries, and ServiceError or
@@ -74,25 +105,62 @@ class Endpoint:
         return await self._with_retries(payload)
 
     async def _with_retries(self, payload: dict[str, Any]) -> Reply:
-        tokens = most_tokens(payload, self._section.max_tokens)
-        for retry in range(self._section.retries + 1):
-            await self._pace.turn(tokens)
-            if (wait := self._not_before - time.monotonic()) > 0:
+        # a replica's fault need not cost one of the retries
+        last = self._section.retries + len(self._servers) - 1
+        for retry in range(last + 1):
+            replica = self._replicas.take()
+            try:
+                reply = await self._ask_one(replica, payload)
+            except _TryAgain as problem:
+                elsewhere = self._replicas.is_any_ready()
+                if retry == last or (not elsewhere and (problem.wait or 0) > _LONGEST_WAIT):
+                    raise self._failed(problem, retry + 1) from None
+                if not elsewhere:
+                    await self._back_off(replica, problem, retry)
+            else:
+                self._answered, self._failures = True, 0
+                return reply
+        raise AssertionError("unreachable")
+
+    async def _ask_one(self, replica: Replica, payload: dict[str, Any]) -> Reply:
+        """One call to one server, and what it says of that server."""
+        server, tokens = self._servers[replica.url], most_tokens(payload, self._section.max_tokens)
+        replica.in_flight += 1
+        try:
+            await server.pace.turn(tokens)
+            if (wait := server.not_before - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
             if self._ended is not None:
                 raise self._ended  # somebody else's call met it; not one more is made
-            try:
-                reply = await self._call(payload)
-            except _TryAgain as problem:
-                if retry == self._section.retries or (problem.wait or 0) > _LONGEST_WAIT:
-                    raise self._failed(problem, retry + 1) from None
-                await self._back_off(problem, retry)
-            else:
-                self._answered, self._failures = True, 0
-                if reply.prompt_tokens is not None and reply.completion_tokens is not None:
-                    self._pace.used(tokens, reply.prompt_tokens + reply.completion_tokens)
-                return reply
-        raise AssertionError("unreachable")
+            reply = await self._call(replica.url, payload)
+        except _TryAgain as problem:
+            self._replicas.note_failure(replica, str(problem), unreachable=problem.unreachable, wait=problem.wait)
+            raise
+        except _Refused as refusal:
+            if refusal.status in OF_THE_SERVER and len(self._servers) > 1:
+                self._replicas.note_failure(replica, str(refusal), unreachable=True)
+                if self._replicas.is_any_ready():
+                    raise _TryAgain(str(refusal)) from None
+            self._ended = self._fatal(replica.url, refusal)
+            raise self._ended from None
+        finally:
+            replica.in_flight -= 1
+        self._replicas.note_answer(replica)
+        self._check_model(replica.url, reply)
+        if reply.prompt_tokens is not None and reply.completion_tokens is not None:
+            server.pace.used(tokens, reply.prompt_tokens + reply.completion_tokens)
+        return reply
+
+    def _check_model(self, url: str, reply: Reply) -> None:
+        if len(self._servers) == 1 or reply.model is None:
+            return
+        first = self._model = self._model or (reply.model, url)
+        if reply.model != first[0]:
+            self._ended = ServiceError(
+                f"{url} answers as model '{reply.model}', {first[1]} as '{first[0]}'",
+                hint="all addresses of generate.endpoint.base_url must serve the same model",
+            )
+            raise self._ended
 
     def _failed(self, problem: _TryAgain, calls: int) -> Exception:
         self._failures += 1
@@ -108,31 +176,32 @@ class Endpoint:
             self._ended = ServiceError(f"{self._url}: {what}", hint=hint)
         return self._ended or AttemptFailed(what)
 
-    async def _back_off(self, problem: _TryAgain, retry: int) -> None:
+    async def _back_off(self, replica: Replica, problem: _TryAgain, retry: int) -> None:
         if problem.wait is not None:
             # a server that names a time means all of our calls
-            self._not_before = max(self._not_before, time.monotonic() + problem.wait)
+            server = self._servers[replica.url]
+            server.not_before = max(server.not_before, time.monotonic() + problem.wait)
             return
         # jitter only spreads calls in time; it has no part in the result
         await asyncio.sleep(min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2**retry) * random.uniform(0.5, 1.0))
 
-    async def _call(self, payload: dict[str, Any]) -> Reply:
+    async def _call(self, url: str, payload: dict[str, Any]) -> Reply:
         self.calls += 1
         started = time.monotonic()
         try:
             # of the whole exchange: a server that trickles gets no more time for each byte
             async with asyncio.timeout(self._section.timeout_seconds):
-                body = await self._client.post(payload)
+                body = await self._servers[url].client.post(payload)
         except TimeoutError:
             raise _TryAgain(f"no answer in {self._section.timeout_seconds:g} s", unreachable=True) from None
         except aiohttp.ClientError as error:
             said = self._safe(" ".join(str(error).split())) or type(error).__name__
             raise _TryAgain(f"connection failed: {said}", unreachable=True) from None
         except openai.APIStatusError as error:
-            return self._on_status(error, time.monotonic() - started)
+            return replace(self._on_status(error, time.monotonic() - started), endpoint=url)
         seconds = time.monotonic() - started
         await self._one_by_one.turn()
-        return self._reply(body, seconds)
+        return replace(self._reply(body, seconds), endpoint=url)
 
     def _on_status(self, error: openai.APIStatusError, seconds: float) -> Reply:
         status, code = error.status_code, error.code
@@ -141,10 +210,9 @@ class Endpoint:
             return Reply(None, f"the endpoint's content filter: {said}", "content_filter", None, None, None, seconds)
         if code != "insufficient_quota" and (status in (408, 409, 425, 429) or status >= 500):
             raise _TryAgain(f"status {status}: {said}", wait=_retry_after(error)) from None
-        self._ended = self._fatal(status, said)
-        raise self._ended from None
+        raise _Refused(status, said) from None
 
-    def _fatal(self, status: int, said: str) -> ServiceError:
+    def _fatal(self, url: str, refusal: _Refused) -> ServiceError:
         variable = self._section.endpoint.api_key_env
         key = f"the key in the environment variable {variable}" if variable else "generate.endpoint.api_key_env"
         hints = {
@@ -154,8 +222,8 @@ class Endpoint:
             429: "the account's quota is used up",
         }
         other = "set the key of section generate that the endpoint names: model, structured_output, send_seed, "
-        hint = hints.get(status, other + "token_limit_key, temperature, max_tokens")
-        return ServiceError(f"{self._url}: status {status}: {said}", hint=hint)
+        hint = hints.get(refusal.status, other + "token_limit_key, temperature, max_tokens")
+        return ServiceError(f"{url}: {refusal}", hint=hint)
 
     def _reply(self, body: bytes, seconds: float) -> Reply:
         try:

@@ -105,7 +105,7 @@ class RejectedAttempts:
 class Result:
     """A slot that is not accepted is open. Tokens are of all answers that were judged, whether paid for now or read
     from the journal; `models` counts answers by the model that the endpoint named; `stopped` says why the stage ended
-    early, `torn_bytes` what a killed process left half written."""
+    early, `torn_bytes` what a killed process left half written, `endpoints` who of several answered how much."""
 
     slots: Slots
     accepted: AcceptedTexts
@@ -118,6 +118,7 @@ class Result:
     models: Counter[str] = field(default_factory=Counter)
     torn_bytes: int = 0
     stopped: str | None = None
+    endpoints: str | None = None
 
     @property
     def planned(self) -> int:

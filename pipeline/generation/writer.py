@@ -38,13 +38,18 @@ class LazyWriter:
                     self._endpoint = await self._open()
         return await self._endpoint.ask(payload)
 
+    @property
+    def report(self) -> str | None:
+        """Who answered how much, where there are several addresses."""
+        return self._endpoint.report if self._endpoint is not None else None
+
     async def _open(self) -> Endpoint:
-        base_url = self._section.endpoint.base_url
-        if base_url == BUNDLED:
+        urls = self._section.endpoint.urls
+        if urls == [BUNDLED]:
             from pipeline.demo.llm_server import start
             from scoring.models.bundled import model_cache
 
             server = await asyncio.to_thread(start, model_cache())
             self._stack.callback(server.stop)
-            base_url = server.url
-        return await self._stack.enter_async_context(Endpoint(self._section, base_url))
+            urls = [server.url]
+        return await self._stack.enter_async_context(Endpoint(self._section, urls))

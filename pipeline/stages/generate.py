@@ -69,7 +69,7 @@ def _work(run: Run) -> Outcome:
             ),
         },
         cost=_cost(section, result, checked),
-        models={section.endpoint.model: section.endpoint.base_url, **_checker(section)},
+        models={section.endpoint.model: section.endpoint.address, **_checker(section)},
         facts={
             "templates_sha256": templates.sha256,
             "currency": section.prices.currency if section.prices else None,
@@ -80,6 +80,7 @@ def _work(run: Run) -> Outcome:
             "answers without usage": result.without_usage,
             "answering models": dict(sorted(result.models.items())),
             "torn bytes cut from the journal": result.torn_bytes,
+            **({"endpoints": result.endpoints} if result.endpoints else {}),
             "stopped early by": result.stopped or ("budget" if checked and checked.stopped else None),
             "distinct-1": varied[0].distinct_1 if varied else None,
             "distinct-2": varied[0].distinct_2 if varied else None,
@@ -103,7 +104,7 @@ def _cost(section: GenerateSection, result: Result, checked: Checked | None) -> 
 
 def _checker(section: GenerateSection) -> dict[str, str]:
     endpoint = section.check.endpoint
-    return {endpoint.model: endpoint.base_url} if section.check.enabled and endpoint is not None else {}
+    return {endpoint.model: endpoint.address} if section.check.enabled and endpoint is not None else {}
 
 
 def with_budget(run: Run, budget: float) -> Run:
@@ -164,14 +165,16 @@ def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any, embed
         Asker(section, run.taxonomy, templates, seed),
         Judge(section, run.taxonomy, embed=embed, room=plan.height, spill=Spill(run.folder)),
         journal=run.path("responses.jsonl"),
-        endpoint=section.endpoint.base_url,
+        endpoint=section.endpoint.address,
         seed=seed,
         spent=paid_for(check_section(section), run.path(CHECK_JOURNAL)),
     )
 
     async def fill(bar: _Bar) -> Result:
         async with LazyWriter(section) as writer:
-            return await writing.fill(plan, writer, bar)
+            result = await writing.fill(plan, writer, bar)
+            result.endpoints = writer.report
+            return result
 
     with tqdm(total=0, desc="generate", unit="answer", disable=None, file=sys.stderr) as bar:
         return asyncio.run(fill(_Bar(bar, section)))
