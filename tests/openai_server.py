@@ -74,7 +74,8 @@ class OpenAIServer:
 
     `faults` maps a name of FAULTS to its rate; `status` answers every call with that HTTP status; `body` with these
     bytes and status 200, `raw` with these bytes for head and body, after which the connection ends (unless
-    `keep_open`); `latency` is seconds per answer, or a function of the request."""
+    `keep_open`), or with those that a function of the request gives (None: an honest answer); `latency` is seconds per
+    answer, or a function of the request."""
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class OpenAIServer:
         status: int | None = None,
         error: dict[str, Any] | None = None,
         body: bytes | None = None,
-        raw: bytes | None = None,
+        raw: bytes | Callable[[dict[str, Any]], bytes | None] | None = None,
         keep_open: bool = False,
         latency: float | Callable[[dict[str, Any]], float] = 0.0,
         retry_after: str = "0.01",
@@ -183,8 +184,9 @@ class OpenAIServer:
         if self._status is not None:
             error = self._error or {"message": f"refused with {self._status}", "type": "error", "code": None}
             return await self._send(writer, self._status, json.dumps({"error": error}).encode())
-        if self._raw is not None:
-            writer.write(self._raw)
+        raw = self._raw(payload) if callable(self._raw) else self._raw
+        if raw is not None:
+            writer.write(raw)
             await writer.drain()
             if self._keep_open:
                 await self._stopping.wait()

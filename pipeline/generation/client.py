@@ -38,7 +38,10 @@ class Client:
         text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         data = text.encode("utf-8", "backslashreplace")
         session = self._session or self._opened()
-        async with session.post(self._url, data=data, headers=self._headers, proxy=self._proxy) as response:
+        # prompts and key are for the server that the config names, not for one that it names in turn
+        async with session.post(
+            self._url, data=data, headers=self._headers, proxy=self._proxy, allow_redirects=False
+        ) as response:
             body = await _bounded(response)
         if not 200 <= response.status < 300:
             self._refused(response, body)

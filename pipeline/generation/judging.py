@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.generation import phrases, private_data
@@ -20,6 +21,11 @@ from schemas.taxonomy import Taxonomy
 _SENTENCE_END = re.compile(r".*(?:[.!?…।؟۔][\"'”’)]*(?=\s|\Z)|[。！？][」』）”]*)", re.DOTALL)
 _AT_ONCE = 32  # answers whose texts are embedded together
 _COPIED = 0.8  # share of an example's 5-grams from which a text is a copy of it
+
+# control characters but tab and line ends: they can rule a terminal that shows the text; tags, which nobody sees
+_UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\U000e0000-\U000e007f]")
+_MISREAD = re.compile("\ufffd|[ÃÂ][\u0080-\u00bf].*[ÃÂ][\u0080-\u00bf]|â€[\u0080-\u00bf™œ“”]", re.DOTALL)
+_RUN = 24  # characters in a row that a text and its prompt seldom share by chance
 
 
 @dataclass(frozen=True)
@@ -95,8 +101,11 @@ class Judge:
         self._accepted.prepare()
         self._examples.prepare()
 
-    def judge(self, slot_id: str, answer: Answer, language: str, shown: list[str]) -> str | Rejection:
-        """The text to keep, or why there is none. `shown` are examples and definitions in the prompt."""
+    def judge(
+        self, slot_id: str, answer: Answer, language: str, shown: list[str], prompt: Sequence[str] = ()
+    ) -> str | Rejection:
+        """The text to keep, or why there is none. `shown` are examples and definitions in the prompt, `prompt` the
+        texts of its messages."""
         text = self._text(answer, language)
         if isinstance(text, Rejection):
             return text
@@ -106,6 +115,8 @@ class Judge:
             return Rejection("copied", "holds a text that stood in the prompt")
         if double := self._accepted.find(text):
             return Rejection("duplicate", f"of {double}")
+        if any(_echoes(text, each) for each in prompt):
+            return Rejection("copied", "repeats the prompt")
         self._accepted.add(slot_id, text)
         return text
 
@@ -126,19 +137,23 @@ class Judge:
             if whole is None:
                 return Rejection("too_long", f"cut off at {section.max_tokens} tokens (generate.max_tokens)")
             text = whole[0]
+        size = width(text)
+        if size > section.max_characters:
+            return Rejection("too_long", f"{size} characters (generate.max_characters {section.max_characters})")
         try:
             check_text(text, "text")
         except InputError as error:
             return Rejection("invalid", str(error))
+        if unreadable := _UNREADABLE.search(text):
+            return Rejection("invalid", f"text: the control character U+{ord(unreadable[0]):04X}")
+        if not text.isascii() and _MISREAD.search(text):
+            return Rejection("invalid", "text: letters that were read in a wrong encoding")
         if field := phrases.form_field(text):
             return Rejection("invalid", f"holds {field[:60]}")
         if words := phrases.reply(text):
             return Rejection("answered", words)
-        size = width(text)
         if size < section.min_characters:
             return Rejection("too_short", f"{size} characters (generate.min_characters {section.min_characters})")
-        if size > section.max_characters:
-            return Rejection("too_long", f"{size} characters (generate.max_characters {section.max_characters})")
         if section.check_language and (other := other_language(text, language)):
             return Rejection("language", f"{other} instead of {language}")
         return self._without_private_data(text)
@@ -150,3 +165,9 @@ class Judge:
         if cleaned.found and self._section.private_data == "reject":
             return Rejection("private_data", ", ".join(cleaned.found))
         return cleaned.text
+
+
+def _echoes(text: str, prompt: str) -> bool:
+    """Whether most of the text stands in the prompt. Looked at closely only when a run of it does."""
+    runs = (text[start : start + _RUN] for start in (0, (len(text) - _RUN) // 2, len(text) - _RUN))
+    return len(text) >= _RUN and any(run in prompt for run in runs) and holds(prompt, text, _COPIED)

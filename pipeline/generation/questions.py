@@ -44,6 +44,11 @@ class Question:
     payload: dict[str, Any] = field(repr=False)
     shown: list[str] = field(repr=False)
 
+    @property
+    def prompt(self) -> list[str]:
+        """The texts of its messages."""
+        return [message["content"] for message in self.payload["messages"]]
+
 
 class Asker:
     """Makes questions from slots (rows of plan.parquet)."""

@@ -52,7 +52,7 @@ class Answered:
     """What became of a question; `answer` is None for one that the budget did not allow."""
 
     answer: Answer | AttemptFailed | None
-    shown: list[str]
+    question: Question | None = None
 
 
 class Writing:
@@ -113,10 +113,11 @@ class Writing:
         """What is judged next, all of it."""
         self._judge.prepare([(each, slot["language"]) for slot, each in answers if isinstance(each, Answer)])
 
-    def verdict(self, slot: Slot, answer: Answer | AttemptFailed, shown: list[str]) -> Accepted | Rejection:
+    def verdict(self, slot: Slot, answer: Answer | AttemptFailed, question: Question | None) -> Accepted | Rejection:
         if isinstance(answer, AttemptFailed):
             return Rejection("failed", str(answer))
-        verdict = self._judge.judge(slot["slot_id"], answer, slot["language"], shown)
+        shown, prompt = (question.shown, question.prompt) if question is not None else ([], [])
+        verdict = self._judge.judge(slot["slot_id"], answer, slot["language"], shown, prompt)
         return verdict if isinstance(verdict, Rejection) else Accepted(slot, verdict, answer.created_at)
 
 
@@ -170,17 +171,17 @@ class _Filling:
         while (turn := await self._agenda.next()) is not None:
             # from here to the question nothing may be awaited: a round that opens changes what a prompt shows
             if self._budget.stopped and not self._known:
-                self._arrived(turn, Answered(None, []))
+                self._arrived(turn, Answered(None))
                 continue
             question = self._writing.question(self._slots[turn.place], turn.attempt, self._written)
             answer = self._known.get(question.key)
             if answer is not None:
                 self._result.from_journal += 1
-                self._arrived(turn, Answered(answer, question.shown))
+                self._arrived(turn, Answered(answer, question))
             elif await self._budget.allows(question):
                 await self._ask(turn, question, writer)
             else:
-                self._arrived(turn, Answered(None, question.shown))
+                self._arrived(turn, Answered(None))
             if turn.number % _BREATH == 0:
                 await asyncio.sleep(0)
         self._log.stop()
@@ -191,12 +192,10 @@ class _Filling:
         except AttemptFailed as failure:
             self._budget.settle(question, None)
             self._result.asked_now += 1
-            self._arrived(turn, Answered(failure, question.shown))
+            self._arrived(turn, Answered(failure, question))
             return
         self._result.asked_now += 1
-        answer = self._log.keep(
-            question, reply, on_disk=lambda answer: self._arrived(turn, Answered(answer, question.shown))
-        )
+        answer = self._log.keep(question, reply, on_disk=lambda answer: self._arrived(turn, Answered(answer, question)))
         self._budget.settle(question, answer)
 
     def _arrived(self, turn: Turn, answered: Answered) -> None:
@@ -225,7 +224,7 @@ class _Filling:
             result.completion_tokens += answer.completion_tokens or 0
             result.models[answer.model or "not said"] += 1
             result.without_usage += answer.prompt_tokens is None or answer.completion_tokens is None
-        verdict = self._writing.verdict(slot, answer, answered.shown)
+        verdict = self._writing.verdict(slot, answer, answered.question)
         if isinstance(verdict, Rejection):
             result.rejected.add(turn.place, turn.attempt, verdict.reason, verdict.detail)
         else:

@@ -155,7 +155,7 @@ _WHOLE = b'{"choices": [{"message": {"content": "A text."}}]}'
         (_HEAD + b"\r\n" + b" " * 4_000_001 + _WHOLE, "an answer of more than 4,000,000 bytes"),
         (_HEAD + b"X: " + b"x" * 100_000 + b"\r\n\r\n" + _WHOLE, "connection failed"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", "not JSON: ''"),
-        (b"HTTP/1.1 307 Go\r\nLocation: /v1/chat/completions\r\nContent-Length: 0\r\n\r\n", "connection failed"),
+        (b"HTTP/1.1 307 Go\r\nLocation: /v1/chat/completions\r\nContent-Length: 0\r\n\r\n", "status 307"),
         (_HEAD + b"\r\ndata: " + _WHOLE + b"\n\ndata: [DONE]\n\n", "not JSON: 'data: "),
     ],
 )
