@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline.generation import phrases, private_data
 from pipeline.generation.answers import Answer
 from pipeline.generation.config import GenerateSection
-from pipeline.generation.duplicates import Seen, holds
+from pipeline.generation.duplicates import Seen, fold, holds
 from pipeline.generation.languages import other_language, width
 from pipeline.generation.meanings import Embed, SeenMeanings, Vectored
 from pipeline.generation.parsing import parse
@@ -115,7 +115,7 @@ class Judge:
             return Rejection("copied", "holds a text that stood in the prompt")
         if double := self._accepted.find(text):
             return Rejection("duplicate", f"of {double}")
-        if any(_echoes(text, each) for each in prompt):
+        if _echoes(text, prompt):
             return Rejection("copied", "repeats the prompt")
         self._accepted.add(slot_id, text)
         return text
@@ -167,7 +167,10 @@ class Judge:
         return cleaned.text
 
 
-def _echoes(text: str, prompt: str) -> bool:
-    """Whether most of the text stands in the prompt. Looked at closely only when a run of it does."""
-    runs = (text[start : start + _RUN] for start in (0, (len(text) - _RUN) // 2, len(text) - _RUN))
-    return len(text) >= _RUN and any(run in prompt for run in runs) and holds(prompt, text, _COPIED)
+def _echoes(text: str, prompt: Sequence[str]) -> bool:
+    """Whether the text is a part of the prompt, or holds one of its messages. Looked at closely only where a run of
+    characters stands in both."""
+    whole, middle = "\n".join(prompt), max(0, (len(text) - _RUN) // 2)
+    if text[middle : middle + _RUN] in whole and fold(text) in fold(whole):
+        return True
+    return any(len(each) > 2 * _RUN and each[:_RUN] in text and fold(each) in fold(text) for each in prompt)
