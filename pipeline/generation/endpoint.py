@@ -221,10 +221,10 @@ class Endpoint:
             404: "set generate.endpoint.base_url (it ends in /v1 with most servers) or generate.endpoint.model",
             429: "the account's quota is used up",
         }
-        if 300 <= status < 400:
-            hint = "it sends to another address, which is not followed; set generate.endpoint.base_url to that"
-            return ServiceError(f"{self._url}: status {status}: {said}", hint=hint)
         other = "set the key of section generate that the endpoint names: model, structured_output, send_seed, "
+        if 300 <= refusal.status < 400:
+            elsewhere = "it sends to another address, which is not followed; set generate.endpoint.base_url to that"
+            return ServiceError(f"{url}: {refusal}", hint=elsewhere)
         hint = hints.get(refusal.status, other + "token_limit_key, temperature, max_tokens")
         return ServiceError(f"{url}: {refusal}", hint=hint)
 

@@ -139,7 +139,7 @@ def test_the_language_that_was_asked_for(section: GenerateSection, taxonomy: Tax
 
 def test_a_text_that_repeats_its_prompt(section: GenerateSection, taxonomy: Taxonomy) -> None:
     prompt = ["Write.", "You are a customer of a shop that sells lamps; write to its support about one."]
-    for text in (prompt[1], "A customer of a shop that SELLS lamps, write to its support", f"Hello! {prompt[1]} Bye."):
+    for text in (prompt[1], "A CUSTOMER of a shop that sells lamps; write to its SUPPORT", f"Hello! {prompt[1]} Bye."):
         verdict = Judge(section, taxonomy).judge("slot-1", _answer(text), "en", [], prompt)
         assert verdict == Rejection("copied", "repeats the prompt")
     plain = "Whom do I write to? I am a customer of a shop that sells lamps, and mine is broken."
