@@ -93,8 +93,8 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
     works in the folder."""
     with run_lock(run.folder, f"marginalia {stage.name}"), _logged_end(stage, run):
         _tidy(stage, run)
+        before = _own_manifest(stage, run, force=force)
         inputs = _checked_inputs(stage, run)
-        before = read_manifest(run, stage.name)
         why = "forced" if force else "asked for" if stage.live else _stale(stage, run, inputs, before)
         if why is None and before is not None:
             log_event(run, stage.name, "up to date")
@@ -214,6 +214,18 @@ def _checked_inputs(stage: Stage, run: Run) -> dict[str, str]:
     return hashes
 
 
+def _own_manifest(stage: Stage, run: Run, *, force: bool) -> Manifest | None:
+    """What the stage left. One that cannot be read is put aside when the stage is forced: it mends itself so."""
+    try:
+        return read_manifest(run, stage.name)
+    except MarginaliaError:
+        if not force:
+            raise
+        path = manifest_path(run, stage.name)
+        path.replace(path.with_suffix(".damaged"))
+        return None
+
+
 def _made_by(run: Run, name: str) -> Manifest | None:
     """The manifest of the stage that last wrote this file."""
     manifests = [read_manifest(run, path.stem) for path in sorted(run.path("manifests").glob("*.json"))]
@@ -228,7 +240,8 @@ def manifest_path(run: Run, stage: str) -> Path:
 def read_manifest(run: Run, stage: str) -> Manifest | None:
     """The stage's manifest, or None when it has not run."""
     path = manifest_path(run, stage)
-    return read_model(path, Manifest, made_by=f"{run.command(stage)} --force") if path.exists() else None
+    again = f"{run.command(stage)} --force" if stage != "publish" else f"{run.command(stage)}, after deleting it"
+    return read_model(path, Manifest, made_by=again) if path.exists() else None
 
 
 def _versions() -> dict[str, str]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import threading
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -128,17 +129,22 @@ class Journal:
         if end < size:
             self.torn_bytes = size - end
             os.truncate(self.path, end)
+            print(f"{self.path}: {size - end:,} bytes of an unfinished last line were cut off", file=sys.stderr)
 
 
-def read_journal(path: Path, keys: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+def read_journal(
+    path: Path, keys: Collection[str] = (), check: Callable[[dict[str, Any]], object] | None = None
+) -> Iterator[dict[str, Any]]:
     """The entries of a journal in order; none when the file does not exist. A torn last line is passed over.
 
-    Raises ArtifactError with the line of an entry that is damaged (its checksum tells), is no JSON object, or lacks one
-    of `keys`. Lines without a checksum, as earlier versions wrote them, are taken as they are."""
-    return (entry for _, entry in read_places(path, keys))
+    Raises ArtifactError with the line of an entry that is damaged (its checksum tells), is no JSON object, lacks one of
+    `keys`, or does not pass `check`, which raises ValueError. Lines without a checksum, as earlier versions wrote them, are taken as they are."""
+    return (entry for _, entry in read_places(path, keys, check))
 
 
-def read_places(path: Path, keys: Collection[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_places(
+    path: Path, keys: Collection[str] = (), check: Callable[[dict[str, Any]], object] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """The same, each entry with the byte at which its line starts: for `read_at`."""
     if not path.exists():
         return
@@ -148,9 +154,12 @@ def read_places(path: Path, keys: Collection[str] = ()) -> Iterator[tuple[int, d
             if not line.endswith(b"\n"):
                 return
             try:
-                yield place, _entry(line, keys)
+                entry = _entry(line, keys)
+                if check is not None:
+                    check(entry)
             except (ValueError, RecursionError) as error:
                 raise ArtifactError.at(path, f"damaged: {error}", line=number, hint=RESTORE) from error
+            yield place, entry
             place += len(line)
 
 

@@ -17,6 +17,7 @@ from schemas.artifacts import LabelScore, ScoredRecord
 from schemas.files import content_hash, write_frame
 from schemas.frames import write_frames
 from schemas.journal import Journal, read_at, read_journal, read_places
+from scoring.entries import check_entry
 from scoring.scorer import Result, Scorer
 
 Messages = Sequence[dict[str, str]]
@@ -55,7 +56,7 @@ def score_to_journal(scorer: Scorer, records: Sequence[tuple[str, Messages]], jo
     wanted = {record_id: record_key(fingerprint, messages) for record_id, messages in records}
     held = {
         entry["id"]
-        for entry in read_journal(journal_path, KEYS)
+        for entry in read_journal(journal_path, KEYS, check_entry)
         if wanted.get(entry["id"]) == entry["key"] and entry["error"] is None  # what failed is tried again
     }
     yield from sorted(held)
@@ -142,7 +143,7 @@ class _Line:
 def _latest(journal: Path, record_ids: Sequence[str]) -> dict[str, _Line]:
     """The latest line of each record that has one, in the order of `record_ids`."""
     found: dict[str, _Line | None] = dict.fromkeys(record_ids)
-    for place, entry in read_places(journal, KEYS):
+    for place, entry in read_places(journal, KEYS, check_entry):
         if entry["id"] in found:
             found[entry["id"]] = _Line(place, (entry["id"], *(entry[name] for name in FACTS)))
     return {record_id: line for record_id, line in found.items() if line is not None}

@@ -59,7 +59,7 @@ class KnownAnswers:
         hashes, places = array("Q"), array("q")
         for number, (place, entry) in enumerate(read_places(path), start=1):
             try:
-                _answer(entry)
+                _typed(_answer(entry))
                 hashes.append(_hash(entry["key"]))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise ArtifactError.at(path, f"not an answer: {error!r}", line=number, hint=RESTORE) from error
@@ -107,6 +107,17 @@ def _answer(entry: dict[str, Any]) -> Answer:
         prompt_bytes=prompt_bytes(entry["request"]),
         model=entry["model"],
     )
+
+
+def _typed(answer: Answer) -> Answer:
+    """Raises TypeError when a text or a count is something else."""
+    for name, kind in (("text", str), ("refused", str), ("finish_reason", str), ("model", str)):
+        if not isinstance(getattr(answer, name), kind | None):
+            raise TypeError(f"{name} is no text")
+    for name in ("prompt_tokens", "completion_tokens"):
+        if type(getattr(answer, name)) not in (int, type(None)):
+            raise TypeError(f"{name} is no count")
+    return answer
 
 
 def prompt_bytes(payload: dict[str, Any]) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.release.markdown import code
 from schemas.artifacts import GoldRecord
@@ -35,6 +36,12 @@ class Version(Strict):
     touched: list[str] = Field(default=[], description="ids of which only another column changed (split, votes …)")
     other: list[str] = Field(default=[], description="data files that changed, came or went besides")
 
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if content_hash(self.tables) != self.content_sha256:
+            raise ValueError(f"content_sha256 of version {self.version} is not that of its tables")
+        return self
+
 
 class ReleaseHistory(Strict):
     """release.json: every version of the release, oldest first."""
@@ -57,9 +64,9 @@ def next_versions(
     `gold_before` is the gold table of the latest version, all splits."""
     hashes = {path: frame_hash(table) for path, table in sorted(tables.items())}
     content = content_hash(hashes)
-    if before and before[-1].content_sha256 == content:
-        return before
     gold = gold_of(tables)
+    if before and before[-1].content_sha256 == content:
+        return [*before[:-1], before[-1].model_copy(update={"records": gold.height})]
     new = Version(version=1, content_sha256=content, tables=hashes, records=gold.height)
     if not before or gold_before is None:
         return [new]

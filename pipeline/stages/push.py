@@ -121,10 +121,12 @@ def _outputs(run: Run) -> list[str]:
 
 def _asked(run: Run, records: int, more: int) -> int | None:
     """How many records are to be on the server; None for all. What was asked for before is never taken back."""
-    path = run.path("push.json")
-    before = read_model(path, Pushed, made_by=run.command("push")).asked if path.exists() else 0
-    first = run.config.annotation.first
-    if first is None or before is None:
+    path, first = run.path("push.json"), run.config.annotation.first
+    if first is None:
+        return None
+    hint = f"{run.command('push')} --more N, after deleting it; N less {first} were asked for before"
+    before = read_model(path, Pushed, made_by=hint).asked if path.exists() else 0
+    if before is None:
         return None
     asked = max(first, before) + more
     return asked if asked < records else None

@@ -8,6 +8,7 @@ from pipeline.verification.checks import Verification
 from pipeline.verification.contents import Contents
 from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
 from schemas.journal import read_journal
+from scoring.entries import check_entry
 
 ROUNDING = 1e-9
 
@@ -82,7 +83,7 @@ def _check_score_journal(
     mend = f"delete {path}, then {contents.run.command('score')} --force"
     with found.failing("score", "journal", mend):
         latest: dict[str, tuple[str | None, float]] = {}
-        for entry in read_journal(path, ("id", "error", "scores")):
+        for entry in read_journal(path, check=check_entry):
             total = sum(sum(numbers[0]) for numbers in entry["scores"].values())
             latest[entry["id"]] = (entry["error"], total)
         sums = dict(scores.group_by("record_id").agg(pl.col("probability").sum()).iter_rows())

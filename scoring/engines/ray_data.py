@@ -27,6 +27,7 @@ from schemas.errors import ArtifactError, InputError, ModelError, ServiceError
 from schemas.journal import Journal, read_journal
 from scoring.config import RayOptions
 from scoring.engines.recipe import Recipe
+from scoring.entries import check_entry
 from scoring.results import KEYS, Messages, Origin, journal_entry
 from scoring.scorer import Result
 
@@ -112,7 +113,8 @@ class RayJob:
 
 def _held(journal: Path) -> dict[str, str]:
     """Record → the key of its latest line without an error."""
-    return {entry["id"]: entry["key"] for entry in read_journal(journal, KEYS) if entry["error"] is None}
+    entries = read_journal(journal, KEYS, check_entry)
+    return {entry["id"]: entry["key"] for entry in entries if entry["error"] is None}
 
 
 def _block_size(records: int, actors: int, most: int) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.soak.__main__ import Services, services, summary, table
+from tests.soak.__main__ import Services, summary, table
 from tests.soak.harness import soak
+from tests.soak.line import SmallLine
 from tests.soak.operations import every_operation
 
 pytestmark = pytest.mark.slow
@@ -20,12 +21,6 @@ SAMPLE = (  # every operation of plan, so many of the others
 OPERATIONS = {stage: int(most) for stage, _, most in (item.rpartition(" ") for item in SAMPLE.split(", "))}
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    with services(tmp_path_factory.mktemp("soak")) as started:
-        yield started
-
-
 def test_25_kills_and_25_faults_lose_nothing_and_double_nothing(running: Services) -> None:
     with running.cases() as four:
         tallies = [soak(case, KILLS[case.stage], 2026) for case in four]
@@ -33,8 +28,7 @@ def test_25_kills_and_25_faults_lose_nothing_and_double_nothing(running: Service
     assert summary(tallies) == {"kills": 25, "lost": 0, "doubled": 0, "faults": 25, "survived": 25}
 
 
-def test_no_operation_that_fails_leaves_half_a_file(running: Services) -> None:
-    with running.line() as line:
-        tallies = [every_operation(line, stage, 2026, most=OPERATIONS[stage]) for stage in line.before]
+def test_no_operation_that_fails_leaves_half_a_file(line: SmallLine) -> None:
+    tallies = [every_operation(line, stage, 2026, most=OPERATIONS[stage]) for stage in line.before]
     assert not [what for one in tallies for what in one.wrong], table(tallies)
     assert all(one.faults == one.runs for one in tallies), table(tallies)

@@ -1,0 +1,42 @@
+"""What a line of a score journal must be, before any table is made of it."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+
+class Entry(BaseModel):
+    """One scored record. `scores`: probability, lower and upper bound of each of `rows`, by estimator."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    id: str
+    key: str
+    rows: list[str]
+    scores: dict[str, list[list[float]]]
+    answer: str | None
+    predicted: list[str] | None
+    off_language: float | None
+    unexplored: float | None
+    nodes: int
+    forward_passes: int
+    seconds: float
+    error: str | None
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Self:
+        for name, numbers in self.scores.items():
+            if [len(column) for column in numbers] != [len(self.rows)] * 3:
+                raise ValueError(f"{name}: expected 3 × {len(self.rows)} numbers")
+        return self
+
+
+def check_entry(entry: dict[str, Any]) -> None:
+    """Raises ValueError that names the first thing that is not as it was written."""
+    try:
+        Entry.model_validate(entry)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
