@@ -138,7 +138,8 @@ def read_journal(
     """The entries of a journal in order; none when the file does not exist. A torn last line is passed over.
 
     Raises ArtifactError with the line of an entry that is damaged (its checksum tells), is no JSON object, lacks one of
-    `keys`, or does not pass `check`, which raises ValueError. Lines without a checksum, as earlier versions wrote them, are taken as they are."""
+    `keys`, or does not pass `check`, which raises ValueError. Lines without a checksum, as earlier versions wrote them,
+    are taken as they are."""
     return (entry for _, entry in read_places(path, keys, check))
 
 

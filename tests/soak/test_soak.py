@@ -3,8 +3,6 @@ fail; `make soak` does 300 and all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.soak.__main__ import Services, summary, table
