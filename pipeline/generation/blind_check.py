@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipeline.generation.checking import Checker
 from pipeline.generation.config import GenerateSection
 from pipeline.generation.endpoint import AttemptFailed
 from pipeline.generation.questions import Question
+from pipeline.generation.unreadable import UnreadableAnswers
 from pipeline.generation.writing import Writer
 from schemas.artifacts import CheckedRecord
 from schemas.errors import MarginaliaError
@@ -53,7 +55,8 @@ def check_section(section: GenerateSection) -> GenerateSection:
 
 @dataclass
 class Checked:
-    """`frame` is checks.parquet. Tokens are of all answers, whether paid for now or read from the journal."""
+    """`frame` is checks.parquet. Tokens are of all answers, whether paid for now or read from the journal;
+    `guessed` is the most that those without usage, and the `unreadable` ones, can have cost."""
 
     frame: pl.DataFrame
     check: Check
@@ -61,6 +64,8 @@ class Checked:
     completion_tokens: int
     asked_now: int
     stopped: bool
+    unreadable: int = 0
+    guessed: float = 0.0
 
 
 class BlindCheck:
@@ -82,7 +87,8 @@ class BlindCheck:
         records = list(prompts.select("id", "messages", "intended_labels").iter_rows(named=True))
         with Journal(self._path) as journal:
             known = read_answers(self._path)
-            budget = Budget(self._section, known.values(), spent=self._spent)
+            unreadable = UnreadableAnswers(self._path)
+            budget = Budget(self._section, known.values(), unreadable, spent=self._spent)
             log = AnswerLog(journal, self._section.endpoint.address)
 
             async def ask(questions: Iterable[Question]) -> dict[str, Outcome]:
@@ -93,6 +99,7 @@ class BlindCheck:
                 labels = {name: self._labels(outcome) for name, outcome in outcomes.items()}
                 orders = self._planted([each for each in records if labels[each["id"]] is not None], labels)
                 answers = await ask(self._checker.question(name, messages) for name, messages, _ in orders)
+        unreadable.close()
         given = [(self._labels(answers[name]), told) for name, _, told in orders if isinstance(answers[name], Answer)]
         every = [each for each in [*outcomes.values(), *answers.values()] if isinstance(each, Answer)]
         frame = CheckedRecord.frame([_row(each, outcomes[each["id"]], labels[each["id"]]) for each in records])
@@ -103,6 +110,8 @@ class BlindCheck:
             completion_tokens=sum(each.completion_tokens or 0 for each in every),
             asked_now=self._asked_now,
             stopped=budget.stopped,
+            unreadable=len(unreadable.prompt_bytes),
+            guessed=budget.guessed_unreadable + sum(map(budget.guessed, every)),
         )
 
     async def _ask(
@@ -123,7 +132,7 @@ class BlindCheck:
                 outcome: Outcome = known.get(question.key)
                 if outcome is None and await budget.allows(question):
                     try:
-                        reply = await writer.ask(question.payload)
+                        reply = await writer.ask(question.payload, partial(budget.unreadable, question))
                     except AttemptFailed as failure:
                         outcome = failure
                         budget.settle(question, None)

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.generation.answers import Answer, prompt_bytes, read_answers
 from pipeline.generation.config import GenerateSection, PricesSection
 from pipeline.generation.questions import Question
+from pipeline.generation.unreadable import UnreadableAnswers
 
 _BYTES_PER_TOKEN = 2  # of UTF-8: few, so that a prompt's cost is guessed too high rather than too low
 
@@ -22,17 +23,20 @@ def paid_for(section: GenerateSection, journal: Path) -> float:
     """What the answers in a journal cost, where a budget has to know."""
     if section.budget is None or not journal.exists():
         return 0.0
-    return Budget(section, read_answers(journal).values()).spent
+    return Budget(section, read_answers(journal).values(), UnreadableAnswers(journal)).spent
 
 
 class Budget:
     """Counts what was paid (the answers `paid` for before, and what was `spent` beside them) and reserves the most that
     each call in flight can cost.
 
-    An answer that tells no usage counts with the most that it can have cost. Without generate.budget every call is
-    allowed."""
+    An answer that tells no usage counts with the most that it can have cost, and so does one that cannot be read.
+    Without generate.budget every call is allowed."""
 
-    def __init__(self, section: GenerateSection, paid: Iterable[Answer], *, spent: float = 0.0) -> None:
+    def __init__(
+        self, section: GenerateSection, paid: Iterable[Answer], unreadable: UnreadableAnswers, *, spent: float = 0.0
+    ) -> None:
+        self._unreadable = unreadable
         self._limit = section.budget
         self._prices = section.prices
         self._max_tokens = section.max_tokens
@@ -40,7 +44,9 @@ class Budget:
         self._in_flight = 0
         self._in_turn = asyncio.Lock()
         self._settled = asyncio.Event()
-        self._spent = spent + sum(map(self._cost_of, paid)) if self._limit is not None else 0.0
+        self._spent = 0.0
+        if self._limit is not None:
+            self._spent = spent + sum(map(self._cost_of, paid)) + sum(map(self._most, unreadable.prompt_bytes))
         self.stopped = False
 
     @property
@@ -77,6 +83,27 @@ class Budget:
             self._spent += self._cost_of(answer)
         self._settled.set()
         self._settled = asyncio.Event()
+
+    def unreadable(self, question: Question, said: str) -> bool:
+        """Notes that a call was answered by something that cannot be read, which may have cost the most it could; the
+        reservation stays for another try. Whether that may be made."""
+        most = self._most(self._unreadable.note(question, said))
+        if self._limit is None:
+            return True
+        self._spent += most
+        return self._spent + self._reserved <= self._limit
+
+    def guessed(self, answer: Answer) -> float:
+        """What an answer can have cost beyond the tokens that it tells: 0 when it tells them all."""
+        if self._prices is None or (answer.prompt_tokens is not None and answer.completion_tokens is not None):
+            return 0.0
+        told = cost(answer.prompt_tokens or 0, answer.completion_tokens or 0, self._prices)
+        return max(0.0, self._cost_of(answer) - told)
+
+    @property
+    def guessed_unreadable(self) -> float:
+        """What the unreadable answers cost at most."""
+        return sum(map(self._most, self._unreadable.prompt_bytes))
 
     def _most(self, prompt: int) -> float:
         if self._prices is None:

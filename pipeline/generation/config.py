@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -130,6 +131,11 @@ class EndpointSection(Strict):
         if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value):
             raise ValueError("expected the NAME of an environment variable, such as OPENAI_API_KEY, not a key")
         return value
+
+
+def unreadable_path(journal: Path) -> Path:
+    """Where it is noted which answers could not be read: responses.unreadable.jsonl beside responses.jsonl."""
+    return journal.with_suffix(".unreadable.jsonl")
 
 
 def _address(value: str, *, bundled: bool) -> str:

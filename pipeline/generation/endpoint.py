@@ -7,7 +7,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -17,7 +17,7 @@ import aiohttp
 import openai
 
 from pipeline.generation.answers import Reply
-from pipeline.generation.client import Client
+from pipeline.generation.client import BodyLost, Client
 from pipeline.generation.config import GenerateSection
 from pipeline.generation.one_by_one import OneByOne
 from pipeline.generation.pace import Pace, most_tokens
@@ -30,15 +30,21 @@ _MANY_FAILURES = 10  # attempts that fail one after the other before the endpoin
 _FILTERED = ("content_filter", "content_policy_violation")  # error codes of an endpoint that will not write a text
 
 
+Unreadable = Callable[[str], bool]
+
+
 class AttemptFailed(Exception):
     """The endpoint gave no answer to one question, after all retries. The message says what it gave instead."""
 
 
 class _TryAgain(Exception):
-    def __init__(self, what: str, *, wait: float | None = None, unreachable: bool = False) -> None:
+    def __init__(
+        self, what: str, *, wait: float | None = None, unreachable: bool = False, unreadable: bool = False
+    ) -> None:
         super().__init__(what)
         self.wait = wait
         self.unreachable = unreachable
+        self.unreadable = unreadable  # a good status, so that it may have been paid for
 
 
 class _Refused(Exception):
@@ -68,7 +74,7 @@ class Endpoint:
         self._url = self._replicas.url
         self._servers = {
             replica.url: _Server(
-                Client(replica.url, self._key or "none", section.concurrency),
+                Client(replica.url, self._key or "none", section.concurrency, section.timeout_seconds),
                 Pace(section.requests_per_minute, section.tokens_per_minute),
             )
             for replica in self._replicas.all
@@ -95,16 +101,19 @@ class Endpoint:
         for server in self._servers.values():
             await server.client.close()
 
-    async def ask(self, payload: dict[str, Any]) -> Reply:
-        """The reply to `payload`. Raises AttemptFailed when there is none after all retries, and ServiceError or
-        InputError, with the setting to change, for what no retry can mend."""
+    async def ask(self, payload: dict[str, Any], unreadable: Unreadable = lambda _: True) -> Reply:
+        """The reply to `payload`. `unreadable` is told of each answer that cannot be read, and says whether to try
+        again.
+
+        Raises AttemptFailed when there is none after all retries, and ServiceError or InputError, with the setting to
+        change, for what no retry can mend."""
         if not self._answered:
             async with self._alone:
                 if not self._answered:
-                    return await self._with_retries(payload)
-        return await self._with_retries(payload)
+                    return await self._with_retries(payload, unreadable)
+        return await self._with_retries(payload, unreadable)
 
-    async def _with_retries(self, payload: dict[str, Any]) -> Reply:
+    async def _with_retries(self, payload: dict[str, Any], unreadable: Unreadable) -> Reply:
         # a replica's fault need not cost one of the retries
         last = self._section.retries + len(self._servers) - 1
         for retry in range(last + 1):
@@ -112,6 +121,8 @@ class Endpoint:
             try:
                 reply = await self._ask_one(replica, payload)
             except _TryAgain as problem:
+                if problem.unreadable and not unreadable(str(problem)):
+                    raise AttemptFailed(f"{problem}; generate.budget allows no other try") from None
                 elsewhere = self._replicas.is_any_ready()
                 if retry == last or (not elsewhere and (problem.wait or 0) > _LONGEST_WAIT):
                     raise self._failed(problem, retry + 1) from None
@@ -189,19 +200,23 @@ class Endpoint:
         self.calls += 1
         started = time.monotonic()
         try:
-            # of the whole exchange: a server that trickles gets no more time for each byte
-            async with asyncio.timeout(self._section.timeout_seconds):
-                body = await self._servers[url].client.post(payload)
-        except TimeoutError:
-            raise _TryAgain(f"no answer in {self._section.timeout_seconds:g} s", unreachable=True) from None
-        except aiohttp.ClientError as error:
-            said = self._safe(" ".join(str(error).split())) or type(error).__name__
-            raise _TryAgain(f"connection failed: {said}", unreachable=True) from None
+            body = await self._servers[url].client.post(payload)
+        except (TimeoutError, aiohttp.ClientError, BodyLost) as error:
+            raise self._lost(error) from None
         except openai.APIStatusError as error:
             return replace(self._on_status(error, time.monotonic() - started), endpoint=url)
         seconds = time.monotonic() - started
         await self._one_by_one.turn()
         return replace(self._reply(body, seconds), endpoint=url)
+
+    def _lost(self, error: BaseException) -> _TryAgain:
+        began = isinstance(error, BodyLost)
+        cause = error.__cause__ if began else error
+        if isinstance(cause, TimeoutError):
+            what = f"no answer in {self._section.timeout_seconds:g} s"
+        else:
+            what = f"connection failed: {self._safe(' '.join(str(cause).split())) or type(cause).__name__}"
+        return _TryAgain(what, unreachable=True, unreadable=began)
 
     def _on_status(self, error: openai.APIStatusError, seconds: float) -> Reply:
         status, code = error.status_code, error.code
@@ -232,17 +247,19 @@ class Endpoint:
         try:
             value = json.loads(self._safe(body.decode("utf-8"), limit=None))
         except (ValueError, RecursionError):
-            raise _TryAgain(f"not JSON: {self._safe(body[:120].decode('utf-8', 'replace'))!r}") from None
+            said = self._safe(body[:120].decode("utf-8", "replace"))
+            raise _TryAgain(f"not JSON: {said!r}", unreadable=True) from None
         try:
             choice = value["choices"][0]
             message = choice["message"]
             text, refusal, finish = message.get("content"), message.get("refusal"), choice.get("finish_reason")
         except (KeyError, IndexError, TypeError, AttributeError):
-            raise _TryAgain(f"no choices in the answer: {self._safe(json.dumps(value))[:120]}") from None
+            said = self._safe(json.dumps(value))[:120]
+            raise _TryAgain(f"no choices in the answer: {said}", unreadable=True) from None
         if isinstance(text, list):
             text = _joined(text)
         if not (text is None or isinstance(text, str)):
-            raise _TryAgain(f"the answer's content is no text but {type(text).__name__}")
+            raise _TryAgain(f"the answer's content is no text but {type(text).__name__}", unreadable=True)
         if finish == "content_filter" and not refusal:
             refusal = "the endpoint's content filter"
         model = value.get("model")

@@ -105,7 +105,8 @@ class RejectedAttempts:
 class Result:
     """A slot that is not accepted is open. Tokens are of all answers that were judged, whether paid for now or read
     from the journal; `models` counts answers by the model that the endpoint named; `stopped` says why the stage ended
-    early, `torn_bytes` what a killed process left half written, `endpoints` who of several answered how much."""
+    early, `torn_bytes` what a killed process left half written, `endpoints` who of several
+    answered how much. `guessed` is the most that answers without usage and `unreadable` ones can have cost."""
 
     slots: Slots
     accepted: AcceptedTexts
@@ -115,6 +116,8 @@ class Result:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     without_usage: int = 0
+    unreadable: int = 0
+    guessed: float = 0.0
     models: Counter[str] = field(default_factory=Counter)
     torn_bytes: int = 0
     stopped: str | None = None

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pipeline.generation.answers import Reply
 from pipeline.generation.config import BUNDLED, GenerateSection
-from pipeline.generation.endpoint import Endpoint
+from pipeline.generation.endpoint import Endpoint, Unreadable
 
 
 class LazyWriter:
@@ -30,13 +30,13 @@ class LazyWriter:
     ) -> None:
         await self._stack.aclose()
 
-    async def ask(self, payload: dict[str, Any]) -> Reply:
+    async def ask(self, payload: dict[str, Any], unreadable: Unreadable) -> Reply:
         """As Endpoint.ask."""
         if self._endpoint is None:
             async with self._opening:
                 if self._endpoint is None:
                     self._endpoint = await self._open()
-        return await self._endpoint.ask(payload)
+        return await self._endpoint.ask(payload, unreadable)
 
     @property
     def report(self) -> str | None:

@@ -10,6 +10,7 @@ import random
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,10 +20,11 @@ from pipeline.generation.agenda import Agenda, Turn
 from pipeline.generation.answers import Answer, AnswerLog, KnownAnswers, Reply, read_answers
 from pipeline.generation.budget import Budget
 from pipeline.generation.config import GenerateSection
-from pipeline.generation.endpoint import AttemptFailed
+from pipeline.generation.endpoint import AttemptFailed, Unreadable
 from pipeline.generation.judging import Judge, Rejection
 from pipeline.generation.questions import Asker, Question
 from pipeline.generation.result import Accepted, AcceptedTexts, RejectedAttempts, Result, Slot, Slots
+from pipeline.generation.unreadable import UnreadableAnswers
 from schemas.errors import MarginaliaError
 from schemas.journal import Journal
 from schemas.spill import Spill
@@ -36,7 +38,7 @@ class Writer(Protocol):
 
     `ask` raises AttemptFailed when this one request has no answer; anything else that it raises ends the stage."""
 
-    async def ask(self, payload: dict[str, Any]) -> Reply: ...
+    async def ask(self, payload: dict[str, Any], unreadable: Unreadable) -> Reply: ...
 
 
 class Progress(Protocol):
@@ -87,9 +89,13 @@ class Writing:
         with Journal(self._path) as journal:
             result.torn_bytes = journal.torn_bytes
             known = read_answers(self._path)
-            budget = Budget(self._section, known.values(), spent=self._spent)
+            unreadable = UnreadableAnswers(self._path)
+            budget = Budget(self._section, known.values(), unreadable, spent=self._spent)
             log = AnswerLog(journal, self._endpoint)
             await _Filling(self, slots, known, budget, log, result, progress).run(writer)
+            unreadable.close()
+        result.unreadable = len(unreadable.prompt_bytes)
+        result.guessed += budget.guessed_unreadable
         if budget.stopped:
             result.stopped = "budget"
         return result
@@ -188,7 +194,7 @@ class _Filling:
 
     async def _ask(self, turn: Turn, question: Question, writer: Writer) -> None:
         try:
-            reply = await writer.ask(question.payload)
+            reply = await writer.ask(question.payload, partial(self._budget.unreadable, question))
         except AttemptFailed as failure:
             self._budget.settle(question, None)
             self._result.asked_now += 1
@@ -223,6 +229,7 @@ class _Filling:
             result.prompt_tokens += answer.prompt_tokens or 0
             result.completion_tokens += answer.completion_tokens or 0
             result.models[answer.model or "not said"] += 1
+            result.guessed += self._budget.guessed(answer)
             result.without_usage += answer.prompt_tokens is None or answer.completion_tokens is None
         verdict = self._writing.verdict(slot, answer, answered.question)
         if isinstance(verdict, Rejection):

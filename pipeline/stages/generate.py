@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.generation.config import GenerateSection
+from pipeline.generation.config import GenerateSection, unreadable_path
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
 from schemas.artifacts import CheckedRecord, PlannedSlot, PromptRecord, RejectedAttempt
@@ -78,6 +78,8 @@ def _work(run: Run) -> Outcome:
             "asked now": result.asked_now,
             "read from the journal": result.from_journal,
             "answers without usage": result.without_usage,
+            "unreadable answers": result.unreadable + (checked.unreadable if checked else 0),
+            "guessed share of the cost": _guessed(section, result, checked),
             "answering models": dict(sorted(result.models.items())),
             "torn bytes cut from the journal": result.torn_bytes,
             **({"endpoints": result.endpoints} if result.endpoints else {}),
@@ -91,13 +93,19 @@ def _work(run: Run) -> Outcome:
     )
 
 
+def _guessed(section: GenerateSection, result: Result, checked: Checked | None) -> float | None:
+    return None if section.prices is None else round(result.guessed + (checked.guessed if checked else 0.0), 6)
+
+
 def _cost(section: GenerateSection, result: Result, checked: Checked | None) -> float | None:
+    """What the answers cost, and at most can have cost where the endpoint does not say."""
     from pipeline.generation.budget import cost
 
     if section.prices is None:
         return None
-    total = cost(result.prompt_tokens, result.completion_tokens, section.prices)
+    total = cost(result.prompt_tokens, result.completion_tokens, section.prices) + result.guessed
     if checked is not None:
+        total += checked.guessed
         total += cost(checked.prompt_tokens, checked.completion_tokens, section.check.prices or section.prices)
     return total
 
@@ -133,7 +141,8 @@ def preview(run: Run, records: int) -> Preview:
         # one wave: the first slots of the whole plan are asked without texts of others, too
         one_wave = section.model_copy(update={"waves": 1})
         result = _filled(run, one_wave, first, load_templates(_template_folder(run)), _embedder(run))
-    spent = cost(result.prompt_tokens, result.completion_tokens, section.prices) if section.prices else None
+    prices = section.prices
+    spent = cost(result.prompt_tokens, result.completion_tokens, prices) + result.guessed if prices else None
     currency = section.prices.currency if section.prices else ""
     return Preview(list(first.iter_rows(named=True)), result, plan.height, spent, currency)
 
@@ -227,7 +236,8 @@ class _Bar:
         if self._prices is not None:
             from pipeline.generation.budget import cost
 
-            said += f", cost {cost(result.prompt_tokens, result.completion_tokens, self._prices):.2f}"
+            spent = cost(result.prompt_tokens, result.completion_tokens, self._prices) + result.guessed
+            said += f", cost {spent:.2f}"
         self._bar.set_postfix_str(said)
 
 
@@ -246,7 +256,9 @@ def _inputs(run: Run) -> tuple[str, ...]:
 
 def _outputs(run: Run) -> tuple[str, ...]:
     checks = (CHECKS, CHECK_JOURNAL) if run.config.generate.check.enabled else ()
-    return ("prompts.parquet", "rejected.parquet", "responses.jsonl", "generation.json", *checks)
+    journals = ("responses.jsonl", *checks[1:])
+    unreadable = [path.name for path in map(unreadable_path, map(run.path, journals)) if path.exists()]
+    return ("prompts.parquet", "rejected.parquet", "responses.jsonl", "generation.json", *checks, *unreadable)
 
 
 STAGE = Stage(

@@ -1,0 +1,97 @@
+"""Answers with status 200 that cannot be read may have been paid for: the budget counts the most they can cost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from pipeline.generation.config import GenerateSection
+from pipeline.generation.endpoint import AttemptFailed, Endpoint
+from pipeline.run import Run
+from pipeline.stage import run_stage
+from pipeline.stages.generate import STAGE as GENERATE
+from pipeline.stages.plan import STAGE as PLAN
+from schemas.errors import ArtifactError, ServiceError
+from schemas.manifest import Manifest
+from tests.openai_server import OpenAIServer
+from tests.pipeline.generation.conftest import MakeRun
+
+PRICES = {"prompt": 0.0, "completion": 1_000_000.0}  # one unit a token of an answer
+MOST = 64  # tokens of an answer
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.generation.endpoint._FIRST_BACKOFF", 0.01)
+
+
+def _generate(run: Run) -> Manifest:
+    run_stage(PLAN, run)
+    return run_stage(GENERATE, run, force=True).manifest
+
+
+def _settings(**changes: Any) -> dict[str, Any]:
+    return {"waves": 1, "max_tokens": MOST, "prices": PRICES, "concurrency": 4, "max_attempts": 2, **changes}
+
+
+@pytest.mark.parametrize("fault", ["truncated", "html"])
+def test_they_count_and_the_budget_is_never_exceeded(make_run: MakeRun, fault: str) -> None:
+    budget = 20 * MOST
+    with OpenAIServer(faults={fault: 0.5}) as server:
+        run = make_run(server.url, records=60, **_settings(budget=budget))
+        manifest = _generate(run)
+        unreadable = server.calls - server.answered
+        assert manifest.facts["unreadable answers"] == unreadable > 0
+        assert manifest.facts["guessed share of the cost"] == unreadable * MOST
+        assert manifest.cost == unreadable * MOST + manifest.tokens["completion"] <= budget
+        assert manifest.facts["stopped early by"] == "budget"
+        notes = [json.loads(line) for line in run.path("responses.unreadable.jsonl").read_bytes().splitlines()]
+        assert len(notes) == unreadable
+        assert all(note["said"].startswith("not JSON: ") for note in notes)
+        assert "responses.unreadable.jsonl" in manifest.outputs
+        # a resumed run knows of them: nothing is left to spend
+        calls = server.calls
+        assert _generate(run).cost == manifest.cost
+        assert server.calls == calls
+        run.path("responses.unreadable.jsonl").write_text('{"prompt_bytes": "many"}\n', encoding="utf-8")
+        with pytest.raises(ArtifactError, match=r"responses\.unreadable\.jsonl: line 1: expected the size of a prompt"):
+            _generate(run)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (_HEAD + b"Content-Length: 900\r\n\r\n" + b'{"choices": [', "connection failed"),
+        (_HEAD + b"\r\n" + b" " * 4_000_001, "an answer of more than 4,000,000 bytes"),
+        (_HEAD + b"Content-Length: 15\r\n\r\n" + b'{"choices": []}', "no choices in the answer"),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 900\r\n\r\n{", None),
+        (b"", None),
+    ],
+)
+def test_what_came_with_a_good_status_counts(raw: bytes, said: str | None) -> None:
+    heard: list[str] = []
+
+    def unreadable(what: str) -> bool:
+        heard.append(what)
+        return False
+
+    async def ask(url: str) -> None:
+        async with Endpoint(GenerateSection(retries=0), url) as endpoint:
+            await endpoint.ask({"model": "m", "messages": [{"role": "user", "content": "Write."}]}, unreadable)
+
+    with OpenAIServer(raw=raw) as server, pytest.raises((AttemptFailed, ServiceError)) as failed:
+        asyncio.run(ask(server.url))
+    assert [said in what for what in heard] == [True] if said is not None else not heard
+    assert ("generate.budget allows no other try" in str(failed.value)) == (said is not None)
+    assert server.calls == 1
+
+
+def test_an_answer_without_usage_is_in_the_cost_as_a_guess(make_run: MakeRun) -> None:
+    with OpenAIServer(usage=None) as server:
+        manifest = _generate(make_run(server.url, records=5, **_settings()))
+    assert manifest.cost == manifest.facts["guessed share of the cost"] == 5 * MOST
+    assert not manifest.facts["unreadable answers"]
