@@ -64,21 +64,23 @@ def new(
 
     folder = new_run(name, taxonomy, root=RUNS)
     print(f"{folder}: edit {folder}/config.yaml, then: marginalia plan --run {folder}")
+    print(f"or, with records of your own: marginalia import FILE --run {folder} --mapping MAPPING")
 
 
 @app.command(epilog="Example: marginalia config --explain annotators")
 @friendly
 def config(
-    explain: Annotated[str | None, typer.Option(help="describe this key", metavar="KEY")] = None,
+    key: Annotated[str | None, typer.Argument(help="with --explain: the key", metavar="KEY")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="describe this key; without one, list all")] = False,
     run: Annotated[Path | None, typer.Option("--run", help="check this run's config", metavar="FOLDER")] = None,
 ) -> None:
-    """Explain a key of config.yaml, or check a run's config."""
+    """Explain a key of config.yaml (or list all of them), or check a run's config."""
     from pipeline.new import explain as explanation
 
-    if (explain is None) == (run is None):
-        raise InputError("give either --explain KEY or --run FOLDER", hint="marginalia config --help")
-    if explain is not None:
-        print(explanation(explain))
+    if (explain or key is not None) == (run is not None):
+        raise InputError("give either --explain [KEY] or --run FOLDER", hint="marginalia config --help")
+    if explain or key is not None:
+        print(explanation(key))
     elif run is not None:
         opened = open_folder(run)
         print(f"{run / 'config.yaml'}: in order; taxonomy {opened.taxonomy.id} with {len(opened.taxonomy.ids)} labels")

@@ -116,6 +116,16 @@ def explain(model: type[BaseModel], key: str) -> str:
     return "\n\n".join("\n".join(_explained(path, owner, field)) for path, owner, field in found)
 
 
+def list_keys(model: type[BaseModel]) -> str:
+    """Every dotted path with what it is, one line each."""
+    entries = [(path, field, _model_in(field.annotation)) for path, _, field in _walk(model, "")]
+    width = max(len(path) for path, _, _ in entries)
+    return "\n".join(
+        f"{path:{width}}  {textwrap.shorten(_told(field, inner), WIDTH - 20, placeholder=' …', break_on_hyphens=False)}"
+        for path, field, inner in entries
+    )
+
+
 def known_keys(model: type[BaseModel]) -> set[str]:
     """Every dotted path of the config, such as `generate.endpoint.base_url`."""
     return {path for path, _, _ in _walk(model, "")}
@@ -124,7 +134,7 @@ def known_keys(model: type[BaseModel]) -> set[str]:
 def _explained(path: str, owner: type[BaseModel], field: FieldInfo) -> list[str]:
     name = path.rpartition(".")[2]
     inner = _model_in(field.annotation)
-    lines = [path, *textwrap.wrap(field.description or (_doc(inner) if inner else ""), WIDTH, **_HANGING)]
+    lines = [path, *textwrap.wrap(_told(field, inner), WIDTH, **_HANGING)]
     if section_of(field) is None:
         schema = owner.model_json_schema()
         lines.append(f"  type: {_type(schema['properties'][name], schema.get('$defs', {}))}")
@@ -132,6 +142,10 @@ def _explained(path: str, owner: type[BaseModel], field: FieldInfo) -> list[str]
     if inner is not None:
         lines.append(f"  keys: {', '.join(_own_first(inner))}")
     return lines
+
+
+def _told(field: FieldInfo, inner: type[BaseModel] | None) -> str:
+    return field.description or (_doc(inner) if inner else "")
 
 
 _HANGING: dict[str, Any] = {"initial_indent": "  ", "subsequent_indent": "  "}

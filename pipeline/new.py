@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, load_config
-from pipeline.config_text import config_text
+from pipeline.config_text import config_text, list_keys
 from pipeline.config_text import explain as explain_key
 from pipeline.run import RUNS, run_folder
 from schemas.errors import InputError
@@ -96,6 +96,6 @@ def _guard(taxonomy_id: str) -> dict[str, Any]:
     return {"name": "policy-prompt", "guard": "instruct", "model": "bundled"}
 
 
-def explain(key: str) -> str:
-    """What `marginalia config --explain KEY` prints."""
-    return explain_key(Config, key)
+def explain(key: str | None) -> str:
+    """What `marginalia config --explain [KEY]` prints."""
+    return explain_key(Config, key) if key is not None else list_keys(Config)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pipeline.line import STAGES, load_stage
+from pipeline.progress import counted
 from pipeline.run import Run
 from pipeline.run_log import read_log
 from pipeline.stage import read_manifest, staleness
@@ -20,6 +21,7 @@ TO_DO: tuple[State, ...] = ("stale", "not run", "broken off")
 ASIDE = ("adjudicate", "publish")  # no later stage waits for them
 WRITTEN = ("plan", "generate")
 ANNOTATED = ("push", "pull", "reconcile", "adjudicate")
+SHOWN = 3  # counts of a stage
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -53,10 +55,12 @@ class Overview:
         lines = [f"{self.run}" + (f": {self.working} is working here" if self.working else "")]
         for one in self.stages:
             age = "" if one.age_seconds is None else f"{_duration(one.age_seconds)} ago"
-            counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in list(one.counts.items())[:3])
-            said = "; ".join(part for part in (one.why, counts) if part)
+            said = "; ".join(part for part in (one.why, counted(one.counts, SHOWN)) if part)
             lines.append(f"  {one.stage:10}  {one.state:10}  {age:>10}  {said}".rstrip())
-        return "\n".join([*lines, f"next: {self.next}" if self.next else "next: nothing is left to do"])
+        lines.append(f"next: {self.next}" if self.next else "next: nothing is left to do")
+        if self.stages[0].stage == "plan" and self.stages[0].state == "not run":
+            lines.append(f"or, with records of your own: marginalia import FILE --run {self.run} --mapping MAPPING")
+        return "\n".join(lines)
 
 
 def overview(run: Run) -> Overview:

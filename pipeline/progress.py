@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pipeline.stage import Done
+
+_PLURALS = {"answers", "attempts", "characters", "estimators", "files", "labels", "questions", "records"}
 
 
 def describe(done: Done) -> str:
     """`plan: 60 planned (0.1 s; not run yet)`, or `plan: up to date (60 planned)`."""
-    counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in done.manifest.counts_out.items())
+    counts = counted(done.manifest.counts_out)
     if done.status == "up to date":
         return f"{done.stage}: up to date ({counts})"
     return f"{done.stage}: {counts} ({_spent(done)}; {done.why})"
+
+
+def counted(counts: Mapping[str, int], most: int | None = None) -> str:
+    """`3 accepted, 1 rejected attempt`: counts of a manifest, the first so many of them."""
+    return ", ".join(f"{value:,} {_named(name, value)}" for name, value in list(counts.items())[:most])
+
+
+def _named(name: str, value: int) -> str:
+    words = name.replace("_", " ").split(" ")
+    return " ".join(word[:-1] if value == 1 and word in _PLURALS else word for word in words)
 
 
 def _spent(done: Done) -> str:

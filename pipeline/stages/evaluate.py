@@ -55,7 +55,7 @@ def work(run: Run) -> Outcome:
         counts_in={"gold": counts.records, "final": counts.final, "guards": len(guards)},
         counts_out={
             "records_judged": max((page.records for page in results.evaluation.guards), default=0),
-            "estimators": sum(len(page.estimators) for page in results.evaluation.guards),
+            "estimators": sum(not one.baseline for page in results.evaluation.guards for one in page.estimators),
         },
         facts={"simulated": run.config.simulated, "left_out": counts.left_out},
     )

@@ -62,7 +62,8 @@ def _work(run: Run, *, push: bool) -> Outcome:
         entry = {"repo_id": section.repo_id, "version": version, "commit": done.commit, "url": done.url}
         facts["published"] = published if entry in published else [*published, entry]
         facts["attempts"] = done.attempts
-    return Outcome(counts_in={"files": len(files)}, counts_out={"uploaded": len(files) if push else 0}, facts=facts)
+    done = {"uploaded": len(files)} if push else {"files in a dry run": len(files)}
+    return Outcome(counts_in={"files": len(files)}, counts_out=done, facts=facts)
 
 
 def annotator_names(run: Run) -> list[str]:

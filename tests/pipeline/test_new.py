@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline.config import Config, load_config
-from pipeline.config_text import section_of
+from pipeline.config_text import known_keys, section_of
 from pipeline.new import CHOSEN, HIDDEN, YOUR_ENDPOINT, explain, new_run, run_config
 from pipeline.run import open_run
 from schemas.errors import InputError
@@ -119,6 +119,16 @@ def test_explain_says_type_default_and_every_place() -> None:
     assert explain("model").startswith("generate.endpoint.model\n")
     assert "\n\nscore.guards.model\n" in explain("model")
     assert "keys: name, guard, model" in explain("score.guards")
+
+
+def test_without_a_key_all_are_listed_one_line_each() -> None:
+    lines = explain(None).split("\n")
+    assert [line.split()[0] for line in lines] == list(dict.fromkeys(line.split()[0] for line in lines))
+    assert {line.split()[0] for line in lines} == known_keys(Config)
+    assert all(len(line.split(None, 1)[1]) <= 90 for line in lines)
+    assert next(line for line in lines if line.startswith("seed ")).endswith(
+        "  all randomness of the run comes from it"
+    )
 
 
 def test_an_unknown_key_is_answered_with_the_nearest() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.line import load_stage
 from pipeline.overview import Overview, overview
+from pipeline.progress import counted
 from pipeline.run import open_run
 from pipeline.run_log import log_event
 from pipeline.stage import run_stage
@@ -106,3 +107,16 @@ def test_a_finished_run(demo_run: Path, tmp_path: Path) -> None:
     done = marginalia("status", "--run", str(folder))
     assert done.returncode == 0
     assert done.stdout.endswith(f"annotation: the run's Argilla is down (marginalia argilla up --run {folder})\n")
+
+
+def test_counts_are_told_in_the_singular_where_there_is_one() -> None:
+    counts = {"accepted": 3, "rejected attempts": 1, "records_judged": 1, "rejected: refused": 1, "files": 2}
+    assert counted(counts) == "3 accepted, 1 rejected attempt, 1 record judged, 1 rejected: refused, 2 files"
+    assert counted(counts, 1) == "3 accepted"
+
+
+def test_a_new_run_is_told_of_both_ways_to_records(folder: Path) -> None:
+    assert str(overview(open_run(folder))).endswith(
+        f"next: marginalia plan --run {folder}\n"
+        f"or, with records of your own: marginalia import FILE --run {folder} --mapping MAPPING"
+    )
