@@ -23,8 +23,11 @@ def counted(counts: Mapping[str, int], most: int | None = None) -> str:
 
 
 def _named(name: str, value: int) -> str:
-    words = name.replace("_", " ").split(" ")
-    return " ".join(word[:-1] if value == 1 and word in _PLURALS else word for word in words)
+    words, number = [], value
+    for word in name.replace("_", " ").split(" "):
+        number = int(word) if word.isdecimal() else number  # "with 3 labels"
+        words.append(word[:-1] if number == 1 and word in _PLURALS else word)
+    return " ".join(words)
 
 
 def _spent(done: Done) -> str:

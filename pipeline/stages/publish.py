@@ -62,8 +62,8 @@ def _work(run: Run, *, push: bool) -> Outcome:
         entry = {"repo_id": section.repo_id, "version": version, "commit": done.commit, "url": done.url}
         facts["published"] = published if entry in published else [*published, entry]
         facts["attempts"] = done.attempts
-    done = {"uploaded": len(files)} if push else {"files in a dry run": len(files)}
-    return Outcome(counts_in={"files": len(files)}, counts_out=done, facts=facts)
+    counts = {"uploaded": len(files)} if push else {"files in a dry run": len(files)}
+    return Outcome(counts_in={"files": len(files)}, counts_out=counts, facts=facts)
 
 
 def annotator_names(run: Run) -> list[str]:

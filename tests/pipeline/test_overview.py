@@ -113,6 +113,7 @@ def test_counts_are_told_in_the_singular_where_there_is_one() -> None:
     counts = {"accepted": 3, "rejected attempts": 1, "records_judged": 1, "rejected: refused": 1, "files": 2}
     assert counted(counts) == "3 accepted, 1 rejected attempt, 1 record judged, 1 rejected: refused, 2 files"
     assert counted(counts, 1) == "3 accepted"
+    assert counted({"with 1 labels": 3, "with 3 labels": 1}) == "3 with 1 label, 1 with 3 labels"
 
 
 def test_a_new_run_is_told_of_both_ways_to_records(folder: Path) -> None:
