@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from schemas.addresses import check_address, check_variable
 from schemas.pushed import Suggestions
 from schemas.strict import Strict
 
@@ -15,12 +16,10 @@ class AnnotationSection(Strict):
 
     url: str | None = Field(
         default=None,
-        pattern=r"^https?://[^\s@]+$",
         description="address of your Argilla; null: the run's own local server, in its folder `argilla`",
     )
     api_key_env: str = Field(
         default="ARGILLA_API_KEY",
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="environment variable that holds an owner's or admin's API key of `url`; never the key itself",
     )
     workspace: str = Field(
@@ -79,6 +78,16 @@ class AnnotationSection(Strict):
         default=0.05, gt=0, le=1, description="gold questions, as a share of the records that are pushed"
     )
     batch: int = Field(default=100, ge=1, le=500, description="records a request")
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        return None if value is None else check_address(value)
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable(cls, value: str) -> str:
+        return check_variable(value)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

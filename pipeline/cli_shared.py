@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
-from schemas.errors import MarginaliaError
+from schemas.errors import InputError, MarginaliaError
 
 if TYPE_CHECKING:
     from pipeline.run import Run
@@ -30,6 +30,11 @@ def friendly(command: Callable[Parameters, int | None]) -> Callable[Parameters, 
         except MarginaliaError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:
+            from schemas.files import of_the_system
+
+            print(f"error: {of_the_system(error)}", file=sys.stderr)
+            raise typer.Exit(InputError.exit_code) from error
         except KeyboardInterrupt:
             print("interrupted; the same command goes on where it stopped", file=sys.stderr)
             raise typer.Exit(130) from None

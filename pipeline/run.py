@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pipeline.config import Config, load_config
 from schemas.errors import InputError
-from schemas.taxonomy import Taxonomy, load_taxonomy, taxonomy_path
+from schemas.taxonomy import Taxonomy, read_taxonomy, taxonomy_path
+from schemas.yaml_files import line_in
 
 RUNS = Path("runs")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -26,11 +27,15 @@ class Run:
 
     @cached_property
     def taxonomy_path(self) -> Path:
-        return taxonomy_path(self.config.taxonomy, relative_to=self.folder)
+        try:
+            return taxonomy_path(self.config.taxonomy, relative_to=self.folder)
+        except InputError as error:
+            config = self.folder / "config.yaml"
+            raise error.asked_for(config, "taxonomy", line=line_in(config, "taxonomy")) from error
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
-        return load_taxonomy(self.config.taxonomy, relative_to=self.folder)
+        return read_taxonomy(self.taxonomy_path)
 
     def path(self, name: str) -> Path:
         """A file of this run by its name in DESIGN's table, such as `gold.parquet`."""
@@ -45,6 +50,10 @@ def open_run(folder: Path) -> Run:
     """The run in `folder`. Raises InputError when there is none or its config is wrong."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run", hint=f"marginalia new {folder.name or 'NAME'} --taxonomy NAME")
+    if not (folder / "config.yaml").exists():
+        raise InputError.at(
+            folder / "config.yaml", "no such file, so this folder is no run", hint="marginalia new NAME lays one out"
+        )
     return Run(folder, load_config(folder / "config.yaml"))
 
 

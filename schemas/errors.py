@@ -15,6 +15,7 @@ class MarginaliaError(Exception):
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(f"{message} ({hint})" if hint else message)
+        self.message = message
         self.hint = hint
 
 
@@ -28,6 +29,10 @@ class InputError(MarginaliaError):
         """The same with its place in front: `path: line 12: message (hint)`. Lines count from 1."""
         where = f"{path}: line {line}: " if line is not None else f"{path}: "
         return cls(where + message, hint=hint)
+
+    def asked_for(self, path: Path | str, what: str, *, line: int) -> InputError:
+        """The same error with the place in front where `what` asked for the thing that it is about."""
+        return InputError.at(path, f"{what}: {self.message}", line=line, hint=self.hint)
 
 
 class ArtifactError(InputError):

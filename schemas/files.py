@@ -8,6 +8,7 @@ so that those of killed processes are known, and removed by whoever writes there
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import io
@@ -75,7 +76,22 @@ def _lock(descriptor: int) -> bool:
 
 def cannot_write(path: Path, error: OSError) -> MarginaliaError:
     """What the user is told when the operating system refuses a write."""
-    return InputError.at(path, f"cannot write: {error.strerror or error}", hint="free space or mend the permissions")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        hint = "free some space, then give the same command again"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = "mend the permissions, or work in another folder"
+    elif error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+        hint = "something else stands in its place: move it away"
+    else:
+        hint = "work in another folder"
+    return InputError.at(path, f"cannot write: {error.strerror or error}", hint=hint)
+
+
+def of_the_system(error: OSError) -> MarginaliaError:
+    """What the user is told when the operating system refuses to open a file; any other OSError is raised again."""
+    if error.errno is None or not isinstance(error.filename, str | os.PathLike):
+        raise error
+    return InputError.at(Path(error.filename), error.strerror or str(error), hint="mend the path or its permissions")
 
 
 def fsync_folder(folder: Path) -> None:

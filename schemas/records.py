@@ -4,7 +4,6 @@ optionally `labels`. Every flaw is refused with its file and line; nothing is re
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,16 @@ import polars as pl
 
 from schemas.artifacts import GoldRecord
 from schemas.errors import InputError
+from schemas.text import check_text
 
-MAX_CHARACTERS = 1_000_000
 ROLES = ("system", "user", "assistant")
 RECORD_SCHEMA = pl.Schema(
     {"id": pl.String(), "messages": GoldRecord.polars_schema()["messages"], "labels": pl.List(pl.String())}
 )
-# invisible characters that reorder what a reader sees (Unicode UAX 9 overrides and isolates)
-_REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+NEEDED = "each record needs id, and text or messages; marginalia import reads other columns, by a mapping"
+OWN_ID = "each record needs an id of its own; marginalia import keeps the first with duplicates: first in its mapping"
+UNUSABLE = "mend the row; marginalia import leaves such rows out with unusable: skip in its mapping"
+LABELS = "labels are a list of ids, [] where no category applies"
 
 
 def read_records(path: Path) -> pl.DataFrame:
@@ -33,18 +33,19 @@ def read_records(path: Path) -> pl.DataFrame:
     for place, value in read_rows(path):
         row = _record(path, place, value)
         if row["id"] in seen:
-            raise InputError(f"{path}: {place}: id '{row['id']}' stands there twice, first in {seen[row['id']]}")
+            twice = f"{path}: {place}: id '{row['id']}' stands there twice, first in {seen[row['id']]}"
+            raise InputError(twice, hint=OWN_ID)
         seen[row["id"]] = place
         rows.append(row)
     if not rows:
-        raise InputError.at(path, "holds no records", hint="one JSON object a line, with id and text or messages")
+        raise InputError.at(path, "holds no records", hint=NEEDED)
     return pl.DataFrame(rows, schema=RECORD_SCHEMA, orient="row")
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) of a JSONL or Parquet file, where place reads `line 12` or `row 12`."""
     if not path.exists():
-        raise InputError.at(path, "no such file")
+        raise InputError.at(path, "no such file", hint="expected a .jsonl or .parquet file")
     if path.is_dir():
         raise InputError.at(path, "is a folder, expected a .jsonl or .parquet file")
     if path.suffix == ".parquet":
@@ -68,12 +69,14 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 value = json.loads(raw.decode("utf-8"))
             except UnicodeDecodeError as error:
                 raise InputError.at(
-                    path, f"byte {error.start} is not UTF-8", line=number, hint="save as UTF-8"
+                    path, f"byte {error.start} is not UTF-8", line=number, hint="save it as UTF-8"
                 ) from None
             except (ValueError, RecursionError) as error:  # a number of 5000 digits is a plain ValueError
-                raise InputError.at(path, f"not a JSON object: {error}", line=number) from None
+                hint = "expected one JSON object a line"
+                raise InputError.at(path, f"not a JSON object: {error}", line=number, hint=hint) from None
             if not isinstance(value, dict):
-                raise InputError.at(path, f"expected a JSON object, saw {type(value).__name__}", line=number)
+                seen = f"expected a JSON object, saw {type(value).__name__}"
+                raise InputError.at(path, seen, line=number, hint="one JSON object a line")
             yield f"line {number}", value
 
 
@@ -81,7 +84,8 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         frame = pl.read_parquet(path)
     except Exception as error:  # polars raises many kinds for damaged files
-        raise InputError.at(path, f"not a readable Parquet file: {str(error).partition(chr(10))[0]}") from error
+        problem = f"not a readable Parquet file: {str(error).partition(chr(10))[0]}"
+        raise InputError.at(path, problem, hint="write it again, or give the records as JSONL") from error
     for number, row in enumerate(frame.iter_rows(named=True)):
         yield f"row {number}", row
 
@@ -91,15 +95,17 @@ def _record(path: Path, place: str, value: dict[str, Any]) -> dict[str, Any]:
     identifier = value.get("id")
     if isinstance(identifier, int) and not isinstance(identifier, bool):
         identifier = str(identifier)
+    if "id" not in value:
+        raise InputError(f"{where}: no column 'id'; it has {', '.join(sorted(value))}", hint=NEEDED)
     if not isinstance(identifier, str) or not identifier:
-        raise InputError(f"{where}: 'id' must be a non-empty string, saw {identifier!r}; columns: {sorted(value)}")
-    check_text(identifier, f"{where}: id")
+        raise InputError(f"{where}: 'id' must be a non-empty string, saw {identifier!r}", hint=NEEDED)
+    check_text(identifier, f"{where}: id", hint=UNUSABLE)
     where = f"{where}: record '{identifier}'"
     labels = value.get("labels")
     if labels is not None and (not isinstance(labels, list) or any(not isinstance(item, str) for item in labels)):
-        raise InputError(f"{where}: 'labels' must be a list of strings, saw {str(labels)[:80]!r}")
+        raise InputError(f"{where}: 'labels' must be a list of strings, saw {str(labels)[:80]!r}", hint=LABELS)
     for label in labels or []:
-        check_text(label, f"{where}: labels")
+        check_text(label, f"{where}: labels", hint=UNUSABLE)
     return {"id": identifier, "messages": messages_of(value, where), "labels": labels}
 
 
@@ -108,29 +114,16 @@ def messages_of(value: dict[str, Any], where: str) -> list[dict[str, str]]:
     messages = value.get("messages")
     if messages is None:
         if "text" not in value:
-            raise InputError(f"{where}: neither 'messages' nor 'text'; columns: {sorted(value)}")
+            raise InputError(f"{where}: neither 'messages' nor 'text'; it has {', '.join(sorted(value))}", hint=NEEDED)
         messages = [{"role": "user", "content": value["text"]}]
     if not isinstance(messages, list) or not messages:
-        raise InputError(f"{where}: 'messages' must be a non-empty list of {{role, content}}")
+        raise InputError(f"{where}: 'messages' must be a non-empty list of {{role, content}}", hint=NEEDED)
     for message in messages:
         if not isinstance(message, dict) or set(message) != {"role", "content"}:
-            raise InputError(f"{where}: a message must be {{role, content}}, saw {str(message)[:80]!r}")
+            raise InputError(f"{where}: a message must be {{role, content}}, saw {str(message)[:80]!r}", hint=NEEDED)
         if message["role"] not in ROLES:
-            raise InputError(f"{where}: role {message['role']!r}; expected one of {', '.join(ROLES)}")
+            raise InputError(f"{where}: role {message['role']!r}; expected one of {', '.join(ROLES)}", hint=UNUSABLE)
         if not isinstance(message["content"], str) or not message["content"].strip():
-            raise InputError(f"{where}: the {message['role']} message has no text")
-        check_text(message["content"], where)
+            raise InputError(f"{where}: the {message['role']} message has no text", hint=UNUSABLE)
+        check_text(message["content"], where, hint=UNUSABLE)
     return messages
-
-
-def check_text(text: str, where: str) -> str:
-    """`text` if it can be shown, stored and tokenised faithfully; raises InputError that says what is wrong with it."""
-    if len(text) > MAX_CHARACTERS:
-        raise InputError(f"{where}: text of {len(text):,} characters; the limit is {MAX_CHARACTERS:,}")
-    if "\0" in text:
-        raise InputError(f"{where}: a NUL character at position {text.index(chr(0))}")
-    if found := _SURROGATE.search(text):
-        raise InputError(f"{where}: a lone surrogate U+{ord(found[0]):04X} at position {found.start()}")
-    if found := _REORDERING.search(text):
-        raise InputError(f"{where}: the reordering character U+{ord(found[0]):04X} at position {found.start()}")
-    return text

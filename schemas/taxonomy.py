@@ -9,11 +9,12 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.errors import InputError, did_you_mean
-from schemas.strict import ID_PATTERN, Strict
+from schemas.strict import ID_PATTERN, Strict, flaw
 from schemas.yaml_files import find_yaml, load_yaml
 
 SHIPPED = Path(__file__).parent / "taxonomies"
 RESERVED = ("unsafe", "safe", "none")  # rows and answers of their own, never a category
+EXPLAIN = "the shipped support-tickets.yaml shows every key"
 
 
 class Label(Strict):
@@ -63,10 +64,12 @@ class Taxonomy(Strict):
     def label(self, label_id: str) -> Label:
         return next(label for label in self.labels if label.id == label_id)
 
-    def require(self, label_id: str, where: str) -> str:
+    def require(self, label_id: str, where: str, *, hint: str | None = None) -> str:
         """`label_id` if it is one of ours. Raises InputError with the nearest id; `where` names file and line."""
         if label_id not in self.ids:
-            raise InputError(f"{where}: unknown label '{label_id}'{did_you_mean(label_id, self.ids)}")
+            near = did_you_mean(label_id, self.ids) or f"; the taxonomy {self.id} has {', '.join(self.ids)}"
+            hint = "an empty list of labels says that no category applies" if label_id in RESERVED else hint
+            raise InputError(f"{where}: unknown label '{label_id}'{near}", hint=hint)
         return label_id
 
     @property
@@ -82,43 +85,57 @@ class Taxonomy(Strict):
     @model_validator(mode="after")
     def _check(self) -> Self:
         seen: set[str] = set()
-        for label in self.labels:
+        for number, label in enumerate(self.labels):
             if label.id in seen:
-                raise ValueError(f"label id '{label.id}' stands there twice")
+                hint = "each label has an id of its own"
+                raise flaw(f"label id '{label.id}' stands there twice", "labels", number, "id", hint=hint)
             if label.id in RESERVED:
-                raise ValueError(f"label id '{label.id}' is reserved; rename it (reserved: {', '.join(RESERVED)})")
+                hint = f"reserved: {', '.join(RESERVED)}"
+                raise flaw(f"label id '{label.id}' is reserved; rename it", "labels", number, "id", hint=hint)
             seen.add(label.id)
-        names = [label.name.casefold() for label in self.labels] + [self.none.name.casefold()]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two answers are named '{name}'")
+        names = {self.none.name.casefold()}
+        for number, label in enumerate(self.labels):
+            if (name := label.name.casefold()) in names:
+                hint = "annotators tick names: each label has one of its own, and so has none"
+                raise flaw(f"two answers are named '{name}'", "labels", number, "name", hint=hint)
+            names.add(name)
         self._check_references(seen)
         return self
 
     def _check_references(self, known: set[str]) -> None:
-        for label in self.labels:
+        parents = {label.id: label.parent for label in self.labels}
+        for number, label in enumerate(self.labels):
             if label.parent is not None and label.parent not in known:
                 near = did_you_mean(label.parent, known)
-                raise ValueError(f"label '{label.id}' has the unknown parent '{label.parent}'{near}")
-        parents = {label.id: label.parent for label in self.labels}
-        for start in parents:
-            walk, at = [start], parents[start]
+                problem = f"label '{label.id}' has the unknown parent '{label.parent}'{near}"
+                raise flaw(problem, "labels", number, "parent", hint="a parent is the id of another label")
+        for number, label in enumerate(self.labels):
+            walk, at = [label.id], label.parent
             while at is not None:
                 if at in walk:
-                    raise ValueError("parents run in a circle: " + " → ".join([*walk, at]))
+                    problem = "parents run in a circle: " + " → ".join([*walk, at])
+                    raise flaw(problem, "labels", number, "parent", hint="take one of these parents out")
                 walk.append(at)
                 at = parents[at]
-        for pair in self.forbidden_pairs:
+        for number, pair in enumerate(self.forbidden_pairs):
             for label_id in pair:
                 if label_id not in known:
-                    raise ValueError(f"forbidden_pairs: unknown label '{label_id}'{did_you_mean(label_id, known)}")
+                    near = did_you_mean(label_id, known)
+                    problem = f"forbidden_pairs: unknown label '{label_id}'{near}"
+                    raise flaw(problem, "forbidden_pairs", number, hint="a pair is two ids of labels")
             if pair[0] == pair[1]:
-                raise ValueError(f"forbidden_pairs: '{pair[0]}' with itself")
+                problem = f"forbidden_pairs: '{pair[0]}' with itself"
+                raise flaw(problem, "forbidden_pairs", number, hint="a pair is two ids of labels")
 
 
 def load_taxonomy(reference: str, *, relative_to: Path = Path()) -> Taxonomy:
     """A taxonomy by shipped name (`llama-guard-3`) or by the path of a YAML file, relative to `relative_to`."""
-    return load_yaml(taxonomy_path(reference, relative_to=relative_to), Taxonomy)
+    return read_taxonomy(taxonomy_path(reference, relative_to=relative_to))
+
+
+def read_taxonomy(path: Path) -> Taxonomy:
+    """The taxonomy in `path`. Raises InputError with the line of a flaw."""
+    return load_yaml(path, Taxonomy, explain=EXPLAIN)
 
 
 def taxonomy_path(reference: str, *, relative_to: Path = Path()) -> Path:

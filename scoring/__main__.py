@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from schemas.errors import InputError, MarginaliaError, did_you_mean
-from scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES, EndpointOptions, check_estimators
+from scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES, EndpointOptions, ScoreSection, check_estimators
 from scoring.engines.options import add_engine_options, ray_options
 from scoring.summary import summary
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from scoring.engines.recipe import Recipe
     from scoring.shards import Shard
 
+ModelT = TypeVar("ModelT", bound=BaseModel)
+NUMBERS = ("tolerance", "samples", "node_budget", "answer_tokens", "batch_records", "batch_tokens")
 EXAMPLE = """example:
   python -m scoring records.jsonl --model bundled --guard instruct --taxonomy support-tickets --out scores.parquet
   python -m scoring records.jsonl --model ./Llama-Guard-3-8B --guard llama-guard-3 --out scores.parquet --dtype bfloat16
@@ -55,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MarginaliaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        from schemas.files import of_the_system
+
+        print(f"error: {of_the_system(error)}", file=sys.stderr)
+        return InputError.exit_code
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
@@ -74,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"--estimator: {error}") from error
     if options.shard is not None and options.calibration is not None:
         raise InputError("--calibration is not for shards", hint="score without --shard")
+    _valid(ScoreSection, options, NUMBERS)
     chosen = _maps(options, asked)
     estimators = asked or (list(chosen.maps) if chosen else list(ESTIMATOR_NAMES))
     frame = read_records(options.records)
@@ -194,12 +202,19 @@ def _recipe(options: argparse.Namespace, estimators: list[str]) -> Recipe:
 
 
 def _endpoint(options: argparse.Namespace) -> EndpointOptions:
-    keys = {name: getattr(options, name) for name in EndpointOptions.model_fields}
+    return _valid(EndpointOptions, options, EndpointOptions.model_fields)
+
+
+def _valid(model: type[ModelT], options: argparse.Namespace, names: Iterable[str]) -> ModelT:
+    """The options of these names as the model; InputError names the one that is wrong, never its value: a key may
+    stand there."""
     try:
-        return EndpointOptions(**keys)
+        return model(**{name: getattr(options, name) for name in names})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise InputError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from None
+        option = f"--{str(first['loc'][0]).replace('_', '-')}"
+        problem = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{option}: {problem}", hint="python -m scoring --help") from None
 
 
 def _parser(explains: bool = False) -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from schemas.addresses import check_address, check_variable
 from schemas.errors import did_you_mean
 from schemas.strict import ID_PATTERN, Strict
 
@@ -76,10 +77,7 @@ class EndpointOptions(Strict):
     @field_validator("api_key_env")
     @classmethod
     def _variable(cls, value: str | None) -> str | None:
-        # not echoed: somebody may have put the key itself here
-        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value):
-            raise ValueError("expected the NAME of an environment variable, such as GUARD_API_KEY, not a key")
-        return value
+        return None if value is None else check_variable(value)
 
 
 class GuardRun(EndpointOptions):
@@ -102,6 +100,14 @@ class GuardRun(EndpointOptions):
     @classmethod
     def _replicas(cls, value: object) -> object:
         return join_urls(value) if isinstance(value, list) else value
+
+    @field_validator("model")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        if value.startswith(("http://", "https://")):
+            for url in split_urls(value):
+                check_address(url)
+        return value
 
 
 EngineName = Literal["local", "ray"]

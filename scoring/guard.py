@@ -10,13 +10,15 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from schemas.errors import InputError, did_you_mean
-from schemas.strict import ID_PATTERN, Strict
+from schemas.strict import ID_PATTERN, Strict, flaw
 from schemas.taxonomy import Label, Taxonomy, load_taxonomy
-from schemas.yaml_files import find_yaml, load_yaml
+from schemas.yaml_files import find_yaml, line_in, load_yaml
 from scoring.language import AnswerLanguage, LabelList, Piece, Text
+from scoring.templates import check_templates
 
 SHIPPED = Path(__file__).parent / "guards"
 VERDICT = "unsafe"  # the reserved row of the label column
+EXPLAIN = "scoring/guards/README.md explains the keys"
 PIECES = ("verdict", "word", "rows", "labels", "any")  # keys of the pieces of an answer
 
 
@@ -121,8 +123,16 @@ class GuardFile(Strict):
             raise ValueError("'labels' is empty")
         if self.codes is not None and "{n}" not in self.codes:
             raise ValueError("'codes' must hold {n}, the label's position from 1")
-        if self.labels is not None and len(set(self.labels.values())) < len(self.labels):
-            raise ValueError("two labels have the same code")
+        seen: dict[str, str] = {}
+        for label, code in (self.labels or {}).items():
+            if code in seen:
+                raise flaw(
+                    f"'{label}' has the code of '{seen[code]}', {code}",
+                    "labels",
+                    label,
+                    hint="each label has a code of its own",
+                )
+            seen[code] = label
         written = [piece for pieces in self.answer for piece in pieces]
         written += [option for piece in written if isinstance(piece, Choice) for option in piece.any]
         listed = any(isinstance(piece, CodeList) for piece in written)
@@ -201,18 +211,24 @@ def load_guard(reference: str, taxonomy: Taxonomy | None = None, *, relative_to:
 
     Raises InputError for an unknown name, a wrong file, or labels that the taxonomy does not have."""
     path = guard_path(reference, relative_to=relative_to)
-    file = load_yaml(path, GuardFile)
+    file = load_yaml(path, GuardFile, explain=EXPLAIN)
+    check_templates(path, file.prompt.message, file.prompt.frame, hint=EXPLAIN)
     if taxonomy is None:
         if file.taxonomy is None:
             raise InputError.at(path, "names no taxonomy of its own", hint="give one with --taxonomy")
-        taxonomy = load_taxonomy(file.taxonomy, relative_to=path.parent)
+        try:
+            taxonomy = load_taxonomy(file.taxonomy, relative_to=path.parent)
+        except InputError as error:
+            raise error.asked_for(path, "taxonomy", line=line_in(path, "taxonomy")) from error
     codes = _codes(path, file, taxonomy)
     try:
         language = _language(file, codes)
     except ValueError as error:
-        raise InputError.at(path, str(error)) from error
-    for label in {*file.names, *file.definitions} - codes.keys():
-        raise InputError.at(path, f"'names' or 'definitions' speak of '{label}', which is not one of its labels")
+        raise InputError.at(path, str(error), line=line_in(path, "answer"), hint=EXPLAIN) from error
+    for key in ("names", "definitions"):
+        for label in sorted(getattr(file, key).keys() - codes.keys()):
+            problem = f"{key} speak of '{label}', which is not one of its labels{did_you_mean(label, codes)}"
+            raise InputError.at(path, problem, line=line_in(path, key, label), hint=EXPLAIN)
     categories = tuple(_category(code, taxonomy.label(label), file) for label, code in codes.items())
     return Guard(file, tuple(codes), categories, language)
 
@@ -230,7 +246,8 @@ def _codes(path: Path, file: GuardFile, taxonomy: Taxonomy) -> dict[str, str]:
         if label not in taxonomy.ids:
             near = did_you_mean(label, taxonomy.ids)
             hint = f"guard {file.guard} speaks of the taxonomy {file.taxonomy or 'that it was written for'}"
-            raise InputError.at(path, f"label '{label}' is not in the taxonomy {taxonomy.id}{near}", hint=hint)
+            problem = f"label '{label}' is not in the taxonomy {taxonomy.id}{near}"
+            raise InputError.at(path, problem, line=line_in(path, "labels", label), hint=hint)
     return file.labels
 
 

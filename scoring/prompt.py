@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateError
 
 from schemas.errors import InputError, ModelError
 from scoring.guard import Guard
+from scoring.templates import sandbox
 
 ROLES = ("system", "user", "assistant")
 _MARK = re.compile("\ue000(\\d+)\ue001")  # private-use characters: where the text of message n goes
@@ -37,7 +37,7 @@ class PromptBuilder:
         self.guard = guard
         self.tokenizer = tokenizer
         self.notes: list[str] = []
-        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+        environment = sandbox()
         spec = guard.file.prompt
         try:
             self._message = environment.from_string(spec.message)

@@ -34,6 +34,9 @@ class Connection:
         self._http = httpx.Client(base_url=self.url, headers={"X-Argilla-Api-Key": api_key}, timeout=TIMEOUT)
         try:
             me = self.get("/me")
+            if not isinstance(me, dict) or not {"role", "username"} <= me.keys():
+                hint = "check annotation.url: it is Argilla's address and nothing more"
+                raise ServiceError(f"{self.url} answers, and not as Argilla does (GET /me)", hint=hint)
             self.role, self.username = str(me["role"]), str(me["username"])
             self._known = True
         except BaseException:
@@ -115,7 +118,9 @@ class Connection:
             403: f"the API key's role may not do that; use an owner's: {self._key_hint}",
             404: "check annotation.url, annotation.workspace and annotation.dataset; was the dataset deleted?",
         }.get(status)
-        shown = " ".join(detail.split())[:DETAIL_SHOWN]
+        # some servers repeat what they were sent, the key included
+        safe = detail.replace(self._http.headers["X-Argilla-Api-Key"], "***")
+        shown = " ".join(safe.split())[:DETAIL_SHOWN]
         code = f"HTTP {status}" if status else "refused"
         return ServiceError(f"Argilla at {self.url} ({what}): {code}: {shown}", hint=hint)
 

@@ -12,10 +12,11 @@ from pipeline.comparing.model import SideSummary
 from pipeline.evaluation.evaluate import attribute_rows, chosen_gold
 from pipeline.evaluation.pairing import Judged
 from pipeline.evaluation.tables import GuardTable, guard_table
+from pipeline.reading import read_gold, read_scores
 from pipeline.run import Run, open_run
 from pipeline.stage import manifest_path, staleness
 from pipeline.stages.evaluate import STAGE as EVALUATE
-from schemas.artifacts import GoldRecord, LabelScore, PromptRecord, ScoredRecord
+from schemas.artifacts import PromptRecord, ScoredRecord
 from schemas.errors import InputError, did_you_mean
 from schemas.evaluation import EstimatorEvaluation, Evaluation, GuardEvaluation
 from schemas.files import content_hash, read_frame, read_model
@@ -34,7 +35,7 @@ class Side:
 
     @cached_property
     def gold(self) -> pl.DataFrame:
-        return read_frame(self.run.path("gold.parquet"), GoldRecord, made_by=self.run.command("reconcile"))
+        return read_gold(self.run)
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -51,7 +52,7 @@ class Side:
         if where:
             prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
             gold = chosen_gold(gold, attribute_rows(prompts), where)
-        scores = read_frame(run.path(f"scores/{name}.parquet"), LabelScore, made_by=run.command("score"))
+        scores = read_scores(run, name)
         records = read_frame(run.path(f"scores/{name}.records.parquet"), ScoredRecord, made_by=run.command("score"))
         return guard_table(name, gold, scores, records, run.taxonomy.ids)
 

@@ -87,9 +87,11 @@ class Lanes:
     """The model and its lanes. `submit` is called from any thread; one thread of its own does the work."""
 
     def __init__(self, folder: Path) -> None:
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         # float32: on CPU its prefill is faster than bfloat16's, and sampling is not blurred by rounding
-        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        self.model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
         self.model.eval()
         end = self.model.generation_config.eos_token_id
         self.end_ids = set(end) if isinstance(end, list) else {end}

@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from schemas.addresses import check_address, check_variable
 from schemas.strict import Strict
 
 ATTRIBUTE_PATTERN = r"[a-z][a-z0-9_]{0,31}"
@@ -127,10 +128,7 @@ class EndpointSection(Strict):
     @field_validator("api_key_env")
     @classmethod
     def _variable(cls, value: str | None) -> str | None:
-        # not echoed: somebody may have put the key itself here
-        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value):
-            raise ValueError("expected the NAME of an environment variable, such as OPENAI_API_KEY, not a key")
-        return value
+        return None if value is None else check_variable(value)
 
 
 def unreadable_path(journal: Path) -> Path:
@@ -139,10 +137,7 @@ def unreadable_path(journal: Path) -> Path:
 
 
 def _address(value: str, *, bundled: bool) -> str:
-    if not value.startswith(("http://", "https://")) and not (bundled and value == BUNDLED):
-        also = ", or 'bundled'" if bundled else ""
-        raise ValueError(f"expected an address that starts with http:// or https://{also}; saw '{value}'")
-    return value.rstrip("/")
+    return value if bundled and value == BUNDLED else check_address(value)
 
 
 class PricesSection(Strict):

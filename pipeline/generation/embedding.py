@@ -41,11 +41,13 @@ class Embedder:
         device = section.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        options = {"local_files_only": True, "trust_remote_code": False}
+        options = {"local_files_only": True}
         try:
             with quiet_loading():
-                self._tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-                model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **options)
+                self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
+                model = AutoModel.from_pretrained(
+                    folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **options
+                )
             self._model = model.to(device).eval()
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             said = (str(error).splitlines() or [type(error).__name__])[0]

@@ -13,10 +13,9 @@ from pipeline.generation.duplicates import Seen, fold, holds
 from pipeline.generation.languages import other_language, width
 from pipeline.generation.meanings import Embed, SeenMeanings, Vectored
 from pipeline.generation.parsing import parse
-from schemas.errors import InputError
-from schemas.records import check_text
 from schemas.spill import Spill
 from schemas.taxonomy import Taxonomy
+from schemas.text import flaw_of
 
 _SENTENCE_END = re.compile(r".*(?:[.!?…।؟۔][\"'”’)]*(?=\s|\Z)|[。！？][」』）”]*)", re.DOTALL)
 _AT_ONCE = 32  # answers whose texts are embedded together
@@ -140,10 +139,8 @@ class Judge:
         size = width(text)
         if size > section.max_characters:
             return Rejection("too_long", f"{size} characters (generate.max_characters {section.max_characters})")
-        try:
-            check_text(text, "text")
-        except InputError as error:
-            return Rejection("invalid", str(error))
+        if flaw := flaw_of(text):
+            return Rejection("invalid", f"text: {flaw}")
         if unreadable := _UNREADABLE.search(text):
             return Rejection("invalid", f"text: the control character U+{ord(unreadable[0]):04X}")
         if not text.isascii() and _MISREAD.search(text):

@@ -11,8 +11,13 @@ from typing import Any
 
 from pipeline.importing.mapping import LabelColumn, Mapping
 from schemas.errors import InputError, did_you_mean
-from schemas.records import check_text, messages_of
+from schemas.records import messages_of
 from schemas.taxonomy import Taxonomy
+from schemas.text import check_text
+
+NONE = "none"
+NO_ID = "mend the row, or leave id out of the mapping: then ids are made from the texts"
+FORM = "labels.form of the mapping: list, text with a separator, or flags"
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ def convert(
             messages = _messages(mapping, row, where, result.counts)
         except InputError as error:
             if mapping.unusable == "refuse":
-                raise InputError(str(error), hint="mend the row, or set unusable: skip in the mapping") from error
+                raise InputError(error.message, hint="mend the row, or set unusable: skip in the mapping") from error
             result.counts["unusable"] += 1
             continue
         labels, usable = _labels(mapping.labels, row, where, taxonomy, result)
@@ -70,7 +75,8 @@ def convert(
         result.records.append(record)
     result.counts["records"] = len(result.records)
     if not result.records:
-        raise InputError(f"{source}: no records to import ({result.counts['rows']} rows)")
+        counted = ", ".join(f"{number} {name}" for name, number in sorted(result.counts.items()) if number)
+        raise InputError(f"{source}: no records to import ({counted or 'the file is empty'})")
     return result
 
 
@@ -78,7 +84,8 @@ def _require_columns(mapping: Mapping, row: dict[str, Any], where: str) -> None:
     for column in mapping.columns():
         if column not in row:
             near = did_you_mean(column, row)
-            raise InputError(f"{where}: no column '{column}'{near}; it has {', '.join(sorted(row))}")
+            seen = f"{where}: no column '{column}'{near}; it has {', '.join(sorted(row))}"
+            raise InputError(seen, hint="--mapping takes a YAML file that names its columns")
 
 
 def _messages(mapping: Mapping, row: dict[str, Any], where: str, counts: Counter[str]) -> list[dict[str, str]]:
@@ -112,11 +119,14 @@ def _labels(
     for value in values:
         if value in column.ignore:
             continue
-        ids = _ids(column, value, where, taxonomy)
+        # an id that no taxonomy has; beside others it is a contradiction, and more than an unknown word
+        beside = value == NONE and not column.values and len(set(values)) > 1
+        ids = [] if beside else _ids(column, value, where, taxonomy)
         found.update(ids)
         none_applies = none_applies or not ids
     if none_applies and (found or ignored):
-        raise InputError(f"{where}: '{column.column}' says that no category applies and names one: {', '.join(values)}")
+        problem = f"'{column.column}' says that no category applies and names one: {', '.join(values)}"
+        raise InputError(f"{where}: {problem}", hint="mend the row: either no category applies, or these do")
     result.ignored.update(ignored)
     result.counts["ignored_values"] += len(ignored)
     return [label for label in taxonomy.ids if label in found], bool(found) or not ignored
@@ -131,14 +141,19 @@ def _values(column: LabelColumn, cell: Any, where: str) -> list[str]:
     if column.form == "flags" and isinstance(cell, dict):
         for value, flag in cell.items():
             if not isinstance(flag, bool):
-                raise InputError(f"{where}: '{column.column}': '{value}' is {flag!r}, expected true or false")
+                raise InputError(
+                    f"{where}: '{column.column}': '{value}' is {flag!r}, expected true or false", hint=FORM
+                )
         return [value for value, flag in cell.items() if flag]
-    raise InputError(f"{where}: '{column.column}' is {str(cell)[:80]!r}, the mapping's form is {column.form}")
+    raise InputError(
+        f"{where}: '{column.column}' is {str(cell)[:80]!r}, the mapping's form is {column.form}", hint=FORM
+    )
 
 
 def _ids(column: LabelColumn, value: str, where: str, taxonomy: Taxonomy) -> list[str]:
     if not column.values:
-        return [taxonomy.require(value, f"{where}: '{column.column}'")]
+        hint = "other values than the taxonomy's ids are read by labels.values of a mapping"
+        return [taxonomy.require(value, f"{where}: '{column.column}'", hint=hint)]
     if value not in column.values:
         near = did_you_mean(value, [*column.values, *column.ignore])
         raise InputError(
@@ -158,8 +173,8 @@ def _id(mapping: Mapping, row: dict[str, Any], messages: list[dict[str, str]], w
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{where}: '{mapping.id}' must be a non-empty string, saw {value!r}")
-    return check_text(value.strip(), f"{where}: {mapping.id}")
+        raise InputError(f"{where}: '{mapping.id}' must be a non-empty string, saw {value!r}", hint=NO_ID)
+    return check_text(value.strip(), f"{where}: {mapping.id}", hint="mend the row")
 
 
 def _duplicate(
@@ -171,7 +186,7 @@ def _duplicate(
             f"{where}: {what} stands there twice, first in {first[0]}", hint="set duplicates: first in the mapping"
         )
     if mapping.id is not None and record.messages != first[1].messages:
-        raise InputError(f"{where}: id '{record.id}' has another text in {first[0]}")
+        raise InputError(f"{where}: id '{record.id}' has another text in {first[0]}", hint="give each text its own id")
     counts["duplicates"] += 1
     counts["conflicting_duplicates"] += record.labels != first[1].labels
 

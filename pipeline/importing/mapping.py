@@ -9,10 +9,11 @@ from pydantic import Field, model_validator
 
 from schemas.strict import Strict
 from schemas.taxonomy import Taxonomy
-from schemas.yaml_files import find_yaml, load_yaml
+from schemas.yaml_files import find_yaml, line_in, load_yaml
 
 SHIPPED = Path(__file__).parent / "mappings"
 HUB = "hub:"
+EXPLAIN = "the shipped records.yaml shows the keys"
 
 
 class MessageColumn(Strict):
@@ -119,10 +120,12 @@ class Mapping(Strict):
 
 def load_mapping(path: Path, taxonomy: Taxonomy) -> Mapping:
     """The mapping in `path`. Raises InputError for a flaw, an id that the taxonomy does not have among them."""
-    mapping = load_yaml(path, Mapping)
+    mapping = load_yaml(path, Mapping, explain=EXPLAIN)
     for value, ids in (mapping.labels.values if mapping.labels else {}).items():
         for label in [ids] if isinstance(ids, str) else ids or []:
-            taxonomy.require(label, f"{path}: labels.values.{value}")
+            if label not in taxonomy.ids:
+                where = f"{path}: line {line_in(path, 'labels', 'values', value)}: labels.values.{value}"
+                taxonomy.require(label, where, hint=f"the ids of the taxonomy {taxonomy.id} stand on the right")
     return mapping
 
 

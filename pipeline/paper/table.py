@@ -73,7 +73,7 @@ class PaperTable(Strict):
             metrics = [getattr(line, metric) for metric in METRICS]
             numbers = [value for one in metrics for value in (one.value, one.low, one.high)]
             row = [self.records, line.threshold, *numbers, line.best_f1, line.best_threshold]
-            writer.writerow([line.name, line.source, *("" if value is None else value for value in row)])
+            writer.writerow([_cell(line.name), _cell(line.source), *("" if value is None else value for value in row)])
         return out.getvalue()
 
     def __str__(self) -> str:
@@ -99,6 +99,11 @@ class PaperTable(Strict):
             *(f"note: {note}" for note in self.notes),
         ]
         return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """`text` as a spreadsheet must take it: as text, never as a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _text(line: Line) -> str:

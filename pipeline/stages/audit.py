@@ -8,10 +8,11 @@ import polars as pl
 
 from pipeline.auditing import change_rates, select, with_answers
 from pipeline.expert_round import put_before_experts
+from pipeline.reading import read_gold, read_scores
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
 from pipeline.stages.pull import AUDIT
-from schemas.artifacts import Answer, AuditedRecord, GoldRecord, LabelScore
+from schemas.artifacts import Answer, AuditedRecord
 from schemas.errors import InputError
 from schemas.files import read_frame, write_frame
 
@@ -29,12 +30,12 @@ def guard_name(run: Run, guard: str | None) -> str:
 
 
 def work(run: Run, *, guard: str, estimator: str, top: int, control: int, push: bool) -> Outcome:
-    gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile"))
+    gold = read_gold(run)
     answers = read_frame(run.path("annotations.parquet"), Answer, made_by=run.command("pull"))
     if run.path(AUDIT).exists() and run.path(TABLE).exists():  # experts have the selection before them: it stays
         selected = read_frame(run.path(TABLE), AuditedRecord, made_by=run.command("audit"))
     else:
-        scores = read_frame(run.path(f"scores/{guard}.parquet"), LabelScore, made_by=run.command("score"))
+        scores = read_scores(run, guard)
         ours = scores.filter(pl.col("estimator") == estimator)
         if ours.is_empty():
             raise InputError(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.reading import read_gold, read_scores
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
-from schemas.artifacts import GoldRecord, LabelScore, PromptRecord, ScoredRecord
+from schemas.artifacts import PromptRecord, ScoredRecord
 from schemas.files import read_frame, write_json
 
 EVALUATION, THRESHOLDS, CALIBRATION = "evaluation.json", "thresholds.json", "calibration.json"
@@ -26,12 +27,12 @@ def score_files(run: Run) -> list[str]:
 def work(run: Run) -> Outcome:
     from pipeline.evaluation.evaluate import GuardScores, evaluate
 
-    gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile"))
+    gold = read_gold(run)
     prompts = run.path("prompts.parquet")
     guards = [
         GuardScores(
             guard.name,
-            read_frame(run.path(f"scores/{guard.name}.parquet"), LabelScore, made_by=run.command("score")),
+            read_scores(run, guard.name),
             read_frame(run.path(f"scores/{guard.name}.records.parquet"), ScoredRecord, made_by=run.command("score")),
             family=Path(guard.guard).stem,
             model=guard.model,

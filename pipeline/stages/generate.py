@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.generation.config import GenerateSection, unreadable_path
+from pipeline.reading import read_plan
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
-from schemas.artifacts import CheckedRecord, PlannedSlot, PromptRecord, RejectedAttempt
+from schemas.artifacts import CheckedRecord, PromptRecord, RejectedAttempt
 from schemas.errors import InputError
 from schemas.files import read_frame, write_frame, write_json
 from schemas.lock import run_lock
@@ -36,7 +37,7 @@ def _work(run: Run) -> Outcome:
     from schemas.generation import Generation
 
     section, seed = run.config.generate, run.config.seed
-    plan = read_frame(run.path("plan.parquet"), PlannedSlot, made_by=run.command("plan"))
+    plan = read_plan(run)
     templates = load_templates(_template_folder(run))
     embed = _embedder(run)
     result = _filled(run, section, plan, templates, embed)
@@ -136,7 +137,7 @@ def preview(run: Run, records: int) -> Preview:
 
     section = run.config.generate
     with run_lock(run.folder, "marginalia preview"):
-        plan = read_frame(run.path("plan.parquet"), PlannedSlot, made_by=run.command("plan"))
+        plan = read_plan(run)
         first = plan.head(records)
         # one wave: the first slots of the whole plan are asked without texts of others, too
         one_wave = section.model_copy(update={"waves": 1})

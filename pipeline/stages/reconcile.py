@@ -16,6 +16,7 @@ from pipeline.stage import Outcome, Stage
 from pipeline.stages.pull import SEVERITY
 from schemas.agreement import Anchoring, Severity
 from schemas.artifacts import Answer, GoldRecord, GoldSeverity, PromptRecord, SeverityAnswer, SuggestedRecord
+from schemas.errors import InputError
 from schemas.files import read_frame, write_frame, write_json
 
 
@@ -26,7 +27,10 @@ def work(run: Run) -> Outcome:
     asked = pl.col("round") == ROUND
     ours = answers.filter(pl.col("record_id").is_in(prompts["id"].implode()) & ~asked)
     to_questions = answers.filter(asked)
-    gold = reconcile(prompts, ours, labels, section, seed=seed)
+    try:
+        gold = reconcile(prompts, ours, labels, section, seed=seed)
+    except InputError as error:  # an answer that this taxonomy cannot have
+        raise InputError.at(run.path("annotations.parquet"), error.message, hint=error.hint) from error
     agreement = agreement_of(ours, labels, section, seed=seed, taxonomy=run.taxonomy.id, simulated=run.config.simulated)
     known = read_gold_questions(run.path(FILE)).known
     methods = compare_methods(ticks_of(ours, labels), section, seed)

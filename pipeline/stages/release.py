@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from pipeline.auditing import change_rates
 from pipeline.evaluation.tables import count_gold
+from pipeline.reading import read_gold, read_scores
 from pipeline.release.card import CardFacts, card
 from pipeline.release.charts import charts
 from pipeline.release.folder import read_release, write_release
@@ -24,9 +25,7 @@ from schemas.agreement import Agreement
 from schemas.artifacts import (
     Answer,
     AuditedRecord,
-    GoldRecord,
     GoldSeverity,
-    LabelScore,
     PlannedSlot,
     PromptRecord,
     RejectedAttempt,
@@ -62,7 +61,7 @@ def _score_files(run: Run) -> list[str]:
 
 def _work(run: Run) -> Outcome:
     names = _inputs(run)
-    gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile"))
+    gold = read_gold(run)
     annotations = _optional(run, "annotations.parquet", Answer, "pull", names)
     rejected = _optional(run, "rejected.parquet", RejectedAttempt, "generate", names)
     audited = _optional(run, "audit.parquet", AuditedRecord, "audit", names)
@@ -75,8 +74,8 @@ def _work(run: Run) -> Outcome:
     }
     prompts = _optional(run, "prompts.parquet", PromptRecord, "generate", names)
     scores = {
-        name.removeprefix("scores/").removesuffix(".parquet"): read_frame(
-            run.path(name), LabelScore, made_by=run.command("score")
+        name.removeprefix("scores/").removesuffix(".parquet"): read_scores(
+            run, name.removeprefix("scores/").removesuffix(".parquet")
         )
         for name in _score_files(run)
     }

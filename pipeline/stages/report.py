@@ -7,10 +7,11 @@ from typing import TypeVar
 import polars as pl
 from pydantic import BaseModel
 
+from pipeline.reading import read_gold
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage, read_manifest
 from schemas.agreement import Agreement
-from schemas.artifacts import Answer, AuditedRecord, GoldRecord, PlannedSlot, PromptRecord, RejectedAttempt
+from schemas.artifacts import Answer, AuditedRecord, PlannedSlot, PromptRecord, RejectedAttempt
 from schemas.evaluation import Evaluation
 from schemas.files import read_frame, read_model, write_text
 from schemas.generation import Generation
@@ -49,7 +50,7 @@ def work(run: Run) -> Outcome:
             simulated=run.config.simulated,
             taxonomy=run.taxonomy,
             evaluation=evaluation,
-            gold=read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile")),
+            gold=read_gold(run),
             agreement=_model(run, "agreement.json", Agreement, "reconcile"),
             manifests=manifests,
             plan=_frame(run, "plan.parquet", PlannedSlot, "plan"),

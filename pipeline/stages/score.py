@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from pipeline.reading import read_gold
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
-from schemas.artifacts import GoldRecord
 from schemas.errors import InputError
-from schemas.files import cannot_write, read_frame
+from schemas.files import cannot_write
 from schemas.lock import run_lock
+from schemas.yaml_files import line_in
 from scoring.config import RAY_FLAGS, EngineName, GuardRun, RayOptions
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def score_shard(run: Run, shard: Shard) -> list[str]:
 
 
 def _records(run: Run) -> tuple[int, Records]:
-    gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile"))
+    gold = read_gold(run)
     if not run.config.score.guards:
         hint = "add one under score: guards: (marginalia config --explain guards)"
         raise InputError.at(run.path("config.yaml"), "names no guard to score with", hint=hint)
@@ -145,10 +146,16 @@ def _facts(guard: str, notes: Sequence[str], table: pl.DataFrame) -> dict[str, A
 
 def _recipe(run: Run, guard: GuardRun) -> Recipe:
     from scoring.engines.recipe import Recipe
+    from scoring.guard import guard_path
     from scoring.scorer import Settings
 
     section = run.config.score
     own = ("estimators", "seed")
+    try:
+        guard_path(guard.guard, relative_to=run.folder)
+    except InputError as error:
+        config, at = run.path("config.yaml"), section.guards.index(guard)
+        raise error.asked_for(config, "guard", line=line_in(config, "score", "guards", at, "guard")) from error
     settings = {name: getattr(section, name) for name in Settings.__dataclass_fields__ if name not in own}
     return Recipe(
         guard.model,

@@ -62,8 +62,12 @@ def _convert(source: Path, target: Path) -> None:
     was_shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF, local_files_only=True)
-        read: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, gguf_file=_GGUF, local_files_only=True, trust_remote_code=False
+        )
+        read: Any = AutoModelForCausalLM.from_pretrained(
+            source, gguf_file=_GGUF, local_files_only=True, trust_remote_code=False
+        )
         # a clean model of the same shape: the one that was read insists on being quantized and cannot be saved
         if hasattr(read.config, "quantization_config"):
             del read.config.quantization_config

@@ -7,8 +7,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from schemas.addresses import check_address
 from schemas.errors import InputError, ServiceError
 from scoring.config import EndpointOptions, split_urls
 from scoring.models.calls import Caller, CallFailed, Refused
@@ -168,14 +168,10 @@ def _revision(name: str, card: dict[str, Any], caller: Caller, answer: Answer) -
 
 
 def _address(url: str) -> str:
-    parts = urlsplit(url)
-    if not parts.hostname or parts.query or parts.fragment or parts.username or parts.password:
-        # not echoed: it may hold a key
-        raise InputError(
-            "the model's URL should be an address and nothing more, such as http://127.0.0.1:8000/v1",
-            hint="a key belongs in an environment variable: api_key_env (--api-key-env)",
-        )
-    address = url.rstrip("/")
+    try:
+        address = check_address(url)
+    except ValueError as error:
+        raise InputError(f"the model's URL: {error} (--api-key-env)") from None
     if address.endswith("/completions"):
         base = address.removesuffix("/completions").removesuffix("/chat")
         raise InputError(f"the model's URL ends before the route: {base}, not {address}")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from schemas.errors import InputError, ModelError
+from schemas.errors import InputError, ModelError, did_you_mean
 from scoring.models.adapted import BUNDLED_GUARD, bundled_guard
 from scoring.models.bundled import bundled_smollm2, model_cache
 from scoring.models.tree import ATTENTION, Evaluation, Prefix, TreeBatch, TreeRunner
@@ -20,7 +20,15 @@ from scoring.search import NextTokens, Node
 from scoring.tokens import TokenLanguage
 
 BUNDLED = "bundled"
+WHAT_THERE_IS = (
+    "--model takes a folder with config.json, tokenizer and *.safetensors, a .gguf file, "
+    f"'{BUNDLED_GUARD}' or '{BUNDLED}' (both come with the installation), a Hub id with --revision, or a URL"
+)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_OF_THE_HUB = (
+    "load it once with a network (HF_TOKEN for a gated model), or give the folder it was loaded to; "
+    f"'{BUNDLED_GUARD}' and '{BUNDLED}' come with the installation"
+)
 SELF_CHECK = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.05}  # log-probability, nats
 
 
@@ -66,14 +74,20 @@ def load_local(
 
     try:
         with quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=False, **options
             )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise ModelError(f"cannot load the model '{reference}': {_first_line(error)}") from error
-    target = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    model = model.to(target).eval()
+    except Exception as error:  # damaged folders raise what the readers of their files like
+        hint = WHAT_THERE_IS if found_revision != revision else _OF_THE_HUB
+        raise ModelError(f"cannot load the model '{reference}': {_first_line(error)}", hint=hint) from error
+    try:
+        model = model.to(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device).eval()
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled for the device
+        problem = f"cannot use the device '{device}': {_first_line(error)}"
+        raise InputError(problem, hint="--device (device of score.guards) takes auto, cpu, cuda, cuda:1 …") from error
     _attach(model, reference, DTYPES[dtype])
     return LocalModel(
         TreeRunner(model), tokenizer, _end_ids(model, tokenizer), _context(model), reference, found_revision
@@ -91,18 +105,19 @@ def resolve(reference: str, revision: str | None, cache: Path) -> tuple[str, dic
     path = Path(reference)
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise InputError(f"{path}: no such GGUF file")
+            raise InputError(f"{path}: no such GGUF file", hint=WHAT_THERE_IS)
         return str(path.parent), {"gguf_file": path.name, "local_files_only": True}, path.name
     if path.is_dir():
         if not (path / "config.json").exists():
-            raise InputError(f"{path}: no config.json in this folder", hint="expected a transformers model folder")
+            raise InputError(f"{path}: no config.json in this folder", hint=WHAT_THERE_IS)
         return str(path), {"local_files_only": True, "use_safetensors": True}, "local folder"
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", reference) or reference.startswith("."):
-        hint = f"a folder, a .gguf file, '{BUNDLED}', or a Hub id such as meta-llama/Llama-Guard-3-8B"
-        raise InputError(f"no model '{reference}'", hint=hint)
+        near = did_you_mean(reference, (BUNDLED, BUNDLED_GUARD))
+        raise InputError(f"no model '{reference}': there is no such folder{near}", hint=WHAT_THERE_IS)
     if revision is None:
         raise InputError(
-            f"the Hub model '{reference}' needs a pinned revision", hint="set revision to a commit id; see its Hub page"
+            f"no folder '{reference}', and the Hub model of this name needs a pinned revision",
+            hint="set revision (--revision) to a commit id, which its Hub page shows",
         )
     return reference, {"revision": revision, "use_safetensors": True}, revision
 
@@ -127,6 +142,9 @@ def _attach(model: Any, reference: str, dtype: torch.dtype) -> None:
     ids = [(7 * index + 3) % vocabulary for index in range(12)]
     with torch.inference_mode():
         plain = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float()
+    if plain.isnan().any() or plain.isposinf().any() or plain.isneginf().all(-1).any():
+        hint = "its weights are damaged, or too large for the dtype: try --dtype float32"
+        raise ModelError(f"the model '{reference}' answers with NaN or infinite logits", hint=hint)
     model.set_attn_implementation(ATTENTION)
     batch = TreeBatch(TreeRunner(model), None, rows=2, room=8)
     batch.join(0, ids[:8])

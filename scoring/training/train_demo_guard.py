@@ -172,9 +172,9 @@ def _run(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
     guard = load_guard("support-tickets", taxonomy)
     examples = [example for example in read_examples(options.examples, taxonomy) if example.split == "train"]
     base = bundled_smollm2(options.cache)
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     network = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
+        base, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True, trust_remote_code=False
     )
     start, found = tails(examples, guard, PromptBuilder(guard, tokenizer), tokenizer.eos_token_id)
     adapted = with_adapter(network, recipe)

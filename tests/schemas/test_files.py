@@ -76,7 +76,7 @@ def test_when_the_kth_call_fails_the_file_is_whole_and_no_partial_stays(
                 WRITERS[writer](path)
             except InputError as error:
                 assert str(error) == (
-                    f"{path}: cannot write: No space left on device (free space or mend the permissions)"
+                    f"{path}: cannot write: No space left on device (free some space, then give the same command again)"
                 )
             else:
                 assert k > 1
@@ -127,7 +127,7 @@ def test_a_real_limit_of_the_operating_system_is_named(tmp_path: Path, kind: str
     path.write_bytes(b"old")
     command = [sys.executable, "-c", script, str(path), kind]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{path}: cannot write: File too large (free space or mend the permissions)\n"
+    assert done.stdout == f"{path}: cannot write: File too large (free some space, then give the same command again)\n"
     assert (path.read_bytes(), len(list(tmp_path.iterdir()))) == (b"old", 1)
 
 

@@ -23,7 +23,8 @@ def error_of(path: Path) -> str:
     with pytest.raises(InputError) as caught:
         read_records(path)
     assert caught.value.exit_code == 2
-    return str(caught.value).removeprefix(f"{path}: ")
+    assert caught.value.hint or path.is_dir()  # the whole message: tests/bad_input
+    return caught.value.message.removeprefix(f"{path}: ")
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -65,12 +66,12 @@ def test_parquet_is_read_as_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "holds no records (one JSON object a line, with id and text or messages)"),
+        ([], "holds no records"),
         ([row(), row(text="again")], "line 2: id 'a' stands there twice, first in line 1"),
-        ([{"text": "x"}], "line 1: 'id' must be a non-empty string, saw None; columns: ['text']"),
-        ([row(id="")], "line 1: 'id' must be a non-empty string, saw ''; columns: ['id', 'text']"),
-        ([row(id=True)], "line 1: 'id' must be a non-empty string, saw True; columns: ['id', 'text']"),
-        ([{"id": "a", "txt": "x"}], "line 1: record 'a': neither 'messages' nor 'text'; columns: ['id', 'txt']"),
+        ([{"text": "x"}], "line 1: no column 'id'; it has text"),
+        ([row(id="")], "line 1: 'id' must be a non-empty string, saw ''"),
+        ([row(id=True)], "line 1: 'id' must be a non-empty string, saw True"),
+        ([{"id": "a", "txt": "x"}], "line 1: record 'a': neither 'messages' nor 'text'; it has id, txt"),
         ([row(text=" \n")], "line 1: record 'a': the user message has no text"),
         ([row(text=None)], "line 1: record 'a': the user message has no text"),
         ([row(text=5)], "line 1: record 'a': the user message has no text"),
@@ -98,9 +99,9 @@ def test_every_bad_row_is_named(tmp_path: Path, rows: list[Any], message: str) -
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "holds no records (one JSON object a line, with id and text or messages)"),
-        (b"\n\n", "holds no records (one JSON object a line, with id and text or messages)"),
-        (b'{"id": "a", "text": "x"}\n{"id": "b", "text": "\xff"}\n', "line 2: byte 21 is not UTF-8 (save as UTF-8)"),
+        (b"", "holds no records"),
+        (b"\n\n", "holds no records"),
+        (b'{"id": "a", "text": "x"}\n{"id": "b", "text": "\xff"}\n', "line 2: byte 21 is not UTF-8"),
         (
             b'{"id": "a", "text": "x"}\n{"id": \n',
             "line 2: not a JSON object: Expecting value: line 2 column 1 (char 8)",
@@ -119,9 +120,7 @@ def test_every_bad_line_is_named(tmp_path: Path, data: bytes, message: str) -> N
 def test_what_is_no_file_of_records_is_named(tmp_path: Path) -> None:
     assert error_of(tmp_path / "no.jsonl") == "no such file"
     assert error_of(tmp_path) == "is a folder, expected a .jsonl or .parquet file"
-    assert error_of(write(tmp_path, row(), name="r.csv")) == (
-        "cannot tell the format of '.csv' (expected .jsonl or .parquet)"
-    )
+    assert error_of(write(tmp_path, row(), name="r.csv")) == ("cannot tell the format of '.csv'")
     assert error_of(write(tmp_path, row(), name="r.parquet")).startswith("not a readable Parquet file: ")
 
 

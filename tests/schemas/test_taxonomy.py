@@ -25,32 +25,33 @@ def taxonomy(tmp_path: Path, labels: str, more: str = "") -> Taxonomy:
 def error_of(tmp_path: Path, labels: str, more: str = "") -> str:
     with pytest.raises(InputError) as caught:
         taxonomy(tmp_path, labels, more)
-    return str(caught.value).removeprefix(f"{tmp_path / 't.yaml'}: ")
+    assert caught.value.hint  # the whole message: tests/bad_input
+    return caught.value.message.removeprefix(f"{tmp_path / 't.yaml'}: ")
 
 
 @pytest.mark.parametrize(
     ("labels", "more", "message"),
     [
-        (label("a") + label("b") + label("a", "Other"), "", "line 1: label id 'a' stands there twice"),
-        (label("a", "Same") + label("b", "same"), "", "line 1: two answers are named 'same'"),
-        (label("a", "None of these"), "", "line 1: two answers are named 'none of these'"),
-        (label("unsafe"), "", "line 1: label id 'unsafe' is reserved; rename it (reserved: unsafe, safe, none)"),
-        (label("safe"), "", "line 1: label id 'safe' is reserved; rename it (reserved: unsafe, safe, none)"),
-        (label("none"), "", "line 1: label id 'none' is reserved; rename it (reserved: unsafe, safe, none)"),
+        (label("a") + label("b") + label("a", "Other"), "", "line 8: label id 'a' stands there twice"),
+        (label("a", "Same") + label("b", "same"), "", "line 7: two answers are named 'same'"),
+        (label("a", "None of these"), "", "line 6: two answers are named 'none of these'"),
+        (label("unsafe"), "", "line 6: label id 'unsafe' is reserved; rename it"),
+        (label("safe"), "", "line 6: label id 'safe' is reserved; rename it"),
+        (label("none"), "", "line 6: label id 'none' is reserved; rename it"),
         (label("abc", more=", parent: abd") + label("abe"), "",
-         "line 1: label 'abc' has the unknown parent 'abd'; did you mean 'abe'?"),
+         "line 6: label 'abc' has the unknown parent 'abd'; did you mean 'abe'?"),
         (label("a", more=", parent: b") + label("b", more=", parent: c") + label("c", more=", parent: a"), "",
-         "line 1: parents run in a circle: a → b → c → a"),
-        (label("a", more=", parent: a"), "", "line 1: parents run in a circle: a → a"),
+         "line 6: parents run in a circle: a → b → c → a"),
+        (label("a", more=", parent: a"), "", "line 6: parents run in a circle: a → a"),
         (label("abc") + label("xyz"), "forbidden_pairs: [[abd, xyz]]\n",
-         "line 1: forbidden_pairs: unknown label 'abd'; did you mean 'abc'?"),
-        (label("a"), "forbidden_pairs: [[a, a]]\n", "line 1: forbidden_pairs: 'a' with itself"),
+         "line 8: forbidden_pairs: unknown label 'abd'; did you mean 'abc'?"),
+        (label("a"), "forbidden_pairs: [[a, a]]\n", "line 7: forbidden_pairs: 'a' with itself"),
         ("  []\n", "", "line 5: labels: List should have at least 1 item after validation, not 0"),
         (label("A"), "", "line 6: labels.0.id: String should match pattern '^[a-z0-9][a-z0-9_-]{0,63}$'"),
         (label("a/b"), "", "line 6: labels.0.id: String should match pattern '^[a-z0-9][a-z0-9_-]{0,63}$'"),
         (label("a", more=", defnition: x"), "", "line 6: unknown key 'defnition'; did you mean 'definition'?"),
         (label("a", more=", generation: never"), "",
-         "line 6: labels.0.generation: Input should be 'allowed' or 'withheld'"),
+         "line 6: labels.0.generation: Input should be 'allowed' or 'withheld', saw 'never'"),
     ],
 )  # fmt: skip
 def test_every_flaw_is_named(tmp_path: Path, labels: str, more: str, message: str) -> None:

@@ -143,7 +143,7 @@ YES_NO = [["No"], [{"verdict": "Yes"}]]
         ({"overall": {"name": "any", "definition": "x"}}, "'overall' is for guards with calls: per_label"),
         ({"definitions": {"three": "x"}}, "speak of 'three', which is not one of its labels"),
         ({"labels": {}}, "'labels' is empty"),
-        ({"labels": {"one": "A", "two": "A"}}, "two labels have the same code"),
+        ({"labels": {"one": "A", "two": "A"}}, "line 10: 'two' has the code of 'one', A"),
         ({"labels": {"one": "", "two": "A"}}, "codes must be non-empty and differ"),
         ({"labels": {"one": "A", "tow": "B"}}, "label 'tow' is not in the taxonomy own; did you mean 'two'"),
         ({"answer": [["safe"], ["unsafe ", {"labels": [","]}]]}, "no word of 'answer' completes the row 'unsafe'"),

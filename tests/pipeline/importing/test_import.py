@@ -149,7 +149,7 @@ def test_a_label_that_the_taxonomy_lacks_names_the_mapping(tmp_path: Path, data:
     folder.mkdir()
     (folder / "config.yaml").write_text("taxonomy: support-tickets\n", encoding="utf-8")
     text = error_of(lambda: bring_in(open_run(folder), data, "paper-llama-guard-3"))
-    assert text.endswith("paper-llama-guard-3.yaml: labels.values.S1: unknown label 'violent_crimes'")
+    assert "paper-llama-guard-3.yaml: line 12: labels.values.S1: unknown label 'violent_crimes'; " in text
     assert not (folder / "import.yaml").exists()
 
 

@@ -1,0 +1,82 @@
+"""A run's tables with more than their columns checked: labels that the taxonomy has, numbers that are probabilities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from pipeline.generation.config import PLAN_COLUMNS
+from pipeline.run import Run
+from schemas.artifacts import GoldRecord, LabelScore, PlannedSlot
+from schemas.errors import ArtifactError, did_you_mean
+from schemas.files import read_frame
+from schemas.taxonomy import Taxonomy
+
+ROUNDING = 1e-9
+VERDICT = "unsafe"
+
+
+def read_plan(run: Run) -> pl.DataFrame:
+    """plan.parquet. Raises ArtifactError also for a label that is unknown, withheld from generation, or forbidden
+    beside another: whoever wrote the file, no model is asked for it."""
+    path, taxonomy = run.path("plan.parquet"), run.taxonomy
+    hint = f"{run.command('plan')} --force"
+    plan = read_frame(path, PlannedSlot, made_by=run.command("plan"))
+    for name in PLAN_COLUMNS:
+        if name not in plan.columns:
+            raise ArtifactError.at(path, f"column {name!r} is missing; it has {', '.join(plan.columns)}", hint=hint)
+        if name != "near_miss_of" and plan[name].null_count():
+            raise ArtifactError.at(path, f"column {name!r} has {plan[name].null_count()} nulls", hint=hint)
+    _refuse_unknown(path, plan.rename({"slot_id": "id"}), "slot", taxonomy, hint)
+    forbidden = {frozenset(pair) for pair in taxonomy.forbidden_pairs}
+    for slot, labels, near in plan.select("slot_id", "labels", "near_miss_of").iter_rows():
+        for label in [*labels, *([near] if near is not None else [])]:
+            if label not in taxonomy.writable:
+                raise ArtifactError.at(path, f"slot '{slot}': '{label}' is withheld from generation", hint=hint)
+        if pair := next((pair for pair in forbidden if pair <= set(labels)), None):
+            raise ArtifactError.at(path, f"slot '{slot}': {' and '.join(sorted(pair))} are a forbidden pair", hint=hint)
+    return plan
+
+
+def read_gold(run: Run) -> pl.DataFrame:
+    """gold.parquet. Raises ArtifactError also for an unknown label, a final record without labels, and labels of a
+    record that is not final: unresolved is never safe."""
+    path = run.path("gold.parquet")
+    hint = f"rebuild it with {run.command('reconcile')} --force"
+    gold = read_frame(path, GoldRecord, made_by=run.command("reconcile"))
+    wrong = gold.filter((pl.col("status") == "final") == pl.col("labels").is_null())
+    for record, status, labels in wrong.select("id", "status", "labels").head(1).iter_rows():
+        seen = "no labels" if labels is None else f"labels {labels}"
+        raise ArtifactError.at(path, f"record '{record}' is {status} and has {seen}", hint=hint)
+    _refuse_unknown(path, gold.drop_nulls("labels"), "record", run.taxonomy, hint)
+    return gold
+
+
+def read_scores(run: Run, guard: str) -> pl.DataFrame:
+    """scores/GUARD.parquet. Raises ArtifactError also for an unknown label, and for a probability that is none or lies
+    outside its bounds."""
+    path = run.path(f"scores/{guard}.parquet")
+    hint = f"{run.command('score')} --force"
+    scores = read_frame(path, LabelScore, made_by=run.command("score"))
+    known = [*run.taxonomy.ids, VERDICT]
+    for label in sorted(set(scores["label"].unique()) - set(known)):
+        near = did_you_mean(label, known)
+        problem = f"unknown label '{label}', which the taxonomy {run.taxonomy.id} does not have{near}"
+        raise ArtifactError.at(path, problem, hint=hint)
+    low, value, high = (pl.col(name) for name in ("lower", "probability", "upper"))
+    inside = (low >= -ROUNDING) & (low <= value + ROUNDING) & (value <= high + ROUNDING) & (high <= 1 + ROUNDING)
+    for row in scores.filter(~inside).head(1).iter_rows(named=True):
+        problem = f"record '{row['record_id']}', estimator '{row['estimator']}', label '{row['label']}': expected "
+        seen = f"0 ≤ lower ≤ probability ≤ upper ≤ 1, saw {row['lower']:g}, {row['probability']:g}, {row['upper']:g}"
+        raise ArtifactError.at(path, problem + seen, hint=hint)
+    return scores
+
+
+def _refuse_unknown(path: Path, frame: pl.DataFrame, what: str, taxonomy: Taxonomy, hint: str) -> None:
+    """Looks at `labels` of a frame that has `id`."""
+    named = frame.select("id", "labels").explode("labels").drop_nulls("labels")
+    for record, label in named.filter(~pl.col("labels").is_in(taxonomy.ids)).head(1).iter_rows():
+        near = did_you_mean(label, taxonomy.ids)
+        problem = f"{what} '{record}': unknown label '{label}', which the taxonomy {taxonomy.id} does not have{near}"
+        raise ArtifactError.at(path, problem, hint=hint)

@@ -1,0 +1,44 @@
+"""The prompt templates of guard files: Jinja in a sandbox, checked when the file is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from schemas.errors import InputError, did_you_mean
+from schemas.yaml_files import line_in
+
+IN_MESSAGE = ("categories", "conversation", "last_role")  # what prompt.message knows
+IN_FRAME = ("message",)  # what prompt.frame knows
+
+
+def sandbox() -> ImmutableSandboxedEnvironment:
+    """Where the templates are rendered: an unknown name is an error, and nothing is reached but what is given."""
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+
+
+def check_templates(path: Path, message: str, frame: str | None, *, hint: str) -> None:
+    """Raises InputError with the line in the guard file at `path` for a template that does not parse, or that asks
+    for a name which looks like one that it could mean."""
+    environment = sandbox()
+    for key, source, known in (("message", message, IN_MESSAGE), ("frame", frame or "", IN_FRAME)):
+        try:
+            parsed = environment.parse(source)
+        except TemplateSyntaxError as error:
+            raise _at(
+                path, key, f"the template does not parse: {error.message}", within=error.lineno, hint=hint
+            ) from error
+        for name in sorted(meta.find_undeclared_variables(parsed) - {*known, *environment.globals}):
+            if near := did_you_mean(name, known):
+                at = source[: source.index(name)].count("\n") + 1
+                raise _at(path, key, f"the template asks for '{name}'{near}", within=at, hint=hint)
+
+
+def _at(path: Path, key: str, problem: str, *, within: int, hint: str) -> InputError:
+    """`within`: the line inside the template, from 1. A template of several lines begins below its key."""
+    line = line_in(path, "prompt", key)
+    lines = path.read_text(encoding="utf-8").split("\n")
+    block = lines[line - 1].rstrip().endswith(("|", "|-", "|+", ">", ">-", ">+"))
+    return InputError.at(path, f"prompt.{key}: {problem}", line=line + within if block else line, hint=hint)

@@ -1,0 +1,69 @@
+"""The form of the tables of bad input: what stands in the folder, what is asked for there, and all that is said."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from scoring.__main__ import main as scoring
+
+Files = dict[str, Any]
+# name, files, command, exit code, message
+Row = tuple[str, Files, str, int, str]
+SCORING = "--model nothing --guard instruct --taxonomy support-tickets --out o.parquet"
+GOOD = {"id": "a", "text": "My parcel is late", "labels": ["late_delivery"]}
+
+
+def jsonl(*rows: Any) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def write(folder: Path, files: Files) -> None:
+    """Text, bytes, or a frame (as Parquet) for each name; None takes a file away."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            path.unlink()
+        elif isinstance(content, pl.DataFrame):
+            content.write_parquet(path)
+        else:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+
+
+def said(command: str) -> tuple[int, str]:
+    """Exit code and stderr of a command, run in this process: `scoring RECORDS …` is `python -m scoring`, with the
+    options that every test of it needs; all others are marginalia's."""
+    name, *words = command.split()
+    if name != "scoring":
+        done = CliRunner().invoke(app, [name, *words])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.exit_code, done.stderr
+    named = SCORING.split()
+    for option, value in zip(named[::2], named[1::2], strict=True):
+        words += [] if option in words else [option, value]
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        code = scoring(words)
+    return code, told.getvalue()
+
+
+def check(folder: Path, row: Row) -> None:
+    """`folder` is the working folder, where the run runs/r has nothing but a config; it is
+    `{folder}` in messages."""
+    _, files, command, code, message = row
+    write(folder, {"runs/r/config.yaml": "taxonomy: support-tickets\n"})
+    write(folder, files)
+    assert said(command) == (code, f"error: {message}\n".replace("{folder}", str(folder)))
+
+
+def names(rows: list[Row]) -> list[str]:
+    return [name for name, *_ in rows]

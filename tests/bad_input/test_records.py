@@ -1,0 +1,360 @@
+"""Records that no command may take, in JSONL and Parquet: whole messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.bad_input.table import GOOD, Row, check, jsonl, names
+
+LONG = "x" * 10_000_000
+OTHER = {**GOOD, "id": "b"}
+
+
+def parquet(**changes: object) -> pl.DataFrame:
+    return pl.DataFrame([{**GOOD, **changes}])
+
+
+ROWS: list[Row] = [
+    ("missing", {}, "scoring r.jsonl", 2, "r.jsonl: no such file (expected a .jsonl or .parquet file)"),
+    (
+        "missing, import",
+        {},
+        "import r.jsonl --run runs/r",
+        2,
+        "r.jsonl: no such file (a .jsonl or .parquet file, or hub:owner/name)",
+    ),
+    (
+        "missing, paper",
+        {},
+        "paper r.jsonl --taxonomy support-tickets --guard instruct --model bundled",
+        2,
+        "r.jsonl: no such file (expected a .jsonl or .parquet file)",
+    ),
+    ("a folder", {}, "scoring runs", 2, "runs: is a folder, expected a .jsonl or .parquet file"),
+    (
+        "another format",
+        {"r.csv": "id,text\n"},
+        "scoring r.csv",
+        2,
+        "r.csv: cannot tell the format of '.csv' (expected .jsonl or .parquet)",
+    ),
+    (
+        "empty",
+        {"r.jsonl": ""},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: holds no records (each record needs id, and text or messages; marginalia import"
+        " reads other columns, by a mapping)",
+    ),
+    (
+        "empty, import",
+        {"r.jsonl": ""},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: no records to import (the file is empty)",
+    ),
+    (
+        "wrong columns",
+        {"r.jsonl": jsonl({"key": 1, "body": "x"})},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 1: no column 'id'; it has body, key (each record needs id, and text or mes"
+        "sages; marginalia import reads other columns, by a mapping)",
+    ),
+    (
+        "wrong columns, import",
+        {"r.jsonl": jsonl({"id": 1, "body": "x"})},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: line 1: no column 'text'; it has body, id (--mapping takes a YAML file"
+        " that names its columns)",
+    ),
+    (
+        "no text",
+        {"r.jsonl": jsonl({"id": "a", "txt": "x"})},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 1: record 'a': neither 'messages' nor 'text'; it has id, txt (each record "
+        "needs id, and text or messages; marginalia import reads other columns, by a mapping)",
+    ),
+    (
+        "an id that is none",
+        {"r.jsonl": jsonl({**GOOD, "id": None})},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 1: 'id' must be a non-empty string, saw None (each record needs id, and te"
+        "xt or messages; marginalia import reads other columns, by a mapping)",
+    ),
+    (
+        "an id that is none, import",
+        {"r.jsonl": jsonl({**GOOD, "id": 1.5})},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: line 1: 'id' must be a non-empty string, saw 1.5 (mend the row, or lea"
+        "ve id out of the mapping: then ids are made from the texts)",
+    ),
+    (
+        "an empty text",
+        {"r.jsonl": jsonl({**GOOD, "text": " "})},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 1: record 'a': the user message has no text (mend the row; marginalia impo"
+        "rt leaves such rows out with unusable: skip in its mapping)",
+    ),
+    (
+        "a list",
+        {"r.jsonl": "[1]\n"},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 1: expected a JSON object, saw list (one JSON object a line)",
+    ),
+    (
+        "no JSON",
+        {"r.jsonl": jsonl(GOOD) + "id,text\n"},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 2: not a JSON object: Expecting value: line 1 column 1 (char 0) (expected "
+        "one JSON object a line)",
+    ),
+    (
+        "duplicate ids",
+        {"r.jsonl": jsonl(GOOD, GOOD)},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 2: id 'a' stands there twice, first in line 1 (each record needs an id of "
+        "its own; marginalia import keeps the first with duplicates: first in its mapping)",
+    ),
+    (
+        "duplicate ids, import",
+        {"r.jsonl": jsonl(GOOD, OTHER, GOOD)},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: line 3: id 'a' stands there twice, first in line 1 (set duplicates: first in the mapping)",
+    ),
+    (
+        "unknown label",
+        {"r.jsonl": jsonl(GOOD, {**OTHER, "labels": ["late_delivry"]})},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: line 2: 'labels': unknown label 'late_delivry'; did you mean 'late_del"
+        "ivery'? (other values than the taxonomy's ids are read by labels.values of a mapping)",
+    ),
+    (
+        "a label like none",
+        {"r.jsonl": jsonl({**GOOD, "labels": ["zzz"]})},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: line 1: 'labels': unknown label 'zzz'; the taxonomy support-tickets ha"
+        "s late_delivery, damaged_or_faulty, wrong_or_missing_item, return, refund, payment_probl"
+        "em, order_change, account_access, invoice, discount, product_question, service_complaint"
+        " (other values than the taxonomy's ids are read by labels.values of a mapping)",
+    ),
+    (
+        "unknown label, paper",
+        {"r.jsonl": jsonl({**GOOD, "labels": ["late_delivry"]})},
+        "paper r.jsonl --taxonomy support-tickets --guard instruct --model bundled",
+        2,
+        "r.jsonl: record 'a': unknown label 'late_delivry'; did you mean 'late_delivery'? (labels"
+        " are ids of the taxonomy support-tickets; other values need --mapping)",
+    ),
+    (
+        "none alone",
+        {"r.jsonl": jsonl({**GOOD, "labels": ["none"]})},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: line 1: 'labels': unknown label 'none'; the taxonomy support-tickets h"
+        "as late_delivery, damaged_or_faulty, wrong_or_missing_item, return, refund, payment_prob"
+        "lem, order_change, account_access, invoice, discount, product_question, service_complain"
+        "t (an empty list of labels says that no category applies)",
+    ),
+    (
+        "none with a category",
+        {"r.jsonl": jsonl(GOOD, {**OTHER, "labels": ["none", "late_delivery"]})},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: line 2: 'labels' says that no category applies and names one: none, la"
+        "te_delivery (mend the row: either no category applies, or these do)",
+    ),
+    (
+        "labels of another form",
+        {"r.jsonl": jsonl({**GOOD, "labels": "late_delivery"})},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 1: record 'a': 'labels' must be a list of strings, saw 'late_delivery' (la"
+        "bels are a list of ids, [] where no category applies)",
+    ),
+    (
+        "labels of another form, import",
+        {"r.jsonl": jsonl({**GOOD, "labels": "late_delivery"})},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: line 1: 'labels' is 'late_delivery', the mapping's form is list (label"
+        "s.form of the mapping: list, text with a separator, or flags)",
+    ),
+    (
+        "10 MB",
+        {"r.jsonl": jsonl(GOOD, {**OTHER, "text": LONG})},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 2: record 'b': text of 10,000,000 characters; the limit is 1,000,000 (mend"
+        " the row; marginalia import leaves such rows out with unusable: skip in its mapping)",
+    ),
+    (
+        "10 MB, import",
+        {"r.jsonl": jsonl(GOOD, {**OTHER, "text": LONG})},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: line 2: text of 10,000,000 characters; the limit is 1,000,000 (mend th"
+        "e row, or set unusable: skip in the mapping)",
+    ),
+    (
+        "NUL",
+        {"r.jsonl": jsonl({**GOOD, "text": "a\0b"})},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 1: record 'a': a NUL character at position 1 (mend the row; marginalia imp"
+        "ort leaves such rows out with unusable: skip in its mapping)",
+    ),
+    (
+        "NUL, import",
+        {"r.jsonl": jsonl({**GOOD, "text": "a\0b"})},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: line 1: a NUL character at position 1 (mend the row, or set unusable: skip in the mapping)",
+    ),
+    (
+        "a lone surrogate",
+        {"r.jsonl": jsonl({**GOOD, "text": "a\ud800"})},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 1: record 'a': a lone surrogate U+D800 at position 1 (mend the row; margin"
+        "alia import leaves such rows out with unusable: skip in its mapping)",
+    ),
+    (
+        "a lone surrogate, import",
+        {"r.jsonl": jsonl({**GOOD, "text": "a\ud800"})},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: line 1: a lone surrogate U+D800 at position 1 (mend the row, or set un"
+        "usable: skip in the mapping)",
+    ),
+    (
+        "U+202E",
+        {"r.jsonl": jsonl({**GOOD, "text": "abc\u202e"})},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 1: record 'a': the reordering character U+202E at position 3 (mend the row"
+        "; marginalia import leaves such rows out with unusable: skip in its mapping)",
+    ),
+    (
+        "U+202E, import",
+        {"r.jsonl": jsonl({**GOOD, "text": "abc\u202e"})},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: line 1: the reordering character U+202E at position 3 (mend the row, o"
+        "r set unusable: skip in the mapping)",
+    ),
+    (
+        "U+202E in an id",
+        {"r.jsonl": jsonl({**GOOD, "id": "\u202e"})},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: line 1: id: the reordering character U+202E at position 0 (mend the row)",
+    ),
+    (
+        "invalid UTF-8",
+        {"r.jsonl": jsonl(GOOD).encode() + b'{"id": "\xff"}\n'},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 2: byte 8 is not UTF-8 (save it as UTF-8)",
+    ),
+    (
+        "no Parquet",
+        {"r.parquet": "PAR1"},
+        "scoring r.parquet",
+        2,
+        "r.parquet: not a readable Parquet file: parquet: File out of specification: A Parquet fi"
+        "le must contain a header and footer with at least 12 bytes (write it again, or give the "
+        "records as JSONL)",
+    ),
+    (
+        "empty Parquet",
+        {"r.parquet": parquet().clear()},
+        "import r.parquet --run runs/r",
+        2,
+        "{folder}/r.parquet: no records to import (the file is empty)",
+    ),
+    (
+        "wrong columns, Parquet",
+        {"r.parquet": pl.DataFrame({"key": ["a"]})},
+        "scoring r.parquet",
+        2,
+        "r.parquet: row 0: no column 'id'; it has key (each record needs id, and text or messages"
+        "; marginalia import reads other columns, by a mapping)",
+    ),
+    (
+        "duplicate ids, Parquet",
+        {"r.parquet": pl.concat([parquet(), parquet()])},
+        "scoring r.parquet",
+        2,
+        "r.parquet: row 1: id 'a' stands there twice, first in row 0 (each record needs an id of "
+        "its own; marginalia import keeps the first with duplicates: first in its mapping)",
+    ),
+    (
+        "unknown label, Parquet",
+        {"r.parquet": parquet(labels=["refnd"])},
+        "import r.parquet --run runs/r",
+        2,
+        "{folder}/r.parquet: row 0: 'labels': unknown label 'refnd'; did you mean 'refund'? (othe"
+        "r values than the taxonomy's ids are read by labels.values of a mapping)",
+    ),
+    (
+        "none with a category, Parquet",
+        {"r.parquet": parquet(labels=["refund", "none"])},
+        "import r.parquet --run runs/r",
+        2,
+        "{folder}/r.parquet: row 0: 'labels' says that no category applies and names one: refund,"
+        " none (mend the row: either no category applies, or these do)",
+    ),
+    (
+        "10 MB, Parquet",
+        {"r.parquet": parquet(text=LONG)},
+        "scoring r.parquet",
+        2,
+        "r.parquet: row 0: record 'a': text of 10,000,000 characters; the limit is 1,000,000 (men"
+        "d the row; marginalia import leaves such rows out with unusable: skip in its mapping)",
+    ),
+    (
+        "NUL, Parquet",
+        {"r.parquet": parquet(text="\0")},
+        "scoring r.parquet",
+        2,
+        "r.parquet: row 0: record 'a': a NUL character at position 0 (mend the row; marginalia im"
+        "port leaves such rows out with unusable: skip in its mapping)",
+    ),
+    (
+        "U+202E, Parquet",
+        {"r.parquet": parquet(text="\u202e")},
+        "scoring r.parquet",
+        2,
+        "r.parquet: row 0: record 'a': the reordering character U+202E at position 0 (mend the ro"
+        "w; marginalia import leaves such rows out with unusable: skip in its mapping)",
+    ),
+    (
+        "an id that is none, Parquet",
+        {"r.parquet": parquet(id=1.5)},
+        "scoring r.parquet",
+        2,
+        "r.parquet: row 0: 'id' must be a non-empty string, saw 1.5 (each record needs id, and te"
+        "xt or messages; marginalia import reads other columns, by a mapping)",
+    ),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=names(ROWS))
+def test_the_whole_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row) -> None:
+    monkeypatch.chdir(tmp_path)
+    check(tmp_path, row)
