@@ -22,6 +22,7 @@ from schemas.errors import ArtifactError
 from schemas.files import cannot_write, fsync_folder, jsonl_line
 
 CHECKSUM = b'"crc":"%08x"}\n'
+_VALUE = b'":"%08x"}\n'
 RESTORE = "restore the file from a back-up; it is never rewritten"
 
 
@@ -189,6 +190,8 @@ def _entry(line: bytes, keys: Collection[str]) -> dict[str, Any]:
         text = line[: -len(CHECKSUM % 0)].removesuffix(b",")
         if line != text + (b"" if text == b"{" else b",") + CHECKSUM % zlib.crc32(text):
             raise ValueError("its checksum differs")
+    elif line.endswith(_VALUE % zlib.crc32(line[: -len(CHECKSUM % 0)].removesuffix(b","))):
+        raise ValueError("its checksum goes by another name")  # a flipped bit there must not add a key to the entry
     if missing := [key for key in keys if key not in entry]:
         raise ValueError(f"it has no '{missing[0]}'")
     return entry

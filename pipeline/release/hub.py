@@ -174,6 +174,11 @@ class HubRepository:
                 f"the Hub refused to {doing} ({self.repo_id}): HTTP {status} {self._scrubbed(said)}",
                 hint=self._remedy(status),
             ) from None  # the library's error prints the request
+        except (KeyError, TypeError, AttributeError):  # JSON, and not the Hub's
+            raise ServiceError(
+                f"cannot {doing} at {self._api.endpoint}: it does not answer as the Hub does",
+                hint="check release.endpoint",
+            ) from None
         except (httpx2.TransportError, ValueError, OSError) as error:
             what = self._scrubbed(str(error)) or type(error).__name__
             raise ServiceError(

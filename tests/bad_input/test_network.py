@@ -56,16 +56,16 @@ ROWS: list[Row] = [
         generate(CLOSED),
         "generate --run runs/r",
         3,
-        "http://127.0.0.1:9/v1: connection failed: [Errno 111] Connect call failed ('127.0.0.1', "
-        "9) (1 call) (is the server running? set generate.endpoint.base_url)",
+        "http://127.0.0.1:9/v1: connection failed: Cannot connect to host 127.0.0.1:9 ssl:default "
+        "[Connect call failed ('127.0.0.1', 9)] (1 call) (is the server running? set generate.endpoint.base_url)",
     ),
     (
         "generate, no such name",
         generate(NOWHERE),
         "generate --run runs/r",
         3,
-        "http://nowhere.invalid/v1: connection failed: [Errno -2] Name or service not known (1 ca"
-        "ll) (is the server running? set generate.endpoint.base_url)",
+        "http://nowhere.invalid/v1: connection failed: Cannot connect to host nowhere.invalid:80 ssl:default "
+        "[Name or service not known] (1 call) (is the server running? set generate.endpoint.base_url)",
     ),
     (
         "score, nobody listens",

@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import openai
+import psutil
 import pytest
 import torch
 
@@ -116,6 +118,18 @@ def test_an_answer_tells_its_tokens_and_why_it_ended(endpoint: Endpoint) -> None
     assert usage["completion_tokens"] == 3
     assert usage["total_tokens"] == usage["prompt_tokens"] + 3
     assert httpx.get(f"{endpoint.url}/models").json()["data"][0]["id"] == endpoint.model
+
+
+@pytest.mark.slow
+def test_it_listens_on_the_loopback_only(endpoint: Endpoint) -> None:
+    port = urlsplit(endpoint.url).port
+    sockets = [
+        socket
+        for process in psutil.Process().children(recursive=True)
+        for socket in process.net_connections("inet")
+        if socket.status == psutil.CONN_LISTEN and socket.laddr.port == port
+    ]
+    assert [socket.laddr.ip for socket in sockets] == ["127.0.0.1"]
 
 
 @pytest.mark.slow

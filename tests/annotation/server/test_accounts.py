@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from annotation.server.control import Server, accounts, add_annotators
@@ -99,3 +100,18 @@ def test_damaged_credentials_are_named_without_their_content(tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"credentials\.json: damaged") as raised:
         accounts(tmp_path)
     assert "hush" not in str(raised.value)
+
+
+def test_it_listens_on_the_loopback_only_and_every_password_is_made_for_it(
+    argilla_home: Path, argilla_server: Server, ann: httpx.Client
+) -> None:
+    family = [psutil.Process(argilla_server.pid), *psutil.Process(argilla_server.pid).children(recursive=True)]
+    sockets = [
+        socket for process in family for socket in process.net_connections("all") if socket.status == psutil.CONN_LISTEN
+    ]
+    assert [socket.laddr.ip for socket in sockets if isinstance(socket.laddr, tuple)] == ["127.0.0.1"]
+    made = accounts(argilla_home)
+    for secrets in ([account.password for account in made], [account.api_key for account in made]):
+        given = [secret for secret in secrets if secret and secret != "password-1"]  # one that a test chose itself
+        assert len(set(given)) == len(given) >= 2
+        assert all(len(secret) >= 16 and len(set(secret)) > 5 for secret in given)

@@ -1,0 +1,146 @@
+"""What is written is read again, whatever stands in it; and what a cut leaves of a journal is whole lines."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, get_args
+
+import polars as pl
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from schemas import artifacts
+from schemas.artifacts import PlannedSlot
+from schemas.files import read_frame, read_json, write_frame, write_json, write_jsonl
+from schemas.frames import write_frames
+from schemas.journal import Journal, read_journal
+from schemas.records import read_rows
+from schemas.rows import Row
+
+MODELS = [
+    model for model in vars(artifacts).values() if isinstance(model, type) and issubclass(model, Row) and model.key
+]
+# every character that UTF-8 can hold: line separators of Unicode, NUL and reordering ones among them
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
+    ["", "a\u2028b", "\x85", "\r\n", "\0", "\u202e", "𝔘𝔫𝔦", "= 1 + 1", '"', "\\ud800"]
+)
+MOMENTS = st.integers(0, 4 * 10**9).map(lambda second: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=second))
+SCALARS = {
+    str: TEXTS,
+    int: st.integers(-(2**63), 2**63 - 1),
+    float: st.floats(allow_nan=False),
+    bool: st.booleans(),
+    datetime: MOMENTS,
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+ENTRIES = st.lists(st.dictionaries(TEXTS.filter(lambda key: key != "crc"), JSON, max_size=3), max_size=5)
+
+
+def values(annotation: Any) -> st.SearchStrategy[Any]:
+    """Values of a column that is annotated so."""
+    if annotation in SCALARS:
+        return SCALARS[annotation]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return st.fixed_dictionaries(
+            {name: values(field.annotation) for name, field in annotation.model_fields.items()}
+        )
+    inner = [part for part in get_args(annotation) if part is not type(None)]
+    if isinstance(inner[0], str):
+        return st.sampled_from(inner)
+    if type(None) in get_args(annotation):
+        return st.none() | values(inner[0])
+    return st.lists(values(inner[0]), max_size=3)
+
+
+@st.composite
+def frames(draw: st.DrawFn, model: type[Row]) -> pl.DataFrame:
+    row = st.fixed_dictionaries({name: values(field.annotation) for name, field in model.model_fields.items()})
+    rows = draw(st.lists(row, max_size=4, unique_by=lambda one: tuple(one[name] for name in model.key)))
+    return model.frame(rows)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+@settings(max_examples=max(1, settings().max_examples // 5))  # for each of many models
+@given(draw=st.data())
+def test_every_table(model: type[Row], draw: st.DataObject) -> None:
+    frame = draw.draw(frames(model))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.parquet"
+        write_frame(path, frame, model)
+        assert read_frame(path, model, made_by="x").equals(frame)
+        parts = [frame[:1], frame[1:1], frame[1:]]
+        assert write_frames(path, parts, model) == frame.height
+        assert read_frame(path, model, made_by="x").equals(frame)
+
+
+@given(
+    attributes=st.dictionaries(st.sampled_from(["form", "tone", "höhe"]), TEXTS, max_size=3), frame=frames(PlannedSlot)
+)
+def test_a_plan_with_attributes_of_its_own(attributes: dict[str, str], frame: pl.DataFrame) -> None:
+    wider = frame.with_columns(pl.lit(value).alias(name) for name, value in attributes.items())
+    with tempfile.TemporaryDirectory() as folder:
+        write_frame(Path(folder) / "x.parquet", wider, PlannedSlot)
+        assert read_frame(Path(folder) / "x.parquet", PlannedSlot, made_by="x").equals(wider)
+
+
+@given(value=JSON, entries=ENTRIES)
+def test_json_and_jsonl(value: Any, entries: list[dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        write_json(Path(folder) / "x.json", value)
+        assert read_json(Path(folder) / "x.json") == value
+        write_jsonl(Path(folder) / "x.jsonl", entries)
+        assert [row for _, row in read_rows(Path(folder) / "x.jsonl")] == entries
+
+
+@given(
+    entries=ENTRIES,
+    share=st.floats(0, 1),
+    more=st.dictionaries(TEXTS.filter(lambda key: key != "crc"), JSON, max_size=2),
+)
+@example(entries=[{}, {"a": "\u2028"}], share=1.0, more={})
+@example(entries=[{}], share=0.5, more={})
+def test_a_journal_cut_anywhere(entries: list[dict[str, Any]], share: float, more: dict[str, Any]) -> None:
+    """All whole lines before the cut are there, nothing else is, and what is appended then follows them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "j.jsonl"
+        with Journal(path) as journal:
+            journal.extend(entries)
+        data = path.read_bytes()
+        cut = round(share * len(data))
+        path.write_bytes(data[:cut])
+        whole = data[:cut].count(b"\n")
+        assert list(read_journal(path)) == entries[:whole]
+        with Journal(path) as journal:
+            assert journal.torn_bytes == cut - (data.rfind(b"\n", 0, cut) + 1)
+            journal.append(more)
+        assert list(read_journal(path)) == [*entries[:whole], more]
+
+
+@given(entries=ENTRIES.filter(bool), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_in_a_journal_invents_nothing(entries: list[dict[str, Any]], place: float, bit: int) -> None:
+    """Either it is refused, or (where a newline was hit) lines are missing at the end: never another entry."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "j.jsonl"
+        with Journal(path) as journal:
+            journal.extend(entries)
+        data = bytearray(path.read_bytes())
+        data[int(place * len(data))] ^= 1 << bit
+        path.write_bytes(data)
+        found = []
+        try:
+            for entry in read_journal(path):
+                found.append(entry)
+        except ValueError as error:
+            raise AssertionError from error
+        except Exception as error:
+            assert "damaged: " in str(error)
+        assert json.dumps(found) == json.dumps(entries[: len(found)])

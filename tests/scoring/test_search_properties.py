@@ -1,0 +1,192 @@
+"""The search, for any small answer language and any model: bounds, masses, labels in another order, company."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import InputError
+from scoring.guard import Guard, load_guard
+from scoring.scorer import Result, Scorer, Settings
+from scoring.search import MARGINALS
+from tests.scoring.enumeration import Enumeration, readings
+from tests.scoring.hashed import HashedModel, byte_level
+from tests.scoring.tiny import save
+
+EVERYTHING = 10**6
+HELLO = [{"role": "user", "content": "hello"}]
+VOCABULARIES = (
+    byte_level(),
+    byte_level((("a", "b"), ("n", ":"), (",", "a"), (",", " "), ("1", "0"), ("o", "k"))),
+    byte_level((("o", "k"),), ("n:a", "ab,", "b,", "10")),
+)
+CODES = st.lists(st.text("ab1, ", min_size=1, max_size=3), min_size=1, max_size=3, unique=True)
+SEPARATORS = st.sampled_from([[","], [", "], [",", ", "], ["a"], ["\n"], []])
+FORMS = st.sampled_from(
+    [
+        [["ok"], [{"verdict": "n"}, ":", "LABELS"]],
+        [["n"], [{"verdict": "no"}, "LABELS", "."]],
+        [["k"], [{"verdict": "n"}], [{"verdict": "n"}, ":", "LABELS"]],
+        [["n:", "LABELS", ";", {"verdict": "bad"}], ["n:", "LABELS", ";ok"]],
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A language and a model that answers in it, more or less."""
+
+    codes: list[str]
+    answer: list[list[Any]]
+    model: dict[str, Any]
+    vocabulary: int
+
+    def guard(self, order: list[int] | None = None) -> Guard:
+        """With its labels in another order: label `ln` has the n-th code wherever it stands."""
+        ids = [f"l{number}" for number in (order or range(len(self.codes)))]
+        file = {
+            "guard": "any",
+            "title": "T",
+            "source": "a test",
+            "taxonomy": "taxonomy.yaml",
+            "labels": {one: self.codes[int(one[1:])] for one in ids},
+            "prompt": {"message": "{{ conversation[0].content }}"},
+            "answer": self.answer,
+        }
+        taxonomy = {"id": "t", "version": "1", "title": "T", "subject": "texts"}
+        labels = [{"id": one, "name": one, "definition": "x"} for one in ids]
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "taxonomy.yaml").write_text(yaml.safe_dump({**taxonomy, "labels": labels}))
+            (Path(folder) / "guard.yaml").write_text(yaml.safe_dump(file, sort_keys=False))
+            return load_guard(str(Path(folder) / "guard.yaml"))
+
+    @cached_property
+    def hashed(self) -> HashedModel:
+        written = b"".join(one.text for one in readings(self.answer, self.codes))
+        return HashedModel(VOCABULARIES[self.vocabulary], favoured=frozenset(written), **self.model)
+
+    @property
+    def truth(self) -> dict[str, Any]:
+        return Enumeration(self.hashed, list(readings(self.answer, self.codes)), len(self.codes) + 1).run()
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    labels = {"labels": draw(SEPARATORS)}
+    answer = [[labels if piece == "LABELS" else piece for piece in pieces] for pieces in draw(FORMS)]
+    model = {
+        "seed": draw(st.integers(0, 10**6)),
+        "favour": draw(st.sampled_from([0.0, 3.0, 6.0, 9.0])),
+        "spread": draw(st.sampled_from([0.5, 2.0, 4.0])),
+    }
+    case = Case(draw(CODES), answer, model, draw(st.integers(0, len(VOCABULARIES) - 1)))
+    try:
+        case.guard()
+    except InputError:
+        assume(False)  # two readings of one text, which a guard file may not have
+    return case
+
+
+def scored(case: Case, guard: Guard | None = None, **chosen: Any) -> Result:
+    (found,) = Scorer(case.hashed, guard or case.guard(), Settings(**chosen)).score_records([("a", HELLO)])
+    assert found.error is None
+    return found
+
+
+def many(share: float) -> settings:
+    """A share of the profile's examples: these are costly."""
+    return settings(max_examples=max(1, round(settings().max_examples * share)))
+
+
+@many(0.5)
+@given(case=cases())
+def test_the_truth_lies_inside_and_bounds_only_tighten(case: Case) -> None:
+    truth, guard = case.truth, case.guard()
+    for budget in (2, 10, EVERYTHING):
+        before: dict[str, float] = {}
+        for tolerance in (0.5, 0.05, 0.0):
+            found = scored(case, guard, tolerance=tolerance, node_budget=budget)
+            for name in MARGINALS:
+                bounds = found.estimates[name]
+                assert (bounds.lower <= truth[name] + 1e-9).all() and (truth[name] <= bounds.upper + 1e-9).all(), name
+                assert (bounds.lower >= 0).all() and (bounds.upper <= 1).all(), name
+                assert (bounds.lower <= bounds.probability).all() and (bounds.probability <= bounds.upper).all(), name
+                width = float((bounds.upper - bounds.lower).max())
+                # a quotient of hardly any mass may end wider at a finer tolerance, though never wider than that
+                slack = tolerance if name == "marginal_in_language" else 0.0
+                if budget == EVERYTHING:
+                    assert width <= max(before.get(name, 1.0), slack) + 1e-9, (name, tolerance)
+                before[name] = width
+            assert found.stopped != "tolerance" or max(before.values()) <= tolerance + 1e-9
+    for name in MARGINALS:
+        assert found.estimates[name].probability == pytest.approx(truth[name], abs=1e-6), name
+
+
+@many(0.6)
+@given(case=cases(), tolerance=st.sampled_from([0.5, 0.1, 0.0]), budget=st.sampled_from([1, 4, 20, EVERYTHING]))
+def test_masses_add_up_and_estimators_agree(case: Case, tolerance: float, budget: int) -> None:
+    guard = case.guard()
+    scorer = Scorer(case.hashed, guard, Settings(tolerance=tolerance, node_budget=budget))
+    search = scorer.search(HELLO)
+    for masses in (search.raw, search.constrained):
+        assert masses.closed + masses.off + masses.open == pytest.approx(1, abs=1e-6)
+        assert min(masses.closed, masses.off, masses.open) >= -1e-9
+    found = scored(case, guard, tolerance=tolerance, node_budget=budget).estimates
+    named = found["greedy"].probability > 0
+    assert set(found["greedy"].probability) <= {0.0, 1.0}
+    for ending in ("", "_constrained"):
+        conditional, joint = found[f"conditional{ending}"].probability, found[f"joint{ending}"].probability
+        assert (joint <= conditional + 1e-12).all() and ((joint > 0) <= (conditional > 0)).all()
+    assert (found["conditional"].probability[~named] == 0).all()
+
+
+@many(0.5)
+@given(case=cases(), draw=st.data())
+def test_labels_in_another_order_have_the_same_probabilities(case: Case, draw: st.DataObject) -> None:
+    order = draw.draw(st.permutations(range(len(case.codes))))
+    one = scored(case, tolerance=0, node_budget=EVERYTHING).estimates
+    other = scored(case, case.guard(list(order)), tolerance=0, node_budget=EVERYTHING).estimates
+    rows = [*order, len(case.codes)]
+    for name, bounds in one.items():
+        assert other[name].probability == pytest.approx(bounds.probability[rows], abs=1e-9), name
+
+
+@cache
+def tiny_scorer(seed: int) -> Scorer:
+    case = Case(["S1", "S10", "A"], [["safe"], [{"verdict": "unsafe"}, "\n", {"labels": [","]}]], {}, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        from scoring.models.load import load_model
+
+        model = load_model(str(save(Path(folder) / "m", seed, sharpness=2.0)))
+    return Scorer(model, case.guard(), Settings(tolerance=0.01))
+
+
+@many(0.2)
+@given(
+    texts=st.lists(st.text("ab 1,", min_size=1, max_size=40), min_size=2, max_size=6),
+    seed=st.integers(0, 2),
+    together=st.integers(1, 6),
+    draw=st.data(),
+)
+def test_company_and_order_change_nothing(texts: list[str], seed: int, together: int, draw: st.DataObject) -> None:
+    scorer = tiny_scorer(seed)
+    records = [(f"r{number}", [{"role": "user", "content": text}]) for number, text in enumerate(texts)]
+    scorer.settings = Settings(
+        tolerance=0.01, batch_records=together, batch_tokens=draw.draw(st.sampled_from([1, 4096]))
+    )
+    found = {one.record_id: one for one in scorer.score_records(draw.draw(st.permutations(records)))}
+    scorer.settings = Settings(tolerance=0.01, batch_records=1)
+    for record_id, messages in records:
+        (alone,) = scorer.score_records([(record_id, messages)])
+        assert found[record_id].answer == alone.answer
+        for name, bounds in alone.estimates.items():
+            assert np.abs(found[record_id].estimates[name].probability - bounds.probability).max() < 1e-6, name
