@@ -124,7 +124,7 @@ def test_addresses_in_the_config() -> None:
     for wrong, message in (
         ([], "one or more different addresses"),
         (["http://a/v1", "http://a/v1/"], "one or more different addresses"),
-        (["http://a/v1", "bundled"], "starts with http:// or https://; saw 'bundled'"),
+        (["http://a/v1", "bundled"], "expected an address and nothing more"),
         ("a/v1", "or 'bundled'; saw 'a/v1'"),
     ):
         with pytest.raises(ValidationError, match=message):
