@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 FAULTS = ("429", "500", "503", "reset", "hang", "cut", "truncated", "html")
 PAGE = b"<!doctype html><title>Gateway</title><p>Please sign in"
-KEPT = ("content-type", "location", "etag", "x-request-id")  # headers of an answer that go back
+OWN = ("connection", "content-length", "transfer-encoding", "keep-alive", "date", "server")  # of each connection
 
 
 class LyingProxy:
@@ -112,7 +112,7 @@ def _handler(proxy: LyingProxy) -> type[BaseHTTPRequestHandler]:
                 connection.request(self.command, self.path, body or None, headers)
                 answer = connection.getresponse()
                 proxy.passed += 1
-                back = {name: value for name, value in answer.headers.items() if name.lower() in KEPT}
+                back = {name: value for name, value in answer.headers.items() if name.lower() not in OWN}
                 return answer.status, answer.read(), back
             finally:
                 connection.close()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from schemas.artifacts import GoldRecord
 from schemas.errors import ArtifactError, InputError, MarginaliaError, ServiceError
 from schemas.files import write_frame, write_json
 from tests.hub_server import TOKEN, HubServer
+from tests.lying_proxy import FAULTS, LyingProxy
 from tests.pipeline.release.labelled_run import GOLD, gold_row, make_run
 
 REPO = "lab/tickets"
@@ -43,7 +45,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
 
 
-def released(tmp_path: Path, server: HubServer, *, extra: str = "", timeout: float = 5.0) -> Run:
+def released(tmp_path: Path, server: HubServer | LyingProxy, *, extra: str = "", timeout: float = 5.0) -> Run:
     config = (
         f"release:\n  repo_id: {REPO}\n  license: cc-by-4.0\n  endpoint: {server.url}\n  timeout: {timeout}\n{extra}"
     )
@@ -156,6 +158,24 @@ def test_a_commit_that_was_not_made_is_sent_again(tmp_path: Path, server: HubSer
     done = publish(run)
     assert (server.count("commit"), done.manifest.facts["attempts"]) == (2, 2)
     assert len(server.repositories[REPO].commits) == 2
+
+
+def test_no_call_that_fails_publishes_half_or_twice(tmp_path: Path) -> None:
+    """The k-th call fails, for every k, each time in another way; publishing again ends with one commit of it all."""
+    kinds = [name for name in FAULTS if name not in ("hang", "429")]
+    k, met = 0, 1
+    while met:
+        k += 1
+        with HubServer().running() as hub_server, LyingProxy(hub_server.url, at={k: kinds[k % len(kinds)]}) as proxy:
+            run = released(tmp_path / str(k), proxy)
+            with suppress(ServiceError):
+                publish(run)
+            met, proxy.at = proxy.told.total(), {}
+            publish(run)
+            commits = hub_server.repositories[REPO].commits
+            assert len(commits) == 2, k
+            assert commits[-1].files == {".gitattributes": b"", **files_of(run.path("release"))}
+    assert k > 6
 
 
 def test_after_three_failures_it_says_that_nothing_was_published(tmp_path: Path, server: HubServer) -> None:

@@ -14,6 +14,7 @@ from transformers import LlamaForCausalLM
 from scoring.config import EndpointOptions
 from scoring.scorer import Result, Scorer, Settings
 from tests.logprob_server import LogprobServer
+from tests.lying_proxy import LyingProxy
 from tests.scoring import tiny
 
 CODES = ["S1", "S10"]
@@ -71,7 +72,9 @@ def trained() -> LlamaForCausalLM:
     return network.eval()
 
 
-def connect(folder: Path, server: LogprobServer, settings: Settings, models: list[Any], **options: Any) -> Scorer:
+def connect(
+    folder: Path, server: LogprobServer | LyingProxy, settings: Settings, models: list[Any], **options: Any
+) -> Scorer:
     """A scorer of the server's model; `models` takes what is to be closed."""
     endpoint = EndpointOptions(**{"tokenizer": str(folder / "model"), "timeout_seconds": 1.0, **options})
     scorer = Scorer.load(server.url, str(folder / "guard.yaml"), settings=settings, endpoint=endpoint)

@@ -25,17 +25,27 @@ from tests.scoring.endpoint.served import KEY, RECORDS, by_id
 ROOT = Path(__file__).parents[3]
 
 
-def test_faults_change_no_number(remote: Any) -> None:
+@pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
+def test_faults_change_no_number(remote: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rate: float) -> None:
+    """A record either has the numbers of a calm server or says why it has none; the same command then goes on."""
+    monkeypatch.setattr("scoring.models.calls._FIRST_BACKOFF", 0.001)
     settings = Settings(tolerance=0.05)
     _, calm = remote(settings, {"asked_ids": True})
-    faults = dict.fromkeys(FAULTS, 0.2 / len(FAULTS))
-    server, troubled = remote(settings, {"asked_ids": True, "faults": faults})
-    wanted, found = by_id(calm.score_records(RECORDS)), by_id(troubled.score_records(RECORDS))
-    assert found.keys() == wanted.keys()
-    for record_id, result in found.items():
-        assert result.error is None
-        for name, estimate in result.estimates.items():
-            assert np.array_equal(estimate.probability, wanted[record_id].estimates[name].probability)
+    faults = {**dict.fromkeys(FAULTS, rate / (len(FAULTS) - 1)), "hang": 0.01}
+    server, troubled = remote(settings, {"asked_ids": True}, timeout_seconds=0.5, retries=3)
+    server.faults = faults
+    wanted, journal = by_id(calm.score_records(RECORDS)), tmp_path / "journal.jsonl"
+    ids, estimators = [record_id for record_id, _ in RECORDS], troubled.settings.estimators
+    for _ in range(10):
+        assert sorted(score_to_journal(troubled, RECORDS, journal)) == sorted(ids)
+        scores, table = tables(journal, ids, estimators)
+        assert set(scores["record_id"]) == set(table.filter(table["error"].is_null())["record_id"])
+        for (record_id, name), found in scores.group_by(["record_id", "estimator"], maintain_order=True):
+            numbers = wanted[str(record_id)].estimates[str(name)].probability
+            assert np.array_equal(found["probability"].to_numpy(), numbers)
+        if table["error"].null_count() == len(ids):
+            break
+    assert table["error"].null_count() == len(ids)
     assert len(server.requests) > len({json.dumps(body) for body in server.requests})
 
 

@@ -13,6 +13,7 @@ from scoring.config import EndpointOptions
 from scoring.models.served_tokenizer import load_tokenizer
 from scoring.scorer import Scorer, Settings
 from tests.logprob_server import LogprobServer
+from tests.lying_proxy import LyingProxy
 from tests.scoring import tiny
 from tests.scoring.endpoint.served import EXACT, KEY, RECORDS, by_id, connect
 
@@ -42,6 +43,24 @@ def test_refused_after_one_call(
             connect(folder, started, EXACT, [], **{"endpoint_model": "tiny-guard", **options})
         assert started.calls == 1
     assert KEY not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [
+        (400, "what the server says names the setting"),
+        (401, "set api_key_env"),
+        (403, "set "),
+        (404, "set the URL"),
+    ],
+)
+def test_what_asking_again_cannot_mend_fails_at_once(folder: Path, network: Any, status: int, hint: str) -> None:
+    with LogprobServer(network, tiny.tokenizer()) as server, LyingProxy(server.url, status=status) as proxy:
+        with pytest.raises(ServiceError, match=rf"{proxy.url}: .*status {status}: ordered by the test.*\(.*{hint}"):
+            connect(folder, proxy, EXACT, [], endpoint_model="tiny-guard")
+        asked = [path for _, path in proxy.calls]
+        # where nothing answers, it is asked whether the server only chats
+        assert asked == ["/v1/completions", *(["/v1/chat/completions"] if status == 404 else [])]
 
 
 def test_a_server_that_only_chats(folder: Path, network: Any) -> None:
