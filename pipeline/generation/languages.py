@@ -96,6 +96,8 @@ def other_language(text: str, expected: str) -> str | None:
 
 def _in_letters_of(text: str, code: str) -> bool:
     own = _LETTERS.get(code, _LATIN)
+    if own == _LATIN and text.isascii():
+        return True
     letters = sum(letter.isalpha() for letter in text)
     return not own or letters < 5 or len(re.findall(f"[{own}]", text)) >= _FEW * letters
 
