@@ -43,8 +43,9 @@ def read_gold(run: Run) -> pl.DataFrame:
     """gold.parquet. Raises ArtifactError also for an unknown label, a final record without labels, and labels of a
     record that is not final: unresolved is never safe."""
     path = run.path("gold.parquet")
-    hint = f"rebuild it with {run.command('reconcile')} --force"
-    gold = read_frame(path, GoldRecord, made_by=run.command("reconcile"))
+    maker = run.command("import" if run.path("import.yaml").exists() else "reconcile")
+    hint = f"rebuild it with {maker} --force"
+    gold = read_frame(path, GoldRecord, made_by=maker)
     wrong = gold.filter((pl.col("status") == "final") == pl.col("labels").is_null())
     for record, status, labels in wrong.select("id", "status", "labels").head(1).iter_rows():
         seen = "no labels" if labels is None else f"labels {labels}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,14 @@ def test_the_files_hold_the_table(table: PaperTable, folder: Path) -> None:
     assert float(rows[-1]["micro_f1"]) == table.lines[-1].micro_f1.value
     assert rows[0]["micro_roc_auc"] == rows[0]["threshold"] == ""
     assert "S1, S10, S11, S12 share their second token" in str(table)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_name_is_never_a_formula_of_a_spreadsheet(table: PaperTable, start: str) -> None:
+    line = table.lines[0].model_copy(update={"name": f"{start}1+1"})
+    (row,) = csv.DictReader(io.StringIO(table.model_copy(update={"lines": [line]}).csv(), newline=""))
+    assert row["name"] == f"'{start}1+1"
+    assert row["micro_f1"] == str(line.micro_f1.value)  # numbers stay numbers
 
 
 def test_codes_of_one_token_have_no_baselines(tmp_path: Path, records: LabelledRecords) -> None:
