@@ -65,6 +65,9 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, raw in enumerate(file, start=1):
             if not raw.strip():
                 continue
+            if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
+                problem = "begins with a byte order mark"
+                raise InputError.at(path, problem, line=1, hint="save it as UTF-8 without one")
             try:
                 value = json.loads(raw.decode("utf-8"))
             except UnicodeDecodeError as error:

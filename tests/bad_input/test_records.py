@@ -272,6 +272,13 @@ ROWS: list[Row] = [
         "r.jsonl: line 2: byte 8 is not UTF-8 (save it as UTF-8)",
     ),
     (
+        "a byte order mark",
+        {"r.jsonl": "\ufeff" + jsonl(GOOD)},
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 1: begins with a byte order mark (save it as UTF-8 without one)",
+    ),
+    (
         "no Parquet",
         {"r.parquet": "PAR1"},
         "scoring r.parquet",
