@@ -103,7 +103,7 @@ class PaperTable(Strict):
 
 def _cell(text: str) -> str:
     """`text` as a spreadsheet must take it: as text, never as a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
 def _text(line: Line) -> str:

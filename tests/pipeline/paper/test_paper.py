@@ -108,7 +108,7 @@ def test_the_files_hold_the_table(table: PaperTable, folder: Path) -> None:
     assert "S1, S10, S11, S12 share their second token" in str(table)
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
 def test_a_name_is_never_a_formula_of_a_spreadsheet(table: PaperTable, start: str) -> None:
     line = table.lines[0].model_copy(update={"name": f"{start}1+1"})
     (row,) = csv.DictReader(io.StringIO(table.model_copy(update={"lines": [line]}).csv(), newline=""))
