@@ -1,13 +1,14 @@
 """The one place where Argilla is talked to: its REST API, errors wrapped, requests repeated when a server stumbles.
 
-Argilla's SDK is not used: it gives up at the first stumble in the middle of making a dataset, draws a progress bar for
-each call, reads every record whole, and takes seconds to import."""
+The SDK says what a dataset is made of. The calls are our own: the SDK gives up at the first stumble in the middle of
+making a dataset, draws a progress bar for each call, and reads every record whole."""
 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,6 +38,7 @@ class Connection:
             if not isinstance(me, dict) or not {"role", "username"} <= me.keys():
                 hint = "check annotation.url: it is Argilla's address and nothing more"
                 raise ServiceError(f"{self.url} answers, and not as Argilla does (GET /me)", hint=hint)
+            self._me: dict[str, Any] = me
             self.role, self.username = str(me["role"]), str(me["username"])
             self._known = True
         except BaseException:
@@ -96,6 +98,19 @@ class Connection:
             lost = True
             time.sleep(wait or 0.0)
         raise AssertionError("unreachable")
+
+    @contextmanager
+    def sdk(self) -> Iterator[None]:
+        """For the body the SDK's fields, questions and settings can be made. They want a client, and it asks who we
+        are: it is told what the server said, and reaches no server itself."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the SDK 2.8 warns about its own use of pydantic
+            import argilla
+
+            told = httpx.MockTransport(lambda request: httpx.Response(200, json=self._me))
+            client = argilla.Argilla(api_url=self.url, api_key="not needed", mounts={"all://": told})
+            with closing(client.http_client):
+                yield
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:

@@ -74,7 +74,9 @@ def ensure_dataset(
         connection.delete(f"/datasets/{found['id']}")
         found = None
     if found is None:
-        _make(connection, workspace_id, name, dataset_settings(taxonomy, section, adjudication=adjudication))
+        with connection.sdk():
+            settings = dataset_settings(taxonomy, section, adjudication=adjudication).serialize()
+        _make(connection, workspace_id, name, settings)
         found = _find(connection, workspace_id, name)
         if found is None or found["status"] == "draft":
             raise ServiceError(
@@ -89,13 +91,15 @@ def ensure_dataset(
 
 def _make(connection: Connection, workspace_id: str, name: str, settings: dict[str, Any]) -> None:
     """A draft, then its parts, then it is published; each call may be one that was lost and is made again."""
-    head = {"name": name, "workspace_id": workspace_id, **settings["head"]}
+    head = {part: settings[part] for part in ("guidelines", "allow_extra_metadata", "distribution")}
+    head |= {"name": name, "workspace_id": workspace_id}
     made = connection.post("/datasets", head, done=(409,)) or _find(connection, workspace_id, name)
     if made is None:
         return  # which the caller notices
     for kind in ("fields", "questions"):
         for part in settings[kind]:
-            connection.post(f"/datasets/{made['id']}/{kind}", part, done=(409,))
+            told = {name: value for name, value in part.items() if value is not None}
+            connection.post(f"/datasets/{made['id']}/{kind}", told, done=(409,))
     connection.put(f"/datasets/{made['id']}/publish", None, done=(422,))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from annotation.client.guidelines import guidelines
@@ -29,47 +28,42 @@ def severity_question(label: str) -> str:
     return f"{SEVERITY}{label}"
 
 
-def dataset_settings(taxonomy: Taxonomy, section: AnnotationSection, *, adjudication: bool = False) -> dict[str, Any]:
-    """`head`, `fields` and `questions` as Argilla's API takes them: the record as a chat, one required multi-label
-    question, how severe each label is, an unsure mark, a note.
+def dataset_settings(taxonomy: Taxonomy, section: AnnotationSection, *, adjudication: bool = False) -> Any:
+    """The SDK's `Settings`, made inside `Connection.sdk`: the record as a chat, one required multi-label question, how
+    severe each label is, an unsure mark, a note.
 
-    Every text is shown as it is (`use_markdown`: false): records are untrusted. An adjudication shows the votes, too,
+    Every text is shown as it is (`use_markdown=False`): records are untrusted. An adjudication shows the votes, too,
     as counts, and needs one answer a record."""
-    fields = [_part(RECORD, "Record", {"type": "chat", "use_markdown": False}, required=True)]
+    import argilla as rg
+
+    fields: list[Any] = [rg.ChatField(name=RECORD, title="Record", use_markdown=False)]
     if adjudication:
-        fields.append(_part(VOTES, "How annotators voted", {"type": "text", "use_markdown": False}))
-    head = {
-        "guidelines": guidelines(taxonomy, preface=section.guidelines),
-        "allow_extra_metadata": False,
-        "distribution": {"strategy": "overlap", "min_submitted": 1 if adjudication else section.annotators},
-    }
-    return {"head": head, "fields": fields, "questions": list(_questions(taxonomy, section))}
-
-
-def _questions(taxonomy: Taxonomy, section: AnnotationSection) -> Iterator[dict[str, Any]]:
+        fields.append(rg.TextField(name=VOTES, title="How annotators voted", use_markdown=False, required=False))
     labels = offered(taxonomy)
-    shown = len(labels) if len(labels) >= 3 else None  # Argilla refuses fewer
-    ticks = {"type": "multi_label_selection", "options": _options(labels), "visible_options": shown}
-    yield {
-        **_part(LABELS, "Which labels apply?", {**ticks, "options_order": "natural"}, required=True),
-        "description": "Tick all that apply. The guidelines define every label; you may discard any record.",
-    }
+    questions: list[Any] = [
+        rg.MultiLabelQuestion(
+            name=LABELS,
+            title="Which labels apply?",
+            description="Tick all that apply. The guidelines define every label; you may discard any record.",
+            labels=labels,
+            visible_labels=len(labels) if len(labels) >= 3 else None,
+            required=True,
+        )
+    ]
     levels = {str(level): name for level, name in enumerate(section.severity, start=1)}
     for label in taxonomy.labels if levels else []:
-        yield _one_of(severity_question(label.id), f"If you ticked “{label.name}”: how severe is it?", levels)
+        title = f"If you ticked “{label.name}”: how severe is it?"
+        questions.append(rg.LabelQuestion(name=severity_question(label.id), title=title, labels=levels, required=False))
     if section.unsure:
-        yield _one_of(UNSURE, "Are you sure?", {"sure": "Sure", "unsure": "Unsure"})
+        answers = {"sure": "Sure", "unsure": "Unsure"}
+        questions.append(rg.LabelQuestion(name=UNSURE, title="Are you sure?", labels=answers, required=False))
     if section.note:
-        yield _part(NOTE, "Anything to note?", {"type": "text", "use_markdown": False})
-
-
-def _one_of(name: str, title: str, answers: dict[str, str]) -> dict[str, Any]:
-    return _part(name, title, {"type": "label_selection", "options": _options(answers), "visible_options": None})
-
-
-def _options(answers: dict[str, str]) -> list[dict[str, str]]:
-    return [{"value": value, "text": text} for value, text in answers.items()]
-
-
-def _part(name: str, title: str, settings: dict[str, Any], *, required: bool = False) -> dict[str, Any]:
-    return {"name": name, "title": title, "required": required, "settings": settings}
+        questions.append(rg.TextQuestion(name=NOTE, title="Anything to note?", required=False, use_markdown=False))
+    needed = 1 if adjudication else section.annotators
+    return rg.Settings(
+        guidelines=guidelines(taxonomy, preface=section.guidelines),
+        fields=fields,
+        questions=questions,
+        distribution=rg.TaskDistribution(min_submitted=needed),
+        allow_extra_metadata=False,
+    )

@@ -10,6 +10,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import torch
 
@@ -28,6 +29,9 @@ for _heavy in (
     import_module(f"pipeline.{_heavy}")
 for _heavy in ("scoring.results", "scoring.models.local", "transformers.models.llama.modeling_llama"):
     import_module(_heavy)
+with catch_warnings():
+    simplefilter("ignore")  # the SDK warns about its own use of pydantic
+    import_module("argilla")
 push, changes, pull = (import_module(f"annotation.client.{name}") for name in ("push", "changes", "pull"))
 other_language("The language model is loaded once for all.", "en")
 
