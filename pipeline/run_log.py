@@ -5,6 +5,7 @@ cannot be written."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -45,7 +46,9 @@ def log_event(run: Run, stage: str, event: str, **details: Any) -> None:
     except OSError as error:
         if path not in _warned:
             _warned.add(path)
-            print(f"warning: {path}: cannot write: {error.strerror}; the work goes on without a log", file=sys.stderr)
+            with contextlib.suppress(OSError):  # standard error may be a file on the same full disk
+                said = f"warning: {path}: cannot write: {error.strerror}; the work goes on without a log"
+                print(said, file=sys.stderr)
 
 
 def read_log(folder: Path) -> Iterator[dict[str, Any]]:

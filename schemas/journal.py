@@ -130,7 +130,8 @@ class Journal:
         if end < size:
             self.torn_bytes = size - end
             os.truncate(self.path, end)
-            print(f"{self.path}: {size - end:,} bytes of an unfinished last line were cut off", file=sys.stderr)
+            with contextlib.suppress(OSError):  # standard error may be a file on the same full disk
+                print(f"{self.path}: {size - end:,} bytes of an unfinished last line were cut off", file=sys.stderr)
 
 
 def read_journal(
