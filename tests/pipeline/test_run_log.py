@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from pipeline.run import Run, open_run
 from pipeline.run_log import LOG, log_event, read_log
 from pipeline.stage import Outcome, Stage, run_stage
 from schemas.errors import ServiceError
+from schemas.journal import Journal
 
 CANARY = "sk-canary-0123456789abcdef"
 CONFIG = (
@@ -107,3 +111,19 @@ def test_strange_lines_are_passed_over(run: Run) -> None:
     log_event(run, "plan", "note")
     assert [entry["event"] for entry in read_log(run.folder)] == ["note"]
     assert json.loads((run.folder / LOG).read_bytes().split(b"\n")[-2])["stage"] == "plan"
+
+
+def test_a_full_disk_that_standard_error_lies_on_as_well_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "config.yaml").write_text("taxonomy: support-tickets\n")
+    (tmp_path / "log.jsonl").mkdir()  # cannot be opened
+    (tmp_path / "journal.jsonl").write_bytes(b'{"torn')
+    monkeypatch.setattr(sys, "stderr", Full())
+    log_event(open_run(tmp_path), "plan", "started")
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        assert journal.torn_bytes == 6
