@@ -45,7 +45,7 @@ class Journal:
             try:
                 if fresh:
                     fsync_folder(path.parent)
-                self._synced = self._file.tell()
+                self._synced = self._written = self._file.tell()
             except OSError:
                 self._file.close()
                 raise
@@ -63,15 +63,16 @@ class Journal:
     def write(self, entries: Iterable[dict[str, Any]]) -> None:
         """Hands all entries to the operating system: a killed process loses none of them, a power cut may until `sync`.
 
-        After a failure the file holds what it held at the last `sync`."""
+        After a failure the file holds what it held before."""
         data = b"".join(checked_line(entry) for entry in entries)
         with self._open:
             self._refuse_if_broken()
             try:
                 self._file.write(data)
                 self._file.flush()
+                self._written = self._file.tell()
             except OSError as error:
-                self._take_back()
+                self._take_back(self._written)
                 raise cannot_write(self.path, error) from error
 
     def sync(self) -> None:
@@ -85,7 +86,7 @@ class Journal:
             os.fsync(descriptor)
         except OSError as error:
             with self._open:
-                self._take_back()
+                self._take_back(self._synced)
             raise cannot_write(self.path, error) from error
         self._synced = size
 
@@ -98,12 +99,13 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _take_back(self) -> None:
+    def _take_back(self, size: int) -> None:
         # after a failed write (disk full) a part of the line may stand in the file or still in Python's buffer
         with contextlib.suppress(OSError):
             self._file.close()
         try:
-            os.truncate(self.path, self._synced)
+            os.truncate(self.path, size)
+            self._written = size
             self._file = self.path.open("ab")
         except OSError as error:
             self._broken = error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from schemas.errors import LockedError
 from schemas.files import cannot_write
+
+TRIES = 40  # for the lock of a process that is dead
 
 
 @contextmanager
@@ -26,9 +29,9 @@ def run_lock(folder: Path, what: str) -> Iterator[None]:
         raise cannot_write(path, error) from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(descriptor)
         except BlockingIOError:
-            holder = os.read(descriptor, 500).decode("utf-8", "replace").strip() or "another process"
+            holder = os.pread(descriptor, 500, 0).decode("utf-8", "replace").strip() or "another process"
             raise LockedError(f"{folder} is in use by {holder}", hint="wait for it, or end it") from None
         now = datetime.now(UTC).isoformat(timespec="seconds")
         said = f"process {os.getpid()} ({what}, since {now})".encode()
@@ -41,6 +44,21 @@ def run_lock(folder: Path, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int) -> None:
+    """Raises BlockingIOError when another process has the lock. One that was killed a moment ago is waited for: on a
+    busy machine the kernel frees its lock a little after its end."""
+    for left in range(TRIES, -1, -1):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            process = re.match(r"process (\d+) ", os.pread(descriptor, 500, 0).decode("utf-8", "replace"))
+            if not left or process is None or _alive(int(process[1])):
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def holder(folder: Path) -> str | None:

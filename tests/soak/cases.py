@@ -31,7 +31,7 @@ class Case(Protocol):
     out. `paid` counts calls that a repetition would pay for again, `kept` those of them that are on disk."""
 
     stage: str
-    most_repeated: int  # paid calls that one kill may repeat; a disk that fails takes as many again, not synced yet
+    most_repeated: int  # paid calls that one kill may repeat; a disk that fails takes what is not synced yet as well
     faults: tuple[str, ...]
 
     def lay_out(self, name: str) -> Path: ...
