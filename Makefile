@@ -154,7 +154,7 @@ schemas: $(VENV)/.ready-dev ## write schemas/json again
 check: lint types test ## all that CI does
 
 .PHONY: soak
-soak: $(VENV)/.ready-dev $(SERVER_VENV)/.ready ## kills and faults over generate, push, pull and score (KILLS=300)
+soak: $(VENV)/.ready-dev $(SERVER_VENV)/.ready ## kills, and every disk operation of every stage failing once (KILLS=300)
 	@$(BIN)/python -m tests.soak --kills $(or $(KILLS),300) $(ARGS)
 
 .PHONY: bench-scorer bench-reconcile bench-pull bench-generate bench-evaluate bench-scaling train-demo-guard
