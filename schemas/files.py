@@ -37,9 +37,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], *, mode: int =
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished(path.parent)
-        # O_EXCL: a name that somebody else placed there is never followed
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            _lock(file.fileno())
+        with os.fdopen(_open_locked(temporary, mode), "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -51,6 +49,17 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], *, mode: int =
         if isinstance(error, OSError):
             raise cannot_write(path, error) from error
         raise
+
+
+def _open_locked(temporary: Path, mode: int) -> int:
+    while True:
+        # O_EXCL: a name that somebody else placed there is never followed
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # another process took it for an unfinished one before it was locked
 
 
 def remove_unfinished(folder: Path) -> None:

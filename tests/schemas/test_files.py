@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from schemas.files import (
     read_json,
     read_model,
     read_text,
+    remove_unfinished,
     sha256,
     write_frame,
     write_json,
@@ -57,6 +59,26 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "jsonl": lambda path: write_jsonl(path, [{"new": at} for at in range(3)]),
     "frame": lambda path: write_frame(path, scores(score("new")), LabelScore),
 }
+
+
+def test_a_file_taken_for_an_unfinished_one_before_it_was_locked_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, removed = os.open, []
+
+    def opened(path: Any, flags: int, *mode: int) -> int:
+        descriptor = real(path, flags, *mode)
+        if flags & os.O_CREAT and not removed:
+            removed.append(path)
+            remove_unfinished(tmp_path)  # as another process does that writes into the same folder
+            assert not Path(path).exists()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", opened)
+    write_text(tmp_path / "artifact", "new")
+    assert removed
+    assert [item.name for item in tmp_path.iterdir()] == ["artifact"]
+    assert (tmp_path / "artifact").read_text() == "new"
 
 
 @pytest.mark.parametrize("writer", WRITERS)
