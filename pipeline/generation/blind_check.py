@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,9 +86,8 @@ class BlindCheck:
     async def run(self, prompts: pl.DataFrame, writer: Writer, answered: Callable[[], None]) -> Checked:
         """Raises what `writer` raises beside AttemptFailed; what was answered by then stays in the journal."""
         records = list(prompts.select("id", "messages", "intended_labels").iter_rows(named=True))
-        with Journal(self._path) as journal:
+        with Journal(self._path) as journal, closing(UnreadableAnswers(self._path)) as unreadable:
             known = read_answers(self._path)
-            unreadable = UnreadableAnswers(self._path)
             budget = Budget(self._section, known.values(), unreadable, spent=self._spent)
             log = AnswerLog(journal, self._section.endpoint.address)
 
@@ -99,7 +99,6 @@ class BlindCheck:
                 labels = {name: self._labels(outcome) for name, outcome in outcomes.items()}
                 orders = self._planted([each for each in records if labels[each["id"]] is not None], labels)
                 answers = await ask(self._checker.question(name, messages) for name, messages, _ in orders)
-        unreadable.close()
         given = [(self._labels(answers[name]), told) for name, _, told in orders if isinstance(answers[name], Answer)]
         every = [each for each in [*outcomes.values(), *answers.values()] if isinstance(each, Answer)]
         frame = CheckedRecord.frame([_row(each, outcomes[each["id"]], labels[each["id"]]) for each in records])

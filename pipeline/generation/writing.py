@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,14 +87,12 @@ class Writing:
         Raises what `writer` raises beside AttemptFailed; all that was answered by then stays in the journal."""
         slots, spill = Slots(plan), Spill(self._path.parent)
         result = Result(slots, AcceptedTexts(slots, spill), RejectedAttempts(spill))
-        with Journal(self._path) as journal:
+        with Journal(self._path) as journal, closing(UnreadableAnswers(self._path)) as unreadable:
             result.torn_bytes = journal.torn_bytes
             known = read_answers(self._path)
-            unreadable = UnreadableAnswers(self._path)
             budget = Budget(self._section, known.values(), unreadable, spent=self._spent)
             log = AnswerLog(journal, self._endpoint)
             await _Filling(self, slots, known, budget, log, result, progress).run(writer)
-            unreadable.close()
         result.unreadable = len(unreadable.prompt_bytes)
         result.guessed += budget.guessed_unreadable
         if budget.stopped:

@@ -49,7 +49,9 @@ def test_every_stage_names_the_file_that_found_no_room_and_then_goes_on(line: Sm
                 said = str(caught.value)
                 path = Path(said.partition(": ")[0])
                 assert path.is_relative_to(folder), said
-                assert said == f"{path}: cannot write: File too large (free space or mend the permissions)"
+                assert (
+                    said == f"{path}: cannot write: File too large (free some space, then give the same command again)"
+                )
                 run_one(stage, folder)
                 assert content(folder) == content(line.after[stage])
                 assert not verify(open_run(folder)).failed
