@@ -69,7 +69,8 @@ def _arm(kind: str, k: int) -> None:
 
         connection = import_module("annotation.client.connection")
         connection.PAUSES = (0.0,)
-        _fail(httpx.Client, "request", k, httpx.ConnectError("the network is down"), ever_after=True)
+        error = httpx.ConnectError("the network is down")
+        _fail(httpx.HTTPTransport, "handle_request", k, error, ever_after=True)
     else:
         _fail(os, kind, k, OSError(errno.ENOSPC, "No space left on device"))
 
