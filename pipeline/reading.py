@@ -10,11 +10,11 @@ from pipeline.generation.config import PLAN_COLUMNS
 from pipeline.run import Run
 from schemas.artifacts import GoldRecord, LabelScore, PlannedSlot
 from schemas.errors import ArtifactError, did_you_mean
+from schemas.evaluation import UNSAFE
 from schemas.files import read_frame
 from schemas.taxonomy import Taxonomy
 
 ROUNDING = 1e-9
-VERDICT = "unsafe"
 
 
 def read_plan(run: Run) -> pl.DataFrame:
@@ -60,7 +60,7 @@ def read_scores(run: Run, guard: str) -> pl.DataFrame:
     path = run.path(f"scores/{guard}.parquet")
     hint = f"{run.command('score')} --force"
     scores = read_frame(path, LabelScore, made_by=run.command("score"))
-    known = [*run.taxonomy.ids, VERDICT]
+    known = [*run.taxonomy.ids, UNSAFE]
     for label in sorted(set(scores["label"].unique()) - set(known)):
         near = did_you_mean(label, known)
         problem = f"unknown label '{label}', which the taxonomy {run.taxonomy.id} does not have{near}"

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from schemas.files import cannot_write, fsync_folder
+from schemas.files import UNFINISHED, cannot_write, fsync_folder
 
 
 def write_folder_whole(path: Path, build: Callable[[Path], object]) -> None:
@@ -20,7 +20,7 @@ def write_folder_whole(path: Path, build: Callable[[Path], object]) -> None:
     try:
         recover_folder(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
         temporary.mkdir()
         try:
             build(temporary)
@@ -35,7 +35,7 @@ def write_folder_whole(path: Path, build: Callable[[Path], object]) -> None:
 
 def recover_folder(path: Path) -> None:
     """Undoes what a killed `write_folder_whole` left: unfinished copies go, an old folder moved aside comes back."""
-    for left in path.parent.glob(f".{path.name}.*.partial"):
+    for left in path.parent.glob(f".{path.name}.*{UNFINISHED}"):
         shutil.rmtree(left)
     previous = _previous(path)
     if previous.is_dir():

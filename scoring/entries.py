@@ -32,6 +32,9 @@ class Entry(BaseModel):
         return self
 
 
+KEYS = tuple(Entry.model_fields)
+
+
 def check_entry(entry: dict[str, Any]) -> None:
     """Raises ValueError that names the first thing that is not as it was written."""
     try:

@@ -17,12 +17,11 @@ from schemas.artifacts import LabelScore, ScoredRecord
 from schemas.files import content_hash, write_frame
 from schemas.frames import write_frames
 from schemas.journal import Journal, read_at, read_journal, read_places
-from scoring.entries import check_entry
+from scoring.entries import KEYS, check_entry
 from scoring.scorer import Result, Scorer
 
 Messages = Sequence[dict[str, str]]
 FACTS = tuple(name for name in ScoredRecord.model_fields if name != "record_id")
-KEYS = ("id", "key", "rows", "scores", *FACTS)
 CHUNK = 2000  # records whose scores are in memory at a time
 
 

@@ -45,7 +45,7 @@ def _inputs(run: Run) -> list[str]:
         "audit.parquet",
         "rejected.parquet",
         "prompts.parquet",
-        *_score_files(run),
+        *(f"scores/{guard}.parquet" for guard in _scored(run)),
     ]
     if run.config.annotation.severity:  # without it an older run of reconcile may have left the file
         optional.append(GOLD_SEVERITY)
@@ -53,10 +53,10 @@ def _inputs(run: Run) -> list[str]:
     return ["gold.parquet", *(name for name in optional if run.path(name).exists())]
 
 
-def _score_files(run: Run) -> list[str]:
+def _scored(run: Run) -> list[str]:
     """Of the guards in the config: a file of a guard that was taken out of it stays at home."""
-    files = [f"scores/{guard.name}.parquet" for guard in run.config.score.guards]
-    return [name for name in files if run.path(name).exists()]
+    names = [guard.name for guard in run.config.score.guards]
+    return [name for name in names if run.path(f"scores/{name}.parquet").exists()]
 
 
 def _work(run: Run) -> Outcome:
@@ -73,12 +73,7 @@ def _work(run: Run) -> Outcome:
         if (found := _model(run, name, model, "evaluate")) is not None
     }
     prompts = _optional(run, "prompts.parquet", PromptRecord, "generate", names)
-    scores = {
-        name.removeprefix("scores/").removesuffix(".parquet"): read_scores(
-            run, name.removeprefix("scores/").removesuffix(".parquet")
-        )
-        for name in _score_files(run)
-    }
+    scores = {guard: read_scores(run, guard) for guard in _scored(run)}
     severity = _optional(run, GOLD_SEVERITY, GoldSeverity, "reconcile", names)
     tables = release_tables(gold, annotations, scores, rejected, severity)
     records = sum(table.height for path, table in tables.items() if path.startswith("data/gold/"))

@@ -27,8 +27,8 @@ from schemas.errors import ArtifactError, InputError, ModelError, ServiceError
 from schemas.journal import Journal, read_journal
 from scoring.config import RayOptions
 from scoring.engines.recipe import Recipe
-from scoring.entries import check_entry
-from scoring.results import KEYS, Messages, Origin, journal_entry
+from scoring.entries import KEYS, check_entry
+from scoring.results import Messages, Origin, journal_entry
 from scoring.scorer import Result
 
 if TYPE_CHECKING:
