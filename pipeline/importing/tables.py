@@ -16,12 +16,13 @@ METHOD = "imported"
 
 
 def prompt_table(records: Sequence[Imported], generator: str, created_at: datetime, *, intended: bool) -> pl.DataFrame:
-    """prompts.parquet. With `intended` the labels are what the writer was asked for, else none are intended."""
+    """prompts.parquet. With `intended` the labels are what the writer was asked for, null where the source has none;
+    else none are intended."""
     rows = [
         {
             "id": record.id,
             "messages": record.messages,
-            "intended_labels": (record.labels or []) if intended else [],
+            "intended_labels": record.labels if intended else [],
             "slot_id": None,
             "generator": generator,
             "created_at": created_at,

@@ -18,7 +18,7 @@ from schemas.equal_texts import equal_texts
 from schemas.errors import InputError
 from schemas.files import read_text, write_frame, write_text
 from schemas.lock import run_lock
-from schemas.records import read_rows
+from schemas.source_rows import read_rows
 
 SETTINGS = "import.yaml"  # the mapping with its source, kept in the run
 
@@ -132,6 +132,11 @@ def _work(run: Run) -> Outcome:
     write_frame(run.path("prompts.parquet"), prompts, PromptRecord)
     before = read_manifest(run, "import")
     warnings: list[str] = []
+    if gold and (unlabelled := result.counts["unlabelled"]):
+        warnings.append(
+            f"{unlabelled:,} of {len(result.records):,} records are not labelled and count for no number; where blank "
+            "means that no category applies, put blank: none under labels in the mapping"
+        )
     if gold:
         table = gold_table(result.records, run.taxonomy.ids, run.config.reconcile.splits, run.config.seed)
         write_frame(run.path("gold.parquet"), table, GoldRecord)
