@@ -11,7 +11,7 @@ from schemas.text import check_text
 ROLES = ("system", "user", "assistant")
 NEEDED = "each record needs id, and text or messages; marginalia import reads other columns, by a mapping"
 UNUSABLE = "mend the row; marginalia import leaves such rows out with unusable: skip in its mapping"
-AS_TEXT = "store the column as text (in Arrow: string), in UTF-8"
+AS_TEXT = "store it as UTF-8 text, in Arrow the type string"
 TEXT_PARTS = ("text", "input_text", "output_text")
 
 
@@ -81,6 +81,6 @@ def _part(part: dict[str, Any], role: str, where: str) -> str:
 
 def _is_empty(value: Any) -> bool:
     """Null, or made of nothing but nulls: a field that one record has, `datasets` gives to all."""
-    if isinstance(value, dict):
-        return all(_is_empty(each) for each in value.values())
-    return value is None or value in ("", [])
+    if isinstance(value, dict | list):
+        return all(_is_empty(each) for each in (value.values() if isinstance(value, dict) else value))
+    return value is None or value == ""

@@ -139,8 +139,9 @@ def _split(text: str, separator: str | None, known: Collection[str], where: str)
         )
     if readings[-1]:
         return readings[-1][0]
-    strange = [piece.strip() for piece in pieces if not any(piece.strip() in value for value in known)]
-    return strange or [text.strip()]  # unknown, for the error that names it
+    parts = {part.strip() for value in known for part in value.split(separator)}
+    unknown = [piece.strip() for piece in pieces if piece.strip() not in parts]
+    return unknown or [text.strip()]  # for the error that names it
 
 
 def _ids(column: LabelColumn, value: str, where: str, taxonomy: Taxonomy) -> list[str]:

@@ -83,7 +83,7 @@ class LabelColumn(Strict):
     @property
     def name(self) -> str:
         """What messages call it."""
-        return f"'{self.column}'" if self.column is not None else "labels"
+        return f"'{self.column}'" if self.column is not None else "the row"
 
 
 class HubSource(Strict):

@@ -57,6 +57,14 @@ def test_lines_end_at_newlines_only(tmp_path: Path) -> None:
     assert read_records(path)["messages"].to_list() == [[{"role": "user", "content": text}]]
 
 
+def test_blank_labels_are_none_given_and_a_list_in_a_text_is_one(tmp_path: Path) -> None:
+    cells = [None, "", " ", [""], [None], [], '["x", "y"]', "[]"]
+    path = write(tmp_path, *(row(id=str(at), labels=cell) for at, cell in enumerate(cells)))
+    assert read_records(path)["labels"].to_list() == [None] * 5 + [[], ["x", "y"], []]
+    path.write_text('{"id": "a", "text": "x", "labels": NaN}\n', encoding="utf-8")
+    assert read_records(path)["labels"].to_list() == [None]
+
+
 def test_parquet_is_read_as_well(tmp_path: Path) -> None:
     path = tmp_path / "r.parquet"
     pl.DataFrame({"id": ["a", "b"], "text": ["one", "two"], "labels": [["x"], []]}).write_parquet(path)
@@ -82,6 +90,7 @@ def test_parquet_is_read_as_well(tmp_path: Path) -> None:
         ([row(messages=[{"role": "tool", "content": "x"}])],
          "line 1: record 'a': role 'tool'; expected one of system, user, assistant"),
         ([row(labels="x")], "line 1: record 'a': 'labels' must be a list of strings, saw 'x'"),
+        ([row(labels=["a", None])], "line 1: record 'a': 'labels' must be a list of strings, saw \"['a', None]\""),
         ([row(labels=[1])], "line 1: record 'a': 'labels' must be a list of strings, saw '[1]'"),
         ([row(), row(id="b", text="a\0b")], "line 2: record 'b': a NUL character at position 1"),
         ([row(text="a\ud800b")], "line 1: record 'a': a lone surrogate U+D800 at position 1"),
