@@ -25,7 +25,9 @@ def assign_splits(records: pl.DataFrame, labels: Sequence[str], shares: Splits, 
     Records with settled labels are stratified by them; the others follow a settled record of the same text or are
     only dealt out. The order of the records changes nothing."""
     texts: dict[str, int] = {}
-    text_of = np.array([texts.setdefault(same_text(row), len(texts)) for row in records["messages"]], dtype=np.int64)
+    text_of = np.array(
+        [texts.setdefault(same_text(row), len(texts)) for row in records["messages"].to_list()], dtype=np.int64
+    )
     settled = records["labels"].is_not_null().to_numpy()
     carried = [records["labels"].list.contains(label).fill_null(False).to_numpy() for label in labels]
     counts = np.stack([np.bincount(text_of, weights=each, minlength=len(texts)) for each in carried], axis=1)

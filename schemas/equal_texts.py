@@ -39,10 +39,10 @@ class EqualTexts(Strict):
         found = []
         if self.conflicting:
             first = self.conflicts[0]
-            each = ", ".join(
-                f"{record}: {' + '.join(labels) or 'none'}"
-                for record, labels in zip(first.ids, first.labels, strict=True)
-            )
+            record_with: dict[str, str] = {}
+            for record, labels in zip(first.ids, first.labels, strict=True):
+                record_with.setdefault(" + ".join(labels) or "none", record)
+            each = ", ".join(f"{record}: {labels}" for labels, record in list(record_with.items())[:3])
             differ = "1 text has" if self.conflicting == 1 else f"{self.conflicting:,} texts have"
             found.append(f"{differ} different labels in different records, first {each}")
         if self.across_splits:
@@ -53,7 +53,7 @@ class EqualTexts(Strict):
 
 def equal_texts(gold: pl.DataFrame) -> EqualTexts:
     """Compares the texts of a frame of GoldRecord rows by `schemas.wording.same_text`."""
-    keys = pl.Series("text", [same_text(messages) for messages in gold["messages"]], dtype=pl.String)
+    keys = pl.Series("text", [same_text(messages) for messages in gold["messages"].to_list()], dtype=pl.String)
     frame = gold.select("id", "labels", "split").with_columns(keys)
     repeated = frame.filter(pl.col("text").is_duplicated())
     groups = repeated.group_by("text", maintain_order=True).agg(

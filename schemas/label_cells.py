@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 
 def is_blank(cell: Any) -> bool:
-    """Whether nobody wrote anything there: null, NaN, or text of white space."""
-    return (
-        cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and math.isnan(cell))
-    )
+    """Whether nobody wrote anything there: null, or text of white space."""
+    return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
 def listed(cell: Any) -> list[Any] | None:

@@ -12,7 +12,6 @@ from typing import Any
 from pipeline.importing.labels import UNLABELLED, labels_of
 from pipeline.importing.mapping import Mapping
 from schemas.errors import InputError, did_you_mean
-from schemas.label_cells import is_blank
 from schemas.messages import messages_of, refuse_binary
 from schemas.taxonomy import Taxonomy
 from schemas.text import check_text
@@ -140,7 +139,7 @@ def _duplicate(
 def _attributes(mapping: Mapping, row: dict[str, Any], where: str) -> list[dict[str, str]]:
     found = []
     for name in mapping.attributes:
-        if not is_blank(row[name]):
+        if row[name] is not None:
             value = check_text(_as_text(row[name]), f"{where}: {name}", hint="mend the row")
             found.append({"name": name, "value": value})
     return found

@@ -118,30 +118,32 @@ def _split(text: str, separator: str | None, known: Collection[str], where: str)
     """The values in a text. A separator inside a known value does not end it."""
     if separator is None:
         return [text.strip()]
-    pieces = text.split(separator)
-    longest = max((value.count(separator) for value in known), default=0) + 1
-    if longest == 1:
-        return [piece.strip() for piece in pieces if piece.strip()]
-    # the readings of the first pieces, for one more piece at a time; two are enough to know that it is ambiguous
-    readings: list[list[list[str]]] = [[[]]]
+    pieces = [piece.strip() for piece in text.split(separator)]
+    joined = {tuple(part.strip() for part in value.split(separator)): value for value in known if separator in value}
+    if not joined:
+        return [piece for piece in pieces if piece]
+    # for the pieces before each place: in how many ways they can be read, and in one of these the last value's start
+    ways, starts = [1], [0]
     for end in range(1, len(pieces) + 1):
-        found = []
-        for start in range(max(0, end - longest), end):
-            value = separator.join(pieces[start:end]).strip()
-            if value in known or not value:
-                read = [[*before, *([value] if value else [])] for before in readings[start]]
-                found += [each for each in read if each not in found]
-        readings.append(found[:2])
-    if len(readings[-1]) > 1:
-        ways = " or ".join(" | ".join(values) for values in readings[-1])
-        raise InputError(
-            f"{where}: {text[:80]!r} can be read as {ways}", hint="give labels.separator another character"
-        )
-    if readings[-1]:
-        return readings[-1][0]
-    parts = {part.strip() for value in known for part in value.split(separator)}
-    unknown = [piece.strip() for piece in pieces if piece.strip() not in parts]
-    return unknown or [text.strip()]  # for the error that names it
+        lengths = {1, *(len(parts) for parts in joined if tuple(pieces[max(0, end - len(parts)) : end]) == parts)}
+        readable = [
+            end - n for n in lengths if ways[end - n] and (n > 1 or not pieces[end - 1] or pieces[end - 1] in known)
+        ]
+        ways.append(min(2, sum(ways[start] for start in readable)))
+        starts.append(min(readable, default=0))
+    if ways[-1] > 1:
+        hint = "give labels.separator another character"
+        raise InputError(f"{where}: {text[:80]!r} can be read in more than one way", hint=hint)
+    if not ways[-1]:
+        parts = {part for value in joined for part in value}
+        return [piece for piece in pieces if piece not in known and piece not in parts] or [text.strip()]  # unknown
+    values: list[str] = []
+    end = len(pieces)
+    while end:
+        part = tuple(pieces[starts[end] : end])
+        values.append(joined[part] if len(part) > 1 else part[0])
+        end = starts[end]
+    return [value for value in reversed(values) if value]
 
 
 def _ids(column: LabelColumn, value: str, where: str, taxonomy: Taxonomy) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -42,10 +41,10 @@ def imported(rows: list[dict[str, Any]], **settings: Any) -> Conversion:
 
 
 BLANK = [
-    *((cell, {"form": "list"}) for cell in (None, math.nan, "", " \t", [""], [None], [" ", None, math.nan])),
-    *((cell, TEXT) for cell in (None, math.nan, "", "  ", " , ", ",,", [None])),
+    *((cell, {"form": "list"}) for cell in (None, "", " \t", [""], [None], [" ", None])),
+    *((cell, TEXT) for cell in (None, "", "  ", " , ", ",,", [None])),
     *((cell, {"form": "text"}) for cell in (None, "", " ")),
-    *((cell, {"form": "flags"}) for cell in (None, {"refund": None, "invoice": None}, {"refund": math.nan})),
+    *((cell, {"form": "flags"}) for cell in (None, {"refund": None, "invoice": None}, {})),
 ]
 
 
@@ -97,7 +96,7 @@ def test_a_separator_inside_a_name_does_not_end_it() -> None:
 def test_a_text_that_can_be_read_in_two_ways_is_refused() -> None:
     settings = {**TEXT, "values": {"a": "refund", "b": "invoice", "a,b": "discount"}}
     assert labels("b,a", **settings) == ["refund", "invoice"]
-    assert error_of({"topics": "a,b"}, **settings) == "'topics': 'a,b' can be read as a,b or a | b"
+    assert error_of({"topics": "a,b"}, **settings) == "'topics': 'a,b' can be read in more than one way"
 
 
 @pytest.mark.parametrize("yes", [1, True, 1.0, "1", "true", " True "])
@@ -138,7 +137,7 @@ def test_a_row_with_some_blank_columns_is_not_labelled_and_counted() -> None:
         {"late": 0, "money": 0},
         {"late": 1, "money": None},
         {"late": 0, "money": ""},
-        {"late": None, "money": math.nan},
+        {"late": None, "money": None},
     ]
     columns = {"late": "refund", "money": "invoice"}
     result = imported(rows, columns=columns)
