@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import polars as pl
 import pytest
 
@@ -63,6 +64,19 @@ def test_blank_labels_are_none_given_and_a_list_in_a_text_is_one(tmp_path: Path)
     assert read_records(path)["labels"].to_list() == [None] * 5 + [[], ["x", "y"], []]
     path.write_text('{"id": "a", "text": "x", "labels": NaN}\n', encoding="utf-8")
     assert read_records(path)["labels"].to_list() == [None]
+
+
+def test_parquet_as_datasets_writes_it_has_nulls_for_the_fields_of_other_messages(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    nulls = {"name": None, "tool_calls": None}
+    asked, answered = {"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}
+    datasets.Dataset.from_list(
+        [
+            {"id": "a", "messages": [{**asked, **nulls}], "labels": ["x"]},
+            {"id": "b", "messages": [{**asked, **nulls}, {**answered, **nulls}], "labels": None},
+        ]
+    ).to_parquet(path)
+    assert read_records(path).rows() == [("a", [asked], ["x"]), ("b", [asked, answered], None)]
 
 
 def test_parquet_is_read_as_well(tmp_path: Path) -> None:
