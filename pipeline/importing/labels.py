@@ -82,7 +82,7 @@ def _named(column: LabelColumn, row: dict[str, Any], where: str, taxonomy: Taxon
         return None
     if column.form == "flags" and isinstance(cell, dict):
         return _flagged(column, cell, where)
-    known = [*column.values, *column.ignore] if column.values else taxonomy.ids
+    known = {*(column.values or taxonomy.ids), *column.ignore}
     if column.form == "text" and isinstance(cell, str) and (listed(cell) is None or cell.strip() in known):
         values = _split(cell, column.separator, known, where)
         return _Named(values) if values else None
