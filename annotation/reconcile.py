@@ -54,7 +54,7 @@ def reconcile(
         .join(verdicts, on="id", how="left", maintain_order="left", suffix="_expert")
     )
     gold = _gold(joined, labels, section)
-    return gold.with_columns(split=_splits(gold, labels, section, seed)).select(list(GoldRecord.polars_schema()))
+    return gold.with_columns(assign_splits(gold, labels, section.splits, seed)).select(list(GoldRecord.polars_schema()))
 
 
 def _columns(ticks: Ticks, decisions: Decisions) -> pl.DataFrame:
@@ -102,17 +102,6 @@ def _gold(joined: pl.DataFrame, labels: Sequence[str], section: ReconcileSection
         method=pl.when(settled).then(pl.lit("expert")).otherwise(pl.lit(section.method)),
         adjudicated=settled,
     )
-
-
-def _splits(gold: pl.DataFrame, labels: Sequence[str], section: ReconcileSection, seed: int) -> pl.Series:
-    """Final records are stratified by their labels, the others only dealt out."""
-    final = (gold["status"] == "final").to_numpy()
-    carried = np.stack([gold["labels"].list.contains(label).fill_null(False).to_numpy() for label in labels], axis=1)
-    split = np.empty(gold.height, dtype=object)
-    for group in (final, ~final):
-        ids = gold["id"].filter(pl.Series(group)).to_list()
-        split[group] = assign_splits(ids, carried[group], section.splits, seed)
-    return pl.Series("split", split.tolist(), dtype=pl.String)
 
 
 def _dtype(column: str) -> pl.DataType:

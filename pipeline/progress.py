@@ -6,15 +6,16 @@ from collections.abc import Mapping
 
 from pipeline.stage import Done
 
-_PLURALS = {"answers", "attempts", "characters", "estimators", "files", "labels", "questions", "records"}
+_PLURALS = {"answers", "attempts", "characters", "estimators", "files", "labels", "questions", "records", "texts"}
 
 
 def describe(done: Done) -> str:
-    """`plan: 60 planned (0.1 s; not run yet)`, or `plan: up to date (60 planned)`."""
+    """`plan: 60 planned (0.1 s; not run yet)`, or `plan: up to date (60 planned)`; then a line for each warning."""
     counts = counted(done.manifest.counts_out)
-    if done.status == "up to date":
-        return f"{done.stage}: up to date ({counts})"
-    return f"{done.stage}: {counts} ({_spent(done)}; {done.why})"
+    status = f"up to date ({counts})" if done.status == "up to date" else f"{counts} ({_spent(done)}; {done.why})"
+    return "\n".join(
+        [f"{done.stage}: {status}", *(f"  warning: {each}" for each in done.manifest.facts.get("warnings", []))]
+    )
 
 
 def counted(counts: Mapping[str, int], most: int | None = None) -> str:

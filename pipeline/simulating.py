@@ -145,6 +145,7 @@ def _label_sets(run: Run, most: int) -> dict[str, list[str]]:
     """Label sets by record: the intended ones of what was written, else of what is planned."""
     if run.path("prompts.parquet").exists():
         frame = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
+        frame = frame.drop_nulls("intended_labels")  # of imported records that nobody labelled
         pairs = list(zip(frame["id"].to_list(), frame["intended_labels"].to_list(), strict=True))
     else:
         frame = read_frame(run.path("plan.parquet"), PlannedSlot, made_by=run.command("plan"))

@@ -61,7 +61,9 @@ class PromptRecord(Row):
     key: ClassVar[tuple[str, ...]] = ("id",)
     id: str
     messages: list[Message]
-    intended_labels: list[str] = Field(description="what the writer was asked for: not gold")
+    intended_labels: list[str] | None = Field(
+        description="what the writer was asked for: not gold; null for an imported record without labels"
+    )
     slot_id: str | None = Field(description="null for imported records")
     generator: str = Field(description="model and endpoint that wrote it, or the file it was imported from")
     created_at: datetime

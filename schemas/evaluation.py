@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from schemas.equal_texts import EqualTexts
 from schemas.strict import Strict
 
 UNSAFE = "unsafe"  # the verdict's reserved row in scores/GUARD.parquet
@@ -317,6 +318,7 @@ class GoldCounts(Strict):
     safe: int = Field(description="final records that no label applies to")
     splits: dict[str, int] = Field(description="final records by split")
     positives: dict[str, int] = Field(description="label → final records that have it")
+    equal_texts: EqualTexts | None = Field(default=None, description="null in files of an older version")
 
 
 class Evaluation(Strict):

@@ -158,7 +158,7 @@ def read_frame(path: Path, model: type[Row], *, made_by: str) -> pl.DataFrame:
         raise ArtifactError.at(path, "no such file", hint=f"run {made_by}")
     try:
         frame = pl.read_parquet(path)
-    except Exception as error:  # polars raises many kinds here, panics on damaged files among them
+    except (Exception, pl.exceptions.PanicException) as error:  # damaged files: many kinds of errors
         raise ArtifactError.at(path, f"not a readable Parquet file: {_first_line(error)}", hint=made_by) from error
     return check_frame(path, frame, model, hint=f"rebuild it with {made_by}")
 
@@ -229,7 +229,7 @@ def read_text(path: Path, *, made_by: str | None = None) -> str:
     except OSError as error:
         raise InputError.at(path, f"cannot read: {error.strerror}") from error
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8").removeprefix("\ufeff")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError.at(path, f"byte {error.start} is not UTF-8", line=line, hint="save it as UTF-8") from None

@@ -1,4 +1,4 @@
-"""Tables that are too large for memory: written piece by piece, whole or not at all."""
+"""Tables that are too large for memory, or for readers other than ours: written piece by piece, whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from schemas.rows import Row
 def write_frames(path: Path, frames: Iterable[pl.DataFrame], model: type[Row]) -> int:
     """Writes the frames below each other as one Parquet file, a row group each; returns the number of rows.
 
-    Each is checked against the row model on its own: that no key comes twice in two of them is the caller's matter."""
+    Each is checked against the row model on its own: that no key comes twice in two of them is the caller's matter.
+    The file names no Arrow types, so that every reader takes its own plain ones: polars' large_string and large_list
+    would keep `datasets` from joining the table with others."""
     import pyarrow.parquet as pq
 
     empty = model.frame([])
@@ -23,7 +25,7 @@ def write_frames(path: Path, frames: Iterable[pl.DataFrame], model: type[Row]) -
 
     def write(file: IO[bytes]) -> None:
         nonlocal rows
-        with pq.ParquetWriter(file, empty.to_arrow().schema, compression="zstd") as writer:
+        with pq.ParquetWriter(file, empty.to_arrow().schema, compression="zstd", store_schema=False) as writer:
             for frame in frames:
                 checked = check_frame(path, frame, model)
                 writer.write_table(checked.to_arrow())

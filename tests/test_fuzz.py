@@ -34,7 +34,8 @@ from schemas.files import read_frame, read_model
 from schemas.journal import Journal, read_journal
 from schemas.manifest import Manifest
 from schemas.pushed import Pushed
-from schemas.records import read_records, read_rows
+from schemas.records import read_records
+from schemas.source_rows import read_rows
 from schemas.taxonomy import SHIPPED as TAXONOMIES
 from schemas.taxonomy import Taxonomy, load_taxonomy
 from scoring.guard import SHIPPED as GUARDS

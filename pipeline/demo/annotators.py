@@ -54,6 +54,7 @@ def annotate(run: Run, section: SimulationSection, *, round: str = "annotate") -
     if pushed is None:
         raise InputError(f"{run.folder}: nothing was pushed for the round '{round}'", hint=run.command("adjudicate"))
     prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
+    prompts = prompts.drop_nulls("intended_labels")  # of imported records that nobody labelled
     intended = dict(zip(prompts["id"].to_list(), prompts["intended_labels"].to_list(), strict=True))
     intended |= read_gold_questions(run.path(FILE)).known
     home = run.path(HOME)

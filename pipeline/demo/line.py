@@ -13,7 +13,7 @@ from pipeline.run import RUNS, Run, open_run
 from pipeline.stage import Done, read_manifest, run_stage, staleness
 from schemas.errors import InputError
 from schemas.files import write_jsonl, write_text
-from schemas.records import read_rows
+from schemas.source_rows import read_rows
 from schemas.taxonomy import taxonomy_path
 
 CONFIG = Path(__file__).parent / "config.yaml"

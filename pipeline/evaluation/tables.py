@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from schemas.equal_texts import equal_texts
 from schemas.errors import ArtifactError
 from schemas.evaluation import UNSAFE, GoldCounts, Split
 from scoring.intervals import Array, Flags
@@ -51,6 +52,7 @@ def count_gold(gold: pl.DataFrame, labels: list[str]) -> GoldCounts:
         safe=int((final["labels"].list.len() == 0).sum()),
         splits=dict(final.group_by("split").len().sort("split").iter_rows()),
         positives={label: int(positives.get(label, 0)) for label in labels},
+        equal_texts=equal_texts(gold),
     )
 
 

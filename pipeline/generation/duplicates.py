@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from functools import lru_cache
-from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.generation.bands import Bands
-from pipeline.generation.languages import MARKS, wide
+from pipeline.generation.languages import wide
 from schemas.spill import Spill
+from schemas.wording import fold
 
 _SHINGLE = 5
 _PERMUTATIONS = 64
 _RECALL = 0.85  # of pairs whose similarity is exactly the threshold; of more similar pairs nearly all are found
-_WORD = re.compile(r"\w+")
-# vowel signs and tone marks of Indic scripts, Thai and others are no letters to Python, and yet parts of a word
-_MARKED_WORD = re.compile(rf"[\w{MARKS}]+")
 _DENSE = 3  # characters a shingle of Chinese, Japanese and Korean, of which one says about as much as two Latin ones
 _RANDOM = np.random.default_rng(1)
 _FACTORS = _RANDOM.integers(1, 2**64, size=_SHINGLE, dtype=np.uint64) | np.uint64(1)
@@ -66,14 +62,6 @@ class Seen:
     def _read(self, number: int) -> tuple[str, str]:
         name, _, folded = self._spill.read(self._places[number]).decode("utf-8", "surrogatepass").partition("\0")
         return name, folded
-
-
-@lru_cache(maxsize=4)  # a text is folded for each list that it is looked for in
-def fold(text: str) -> str:
-    """Words only, in small letters: what does not make a text another one is taken away."""
-    if text.isascii():
-        return " ".join(_WORD.findall(text.casefold()))
-    return " ".join(_MARKED_WORD.findall(normalize("NFKC", text).casefold()))
 
 
 def shingles(folded: str) -> frozenset[str]:

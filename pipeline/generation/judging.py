@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pipeline.generation import phrases, private_data
 from pipeline.generation.answers import Answer
 from pipeline.generation.config import GenerateSection
-from pipeline.generation.duplicates import Seen, fold, holds
+from pipeline.generation.duplicates import Seen, holds
 from pipeline.generation.languages import other_language, width
 from pipeline.generation.meanings import Embed, SeenMeanings, Vectored
 from pipeline.generation.parsing import parse
 from schemas.spill import Spill
 from schemas.taxonomy import Taxonomy
 from schemas.text import flaw_of
+from schemas.wording import fold
 
 _SENTENCE_END = re.compile(r".*(?:[.!?…।؟۔][\"'”’)]*(?=\s|\Z)|[。！？][」』）”]*)", re.DOTALL)
 _AT_ONCE = 32  # answers whose texts are embedded together

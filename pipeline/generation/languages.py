@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -28,20 +26,6 @@ _MIN_WIDTH = 20  # below that the identifier guesses
 _WIDE = re.compile(
     "[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\U00020000-\U0003fffd]"
 )
-
-
-def _ranges(category: str) -> Iterator[tuple[int, int]]:
-    first = None
-    for code in range(0x300, 0x20001):
-        if unicodedata.category(chr(code))[0] == category and code < 0x20000:
-            first = code if first is None else first
-        elif first is not None:
-            yield first, code - 1
-            first = None
-
-
-# combining marks (Unicode's category M, below U+20000) as the inside of a character class
-MARKS = "".join(f"{chr(first)}-{chr(last)}" for first, last in _ranges("M"))
 # letters of the languages that are not written in Latin ones; sr, which is written in two, is not judged by them
 _LETTERS = {
     **dict.fromkeys(("ar", "fa", "ur"), "\u0600-\u06ff"), **dict.fromkeys(("bg", "ru", "uk"), "\u0400-\u04ff"),

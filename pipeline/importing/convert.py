@@ -9,15 +9,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.importing.mapping import LabelColumn, Mapping
+from pipeline.importing.labels import UNLABELLED, labels_of
+from pipeline.importing.mapping import Mapping
 from schemas.errors import InputError, did_you_mean
-from schemas.records import messages_of
+from schemas.messages import messages_of, refuse_binary
 from schemas.taxonomy import Taxonomy
 from schemas.text import check_text
 
-NONE = "none"
 NO_ID = "mend the row, or leave id out of the mapping: then ids are made from the texts"
-FORM = "labels.form of the mapping: list, text with a separator, or flags"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Imported:
 class Conversion:
     """The records in the order of the source. `counts`: rows, records, and what happened to the others (skipped,
     unusable, duplicates, conflicting_duplicates, only_ignored_values) or to their texts and labels (stripped,
-    ignored_values, unlabelled). `ignored`: how often each ignored value stood there."""
+    ignored_values, unlabelled, and of these partly_labelled). `ignored`: how often each ignored value stood there."""
 
     records: list[Imported] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -51,7 +50,7 @@ def convert(
         where = f"{source}: {place}"
         result.counts["rows"] += 1
         _require_columns(mapping, row, where)
-        if any(str(row[column]) in values for column, values in mapping.skip.items()):
+        if any({str(row[column]), _as_text(row[column])} & {*values} for column, values in mapping.skip.items()):
             result.counts["skipped"] += 1
             continue
         try:
@@ -61,17 +60,20 @@ def convert(
                 raise InputError(error.message, hint="mend the row, or set unusable: skip in the mapping") from error
             result.counts["unusable"] += 1
             continue
-        labels, usable = _labels(mapping.labels, row, where, taxonomy, result)
-        if not usable:
+        named = labels_of(mapping.labels, row, where, taxonomy) if mapping.labels is not None else UNLABELLED
+        result.ignored.update(named.ignored)
+        result.counts["ignored_values"] += len(named.ignored)
+        if named.only_ignored:
             result.counts["only_ignored_values"] += 1
             continue
-        record = Imported(_id(mapping, row, messages, where), messages, labels, _attributes(mapping, row))
+        identifier = _id(mapping, row, messages, where)
+        record = Imported(identifier, messages, named.labels, _attributes(mapping, row, where))
         if record.id in seen:
             _duplicate(mapping, record, where, seen[record.id], result.counts)
             continue
         seen[record.id] = (place, record)
-        if labels is None:
-            result.counts["unlabelled"] += 1
+        result.counts["unlabelled"] += named.labels is None
+        result.counts["partly_labelled"] += named.partly
         result.records.append(record)
     result.counts["records"] = len(result.records)
     if not result.records:
@@ -86,6 +88,7 @@ def _require_columns(mapping: Mapping, row: dict[str, Any], where: str) -> None:
             near = did_you_mean(column, row)
             seen = f"{where}: no column '{column}'{near}; it has {', '.join(sorted(row))}"
             raise InputError(seen, hint="--mapping takes a YAML file that names its columns")
+        refuse_binary(row[column], f"column '{column}'", where)
 
 
 def _messages(mapping: Mapping, row: dict[str, Any], where: str, counts: Counter[str]) -> list[dict[str, str]]:
@@ -104,64 +107,6 @@ def _messages(mapping: Mapping, row: dict[str, Any], where: str, counts: Counter
     stripped = [{"role": item["role"], "content": item["content"].strip()} for item in messages]
     counts["stripped"] += stripped != messages
     return stripped
-
-
-def _labels(
-    column: LabelColumn | None, row: dict[str, Any], where: str, taxonomy: Taxonomy, result: Conversion
-) -> tuple[list[str] | None, bool]:
-    """The record's labels in taxonomy order, and False when it holds nothing but ignored values."""
-    if column is None or row[column.column] is None:
-        return None, True
-    values = _values(column, row[column.column], where)
-    found: set[str] = set()
-    none_applies = False
-    ignored = [value for value in values if value in column.ignore]
-    for value in values:
-        if value in column.ignore:
-            continue
-        # an id that no taxonomy has; beside others it is a contradiction, and more than an unknown word
-        beside = value == NONE and not column.values and len(set(values)) > 1
-        ids = [] if beside else _ids(column, value, where, taxonomy)
-        found.update(ids)
-        none_applies = none_applies or not ids
-    if none_applies and (found or ignored):
-        problem = f"'{column.column}' says that no category applies and names one: {', '.join(values)}"
-        raise InputError(f"{where}: {problem}", hint="mend the row: either no category applies, or these do")
-    result.ignored.update(ignored)
-    result.counts["ignored_values"] += len(ignored)
-    return [label for label in taxonomy.ids if label in found], bool(found) or not ignored
-
-
-def _values(column: LabelColumn, cell: Any, where: str) -> list[str]:
-    if column.form == "list" and isinstance(cell, list):
-        return [str(value).strip() for value in cell]
-    if column.form == "text" and isinstance(cell, str):
-        parts = cell.split(column.separator) if column.separator else [cell]
-        return [part.strip() for part in parts if part.strip()]
-    if column.form == "flags" and isinstance(cell, dict):
-        for value, flag in cell.items():
-            if not isinstance(flag, bool):
-                raise InputError(
-                    f"{where}: '{column.column}': '{value}' is {flag!r}, expected true or false", hint=FORM
-                )
-        return [value for value, flag in cell.items() if flag]
-    raise InputError(
-        f"{where}: '{column.column}' is {str(cell)[:80]!r}, the mapping's form is {column.form}", hint=FORM
-    )
-
-
-def _ids(column: LabelColumn, value: str, where: str, taxonomy: Taxonomy) -> list[str]:
-    if not column.values:
-        hint = "other values than the taxonomy's ids are read by labels.values of a mapping"
-        return [taxonomy.require(value, f"{where}: '{column.column}'", hint=hint)]
-    if value not in column.values:
-        near = did_you_mean(value, [*column.values, *column.ignore])
-        raise InputError(
-            f"{where}: '{column.column}': unknown label value '{value}'{near}",
-            hint="add it to labels.values or labels.ignore of the mapping",
-        )
-    ids = column.values[value]
-    return [ids] if isinstance(ids, str) else list(ids or [])
 
 
 def _id(mapping: Mapping, row: dict[str, Any], messages: list[dict[str, str]], where: str) -> str:
@@ -191,5 +136,17 @@ def _duplicate(
     counts["conflicting_duplicates"] += record.labels != first[1].labels
 
 
-def _attributes(mapping: Mapping, row: dict[str, Any]) -> list[dict[str, str]]:
-    return [{"name": name, "value": str(row[name])} for name in mapping.attributes if row[name] is not None]
+def _attributes(mapping: Mapping, row: dict[str, Any], where: str) -> list[dict[str, str]]:
+    found = []
+    for name in mapping.attributes:
+        if row[name] is not None:
+            value = check_text(_as_text(row[name]), f"{where}: {name}", hint="mend the row")
+            found.append({"name": name, "value": value})
+    return found
+
+
+def _as_text(value: Any) -> str:
+    """A text as it is, what JSON knows as JSON, and a time or a decimal number as Python writes it."""
+    if isinstance(value, bool | int | float | list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)

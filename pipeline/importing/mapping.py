@@ -25,9 +25,14 @@ class MessageColumn(Strict):
 
 
 class LabelColumn(Strict):
-    """Where the labels stand and what they mean."""
+    """Where the labels are and what they mean: in one column, or in one column of 0 and 1 per label."""
 
-    column: str
+    column: str | None = Field(default=None, description="the column with a record's labels")
+    columns: dict[str, str | list[str] | None] = Field(
+        default={},
+        description="instead of column: columns of 0 and 1 (or false and true) → the label that 1 stands for, as in "
+        "values",
+    )
     form: Literal["list", "text", "flags"] = Field(
         default="list",
         description="list: a list of values; text: one string, split at `separator`; flags: value → true or false",
@@ -40,7 +45,13 @@ class LabelColumn(Strict):
     )
     ignore: list[str] = Field(
         default=[],
-        description="values that this taxonomy has no label for; a record with nothing else is left out, never safe",
+        description="values (or columns) that this taxonomy has no label for; a record with nothing else is left out, "
+        "never safe",
+    )
+    blank: Literal["unlabelled", "none"] = Field(
+        default="unlabelled",
+        description="what null and an empty text mean. unlabelled: nobody has labelled the record; none: no category "
+        "applies",
     )
     kind: Literal["gold", "intended"] = Field(
         default="gold", description="gold: people settled them; intended: what a writer was asked for"
@@ -48,12 +59,31 @@ class LabelColumn(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if (self.column is None) == (not self.columns):
+            raise ValueError("give either column or columns")
+        if self.columns and (further := self.model_fields_set & {"form", "separator", "values"}):
+            raise ValueError(f"{min(further)} goes with column, not with columns")
         if self.separator is not None and self.form != "text":
             raise ValueError(f"separator goes with form: text, the form is {self.form}")
-        both = [value for value in self.ignore if value in self.values]
+        both = [value for value in self.ignore if value in self.meanings]
         if both:
-            raise ValueError(f"'{both[0]}' stands in values and in ignore")
+            raise ValueError(f"'{both[0]}' stands in {'columns' if self.columns else 'values'} and in ignore")
         return self
+
+    @property
+    def meanings(self) -> dict[str, str | list[str] | None]:
+        """Label value, or column of one, → the taxonomy's id (or several); null: says that no category applies."""
+        return self.columns or self.values
+
+    @property
+    def read_from(self) -> list[str]:
+        """The columns that a row must have."""
+        return [self.column] if self.column is not None else [*self.columns, *self.ignore]
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"'{self.column}'" if self.column is not None else "the row"
 
 
 class HubSource(Strict):
@@ -112,7 +142,7 @@ class Mapping(Strict):
         return [
             *([self.id] if self.id else []),
             *(column for column in named if column),
-            *([self.labels.column] if self.labels else []),
+            *(self.labels.read_from if self.labels else []),
             *self.attributes,
             *self.skip,
         ]
@@ -121,10 +151,11 @@ class Mapping(Strict):
 def load_mapping(path: Path, taxonomy: Taxonomy) -> Mapping:
     """The mapping in `path`. Raises InputError for a flaw, an id that the taxonomy does not have among them."""
     mapping = load_yaml(path, Mapping, explain=EXPLAIN)
-    for value, ids in (mapping.labels.values if mapping.labels else {}).items():
+    key = "columns" if mapping.labels and mapping.labels.columns else "values"
+    for value, ids in (mapping.labels.meanings if mapping.labels else {}).items():
         for label in [ids] if isinstance(ids, str) else ids or []:
             if label not in taxonomy.ids:
-                where = f"{path}: line {line_in(path, 'labels', 'values', value)}: labels.values.{value}"
+                where = f"{path}: line {line_in(path, 'labels', key, value)}: labels.{key}.{value}"
                 taxonomy.require(label, where, hint=f"the ids of the taxonomy {taxonomy.id} stand on the right")
     return mapping
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-import numpy as np
 import polars as pl
 
 from annotation.config import Splits
@@ -17,12 +16,13 @@ METHOD = "imported"
 
 
 def prompt_table(records: Sequence[Imported], generator: str, created_at: datetime, *, intended: bool) -> pl.DataFrame:
-    """prompts.parquet. With `intended` the labels are what the writer was asked for, else none are intended."""
+    """prompts.parquet. With `intended` the labels are what the writer was asked for, null where the source has none;
+    else none are intended."""
     rows = [
         {
             "id": record.id,
             "messages": record.messages,
-            "intended_labels": (record.labels or []) if intended else [],
+            "intended_labels": record.labels if intended else [],
             "slot_id": None,
             "generator": generator,
             "created_at": created_at,
@@ -36,8 +36,6 @@ def prompt_table(records: Sequence[Imported], generator: str, created_at: dateti
 def gold_table(records: Sequence[Imported], labels: Sequence[str], shares: Splits, seed: int) -> pl.DataFrame:
     """gold.parquet. Soft labels and votes are empty: the source does not say who saw it otherwise. A record without
     labels needs answers."""
-    ticked = np.array([[label in (record.labels or ()) for label in labels] for record in records], dtype=bool)
-    splits = assign_splits([record.id for record in records], ticked, shares, seed)
     rows = [
         {
             "id": record.id,
@@ -50,8 +48,9 @@ def gold_table(records: Sequence[Imported], labels: Sequence[str], shares: Split
             "agreement": None,
             "method": METHOD,
             "adjudicated": False,
-            "split": split,
+            "split": "",
         }
-        for record, split in zip(records, splits, strict=True)
+        for record in records
     ]
-    return GoldRecord.frame(rows)
+    gold = GoldRecord.frame(rows)
+    return gold.with_columns(assign_splits(gold, labels, shares, seed))

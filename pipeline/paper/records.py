@@ -9,7 +9,8 @@ from pathlib import Path
 from pipeline.importing.convert import convert
 from pipeline.importing.mapping import SHIPPED, Mapping, load_mapping, mapping_path
 from schemas.errors import InputError, did_you_mean
-from schemas.records import read_records, read_rows
+from schemas.records import read_records
+from schemas.source_rows import read_rows
 from schemas.taxonomy import Taxonomy
 from schemas.yaml_files import load_yaml
 from scoring.guard import Guard

@@ -22,6 +22,7 @@ from pipeline.release.tables import SPLITS, config_of, data_files
 from pipeline.release.versions import ReleaseHistory, gold_of
 from pipeline.report.material import currency_of
 from schemas.agreement import Agreement, Estimate
+from schemas.equal_texts import equal_texts
 from schemas.evaluation import Evaluation
 from schemas.manifest import Manifest
 from schemas.taxonomy import Taxonomy
@@ -67,6 +68,7 @@ def card(section: ReleaseSection, facts: CardFacts) -> str:
         levels=facts.agreement.severity.levels if facts.agreement and facts.agreement.severity else [],
         cost=_cost(facts.manifests),
         currency=currency_of(facts.manifests) or "the currency of the run's config",
+        equal=equal_texts(gold_of(facts.tables)),
         results=headlines(facts.evaluation) if facts.evaluation is not None else [],
         citation=section.citation or _citation(section, facts),
         simulated=facts.history.simulated,

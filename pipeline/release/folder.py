@@ -14,8 +14,9 @@ from pipeline.release.charts import Chart
 from pipeline.release.tables import MODELS, SPLITS, config_of
 from pipeline.release.versions import ReleaseHistory, changelog
 from schemas.artifacts import GoldRecord
-from schemas.files import read_frame, read_model, write_frame, write_json, write_text
+from schemas.files import read_frame, read_model, write_json, write_text
 from schemas.folders import recover_folder, write_folder_whole
+from schemas.frames import write_frames
 from schemas.json_schemas import json_schema
 from schemas.taxonomy import Taxonomy
 
@@ -38,7 +39,7 @@ def write_release(
 
     def build(folder: Path) -> None:
         for name, table in tables.items():
-            write_frame(folder / name, table, MODELS[config_of(name)])
+            write_frames(folder / name, [table], MODELS[config_of(name)])
         write_text(folder / "README.md", readme)
         write_text(folder / "CHANGELOG.md", changelog(history))
         write_json(folder / HISTORY, history.model_dump(mode="json"))

@@ -58,7 +58,11 @@ def work(run: Run) -> Outcome:
             "records_judged": max((page.records for page in results.evaluation.guards), default=0),
             "estimators": sum(not one.baseline for page in results.evaluation.guards for one in page.estimators),
         },
-        facts={"simulated": run.config.simulated, "left_out": counts.left_out},
+        facts={
+            "simulated": run.config.simulated,
+            "left_out": counts.left_out,
+            "warnings": counts.equal_texts.warnings if counts.equal_texts else [],
+        },
     )
 
 

@@ -14,10 +14,11 @@ from pipeline.importing.tables import gold_table, prompt_table
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage, manifest_path, read_manifest
 from schemas.artifacts import GoldRecord, PromptRecord
+from schemas.equal_texts import equal_texts
 from schemas.errors import InputError
 from schemas.files import read_text, write_frame, write_text
 from schemas.lock import run_lock
-from schemas.records import read_rows
+from schemas.source_rows import read_rows
 
 SETTINGS = "import.yaml"  # the mapping with its source, kept in the run
 
@@ -130,9 +131,18 @@ def _work(run: Run) -> Outcome:
     prompts = prompt_table(result.records, f"imported: {mapping.title} ({origin})", changed, intended=not gold)
     write_frame(run.path("prompts.parquet"), prompts, PromptRecord)
     before = read_manifest(run, "import")
+    warnings: list[str] = []
+    if gold and (unlabelled := result.counts["unlabelled"]):
+        warnings.append(
+            f"{unlabelled:,} of {len(result.records):,} records are not labelled and count for no number; where blank "
+            "means that no category applies, put blank: none under labels in the mapping"
+        )
     if gold:
         table = gold_table(result.records, run.taxonomy.ids, run.config.reconcile.splits, run.config.seed)
         write_frame(run.path("gold.parquet"), table, GoldRecord)
+        equal = equal_texts(table)
+        result.counts.update(equal.counts)
+        warnings += equal.warnings
     elif before is not None and "gold.parquet" in before.outputs:
         run.path("gold.parquet").unlink(missing_ok=True)  # of an earlier import of ours, with another mapping
     rows = result.counts.pop("rows")
@@ -145,6 +155,7 @@ def _work(run: Run) -> Outcome:
             "labels": "gold" if gold else "intended",
             "revision": mapping.hub.revision,
             "ignored_values": dict(sorted(result.ignored.items())),
+            "warnings": warnings,
         },
     )
 

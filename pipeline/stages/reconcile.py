@@ -16,6 +16,7 @@ from pipeline.stage import Outcome, Stage
 from pipeline.stages.pull import SEVERITY
 from schemas.agreement import Anchoring, Severity
 from schemas.artifacts import Answer, GoldRecord, GoldSeverity, PromptRecord, SeverityAnswer, SuggestedRecord
+from schemas.equal_texts import equal_texts
 from schemas.errors import InputError
 from schemas.files import read_frame, write_frame, write_json
 
@@ -45,6 +46,7 @@ def work(run: Run) -> Outcome:
     write_frame(run.path("gold.parquet"), gold, GoldRecord)
     write_json(run.path("agreement.json"), agreement.model_dump(mode="json"))
     statuses = {name: gold.filter(pl.col("status") == name).height for name in STATUSES}
+    equal = equal_texts(gold)
     return Outcome(
         counts_in={
             "records": prompts.height,
@@ -52,8 +54,13 @@ def work(run: Run) -> Outcome:
             "answers_to_gold_questions": to_questions.height,
             "answers_elsewhere": answers.height - ours.height - to_questions.height,
         },
-        counts_out={"records": gold.height, **statuses, "adjudicated": int(gold["adjudicated"].sum())},
-        facts={"method": section.method, "alpha_masi": agreement.alpha_masi.value, "simulated": run.config.simulated},
+        counts_out={"records": gold.height, **statuses, "adjudicated": int(gold["adjudicated"].sum()), **equal.counts},
+        facts={
+            "method": section.method,
+            "alpha_masi": agreement.alpha_masi.value,
+            "simulated": run.config.simulated,
+            "warnings": equal.warnings,
+        },
     )
 
 

@@ -30,6 +30,7 @@ from schemas.artifacts import (
     PromptRecord,
     RejectedAttempt,
 )
+from schemas.equal_texts import equal_texts
 from schemas.errors import InputError
 from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
 from schemas.files import read_frame, read_model
@@ -118,7 +119,12 @@ def _work(run: Run) -> Outcome:
     return Outcome(
         counts_in={"records": gold.height},
         counts_out={"records": records, "tables": len(tables)},
-        facts={"version": history.latest.version, "license": section.license, "simulated": history.simulated},
+        facts={
+            "version": history.latest.version,
+            "license": section.license,
+            "simulated": history.simulated,
+            "warnings": equal_texts(gold).warnings,
+        },
     )
 
 

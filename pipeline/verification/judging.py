@@ -6,6 +6,7 @@ import polars as pl
 
 from pipeline.verification.checks import Verification
 from pipeline.verification.contents import Contents
+from schemas.equal_texts import equal_texts
 from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
 from schemas.journal import read_journal
 from scoring.entries import check_entry
@@ -29,6 +30,8 @@ def check_gold(contents: Contents, found: Verification) -> None:
     problems += [f"record '{record}' is final without labels, or open with them" for record in unsettled]
     labels = set(gold["labels"].explode().drop_nulls())
     problems += [f"unknown label '{label}'" for label in sorted(labels - set(contents.run.taxonomy.ids))]
+    if across := equal_texts(gold).across_splits:
+        problems.append(f"{across:,} texts are in more than one split")
     statuses = dict(gold["status"].value_counts().sort("status").iter_rows())
     seen = " + ".join(f"{n:,} {status.replace('_', ' ')}" for status, n in statuses.items())
     found.add(maker, "counts", f"{seen or 'no'} = {gold.height:,} records", problems, f"{mend} --force")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.bad_input.table import GOOD, Row, check, jsonl, names
@@ -15,6 +18,12 @@ OTHER = {**GOOD, "id": "b"}
 
 def parquet(**changes: object) -> pl.DataFrame:
     return pl.DataFrame([{**GOOD, **changes}])
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()
 
 
 ROWS: list[Row] = [
@@ -283,9 +292,8 @@ ROWS: list[Row] = [
         {"r.parquet": "PAR1"},
         "scoring r.parquet",
         2,
-        "r.parquet: not a readable Parquet file: parquet: File out of specification: A Parquet fi"
-        "le must contain a header and footer with at least 12 bytes (write it again, or give the "
-        "records as JSONL)",
+        "r.parquet: not a readable Parquet file: Parquet file size is 4 bytes, smaller than the mi"
+        "nimum file footer (8 bytes) (write it again, or give the records as JSONL)",
     ),
     (
         "empty Parquet",
@@ -357,6 +365,75 @@ ROWS: list[Row] = [
         2,
         "r.parquet: row 0: 'id' must be a non-empty string, saw 1.5 (each record needs id, and te"
         "xt or messages; marginalia import reads other columns, by a mapping)",
+    ),
+    (
+        "a key twice",
+        {"r.jsonl": jsonl(GOOD) + '{"id": "b", "text": "x", "labels": [], "labels": ["refund"]}\n'},
+        "import r.jsonl --run runs/r",
+        2,
+        "{folder}/r.jsonl: line 2: duplicate key 'labels' (give each key once)",
+    ),
+    (
+        "a column twice, Parquet",
+        {"r.parquet": parquet_bytes(pa.Table.from_arrays([pa.array(["a"])] * 3, ["id", "text", "text"]))},
+        "scoring r.parquet",
+        2,
+        "r.parquet: two columns are called 'text' (give each a name of its own)",
+    ),
+    (
+        "a tool call",
+        {
+            "r.jsonl": jsonl(
+                {"id": "a", "messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "0"}]}]}
+            )
+        },
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 1: record 'a': the assistant message has 'tool_calls'; only role and content are read (mend the "
+        "row; marginalia import leaves such rows out with unusable: skip in its mapping)",
+    ),
+    (
+        "an image",
+        {
+            "r.jsonl": jsonl(
+                {"id": "a", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "u"}]}]}
+            )
+        },
+        "scoring r.jsonl",
+        2,
+        "r.jsonl: line 1: record 'a': the user message has a part of type 'image_url'; only parts of text are read "
+        "(mend the row; marginalia import leaves such rows out with unusable: skip in its mapping)",
+    ),
+    (
+        "a binary text",
+        {"r.parquet": parquet(text=b"x")},
+        "scoring r.parquet",
+        2,
+        "r.parquet: row 0: record 'a': the user message is binary, expected text (store it as UTF-8 text, in Arrow the "
+        "type string)",
+    ),
+    (
+        "a binary text, import",
+        {"r.parquet": parquet(text=b"x")},
+        "import r.parquet --run runs/r",
+        2,
+        "{folder}/r.parquet: row 0: column 'text' is binary, expected text (store it as UTF-8 text, in Arrow the type "
+        "string)",
+    ),
+    (
+        "binary labels",
+        {"r.parquet": parquet(labels=[b"refund"])},
+        "import r.parquet --run runs/r",
+        2,
+        "{folder}/r.parquet: row 0: 'labels': a label is binary, expected text (store it as UTF-8 text, in Arrow the "
+        "type string)",
+    ),
+    (
+        "a binary id",
+        {"r.parquet": parquet(id=b"a")},
+        "scoring r.parquet",
+        2,
+        "r.parquet: row 0: 'id' is binary, expected text (store it as UTF-8 text, in Arrow the type string)",
     ),
 ]
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import polars as pl
 import pytest
 
@@ -57,6 +58,27 @@ def test_lines_end_at_newlines_only(tmp_path: Path) -> None:
     assert read_records(path)["messages"].to_list() == [[{"role": "user", "content": text}]]
 
 
+def test_blank_labels_are_none_given_and_a_list_in_a_text_is_one(tmp_path: Path) -> None:
+    cells = [None, "", " ", [""], [None], [], '["x", "y"]', "[]"]
+    path = write(tmp_path, *(row(id=str(at), labels=cell) for at, cell in enumerate(cells)))
+    assert read_records(path)["labels"].to_list() == [None] * 5 + [[], ["x", "y"], []]
+    path.write_text('{"id": "a", "text": "x", "labels": NaN}\n', encoding="utf-8")
+    assert read_records(path)["labels"].to_list() == [None]
+
+
+def test_parquet_as_datasets_writes_it_has_nulls_for_the_fields_of_other_messages(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    nulls = {"name": None, "tool_calls": None}
+    asked, answered = {"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}
+    datasets.Dataset.from_list(
+        [
+            {"id": "a", "messages": [{**asked, **nulls}], "labels": ["x"]},
+            {"id": "b", "messages": [{**asked, **nulls}, {**answered, **nulls}], "labels": None},
+        ]
+    ).to_parquet(path)
+    assert read_records(path).rows() == [("a", [asked], ["x"]), ("b", [asked, answered], None)]
+
+
 def test_parquet_is_read_as_well(tmp_path: Path) -> None:
     path = tmp_path / "r.parquet"
     pl.DataFrame({"id": ["a", "b"], "text": ["one", "two"], "labels": [["x"], []]}).write_parquet(path)
@@ -82,6 +104,7 @@ def test_parquet_is_read_as_well(tmp_path: Path) -> None:
         ([row(messages=[{"role": "tool", "content": "x"}])],
          "line 1: record 'a': role 'tool'; expected one of system, user, assistant"),
         ([row(labels="x")], "line 1: record 'a': 'labels' must be a list of strings, saw 'x'"),
+        ([row(labels=["a", None])], "line 1: record 'a': 'labels' must be a list of strings, saw \"['a', None]\""),
         ([row(labels=[1])], "line 1: record 'a': 'labels' must be a list of strings, saw '[1]'"),
         ([row(), row(id="b", text="a\0b")], "line 2: record 'b': a NUL character at position 1"),
         ([row(text="a\ud800b")], "line 1: record 'a': a lone surrogate U+D800 at position 1"),

@@ -19,8 +19,8 @@ from schemas.artifacts import PlannedSlot
 from schemas.files import read_frame, read_json, write_frame, write_json, write_jsonl
 from schemas.frames import write_frames
 from schemas.journal import Journal, read_journal
-from schemas.records import read_rows
 from schemas.rows import Row
+from schemas.source_rows import read_rows
 
 MODELS = [
     model for model in vars(artifacts).values() if isinstance(model, type) and issubclass(model, Row) and model.key

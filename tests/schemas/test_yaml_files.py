@@ -44,6 +44,13 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
     assert load_yaml(path, Outer) == Outer(title="Äb", inner=Inner(annotators=2), items=[Item(name="x")])
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"\xef\xbb\xbftitle: a\n")
+    assert load_yaml(path, Outer) == Outer(title="a")
+    assert error_of(tmp_path, b"\xef\xbb\xbftitle: a\nitens: []\n").startswith("line 2: unknown key 'itens'")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from pipeline.progress import describe
 from pipeline.run import Run, open_run
 from pipeline.stage import run_stage
 from pipeline.stages.evaluate import STAGE as EVALUATE
+from pipeline.stages.release import STAGE as RELEASE
 from pipeline.stages.report import STAGE as REPORT
+from pipeline.verification.verify import verify
 from schemas.errors import ArtifactError
 from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
 from schemas.files import read_model
@@ -52,6 +56,36 @@ def test_an_imported_run_needs_gold_and_scores_only(tmp_path: Path) -> None:
     run_stage(EVALUATE, run)
     run_stage(REPORT, run)
     assert "SIMULATED" not in run.path("report.html").read_text(encoding="utf-8")
+
+
+def test_gold_of_an_older_version_with_texts_in_several_splits_is_reported(tmp_path: Path) -> None:
+    """Nine texts in 36 records, each in any split: the gold stays readable, and what is wrong with it is said."""
+    texts = ["one", "two", "three", *(f"text {at}" for at in range(6))]
+    write_run(tmp_path, Synthetic(n=36, texts=texts), whole=False, simulated=False)
+    (tmp_path / "config.yaml").write_text(CONFIG.format(simulated="false"), encoding="utf-8")
+    run = open_run(tmp_path)
+    done = run_stage(EVALUATE, run)
+    equal = read_model(run.path("evaluation.json"), Evaluation, made_by="evaluate").gold.equal_texts
+    gold = pl.read_parquet(run.path("gold.parquet")).with_columns(text=pl.col("messages").list[0].struct["content"])
+    splits = gold.group_by("text").agg(pl.col("split").n_unique())["split"]
+    label_sets = gold.drop_nulls("labels").group_by("text").agg(pl.col("labels").list.sort().unique())["labels"]
+    assert equal is not None
+    assert (equal.texts, equal.records) == (9, 36)
+    assert equal.across_splits == (splits > 1).sum() > 0
+    assert equal.conflicting == (label_sets.list.len() > 1).sum() > 0
+    assert done.manifest.facts["warnings"] == equal.warnings != []
+    assert f"{equal.across_splits} texts are in more than one split" in describe(done)
+    run_stage(REPORT, run)
+    page = " ".join(run.path("report.html").read_text(encoding="utf-8").split())
+    assert "36 records share 9 texts" in page
+    assert f"{equal.across_splits} texts are in more than one split" in page
+    run_stage(RELEASE, run)
+    card = (run.path("release") / "README.md").read_text(encoding="utf-8")
+    assert f"{equal.across_splits} in more than one split" in " ".join(card.split())
+    problem = next(
+        check.problem for check in verify(run).failed if (check.stage, check.what) == ("reconcile", "counts")
+    )
+    assert f"{equal.across_splits} texts are in more than one split" in str(problem)
 
 
 def test_missing_scores_name_the_command_that_makes_them(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.generation.duplicates import Seen, fold, holds, jaccard, shingles
+from pipeline.generation.duplicates import Seen, holds, jaccard, shingles
+from schemas.wording import fold
 
 
 def test_jaccard_of_shingles_by_hand() -> None:

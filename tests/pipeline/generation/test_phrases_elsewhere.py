@@ -9,11 +9,12 @@ import pytest
 from pipeline.generation.answers import Answer
 from pipeline.generation.config import GenerateSection
 from pipeline.generation.diversity import tokens
-from pipeline.generation.duplicates import Seen, fold, shingles
+from pipeline.generation.duplicates import Seen, shingles
 from pipeline.generation.judging import Judge, Rejection
 from pipeline.generation.languages import other_language, width
 from pipeline.generation.parsing import parse
 from schemas.taxonomy import Taxonomy
+from schemas.wording import fold
 
 PEOPLE: dict[str, list[str]] = {
     "de": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_without_values_the_labels_are_the_taxonomys_ids() -> None:
 
 
 def test_a_string_of_labels_is_split_at_the_separator() -> None:
-    rows = [{"query": "a", "topics": "T1; T2 ;"}, {"query": "b", "topics": ""}]
+    rows = [{"query": "a", "topics": "T1; T2 ;"}, {"query": "b", "topics": "ok"}]
     assert labels_of(rows, labels={"form": "text", "separator": ";"}) == [["refund", "invoice"], []]
 
 
@@ -72,8 +73,8 @@ def test_a_string_without_separator_is_one_value_with_its_commas() -> None:
 def test_flags_are_the_values_that_are_true() -> None:
     rows = [{"query": "a", "topics": {"T1": False, "T2": True}}, {"query": "b", "topics": {"T1": False, "T2": False}}]
     assert labels_of(rows, labels={"form": "flags"}) == [["invoice"], []]
-    assert error_of([{"query": "a", "topics": {"T1": 1}}], labels={"form": "flags"}) == (
-        "data.jsonl: line 1: 'topics': 'T1' is 1, expected true or false"
+    assert error_of([{"query": "a", "topics": {"T1": 2}}], labels={"form": "flags"}) == (
+        "data.jsonl: line 1: 'topics': 'T1' is '2', expected 0 or 1, or false or true"
     )
 
 
@@ -187,9 +188,29 @@ def test_rows_to_skip_are_counted() -> None:
     assert (len(result.records), result.counts["skipped"], result.counts["rows"]) == (1, 1, 2)
 
 
-def test_attributes_are_kept_as_text() -> None:
-    rows = [{"query": "a", "topics": [], "year": 2025, "city": None}]
-    assert run(rows, attributes=["year", "city"]).records[0].attributes == [{"name": "year", "value": "2025"}]
+def test_attributes_are_kept_as_text_and_what_is_no_text_as_json() -> None:
+    values = {
+        "year": (2025, "2025"),
+        "city": ("Zürich", "Zürich"),
+        "checked": (True, "true"),
+        "tags": (["a", "é"], '["a", "é"]'),
+        "source": ({"page": 1, "url": None}, '{"page": 1, "url": null}'),
+        "day": (date(2026, 1, 2), "2026-01-02"),
+    }
+    row = {
+        "query": "a",
+        "topics": [],
+        **{name: value for name, (value, _) in values.items()},
+        "no": None,
+    }
+    found = run([row], attributes=[*values, "no"]).records[0].attributes
+    assert {each["name"]: each["value"] for each in found} == {name: text for name, (_, text) in values.items()}
+
+
+def test_rows_to_skip_are_named_as_python_or_json_writes_them() -> None:
+    rows = [{"query": "a", "topics": [], "bad": True}, {"query": "b", "topics": [], "bad": False}]
+    for written in ("True", "true"):
+        assert run(rows, skip={"bad": [written]}).counts["skipped"] == 1
 
 
 def test_every_row_is_either_a_record_or_counted() -> None:

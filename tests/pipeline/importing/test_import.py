@@ -13,8 +13,12 @@ from typing import Any
 import polars as pl
 import pytest
 
+from annotation.config import AnnotationSection
+from annotation.suggesting import suggested
+from pipeline.evaluation.tables import count_gold
 from pipeline.importing import hub_source
 from pipeline.importing.mapping import HubSource
+from pipeline.progress import describe
 from pipeline.run import Run, open_run
 from pipeline.stage import Done, run_stage, staleness
 from pipeline.stages import import_records
@@ -118,6 +122,73 @@ def test_import_yaml_keeps_the_mappings_comments_and_can_be_edited(run: Run, dat
     assert not run.path("gold.parquet").exists()
     prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by="x")
     assert prompts["intended_labels"].to_list()[1] == ["intellectual_property"]
+
+
+def test_texts_under_several_ids_share_a_split_and_their_conflicts_are_shown(run: Run, tmp_path: Path) -> None:
+    """Of 40 texts under three ids each, 32 were in both splits."""
+    own = tmp_path / "own.jsonl"
+    spellings = (
+        "Where is parcel number {}, I am waiting",
+        "where is parcel number {} I am waiting ",
+        "WHERE IS PARCEL NUMBER {}, I AM WAITING",
+    )
+    rows = [
+        {"id": f"u{at}-{copy}", "text": text.format(at), "labels": ["hate"] if at == 7 and copy == 2 else []}
+        for at in range(40)
+        for copy, text in enumerate(spellings)
+    ]
+    own.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    done = bring_in(run, own, None)
+    gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by="x")
+    of_text: dict[str, set[str]] = {}
+    for record, split in gold.select("id", "split").iter_rows():
+        of_text.setdefault(record.split("-")[0], set()).add(split)
+    assert {len(splits) for splits in of_text.values()} == {1}
+    assert dict(gold["split"].value_counts().iter_rows()) == {"calibration": 60, "test": 60}
+    assert done.manifest.counts_out["records_with_equal_texts"] == 120
+    assert done.manifest.counts_out["texts_labelled_differently"] == 1
+    conflict = "1 text has different labels in different records, first u7-0: none, u7-2: hate"
+    assert describe(done).splitlines()[1:] == [f"  warning: {conflict}"]
+
+
+def test_blank_labels_stay_open_and_are_reported(run: Run, tmp_path: Path) -> None:
+    own, mapping = tmp_path / "own.jsonl", tmp_path / "mapping.yaml"
+    cells = ["", "hate", None, " , "]
+    rows = [{"id": str(at), "text": f"x {at}", "labels": cell} for at, cell in enumerate(cells)]
+    own.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    mapping.write_text("id: id\ntext: text\nlabels: {column: labels, form: text, separator: ','}\n", encoding="utf-8")
+    done = bring_in(run, own, str(mapping))
+    gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by="x")
+    assert gold["status"].to_list() == ["needs_answers", "final", "needs_answers", "needs_answers"]
+    assert gold["labels"].to_list() == [None, ["hate"], None, None]
+    assert count_gold(gold, run.taxonomy.ids).safe == 0
+    assert done.manifest.counts_out["unlabelled"] == 3
+    assert "3 of 4 records are not labelled" in describe(done)
+    with_none = mapping.read_text(encoding="utf-8").replace("labels: {", "labels: {blank: none, ")
+    mapping.write_text(with_none, encoding="utf-8")
+    assert "not labelled" not in describe(bring_in(run, own, str(mapping)))
+    gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by="x")
+    assert gold["labels"].to_list() == [[], ["hate"], [], []]
+
+
+def test_unlabelled_records_for_annotators_have_no_intended_labels(run: Run, tmp_path: Path) -> None:
+    """An empty list would say that they were written for no category: suggestions would pre-tick it."""
+    own, mapping = tmp_path / "own.jsonl", tmp_path / "mapping.yaml"
+    own.write_text('{"text": "a", "labels": null}\n{"text": "b", "labels": []}\n', encoding="utf-8")
+    mapping.write_text("text: text\nlabels: {column: labels, kind: intended}\n", encoding="utf-8")
+    bring_in(run, own, str(mapping))
+    prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by="x")
+    assert prompts["intended_labels"].to_list() == [None, []]
+    shown = suggested(prompts, None, AnnotationSection(suggestions="intended", control_share=0), seed=1)
+    assert shown.select("labels", "shown").rows() == [(None, False), ([], True)]
+
+
+def test_a_mapping_that_begins_with_a_byte_order_mark(run: Run, data: Path) -> None:
+    mapping = data.with_name("own.yaml")
+    shipped = import_records.mapping_path("paper-llama-guard-3").read_bytes()
+    mapping.write_bytes(b"\xef\xbb\xbf" + shipped)
+    assert bring_in(run, data, str(mapping)).manifest.counts_out["records"] == 3
+    assert "\ufeff" not in run.path("import.yaml").read_text(encoding="utf-8")
 
 
 def test_own_records_need_no_mapping(run: Run, tmp_path: Path) -> None:

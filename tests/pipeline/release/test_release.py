@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -126,6 +127,36 @@ def test_a_stranger_loads_every_config_offline(tmp_path: Path) -> None:
         ["invoice"],
         [{"label": "late_delivery", "yes": 2, "n": 3}],
     )
+
+
+def test_ordinary_data_can_be_joined_to_a_release(tmp_path: Path) -> None:
+    """polars' large_string and large_list made concatenate_datasets refuse it."""
+    run = make_run(tmp_path)
+    release(run)
+    script = (
+        "import sys\n"
+        "from datasets import Dataset, concatenate_datasets, load_dataset\n"
+        "gold = load_dataset(sys.argv[1], split='test').select_columns(['id', 'messages', 'labels', 'agreement'])\n"
+        "row = {'id': 'mine', 'messages': [{'role': 'user', 'content': 'x'}], 'labels': ['refund'], 'agreement': 1.0}\n"
+        "both = concatenate_datasets([gold, Dataset.from_list([row])])\n"
+        "print(both['id'][:], both.features == Dataset.from_list([row]).features)\n"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    command = [sys.executable, "-c", script, str(run.path("release"))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "['r3', 'r4', 'mine'] True"
+
+
+def test_no_file_of_a_release_has_a_large_type_and_polars_reads_the_same(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    release(run)
+    files = sorted((run.path("release") / "data").rglob("*.parquet"))
+    assert len(files) == 5
+    assert not any("large" in str(pq.read_schema(file)) or "view" in str(pq.read_schema(file)) for file in files)
+    final = pl.read_parquet(run.path("gold.parquet")).filter(pl.col("status") == "final")
+    released = pl.concat([pl.read_parquet(file) for file in files if file.parent.name == "gold"])
+    assert released.sort("id").equals(final.sort("id"))
 
 
 def test_every_row_fits_the_json_schema_beside_it(tmp_path: Path) -> None:

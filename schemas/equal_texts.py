@@ -1,0 +1,76 @@
+"""Records whose texts are equal but for case, punctuation and white space: how many, and whether they agree."""
+
+from __future__ import annotations
+
+import polars as pl
+from pydantic import Field
+
+from schemas.strict import Strict
+from schemas.wording import same_text
+
+SHOWN = 20  # conflicts that are listed
+
+
+class LabelConflict(Strict):
+    """Final records with equal texts and different labels, in the order of gold."""
+
+    ids: list[str]
+    labels: list[list[str]] = Field(description="of each of these records; empty: no category applies")
+
+
+class EqualTexts(Strict):
+    texts: int = Field(description="texts that more than one record has")
+    records: int = Field(description="records that have one of these texts")
+    conflicting: int = Field(description="of these texts, those whose final records differ in their labels")
+    across_splits: int = Field(
+        description="of these texts, those in more than one split; 0 unless the gold is of an older version"
+    )
+    conflicts: list[LabelConflict] = Field(description=f"the first {SHOWN} conflicts")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What is not zero, as counts of a manifest name it."""
+        named = {"records_with_equal_texts": self.records, "texts_labelled_differently": self.conflicting}
+        return {name: number for name, number in named.items() if number}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know before trusting the labels and what is measured on them."""
+        found = []
+        if self.conflicting:
+            first = self.conflicts[0]
+            record_with: dict[str, str] = {}
+            for record, labels in zip(first.ids, first.labels, strict=True):
+                record_with.setdefault(" + ".join(labels) or "none", record)
+            each = ", ".join(f"{record}: {labels}" for labels, record in list(record_with.items())[:3])
+            differ = "1 text has" if self.conflicting == 1 else f"{self.conflicting:,} texts have"
+            found.append(f"{differ} different labels in different records, first {each}")
+        if self.across_splits:
+            lie = "1 text is" if self.across_splits == 1 else f"{self.across_splits:,} texts are"
+            found.append(f"{lie} in more than one split, so what is fitted on one is judged on the same texts")
+        return found
+
+
+def equal_texts(gold: pl.DataFrame) -> EqualTexts:
+    """Compares the texts of a frame of GoldRecord rows by `schemas.wording.same_text`."""
+    keys = pl.Series("text", [same_text(messages) for messages in gold["messages"].to_list()], dtype=pl.String)
+    frame = gold.select("id", "labels", "split").with_columns(keys)
+    repeated = frame.filter(pl.col("text").is_duplicated())
+    groups = repeated.group_by("text", maintain_order=True).agg(
+        "id", "labels", pl.col("split").n_unique(), different=pl.col("labels").list.sort().drop_nulls().n_unique() > 1
+    )
+    conflicts = groups.filter("different")
+    shown = [
+        LabelConflict(
+            ids=[record for record, labels in zip(ids, sets, strict=True) if labels is not None],
+            labels=[labels for labels in sets if labels is not None],
+        )
+        for ids, sets in conflicts.select("id", "labels").head(SHOWN).iter_rows()
+    ]
+    return EqualTexts(
+        texts=groups.height,
+        records=repeated.height,
+        conflicting=conflicts.height,
+        across_splits=groups.filter(pl.col("split") > 1).height,
+        conflicts=shown,
+    )

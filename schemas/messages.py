@@ -1,0 +1,86 @@
+"""The messages of a record in the forms that data sets have them, as a list of {role, content} with plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.errors import InputError
+from schemas.text import check_text
+
+ROLES = ("system", "user", "assistant")
+NEEDED = "each record needs id, and text or messages; marginalia import reads other columns, by a mapping"
+UNUSABLE = "mend the row; marginalia import leaves such rows out with unusable: skip in its mapping"
+AS_TEXT = "store it as UTF-8 text, in Arrow the type string"
+TEXT_PARTS = ("text", "input_text", "output_text")
+
+
+def messages_of(value: Mapping[str, Any], where: str) -> list[dict[str, str]]:
+    """The checked `messages` of a row, or its `text` as one user message.
+
+    Also read are a content of text parts (joined by line ends), a struct of lists, and further fields of a message
+    that are empty, as `datasets` fills them in. Raises InputError, with `where` in front, for everything else."""
+    messages = value.get("messages")
+    if messages is None:
+        if "text" not in value:
+            raise InputError(f"{where}: neither 'messages' nor 'text'; it has {', '.join(sorted(value))}", hint=NEEDED)
+        return [{"role": "user", "content": _text(value["text"], "user", where)}]
+    if isinstance(messages, dict):
+        messages = _rows_of(messages, where)
+    if not isinstance(messages, list) or not messages:
+        raise InputError(f"{where}: 'messages' must be a non-empty list of {{role, content}}", hint=NEEDED)
+    return [_message(message, where) for message in messages]
+
+
+def refuse_binary(value: Any, what: str, where: str) -> None:
+    """Raises InputError when `value` is bytes: nobody says in which encoding they are."""
+    if isinstance(value, bytes):
+        raise InputError(f"{where}: {what} is binary, expected text", hint=AS_TEXT)
+
+
+def _rows_of(columns: dict[str, Any], where: str) -> Any:
+    """The rows of a struct of lists, which is what `datasets` makes of `Sequence({role, content})`."""
+    lists = {name: column for name, column in columns.items() if not _is_empty(column)}
+    if not all(isinstance(column, list) for column in lists.values()):
+        return columns
+    lengths = {name: len(column) for name, column in lists.items()}
+    if len(set(lengths.values())) > 1:
+        seen = ", ".join(f"{length} of {name}" for name, length in lengths.items())
+        raise InputError(f"{where}: 'messages' has lists of different lengths: {seen}", hint=UNUSABLE)
+    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+
+
+def _message(message: Any, where: str) -> dict[str, str]:
+    if not isinstance(message, dict) or not {"role", "content"} <= set(message):
+        raise InputError(f"{where}: a message must be {{role, content}}, saw {str(message)[:80]!r}", hint=NEEDED)
+    role = message["role"]
+    if role not in ROLES:
+        raise InputError(f"{where}: role {role!r}; expected one of {', '.join(ROLES)}", hint=UNUSABLE)
+    further = [name for name, value in message.items() if name not in ("role", "content") and not _is_empty(value)]
+    if further:
+        problem = f"the {role} message has '{further[0]}'; only role and content are read"
+        raise InputError(f"{where}: {problem}", hint=UNUSABLE)
+    return {"role": role, "content": _text(message["content"], role, where)}
+
+
+def _text(content: Any, role: str, where: str) -> str:
+    refuse_binary(content, f"the {role} message", where)
+    if isinstance(content, list) and content and all(isinstance(part, dict) for part in content):
+        content = "\n".join(_part(part, role, where) for part in content)
+    if not isinstance(content, str) or not content.strip():
+        raise InputError(f"{where}: the {role} message has no text", hint=UNUSABLE)
+    return check_text(content, where, hint=UNUSABLE)
+
+
+def _part(part: dict[str, Any], role: str, where: str) -> str:
+    if part.get("type") in TEXT_PARTS and isinstance(part.get("text"), str):
+        return str(part["text"])
+    problem = f"the {role} message has a part of type {part.get('type')!r}; only parts of text are read"
+    raise InputError(f"{where}: {problem}", hint=UNUSABLE)
+
+
+def _is_empty(value: Any) -> bool:
+    """Null, or made of nothing but nulls: a field that one record has, `datasets` gives to all."""
+    if isinstance(value, dict | list):
+        return all(_is_empty(each) for each in (value.values() if isinstance(value, dict) else value))
+    return value is None or value == ""

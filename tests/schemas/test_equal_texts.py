@@ -1,0 +1,82 @@
+"""Which texts count as equal, and what is said of records that share one."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.artifacts import GoldRecord
+from schemas.equal_texts import EqualTexts, equal_texts
+from schemas.wording import same_text
+
+
+def key(text: str, role: str = "user") -> str:
+    return same_text([{"role": role, "content": text}])
+
+
+def found(*rows: tuple[str, str, list[str] | None, str]) -> EqualTexts:
+    """Of rows (id, text, labels, split)."""
+    return equal_texts(
+        GoldRecord.frame(
+            [
+                {
+                    "id": name,
+                    "messages": [{"role": "user", "content": text}],
+                    "status": "final" if labels is not None else "needs_answers",
+                    "labels": labels,
+                    "soft_labels": [],
+                    "votes": [],
+                    "n_annotators": 0,
+                    "agreement": None,
+                    "method": "imported",
+                    "adjudicated": False,
+                    "split": split,
+                }
+                for name, text, labels, split in rows
+            ]
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "other", ["Where is my parcel?", "  where   is\nMY parcel", "ＷＨＥＲＥ is my parcel!", "«where is my parcel»"]
+)
+def test_case_punctuation_white_space_and_width_do_not_matter(other: str) -> None:
+    assert key("where is my parcel") == key(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("a b", "ab"), ("🎉", "😡"), ("?", "!"), ("कि", "की"), ("1", "2")])
+def test_other_words_are_other_texts_and_so_are_other_signs_where_there_is_no_word(one: str, other: str) -> None:
+    assert key(one) != key(other)
+
+
+def test_a_conversation_is_all_its_messages() -> None:
+    asked = {"role": "user", "content": "Hi"}
+    assert same_text([asked]) != same_text([asked, {"role": "assistant", "content": "Ho"}])
+    assert key("hi", "user") != key("hi", "assistant")
+    assert same_text([asked, {"role": "assistant", "content": "a"}]) != key("hi assistant a")
+
+
+def test_conflicts_are_counted_among_records_with_labels_and_name_the_records() -> None:
+    equal = found(
+        ("a", "x", ["refund", "invoice"], "test"),
+        ("b", "X!", ["invoice", "refund"], "test"),  # the same set
+        ("c", "y", ["refund"], "test"),
+        ("d", "y ", [], "test"),
+        ("e", "Y", None, "test"),
+        ("f", "z", None, "test"),
+        ("g", "z", ["refund"], "calibration"),
+        ("h", "alone", [], "test"),
+    )
+    assert (equal.texts, equal.records, equal.conflicting, equal.across_splits) == (3, 7, 1, 1)
+    assert [(each.ids, each.labels) for each in equal.conflicts] == [(["c", "d"], [["refund"], []])]
+    assert equal.warnings == [
+        "1 text has different labels in different records, first c: refund, d: none",
+        "1 text is in more than one split, so what is fitted on one is judged on the same texts",
+    ]
+    assert equal.counts == {"records_with_equal_texts": 7, "texts_labelled_differently": 1}
+
+
+def test_nothing_is_said_where_every_text_is_its_own() -> None:
+    equal = found(("a", "x", ["refund"], "test"), ("b", "y", [], "calibration"))
+    assert (equal.texts, equal.counts, equal.warnings) == (0, {}, [])
+    assert found().texts == 0
