@@ -1,0 +1,54 @@
+"""A run folder made by version 0.1 is still read: nothing in it is called damaged, and every offline stage runs over it."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.line import load_stage
+from pipeline.run import Run, open_run
+from pipeline.stage import run_stage, staleness
+from pipeline.verification.verify import verify
+from schemas.artifacts import GoldRecord
+from schemas.files import read_frame
+
+ARCHIVE = Path(__file__).parent / "old_runs/version-0.1.tar.gz"
+RECORDS, FINAL = 54, 54
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("old")
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "demo"
+
+
+@pytest.fixture
+def run(unpacked: Path, tmp_path: Path) -> Run:
+    return open_run(Path(shutil.copytree(unpacked, tmp_path / "demo")))
+
+
+def test_it_verifies(run: Run) -> None:
+    assert [(check.stage, check.what, check.problem) for check in verify(run).failed] == []
+
+
+@pytest.mark.parametrize("name", ["plan", "reconcile", "evaluate", "report", "release"])
+def test_a_stage_that_ran_then_runs_now(name: str, run: Run) -> None:
+    counts = run_stage(load_stage(name), run, force=True).manifest.counts_out
+    assert staleness(load_stage(name), run) is None
+    assert counts
+
+
+def test_nothing_is_lost_on_the_way_from_its_answers_to_a_release(run: Run) -> None:
+    before = read_frame(run.path("gold.parquet"), GoldRecord, made_by="reconcile")
+    for name in ("reconcile", "evaluate", "report", "release"):
+        run_stage(load_stage(name), run, force=True)
+    after = read_frame(run.path("gold.parquet"), GoldRecord, made_by="reconcile")
+    assert after.height == RECORDS
+    assert after["labels"].drop_nulls().len() == FINAL
+    assert after.select("id", "labels", "status").equals(before.select("id", "labels", "status"))
+    assert [(check.stage, check.what, check.problem) for check in verify(run).failed if check.stage != "score"] == []
