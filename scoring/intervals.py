@@ -6,6 +6,7 @@ estimator, which makes differences between them paired."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import TypeAlias
@@ -89,6 +90,25 @@ def bootstrap_metric(
             resamples_left_out=left_out,
         )
     return Metric(value=float(value), n=n, resamples=len(usable), resamples_left_out=left_out, reason=why)
+
+
+def simultaneous(replicates: Array, confidence: float) -> Array:
+    """(2, m): percentile intervals of m numbers, resamples (b, m), that hold all at once with that confidence.
+
+    All leave out the same share of resamples at either end, as small a one as it takes (Beran 1988, balanced). Numbers
+    that go together need hardly wider intervals than one alone; with m = 1 it is the percentile interval. Resamples in
+    which one of the numbers is not defined (NaN) are left out; NaN where none is left."""
+    usable = replicates[np.isfinite(replicates).all(axis=1)]
+    b, m = usable.shape
+    if not b or not m:
+        return np.full((2, m), np.nan)
+    ordered = np.sort(usable, axis=0)
+    below = np.column_stack([np.searchsorted(ordered[:, one], usable[:, one], side="right") for one in range(m)])
+    above = b - np.column_stack([np.searchsorted(ordered[:, one], usable[:, one], side="left") for one in range(m)])
+    depth = np.minimum(below, above).min(axis=1)  # 1: the lowest or the highest of all in one of the numbers
+    kept = math.ceil(confidence * b)
+    tail = (np.sort(depth)[b - kept] - 1) / (b - 1) if b > 1 else 0.0
+    return np.asarray(np.quantile(usable, [tail, 1 - tail], axis=0))
 
 
 def share(successes: int, n: int, *, confidence: float, undefined: str) -> Metric:

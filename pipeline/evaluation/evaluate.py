@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from pipeline.evaluation.comparison import differences, guard_differences, recommend
+from pipeline.evaluation.comparison import against_frequency, differences, guard_differences, recommend
 from pipeline.evaluation.config import EvaluateSection
 from pipeline.evaluation.estimator import Evaluated, evaluate_estimator
 from pipeline.evaluation.failures import confusions, slices, worst_records
@@ -156,6 +156,7 @@ def _guard_page(
         forward_passes=int(records["forward_passes"].sum()),
         estimators=[evaluated.report for evaluated in found.values()],
         differences=rows,
+        against_frequency=against_frequency(found, best, config) if best is not None else None,
         slices=slices(table, table.scores[best], attributes, config, seed) if best is not None else [],
         confusions=confusions(table.truth[test], predicted[test], table.labels),
         worst=worst_records(table, table.scores[best], predicted, config.judged_on, config.worst_records)

@@ -126,7 +126,11 @@ def choose_thresholds(
 
 def tuned_predictions(chosen: ThresholdReport, labels: list[str], scores: Array) -> Flags | None:
     """(n, L) decisions at each label's max-F1 threshold; None when there is none at all."""
+    at = own_thresholds(chosen, labels)
+    return None if at is None else np.asarray(scores >= at, dtype=bool)
+
+
+def own_thresholds(chosen: ThresholdReport, labels: list[str]) -> Array | None:
+    """(L,): each label's max-F1 threshold; None when one is missing."""
     at = [chosen.labels[label][0].threshold for label in labels]
-    if not at or any(threshold is None for threshold in at):
-        return None
-    return np.asarray(scores >= np.array(at, dtype=np.float64), dtype=bool)
+    return None if not at or any(threshold is None for threshold in at) else np.array(at, dtype=np.float64)
