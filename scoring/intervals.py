@@ -7,7 +7,7 @@ estimator, which makes differences between them paired."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -92,12 +92,14 @@ def bootstrap_metric(
     return Metric(value=float(value), n=n, resamples=len(usable), resamples_left_out=left_out, reason=why)
 
 
-def simultaneous(replicates: Array, confidence: float) -> Array:
-    """(2, m): percentile intervals of m numbers, resamples (b, m), that hold all at once with that confidence.
+def simultaneous(replicates: Array, confidence: float, sizes: Sequence[float]) -> Array:
+    """(2, m): intervals of m numbers, resamples (b, m), that hold all at once with that confidence.
 
-    All leave out the same share of resamples at either end, as small a one as it takes (Beran 1988, balanced). Numbers
-    that go together need hardly wider intervals than one alone; with m = 1 it is the percentile interval. Resamples in
-    which one of the numbers is not defined (NaN) are left out; NaN where none is left."""
+    They are percentile intervals that leave out the same share of resamples at either end, as small a one as it takes
+    (Beran 1988, balanced); numbers that go together need hardly wider ones than one alone. `sizes` (m,) are how many
+    records each number rests on: percentiles of a small sample are too close, and are expanded as Student's t is wider
+    than the normal distribution (Hesterberg 2015, section 3.3). Resamples in which one of the numbers is not defined
+    (NaN) are left out; NaN where none is left."""
     usable = replicates[np.isfinite(replicates).all(axis=1)]
     b, m = usable.shape
     if not b or not m:
@@ -108,7 +110,15 @@ def simultaneous(replicates: Array, confidence: float) -> Array:
     depth = np.minimum(below, above).min(axis=1)  # 1: the lowest or the highest of all in one of the numbers
     kept = math.ceil(confidence * b)
     tail = (np.sort(depth)[b - kept] - 1) / (b - 1) if b > 1 else 0.0
-    return np.asarray(np.quantile(usable, [tail, 1 - tail], axis=0))
+    tails = [_expanded(tail, size) for size in sizes]
+    return np.array([np.quantile(usable[:, one], [at, 1 - at]) for one, at in enumerate(tails)]).T
+
+
+def _expanded(tail: float, size: float) -> float:
+    from scipy.special import ndtr, stdtrit  # here: scipy takes a fifth of a second to import
+
+    size = max(size, 2.0)
+    return float(ndtr(math.sqrt(size / (size - 1)) * stdtrit(size - 1, tail))) if tail > 0 else 0.0
 
 
 def share(successes: int, n: int, *, confidence: float, undefined: str) -> Metric:

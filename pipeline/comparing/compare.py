@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.comparing.model import Comparison, Differing, LabelRow, Row, SharedGold
 from pipeline.comparing.side import Side
-from pipeline.evaluation.pairing import FORECAST, TUNED, VERDICT, Paired, finding, split_of, tested_metric
+from pipeline.evaluation.pairing import FORECAST, TUNED, VERDICT, Paired, finding, hold_at_once, split_of, tested_metric
 from pipeline.stage import read_manifest
 from schemas.evaluation import Metric
 
@@ -69,6 +69,9 @@ def _rows(a: Side, b: Side, paired: Paired | None) -> Iterator[Row]:
     names = (*POOLED, *FORECAST, "ece", *tuned, *(f"{VERDICT}{name}" for name in verdict))
     found = {name: paired.metric(name) if paired else None for name in names}
     tested = tested_metric(a.run.config.evaluate.primary, found)
+    if paired and tested and (metric := found[tested]):
+        replicates, size = paired.replicates(tested), paired.size(tested)
+        (found[tested],) = hold_at_once([metric], [replicates], [size], a.run.config.evaluate.confidence)
     for name, difference in found.items():
         yield Row(
             metric=name,

@@ -18,6 +18,7 @@ from pipeline.evaluation.pairing import (
     paired_metric,
     split_of,
     tested_metric,
+    typical_positives,
 )
 from pipeline.evaluation.tables import LABEL_FREQUENCY
 from schemas.evaluation import Difference, GuardDifference, Metric
@@ -56,7 +57,8 @@ def differences(found: dict[str, Evaluated], reference: str, config: EvaluateSec
         pairs = {other: pair for other, one in others.items() if (pair := _pair(base, one, name, config)) is not None}
         metrics = [metric for metric, _ in pairs.values()]
         if name == tested:
-            metrics = hold_at_once(metrics, [replicates for _, replicates in pairs.values()], config.confidence)
+            replicates = [replicates for _, replicates in pairs.values()]
+            metrics = hold_at_once(metrics, replicates, [_size(base, name)] * len(metrics), config.confidence)
         rows += [
             _difference(other, reference, name, metric, config, tested=name == tested)
             for other, metric in zip(pairs, metrics, strict=True)
@@ -71,7 +73,19 @@ def against_frequency(found: dict[str, Evaluated], best: str, config: EvaluateSe
     if LABEL_FREQUENCY not in found or best == LABEL_FREQUENCY:
         return None
     pair = _pair(found[LABEL_FREQUENCY], found[best], FALLBACK, config)
-    return _difference(best, LABEL_FREQUENCY, FALLBACK, pair[0], config, tested=True) if pair else None
+    if pair is None:
+        return None
+    (metric,) = hold_at_once([pair[0]], [pair[1]], [_size(found[best], FALLBACK)], config.confidence)
+    return _difference(best, LABEL_FREQUENCY, FALLBACK, metric, config, tested=True)
+
+
+def _size(one: Evaluated, name: str) -> float:
+    """How many records a metric rests on: see `typical_positives`."""
+    if not name.startswith(TUNED):
+        return typical_positives([row.positives for row in one.report.labels], one.report.n)
+    rows = [one.report.thresholds.labels[row.label][0].judged_on for row in one.report.labels]
+    known = [row for row in rows if row is not None]
+    return typical_positives([row.positives for row in known], known[0].n) if known else 0.0
 
 
 def _difference(
@@ -150,6 +164,7 @@ def guard_differences(judged: list[Judged], config: EvaluateSection, seed: int) 
     at_once = hold_at_once(
         [found[place][tested[place] or ""] for place in several],
         [pairs[place][1].replicates(tested[place] or "") for place in several],
+        [pairs[place][1].size(tested[place] or "") for place in several],
         config.confidence,
     )
     for place, metric in zip(several, at_once, strict=True):
@@ -157,9 +172,9 @@ def guard_differences(judged: list[Judged], config: EvaluateSection, seed: int) 
     return [
         GuardDifference(
             guard=other.table.guard,
-            estimator=other.report.estimator,
+            estimator=other.estimator,
             reference=first.table.guard,
-            reference_estimator=first.report.estimator,
+            reference_estimator=first.estimator,
             metric=name,
             on=split_of(name),
             labels=paired.labels,

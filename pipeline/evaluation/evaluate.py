@@ -76,7 +76,7 @@ def evaluate(
         pages.append(page)
         service[files.guard] = _service(page)
         if page.recommended is not None:
-            best.append(Judged(table, found[page.recommended].report))
+            best.append(Judged.of(table, found[page.recommended].report))
         maps += [
             one.model_copy(update={"family": files.family, "model": files.model})
             for one in _maps(page.recommended, found)

@@ -14,7 +14,7 @@ from pipeline.evaluation.bounding import Range, difference_range, pooled_ranges,
 from pipeline.evaluation.config import EvaluateSection
 from pipeline.evaluation.fitting import own_thresholds
 from pipeline.evaluation.tables import Bounds, GuardTable
-from schemas.evaluation import EstimatorEvaluation, Finding, Metric
+from schemas.evaluation import EstimatorEvaluation, Finding, Metric, Split, ThresholdReport
 from scoring import metrics, ranges, refitting
 from scoring.calibration import log_losses
 from scoring.conclusions import compare
@@ -34,19 +34,26 @@ NONE_HAS_ALL = "no resample has all that are compared"
 
 @dataclass(frozen=True)
 class Judged:
-    """One estimator of one guard: its table and its page of evaluation.json."""
+    """One estimator of one guard: its scores, and the splits, the threshold and the own thresholds it is judged by."""
 
     table: GuardTable
-    report: EstimatorEvaluation
+    estimator: str
+    splits: list[Split]
+    threshold: float
+    thresholds: ThresholdReport
+
+    @classmethod
+    def of(cls, table: GuardTable, page: EstimatorEvaluation) -> Judged:
+        return cls(table, page.estimator, page.splits, page.threshold, page.thresholds)
 
     @property
     def scores(self) -> Array:
-        return self.table.scores[self.report.estimator]
+        return self.table.scores[self.estimator]
 
     @property
     def places(self) -> dict[str, int]:
         """Judged record → its row."""
-        judged = self.table.on(self.report.splits)
+        judged = self.table.on(self.splits)
         return {record: row for row, record in enumerate(self.table.ids) if judged[row]}
 
     def resampled_thresholds(self, labels: list[str], config: EvaluateSection, seed: int) -> Array:
@@ -101,39 +108,31 @@ class Paired:
             [
                 metrics.together([metrics.decisions(self.truth, side.p >= at), metrics.ranking(self.truth, side.p)])
                 for side in sides
-                for at in [side.judged.report.threshold]
+                for at in [side.judged.threshold]
             ],
-            [
-                pooled_ranges(self.truth, side.bounds, side.judged.report.threshold) if side.bounds else {}
-                for side in sides
-            ],
+            [pooled_ranges(self.truth, side.bounds, side.judged.threshold) if side.bounds else {} for side in sides],
             len(self.truth),
         )
         self._label_ranges = [
             {
                 **ranges.ranking_ranges(self.truth, *side.bounds).labels,
-                **ranges.decision_ranges(self.truth, *side.bounds, side.judged.report.threshold).labels,
+                **ranges.decision_ranges(self.truth, *side.bounds, side.judged.threshold).labels,
             }
             if side.bounds
             else {}
             for side in sides
         ]
         truth, n = self.truth[tested], int(tested.sum())
+        self._tested = tested
         self._forecasts = self._pair(
             [forecast(truth, side.p[tested]) for side in sides],
             [ranges.forecast_ranges(truth, *_rows(side.bounds, tested)) if side.bounds else {} for side in sides],
             n,
         )
         self._verdicts = self._pair(
+            [verdict(any_label, side.verdict, side.judged.threshold) for side in sides if side.verdict is not None],
             [
-                verdict(any_label, side.verdict, side.judged.report.threshold)
-                for side in sides
-                if side.verdict is not None
-            ],
-            [
-                verdict_ranges(any_label, side.verdict_bounds, side.judged.report.threshold)
-                if side.verdict_bounds
-                else {}
+                verdict_ranges(any_label, side.verdict_bounds, side.judged.threshold) if side.verdict_bounds else {}
                 for side in sides
             ],
             len(any_label),
@@ -175,6 +174,11 @@ class Paired:
             for side, allowed in zip(pair.sides, pair.ranges, strict=True)
         )
         return paired_metric(first, second, self.replicates(name), confidence=self._config.confidence)
+
+    def size(self, name: str) -> float:
+        """How many records a metric rests on: see `typical_positives`."""
+        truth = self.truth[self._tested] if split_of(name) == ON_TEST else self.truth
+        return typical_positives(truth.sum(0).tolist(), len(truth))
 
     def replicates(self, name: str) -> Array:
         """(resamples,) of the difference in a metric that both have."""
@@ -222,7 +226,7 @@ def _rows(bounds: Bounds, rows: np.ndarray) -> Bounds:
 
 
 def _side(judged: Judged, rows: np.ndarray, labels: list[str]) -> Side:
-    table, name, columns = judged.table, judged.report.estimator, _columns(judged, labels)
+    table, name, columns = judged.table, judged.estimator, _columns(judged, labels)
     bounds, verdict_bounds = table.bounds.get(name), table.verdict_bounds.get(name)
     return Side(
         judged=judged,
@@ -230,7 +234,7 @@ def _side(judged: Judged, rows: np.ndarray, labels: list[str]) -> Side:
         bounds=(_part(bounds[0], rows, columns), _part(bounds[1], rows, columns)) if bounds else None,
         verdict=table.verdicts[name][rows] if name in table.verdicts else None,
         verdict_bounds=_rows(verdict_bounds, rows) if verdict_bounds else None,
-        at=own_thresholds(judged.report.thresholds, labels),
+        at=own_thresholds(judged.thresholds, labels),
     )
 
 
@@ -259,18 +263,28 @@ def _holding(metric: Metric) -> Metric:
     return metric.model_copy(update={"low": min(metric.low, metric.value), "high": max(metric.high, metric.value)})
 
 
-def hold_at_once(found: Sequence[Metric], replicates: Sequence[Array], confidence: float) -> list[Metric]:
-    """The metrics with intervals that hold for all of them together; those without an interval stay as they are."""
+def hold_at_once(
+    found: Sequence[Metric], replicates: Sequence[Array], sizes: Sequence[float], confidence: float
+) -> list[Metric]:
+    """The metrics with intervals to test them by, which hold for all of them together; those without an interval stay
+    as they are. `sizes`: see `scoring.intervals.simultaneous`."""
     several = [place for place, metric in enumerate(found) if metric.low is not None and metric.low != metric.high]
-    if len(several) < 2:
+    if not several:
         return list(found)
-    low, high = simultaneous(np.column_stack([replicates[place] for place in several]), confidence)
+    chosen = np.column_stack([replicates[place] for place in several])
+    low, high = simultaneous(chosen, confidence, [sizes[place] for place in several])
     changed = list(found)
     for place, *ends in zip(several, low.tolist(), high.tolist(), strict=True):
         known = bool(np.isfinite(ends).all())
         update = {"low": ends[0], "high": ends[1]} if known else {"low": None, "high": None, "reason": NONE_HAS_ALL}
         changed[place] = _holding(found[place].model_copy(update=update))
     return changed
+
+
+def typical_positives(positives: Sequence[int], n: int) -> float:
+    """How many records a number over these labels rests on: the harmonic mean of each label's rarer class."""
+    rarer = [min(count, n - count) for count in positives if 0 < count < n]
+    return len(rarer) / sum(1 / count for count in rarer) if rarer else 0.0
 
 
 def tested_metric(primary: str, known: dict[str, Metric | None]) -> str | None:
