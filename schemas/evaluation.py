@@ -156,6 +156,7 @@ class CalibrationReport(Strict):
     reason: str | None = Field(description="why there is no recalibration, or why a label uses the pooled map")
     raw: CalibrationQuality | None
     recalibrated: CalibrationQuality | None
+    bias: Metric | None = Field(default=None, description="mean probability less share of positives, raw")
     improvement: Metric | None = Field(
         default=None, description="Brier score of the raw less that of the recalibrated probabilities, paired"
     )
@@ -321,7 +322,7 @@ class BoundsEffect(Strict):
 
     widest: float = Field(description="largest upper - lower of a label of a judged record")
     mean: float = Field(description="mean upper - lower over judged record x label values")
-    stopped: dict[str, int] = Field(description="why the search ended → judged records")
+    beyond: int = Field(description="judged records whose bounds are wider than the tolerance they were scored at")
     wide: list[str] = Field(description="metrics whose range exceeds a third of their sampling interval")
     tolerance: float | None = Field(description="score.tolerance at which none would be wide; null where all is well")
 

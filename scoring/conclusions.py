@@ -7,11 +7,13 @@ either allows, so the interval is widened by what the bounds add on each side.""
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Literal, Protocol
 
 Answer = Literal["yes", "no", "cannot tell", "not computed"]
 Rule = Literal["above", "below", "at least"]
 Ends = tuple[float | None, float | None]
+WIDE = 1 / 3  # of the sampling interval: a range above that is shown
 
 
 class Estimated(Protocol):
@@ -40,39 +42,65 @@ def conclude(estimate: float | None, baseline: float | None, interval: Ends, rul
     return "yes" if all_of_it else "no" if none_of_it else "cannot tell"
 
 
-def interval_of(found: Estimated) -> Ends:
-    """The interval of records that might have been drawn, widened by what the bounds of the probabilities allow."""
+def interval_of(found: Estimated, *, wider: float = 1.0) -> Ends:
+    """The interval of records that might have been drawn, `wider` times as far from the value on both sides, and then
+    widened by what the bounds of the probabilities allow."""
     if found.value is None or found.low is None or found.high is None:
         return None, None
-    below, above = bounds_add(found)
-    return found.low - below, found.high + above
+    below, above = _bounds_add(found)
+    down, up = wider * (found.value - found.low), wider * (found.high - found.value)
+    return found.value - down - below, found.value + up + above
 
 
-def bounds_add(found: Estimated) -> tuple[float, float]:
-    """How far the bounds of the probabilities let the value go down and up; 0 where they are not known to."""
-    low, high = getattr(found, "range_low", None), getattr(found, "range_high", None)
+def _bounds_add(found: Estimated) -> tuple[float, float]:
+    """How far the bounds of the probabilities let the value go down and up; 0 where it has no range."""
+    low, high = range_of(found)
     if found.value is None or low is None or high is None:
         return 0.0, 0.0
     return max(found.value - low, 0.0), max(high - found.value, 0.0)
 
 
-def compare(found: Estimated | None, baseline: float, rule: Rule) -> Answer:
-    """`conclude` for a value with its interval; `not computed` where there is none."""
-    return "not computed" if found is None else conclude(found.value, baseline, interval_of(found), rule)
+def range_of(found: Estimated) -> Ends:
+    """The range that the bounds of the probabilities allow; (None, None) where they are single numbers."""
+    return getattr(found, "range_low", None), getattr(found, "range_high", None)
 
 
-def apart(first: Estimated, second: Estimated, *, comparisons: int, confidence: float) -> Answer:
-    """Whether `second` is above `first`, two numbers of *different* records, when the largest of so many differences is
-    looked for: the interval of the difference from those of its parts (MOVER; Newcombe 1998, Zou & Donner 2008), each
-    widened to the confidence that Bonferroni asks for."""
-    from scipy.special import ndtri  # here: scipy takes a fifth of a second to import
+def wide(found: Estimated) -> bool:
+    """Whether the bounds of the probabilities matter: their range exceeds a third of the sampling interval; without an
+    interval, whether it would be seen in two digits."""
+    low, high = range_of(found)
+    if low is None or high is None:
+        return False
+    return high - low > (WIDE * (found.high - found.low) if found.low is not None and found.high is not None else 0.01)
 
-    (low_a, high_a), (low_b, high_b) = interval_of(first), interval_of(second)
+
+def compare(
+    found: Estimated | None, baseline: float, rule: Rule, *, comparisons: int = 1, confidence: float = 0.95
+) -> Answer:
+    """`conclude` for a value with its interval at that confidence; `not computed` where there is none.
+
+    Of several `comparisons`, any of which would be told, each interval is widened to the confidence that all need to
+    hold at once (Bonferroni, by the ratio of normal quantiles)."""
+    if found is None:
+        return "not computed"
+    wider = _wider(comparisons, confidence)
+    return conclude(found.value, baseline, interval_of(found, wider=wider), rule)
+
+
+def above_other(first: Estimated, second: Estimated, *, comparisons: int, confidence: float) -> Answer:
+    """Whether `second` is above `first`, two numbers of *different* records. The interval of the difference comes from
+    those of its parts (MOVER; Zou & Donner 2008), each widened as in `compare`."""
+    wider = _wider(comparisons, confidence)
+    (low_a, high_a), (low_b, high_b) = interval_of(first, wider=wider), interval_of(second, wider=wider)
     if first.value is None or second.value is None or None in (low_a, high_a, low_b, high_b):
         return "not computed"
-    error = 1 - confidence
-    wider = float(ndtri(1 - error / (2 * max(comparisons, 1))) / ndtri(1 - error / 2))
+    assert low_a is not None and high_a is not None and low_b is not None and high_b is not None
     difference = second.value - first.value
-    down = wider * math.hypot(second.value - float(low_b or 0), float(high_a or 0) - first.value)
-    up = wider * math.hypot(float(high_b or 0) - second.value, first.value - float(low_a or 0))
+    down = math.hypot(second.value - low_b, high_a - first.value)
+    up = math.hypot(high_b - second.value, first.value - low_a)
     return conclude(difference, 0.0, (difference - down, difference + up), "above")
+
+
+def _wider(comparisons: int, confidence: float) -> float:
+    normal, error = NormalDist(), 1 - confidence
+    return normal.inv_cdf(1 - error / (2 * max(comparisons, 1))) / normal.inv_cdf(1 - error / 2)

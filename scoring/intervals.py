@@ -95,30 +95,27 @@ def bootstrap_metric(
 def simultaneous(replicates: Array, confidence: float, sizes: Sequence[float]) -> Array:
     """(2, m): intervals of m numbers, resamples (b, m), that hold all at once with that confidence.
 
-    They are percentile intervals that leave out the same share of resamples at either end, as small a one as it takes
-    (Beran 1988, balanced); numbers that go together need hardly wider ones than one alone. `sizes` (m,) are how many
-    records each number rests on: percentiles of a small sample are too close, and are expanded as Student's t is wider
-    than the normal distribution (Hesterberg 2015, section 3.3). Resamples in which one of the numbers is not defined
-    (NaN) are left out; NaN where none is left."""
+    Each is as many standard deviations wide as the furthest of the m is off in a resample (max-T; Westfall & Young
+    1993), so that numbers that go together need hardly wider intervals than one alone. `sizes` (m,) are how many
+    records each number rests on: resamples of few records spread too little, which is made up for as Student's t is
+    wider than the normal distribution (after Hesterberg 2015, section 3.3). Resamples in which one of the numbers is
+    not defined (NaN) are left out; NaN where none is left."""
     usable = replicates[np.isfinite(replicates).all(axis=1)]
-    b, m = usable.shape
-    if not b or not m:
-        return np.full((2, m), np.nan)
-    ordered = np.sort(usable, axis=0)
-    below = np.column_stack([np.searchsorted(ordered[:, one], usable[:, one], side="right") for one in range(m)])
-    above = b - np.column_stack([np.searchsorted(ordered[:, one], usable[:, one], side="left") for one in range(m)])
-    depth = np.minimum(below, above).min(axis=1)  # 1: the lowest or the highest of all in one of the numbers
-    kept = math.ceil(confidence * b)
-    tail = (np.sort(depth)[b - kept] - 1) / (b - 1) if b > 1 else 0.0
-    tails = [_expanded(tail, size) for size in sizes]
-    return np.array([np.quantile(usable[:, one], [at, 1 - at]) for one, at in enumerate(tails)]).T
+    if not usable.size:
+        return np.full((2, replicates.shape[1]), np.nan)
+    middle, spread = np.median(usable, axis=0), usable.std(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off = np.nan_to_num(np.abs(usable - middle) / spread).max(axis=1)
+    furthest = float(np.quantile(off, confidence))
+    reach = spread * [_as_student(furthest, max(size, 2.0)) for size in sizes]
+    return np.stack([middle - reach, middle + reach])
 
 
-def _expanded(tail: float, size: float) -> float:
+def _as_student(deviations: float, size: float) -> float:
+    """Normal standard deviations → those of a resampled mean of `size` records that are left out as seldom."""
     from scipy.special import ndtr, stdtrit  # here: scipy takes a fifth of a second to import
 
-    size = max(size, 2.0)
-    return float(ndtr(math.sqrt(size / (size - 1)) * stdtrit(size - 1, tail))) if tail > 0 else 0.0
+    return float(-math.sqrt(size / (size - 1)) * stdtrit(size - 1, ndtr(-deviations)))
 
 
 def share(successes: int, n: int, *, confidence: float, undefined: str) -> Metric:

@@ -16,6 +16,7 @@ from pipeline.evaluation.estimator import Evaluated, evaluate_estimator
 from pipeline.evaluation.failures import confusions, slices, worst_records
 from pipeline.evaluation.pairing import Judged
 from pipeline.evaluation.tables import LABEL_FREQUENCY, GuardTable, count_gold, guard_table
+from pipeline.evaluation.tolerance import bounds_effect
 from schemas.errors import InputError
 from schemas.evaluation import (
     Calibration,
@@ -42,6 +43,7 @@ class GuardScores:
     records: pl.DataFrame  # ScoredRecord
     family: str | None = None  # name of its guard file, for calibration.json
     model: str | None = None
+    tolerance: float | None = None  # the bounds that the search was asked for
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def evaluate(
                 count_gold(gold, taxonomy.ids).final - count_gold(judged, taxonomy.ids).final
             )
         found = _all_estimators(table, config, seed, simulated)
-        page = _guard_page(table, files.records, found, attributes, config, seed)
+        page = _guard_page(table, files, found, attributes, config, seed)
         pages.append(page)
         service[files.guard] = _service(page)
         if page.recommended is not None:
@@ -128,7 +130,7 @@ def attribute_rows(prompts: pl.DataFrame) -> pl.DataFrame:
 
 def _guard_page(
     table: GuardTable,
-    records: pl.DataFrame,
+    files: GuardScores,
     found: dict[str, Evaluated],
     attributes: pl.DataFrame | None,
     config: EvaluateSection,
@@ -138,7 +140,7 @@ def _guard_page(
     rows = differences(found, reference, config) if reference is not None else []
     best, why = recommend(found, reference, rows) if reference is not None else (None, "no record has usable scores")
     shown = found[best] if best is not None else None
-    test = table.on(["test"])
+    test, records = table.on(["test"]), files.records
     decided = shown.tuned_predictions if shown is not None else None
     fixed = table.scores[best] >= config.threshold if best is not None else np.zeros_like(table.truth)
     predicted = decided if decided is not None else fixed
@@ -157,6 +159,7 @@ def _guard_page(
         estimators=[evaluated.report for evaluated in found.values()],
         differences=rows,
         against_frequency=against_frequency(found, best, config) if best is not None else None,
+        bounds=bounds_effect(table, shown.report, config, files.tolerance) if shown is not None else None,
         slices=slices(table, table.scores[best], attributes, config, seed) if best is not None else [],
         confusions=confusions(table.truth[test], predicted[test], table.labels),
         worst=worst_records(table, table.scores[best], predicted, config.judged_on, config.worst_records)
