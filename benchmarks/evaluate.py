@@ -53,7 +53,7 @@ def frames(n: int, estimators: int, seed: int) -> tuple[pl.DataFrame, pl.DataFra
         z = -3 + 4 * truth + rng.normal(size=truth.shape) * (1 + 0.1 * number)
         p = 1 / (1 + np.exp(-z))
         p = np.column_stack([p, p.max(1)])
-        flat = p.ravel()
+        flat, width = p.ravel(), rng.uniform(0, 1e-3, p.size)  # bounds as the default tolerance leaves them
         parts.append(
             pl.DataFrame(
                 {
@@ -61,8 +61,8 @@ def frames(n: int, estimators: int, seed: int) -> tuple[pl.DataFrame, pl.DataFra
                     "estimator": pl.repeat(f"e{number}" if number else "marginal", n * len(rows), eager=True),
                     "label": pl.Series(rows * n),
                     "probability": flat,
-                    "lower": flat,
-                    "upper": flat,
+                    "lower": flat * (1 - width),
+                    "upper": flat + (1 - flat) * width,
                 },
                 schema=LabelScore.polars_schema(),
             )

@@ -14,7 +14,18 @@ from schemas.strict import Strict
 UNSAFE = "unsafe"  # the verdict's reserved row in scores/GUARD.parquet
 Split = Literal["train", "calibration", "test"]
 Source = Literal["label", "pooled", "identity"]
-Finding = Literal["better", "worse", "no clear difference", "not known"]
+Finding = Literal["better", "worse", "no clear difference", "not known", "descriptive"]
+Primary = Literal[
+    "macro_roc_auc",
+    "micro_roc_auc",
+    "macro_average_precision",
+    "micro_average_precision",
+    "micro_f1",
+    "hamming_loss",
+    "tuned_micro_f1",
+    "tuned_macro_f1",
+    "tuned_hamming_loss",
+]
 
 
 class Metric(Strict):
@@ -29,6 +40,11 @@ class Metric(Strict):
     )
     resamples_left_out: int = Field(default=0, description="resamples that lacked a class the metric needs")
     reason: str | None = Field(default=None, description="why the value or its interval is null")
+    range_low: float | None = Field(
+        default=None,
+        description="lowest value that the bounds of the probabilities allow; null where they are single numbers",
+    )
+    range_high: float | None = None
 
 
 class LabelMetrics(Strict):
@@ -141,6 +157,10 @@ class CalibrationReport(Strict):
     reason: str | None = Field(description="why there is no recalibration, or why a label uses the pooled map")
     raw: CalibrationQuality | None
     recalibrated: CalibrationQuality | None
+    bias: Metric | None = Field(default=None, description="mean probability less share of positives, raw")
+    improvement: Metric | None = Field(
+        default=None, description="Brier score of the raw less that of the recalibrated probabilities, paired"
+    )
     labels_raw: dict[str, CalibrationQuality]
     labels_recalibrated: dict[str, CalibrationQuality] = Field(description="empty where there is no recalibration")
 
@@ -240,6 +260,12 @@ class EstimatorEvaluation(Strict):
     precision_recall: Curve
 
 
+TESTED = (
+    "whether `finding` answers a question that was fixed beforehand, that of the primary metric; the intervals of a "
+    "list's tested rows hold all at once. Other rows are descriptive, and each of their intervals holds on its own"
+)
+
+
 class Difference(Strict):
     """estimator minus reference on the same records and the same resamples."""
 
@@ -249,6 +275,7 @@ class Difference(Strict):
     splits: list[Split]
     difference: Metric
     finding: Finding
+    tested: bool = Field(default=False, description=TESTED)
 
 
 class GuardDifference(Strict):
@@ -263,6 +290,7 @@ class GuardDifference(Strict):
     labels: list[str] = Field(description="that both score")
     difference: Metric
     finding: Finding
+    tested: bool = Field(default=False, description=TESTED)
 
 
 class Slice(Strict):
@@ -290,6 +318,16 @@ class WorstRecord(Strict):
     loss: float = Field(description="mean log loss over the labels, nats")
 
 
+class BoundsEffect(Strict):
+    """What it does to the recommended estimator's metrics that its probabilities are known within bounds only."""
+
+    widest: float = Field(description="largest upper - lower of a label of a judged record")
+    mean: float = Field(description="mean upper - lower over judged record x label values")
+    beyond: int = Field(description="judged records whose bounds are wider than the tolerance they were scored at")
+    wide: list[str] = Field(description="metrics whose range exceeds a third of their sampling interval")
+    tolerance: float | None = Field(description="score.tolerance at which none would be wide; null where all is well")
+
+
 class GuardEvaluation(Strict):
     guard: str
     records: int = Field(description="final gold records with scores")
@@ -304,6 +342,10 @@ class GuardEvaluation(Strict):
     forward_passes: int
     estimators: list[EstimatorEvaluation]
     differences: list[Difference]
+    against_frequency: Difference | None = Field(
+        default=None, description="micro ROC AUC of the recommended estimator less that of label_frequency"
+    )
+    bounds: BoundsEffect | None = Field(default=None, description="null where the probabilities are single numbers")
     slices: list[Slice]
     confusions: list[Confusion]
     worst: list[WorstRecord]

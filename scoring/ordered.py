@@ -38,8 +38,7 @@ class Ordered:
         self._correction = np.zeros((2, len(columns)))
         grouped = np.stack(self.measure(np.ones((1, n))))[:, 0]
         for place, (truth, scores) in enumerate(columns):
-            exact = _areas(*_counted(truth, np.unique(scores, return_inverse=True)[1]))
-            self._correction[:, place] = np.array(exact)[:, 0] - grouped[:, place]
+            self._correction[:, place] = np.array(areas(truth, scores)) - grouped[:, place]
 
     def measure(self, weights: Array) -> tuple[Array, Array]:
         """(ROC AUC, average precision), each (b, columns), for weights (b, n); NaN where a resample lacks positives
@@ -52,6 +51,12 @@ class Ordered:
             auc[:, place], precision[:, place] = areas
         auc, precision = auc + np.nan_to_num(self._correction[0]), precision + np.nan_to_num(self._correction[1])
         return np.clip(auc, 0, 1), np.clip(precision, 0, 1)
+
+
+def areas(truth: Flags, scores: Array) -> tuple[float, float]:
+    """(ROC AUC, average precision) of one column, ties counted exactly; NaN where a class is missing."""
+    auc, precision = _areas(*_counted(truth, np.unique(scores, return_inverse=True)[1]))
+    return float(auc[0]), float(precision[0])
 
 
 def _groups(truth: Flags, scores: Array) -> Places:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.comparing.model import Comparison, Differing, LabelRow, Row, SharedGold
 from pipeline.comparing.side import Side
-from pipeline.evaluation.pairing import FORECAST, TUNED, VERDICT, Paired, finding, split_of
+from pipeline.evaluation.pairing import FORECAST, TUNED, VERDICT, Paired, finding, hold_at_once, split_of, tested_metric
 from pipeline.stage import read_manifest
 from schemas.evaluation import Metric
 
@@ -66,15 +66,21 @@ def _shared(a: Side, b: Side) -> tuple[SharedGold, list[str]]:
 def _rows(a: Side, b: Side, paired: Paired | None) -> Iterator[Row]:
     verdict = dict.fromkeys([*a.estimator.verdict, *b.estimator.verdict])
     tuned = (f"{TUNED}{name}" for name in OWN_THRESHOLDS)
-    for name in (*POOLED, *FORECAST, "ece", *tuned, *(f"{VERDICT}{name}" for name in verdict)):
-        difference = paired.metric(name) if paired else None
+    names = (*POOLED, *FORECAST, "ece", *tuned, *(f"{VERDICT}{name}" for name in verdict))
+    found = {name: paired.metric(name) if paired else None for name in names}
+    tested = tested_metric(a.run.config.evaluate.primary, found)
+    if paired and tested and (metric := found[tested]):
+        replicates, size = paired.replicates(tested), paired.size(tested)
+        (found[tested],) = hold_at_once([metric], [replicates], [size], a.run.config.evaluate.confidence)
+    for name, difference in found.items():
         yield Row(
             metric=name,
             on=split_of(name),
             a=_own(a, name),
             b=_own(b, name),
             difference=difference,
-            finding=finding(name, difference),
+            finding=finding(name, difference, tested=name == tested),
+            tested=name == tested,
         )
 
 
@@ -107,7 +113,7 @@ def _label_rows(a: Side, b: Side, paired: Paired | None) -> Iterator[LabelRow]:
                 a=first,
                 b=second,
                 difference=found,
-                finding=finding(name, found),
+                finding=finding(name, found, tested=False),
             )
 
 
@@ -172,5 +178,8 @@ def _notes(a: Side, b: Side, shared: SharedGold) -> Iterator[str]:
     for name, labels in only.items():
         if labels:
             yield f"only {name} scores {', '.join(labels)}; differences are over the labels that both score"
+    first, second = (side.run.config.evaluate.primary for side in (a, b))
+    if first != second:
+        yield f"the runs name different primary metrics, {first} and {second}; that of {a.run.name} is tested"
     if a.estimator.threshold != b.estimator.threshold:
         yield f"decisions are at different thresholds: {a.estimator.threshold:g} and {b.estimator.threshold:g}"

@@ -52,6 +52,7 @@ class Row(Strict):
     b: Metric | None
     difference: Metric | None = Field(description="null where no gold is shared")
     finding: Finding
+    tested: bool = Field(default=False, description="the one metric that `finding` is made of; others are descriptive")
 
 
 class LabelRow(Row):

@@ -41,6 +41,11 @@ def build_comparison(found: Comparison, names: dict[str, str]) -> str:
     )
 
 
+def _by_label(values: Sequence[tuple[str, float]]) -> str:
+    (low, least), (high, most) = (extreme(values, key=lambda pair: pair[1]) for extreme in (min, max))
+    return f"Label by label, b less a goes from {words.signed(least, 3)} ({low}) to {words.signed(most, 3)} ({high})"
+
+
 def _figure(found: Comparison, rows: Sequence[tuple[str, Row]], *, labels: bool = False) -> Figure | None:
     """Differences with their intervals around 0; None when nothing is paired. Log loss has no end and is left out."""
     shown = [
@@ -57,17 +62,11 @@ def _figure(found: Comparison, rows: Sequence[tuple[str, Row]], *, labels: bool 
         PlotRow(
             name,
             [Mark(one.value, one.low, one.high, 1, note=one.reason or "")],
-            words.signed(one.value, 3)
-            + ("" if row.finding in ("no clear difference", "not known") else f" {row.finding}"),
+            words.signed(one.value, 3) + (f" {row.finding}" if row.finding in ("better", "worse") else ""),
         )
         for name, row, one in shown
     ]
-    clear = [name for name, row, _ in shown if row.finding in ("better", "worse")]
-    what = "labels" if labels else "numbers"
-    title = (
-        f"{words.plural(len(clear), what[:-1])} of {len(shown)} clearly {'differs' if len(clear) == 1 else 'differ'}"
-        f"{': ' + words.listed(clear) if 0 < len(clear) <= 6 else ''}"
-    )
+    title = _by_label([(name, one.value or 0.0) for name, _, one in shown]) if labels else finding(found)
     note = (
         f"Each point is b less a over {words.plural(found.shared.judged, 'shared record')}, with the interval of "
         "differences on the same resamples. Right of the line is more, which is worse for losses."

@@ -58,7 +58,7 @@ class Side:
 
     @cached_property
     def judged(self) -> Judged:
-        return Judged(self.table, self.estimator)
+        return Judged.of(self.table, self.estimator)
 
     def summary(self) -> SideSummary:
         return SideSummary(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from pipeline.comparing.model import Comparison, LabelRow, Row
+from pipeline.comparing.model import Comparison, Row
 from pipeline.report import words
 from schemas.evaluation import Metric
 
 WIDEST = 34  # characters of a setting's value
-MOST_NAMED = 5  # metrics that the headline names
-MARKS = {"better": "b is better", "worse": "b is worse", "no clear difference": "no clear difference", "not known": ""}
+MARKS = {
+    "better": "b is better",
+    "worse": "b is worse",
+    "no clear difference": "no clear difference",
+    "not known": "",
+    "descriptive": "descriptive",
+}
 
 
 def table(found: Comparison) -> str:
@@ -40,24 +43,18 @@ def table(found: Comparison) -> str:
 
 
 def finding(found: Comparison) -> str:
-    """The headline: which is better at what, in words that the intervals allow."""
-    better, worse = (_named(found.metrics, word) for word in ("better", "worse"))
-    known = [row for row in found.metrics if row.finding != "not known"]
+    """The headline: which is better in the metric that is tested, in words that its interval allows."""
+    row = next((row for row in found.metrics if row.tested and row.finding != "not known"), None)
     a, b = found.a.run, found.b.run
     if a == b:
         a, b = (f"{side.guard} {side.estimator}" for side in (found.a, found.b))
-    if not known:
-        return f"Nothing says whether {b} is better or worse than {a}: no number has a paired interval"
-    if better and worse:
-        return f"{b} is clearly better than {a} in {words.listed(better)}, clearly worse in {words.listed(worse)}"
-    if better or worse:
-        return f"{b} is clearly {'better' if better else 'worse'} than {a} in {words.listed(better or worse)}"
-    return f"No clear difference between {a} and {b} in {words.plural(len(known), 'number')}"
-
-
-def _named(rows: Sequence[Row | LabelRow], word: str) -> list[str]:
-    names = [words.NAMES[row.metric] for row in rows if row.finding == word]
-    return names if len(names) <= MOST_NAMED else [*names[: MOST_NAMED - 1], f"{len(names) - MOST_NAMED + 1} more"]
+    if row is None:
+        return f"Nothing says whether {b} is better or worse than {a}: the metric to test has no paired interval"
+    name = words.NAMES[row.metric]
+    if row.finding in ("better", "worse"):
+        return f"{b} is clearly {row.finding} than {a} in {name}"
+    explained = words.BOUNDS_EXPLAIN if words.explained_by_bounds(row.finding, row.difference) else ""
+    return f"No clear difference between {a} and {b} in {name}{explained}"
 
 
 def _cells(row: Row) -> list[str]:
@@ -67,8 +64,11 @@ def _cells(row: Row) -> list[str]:
     difference = "—"
     if row.difference is not None and row.difference.value is not None:
         inside = words.signed_interval(row.difference, 3)
+        bounds = words.bounds(row.difference, 3)
+        inside = "; ".join(part for part in (inside, bounds) if part)
         difference = words.signed(row.difference.value, 3) + (f" ({inside})" if inside else "")
-    return [cell(row.a), cell(row.b), difference, MARKS[row.finding]]
+    explained = words.BOUNDS_EXPLAIN if words.explained_by_bounds(row.finding, row.difference) else ""
+    return [cell(row.a), cell(row.b), difference, MARKS[row.finding] + explained]
 
 
 def _columns(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.evaluation import Split
+from schemas.evaluation import Primary, Split
 from schemas.strict import Strict
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -32,6 +32,11 @@ class EvaluateSection(Strict):
     )
     resamples: int = Field(default=1000, ge=100, le=100_000, description="bootstrap resamples of the records")
     confidence: Share = Field(default=0.95, description="of every interval and of every threshold's promise")
+    primary: Primary = Field(
+        default="macro_roc_auc",
+        description="the metric that says which guard or estimator is better, chosen before the results are seen; "
+        "differences in the others are descriptive",
+    )
     reference: str = Field(default="marginal", description="estimator that the others are compared with")
     calibration_method: Literal["auto", "identity", "platt", "beta", "isotonic"] = Field(
         default="auto", description="recalibration map; auto takes the one of lowest cross-fitted log loss"

@@ -6,8 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.evaluation.bounding import with_ranges
 from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.fitting import calibrate, calibration_report, choose_thresholds, tuned_predictions
+from pipeline.evaluation.fitting import (
+    calibrate,
+    calibration_report,
+    choose_thresholds,
+    own_thresholds,
+    tuned_predictions,
+)
 from pipeline.evaluation.reviewing import review_points
 from pipeline.evaluation.softness import soft_metrics
 from pipeline.evaluation.tables import LABEL_FREQUENCY, GuardTable
@@ -18,8 +25,9 @@ from schemas.evaluation import (
     EstimatorEvaluation,
     LabelMetrics,
     Metric,
+    ThresholdReport,
 )
-from scoring import calibration, metrics
+from scoring import calibration, metrics, refitting
 from scoring.intervals import Array, Flags, bootstrap_metric, share
 
 BASELINES = (LABEL_FREQUENCY, "greedy", "max_over_steps", "monte_carlo")
@@ -33,7 +41,7 @@ class Evaluated:
 
     report: EstimatorEvaluation
     judged: metrics.Bootstrapped
-    tuned: metrics.Bootstrapped | None
+    refitted: metrics.Bootstrapped | None  # decisions at own thresholds, chosen anew in each resample
     calibration: Calibration
     calibrated: Array  # (n, L)
     tuned_predictions: Flags | None  # (n, L)
@@ -90,7 +98,21 @@ def evaluate_estimator(
         roc=_curve(*metrics.roc_points(table.truth[here], scores[here])),
         precision_recall=_curve(*metrics.precision_recall_points(table.truth[here], scores[here])),
     )
-    return Evaluated(report, judged, tuned, fitted, calibrated, predicted)
+    report = with_ranges(report, table, fitted, calibrated, config)
+    return Evaluated(report, judged, _refitted(table, scores, chosen, config, seed), fitted, calibrated, predicted)
+
+
+def _refitted(
+    table: GuardTable, scores: Array, chosen: ThresholdReport, config: EvaluateSection, seed: int
+) -> metrics.Bootstrapped | None:
+    own = own_thresholds(chosen, table.labels)
+    fit_on, test = table.on(["calibration"]), table.on(["test"])
+    if own is None or not test.any():
+        return None
+    at = refitting.chosen_thresholds(
+        table.truth[fit_on], scores[fit_on], min_positives=config.min_positives, resamples=config.resamples, seed=seed
+    )
+    return refitting.with_resampled(table.truth[test], scores[test], own, at, seed)
 
 
 def _bootstrapped(

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from pipeline.evaluation.comparison import differences, guard_differences, recommend
+from pipeline.evaluation.comparison import against_frequency, differences, guard_differences, recommend
 from pipeline.evaluation.config import EvaluateSection
 from pipeline.evaluation.estimator import Evaluated, evaluate_estimator
 from pipeline.evaluation.failures import confusions, slices, worst_records
 from pipeline.evaluation.pairing import Judged
 from pipeline.evaluation.tables import LABEL_FREQUENCY, GuardTable, count_gold, guard_table
+from pipeline.evaluation.tolerance import bounds_effect
 from schemas.errors import InputError
 from schemas.evaluation import (
     Calibration,
@@ -42,6 +43,7 @@ class GuardScores:
     records: pl.DataFrame  # ScoredRecord
     family: str | None = None  # name of its guard file, for calibration.json
     model: str | None = None
+    tolerance: float | None = None  # the bounds that the search was asked for
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,11 @@ def evaluate(
                 count_gold(gold, taxonomy.ids).final - count_gold(judged, taxonomy.ids).final
             )
         found = _all_estimators(table, config, seed, simulated)
-        page = _guard_page(table, files.records, found, attributes, config, seed)
+        page = _guard_page(table, files, found, attributes, config, seed)
         pages.append(page)
         service[files.guard] = _service(page)
         if page.recommended is not None:
-            best.append(Judged(table, found[page.recommended].report))
+            best.append(Judged.of(table, found[page.recommended].report))
         maps += [
             one.model_copy(update={"family": files.family, "model": files.model})
             for one in _maps(page.recommended, found)
@@ -128,7 +130,7 @@ def attribute_rows(prompts: pl.DataFrame) -> pl.DataFrame:
 
 def _guard_page(
     table: GuardTable,
-    records: pl.DataFrame,
+    files: GuardScores,
     found: dict[str, Evaluated],
     attributes: pl.DataFrame | None,
     config: EvaluateSection,
@@ -138,7 +140,7 @@ def _guard_page(
     rows = differences(found, reference, config) if reference is not None else []
     best, why = recommend(found, reference, rows) if reference is not None else (None, "no record has usable scores")
     shown = found[best] if best is not None else None
-    test = table.on(["test"])
+    test, records = table.on(["test"]), files.records
     decided = shown.tuned_predictions if shown is not None else None
     fixed = table.scores[best] >= config.threshold if best is not None else np.zeros_like(table.truth)
     predicted = decided if decided is not None else fixed
@@ -156,6 +158,8 @@ def _guard_page(
         forward_passes=int(records["forward_passes"].sum()),
         estimators=[evaluated.report for evaluated in found.values()],
         differences=rows,
+        against_frequency=against_frequency(found, best, config) if best is not None else None,
+        bounds=bounds_effect(table, shown.report, config, files.tolerance) if shown is not None else None,
         slices=slices(table, table.scores[best], attributes, config, seed) if best is not None else [],
         confusions=confusions(table.truth[test], predicted[test], table.labels),
         worst=worst_records(table, table.scores[best], predicted, config.judged_on, config.worst_records)

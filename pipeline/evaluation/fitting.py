@@ -12,11 +12,13 @@ from schemas.evaluation import (
     CalibrationReport,
     Identity,
     LabelMap,
+    Metric,
     Threshold,
     ThresholdReport,
 )
 from scoring import calibration, thresholds
-from scoring.intervals import Array, Flags
+from scoring.intervals import Array, Flags, bootstrap_metric
+from scoring.metrics import Measured, bootstrap
 from scoring.reliability import qualities
 
 
@@ -90,9 +92,30 @@ def calibration_report(
         reason=reason,
         raw=pages[0],
         recalibrated=pages[1] if after else None,
+        **_changes(truth, both, config, seed),
         labels_raw=by_label[0],
         labels_recalibrated=by_label[1],
     )
+
+
+def _changes(truth: Flags, both: list[Array], config: EvaluateSection, seed: int) -> dict[str, Metric | None]:
+    """`bias` of the raw probabilities, and `improvement` of the Brier score by the recalibrated ones."""
+    if not truth.size:
+        return {"bias": None, "improvement": None}
+    columns = {"bias": (both[0] - truth).mean(1)}
+    if len(both) > 1:
+        columns["improvement"] = ((both[0] - truth) ** 2 - (both[1] - truth) ** 2).mean(1)
+
+    def measure(weights: Array) -> Measured:
+        return Measured({name: weights @ values / weights.sum(1) for name, values in columns.items()}, {})
+
+    found = bootstrap(measure, len(truth), resamples=config.resamples, seed=seed)
+    return {
+        name: bootstrap_metric(
+            float(values[0]), found.replicates.pooled[name], len(truth), confidence=config.confidence, undefined=""
+        )
+        for name, values in found.value.pooled.items()
+    }
 
 
 def choose_thresholds(
@@ -126,7 +149,11 @@ def choose_thresholds(
 
 def tuned_predictions(chosen: ThresholdReport, labels: list[str], scores: Array) -> Flags | None:
     """(n, L) decisions at each label's max-F1 threshold; None when there is none at all."""
+    at = own_thresholds(chosen, labels)
+    return None if at is None else np.asarray(scores >= at, dtype=bool)
+
+
+def own_thresholds(chosen: ThresholdReport, labels: list[str]) -> Array | None:
+    """(L,): each label's max-F1 threshold; None when one is missing."""
     at = [chosen.labels[label][0].threshold for label in labels]
-    if not at or any(threshold is None for threshold in at):
-        return None
-    return np.asarray(scores >= np.array(at, dtype=np.float64), dtype=bool)
+    return None if not at or any(threshold is None for threshold in at) else np.array(at, dtype=np.float64)

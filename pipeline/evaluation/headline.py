@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from schemas.evaluation import Evaluation, GuardEvaluation, Metric
+from scoring.conclusions import compare, range_of, wide
 
 
 def headline(evaluation: Evaluation) -> list[str]:
@@ -40,18 +41,31 @@ def _guard(page: GuardEvaluation) -> list[str]:
             f", {after.ece.value:.2f} after {best.calibration.method}" if after and after.ece.value is not None else ""
         )
         lines.append(f"  calibration error {_text(raw.ece)}{tail}")
-    return lines
+    bounds = _bounds(page)
+    return [*lines, f"  {bounds}"] if bounds else lines
+
+
+def _bounds(page: GuardEvaluation) -> str:
+    """A warning where the bounds of the probabilities matter; empty where they do not."""
+    found = page.bounds
+    if found is None or not found.wide:
+        return ""
+    advice = f": set score.tolerance: {found.tolerance:g}" if found.tolerance is not None else ""
+    budget = f", and raise score.node_budget ({found.beyond} records reached it)" if found.beyond else ""
+    return f"{len(found.wide)} metrics vary by over a third of their interval within the bounds{advice}{budget}"
 
 
 def _text(metric: Metric) -> str:
     if metric.value is None:
         return f"not available ({metric.reason})"
-    if metric.low is None or metric.high is None:
-        return f"{metric.value:.2f}"
-    return f"{metric.value:.2f} [{metric.low:.2f}, {metric.high:.2f}]"
+    known = metric.low is not None and metric.high is not None
+    text = f"{metric.value:.2f} [{metric.low:.2f}, {metric.high:.2f}]" if known else f"{metric.value:.2f}"
+    low, high = range_of(metric)
+    return f"{text} (bounds allow {low:.2f} to {high:.2f})" if wide(metric) else text
 
 
 def _chance(auc: Metric) -> str:
-    if auc.low is None or auc.high is None:
-        return ""
-    return ", no better than chance" if auc.low <= 0.5 <= auc.high else ""
+    above, below = compare(auc, 0.5, "above"), compare(auc, 0.5, "below")
+    if below == "yes":
+        return ", worse than chance"
+    return ", perhaps no better than chance" if above in ("no", "cannot tell") else ""

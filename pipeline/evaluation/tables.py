@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,9 @@ from schemas.errors import ArtifactError
 from schemas.evaluation import UNSAFE, GoldCounts, Split
 from scoring.intervals import Array, Flags
 
+Bounds = tuple[Array, Array]  # (lower, upper) of probabilities, of equal shape
+BY_CHANCE = ("monte_carlo",)  # their bounds hold with 95 %, each on its own: no range of a metric follows from them
+SLACK = 1e-9  # bounds closer than this are one number
 LABEL_FREQUENCY = "label_frequency"  # a baseline: how frequent each label is in these very records, the same for all
 
 
@@ -34,6 +37,8 @@ class GuardTable:
     left_out: dict[str, int]
     labels_not_scored: list[str]
     estimators_left_out: dict[str, str]
+    bounds: dict[str, Bounds] = field(default_factory=dict)  # estimators whose probabilities are certain within bounds
+    verdict_bounds: dict[str, Bounds] = field(default_factory=dict)  # (n,) each
 
     def on(self, splits: Sequence[Split]) -> Flags:
         """(n,): which records belong to these splits."""
@@ -69,7 +74,10 @@ def guard_table(
     usable, left_out, estimators, dropped = _usable(final, scores, records, labels)
     final = final.filter(pl.col("id").is_in(usable))
     ids = final["id"].to_list()
-    matrices, verdicts = _matrices(scores, ids, labels, estimators)
+    matrices, verdicts = _matrices(scores, ids, labels, estimators, "probability")
+    unsure = (pl.col("upper") - pl.col("lower") > SLACK) & ~pl.col("estimator").is_in(BY_CHANCE)
+    wide = [name for name in scores.filter(unsure)["estimator"].unique(maintain_order=True) if name in estimators]
+    ends = [_matrices(scores, ids, labels, wide, column) for column in ("lower", "upper")]
     truth = _membership(final["labels"], labels)
     if len(ids) and labels:
         matrices[LABEL_FREQUENCY] = np.tile(truth.mean(0), (len(ids), 1))
@@ -88,6 +96,8 @@ def guard_table(
         left_out=left_out,
         labels_not_scored=[label for label in taxonomy_labels if label not in scored_labels],
         estimators_left_out=dropped,
+        bounds={name: (low, ends[1][0][name]) for name, low in ends[0][0].items()},
+        verdict_bounds={name: (low, ends[1][1][name]) for name, low in ends[0][1].items()},
     )
 
 
@@ -138,18 +148,23 @@ def _count(left_out: dict[str, int], reason: str, records: int) -> None:
 
 
 def _matrices(
-    scores: pl.DataFrame, ids: list[str], labels: list[str], estimators: list[str]
+    scores: pl.DataFrame, ids: list[str], labels: list[str], estimators: list[str], value: str
 ) -> tuple[dict[str, Array], dict[str, Array]]:
+    """(estimator → (n, L), estimator → the verdict's (n,)) of one column of the scores."""
     places = pl.DataFrame(
         {"record_id": ids, "row": np.arange(len(ids))}, schema={"record_id": pl.String, "row": pl.Int64}
     )
-    placed = scores.join(places, on="record_id").join(_columns([*labels, UNSAFE]), on="label")
+    if not estimators:
+        return {}, {}
+    placed = (
+        scores.filter(pl.col("estimator").is_in(estimators))
+        .join(places, on="record_id")
+        .join(_columns([*labels, UNSAFE]), on="label")
+    )
     matrices, verdicts = {}, {}
     for (name,), part in placed.group_by("estimator", maintain_order=True):
-        if name not in estimators:
-            continue
         matrix = np.full((len(ids), len(labels) + 1), np.nan)
-        matrix[part["row"].to_numpy(), part["column"].to_numpy()] = part["probability"].to_numpy()
+        matrix[part["row"].to_numpy(), part["column"].to_numpy()] = part[value].to_numpy()
         matrices[str(name)] = matrix[:, :-1]
         if len(ids) and np.isfinite(matrix[:, -1]).all():
             verdicts[str(name)] = matrix[:, -1]

@@ -34,7 +34,8 @@ def charts(material: Material) -> list[Chart]:
             continue
         figures.append((f"{page.guard}-estimators", estimators_figure(page)))
         figures.append((f"{page.guard}-calibration", reliability_figure(best)))
-        figures.append((f"{page.guard}-labels", labels_figure(best, material.label_names)))
+        labels = labels_figure(best, material.label_names, material.evaluation.confidence)
+        figures.append((f"{page.guard}-labels", labels))
     style = STYLE.read_text(encoding="utf-8")
     found = [
         Chart(f"charts/{name}.svg", figure.title, figure.note, standalone(figure.drawing, style, figure.title))

@@ -49,5 +49,5 @@ def _headline(page: GuardEvaluation, best: EstimatorEvaluation) -> Headline:
         micro_f1=words.with_interval(best.tuned["micro_f1"]) if best.tuned else "—",
         false_positive_rate=words.with_interval(rate) if rate is not None else "—",
         ece=ece,
-        warning=f"{page.guard} judges {chance}" if chance in ("no better than chance", "worse than chance") else None,
+        warning=f"{page.guard} judges {chance}" if chance in (words.UNCLEAR, "worse than chance") else None,
     )

@@ -55,25 +55,7 @@ def roc_figure(page: GuardEvaluation) -> Figure:
         for tone, each in enumerate(shown, start=1)
         if each.roc.x
     ]
-    values = {each.estimator: each.metrics["micro_roc_auc"] for each in order}
-    frequency = values.get("label_frequency")
-    best = values[order[0].estimator]
-    title = f"Over all labels pooled, {order[0].estimator} has a micro ROC AUC of {words.with_interval(best)}"
-    if frequency is not None and frequency.value is not None and best.value is not None:
-        row = next(
-            (
-                row
-                for row in page.differences
-                if {row.estimator, row.reference} == {"label_frequency", order[0].estimator}
-                and row.metric == "micro_roc_auc"
-            ),
-            None,
-        )
-        if row is not None and row.finding in ("worse", "better"):
-            clearly = "more" if best.value > frequency.value else "less"
-            title += f", clearly {clearly} than label frequencies alone give ({words.number(frequency.value)})"
-        else:
-            title += f", not clearly different from label frequencies alone ({words.number(frequency.value)})"
+    title = findings.frequency_finding(page, order[0])
     note = (
         "Each point is a threshold: right, the share of absent labels wrongly flagged; up, of present ones found. "
         "The dashed diagonal is guessing. label_frequency knows nothing but how common each label is in these records."
@@ -157,7 +139,7 @@ def annotators_figure(soft: SoftMetrics, best: EstimatorEvaluation) -> Figure | 
     return Figure(title, forest(rows, Axis(0, 1, "micro F1"), alt=title), note)
 
 
-def slices_figure(page: GuardEvaluation) -> Figure | None:
+def slices_figure(page: GuardEvaluation, confidence: float) -> Figure | None:
     """ROC AUC for each value of each attribute; None without attributes."""
     if not page.slices:
         return None
@@ -166,14 +148,14 @@ def slices_figure(page: GuardEvaluation) -> Figure | None:
         for one in page.slices
         for auc in [one.metrics["micro_roc_auc"]]
     ]
-    title = findings.slices_finding(page.slices)
+    title = findings.slices_finding(page.slices, confidence)
     note = (
         "Micro ROC AUC over the records that share the value. Each is judged alone; small groups have wide intervals."
     )
     return Figure(title, forest(rows, Axis(0, 1, "micro ROC AUC", 0.5, "chance"), alt=title), note)
 
 
-def labels_figure(best: EstimatorEvaluation, names: dict[str, str]) -> Figure:
+def labels_figure(best: EstimatorEvaluation, names: dict[str, str], confidence: float) -> Figure:
     """ROC AUC of each label with its interval."""
     ordered = sorted(best.labels, key=lambda row: -(row.metrics["roc_auc"].value or 0))
     rows = [
@@ -185,7 +167,7 @@ def labels_figure(best: EstimatorEvaluation, names: dict[str, str]) -> Figure:
         for row in ordered
         for auc in [row.metrics["roc_auc"]]
     ]
-    title = findings.labels_finding(best, names)
+    title = findings.labels_finding(best, names, confidence)
     note = f"ROC AUC of {best.estimator} for each label. A point without whiskers has too few records for an interval."
     return Figure(title, forest(rows, Axis(0, 1, "ROC AUC", 0.5, "chance"), alt=title), note)
 

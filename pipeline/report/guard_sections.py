@@ -64,6 +64,8 @@ class GuardView:
     roc: Figure | None
     differences: list[tuple[str, list[Difference | None]]]
     reference: str
+    tested: str  # name of the metric that the findings are made of
+    bounds: str  # what the bounds of the probabilities do to the metrics; empty where they are single numbers
     reliability: Figure | None
     label_reliability: Figure | None
     annotators: Figure | None  # the guard beside single annotators
@@ -82,7 +84,7 @@ class GuardView:
 
 
 def guard_view(material: Material, page: GuardEvaluation) -> GuardView:
-    names = material.label_names
+    names, confidence = material.label_names, material.evaluation.confidence
     best = next((each for each in page.estimators if each.estimator == page.recommended), None)
     soft = (best.soft_tuned or best.soft) if best is not None else None
     reference = page.differences[0].reference if page.differences else ""
@@ -94,6 +96,8 @@ def guard_view(material: Material, page: GuardEvaluation) -> GuardView:
         roc=roc_figure(page) if best is not None else None,
         differences=_difference_rows(page),
         reference=reference,
+        tested=next((words.NAMES[row.metric] for row in page.differences if row.tested), ""),
+        bounds=findings.bounds_finding(page),
         reliability=reliability_figure(best) if best is not None else None,
         label_reliability=label_reliability_figure(best, names) if best is not None else None,
         annotators=annotators_figure(soft, best) if best is not None and soft is not None else None,
@@ -102,10 +106,10 @@ def guard_view(material: Material, page: GuardEvaluation) -> GuardView:
         thresholds=_threshold_rows(material, best) if best is not None else [],
         borrowed=best is not None and any(rows[0].reason for rows in best.thresholds.labels.values()),
         promises=_promises(_threshold_rows(material, best)[1:] if best is not None else []),
-        labels=labels_figure(best, names) if best is not None else None,
+        labels=labels_figure(best, names, confidence) if best is not None else None,
         label_rows=[(names.get(row.label, row.label), row) for row in best.labels] if best is not None else [],
         review=review_figure(best) if best is not None and best.review else None,
-        slices=slices_figure(page),
+        slices=slices_figure(page, confidence),
         confusions=findings.confusions_finding(page.confusions, names) if page.confusions else "",
         worst=_worst(material, page),
         reasons=_reasons(best, names) if best is not None else [],

@@ -9,8 +9,6 @@ from pipeline.report.material import Figure
 from pipeline.report.plots import Axis, Mark, Row, forest, nice_axis
 from schemas.evaluation import Evaluation, GuardDifference
 
-DECIDING = ("macro_roc_auc", "micro_roc_auc")
-
 
 @dataclass(frozen=True)
 class SideBySide:
@@ -56,18 +54,24 @@ def _figure(found: list[GuardDifference]) -> Figure:
 
 
 def _finding(found: list[GuardDifference]) -> str:
-    """Which guard ranks best, as far as the intervals allow to say so."""
+    """Which guard is best in the metric that is tested."""
     first = found[0].reference
-    by_guard = {row.guard: row for row in reversed(found) if row.metric in DECIDING and row.difference.low is not None}
+    by_guard = {row.guard: row for row in found if row.tested and row.finding != "not known"}
     better = [guard for guard, row in by_guard.items() if row.finding == "better"]
     worse = [guard for guard, row in by_guard.items() if row.finding == "worse"]
     if not by_guard:
         return f"Too few records to tell {words.listed([first, *dict.fromkeys(row.guard for row in found)])} apart"
+    what = words.listed(list(dict.fromkeys(_at(row.metric) for row in by_guard.values())))
     parts = [
         f"{words.listed(guards)} {'is' if len(guards) == 1 else 'are'} clearly {word}"
         for word, guards in (("better", better), ("worse", worse))
         if guards
     ]
     if not parts:
-        return f"No guard ranks labels clearly better or worse than {first}"
-    return f"{', '.join(parts)} than {first} at ranking labels"
+        return f"No guard is clearly better or worse than {first} at {what}"
+    return f"{', '.join(parts)} than {first} at {what}"
+
+
+def _at(metric: str) -> str:
+    ranks = metric.endswith(("roc_auc", "average_precision"))
+    return f"{'ranking' if ranks else 'deciding on'} labels ({words.NAMES[metric]})"

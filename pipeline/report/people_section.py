@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pipeline.auditing import ChangeRate, change_rates
 from pipeline.report.material import Material
 from schemas.agreement import Anchoring, Estimate, GoldQuestionAccuracy, LabelSeverity
+from scoring.conclusions import compare
 
 SOURCES = {"intended": "the labels that the writer was asked for", "check": "the blind check's labels"}
 
@@ -50,10 +51,11 @@ def suggested(anchoring: Anchoring) -> str:
 
 def anchoring_finding(difference: Estimate) -> str:
     """One sentence that claims no more than the interval."""
-    if difference.value is None or difference.low is None or difference.high is None:
+    more, less = compare(difference, 0.0, "above"), compare(difference, 0.0, "below")
+    if more == "not computed":
         return "Too few answers to say whether the suggestions drew answers to them."
-    if difference.low > 0:
+    if more == "yes":
         return "The suggestions drew answers to them: the labels are in part the suggester's."
-    if difference.high < 0:
+    if less == "yes":
         return "Answers equal the suggestion less often where it was shown."
     return "No anchoring is shown at this number of records; a small one cannot be excluded."

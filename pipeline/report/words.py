@@ -8,11 +8,15 @@ from schemas.agreement import Estimate
 from schemas.evaluation import (
     Difference,
     EstimatorEvaluation,
+    Finding,
     GuardDifference,
     Metric,
 )
+from scoring.conclusions import compare, conclude, range_of, wide
 
 CHANCE = 0.5
+BOUNDS_EXPLAIN = ": the bounds of the probabilities can explain it"
+UNCLEAR = "perhaps no better than chance"
 NAMES = {
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
@@ -73,9 +77,16 @@ def signed_interval(metric: Metric, digits: int = 2) -> str:
     return f"{signed(metric.low, digits)} to {signed(metric.high, digits)}"
 
 
+def bounds(metric: Metric | Estimate, digits: int = 2) -> str:
+    """The range that the bounds of the probabilities allow, where it is wide beside the interval; else empty."""
+    low, high = range_of(metric)
+    return f"bounds allow {number(low, digits)} to {number(high, digits)}" if wide(metric) else ""
+
+
 def with_interval(metric: Metric | Estimate, digits: int = 2) -> str:
-    inside = interval(metric, digits)
-    return f"{number(metric.value, digits)} ({inside})" if inside else number(metric.value, digits)
+    inside, allowed = interval(metric, digits), bounds(metric, digits)
+    text = f"{number(metric.value, digits)} ({inside})" if inside else number(metric.value, digits)
+    return f"{text}, {allowed}" if allowed else text
 
 
 def percent(value: float | None, digits: int = 0) -> str:
@@ -111,12 +122,11 @@ def splits(names: Sequence[str]) -> str:
 
 
 def against_chance(auc: Metric) -> str:
-    """What an ROC AUC says: `better than chance`, `no better than chance`, `worse than chance`, `not known`."""
-    if auc.value is None or auc.low is None or auc.high is None:
+    """What an ROC AUC says: `better than chance`, `worse than chance`, UNCLEAR, or `not known`."""
+    above, below = compare(auc, CHANCE, "above"), compare(auc, CHANCE, "below")
+    if above == "not computed":
         return "not known"
-    if auc.low > CHANCE:
-        return "better than chance"
-    return "worse than chance" if auc.high < CHANCE else "no better than chance"
+    return "better than chance" if above == "yes" else "worse than chance" if below == "yes" else UNCLEAR
 
 
 def deciding(each: EstimatorEvaluation) -> tuple[str, Metric]:
@@ -133,13 +143,23 @@ def method(name: str) -> str:
 
 
 def difference_sentence(row: Difference | GuardDifference) -> str:
+    """What the finding of a difference says; where the bounds of the probabilities stand in its way, that too."""
     words = {
         "better": "clearly better",
         "worse": "clearly worse",
         "no clear difference": "no clear difference",
-        "not known": "cannot be told",
+        "not known": "not computed",
+        "descriptive": "descriptive",
     }
-    return words[row.finding]
+    return words[row.finding] + (BOUNDS_EXPLAIN if explained_by_bounds(row.finding, row.difference) else "")
+
+
+def explained_by_bounds(finding: Finding, found: Metric | None) -> bool:
+    """Whether the difference would be clear if the probabilities were single numbers."""
+    if finding != "no clear difference" or found is None:
+        return False
+    interval = (found.low, found.high)
+    return "yes" in (conclude(found.value, 0.0, interval, "above"), conclude(found.value, 0.0, interval, "below"))
 
 
 def listed(names: Sequence[str]) -> str:

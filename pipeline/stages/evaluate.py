@@ -36,6 +36,7 @@ def work(run: Run) -> Outcome:
             read_frame(run.path(f"scores/{guard.name}.records.parquet"), ScoredRecord, made_by=run.command("score")),
             family=Path(guard.guard).stem,
             model=guard.model,
+            tolerance=run.config.score.tolerance,
         )
         for guard in run.config.score.guards
     ]

@@ -1,0 +1,150 @@
+"""How often equal guards are called different, and how often an interval holds the true difference:
+`make bench-comparisons`.
+
+Pairs of simulated guards judge the same records. Their scores share a part (how hard a record is for both) and differ
+by chance, so that the truth is known: the equal pairs differ in nothing, and the true differences of the unequal ones
+are computed from a sample of MANY records. Every pair is compared as `evaluate` and `compare` do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.evaluation.comparison import GUARDS_COMPARED, guard_differences
+from pipeline.evaluation.config import EvaluateSection
+from pipeline.evaluation.fitting import choose_thresholds
+from pipeline.evaluation.pairing import Judged
+from pipeline.evaluation.tables import GuardTable
+from schemas.evaluation import GuardDifference
+from scoring import metrics
+from scoring.intervals import Array, Flags
+
+MANY = 200_000
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class World:
+    """Records and guards as they are simulated. `gain` is how much better the second guard separates its labels."""
+
+    records: int = 240
+    labels: int = 8
+    rarest: float = 0.08
+    commonest: float = 0.25
+    shared: float = 0.7  # of the variance of scores; the rest differs from guard to guard
+    gain: float = 0.0
+
+
+def draw(world: World, rng: np.random.Generator, n: int) -> tuple[Flags, list[Array]]:
+    """(gold (n, L), the scores (n, L) of both guards)."""
+    rates = np.linspace(world.rarest, world.commonest, world.labels)
+    truth = rng.random((n, world.labels)) < rates
+    shared = rng.normal(size=truth.shape)
+    scores = []
+    for strength in (2.0, 2.0 + world.gain):
+        own = rng.normal(size=truth.shape)
+        z = -2 + strength * truth + np.sqrt(world.shared) * shared + np.sqrt(1 - world.shared) * own
+        scores.append(1 / (1 + np.exp(-z)))
+    return truth, scores
+
+
+def judged(guard: str, truth: Flags, scores: Array, config: EvaluateSection) -> Judged:
+    """A guard's scores with its thresholds, chosen on every second record and judged on the others."""
+    n, unknown = len(truth), np.full(truth.shape, np.nan)
+    splits = np.where(np.arange(n) % 2 == 0, "calibration", "test")
+    table = GuardTable(
+        guard=guard,
+        ids=[f"r{row:06d}" for row in range(n)],
+        splits=splits,
+        labels=[f"label {column}" for column in range(truth.shape[1])],
+        truth=truth,
+        any_label=truth.any(1),
+        soft=unknown,
+        yes=unknown,
+        answers=unknown,
+        scores={"marginal": scores},
+        verdicts={"marginal": scores.max(1)},
+        left_out={},
+        labels_not_scored=[],
+        estimators_left_out={},
+    )
+    chosen = choose_thresholds(table, "marginal", table.on(["calibration"]), table.on(["test"]), config)
+    return Judged(table, "marginal", list(config.judged_on), config.threshold, chosen)
+
+
+def compared(world: World, config: EvaluateSection, *, pairs: int, seed: int) -> Iterator[list[GuardDifference]]:
+    """The differences of each simulated pair."""
+    for pair in range(pairs):
+        truth, scores = draw(world, np.random.default_rng([seed, pair]), world.records)
+        guards = [judged(name, truth, one, config) for name, one in zip(("first", "second"), scores, strict=True)]
+        yield guard_differences(guards, config, seed=pair)
+
+
+def true_differences(world: World, seed: int) -> dict[str, float]:
+    """The differences that fit nothing, from MANY records."""
+    truth, scores = draw(world, np.random.default_rng(seed), MANY)
+    one = np.ones((1, MANY))
+    sides = []
+    for p in scores:
+        pooled = metrics.together([metrics.decisions(truth, p >= THRESHOLD), metrics.ranking(truth, p)])(one).pooled
+        verdict = metrics.ranking(truth.any(1)[:, None], p.max(1)[:, None])(one).pooled
+        flagged = p.max(1) >= THRESHOLD
+        sides.append(
+            {
+                **{name: float(pooled[name][0]) for name in ("macro_roc_auc", "micro_roc_auc", "micro_f1")},
+                "verdict_roc_auc": float(verdict["micro_roc_auc"][0]),
+                "verdict_false_positive_rate": float(flagged[~truth.any(1)].mean()),
+                "brier": float(((p - truth) ** 2).mean()),
+            }
+        )
+    return {name: sides[1][name] - sides[0][name] for name in sides[0]}
+
+
+def measured(world: World, config: EvaluateSection, *, pairs: int, seed: int) -> dict[str, Any]:
+    """{findings: share of pairs with any "better" or "worse", coverage: metric → share of intervals that hold the true
+    difference, narrowest and every interval's mean width}. At own thresholds the truth of unequal pairs is the mean of
+    all pairs' differences."""
+    rows = list(compared(world, config, pairs=pairs, seed=seed))
+    truth = true_differences(world, seed) if world.gain else dict.fromkeys(GUARDS_COMPARED, 0.0)
+    found = [[row.metric for row in pair if row.finding in ("better", "worse")] for pair in rows]
+    by_metric: dict[str, list[GuardDifference]] = {}
+    for pair in rows:
+        for row in pair:
+            if row.difference.low is not None:
+                by_metric.setdefault(row.metric, []).append(row)
+    coverage, width = {}, {}
+    for name, each in by_metric.items():
+        at = truth[name] if name in truth else float(np.mean([row.difference.value for row in each]))
+        held = [(row.difference.low or 0.0) <= at <= (row.difference.high or 0.0) for row in each]
+        coverage[name] = round(float(np.mean(held)), 4)
+        width[name] = round(float(np.mean([(r.difference.high or 0.0) - (r.difference.low or 0.0) for r in each])), 4)
+    return {
+        "pairs": pairs,
+        "records": world.records,
+        "shared": world.shared,
+        "gain": world.gain,
+        "findings": round(float(np.mean([bool(names) for names in found])), 4),
+        "called": dict(Counter(name for names in found for name in names)),
+        "coverage": coverage,
+        "width": width,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=400)
+    parser.add_argument("--resamples", type=int, default=500)
+    options = parser.parse_args()
+    config = EvaluateSection(resamples=options.resamples)
+    for world in (World(shared=0.5), World(shared=0.9), World(records=600, shared=0.9), World(gain=0.5)):
+        print(json.dumps(measured(world, config, pairs=options.pairs, seed=1)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

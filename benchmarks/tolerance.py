@@ -1,0 +1,91 @@
+"""What a tolerance costs and what it does to the metrics: `make bench-tolerance`.
+
+Scores the demo guard's held-out messages (or RECORDS with another guard) at several tolerances. For each: what the
+search took, how far apart the bounds stay, the metrics, and the range that the bounds allow as a share of the sampling
+interval (`evaluate` shows ranges above a third)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.demo.line import held_out_examples
+from pipeline.evaluation.bounding import pooled_ranges
+from scoring import metrics
+from scoring.intervals import Array, Flags
+from scoring.scorer import Result, Scorer, Settings
+
+TOLERANCES = (1e-1, 5e-2, 2e-2, 1e-2, 5e-3, 2e-3, 1e-3, 1e-4)
+SHOWN = ("macro_roc_auc", "micro_roc_auc", "micro_average_precision", "micro_f1")
+RESAMPLES, SEED = 1000, 1
+
+
+def rows(scorer: Scorer, records: Sequence[dict[str, Any]], threshold: float) -> Iterator[dict[str, Any]]:
+    """One row for each tolerance."""
+    truth = np.array([[label in record["labels"] for label in scorer.guard.labels] for record in records])
+    messages = [(record["id"], [{"role": "user", "content": record["text"]}]) for record in records]
+    list(scorer.score_records(messages[:16]))  # pays for the language's states
+    for tolerance in TOLERANCES:
+        scorer.settings = replace(scorer.settings, tolerance=tolerance)
+        started = time.perf_counter()
+        found = {result.record_id: result for result in scorer.score_records(messages)}
+        seconds = time.perf_counter() - started
+        ordered = [found[record["id"]] for record in records]
+        estimate = [np.stack([_of(result, name) for result in ordered]) for name in ("probability", "lower", "upper")]
+        widths = (estimate[2] - estimate[1])[:, : truth.shape[1]]
+        yield {
+            "tolerance": tolerance,
+            "milliseconds": round(1000 * seconds / len(records)),
+            "prefixes": round(float(np.mean([result.nodes for result in ordered])), 1),
+            "passes": round(float(np.mean([result.forward_passes for result in ordered])), 1),
+            "beyond": int((widths.max(1) > tolerance + 1e-9).sum()),
+            "mean_width": round(float(widths.mean()), 6),
+            **measured(truth, *(one[:, : truth.shape[1]] for one in estimate), threshold),
+        }
+
+
+def measured(truth: Flags, p: Array, lower: Array, upper: Array, threshold: float) -> dict[str, Any]:
+    """Metric → [value, lowest, highest that the bounds allow, the range over the sampling interval]."""
+    measure = metrics.together([metrics.decisions(truth, p >= threshold), metrics.ranking(truth, p)])
+    found = metrics.bootstrap(measure, len(truth), resamples=RESAMPLES, seed=SEED)
+    allowed = pooled_ranges(truth, (lower, upper), threshold)
+    shown = {}
+    for name in SHOWN:
+        low, high = np.nanquantile(found.replicates.pooled[name], [0.025, 0.975])
+        ends = allowed[name]
+        values = [found.value.pooled[name][0], *ends, (ends[1] - ends[0]) / (high - low)]
+        shown[name] = [round(float(value), 4) for value in values]
+    return shown
+
+
+def _of(result: Result, field: str) -> Array:
+    return np.asarray(getattr(result.estimates["marginal"], field), dtype=np.float64)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--records", type=Path, help="JSONL with id, text and labels; default: the held-out messages")
+    parser.add_argument("--model", default="bundled-guard")
+    parser.add_argument("--guard", default="support-tickets")
+    parser.add_argument("--taxonomy", default="support-tickets")
+    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--first", type=int, help="only so many records")
+    parser.add_argument("--node-budget", type=int, default=256)
+    options = parser.parse_args()
+    text = options.records.read_text(encoding="utf-8").splitlines() if options.records else None
+    records = [json.loads(line) for line in text] if text else held_out_examples()
+    settings = Settings(estimators=("marginal",), node_budget=options.node_budget, answer_tokens=1)
+    scorer = Scorer.load(options.model, options.guard, taxonomy=options.taxonomy, settings=settings)
+    for row in rows(scorer, records[: options.first], options.threshold):
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""The ranges that the bounds of the probabilities allow, put beside the numbers of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import numpy as np
+from pydantic import BaseModel
+
+from pipeline.evaluation.config import EvaluateSection
+from pipeline.evaluation.tables import Bounds, GuardTable
+from schemas.evaluation import (
+    UNSAFE,
+    Calibration,
+    CalibrationQuality,
+    EstimatorEvaluation,
+    LabelMetrics,
+    Metric,
+    Outcome,
+    Threshold,
+)
+from scoring import calibration, ranges
+from scoring.intervals import Array, Flags
+from scoring.reliability import equal_mass_bins
+
+Range = tuple[float, float]
+PageT = TypeVar("PageT", bound=BaseModel)
+
+
+def with_range(metric: Metric, ends: Range | None) -> Metric:
+    """The metric with its range, which holds its value (the last digits of the two may differ)."""
+    if metric.value is None or ends is None or not np.isfinite(ends).all():
+        return metric
+    low, high = min(ends[0], metric.value), max(ends[1], metric.value)
+    return metric.model_copy(update={"range_low": low, "range_high": high})
+
+
+def difference_range(first: Metric, second: Metric) -> Range | None:
+    """Of second less first, each anywhere in its range; None where neither has one."""
+    if first.value is None or second.value is None or (first.range_low is None and second.range_low is None):
+        return None
+    (a, b), (c, d) = (
+        (one.value, one.value) if one.range_low is None or one.range_high is None else (one.range_low, one.range_high)
+        for one in (first, second)
+    )
+    return float(c or 0.0) - float(b or 0.0), float(d or 0.0) - float(a or 0.0)
+
+
+def pooled_ranges(truth: Flags, bounds: Bounds, threshold: float | Array) -> dict[str, Range]:
+    """Of every pooled metric of `scoring.metrics` at a threshold."""
+    return {**ranges.decision_ranges(truth, *bounds, threshold).pooled, **ranges.ranking_ranges(truth, *bounds).pooled}
+
+
+def binary_ranges(truth: Flags, bounds: Bounds, threshold: float) -> dict[str, Range]:
+    """Of the decisions about one label or the verdict, (n,) each: F1, precision, recall, accuracy, false positives."""
+    columns = truth[:, None], bounds[0][:, None], bounds[1][:, None]
+    found = ranges.decision_ranges(*columns, threshold)
+    wrong = found.pooled["hamming_loss"]
+    flagged = [float((end[~truth] >= threshold).mean()) if (~truth).any() else np.nan for end in bounds]
+    return {
+        **{name: (float(low[0]), float(high[0])) for name, (low, high) in found.labels.items()},
+        "accuracy": (1 - wrong[1], 1 - wrong[0]),
+        "false_positive_rate": (flagged[0], flagged[1]),
+    }
+
+
+def verdict_ranges(truth: Flags, bounds: Bounds, threshold: float) -> dict[str, Range]:
+    """`binary_ranges` with those of ROC AUC and average precision."""
+    ranked = ranges.ranking_ranges(truth[:, None], bounds[0][:, None], bounds[1][:, None]).labels
+    return {
+        **binary_ranges(truth, bounds, threshold),
+        **{name: (float(low[0]), float(high[0])) for name, (low, high) in ranked.items()},
+    }
+
+
+def with_ranges(
+    page: EstimatorEvaluation,
+    table: GuardTable,
+    fitted: Calibration,
+    calibrated: Array,
+    config: EvaluateSection,
+) -> EstimatorEvaluation:
+    """The estimator's page with the range of every metric that is computed from its probabilities and gold's labels.
+
+    Thresholds and calibration maps are taken as they were fitted."""
+    bounds = table.bounds.get(page.estimator)
+    if bounds is None or not table.labels:
+        return page
+    here, test, fit_on = table.on(config.judged_on), table.on(["test"]), table.on(["calibration"])
+    truth, on_test = table.truth, (bounds[0][test], bounds[1][test])
+    changed: dict[str, object] = {}
+    decided = ranges.decision_ranges(truth[here], bounds[0][here], bounds[1][here], config.threshold)
+    ranked = ranges.ranking_ranges(truth[here], bounds[0][here], bounds[1][here])
+    changed["metrics"] = _each(page.metrics, {**decided.pooled, **ranked.pooled})
+    changed["labels"] = [
+        _label(row, {**decided.labels, **ranked.labels}, column) for column, row in enumerate(page.labels)
+    ]
+    verdict = table.verdict_bounds.get(page.estimator)
+    if page.verdict and verdict is not None:
+        found = verdict_ranges(table.any_label[here], (verdict[0][here], verdict[1][here]), config.threshold)
+        changed["verdict"] = _each(page.verdict, found)
+    if page.tuned:
+        at = np.array([page.thresholds.labels[label][0].threshold for label in table.labels], dtype=np.float64)
+        changed["tuned"] = _each(page.tuned, ranges.decision_ranges(truth[test], *on_test, at).pooled)
+    columns = {label: (truth[:, at], (bounds[0][:, at], bounds[1][:, at])) for at, label in enumerate(table.labels)}
+    if verdict is not None:
+        columns[UNSAFE] = (table.any_label, verdict)
+    changed["thresholds"] = page.thresholds.model_copy(
+        update={
+            "overall": [
+                _threshold(row, truth.ravel(), (bounds[0].ravel(), bounds[1].ravel()), *_cells(fit_on, test, truth))
+                for row in page.thresholds.overall
+            ],
+            "labels": {
+                label: [_threshold(row, *columns[label], fit_on, test) for row in rows] if label in columns else rows
+                for label, rows in page.thresholds.labels.items()
+            },
+        }
+    )
+    if page.calibration.raw is not None:
+        mapped = tuple(_mapped(fitted, table.labels, end) for end in on_test)
+        p, q = table.scores[page.estimator][test], calibrated[test]
+        report = page.calibration
+        changed["calibration"] = report.model_copy(
+            update={
+                "raw": _quality(report.raw, truth[test], p, on_test, config.bins),
+                "recalibrated": _quality(report.recalibrated, truth[test], q, (mapped[0], mapped[1]), config.bins),
+            }
+        )
+    return page.model_copy(update=changed)
+
+
+def _each(found: Mapping[str, Metric], ends: Mapping[str, Range]) -> dict[str, Metric]:
+    return {name: with_range(metric, ends.get(name)) for name, metric in found.items()}
+
+
+def _label(row: LabelMetrics, ends: Mapping[str, ranges.Ends], column: int) -> LabelMetrics:
+    own = {name: (float(low[column]), float(high[column])) for name, (low, high) in ends.items()}
+    return row.model_copy(update={"metrics": _each(row.metrics, own)})
+
+
+def _cells(fit_on: Flags, test: Flags, truth: Flags) -> tuple[Flags, Flags]:
+    n_labels = truth.shape[1]
+    return np.repeat(fit_on, n_labels), np.repeat(test, n_labels)
+
+
+def _threshold(row: Threshold, truth: Flags, bounds: Bounds, fit_on: Flags, test: Flags) -> Threshold:
+    if row.threshold is None:
+        return row
+    return row.model_copy(
+        update={
+            "chosen_on": _outcome(row.chosen_on, row.threshold, truth, bounds, fit_on),
+            "judged_on": _outcome(row.judged_on, row.threshold, truth, bounds, test),
+        }
+    )
+
+
+def _outcome(found: Outcome | None, at: float, truth: Flags, bounds: Bounds, rows: Flags) -> Outcome | None:
+    if found is None or not rows.any():
+        return found
+    ends = binary_ranges(truth[rows], (bounds[0][rows], bounds[1][rows]), at)
+    names = ("precision", "recall", "f1", "false_positive_rate")
+    return found.model_copy(update={name: with_range(getattr(found, name), ends[name]) for name in names})
+
+
+def _mapped(fitted: Calibration, labels: list[str], p: Array) -> Array:
+    return np.column_stack([calibration.apply(fitted, label, p[:, column]) for column, label in enumerate(labels)])
+
+
+def _quality(
+    found: CalibrationQuality | None, truth: Flags, p: Array, bounds: Bounds, bins: int
+) -> CalibrationQuality | None:
+    if found is None:
+        return None
+    ends = ranges.forecast_ranges(truth, *bounds)
+    bin_of = equal_mass_bins(p.ravel(), bins)
+    ends["ece"] = ranges.calibration_error_range(truth.ravel(), bounds[0].ravel(), bounds[1].ravel(), bin_of)
+    return found.model_copy(
+        update={name: with_range(getattr(found, name), ends[name]) for name in ("ece", "brier", "log_loss")}
+    )

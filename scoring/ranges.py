@@ -1,0 +1,170 @@
+"""The values that a metric can take when each probability is only known to lie between its bounds.
+
+Every cell (a label of a record) is taken to lie anywhere in [lower, upper], whatever the others do. A metric that
+never falls when a cell that has the label goes up, and never rises when one that has not does, is best at one corner
+and worst at the other, ties included: positives at their upper and negatives at their lower bound, and the reverse.
+So these ranges are exact: ROC AUC, ranking loss, Brier score, log loss, recall, F1, Hamming loss, subset accuracy, and
+precision, where the cells that must not be flagged for it to be defined are looked at apart. Average precision is not
+of that kind, for positives may gain from sharing a score; its range is safe, and may be wider than what can be reached.
+The range of the calibration error is exact for the bins as they are, which the bootstrap keeps as well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring import metrics
+from scoring.calibration import log_losses
+from scoring.intervals import Array, Flags
+from scoring.ordered import areas
+
+Ends = tuple[Array, Array]  # (lowest, highest), equal shapes
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Metric → (lowest, highest); per label metric → ((L,), (L,)). NaN where no choice inside the bounds defines it."""
+
+    pooled: dict[str, tuple[float, float]]
+    labels: dict[str, Ends]
+
+
+def corners(truth: Flags, lower: Array, upper: Array) -> tuple[Array, Array]:
+    """(worst, best) probabilities (n, L) inside the bounds."""
+    return np.where(truth, lower, upper), np.where(truth, upper, lower)
+
+
+def decision_ranges(truth: Flags, lower: Array, upper: Array, threshold: float | Array) -> Ranges:
+    """Of `metrics.decisions` at a threshold, or at one for each label."""
+    worst, best = (corner >= threshold for corner in corners(truth, lower, upper))
+    one = np.ones((1, len(truth)))
+    ends = [metrics.decisions(truth, flags)(one) for flags in (worst, best)]
+    pooled = {name: (float(ends[0].pooled[name][0]), float(ends[1].pooled[name][0])) for name in ends[0].pooled}
+    labels = {name: (ends[0].labels[name][0], ends[1].labels[name][0]) for name in ends[0].labels}
+    pooled["hamming_loss"] = pooled["hamming_loss"][::-1]
+    counts = [[(flags & part).sum(0) for part in (truth, ~truth)] for flags in (worst, best)]
+    labels["precision"] = _precision(*counts[0], *counts[1])
+    totals = [[np.array([part.sum()]) for part in counted] for counted in counts]
+    low, high = _precision(*totals[0], *totals[1])
+    pooled["micro_precision"] = (float(low[0]), float(high[0]))
+    per_record = [[(flags & part).sum(1) for part in (truth, ~truth)] for flags in (worst, best)]
+    pooled["samples_precision"] = _samples_precision(*per_record[0], *per_record[1])
+    return Ranges(pooled, labels)
+
+
+def ranking_ranges(truth: Flags, lower: Array, upper: Array) -> Ranges:
+    """Of `metrics.ranking`."""
+    ends = corners(truth, lower, upper)
+    n_labels = truth.shape[1]
+    columns = range(n_labels)
+    auc = [np.array([areas(truth[:, at], corner[:, at])[0] for at in columns]) for corner in ends]
+    precision = np.array([average_precision_range(truth[:, at], lower[:, at], upper[:, at]) for at in columns])
+    precision = precision.reshape(n_labels, 2)
+    kept = metrics.averaged_labels(truth, ranking=True)
+
+    def macro(values: Array) -> float:
+        return float(values[kept].mean()) if kept.any() else float("nan")
+
+    worst, best = (areas(truth.ravel(), corner.ravel())[0] for corner in ends)
+    losses = [float(metrics.ranking_losses(truth, corner).mean()) if len(truth) else float("nan") for corner in ends]
+    pooled = {
+        "micro_roc_auc": (worst, best),
+        "macro_roc_auc": (macro(auc[0]), macro(auc[1])),
+        "micro_average_precision": average_precision_range(truth.ravel(), lower.ravel(), upper.ravel()),
+        "macro_average_precision": (macro(precision[:, 0]), macro(precision[:, 1])),
+        "ranking_loss": (losses[1], losses[0]),
+    }
+    return Ranges(pooled, {"roc_auc": (auc[0], auc[1]), "average_precision": (precision[:, 0], precision[:, 1])})
+
+
+def forecast_ranges(truth: Flags, lower: Array, upper: Array) -> dict[str, tuple[float, float]]:
+    """Of the Brier score and the log loss (nats) over all cells."""
+    worst, best = corners(truth, lower, upper)
+    if not truth.size:
+        return {name: (float("nan"), float("nan")) for name in ("brier", "log_loss")}
+    return {
+        "brier": (float(((best - truth) ** 2).mean()), float(((worst - truth) ** 2).mean())),
+        "log_loss": (float(log_losses(truth, best).mean()), float(log_losses(truth, worst).mean())),
+    }
+
+
+def calibration_error_range(truth: Flags, lower: Array, upper: Array, bin_of: NDArray[np.int64]) -> tuple[float, float]:
+    """Of the ECE of flat cells whose bins stay as they are."""
+    gaps = [np.bincount(bin_of, weights=end - truth) for end in (lower, upper)]
+    nearest = np.maximum(0.0, np.maximum(gaps[0], -gaps[1]))
+    return float(nearest.sum() / len(truth)), float(np.maximum(np.abs(gaps[0]), np.abs(gaps[1])).sum() / len(truth))
+
+
+def average_precision_range(truth: Flags, lower: Array, upper: Array) -> tuple[float, float]:
+    """Bounds on Σ (recall step × precision) of flat `truth` that no choice inside [lower, upper] leaves.
+
+    The precision at a positive's score t counts positives and negatives at or above t. For each positive the best and
+    the worst t of its own interval is taken, with every other cell where it helps or hurts most at that t."""
+    lp, up, ln, un = lower[truth], upper[truth], lower[~truth], upper[~truth]
+    if not len(lp):
+        return float("nan"), float("nan")
+    at = np.unique(up)  # going down, precision can only rise where a further positive is reached
+    hits = _at_least(up, at)
+    most = _extreme(hits / (hits + _at_least(ln, at)), at, lp, up, np.maximum, closed=True)
+    at = np.unique(np.concatenate([un, up]))  # and fall where a further negative is
+    hits = _at_least(lp, at) + 1
+    inside = _extreme(hits / (hits + _at_least(un, at)), at, lp, up, np.minimum, closed=False)
+    hits = _at_least(lp, lp)
+    least = np.minimum(hits / (hits + _at_least(un, lp)), inside)
+    return float(least.mean()), float(most.mean())
+
+
+def _at_least(values: Array, at: Array) -> Array:
+    """How many of `values` are at least each of `at`."""
+    return (len(values) - np.searchsorted(np.sort(values), at, side="left")).astype(np.float64)
+
+
+def _extreme(values: Array, at: Array, low: Array, high: Array, better: np.ufunc, *, closed: bool) -> Array:
+    """The extreme of `values`, given at the ascending `at`, over [low, high] (or (low, high]) of each query; where a
+    query holds no point, the value that changes nothing."""
+    start = np.searchsorted(at, low, side="left" if closed else "right")
+    stop = np.searchsorted(at, high, side="right")
+    length = stop - start
+    found = np.full(len(low), -np.inf if better is np.maximum else np.inf)
+    table, step = values, 1
+    while True:  # `table[i]` holds the extreme of `step` values from i on; two of them cover a query
+        rows = np.flatnonzero((length >= step) & (length < 2 * step))
+        found[rows] = better(table[start[rows]], table[stop[rows] - step])
+        if not (length >= 2 * step).any():
+            return found
+        table, step = better(table[:-step], table[step:]), 2 * step
+
+
+def _precision(worst_right: Array, worst_wrong: Array, best_right: Array, best_wrong: Array) -> Ends:
+    """Lowest and highest share of right ones among the flagged, of counts at the two corners. A corner that flags
+    nothing is undefined; then the only other choices flag cells of one kind alone, right ones or wrong ones."""
+    none_flagged = worst_right + worst_wrong == 0
+    low = np.where(none_flagged, np.where(best_right > 0, 1.0, np.nan), _share(worst_right, worst_wrong))
+    none_flagged = best_right + best_wrong == 0
+    high = np.where(none_flagged, np.where(worst_wrong > 0, 0.0, np.nan), _share(best_right, best_wrong))
+    return low, high
+
+
+def _samples_precision(
+    worst_right: Array, worst_wrong: Array, best_right: Array, best_wrong: Array
+) -> tuple[float, float]:
+    """Lowest and highest mean over the records with something flagged; a record may be flagged or not as it suits."""
+    must = worst_right + best_wrong > 0  # a right one is flagged at the worst corner, or a wrong one at the best
+    ends = []
+    for value, free, bad in (
+        (_share(worst_right, worst_wrong), worst_wrong > 0, best_right > 0),
+        (_share(best_right, best_wrong), best_right > 0, worst_wrong > 0),
+    ):
+        held = must | free
+        if held.any():
+            ends.append(float(value[held].mean()))
+        else:
+            ends.append((1.0 if not ends else 0.0) if bad.any() else float("nan"))
+    return ends[0], ends[1]
+
+
+def _share(right: Array, wrong: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return right / np.asarray(right + wrong, dtype=np.float64)

@@ -1,0 +1,28 @@
+"""Two guards that are equally good are seldom called different. `make bench-comparisons` is the same at full size."""
+
+from __future__ import annotations
+
+from benchmarks.comparisons import World, compared, measured
+from pipeline.evaluation.config import EvaluateSection
+
+CONFIG = EvaluateSection(resamples=200)
+PAIRS = 120
+
+
+def test_equal_guards_are_seldom_called_different_and_intervals_hold_the_truth() -> None:
+    found = measured(World(records=160, labels=5, shared=0.9, rarest=0.12), CONFIG, pairs=PAIRS, seed=2)
+    assert found["findings"] <= 0.05
+    assert {"macro_roc_auc", "tuned_micro_f1", "tuned_macro_f1", "brier"} <= found["coverage"].keys()
+    for name, share in found["coverage"].items():
+        assert share >= 0.9, name  # 0.93 of many; of 120 pairs a few more may miss
+
+
+def test_a_clear_difference_is_found_in_the_primary_metric_alone() -> None:
+    world = World(records=300, labels=5, gain=1.5)
+    for primary in ("macro_roc_auc", "tuned_micro_f1"):
+        config = EvaluateSection(resamples=200, primary=primary)
+        pairs = list(compared(world, config, pairs=6, seed=3))
+        tested = [row for pair in pairs for row in pair if row.tested]
+        assert [row.metric for row in tested] == [primary] * 6
+        assert [row.finding for row in tested] == ["better"] * 6
+        assert {row.finding for pair in pairs for row in pair if not row.tested} == {"descriptive"}

@@ -1,0 +1,113 @@
+"""The range that bounds allow a metric, against every choice of probabilities inside them on small sets."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from scoring import metrics, ranges
+from scoring.intervals import Array, Flags
+from scoring.reliability import equal_mass_bins
+
+THRESHOLD = 0.5
+
+
+def small_set(seed: int) -> tuple[Flags, Array, Array]:
+    """3 records x 2 labels with bounds on a coarse grid, so that ties and thresholds are met."""
+    rng = np.random.default_rng(seed)
+    truth = rng.random((3, 2)) < 0.5
+    ends = np.sort(rng.integers(0, 5, size=(2, 3, 2)), axis=0) / 4
+    return truth, ends[0], np.minimum(ends[1], ends[0] + 0.25)
+
+
+def choices(lower: Array, upper: Array) -> Iterator[Array]:
+    """Every choice of the bounds, the points a quarter apart between them, and one between those."""
+    grid = np.unique(np.concatenate([np.arange(0, 1.01, 0.25), [0.3, 0.6]]))
+    cells = [grid[(grid >= low) & (grid <= high)] for low, high in zip(lower.ravel(), upper.ravel(), strict=True)]
+    for values in itertools.product(*cells):
+        yield np.array(values).reshape(lower.shape)
+
+
+def measured(truth: Flags, p: Array) -> dict[str, Array]:
+    one = np.ones((1, len(truth)))
+    parts = [metrics.decisions(truth, p >= THRESHOLD)(one), metrics.ranking(truth, p)(one)]
+    pooled = {name: values for part in parts for name, values in part.pooled.items()}
+    return pooled | {f"label {name}": values[0] for part in parts for name, values in part.labels.items()}
+
+
+def allowed(truth: Flags, lower: Array, upper: Array) -> dict[str, tuple[Array, Array]]:
+    parts = [ranges.decision_ranges(truth, lower, upper, THRESHOLD), ranges.ranking_ranges(truth, lower, upper)]
+    pooled = {name: tuple(map(np.atleast_1d, ends)) for part in parts for name, ends in part.pooled.items()}
+    return pooled | {f"label {name}": ends for part in parts for name, ends in part.labels.items()}  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_choice_inside_the_bounds_leaves_the_range_and_exact_ones_are_reached(seed: int) -> None:
+    truth, lower, upper = small_set(seed)
+    found = allowed(truth, lower, upper)
+    assert set(found) == set(measured(truth, lower))
+    lowest = {name: np.full_like(ends[0], np.inf) for name, ends in found.items()}
+    highest = {name: np.full_like(ends[0], -np.inf) for name, ends in found.items()}
+    for p in choices(lower, upper):
+        for name, values in measured(truth, p).items():
+            lowest[name] = np.fmin(lowest[name], values)
+            highest[name] = np.fmax(highest[name], values)
+    for name, (low, high) in found.items():
+        reached = np.isfinite(lowest[name])
+        assert (np.isnan(low) == ~reached).all(), name
+        assert (low[reached] <= lowest[name][reached] + 1e-12).all(), name
+        assert (high[reached] >= highest[name][reached] - 1e-12).all(), name
+        if "average_precision" not in name:
+            assert low[reached] == pytest.approx(lowest[name][reached]), name
+            assert high[reached] == pytest.approx(highest[name][reached]), name
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_average_precision_keeps_its_range_with_many_ties(seed: int) -> None:
+    """Positives that share a score may do better than in any strict order: the corner is not the best choice."""
+    rng = np.random.default_rng(seed)
+    n = 60
+    truth = rng.random(n) < 0.3
+    middle, half = rng.integers(0, 12, size=n) / 12, rng.integers(0, 3, size=n) / 24
+    lower, upper = np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
+    low, high = ranges.average_precision_range(truth, lower, upper)
+    for _ in range(60):
+        p = np.round(rng.uniform(lower, upper) * rng.choice([12, 24, 1000])) / rng.choice([12, 24, 1000])
+        p = np.clip(p, lower, upper)
+        assert low - 1e-12 <= reference.average_precision_score(truth, p) <= high + 1e-12
+    exact = reference.average_precision_score(truth, middle)
+    assert ranges.average_precision_range(truth, middle, middle) == pytest.approx((exact, exact))
+
+
+def test_tied_positives_can_beat_the_corner() -> None:
+    truth = np.array([False] * 10 + [True] * 10)
+    lower = np.array([0.9] * 10 + [0.5] * 10)
+    upper = np.array([0.9] * 10 + list(np.linspace(0.5, 0.6, 10)))
+    corner = reference.average_precision_score(truth, upper)
+    tied = reference.average_precision_score(truth, lower)
+    assert corner < tied <= ranges.average_precision_range(truth, lower, upper)[1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_of_a_forecast_keep_their_range(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.random((40, 3)) < 0.3
+    lower = rng.random((40, 3)) * 0.8
+    upper = lower + rng.random((40, 3)) * 0.2
+    bins = equal_mass_bins(lower.ravel(), 5)
+    found = ranges.forecast_ranges(truth, lower, upper)
+    found["ece"] = ranges.calibration_error_range(truth.ravel(), lower.ravel(), upper.ravel(), bins)
+    worst, best = ranges.corners(truth, lower, upper)
+    for p in [worst, best, lower, upper, *(rng.uniform(lower, upper) for _ in range(200))]:
+        value = {
+            "brier": np.mean((p - truth) ** 2),
+            "log_loss": reference.log_loss(truth.ravel(), p.ravel(), labels=[False, True]),
+            "ece": np.abs(np.bincount(bins, weights=(p - truth).ravel())).sum() / p.size,
+        }
+        for name, (low, high) in found.items():
+            assert low - 1e-9 <= value[name] <= high + 1e-9, name
+    assert found["brier"][1] == pytest.approx(np.mean((worst - truth) ** 2))
