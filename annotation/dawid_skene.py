@@ -25,7 +25,8 @@ def dawid_skene(ticks: Ticks, ticked: Bools, rounds: int, smoothing: float = 0.0
         totals = counts.sum(axis=2)
         ticks_share = np.divide(counts[:, :, 1], totals, out=np.full(totals.shape, 0.5), where=totals > 0)
         found = np.concatenate([ticks_share.ravel(), [(posterior.sum() + smoothing) / (records + 2 * smoothing)]])
-        return np.clip(found, SMALLEST, 1 - SMALLEST)
+        clipped: Floats = np.clip(found, SMALLEST, 1 - SMALLEST)
+        return clipped
 
     def step(parameters: Floats) -> Round:
         without, with_ = parameters[:-1].reshape(2, annotators)

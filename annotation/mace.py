@@ -31,8 +31,7 @@ def mace(ticks: Ticks, ticked: Bools, rounds: int) -> Fit:
     habit = np.array([HABIT * (1 - usual), HABIT * usual])
 
     def of_annotators(values: Floats) -> Floats:
-        found: Floats = np.bincount(ticks.annotator, weights=values, minlength=annotators)
-        return found
+        return np.bincount(ticks.annotator, weights=values, minlength=annotators).astype(np.float64)
 
     def step(parameters: Floats) -> Round:
         """Parameters: of each annotator the chance to know and the share of ticks out of habit; the frequency."""

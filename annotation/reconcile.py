@@ -72,9 +72,10 @@ def reconcile_with_notes(
 def _notes(decisions: Decisions, section: ReconcileSection) -> list[str]:
     if not decisions.unconverged:
         return []
+    labels = ", ".join(decisions.unconverged)
     return [
-        f"{section.method} had not converged after {section.iterations:,} rounds for {', '.join(decisions.unconverged)}: "
-        "these labels may still change. Raise reconcile.iterations."
+        f"{section.method} had not converged after {section.iterations:,} rounds for {labels}: these labels may still "
+        "change. Raise reconcile.iterations."
     ]
 
 
