@@ -128,7 +128,8 @@ class ReconcileSection(Strict):
     )
     tie: Literal["adjudicate", "yes", "no"] = Field(
         default="adjudicate",
-        description="a label with as many ticks as not (or a posterior of one half): ask an expert, count it, or not",
+        description="a label with as many ticks as not, or a posterior between 0.45 and 0.55: ask an expert, count it, "
+        "or not",
     )
     min_answers: int = Field(
         default=2, ge=1, description="submitted answers below which a record is not final but needs answers"
@@ -148,7 +149,15 @@ class ReconcileSection(Strict):
     )
     splits: Splits = Splits()
     bootstrap: int = Field(default=1000, ge=0, le=100_000, description="resamples of records for the 95 % intervals")
-    iterations: int = Field(default=100, ge=1, description="dawid_skene: most EM rounds (mace has its own 50)")
+    iterations: int = Field(
+        default=10_000, ge=1, description="dawid_skene, mace: most EM rounds; fits end when they have converged"
+    )
+    smoothing: float = Field(
+        default=0.0,
+        ge=0,
+        description="dawid_skene: answers added to each cell of an annotator's table of right and wrong answers. 0 is "
+        "maximum likelihood; 1 is more accurate where labels are rare and annotators are few",
+    )
     compare: bool = Field(
         default=True, description="also run the other methods, on at most 20,000 answers, and report where they differ"
     )

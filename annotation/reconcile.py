@@ -22,18 +22,21 @@ from annotation.ticks import Bools, Floats, Ticks, jaccard, pairs_of, sample, ti
 from schemas.agreement import MethodComparison
 from schemas.artifacts import GoldRecord
 
-HALF = 1e-9  # a posterior this near to one half is a tie
-COMPARED = 20_000  # answers that the other methods are tried on: twelve labels take them some ten seconds
+HALF = 1e-9  # a share of answers this near to one half is a tie
+TIE_BAND = 0.05  # so is a posterior: another annotator or a slightly different model would turn it over
+COMPARED = 20_000  # answers that the other methods are tried on: twelve labels take them a few seconds
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What a method makes of the answers: `probability` and `decided` are R x L, the rest R."""
+    """What a method makes of the answers: `probability` and `decided` are R x L, `open` and `agreement` R;
+    `unconverged`: labels whose posteriors are not final."""
 
     probability: Floats
     decided: Bools
     open: Bools
     agreement: Floats
+    unconverged: tuple[str, ...]
 
 
 def reconcile(
@@ -42,19 +45,38 @@ def reconcile(
     """Gold for every record, in the order of `records` (id, messages), from a frame of `Answer` rows.
 
     Raises InputError when an answer carries a label that the taxonomy lacks."""
+    return reconcile_with_notes(records, answers, labels, section, seed=seed)[0]
+
+
+def reconcile_with_notes(
+    records: pl.DataFrame, answers: pl.DataFrame, labels: Sequence[str], section: ReconcileSection, *, seed: int
+) -> tuple[pl.DataFrame, list[str]]:
+    """The same with what a reader must know before trusting it."""
     known = answers.filter(pl.col("record_id").is_in(records["id"].implode()))
     ticks = ticks_of(known, labels)
-    crowd = _columns(ticks, decide(ticks, section.method, section, seed))
+    decisions = decide(ticks, section.method, section)
+    crowd = _columns(ticks, decisions)
     experts = ticks_of(known, labels, round="adjudicate")
     plain = section.model_copy(update={"tie": "adjudicate", "adjudicate_below_agreement": 0.0})
-    verdicts = _columns(experts, decide(experts, "majority", plain, seed)).select("id", "decided", "open")
+    verdicts = _columns(experts, decide(experts, "majority", plain)).select("id", "decided", "open")
     joined = (
         records.select("id", "messages")
         .join(crowd, on="id", how="left", maintain_order="left")
         .join(verdicts, on="id", how="left", maintain_order="left", suffix="_expert")
     )
     gold = _gold(joined, labels, section)
-    return gold.with_columns(assign_splits(gold, labels, section.splits, seed)).select(list(GoldRecord.polars_schema()))
+    splits = assign_splits(gold, labels, section.splits, seed)
+    return gold.with_columns(splits).select(list(GoldRecord.polars_schema())), _notes(decisions, section)
+
+
+def _notes(decisions: Decisions, section: ReconcileSection) -> list[str]:
+    if not decisions.unconverged:
+        return []
+    labels = ", ".join(decisions.unconverged)
+    return [
+        f"{section.method} had not converged after {section.iterations:,} rounds for {labels}: these labels may still "
+        "change. Raise reconcile.iterations."
+    ]
 
 
 def _columns(ticks: Ticks, decisions: Decisions) -> pl.DataFrame:
@@ -108,10 +130,11 @@ def _dtype(column: str) -> pl.DataType:
     return GoldRecord.polars_schema()[column]
 
 
-def decide(ticks: Ticks, method: Method, section: ReconcileSection, seed: int) -> Decisions:
+def decide(ticks: Ticks, method: Method, section: ReconcileSection) -> Decisions:
     """Each record's labels by `method`. `open` marks those that an expert must decide."""
-    probability = posteriors(ticks, method, iterations=section.iterations, seed=seed)
-    tied = np.abs(probability - 0.5) <= HALF
+    found = posteriors(ticks, method, iterations=section.iterations, smoothing=section.smoothing)
+    probability = found.probability
+    tied = np.abs(probability - 0.5) <= (HALF if method == "majority" else TIE_BAND)
     decided = np.where(tied, section.tie == "yes", probability > 0.5)
     agreement = record_agreement(ticks)
     open_ = tied.any(axis=1) & (section.tie == "adjudicate")
@@ -119,7 +142,7 @@ def decide(ticks: Ticks, method: Method, section: ReconcileSection, seed: int) -
     if method != "majority":
         sure = np.maximum(probability, 1 - probability).min(axis=1, initial=1.0)
         open_ |= sure < section.adjudicate_below_posterior
-    return Decisions(probability, decided, open_, agreement)
+    return Decisions(probability, decided, open_, agreement, found.unconverged)
 
 
 def record_agreement(ticks: Ticks) -> Floats:
@@ -138,12 +161,12 @@ def compare_methods(ticks: Ticks, section: ReconcileSection, seed: int) -> list[
         return []
     ticks = sample(ticks, COMPARED, generator(f"{seed}:compare"))
     enough = ticks.counts >= section.min_answers
-    ours = decide(ticks, section.method, section, seed)
+    ours = decide(ticks, section.method, section)
     final = enough & ~ours.open
     found = []
     for method in METHODS:
         if method != section.method:
-            theirs = decide(ticks, method, section, seed)
-            same = (ours.decided == theirs.decided).all(axis=1) & final
+            theirs = decide(ticks, method, section)
+            same = (ours.decided == theirs.decided).all(axis=1) & final & ~theirs.open
             found.append(MethodComparison(method=method, records=int(final.sum()), same_labels=int(same.sum())))
     return found

@@ -87,7 +87,7 @@ def main() -> None:
     ticks = ticks_of(few, LABELS)
     for method in METHODS if ticks.answers else ():
         started = time.perf_counter()
-        posteriors(ticks, method, iterations=section.iterations, seed=asked.seed)
+        posteriors(ticks, method, iterations=section.iterations)
         found[f"{method}_seconds"] = round(time.perf_counter() - started, 3)
         print(f"{method} of {ticks.answers:,} answers: {found[f'{method}_seconds']} s", flush=True)
     print(json.dumps({**found, "methods_answers": ticks.answers}))

@@ -273,7 +273,9 @@ def audit(
     guard: Annotated[str | None, typer.Option(help="whose word to take; default: the run's first guard")] = None,
     estimator: Annotated[str, typer.Option(help="which of its probabilities")] = "marginal",
     top: Annotated[int, typer.Option(min=1, help="disputed records to look at again, at most")] = 50,
-    control: Annotated[int, typer.Option(min=0, help="random other records among them, for comparison")] = 50,
+    control: Annotated[
+        int, typer.Option(min=0, help="records drawn at random from all others: they tell how much of gold is wrong")
+    ] = 50,
     push: Annotated[bool, typer.Option("--push", help="put them before the experts, who do not see the guard")] = False,
 ) -> None:
     """List gold labels that a confident guard disputes; gold itself stays as it is."""

@@ -39,7 +39,9 @@ class Forecast(Strict):
     answers: int = Field(description="of annotators and experts together, skips included")
     final: int = Field(description="records that the annotators settle")
     for_expert: int = Field(description="records with a tie or too little agreement")
-    open: int = Field(description="records without gold even after the expert: too few answers, or skipped")
+    open: int = Field(
+        description="records without gold even after the expert: fewer answers than reconcile.min_answers, or skipped"
+    )
     right: Estimate = Field(description="share of the annotators' final records with exactly the right labels")
     right_with_expert: Estimate = Field(description="the same over all final records once the expert has answered")
     precision: float | None = Field(description="share of labels in the final gold, experts' included, that are right")
@@ -86,16 +88,15 @@ def simulate(
             profile = profiles[min(who, len(profiles) - 1)]
             crowd.append(_row(record, f"A{who + 1:02}", truth[record], labels, profile, "annotate", seed))
     answers = Answer.frame(crowd)
-    rules = section.model_copy(update={"min_answers": min(section.min_answers, overlap)})
     messages = pl.lit([], dtype=GoldRecord.polars_schema()["messages"])
     ids = pl.DataFrame({"id": list(truth)}).with_columns(messages=messages)
-    before = reconcile(ids, answers, labels, rules, seed=seed)
+    before = reconcile(ids, answers, labels, section, seed=seed)
     doubtful = before.filter(pl.col("status") == "needs_adjudication")["id"].to_list()
     verdicts = Answer.frame([_row(one, "E01", truth[one], labels, expert, "adjudicate", seed) for one in doubtful])
-    after = reconcile(ids, pl.concat([answers, verdicts]), labels, rules, seed=seed)
+    after = reconcile(ids, pl.concat([answers, verdicts]), labels, section, seed=seed)
     settled, final = _final(before), _final(after)
     hits = sum(len(given & set(truth[record])) for record, given in final.items())
-    plain = rules.model_copy(update={"bootstrap": 0})
+    plain = section.model_copy(update={"bootstrap": 0})
     return Forecast(
         overlap=overlap,
         records=len(truth),
@@ -114,13 +115,15 @@ def simulate(
 def table(found: Sequence[Forecast]) -> str:
     """The forecasts for people, one line each."""
     head = (
-        "answers a record  answers in all  settled  for the expert  right  right with expert  precision  recall  alpha"
+        "answers a record  answers in all  settled  for the expert    open  right  right with expert  precision  recall"
+        "  alpha"
     )
     lines = ["simulated annotators: a forecast, not a measurement", head]
     for one in found:
         lines.append(
             f"{one.overlap:>16}  {one.answers:>14,}  {_percent(one.final / one.records):>7}"
-            f"  {_percent(one.for_expert / one.records):>14}  {_percent(one.right.value):>5}"
+            f"  {_percent(one.for_expert / one.records):>14}  {_percent(one.open / one.records):>6}"
+            f"  {_percent(one.right.value):>5}"
             f"  {_percent(one.right_with_expert.value):>17}  {_percent(one.precision):>9}  {_percent(one.recall):>6}"
             f"  {'–' if one.alpha_masi is None else f'{one.alpha_masi:.2f}':>5}"
         )

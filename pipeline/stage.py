@@ -45,7 +45,7 @@ PRODUCERS = {  # who makes a file that is not there yet
     "release": "release",
 }
 WRITTEN_TO = (".", "manifests", "scores")  # folders of a run in which a killed stage may leave something unfinished
-PACKAGES = ("argilla", "crowd-kit", "datasets", "krippendorff", "openai", "polars", "torch", "transformers")
+PACKAGES = ("argilla", "datasets", "krippendorff", "openai", "polars", "torch", "transformers")
 
 
 @dataclass(frozen=True)

@@ -192,10 +192,17 @@ class AuditedRecord(Row):
 
     key: ClassVar[tuple[str, ...]] = ("id",)
     id: str
-    why: Literal["guard", "control"] = Field(description="disputed by a guard, or of the random control")
+    why: Literal["guard", "control"] = Field(
+        description="disputed by a guard, or of the random sample of all other final records"
+    )
     label: str | None = Field(description="the label on which they disagree most; null for the control")
     probability: float | None = Field(description="the guard's, of that label")
     support: float | None = Field(description="the guard's probability for what gold says of that label")
     gold_labels: list[str] = Field(description="before the audit")
     audited_labels: list[str] | None = Field(description="the expert's; null until all who answered agree")
     changed: bool | None
+    weight: float | None = Field(
+        default=None,
+        description="final gold records that this one stands for, itself included: 1 / the chance that it was chosen; "
+        "null in files of an older version",
+    )

@@ -164,9 +164,11 @@ def read_frame(path: Path, model: type[Row], *, made_by: str) -> pl.DataFrame:
 
 
 def check_frame(path: Path, frame: pl.DataFrame, model: type[Row], *, hint: str | None = None) -> pl.DataFrame:
-    """The frame in the model's column order. Raises ArtifactError for a missing or extra column, a wrong type, null,
-    NaN, word or a repeated key."""
+    """The frame in the model's column order; columns that older versions lack are null. Raises ArtifactError for a
+    missing or extra column, a wrong type, null, NaN, word or a repeated key."""
     expected = model.polars_schema()
+    absent = [name for name in model.added_later() if name not in frame.columns]
+    frame = frame.with_columns(pl.lit(None, dtype=expected[name]).alias(name) for name in absent)
     missing = [name for name in expected if name not in frame.columns]
     extra = [name for name in frame.columns if name not in expected]
     if missing:

@@ -37,6 +37,11 @@ class Row(Strict):
         return [name for name, field in cls.model_fields.items() if not _optional(field.annotation)]
 
     @classmethod
+    def added_later(cls) -> list[str]:
+        """Columns that files of an older version lack: those with a default, which is null."""
+        return [name for name, field in cls.model_fields.items() if not field.is_required()]
+
+    @classmethod
     def choices(cls) -> dict[str, list[str]]:
         """The words that a column may hold, for columns of a closed set."""
         literals = {name: _literal(field.annotation) for name, field in cls.model_fields.items()}

@@ -66,11 +66,21 @@ def fit_beta(truth: Flags, p: Array) -> CalibrationMap:
 
 
 def fit_isotonic(truth: Flags, p: Array) -> CalibrationMap:
-    """The non-decreasing map of least squared error; only the ends of its steps are kept."""
-    x, y = isotonic_steps(truth, clip(p))
+    """The non-decreasing map of least squared error, each of its steps at (positives + 1) / (values + 2) and made
+    non-decreasing once more; only the ends of its steps are kept.
+
+    Without the two added values (Laplace's rule) the first and last steps are exactly 0 and 1, from however few
+    values: three positives at the top would make every higher probability certain."""
+    clipped = clip(p)
+    x, shares = isotonic_steps(truth, clipped)
+    values = np.unique(clipped, return_counts=True)[1].astype(np.float64)
+    _, step = np.unique(shares, return_inverse=True)
+    sizes = np.bincount(step, weights=values).astype(np.float64)
+    smoothed = (np.bincount(step, weights=values * shares) + 1) / (sizes + 2)
+    y = _non_decreasing(smoothed, sizes + 2)[step]
     inner = (y[1:-1] == y[:-2]) & (y[1:-1] == y[2:])
     kept = np.r_[True, ~inner, True] if len(x) > 1 else np.array([True])
-    return Isotonic(x=x[kept].tolist(), y=clip(y[kept]).tolist())
+    return Isotonic(x=x[kept].tolist(), y=y[kept].tolist())
 
 
 METHODS: Mapping[str, Callable[[Flags, Array], CalibrationMap]] = MappingProxyType(
@@ -80,11 +90,16 @@ METHODS: Mapping[str, Callable[[Flags, Array], CalibrationMap]] = MappingProxyTy
 
 def isotonic_steps(truth: Flags, p: Array) -> tuple[Array, Array]:
     """(distinct p ascending, fitted share of positives at each): the pool-adjacent-violators fit."""
-    from scipy.optimize import isotonic_regression  # here: scipy takes a while to import
-
     x, where, counts = np.unique(p, return_inverse=True, return_counts=True)
     shares = np.bincount(where, weights=truth.astype(np.float64)) / counts
-    return x, np.asarray(isotonic_regression(shares, weights=counts.astype(np.float64)).x, dtype=np.float64)
+    return x, _non_decreasing(shares, counts.astype(np.float64))
+
+
+def _non_decreasing(values: Array, weights: Array) -> Array:
+    """The non-decreasing sequence that is nearest to `values` in weighted squares (pool adjacent violators)."""
+    from scipy.optimize import isotonic_regression  # here: scipy takes a while to import
+
+    return np.asarray(isotonic_regression(values, weights=weights).x, dtype=np.float64)
 
 
 def fit(

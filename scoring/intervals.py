@@ -7,6 +7,7 @@ estimator, which makes differences between them paired."""
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TypeAlias
@@ -130,6 +131,23 @@ def clopper_pearson(successes: int, n: int, *, confidence: float) -> tuple[float
     """The exact two-sided interval of a binomial share (Clopper & Pearson 1934)."""
     tail = (1 - confidence) / 2
     return lower_bound(successes, n, error=tail), upper_bound(successes, n, error=tail)
+
+
+def share_of_finite(successes: int, n: int, population: int, *, confidence: float) -> tuple[float, float]:
+    """The exact interval of the share among `population` things of which `n` were drawn without replacement: never
+    wider than Clopper-Pearson's, and a point when all were drawn (inverted hypergeometric tests)."""
+    tail = (1 - confidence) / 2
+    counts = range(successes, population - (n - successes) + 1)  # what the number in the population can be
+    low = bisect_right(counts, tail, key=lambda count: 1 - _chance_at_most(successes - 1, count, n, population))
+    high = bisect_left(counts, -tail, key=lambda count: -_chance_at_most(successes, count, n, population))
+    return counts[low] / population, counts[high - 1] / population
+
+
+def _chance_at_most(successes: int, count: int, n: int, population: int) -> float:
+    """P(X <= successes) when `n` are drawn of `population`, `count` of which are successes."""
+    possible = range(max(0, n - (population - count)), min(successes, count) + 1)
+    ways = sum(math.comb(count, hits) * math.comb(population - count, n - hits) for hits in possible)
+    return ways / math.comb(population, n)
 
 
 def lower_bound(successes: int, n: int, *, error: float) -> float:

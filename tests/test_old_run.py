@@ -1,4 +1,4 @@
-"""A run folder made by version 0.1 is still read: nothing in it is called damaged, and every offline stage runs over it."""
+"""A run folder made by version 0.1 is still read: nothing in it counts as damaged, and each offline stage runs on it."""
 
 from __future__ import annotations
 

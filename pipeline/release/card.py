@@ -49,6 +49,7 @@ class CardFacts:
     charts: Sequence[Chart] = ()
     documents: Sequence[str] = ()
     audit: Sequence[ChangeRate] = ()
+    gold_errors: Estimate | None = None
 
 
 def card(section: ReleaseSection, facts: CardFacts) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.auditing import ChangeRate, change_rates
+from pipeline.auditing import ChangeRate, change_rates, gold_error_rate
 from pipeline.report.material import Material
 from schemas.agreement import Anchoring, Estimate, GoldQuestionAccuracy, LabelSeverity
 from scoring.conclusions import compare
@@ -23,6 +23,7 @@ class People:
     levels: list[str]
     severity: list[LabelSeverity]
     audit: list[ChangeRate]
+    gold_errors: Estimate | None
     selected: int
 
 
@@ -40,6 +41,7 @@ def people(material: Material) -> People:
         levels=severity.levels if severity is not None else [],
         severity=[row for row in severity.per_label if sum(row.counts)] if severity is not None else [],
         audit=[rate for rate in change_rates(audited) if rate.seen] if audited is not None else [],
+        gold_errors=gold_error_rate(audited) if audited is not None else None,
         selected=audited.height if audited is not None else 0,
     )
 

@@ -1,12 +1,12 @@
-"""audit: gold labels that a confident guard disputes, beside a random control → audit.parquet; with `push`, a third
-Argilla dataset in which experts look again, blind to the guard. `pull` fetches what they say, and audit then marks what
-they would change. gold.parquet stays as it was before the audit, and so do all headline numbers."""
+"""audit: gold labels that a confident guard disputes, and a random sample of the others → audit.parquet; with `push`,
+a third Argilla dataset in which experts look again, blind to the guard. `pull` fetches what they say, and audit then
+marks what they would change. gold.parquet stays as it was before the audit, and so do all headline numbers."""
 
 from __future__ import annotations
 
 import polars as pl
 
-from pipeline.auditing import change_rates, select, with_answers
+from pipeline.auditing import change_rates, gold_error_rate, select, with_answers
 from pipeline.expert_round import put_before_experts
 from pipeline.reading import read_gold, read_scores
 from pipeline.run import Run
@@ -80,7 +80,8 @@ def stage(
 
 
 def listing(run: Run) -> str:
-    """The disputed records for people, and how often experts changed them, beside the control."""
+    """The disputed records for people, how often experts changed them and the random sample, and the error rate of all
+    gold that follows."""
     audited = read_frame(run.path(TABLE), AuditedRecord, made_by=run.command("audit"))
     disputed = audited.filter(pl.col("why") == "guard").sort("support")
     lines = [f"{disputed.height} records where guard and gold disagree most:"]
@@ -90,6 +91,11 @@ def listing(run: Run) -> str:
         lines.append(f"  {row['id']}  {row['label']}: guard {row['probability']:.3f}, gold {said}{changed}")
     for rate in change_rates(audited):
         if rate.seen:
-            what = "disputed by the guard" if rate.why == "guard" else "of the random control"
+            what = "disputed by the guard" if rate.why == "guard" else "of the random sample of the others"
             lines.append(f"{rate.changed} of {rate.seen} records {what} were changed by an expert")
+    whole = gold_error_rate(audited)
+    if whole is not None:
+        lines.append(
+            f"of all final gold records, experts would change {whole.value:.1%} [{whole.low:.1%}, {whole.high:.1%}]"
+        )
     return "\n".join(lines)

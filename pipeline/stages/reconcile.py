@@ -7,7 +7,7 @@ import polars as pl
 from annotation.agreement import agreement_of
 from annotation.anchoring import anchoring
 from annotation.gold_questions import FILE, ROUND, accuracy, read_gold_questions
-from annotation.reconcile import compare_methods, reconcile
+from annotation.reconcile import compare_methods, reconcile_with_notes
 from annotation.severity import gold_severity, severity_of
 from annotation.suggesting import FILE as SUGGESTIONS
 from annotation.ticks import ticks_of
@@ -29,7 +29,7 @@ def work(run: Run) -> Outcome:
     ours = answers.filter(pl.col("record_id").is_in(prompts["id"].implode()) & ~asked)
     to_questions = answers.filter(asked)
     try:
-        gold = reconcile(prompts, ours, labels, section, seed=seed)
+        gold, notes = reconcile_with_notes(prompts, ours, labels, section, seed=seed)
     except InputError as error:  # an answer that this taxonomy cannot have
         raise InputError.at(run.path("annotations.parquet"), error.message, hint=error.hint) from error
     agreement = agreement_of(ours, labels, section, seed=seed, taxonomy=run.taxonomy.id, simulated=run.config.simulated)
@@ -41,6 +41,7 @@ def work(run: Run) -> Outcome:
             "gold_questions": accuracy(to_questions, known),
             "anchoring": _anchoring(run, ours),
             "severity": _severity(run, gold),
+            "notes": [*agreement.notes, *notes],
         }
     )
     write_frame(run.path("gold.parquet"), gold, GoldRecord)

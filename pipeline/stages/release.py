@@ -8,7 +8,7 @@ from typing import TypeVar
 import polars as pl
 from pydantic import BaseModel
 
-from pipeline.auditing import change_rates
+from pipeline.auditing import change_rates, gold_error_rate
 from pipeline.evaluation.tables import count_gold
 from pipeline.reading import read_gold, read_scores
 from pipeline.release.card import CardFacts, card
@@ -112,6 +112,7 @@ def _work(run: Run) -> Outcome:
         charts=shown,
         documents=list(documents),
         audit=[rate for rate in change_rates(audited) if rate.seen] if audited is not None else [],
+        gold_errors=gold_error_rate(audited) if audited is not None else None,
     )
     section = run.config.release
     text = card(section, facts)

@@ -102,7 +102,7 @@ def test_a_dawid_skene_step_equals_the_one_computed_by_hand() -> None:
     frame = answers(
         {"r1": {"X": "a", "Y": "a", "Z": "a"}, "r2": dict.fromkeys("XYZ", ""), "r3": {"X": "a", "Y": "a", "Z": ""}}
     )
-    found = posteriors(ticks_of(frame, ["a"]), "dawid_skene", iterations=1)[:, 0]
+    found = posteriors(ticks_of(frame, ["a"]), "dawid_skene", iterations=1).probability[:, 0]
     assert found == pytest.approx([1.0, 0.0, 8 / 9], abs=1e-6)
 
 
@@ -129,8 +129,8 @@ def test_weighing_annotators_overrules_a_majority_of_the_careless(method: str) -
 def test_names_and_order_of_annotators_do_not_change_what_a_method_finds(method: Any) -> None:
     frame = _three_against_two()
     renamed = frame.with_columns(pl.col("annotator").replace({"V": "Z", "W": "Y", "Y": "W", "Z": "V"}))
-    one = posteriors(ticks_of(frame, ["a"]), method)
-    other = posteriors(ticks_of(renamed, ["a"]), method)
+    one = posteriors(ticks_of(frame, ["a"]), method).probability
+    other = posteriors(ticks_of(renamed, ["a"]), method).probability
     assert other == pytest.approx(one, abs=0.02)
 
 

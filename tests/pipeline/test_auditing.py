@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.auditing import change_rates, select, suspects, with_answers
+from pipeline.auditing import change_rates, gold_error_rate, select, suspects, with_answers
 from pipeline.stage import run_stage
 from pipeline.stages import audit
 from schemas.artifacts import AuditedRecord, GoldRecord, LabelScore
 from schemas.errors import InputError
-from schemas.files import sha256, write_frame
+from schemas.files import read_frame, sha256, write_frame
 from tests.annotation.answers import answers
 from tests.annotation.client.conftest import argilla_home, argilla_server, new_run
 from tests.annotation.runs import SimulatedRun
@@ -94,6 +96,60 @@ def test_a_random_control_lies_among_the_disputed_and_nothing_repeats() -> None:
     assert select(GOLD, SCORES, ["a"], top=9, control=99, seed=1).height == 6
 
 
+def test_the_sample_is_drawn_from_all_other_final_records_and_each_weighs_what_it_stands_for() -> None:
+    wide = gold({f"r{at:03}": ["a"] if at % 2 else [] for at in range(200)} | {"open": None})
+    few = scores({f"r{at:03}": {"a": 0.9 if at % 2 or at < 6 else 0.1} for at in range(100)})  # it failed on the rest
+    chosen = select(wide, few, ["a"], top=3, control=20, seed=1)
+    assert chosen.filter(why="guard")["weight"].to_list() == [1.0] * 3
+    sampled = chosen.filter(why="control")
+    assert sampled["weight"].to_list() == pytest.approx([197 / 20] * 20)
+    assert chosen["weight"].sum() == pytest.approx(200)
+    assert sampled.filter(pl.col("id") >= "r100").height > 0
+
+
+def audit_of(seed: int, n: int = 300, wrong_share: float = 0.1) -> tuple[float, pl.DataFrame]:
+    """(the true share of wrong gold, the audited records) where a good guard disputes most of what is wrong."""
+    rng = np.random.default_rng(seed)
+    truth, wrong = rng.random(n) < 0.3, rng.random(n) < wrong_share
+    z = np.where(truth, 1.5, -1.5) + rng.normal(size=n)
+    given = gold({f"r{at:03}": ["a"] if truth[at] ^ wrong[at] else [] for at in range(n)})
+    guard = scores({f"r{at:03}": {"a": float(1 / (1 + np.exp(-z[at])))} for at in range(n)})
+    chosen = select(given, guard, ["a"], top=50, control=50, seed=seed)
+    said = answers({i: {"E": "a" if truth[int(i[1:])] else ""} for i in chosen["id"]}, round="audit")
+    return float(wrong.mean()), with_answers(chosen, said)
+
+
+def test_the_error_rate_of_all_gold_is_unbiased_and_its_interval_covers() -> None:
+    truths, found, sampled, covered = [], [], [], 0
+    for seed in range(80):
+        true, audited = audit_of(seed)
+        rate = gold_error_rate(audited)
+        assert rate is not None and rate.value is not None and rate.low is not None and rate.high is not None
+        truths.append(true)
+        found.append(rate.value)
+        covered += rate.low - 1e-9 <= true <= rate.high + 1e-9
+        sampled.append(change_rates(audited)[1].share.value)
+    assert np.mean(found) == pytest.approx(np.mean(truths), abs=0.008)
+    assert np.mean(np.array(sampled, dtype=float)) < 0.5 * np.mean(truths)  # what was shown as gold's error rate
+    assert covered >= 0.93 * 80
+
+
+def test_all_gold_has_no_rate_before_the_sample_is_seen_or_in_a_file_without_weights() -> None:
+    _, audited = audit_of(1)
+    unseen = audited.with_columns(changed=pl.when(pl.col("why") == "guard").then("changed"))
+    assert gold_error_rate(unseen) is None
+    assert gold_error_rate(audited.with_columns(weight=pl.lit(None, dtype=pl.Float64))) is None
+
+
+def test_an_audit_of_an_older_version_is_still_read(tmp_path: Path) -> None:
+    _, audited = audit_of(1)
+    path = tmp_path / "audit.parquet"
+    audited.drop("weight").write_parquet(path)
+    read = read_frame(path, AuditedRecord, made_by="audit")
+    assert read.schema == AuditedRecord.polars_schema()
+    assert gold_error_rate(read) is None and change_rates(read)[1].seen == 50
+
+
 def test_changes_are_marked_where_the_experts_agree() -> None:
     chosen = select(GOLD, SCORES, ["a"], top=2, control=4, seed=1)
     said = answers(
@@ -143,5 +199,6 @@ def test_an_expert_looks_again_blind_and_gold_stays_as_it_was(new_run: Callable[
     assert marked.filter(id="r4").select("why", "changed").row(0) == ("guard", True)
     assert sha256(work.folder / "gold.parquet") == before
     assert "r4  a: guard 0.950, gold without  changed" in audit.listing(work.run)
+    assert "of all final gold records, experts would change" in audit.listing(work.run)
     with pytest.raises(InputError, match="the run has no guard 'h'"):
         audit.stage(work.run, guard="h", push=False)

@@ -17,15 +17,21 @@ PERFECT = AnnotatorProfile(miss=0, false_alarm=0, skip=0)
 ONE_LABEL = {f"r{at}": ["a"] for at in range(3000)}
 
 
-def forecast(overlap: int, *profiles: AnnotatorProfile, expert: AnnotatorProfile = PERFECT, seed: int = 1) -> Forecast:
-    section = ReconcileSection(compare=False)
+def forecast(
+    overlap: int,
+    *profiles: AnnotatorProfile,
+    expert: AnnotatorProfile = PERFECT,
+    seed: int = 1,
+    min_answers: int = 2,
+) -> Forecast:
+    section = ReconcileSection(compare=False, min_answers=min_answers)
     return simulate(ONE_LABEL, ["a"], profiles, expert, overlap, section, seed=seed)
 
 
 def test_gold_is_as_good_as_the_majority_of_annotators_by_hand() -> None:
     # each misses 'a' with 0.3; the majority of three is right with 0.7³ + 3 · 0.7² · 0.3 = 0.784
     profile = PERFECT.model_copy(update={"miss": 0.3})
-    assert forecast(1, profile).right.value == pytest.approx(0.7, abs=0.03)
+    assert forecast(1, profile, min_answers=1).right.value == pytest.approx(0.7, abs=0.03)
     three = forecast(3, profile)
     assert three.right.value == pytest.approx(0.784, abs=0.025)
     assert (three.answers, three.final, three.for_expert, three.open) == (9000, 3000, 0, 0)
@@ -44,7 +50,7 @@ def test_ties_of_two_go_to_the_expert_and_cost_an_answer_each() -> None:
 
 def test_annotators_of_differing_care_take_turns() -> None:
     # one always wrong, two always right, one of them on each record
-    found = forecast(1, PERFECT, PERFECT, PERFECT.model_copy(update={"miss": 1.0}))
+    found = forecast(1, PERFECT, PERFECT, PERFECT.model_copy(update={"miss": 1.0}), min_answers=1)
     assert found.right.value == pytest.approx(2 / 3)
 
 
@@ -52,6 +58,13 @@ def test_records_that_too_many_skip_stay_open() -> None:
     found = forecast(2, PERFECT.model_copy(update={"skip": 0.5}))
     assert found.open / 3000 == pytest.approx(0.75, abs=0.03)
     assert found.final + found.open == 3000
+
+
+def test_what_reconcile_would_not_settle_is_not_settled_here() -> None:
+    one = forecast(1, PERFECT)  # the default asks for two answers
+    assert (one.final, one.for_expert, one.open, one.answers) == (0, 0, 3000, 3000)
+    assert (one.right.value, one.right_with_expert.value, one.precision) == (None, None, None)
+    assert (forecast(2, PERFECT, min_answers=3).open, forecast(3, PERFECT, min_answers=3).open) == (3000, 0)
 
 
 def test_the_seed_alone_decides() -> None:
@@ -79,3 +92,4 @@ def test_the_command_compares_overlaps_on_the_runs_own_label_sets(tmp_path: Path
     shown = CliRunner().invoke(app, command).stdout.splitlines()
     assert shown[0].startswith("simulated")
     assert len(shown) == 3
+    assert shown[1].split()[-8:-4] == ["open", "right", "right", "with"]

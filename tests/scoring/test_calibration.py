@@ -56,12 +56,37 @@ def test_recalibrated_probabilities_come_near_the_truth(method: str) -> None:
     assert np.abs(p - true).mean() > 0.15
 
 
-def test_isotonic_is_scikit_learns_at_the_data() -> None:
+def test_isotonic_steps_are_scikit_learns_with_a_value_of_each_kind_added() -> None:
     truth, p, _ = distorted(400, 0.6, 0.0, seed=3)
     p = p.round(2)
-    expected = IsotonicRegression(out_of_bounds="clip").fit(p, truth).predict(p)
+    fitted = IsotonicRegression(out_of_bounds="clip").fit(p, truth).predict(p)
+    smoothed = np.array([(truth[fitted == step].sum() + 1) / ((fitted == step).sum() + 2) for step in fitted])
+    weights = np.array([1 + 2 / (fitted == step).sum() for step in fitted])  # a step's values weigh two more together
+    expected = IsotonicRegression().fit(p, smoothed, sample_weight=weights).predict(p)
     found = calibration.apply_map(calibration.fit_isotonic(truth, p), p)
-    assert found == pytest.approx(calibration.clip(expected), abs=1e-9)
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_few_values_at_the_ends_make_nothing_certain() -> None:
+    # of 20 values the lowest three are negative and the highest three positive: Laplace's rule gives 1/5 and 4/5
+    p = np.linspace(0.05, 0.95, 20)
+    truth = np.array([False] * 3 + [True, False] * 7 + [True] * 3)
+    found = calibration.apply_map(calibration.fit_isotonic(truth, p), np.array([0.0, 1.0]))
+    assert found.tolist() == pytest.approx([1 / 5, 4 / 5])
+    alone = calibration.fit_isotonic(np.array([True]), np.array([0.7]))
+    assert calibration.apply_map(alone, 0.99) == pytest.approx(2 / 3)
+
+
+def test_isotonic_loses_less_on_new_records_than_the_plain_fit() -> None:
+    losses = []
+    for seed in range(30):
+        truth, p, _ = distorted(100, 1.3, 0.3, seed)
+        unseen, q, _ = distorted(2_000, 1.3, 0.3, 1000 + seed)
+        plain = np.clip(IsotonicRegression(out_of_bounds="clip").fit(p, truth).predict(q), 1e-6, 1 - 1e-6)
+        ours = calibration.apply_map(calibration.fit_isotonic(truth, p), q)
+        losses.append([calibration.log_losses(unseen, each).mean() for each in (plain, ours)])
+    plain_loss, our_loss = np.mean(losses, axis=0)
+    assert our_loss < plain_loss - 0.05
 
 
 @pytest.mark.parametrize("method", METHODS)

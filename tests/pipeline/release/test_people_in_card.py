@@ -44,13 +44,17 @@ def test_measured_accuracy_anchoring_and_the_audit_stand_in_the_card(tmp_path: P
     )
     write_json(run.path("agreement.json"), agreement.model_dump(mode="json"))
     empty = {"label": None, "probability": None, "support": None, "gold_labels": [], "audited_labels": None}
-    rows = [{"id": record, "why": why, "changed": changed, **empty} for record, why, changed in AUDITED]
+    rows = [
+        {"id": record, "why": why, "changed": changed, "weight": 1.0 if why == "guard" else 9.0, **empty}
+        for record, why, changed in AUDITED
+    ]
     write_frame(run.path("audit.parquet"), AuditedRecord.frame(rows), AuditedRecord)
     run_stage(STAGE, run)
     card = " ".join((run.path("release") / "README.md").read_text(encoding="utf-8").split())
     assert "A03 0.75 (0.30 to 0.95) of 4, A04 1.00 (0.51 to 1.00) of 4." in card
     assert "0.90 (0.80 to 1.00) where it was shown, 0.60 (0.50 to 0.70) where it was not" in card
     assert (
-        "would change 1 of 2 records that a confident guard disputed and 0 of 1 records of a random control. "
+        "would change 1 of 2 records that a confident guard disputed and 0 of 1 records of a random sample of the "
+        "others. Of all final gold records that is an estimated 0.09 (0.09 to 0.82). "
         "These labels are from before it" in card
     )

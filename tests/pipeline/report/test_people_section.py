@@ -39,6 +39,7 @@ def audited(changed: list[bool | None]) -> pl.DataFrame:
             "gold_labels": [],
             "audited_labels": None,
             "changed": one,
+            "weight": 1.0 if at % 2 == 0 else 10.0,
         }
         for at, one in enumerate(changed)
     ]
@@ -76,7 +77,8 @@ def test_the_page_tells_of_all_four(told: Material) -> None:
     assert suggested(blind) == "the blind check's labels or the labels that the writer was asked for"
     assert f"mild {LEVEL}" in text
     assert "disputed by a confident guard 3 2 0.67" in text
-    assert "of the random control 2 0 0.00" in text
+    assert "random sample of the others 2 0 0.00" in text
+    assert "all final gold, estimated 0.06" in text  # 2 of 3 disputed and 0 of 30 others
     assert "uses the labels from before" in text
 
 
