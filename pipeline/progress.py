@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pipeline.stage import Done
+from schemas.manifest import Missing
 
 _PLURALS = {"answers", "attempts", "characters", "estimators", "files", "labels", "questions", "records"}
 
@@ -15,6 +16,11 @@ def describe(done: Done) -> str:
     if done.status == "up to date":
         return f"{done.stage}: up to date ({counts})"
     return f"{done.stage}: {counts} ({_spent(done)}; {done.why})"
+
+
+def incomplete(missing: Iterable[Missing]) -> str:
+    """What is missing and how to get it, two lines each; empty when nothing is."""
+    return "\n".join(f"incomplete: {one.what}\n  to continue: {one.how}" for one in missing)
 
 
 def counted(counts: Mapping[str, int], most: int | None = None) -> str:

@@ -24,7 +24,7 @@ _PAUSE = 0.01  # seconds between two fsyncs, in which answers gather
 @dataclass(frozen=True)
 class Reply:
     """One answer of the endpoint. `refused` holds its words when it declined; tokens are null when it did not say;
-    `endpoint` is the address that answered."""
+    `endpoint` is the address that answered; `reasoning`: the model also thought, in a place of its own."""
 
     text: str | None
     refused: str | None
@@ -34,6 +34,7 @@ class Reply:
     completion_tokens: int | None
     seconds: float
     endpoint: str | None = None
+    reasoning: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Answer:
     created_at: datetime
     prompt_bytes: int = 0
     model: str | None = None
+    reasoning: bool = False
 
 
 class KnownAnswers:
@@ -106,6 +108,7 @@ def _answer(entry: dict[str, Any]) -> Answer:
         created_at=datetime.fromisoformat(entry["created_at"]),
         prompt_bytes=prompt_bytes(entry["request"]),
         model=entry["model"],
+        reasoning=entry.get("reasoning", False),
     )
 
 
@@ -150,6 +153,7 @@ class AnswerLog:
             "text": reply.text,
             "refused": reply.refused,
             "finish_reason": reply.finish_reason,
+            "reasoning": reply.reasoning,
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": reply.completion_tokens,
             "seconds": round(reply.seconds, 3),

@@ -12,6 +12,7 @@ from pipeline.run import Run
 from pipeline.stage import Outcome, Stage, manifest_path, read_manifest, staleness
 from pipeline.stages.release import STAGE as RELEASE
 from schemas.errors import ArtifactError, InputError
+from schemas.manifest import Missing
 
 
 def stage(*, push: bool) -> Stage:
@@ -63,7 +64,12 @@ def _work(run: Run, *, push: bool) -> Outcome:
         facts["published"] = published if entry in published else [*published, entry]
         facts["attempts"] = done.attempts
     counts = {"uploaded": len(files)} if push else {"files in a dry run": len(files)}
-    return Outcome(counts_in={"files": len(files)}, counts_out=counts, facts=facts)
+    return Outcome(
+        counts_in={"files": len(files)},
+        counts_out=counts,
+        facts=facts,
+        missing=[Missing(what=reason, how=f"set it in {run.folder / 'config.yaml'}") for reason in missing],
+    )
 
 
 def annotator_names(run: Run) -> list[str]:

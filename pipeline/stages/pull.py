@@ -10,13 +10,14 @@ from annotation.access import connect
 from annotation.client.answers import answers_frame, severity_frame
 from annotation.client.changes import Cursor
 from annotation.client.pseudonyms import KEY_FILE
-from annotation.client.pull import pull
+from annotation.client.pull import PullCounts, pull
 from annotation.gold_questions import FILE, read_gold_questions
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage, read_manifest
 from pipeline.stages.push import HOME
 from schemas.artifacts import Answer, SeverityAnswer
 from schemas.files import read_model, sha256, write_frame
+from schemas.manifest import Missing
 from schemas.pushed import Pushed
 
 JOURNAL = "annotations.jsonl"
@@ -65,7 +66,15 @@ def work(run: Run) -> Outcome:
             "simulated": run.config.simulated,
             "cursor": cursor.model_dump(mode="json"),
         },
+        missing=_missing(run, counts),
     )
+
+
+def _missing(run: Run, counts: PullCounts) -> list[Missing]:
+    if not counts.rejected:
+        return []
+    what = f"{counts.rejected:,} answers are not used, the first {counts.to_mend[0]}"
+    return [Missing(what=what, how=f"ask the annotators to correct them in Argilla, then: {run.command('pull')}")]
 
 
 def _last(run: Run) -> Cursor | None:

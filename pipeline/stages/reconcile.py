@@ -18,6 +18,7 @@ from schemas.agreement import Anchoring, Severity
 from schemas.artifacts import Answer, GoldRecord, GoldSeverity, PromptRecord, SeverityAnswer, SuggestedRecord
 from schemas.errors import InputError
 from schemas.files import read_frame, write_frame, write_json
+from schemas.manifest import Missing
 
 
 def work(run: Run) -> Outcome:
@@ -54,7 +55,21 @@ def work(run: Run) -> Outcome:
         },
         counts_out={"records": gold.height, **statuses, "adjudicated": int(gold["adjudicated"].sum())},
         facts={"method": section.method, "alpha_masi": agreement.alpha_masi.value, "simulated": run.config.simulated},
+        missing=_missing(run, gold.height, statuses),
     )
+
+
+def _missing(run: Run, records: int, statuses: dict[str, int]) -> list[Missing]:
+    ways = {
+        "needs_answers": f"people annotate them, then: {run.command('pull')} and {run.command('reconcile')}",
+        "needs_adjudication": run.command("adjudicate"),
+    }
+    reasons = {"needs_answers": "need more answers", "needs_adjudication": "need an expert's decision"}
+    return [
+        Missing(what=f"{statuses[name]:,} of {records:,} records have no labels yet: they {reasons[name]}", how=how)
+        for name, how in ways.items()
+        if statuses[name]
+    ]
 
 
 def _severity(run: Run, gold: pl.DataFrame) -> Severity | None:
