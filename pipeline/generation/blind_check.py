@@ -58,8 +58,8 @@ def check_section(section: GenerateSection) -> GenerateSection:
 @dataclass
 class Checked:
     """`frame` is checks.parquet. Tokens are of all answers, whether paid for now or read from the journal;
-    `guessed` is the most that those without usage, and the `unreadable` ones, can have cost. `unanswered` questions got
-    no answer (the last reason is `last_failure`), `not_allowed` ones were not asked for want of budget."""
+    `guessed` is the most that those without usage, and the `unreadable` ones, can have cost. Of all `questions`, the
+    `unanswered` ones got no answer (the last reason is `last_failure`), and the budget did not allow `not_allowed`."""
 
     frame: pl.DataFrame
     check: Check
@@ -69,6 +69,7 @@ class Checked:
     stopped: bool
     unreadable: int = 0
     guessed: float = 0.0
+    questions: int = 0
     unanswered: int = 0
     not_allowed: int = 0
     last_failure: str | None = None
@@ -120,6 +121,7 @@ class BlindCheck:
             stopped=budget.stopped,
             unreadable=len(unreadable.prompt_bytes),
             guessed=budget.guessed_unreadable + sum(map(budget.guessed, every)),
+            questions=len(asked),
             unanswered=len(failures),
             not_allowed=asked.count(None),
             last_failure=failures[-1] if failures else None,

@@ -32,13 +32,12 @@ def missing_texts(section: GenerateSection, result: Result, command: str) -> lis
 
 def missing_checks(section: GenerateSection, checked: Checked, command: str) -> list[Missing]:
     """The same for the blind check."""
-    found = []
+    found, of = [], f"of {checked.questions:,} questions of the blind check"
     if checked.unanswered:
-        what = f"{checked.unanswered:,} questions of the blind check got no answer; the last: {checked.last_failure}"
+        what = f"{checked.unanswered:,} {of} got no answer; the last: {checked.last_failure}"
         found.append(Missing(what=what, how=command, retry=True, blocks=True))
     if checked.not_allowed:
-        what = f"{checked.not_allowed:,} questions of the blind check were not asked"
-        found.append(_over_budget(section, what, command))
+        found.append(_over_budget(section, f"{checked.not_allowed:,} {of} were not asked", command))
     return found
 
 

@@ -93,6 +93,7 @@ def paper(
     print(table.model_dump_json(indent=2) if as_json else table.csv() if as_csv else table)
     if not table.failed:
         return 0
-    what = f"{table.failed:,} records could not be scored and are in no line; the notes say why"
+    of = table.records + table.failed
+    what = f"{table.failed:,} of {of:,} records could not be scored and are in no line; the notes say why"
     print(incomplete([Missing(what=what, how="the same command tries them again")]), file=sys.stderr)
     return 1

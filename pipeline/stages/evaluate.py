@@ -71,7 +71,10 @@ def _missing(run: Run, page: GuardEvaluation) -> list[Missing]:
     left = {reason: n for reason, n in page.left_out.items() if reason in NO_SCORES}
     how = f"{run.command('score')}, then: {run.command('evaluate')}"
     said = ", ".join(f"{n:,} {reason}" for reason, n in left.items())
-    found = [f"{sum(left.values()):,} final records are not judged for {page.guard} ({said})"] if left else []
+    total = page.records + sum(page.left_out.values())
+    found = (
+        [f"{sum(left.values()):,} of {total:,} final records are not judged for {page.guard} ({said})"] if left else []
+    )
     found += [f"{name} of {page.guard} is not judged: it {why}" for name, why in page.estimators_left_out.items()]
     return [Missing(what=what, how=how) for what in found]
 

@@ -73,7 +73,8 @@ def work(run: Run) -> Outcome:
 def _missing(run: Run, counts: PullCounts) -> list[Missing]:
     if not counts.rejected:
         return []
-    what = f"{counts.rejected:,} answers are not used, the first {counts.to_mend[0]}"
+    submitted = counts.submitted + counts.rejected
+    what = f"{counts.rejected:,} of {submitted:,} submitted answers are not used, the first {counts.to_mend[0]}"
     return [Missing(what=what, how=f"ask the annotators to correct them in Argilla, then: {run.command('pull')}")]
 
 

@@ -98,7 +98,7 @@ def missing_in_shard(run: Run, shard: Shard) -> list[Missing]:
     for guard in run.config.score.guards:
         out = shard_path(run.path(f"{SCORES}/{guard.name}.parquet"), shard)
         table = read_frame(records_path(out), ScoredRecord, made_by=command)
-        found += _missing(guard, failures_of(table, ids, [journal_path(out)]), command)
+        found += _missing(guard, len(ids), failures_of(table, ids, [journal_path(out)]), command)
     return found
 
 
@@ -147,7 +147,7 @@ def _merged(run: Run, guard: GuardRun, records: Records) -> _Scored:
     failures = failures_of(merged.table, [record_id for record_id, _ in records], journals)
     failed = [shard for shard in shards if any(shard.holds(failure.record_id) for failure in failures)]
     again = [f"{run.command('score')} --shard {shard}" for shard in failed]
-    missing = _missing(guard, failures, ", then ".join([*again, run.command("merge")]))
+    missing = _missing(guard, len(records), failures, ", then ".join([*again, run.command("merge")]))
     return _Scored(merged.facts.revision, facts, missing)
 
 
@@ -171,22 +171,22 @@ def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = No
         finish_shard(out, shard, records, job.origin, section.estimators)
     facts = _facts(job.origin.guard, job.origin.notes, table, len(records))
     command = run.command("score") + (f" --shard {shard}" if shard is not None else "")
-    missing = _missing(guard, failures_of(table, ids, [journal_path(out)]), command)
+    missing = _missing(guard, len(ids), failures_of(table, ids, [journal_path(out)]), command)
     return _Scored(job.origin.revision, facts, missing)
 
 
-def _missing(guard: GuardRun, failures: Sequence[Failure], command: str) -> list[Missing]:
-    """`command` tries the records again."""
+def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command: str) -> list[Missing]:
+    """What failed of so many records; `command` tries it again."""
+    table = f"{SCORES}/{guard.name}.records.parquet"
     found = []
-    for passing in (True, False):
+    for passing, verb, how in (
+        (True, "were not", command),
+        (False, "cannot be", f"change what {table} names, then: {command}; evaluate leaves them out"),
+    ):
         if those := [failure for failure in failures if failure.passing == passing]:
-            verb = "were not" if passing else "cannot be"
-            what = f"{len(those):,} records {verb} scored by {guard.name}, the first '{those[0].record_id}': "
-            change = (
-                f"change the records, the model or its settings (see {SCORES}/{guard.name}.records.parquet), then: "
-            )
-            how = command if passing else f"{change}{command}; evaluate leaves them out"
-            found.append(Missing(what=what + those[0].error, how=how, retry=True, blocks=passing))
+            what = f"{len(those):,} of {records:,} records {verb} scored by {guard.name}, the first "
+            what += f"'{those[0].record_id}': {those[0].error}"
+            found.append(Missing(what=what, how=how, retry=True, blocks=passing))
     return found
 
 

@@ -53,7 +53,11 @@ def test_each_kind_of_answer_has_its_defined_state(work: SimulatedRun) -> None:
         "rejected": 1,
     }
     assert (found["answers"], found["on_server"], found["new"], found["notes"], found["unsure"]) == (5, 5, 5, 1, 1)
-    assert work.stage("pull").manifest.facts["to_mend"] == [f"r2: {ben}: none_with_category"]
+    again = work.stage("pull").manifest
+    assert again.facts["to_mend"] == [f"r2: {ben}: none_with_category"]
+    assert [one.what for one in again.missing] == [
+        f"1 of 3 submitted answers are not used, the first r2: {ben}: none_with_category"
+    ]
     assert work.annotations().schema == Answer.polars_schema()
     assert work.annotations().filter(note="really?")["record_id"].to_list() == ["r1"]
     kept = next(line for line in work.journal() if line["annotator"] == ben and line["record_id"] == "r2")

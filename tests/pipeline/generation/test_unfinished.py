@@ -217,7 +217,9 @@ def test_a_blind_check_without_answers_is_tried_again(make_run: MakeRun) -> None
         manifest = run_stage(GENERATE, run).manifest
         assert (manifest.counts_out["checked"], manifest.counts_out["check failed"]) == (2, 4)
         (missing,) = manifest.missing
-        assert missing.what.startswith("6 questions of the blind check got no answer; the last: status 503: trouble")
+        assert missing.what.startswith(
+            "6 of 8 questions of the blind check got no answer; the last: status 503: trouble"
+        )
         checker.over = True
         manifest = run_stage(GENERATE, run).manifest
         assert writer.calls == 6
