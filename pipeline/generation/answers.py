@@ -54,15 +54,18 @@ class Answer:
 
 class KnownAnswers:
     """The answers of a journal by the key of their question; of two with one key the first, which is the one that was
-    used. In memory is an index of 16 bytes an answer."""
+    used. In memory is an index of 16 bytes an answer, and the last attempt of each slot that has more than one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         hashes, places = array("Q"), array("q")
+        self._last_attempts: dict[str, int] = {}
         for number, (place, entry) in enumerate(read_places(path), start=1):
             try:
                 _typed(_answer(entry))
                 hashes.append(_hash(entry["key"]))
+                if (attempt := entry.get("attempt", 1)) > self.last_attempt(entry.get("slot_id", "")):
+                    self._last_attempts[entry["slot_id"]] = attempt
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise ArtifactError.at(path, f"not an answer: {error!r}", line=number, hint=RESTORE) from error
             places.append(place)
@@ -74,6 +77,10 @@ class KnownAnswers:
 
     def __contains__(self, key: str) -> bool:
         return self.get(key) is not None
+
+    def last_attempt(self, slot_id: str) -> int:
+        """The highest attempt at the slot that has an answer, to whatever request; 1 when there is none."""
+        return self._last_attempts.get(slot_id, 1)
 
     def get(self, key: str) -> Answer | None:
         if not len(self._hashes):

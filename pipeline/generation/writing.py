@@ -201,9 +201,11 @@ class _Filling:
     def _answered_later(self, turn: Turn) -> bool:
         """Whether the journal has an answer to a later attempt at the slot: then this one had none when it was asked.
         It must not take the place of a text that was accepted since."""
-        if not self._known or turn.place in self._last_chance:
+        slot = self._slots[turn.place]
+        last = min(self._known.last_attempt(slot["slot_id"]), self._writing.section.max_attempts)
+        if turn.place in self._last_chance:
             return False
-        slot, later = self._slots[turn.place], range(turn.attempt + 1, self._writing.section.max_attempts + 1)
+        later = range(turn.attempt + 1, last + 1)
         return any(self._writing.question(slot, attempt, {}).key in self._known for attempt in later)
 
     async def _ask(self, turn: Turn, question: Question, writer: Writer) -> None:

@@ -72,7 +72,7 @@ def test_an_outage_ends_incomplete_and_the_next_call_gets_the_rest(make_run: Mak
         assert done.stderr.startswith("incomplete: 17 of 20 planned texts got no answer from the endpoint; the last: ")
         assert "status 503: trouble" in done.stderr
         assert done.stderr.endswith(f"  to continue: marginalia generate --run {run.folder}\n")
-        assert server.calls < 3 + 10 + 4 + 1  # it is left alone once it is plain that it is down
+        assert server.calls <= 3 + 10 + 2 * 4  # of 3 + 4 * 17: it is left alone once it is plain that it is down
         assert _state(run) == ("incomplete", f"marginalia generate --run {run.folder}")
         assert json.loads(run.path("manifests/generate.json").read_bytes())["facts"]["stopped early by"] == "outage"
         server.over = True
@@ -91,9 +91,9 @@ def test_a_server_that_is_down_for_a_day_uses_up_no_slot(make_run: MakeRun) -> N
         run = make_run(server.url, records=20, waves=1, concurrency=4)
         run_stage(PLAN, run)
         manifest = run_stage(GENERATE, run).manifest
-        assert server.calls <= 3 + 4
+        assert server.calls <= 3 + 2 * 4
         assert manifest.counts_out["accepted"] == 3
-        assert pl.read_parquet(run.path("rejected.parquet")).height <= 4  # calls that were made
+        assert pl.read_parquet(run.path("rejected.parquet")).height <= 2 * 4  # calls that were made
         (missing,) = manifest.missing
         assert (missing.retry, missing.blocks) == (True, True)
         assert "it wants no call in the next 24.0 hours" in missing.what
