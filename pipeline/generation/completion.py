@@ -11,10 +11,7 @@ from pipeline.generation.parsing import without_reasoning
 
 # what endpoints call their endings: OpenAI, Anthropic, Gemini, Mistral, Cohere, Zhipu, DeepSeek, OpenRouter, vLLM
 _CUT = ("length", "max_tokens", "max_output_tokens", "model_length", "error_limit")
-_FILTERED = (
-    *("content_filter", "refusal", "safety", "recitation", "prohibited_content", "blocklist", "spii", "sensitive"),
-    "error_toxic",
-)
+_FILTERED = ("content_filter", "refusal", "safety", "recitation", "prohibited_content", "sensitive", "error_toxic")
 _BROKEN_OFF = re.compile("error|abort|cancel|interrupt|fail|timeout|insufficient_system_resource")
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 

@@ -39,7 +39,7 @@ class AttemptFailed(Exception):
 
 
 class EndpointDown(AttemptFailed):
-    """No call was made: the endpoint had answered and has stopped answering. The message says since what."""
+    """No call was made: the endpoint is held to be down. The message says why."""
 
 
 class _TryAgain(Exception):
