@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from schemas.errors import InputError
 if TYPE_CHECKING:
     from pipeline.run import Run
     from pipeline.stage import Stage
+    from schemas.manifest import Missing
 
 app = typer.Typer(
     name="marginalia",
@@ -36,20 +38,31 @@ def main() -> None:
     app()
 
 
-def _run(stage: Stage, run: Run, *, force: bool) -> None:
+def _run(stage: Stage, run: Run, *, force: bool) -> int:
     from pipeline.progress import describe
     from pipeline.stage import run_stage
 
-    print(describe(run_stage(stage, run, force=force)))
+    done = run_stage(stage, run, force=force)
+    print(describe(done))
+    return _exit_code(done.manifest.missing)
+
+
+def _exit_code(missing: Sequence[Missing]) -> int:
+    """0 when nothing is missing; else says what is, and how to get it: 1."""
+    from pipeline.progress import incomplete
+
+    if missing:
+        print(incomplete(missing), file=sys.stderr)
+    return 1 if missing else 0
 
 
 def _add_stage(name: str, summary: str) -> None:
     @app.command(name, help=summary, epilog=f"Example: marginalia {name} --run runs/refunds")
     @friendly
-    def command(run: RunOption, force: ForceOption = False) -> None:
+    def command(run: RunOption, force: ForceOption = False) -> int:
         from pipeline.line import load_stage
 
-        _run(load_stage(name), open_folder(run), force=force)
+        return _run(load_stage(name), open_folder(run), force=force)
 
 
 @app.command(epilog="Example: marginalia new refunds --taxonomy support-tickets")
@@ -96,13 +109,13 @@ def import_records(
     ] = None,
     mapping: Annotated[str | None, typer.Option(help="a shipped mapping's name, or a YAML file")] = None,
     force: ForceOption = False,
-) -> None:
+) -> int:
     """Enter with an existing data set: prompts.parquet and, when its labels are gold, gold.parquet."""
     from pipeline.stages.import_records import STAGE, prepare
 
     opened = open_folder(run)
     prepare(opened, source, mapping)
-    _run(STAGE, opened, force=force)
+    return _run(STAGE, opened, force=force)
 
 
 @app.command(epilog="Example: marginalia plan --run runs/refunds --show")
@@ -111,12 +124,12 @@ def plan(
     run: RunOption,
     force: ForceOption = False,
     show: Annotated[bool, typer.Option("--show", help="print how labels and pairs are covered")] = False,
-) -> None:
+) -> int:
     """Plan what to write: label sets × attributes, each slot with an id."""
     from pipeline.line import load_stage
 
     opened = open_folder(run)
-    _run(load_stage("plan"), opened, force=force)
+    code = _run(load_stage("plan"), opened, force=force)
     if show:
         from pipeline.generation.coverage import coverage
         from schemas.artifacts import PlannedSlot
@@ -124,6 +137,7 @@ def plan(
 
         frame = read_frame(opened.path("plan.parquet"), PlannedSlot, made_by=opened.command("plan"))
         print(coverage(frame, opened.taxonomy))
+    return code
 
 
 @app.command(epilog="Example: marginalia preview --run runs/refunds")
@@ -131,7 +145,7 @@ def plan(
 def preview(
     run: RunOption,
     records: Annotated[int, typer.Option(min=1, max=100, help="how many of the planned texts")] = 5,
-) -> None:
+) -> int:
     """Write the first few planned texts and show them; generate does not pay for them again."""
     from pipeline.line import load_stage
     from pipeline.stage import run_stage
@@ -139,7 +153,9 @@ def preview(
 
     opened = open_folder(run)
     run_stage(load_stage("plan"), opened)
-    print(few(opened, records))
+    shown = few(opened, records)
+    print(shown)
+    return _exit_code(shown.missing)
 
 
 @app.command(epilog="Example: marginalia generate --run runs/refunds --budget 5.00")
@@ -150,13 +166,13 @@ def generate(
     budget: Annotated[
         float | None, typer.Option(help="stop cleanly before the answers cost more; in place of generate.budget")
     ] = None,
-) -> None:
+) -> int:
     """Write the planned texts with an LLM; every answer is journalled before it is used."""
     from pipeline.line import load_stage
     from pipeline.stages.generate import with_budget
 
     opened = open_folder(run)
-    _run(load_stage("generate"), opened if budget is None else with_budget(opened, budget), force=force)
+    return _run(load_stage("generate"), opened if budget is None else with_budget(opened, budget), force=force)
 
 
 @app.command(epilog="Example: marginalia push --run runs/refunds --more 200")
@@ -165,11 +181,11 @@ def push(
     run: RunOption,
     force: ForceOption = False,
     more: Annotated[int, typer.Option(min=0, help="so many records more than before, after annotation.first")] = 0,
-) -> None:
+) -> int:
     """Send the records to Argilla, with the taxonomy as a multi-label question."""
     from pipeline.stages.push import stage
 
-    _run(stage(more=more), open_folder(run), force=force)
+    return _run(stage(more=more), open_folder(run), force=force)
 
 
 @app.command(epilog="Example: marginalia status --run runs/refunds --json")
@@ -239,28 +255,29 @@ def score(
     shard: Annotated[
         str | None, typer.Option(help="score the Ith of N parts only; marginalia merge follows", metavar="I/N")
     ] = None,
-) -> None:
+) -> int:
     """Score the gold records: one probability per label, with bounds."""
-    from pipeline.stages.score import STAGE, score_shard, spread
+    from pipeline.stages.score import STAGE, missing_in_shard, score_shard, spread
 
     ray = {"address": address, "actors": actors, "cpus": actor_cpus, "gpus": actor_gpus}
     opened = spread(open_folder(run), engine, ray)
     if shard is None:
-        _run(STAGE, opened, force=force)
-        return
+        return _run(STAGE, opened, force=force)
     from scoring.shards import parse_shard
 
-    for line in score_shard(opened, parse_shard(shard)):
+    part = parse_shard(shard)
+    for line in score_shard(opened, part):
         print(line)
+    return _exit_code(missing_in_shard(opened, part))
 
 
 @app.command(epilog="Example: marginalia merge --run runs/refunds")
 @friendly
-def merge(run: RunOption, force: ForceOption = False) -> None:
+def merge(run: RunOption, force: ForceOption = False) -> int:
     """Put together what score --shard wrote: the files of one score without shards."""
     from pipeline.stages.score import MERGE
 
-    _run(MERGE, open_folder(run), force=force)
+    return _run(MERGE, open_folder(run), force=force)
 
 
 _add_stage("evaluate", "Measure every estimator against gold; calibration and thresholds.")
@@ -277,14 +294,15 @@ def audit(
         int, typer.Option(min=0, help="records drawn at random from all others: they tell how much of gold is wrong")
     ] = 50,
     push: Annotated[bool, typer.Option("--push", help="put them before the experts, who do not see the guard")] = False,
-) -> None:
+) -> int:
     """List gold labels that a confident guard disputes; gold itself stays as it is."""
     from pipeline.stage import run_stage
     from pipeline.stages.audit import listing, stage
 
     opened = open_folder(run)
-    run_stage(stage(opened, guard=guard, estimator=estimator, top=top, control=control, push=push), opened)
+    done = run_stage(stage(opened, guard=guard, estimator=estimator, top=top, control=control, push=push), opened)
     print(listing(opened))
+    return _exit_code(done.manifest.missing)
 
 
 _add_stage("report", "Write report.html, one self-contained page.")
@@ -329,12 +347,14 @@ _add_stage("release", "Write the folder that the Hub will hold.")
 def publish(
     run: RunOption,
     push: Annotated[bool, typer.Option("--push", help="really upload; without it nothing leaves the machine")] = False,
-) -> None:
+) -> int:
     """Publish the release on the Hugging Face Hub: a dry run unless --push."""
     from pipeline.stage import run_stage
     from pipeline.stages.publish import describe, stage
 
-    print(describe(run_stage(stage(push=push), open_folder(run)).manifest.facts))
+    manifest = run_stage(stage(push=push), open_folder(run)).manifest
+    print(describe(manifest.facts))
+    return _exit_code(manifest.missing)
 
 
 app.command("paper", epilog=PAPER_EXAMPLE)(friendly(paper))

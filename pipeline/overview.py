@@ -16,8 +16,8 @@ from schemas.errors import MarginaliaError
 from schemas.lock import holder
 from schemas.manifest import Manifest
 
-State = Literal["up to date", "stale", "not run", "broken off", "running", "not needed"]
-TO_DO: tuple[State, ...] = ("stale", "not run", "broken off")
+State = Literal["up to date", "incomplete", "stale", "not run", "broken off", "running", "not needed"]
+TO_DO: tuple[State, ...] = ("incomplete", "stale", "not run", "broken off")
 ASIDE = ("adjudicate", "publish")  # no later stage waits for them
 WRITTEN = ("plan", "generate")
 ANNOTATED = ("push", "pull", "reconcile", "adjudicate")
@@ -27,7 +27,7 @@ UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 @dataclass(frozen=True)
 class StageState:
-    """`why` says what is stale; `finished_at` and `counts` are of the last run that ended."""
+    """`why` says what is stale or missing; `finished_at` and `counts` are of the last run that ended."""
 
     stage: str
     state: State
@@ -73,8 +73,8 @@ def overview(run: Run) -> Overview:
         found.append(one)
         if behind is None and one.state in (*TO_DO, "running") and name not in ASIDE:
             behind = name
-    todo = next((one.stage for one in found if one.state in TO_DO), None)
-    return Overview(str(run.folder), working, found, _command(run, todo))
+    todo = next((one for one in found if one.state in TO_DO), None)
+    return Overview(str(run.folder), working, found, _command(run, todo) if todo is not None else None)
 
 
 def _line(run: Run) -> list[str]:
@@ -105,6 +105,9 @@ def _state(run: Run, name: str, event: str | None, working: str | None, behind: 
         state = "up to date" if why is None else "stale"
         if why is None and behind is not None:
             state, why = "stale", f"after {behind}"
+        if why is None and manifest is not None and manifest.missing:
+            first = next((one for one in manifest.missing if one.blocks), manifest.missing[0])
+            state, why = "incomplete" if first.blocks else state, first.what
         if name in ASIDE and manifest is not None:
             state, why = "up to date", None  # what they read was the state of a moment
         if manifest is None:
@@ -140,12 +143,13 @@ def _manifest(run: Run, stage: str) -> Manifest | None:
         return None  # staleness tells of it
 
 
-def _command(run: Run, stage: str | None) -> str | None:
-    if stage is None:
-        return None
-    if stage == "pull" and _manifest(run, "pull") is None:
-        return f"people annotate (marginalia argilla up --run {run.folder}), then {run.command(stage)}"
-    return run.command(stage)
+def _command(run: Run, todo: StageState) -> str:
+    manifest = _manifest(run, todo.stage)
+    if todo.state == "incomplete" and manifest is not None:
+        return next(one.how for one in manifest.missing if one.blocks)
+    if todo.stage == "pull" and manifest is None:
+        return f"people annotate (marginalia argilla up --run {run.folder}), then {run.command(todo.stage)}"
+    return run.command(todo.stage)
 
 
 def _duration(seconds: float) -> str:

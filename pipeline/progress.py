@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pipeline.stage import Done
+from schemas.manifest import Missing
 
 _PLURALS = {"answers", "attempts", "characters", "estimators", "files", "labels", "questions", "records", "texts"}
 
@@ -16,6 +17,11 @@ def describe(done: Done) -> str:
     return "\n".join(
         [f"{done.stage}: {status}", *(f"  warning: {each}" for each in done.manifest.facts.get("warnings", []))]
     )
+
+
+def incomplete(missing: Iterable[Missing]) -> str:
+    """What is missing and how to get it, two lines each; empty when nothing is."""
+    return "\n".join(f"incomplete: {one.what}\n  to continue: {one.how}" for one in missing)
 
 
 def counted(counts: Mapping[str, int], most: int | None = None) -> str:

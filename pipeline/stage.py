@@ -1,7 +1,7 @@
 """How a stage is run: when it is stale, what it may read, and the manifest it leaves.
 
 A stage reads files of earlier stages and writes its own, whole or not at all. It does nothing when its inputs, its
-config and its outputs are what its manifest says."""
+config and its outputs are what its manifest says, and nothing is missing that another try may bring."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from schemas.errors import ArtifactError, InputError, MarginaliaError
 from schemas.files import content_hash, read_model, remove_unfinished, sha256, write_json
 from schemas.folders import recover_folder
 from schemas.lock import run_lock
-from schemas.manifest import Manifest
+from schemas.manifest import Manifest, Missing
 
 PRODUCERS = {  # who makes a file that is not there yet
     "plan.parquet": "plan",
@@ -50,7 +50,8 @@ PACKAGES = ("argilla", "datasets", "krippendorff", "openai", "polars", "torch", 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage's work tells its manifest. `counts_in` and `counts_out` say what went in and came out."""
+    """What a stage's work tells its manifest. `counts_in` and `counts_out` say what went in and came out, `missing`
+    what it could not finish."""
 
     counts_in: dict[str, int]
     counts_out: dict[str, int]
@@ -58,6 +59,7 @@ class Outcome:
     cost: float | None = None
     models: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    missing: Sequence[Missing] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
         before = _own_manifest(stage, run, force=force)
         inputs = _checked_inputs(stage, run)
         why = "forced" if force else "asked for" if stage.live else _stale(stage, run, inputs, before)
+        why = why or _retried(before)
         if why is None and before is not None:
             log_event(run, stage.name, "up to date")
             return Done(stage.name, "up to date", "", before)
@@ -115,6 +118,7 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
             models=outcome.models,
             versions=_versions(),
             facts=outcome.facts,
+            missing=list(outcome.missing),
             finished_at=datetime.now(UTC),
         )
         write_json(manifest_path(run, stage.name), manifest.model_dump(mode="json"))
@@ -161,7 +165,8 @@ def _logged_end(stage: Stage, run: Run) -> Iterator[None]:
 def _log_finished(run: Run, manifest: Manifest) -> None:
     counts = {"in": manifest.counts_in, "out": manifest.counts_out}
     spent = {"seconds": manifest.seconds, "tokens": manifest.tokens, "cost": manifest.cost}
-    log_event(run, manifest.stage, "finished", counts=counts, **spent)
+    missing = {"missing": [one.what for one in manifest.missing]} if manifest.missing else {}
+    log_event(run, manifest.stage, "finished", counts=counts, **spent, **missing)
 
 
 def staleness(stage: Stage, run: Run) -> str | None:
@@ -187,6 +192,12 @@ def _stale(stage: Stage, run: Run, inputs: dict[str, str], before: Manifest | No
         if sha256(run.path(name)) != before.outputs.get(name):
             return f"{name} is not what the stage wrote"
     return None
+
+
+def _retried(before: Manifest | None) -> str | None:
+    """Why the stage runs although nothing has changed."""
+    again = before is not None and any(one.retry for one in before.missing)
+    return "tries again what was missing" if again else None
 
 
 def config_hash(stage: Stage, run: Run) -> str:

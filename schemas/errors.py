@@ -46,9 +46,11 @@ class ServiceError(MarginaliaError):
 
 
 class ModelError(MarginaliaError):
-    """A model could not be loaded, or answered with numbers that are not probabilities."""
+    """A model could not be loaded, or answered with numbers that are not probabilities. `passing`: what failed may
+    work at another time."""
 
     exit_code = 3
+    passing = False
 
 
 class LockedError(MarginaliaError):

@@ -10,6 +10,15 @@ from pydantic import Field
 from schemas.strict import Strict
 
 
+class Missing(Strict):
+    """Something that a stage ended without. `how` says how to get it: a command, or what to change."""
+
+    what: str
+    how: str
+    retry: bool = Field(default=False, description="the next call of the stage tries again, though nothing has changed")
+    blocks: bool = Field(default=False, description="the stages after this one should wait for it")
+
+
 class Manifest(Strict):
     stage: str
     inputs: dict[str, str] = Field(description="path inside the run folder → SHA-256 of each file that was read")
@@ -23,4 +32,5 @@ class Manifest(Strict):
     models: dict[str, str] = Field(default={}, description="model → revision, fingerprint or endpoint")
     versions: dict[str, str] = Field(description="Python and the packages that can change the result")
     facts: dict[str, Any] = Field(default={}, description="what else the stage wants known")
+    missing: list[Missing] = Field(default=[], description="what the stage ended without; empty when it is complete")
     finished_at: datetime

@@ -39,6 +39,7 @@ class Job:
     forward_passes: int = 0
     seconds: float = 0.0
     error: str | None = None
+    passing: bool = False  # the error is of this moment, not of the record
 
     def __post_init__(self) -> None:
         self.search = self.make_search()
@@ -67,7 +68,7 @@ class Job:
                     raise answer
                 self._asking.tell(node, answer)
             except ModelError as error:
-                self.error = str(error)
+                self.error, self.passing = str(error), error.passing
 
 
 class Flow:
@@ -99,7 +100,7 @@ class Flow:
             if not (yield from self._through(stretch, places, under_way)):
                 if places == 1:
                     (job,) = under_way.values()
-                    job.error = "out of memory, also alone in its batch"
+                    job.error, job.passing = "out of memory, also alone in its batch", True
                     yield [job]
                 else:
                     places //= 2

@@ -42,4 +42,8 @@ def main(arguments: Sequence[str]) -> int:
         merged = merge_shards(options.out, records, command)
     for note in merged.notes:
         print(f"note: {note}", file=sys.stderr)
-    return summary(options.out, merged.table, merged.facts.estimators, len(merged.facts.rows))
+    failed = merged.table.filter(merged.table["error"].is_not_null())["record_id"]
+    shards = [Shard(number, merged.facts.of) for number in range(1, merged.facts.of + 1)]
+    those = ", ".join(f"--shard {shard}" for shard in shards if any(map(shard.holds, failed)))
+    again = f"score these shards again, then merge: {those}"
+    return summary(options.out, merged.table, merged.facts.estimators, len(merged.facts.rows), again=again)

@@ -65,7 +65,7 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
     )
     for row, result in calls.items():
         if result.error is not None:
-            return replace(cost, error=f"{row}: {result.error}")
+            return replace(cost, error=f"{row}: {result.error}", passing=result.passing)
     names = next(iter(calls.values())).estimates
     return replace(
         cost,

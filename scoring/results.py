@@ -53,16 +53,24 @@ def score_to_journal(scorer: Scorer, records: Sequence[tuple[str, Messages]], jo
     """Scores the records that the journal does not hold yet; yields the id of each record once it is on disk."""
     fingerprint = scorer_fingerprint(scorer)
     wanted = {record_id: record_key(fingerprint, messages) for record_id, messages in records}
-    held = {
-        entry["id"]
-        for entry in read_journal(journal_path, KEYS, check_entry)
-        if wanted.get(entry["id"]) == entry["key"] and entry["error"] is None  # what failed is tried again
-    }
+    held = {record_id for record_id, key in latest_keys(journal_path).items() if wanted.get(record_id) == key}
     yield from sorted(held)
     with Journal(journal_path) as journal:
         for results in scorer.score_batches(records, held):
             journal.extend([journal_entry(result, wanted[result.record_id], scorer.guard.rows) for result in results])
             yield from (result.record_id for result in results)
+
+
+def latest_keys(journal: Path) -> dict[str, str]:
+    """Record → the key of its latest line, for the tables are made of those; without the records that failed, which
+    are tried again."""
+    found: dict[str, str] = {}
+    for entry in read_journal(journal, KEYS, check_entry):
+        if entry["error"] is None:
+            found[entry["id"]] = entry["key"]
+        else:
+            found.pop(entry["id"], None)
+    return found
 
 
 def scorer_fingerprint(scorer: Scorer) -> str:
@@ -100,6 +108,7 @@ def journal_entry(result: Result, key: str, rows: Sequence[str]) -> dict[str, An
         "seconds": round(result.seconds, 4),
         "stopped": result.stopped,
         "error": result.error,
+        **({"passing": result.passing} if result.error is not None else {}),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -61,7 +61,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """One scored record; `estimates` is empty and `error` says why when it could not be scored.
+    """One scored record; `estimates` is empty and `error` says why when it could not be scored, `passing` that it may
+    be at another time.
 
     `seconds` is the record's share, by tokens, of the passes that it took part in."""
 
@@ -77,6 +78,7 @@ class Result:
     stopped: str = ""
     imitations: int = 0
     error: str | None = None
+    passing: bool = False
 
 
 class Scorer:
@@ -210,7 +212,8 @@ class Scorer:
     def _result(self, job: Job) -> Result:
         search = job.search
         if job.error is not None:
-            return Result(job.record_id, error=job.error, seconds=job.seconds, nodes=search.nodes)
+            failed = Result(job.record_id, error=job.error, passing=job.passing)
+            return replace(failed, seconds=job.seconds, nodes=search.nodes)
         completed = [decision.row for decision in decisions(search.greedy, self.tokens)]
         ids = [step.token for step in search.greedy if not step.ends]
         return Result(

@@ -11,8 +11,16 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def summary(out: Path, table: pl.DataFrame, estimators: Sequence[str], labels: int, how: str = "") -> int:
-    """Prints what `out` holds. `table` is its table of records; `how` is added to the line.
+def summary(
+    out: Path,
+    table: pl.DataFrame,
+    estimators: Sequence[str],
+    labels: int,
+    how: str = "",
+    again: str = "the same command tries them again",
+) -> int:
+    """Prints what `out` holds. `table` is its table of records; `how` is added to the line. `again` says how records
+    that could not be scored are tried again.
 
     Returns the exit code: 1 when some could not be scored."""
     from scoring.results import records_path
@@ -24,7 +32,7 @@ def summary(out: Path, table: pl.DataFrame, estimators: Sequence[str], labels: i
     first = failed.row(0, named=True)
     print(
         f"{failed.height} records could not be scored, first '{first['record_id']}': {first['error']}; "
-        f"see the column error of {records_path(out)}; the same command tries them again",
+        f"see the column error of {records_path(out)}; {again}",
         file=sys.stderr,
     )
     return 1

@@ -28,7 +28,7 @@ KEYS = {
     "ARGILLA_API_KEY": "argilla.canary.0123456789",
     "HF_TOKEN": "hf_canary0123456789abcdefghijklmnopqr",
 }
-EXPECTED = {"status": (0,), "verify": (2,), "generate": (0, 3)}  # exit codes; of all others 3, a server failed
+EXPECTED = {"status": (0,), "verify": (2,), "generate": (1, 3)}  # exit codes; of all others 3, a server failed
 Reply = Callable[[str], tuple[int, str, bytes]]
 
 

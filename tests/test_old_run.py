@@ -1,4 +1,4 @@
-"""A run folder made by version 0.1 is still read: nothing in it counts as damaged, and each offline stage runs on it."""
+"""A run folder made by version 0.1 is still read: nothing in it counts as damaged, each offline stage runs on it."""
 
 from __future__ import annotations
 

@@ -25,15 +25,14 @@ class Turn:
 class Agenda:
     """The turns of `slots` slots. `on_open` is called with a round's number and its turns before any is given out."""
 
-    def __init__(self, slots: int, *, waves: int, max_attempts: int, on_open: Callable[[int, int], None]) -> None:
+    def __init__(self, slots: int, *, waves: int, on_open: Callable[[int, int], None]) -> None:
         self._slots = slots
         self._waves = waves
-        self._max_attempts = max_attempts
         self._on_open = on_open
         self._opened = 0  # rounds
         self._given = 0  # turns
         self._left: deque[Turn] = deque()
-        self._again: dict[int, list[Turn]] = {}  # by round: the turns whose slots it asks once more
+        self._again: dict[int, list[tuple[int, int]]] = {}  # by round: (place, attempt) that it asks once more
         self._unjudged: dict[int, int] = {}  # by round
         self._moved = asyncio.Event()
 
@@ -48,10 +47,10 @@ class Agenda:
                 return None
         return self._left.popleft()
 
-    def judged(self, turn: Turn, *, again: bool) -> None:
-        """Turns are judged in their order; `again` asks for another attempt, if the slot has one left."""
-        if again and turn.attempt < self._max_attempts:
-            self._again.setdefault(turn.round + 2, []).append(turn)
+    def judged(self, turn: Turn, *, next_attempt: int | None) -> None:
+        """Turns are judged in their order; `next_attempt` is the one that the slot gets a turn for, if any."""
+        if next_attempt is not None:
+            self._again.setdefault(turn.round + 2, []).append((turn.place, next_attempt))
         self._unjudged[turn.round] -= 1
         if not self._unjudged[turn.round]:
             del self._unjudged[turn.round]
@@ -63,7 +62,7 @@ class Agenda:
 
     def _open(self) -> None:
         number = self._opened
-        turns = [(turn.place, turn.attempt + 1) for turn in self._again.pop(number, [])]
+        turns = self._again.pop(number, [])
         turns += [(place, 1) for place in self._wave(number)]
         for count, (place, attempt) in enumerate(sorted(turns), start=1):
             self._left.append(Turn(self._given, number, place, attempt, ends_round=count == len(turns)))

@@ -24,7 +24,7 @@ _PAUSE = 0.01  # seconds between two fsyncs, in which answers gather
 @dataclass(frozen=True)
 class Reply:
     """One answer of the endpoint. `refused` holds its words when it declined; tokens are null when it did not say;
-    `endpoint` is the address that answered."""
+    `endpoint` is the address that answered; `reasoning`: the model also thought, in a place of its own."""
 
     text: str | None
     refused: str | None
@@ -34,6 +34,7 @@ class Reply:
     completion_tokens: int | None
     seconds: float
     endpoint: str | None = None
+    reasoning: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,23 @@ class Answer:
     created_at: datetime
     prompt_bytes: int = 0
     model: str | None = None
+    reasoning: bool = False
 
 
 class KnownAnswers:
     """The answers of a journal by the key of their question; of two with one key the first, which is the one that was
-    used. In memory is an index of 16 bytes an answer."""
+    used. In memory is an index of 16 bytes an answer, and the last attempt of each slot that has more than one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         hashes, places = array("Q"), array("q")
+        self._last_attempts: dict[str, int] = {}
         for number, (place, entry) in enumerate(read_places(path), start=1):
             try:
                 _typed(_answer(entry))
                 hashes.append(_hash(entry["key"]))
+                if (attempt := entry.get("attempt", 1)) > self.last_attempt(entry.get("slot_id", "")):
+                    self._last_attempts[entry["slot_id"]] = attempt
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise ArtifactError.at(path, f"not an answer: {error!r}", line=number, hint=RESTORE) from error
             places.append(place)
@@ -72,6 +77,10 @@ class KnownAnswers:
 
     def __contains__(self, key: str) -> bool:
         return self.get(key) is not None
+
+    def last_attempt(self, slot_id: str) -> int:
+        """The highest attempt at the slot that has an answer, to whatever request; 1 when there is none."""
+        return self._last_attempts.get(slot_id, 1)
 
     def get(self, key: str) -> Answer | None:
         if not len(self._hashes):
@@ -106,6 +115,7 @@ def _answer(entry: dict[str, Any]) -> Answer:
         created_at=datetime.fromisoformat(entry["created_at"]),
         prompt_bytes=prompt_bytes(entry["request"]),
         model=entry["model"],
+        reasoning=entry.get("reasoning", False),
     )
 
 
@@ -150,6 +160,7 @@ class AnswerLog:
             "text": reply.text,
             "refused": reply.refused,
             "finish_reason": reply.finish_reason,
+            "reasoning": reply.reasoning,
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": reply.completion_tokens,
             "seconds": round(reply.seconds, 3),

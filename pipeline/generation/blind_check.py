@@ -17,8 +17,9 @@ import polars as pl
 from pipeline.generation.answers import Answer, AnswerLog, KnownAnswers, read_answers
 from pipeline.generation.budget import Budget
 from pipeline.generation.checking import Checker
+from pipeline.generation.completion import is_cut, why_no_text
 from pipeline.generation.config import GenerateSection
-from pipeline.generation.endpoint import AttemptFailed
+from pipeline.generation.endpoint import AttemptFailed, EndpointDown
 from pipeline.generation.questions import Question
 from pipeline.generation.unreadable import UnreadableAnswers
 from pipeline.generation.writing import Writer
@@ -57,7 +58,8 @@ def check_section(section: GenerateSection) -> GenerateSection:
 @dataclass
 class Checked:
     """`frame` is checks.parquet. Tokens are of all answers, whether paid for now or read from the journal;
-    `guessed` is the most that those without usage, and the `unreadable` ones, can have cost."""
+    `guessed` is the most that those without usage, and the `unreadable` ones, can have cost. Of all `questions`, the
+    `unanswered` ones got no answer (the last reason is `last_failure`), and the budget did not allow `not_allowed`."""
 
     frame: pl.DataFrame
     check: Check
@@ -67,6 +69,10 @@ class Checked:
     stopped: bool
     unreadable: int = 0
     guessed: float = 0.0
+    questions: int = 0
+    unanswered: int = 0
+    not_allowed: int = 0
+    last_failure: str | None = None
 
 
 class BlindCheck:
@@ -100,8 +106,12 @@ class BlindCheck:
                 orders = self._planted([each for each in records if labels[each["id"]] is not None], labels)
                 answers = await ask(self._checker.question(name, messages) for name, messages, _ in orders)
         given = [(self._labels(answers[name]), told) for name, _, told in orders if isinstance(answers[name], Answer)]
-        every = [each for each in [*outcomes.values(), *answers.values()] if isinstance(each, Answer)]
-        frame = CheckedRecord.frame([_row(each, outcomes[each["id"]], labels[each["id"]]) for each in records])
+        asked = [*outcomes.values(), *answers.values()]
+        every = [each for each in asked if isinstance(each, Answer)]
+        failures = [str(each) for each in asked if isinstance(each, AttemptFailed)]
+        most = self._section.max_tokens
+        rows = [_row(each, outcomes[each["id"]], labels[each["id"]], most) for each in records]
+        frame = CheckedRecord.frame(rows)
         return Checked(
             frame=frame,
             check=self._summary(frame, given),
@@ -111,6 +121,10 @@ class BlindCheck:
             stopped=budget.stopped,
             unreadable=len(unreadable.prompt_bytes),
             guessed=budget.guessed_unreadable + sum(map(budget.guessed, every)),
+            questions=len(asked),
+            unanswered=len(failures),
+            not_allowed=asked.count(None),
+            last_failure=failures[-1] if failures else None,
         )
 
     async def _ask(
@@ -138,7 +152,7 @@ class BlindCheck:
                     else:
                         outcome = log.keep(question, reply, on_disk=lambda _: None)
                         budget.settle(question, outcome)
-                    self._asked_now += 1
+                    self._asked_now += not isinstance(outcome, EndpointDown)
                 outcomes[question.slot_id] = outcome
                 answered()
                 if outcome is None or question.key in known:
@@ -157,7 +171,7 @@ class BlindCheck:
         return outcomes
 
     def _labels(self, outcome: Outcome) -> list[str] | None:
-        if not isinstance(outcome, Answer) or outcome.refused or outcome.finish_reason == "length":
+        if not isinstance(outcome, Answer) or outcome.refused or is_cut(outcome.finish_reason):
             return None
         return self._checker.labels(outcome.text)
 
@@ -207,13 +221,13 @@ class BlindCheck:
         )
 
 
-def _row(record: Record, outcome: Outcome, labels: list[str] | None) -> Record:
+def _row(record: Record, outcome: Outcome, labels: list[str] | None, max_tokens: int) -> Record:
     if labels is not None:
         status = "agrees" if set(labels) == set(record["intended_labels"]) else "differs"
     else:
         status = "unreadable" if isinstance(outcome, Answer) else "failed"
     if isinstance(outcome, Answer):
-        said = outcome.refused or outcome.text
+        said = outcome.refused or why_no_text(outcome, max_tokens, "generate.check.max_tokens") or str(outcome.text)
     else:
         said = "not asked: the budget" if outcome is None else str(outcome)
     return {
@@ -221,5 +235,5 @@ def _row(record: Record, outcome: Outcome, labels: list[str] | None) -> Record:
         "intended_labels": record["intended_labels"],
         "labels": labels,
         "status": status,
-        "detail": None if labels is not None else (said or "an empty answer")[:200],
+        "detail": None if labels is not None else said[:200],
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.generation.config import GenerateSection
 from pipeline.generation.languages import language_name
+from pipeline.generation.parsing import without_reasoning
 from pipeline.generation.questions import Question
 from schemas.files import content_hash
 from schemas.taxonomy import Taxonomy
@@ -77,7 +78,7 @@ class Checker:
 
     def labels(self, answer: str | None) -> list[str] | None:
         """The labels that an answer gives, in the taxonomy's order; None when it is not exactly the form asked for."""
-        text = (answer or "").strip()
+        text = without_reasoning(answer or "")
         if fenced := _FENCE.match(text):
             text = fenced[1].strip()
         if len(text) > _LONGEST_ANSWER:

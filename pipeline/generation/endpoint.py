@@ -18,6 +18,7 @@ import openai
 
 from pipeline.generation.answers import Reply
 from pipeline.generation.client import BodyLost, Client
+from pipeline.generation.completion import is_filtered, read_message, reasoning_tokens, why_broken_off
 from pipeline.generation.config import GenerateSection
 from pipeline.generation.one_by_one import OneByOne
 from pipeline.generation.pace import Pace, most_tokens
@@ -26,7 +27,7 @@ from scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
 
 _LONGEST_WAIT = 300.0  # seconds that a Retry-After may ask for
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
-_MANY_FAILURES = 10  # attempts that fail one after the other before the endpoint has ever answered
+_MANY_FAILURES = 10  # attempts that fail one after the other before the endpoint is held to be down
 _FILTERED = ("content_filter", "content_policy_violation")  # error codes of an endpoint that will not write a text
 
 
@@ -35,6 +36,10 @@ Unreadable = Callable[[str], bool]
 
 class AttemptFailed(Exception):
     """The endpoint gave no answer to one question, after all retries. The message says what it gave instead."""
+
+
+class EndpointDown(AttemptFailed):
+    """No call was made: the endpoint is held to be down. The message says why."""
 
 
 class _TryAgain(Exception):
@@ -83,6 +88,7 @@ class Endpoint:
         self._one_by_one = OneByOne()
         self._answered = False
         self._ended: ServiceError | None = None
+        self._down: str | None = None
         self._alone = asyncio.Lock()
         self._failures = 0
         self.calls = 0
@@ -105,8 +111,8 @@ class Endpoint:
         """The reply to `payload`. `unreadable` is told of each answer that cannot be read, and says whether to try
         again.
 
-        Raises AttemptFailed when there is none after all retries, and ServiceError or InputError, with the setting to
-        change, for what no retry can mend."""
+        Raises AttemptFailed when there is none after all retries, EndpointDown when no call is worth making any more,
+        and ServiceError or InputError, with the setting to change, for what no retry can mend."""
         if not self._answered:
             async with self._alone:
                 if not self._answered:
@@ -116,15 +122,22 @@ class Endpoint:
     async def _with_retries(self, payload: dict[str, Any], unreadable: Unreadable) -> Reply:
         # a replica's fault need not cost one of the retries
         last = self._section.retries + len(self._servers) - 1
+        said = ""
         for retry in range(last + 1):
             replica = self._replicas.take()
             try:
                 reply = await self._ask_one(replica, payload)
+            except EndpointDown:
+                if not retry:
+                    raise
+                raise AttemptFailed(_after(said, retry)) from None
             except _TryAgain as problem:
+                said = str(problem)
                 if problem.unreadable and not unreadable(str(problem)):
                     raise AttemptFailed(f"{problem}; generate.budget allows no other try") from None
                 elsewhere = self._replicas.is_any_ready()
-                if retry == last or (not elsewhere and (problem.wait or 0) > _LONGEST_WAIT):
+                too_long = not elsewhere and (problem.wait or 0) > _LONGEST_WAIT
+                if retry == last or too_long or self._down is not None:
                     raise self._failed(problem, retry + 1) from None
                 if not elsewhere:
                     await self._back_off(replica, problem, retry)
@@ -143,6 +156,8 @@ class Endpoint:
                 await asyncio.sleep(wait)
             if self._ended is not None:
                 raise self._ended  # somebody else's call met it; not one more is made
+            if self._down is not None:
+                raise EndpointDown(self._down)
             reply = await self._call(replica.url, payload)
         except _TryAgain as problem:
             self._replicas.note_failure(replica, str(problem), unreachable=problem.unreachable, wait=problem.wait)
@@ -175,8 +190,13 @@ class Endpoint:
 
     def _failed(self, problem: _TryAgain, calls: int) -> Exception:
         self._failures += 1
-        what = f"{problem} ({calls} call{'s' * (calls > 1)})"
-        if self._answered:
+        what = _after(str(problem), calls)
+        rest = min(replica.rests_until for replica in self._replicas.all) - time.monotonic()
+        if rest > _LONGEST_WAIT:
+            self._down = f"{self._url}: {problem}; it wants no call in the next {_duration(rest)}"
+        elif self._answered and self._failures >= max(_MANY_FAILURES, 2 * self._section.concurrency):
+            self._down = f"{self._url} stopped answering ({self._failures} failures in a row): {what}"
+        if self._answered or self._down is not None:
             return AttemptFailed(what)
         if problem.unreachable:
             hint = "is the server running? set generate.endpoint.base_url"
@@ -251,26 +271,27 @@ class Endpoint:
             raise _TryAgain(f"not JSON: {said!r}", unreadable=True) from None
         try:
             choice = value["choices"][0]
-            message = choice["message"]
-            text, refusal, finish = message.get("content"), message.get("refusal"), choice.get("finish_reason")
+            finish = choice.get("finish_reason")
+            if broken_off := why_broken_off(value, choice):
+                raise _TryAgain(self._safe(" ".join(broken_off.split())), unreadable=True)
+            content = read_message(choice["message"])
+        except ValueError as error:
+            raise _TryAgain(str(error), unreadable=True) from None
         except (KeyError, IndexError, TypeError, AttributeError):
             said = self._safe(json.dumps(value))[:120]
             raise _TryAgain(f"no choices in the answer: {said}", unreadable=True) from None
-        if isinstance(text, list):
-            text = _joined(text)
-        if not (text is None or isinstance(text, str)):
-            raise _TryAgain(f"the answer's content is no text but {type(text).__name__}", unreadable=True)
-        if finish == "content_filter" and not refusal:
-            refusal = "the endpoint's content filter"
+        finish = str(finish) if finish is not None else None
+        filtered = "the endpoint's content filter" if is_filtered(finish) else None
         model = value.get("model")
         return Reply(
-            text=text,
-            refused=str(refusal) if refusal else None,
-            finish_reason=str(finish) if finish is not None else None,
+            text=content.text,
+            refused=content.refusal or filtered,
+            finish_reason=finish,
             model=model if isinstance(model, str) else None,
             prompt_tokens=_count(value, "prompt_tokens"),
             completion_tokens=_count(value, "completion_tokens"),
             seconds=seconds,
+            reasoning=content.reasoning or reasoning_tokens(value.get("usage")) > 0,
         )
 
     def _safe(self, text: str, *, limit: int | None = 300) -> str:
@@ -293,10 +314,12 @@ def api_key(section: GenerateSection) -> str | None:
     return key
 
 
-def _joined(parts: list[Any]) -> Any:
-    """The text of a content that comes as a list of parts, as some servers send it; `parts` when it is none."""
-    texts = [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
-    return "".join(texts) if texts and len(texts) == len(parts) else parts
+def _after(said: str, calls: int) -> str:
+    return f"{said} ({calls} call{'s' * (calls > 1)})"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} hours" if seconds >= 5400 else f"{seconds / 60:.0f} minutes"
 
 
 def _count(value: dict[str, Any], name: str) -> int | None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from pipeline.generation import phrases, private_data
 from pipeline.generation.answers import Answer
+from pipeline.generation.completion import is_broken_off, is_cut, why_no_text
 from pipeline.generation.config import GenerateSection
 from pipeline.generation.duplicates import Seen, holds
 from pipeline.generation.languages import other_language, width
 from pipeline.generation.meanings import Embed, SeenMeanings, Vectored
-from pipeline.generation.parsing import parse
+from pipeline.generation.parsing import parse, without_reasoning
 from schemas.spill import Spill
 from schemas.taxonomy import Taxonomy
 from schemas.text import flaw_of
@@ -125,18 +126,20 @@ class Judge:
         section = self._section
         if answer.refused:
             return Rejection("refused", answer.refused[:200])
-        if answer.text is None or not answer.text.strip():
-            return Rejection("invalid", "an empty answer")
-        text = parse(answer.text)
-        if words := phrases.refusal(text or answer.text):
+        if is_broken_off(answer.finish_reason):
+            return Rejection("invalid", f"the answer broke off: finish_reason '{answer.finish_reason}'")
+        cut, why_none = is_cut(answer.finish_reason), why_no_text(answer, section.max_tokens, "generate.max_tokens")
+        given = without_reasoning(answer.text or "")
+        text = parse(given, cut=cut)
+        if given and (words := phrases.refusal(text or given)):
             return Rejection("refused", words[:200])
-        if text is None:
-            return Rejection("invalid", "no text in the answer's JSON")
-        if answer.finish_reason == "length":
-            whole = _SENTENCE_END.match(text) if section.when_cut == "trim" else None
+        if cut:
+            whole = _SENTENCE_END.match(text) if text is not None and section.when_cut == "trim" else None
             if whole is None:
-                return Rejection("too_long", f"cut off at {section.max_tokens} tokens (generate.max_tokens)")
+                return Rejection("too_long", str(why_none))
             text = whole[0]
+        if text is None:
+            return Rejection("invalid", why_none or "no text in the answer's JSON")
         size = width(text)
         if size > section.max_characters:
             return Rejection("too_long", f"{size} characters (generate.max_characters {section.max_characters})")

@@ -8,9 +8,18 @@ from typing import Any
 
 TEXT_KEY = "text"
 _KEYS = (TEXT_KEY, "message", "prompt", "request", "query", "content", "question", "ticket")
-_THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+# a model's reasoning in its answer, as it is marked by most; Mistral writes [THINK], Seed-OSS <seed:think>
+_MARK = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reasoning)"
+_BLOCK = re.compile(rf"<{_MARK}>.*?(?:</{_MARK}>|\Z)|\[THINK\].*?(?:\[/THINK\]|\Z)", re.DOTALL | re.IGNORECASE)
+# where the chat template has opened it, the answer holds its end alone
+_LONE_END = re.compile(rf"\A.*(?:</{_MARK}>|\[/THINK\])", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"```[a-z]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL | re.IGNORECASE)
-_STRING_VALUE = re.compile(r'"(?:' + "|".join(_KEYS) + r')"\s*:\s*("(?:[^"\\]|\\.)*")', re.DOTALL)
+_STRING_START = r'"(?:' + "|".join(_KEYS) + r')"\s*:\s*'
+_STRING_VALUE = re.compile(_STRING_START + r'("(?:[^"\\]|\\.)*")', re.DOTALL)
+# to the end of an answer that was cut, without an escape that it left unfinished
+_CUT_VALUE = re.compile(
+    _STRING_START + r'("(?:[^"\\]|\\u[0-9a-f]{4}|\\[^u])*)(?:\\u?[0-9a-f]{0,3})?\Z', re.DOTALL | re.IGNORECASE
+)
 _YES = r"(?:sure|certainly|of course|okay|ok|absolutely)(?: thing)?"
 _PREAMBLE = re.compile(
     rf"\A(?:{_YES}[!.:]\s*\n|(?:{_YES}[!.,:]\s+)?(?=here|below|the following)(?:here you (?:go|are)[.:!]\s+)?"
@@ -54,25 +63,40 @@ _REMARK = re.compile(
 _QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "‘": "’", "'": "'", "「": "」", "『": "』", "»": "«"}
 
 
-def parse(answer: str) -> str | None:
-    """The text that `answer` holds, trimmed, or None when it holds none (broken JSON, an empty answer)."""
-    text = _THINKING.sub("", answer).strip()
+def without_reasoning(answer: str) -> str:
+    """The answer without what the model thought before it, trimmed; empty when it was cut while it still thought."""
+    return _LONE_END.sub("", _BLOCK.sub("", answer)).strip()
+
+
+def parse(answer: str, *, cut: bool = False) -> str | None:
+    """The text that `answer` holds, trimmed, or None when it holds none (broken JSON, an empty answer).
+
+    `cut`: the answer reached its limit of tokens; of a JSON string that it left open, what there is of it is taken."""
+    text = without_reasoning(answer)
     if fenced := _FENCE.search(text):
         text = fenced[1].strip()
     text = _PREAMBLE_ELSEWHERE.sub("", _PREAMBLE.sub("", text, count=1), count=1).strip()
     if text.startswith(("{", "[{", '["', "[]")):
-        value = _from_json(text)
+        value = _from_json(text, cut=cut)
         return _plain(value) if value is not None else None
     return _plain(text)
 
 
-def _from_json(text: str) -> str | None:
+def _from_json(text: str, *, cut: bool) -> str | None:
     try:
         value, _ = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
-        found = _STRING_VALUE.search(text)
-        value = json.loads(found[1], strict=False) if found else None
+        value = _string_of_broken(text, cut=cut)
     return _string_in(value)
+
+
+def _string_of_broken(text: str, *, cut: bool) -> Any:
+    found, cut_value = _STRING_VALUE.search(text), _CUT_VALUE.search(text) if cut else None
+    string = found[1] if found else f'{cut_value[1]}"' if cut_value else "null"
+    try:
+        return json.loads(string, strict=False)
+    except ValueError:
+        return None  # an escape that JSON does not have
 
 
 def _string_in(value: Any) -> str | None:

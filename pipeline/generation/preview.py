@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.generation.result import Result
+from schemas.manifest import Missing
 
 _WIDTH = 100
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What became of the first slots of a plan of `planned` slots; `cost` is theirs, null without prices.
+    """What became of the first slots of a plan of `planned` slots; `cost` is theirs, null without prices, `missing` why
+    some have no text.
 
     `str()` shows each slot, its text or why there is none, and what the whole plan would cost at that rate."""
 
@@ -22,6 +25,7 @@ class Preview:
     planned: int
     cost: float | None
     currency: str = ""
+    missing: Sequence[Missing] = ()
 
     def __str__(self) -> str:
         blocks = [self._block(place, slot) for place, slot in enumerate(self.slots)]

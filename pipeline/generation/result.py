@@ -103,9 +103,11 @@ class RejectedAttempts:
 
 @dataclass
 class Result:
-    """A slot that is not accepted is open. Tokens are of all answers that were judged, whether paid for now or read
+    """A slot that is not accepted is open: `unanswered` ones because the endpoint gave no answer (the last reason is
+    `last_failure`), `not_allowed` ones because the budget ended before, the others because all their attempts were
+    rejected. Tokens are of all answers that were judged, whether paid for now or read
     from the journal; `models` counts answers by the model that the endpoint named; `stopped` says why the stage ended
-    early, `torn_bytes` what a killed process left half written, `endpoints` who of several
+    early (budget, outage), `torn_bytes` what a killed process left half written, `endpoints` who of several
     answered how much. `guessed` is the most that answers without usage and `unreadable` ones can have cost."""
 
     slots: Slots
@@ -122,6 +124,9 @@ class Result:
     torn_bytes: int = 0
     stopped: str | None = None
     endpoints: str | None = None
+    unanswered: int = 0
+    not_allowed: int = 0
+    last_failure: str | None = None
 
     @property
     def planned(self) -> int:

@@ -21,7 +21,7 @@ from pipeline.generation.agenda import Agenda, Turn
 from pipeline.generation.answers import Answer, AnswerLog, KnownAnswers, Reply, read_answers
 from pipeline.generation.budget import Budget
 from pipeline.generation.config import GenerateSection
-from pipeline.generation.endpoint import AttemptFailed, Unreadable
+from pipeline.generation.endpoint import AttemptFailed, EndpointDown, Unreadable
 from pipeline.generation.judging import Judge, Rejection
 from pipeline.generation.questions import Asker, Question
 from pipeline.generation.result import Accepted, AcceptedTexts, RejectedAttempts, Result, Slot, Slots
@@ -52,10 +52,12 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Answered:
-    """What became of a question; `answer` is None for one that the budget did not allow."""
+    """What became of a question; `answer` is None for one that was not asked: the budget did not allow it, or, with
+    `later`, it had no answer in an earlier call of the stage, in which a later attempt had one."""
 
     answer: Answer | AttemptFailed | None
     question: Question | None = None
+    later: bool = False
 
 
 class Writing:
@@ -95,8 +97,6 @@ class Writing:
             await _Filling(self, slots, known, budget, log, result, progress).run(writer)
         result.unreadable = len(unreadable.prompt_bytes)
         result.guessed += budget.guessed_unreadable
-        if budget.stopped:
-            result.stopped = "budget"
         return result
 
     @property
@@ -148,9 +148,11 @@ class _Filling:
         self._result = result
         self._progress = progress
         self._workers = min(section.concurrency, len(slots))
-        self._agenda = Agenda(
-            len(slots), waves=section.waves, max_attempts=section.max_attempts, on_open=self._round_opens
-        )
+        self._agenda = Agenda(len(slots), waves=section.waves, on_open=self._round_opens)
+        self._unanswered: set[int] = set()  # places of open slots of which an attempt had no answer
+        self._not_allowed: set[int] = set()  # places of slots that the budget did not allow to ask
+        self._postponed: dict[int, list[int]] = {}  # by place: attempts that are asked when all others are rejected
+        self._last_chance: set[int] = set()  # places of slots that are at those
         self._written: dict[str, deque[str]] = {}
         # by round and group, the last of the texts that a later round may show
         self._accepted: dict[int, dict[str, deque[str]]] = {}
@@ -171,6 +173,9 @@ class _Filling:
             if len(ours) == len(errors.exceptions):
                 raise ours[0] from None
             raise
+        result = self._result
+        result.unanswered, result.not_allowed = len(self._unanswered), len(self._not_allowed - self._unanswered)
+        result.stopped = result.stopped or ("budget" if self._budget.stopped else None)
 
     async def _work(self, writer: Writer) -> None:
         while (turn := await self._agenda.next()) is not None:
@@ -183,6 +188,8 @@ class _Filling:
             if answer is not None:
                 self._result.from_journal += 1
                 self._arrived(turn, Answered(answer, question))
+            elif self._answered_later(turn):
+                self._arrived(turn, Answered(None, later=True))
             elif await self._budget.allows(question):
                 await self._ask(turn, question, writer)
             else:
@@ -191,12 +198,22 @@ class _Filling:
                 await asyncio.sleep(0)
         self._log.stop()
 
+    def _answered_later(self, turn: Turn) -> bool:
+        """Whether the journal has an answer to a later attempt at the slot: then this one had none when it was asked.
+        It must not take the place of a text that was accepted since."""
+        slot = self._slots[turn.place]
+        last = min(self._known.last_attempt(slot["slot_id"]), self._writing.section.max_attempts)
+        if turn.place in self._last_chance:
+            return False
+        later = range(turn.attempt + 1, last + 1)
+        return any(self._writing.question(slot, attempt, {}).key in self._known for attempt in later)
+
     async def _ask(self, turn: Turn, question: Question, writer: Writer) -> None:
         try:
             reply = await writer.ask(question.payload, partial(self._budget.unreadable, question))
         except AttemptFailed as failure:
             self._budget.settle(question, None)
-            self._result.asked_now += 1
+            self._result.asked_now += not isinstance(failure, EndpointDown)
             self._arrived(turn, Answered(failure, question))
             return
         self._result.asked_now += 1
@@ -220,8 +237,21 @@ class _Filling:
 
     def _judge(self, turn: Turn, answered: Answered) -> None:
         answer, result = answered.answer, self._result
+        if answered.later:
+            self._postponed.setdefault(turn.place, []).append(turn.attempt)
+            self._progress.answered(result)
+            self._agenda.judged(turn, next_attempt=turn.attempt + 1)
+            return
         if answer is None:
-            self._agenda.judged(turn, again=False)
+            self._not_allowed.add(turn.place)
+            self._agenda.judged(turn, next_attempt=None)
+            return
+        if isinstance(answer, AttemptFailed):
+            self._unanswered.add(turn.place)
+            result.last_failure = str(answer)
+        if isinstance(answer, EndpointDown):
+            result.stopped = "outage"
+            self._agenda.judged(turn, next_attempt=None)
             return
         slot = self._slots[turn.place]
         if isinstance(answer, Answer):
@@ -234,12 +264,22 @@ class _Filling:
         if isinstance(verdict, Rejection):
             result.rejected.add(turn.place, turn.attempt, verdict.reason, verdict.detail)
         else:
+            self._unanswered.discard(turn.place)
             result.accepted.add(turn.place, verdict.text, verdict.created_at)
             of_round = self._accepted.setdefault(turn.round, {})
             for group in groups(slot):
                 of_round.setdefault(group, deque(maxlen=_RECENT)).append(verdict.text)
         self._progress.answered(result)
-        self._agenda.judged(turn, again=isinstance(verdict, Rejection))
+        self._agenda.judged(turn, next_attempt=self._next_attempt(turn) if isinstance(verdict, Rejection) else None)
+
+    def _next_attempt(self, turn: Turn) -> int | None:
+        """After a rejection; None when the slot has no attempt left."""
+        if turn.place not in self._last_chance and turn.attempt < self._writing.section.max_attempts:
+            return turn.attempt + 1
+        if not self._postponed.get(turn.place):
+            return None
+        self._last_chance.add(turn.place)
+        return self._postponed[turn.place].pop(0)
 
     def _round_opens(self, number: int, turns: int) -> None:
         for group, texts in self._accepted.pop(number - 2, {}).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -52,8 +53,10 @@ def paper(
 
     Every record is journalled; the same command goes on where it was stopped."""
     from pipeline.paper.records import read_labelled
+    from pipeline.progress import incomplete
     from schemas.files import cannot_write
     from schemas.lock import run_lock
+    from schemas.manifest import Missing
     from schemas.taxonomy import load_taxonomy
     from scoring.guard import guard_path, load_guard
 
@@ -88,4 +91,9 @@ def paper(
         )
         table = compare(scorer, found.records, asked, out, notes=found.notes)
     print(table.model_dump_json(indent=2) if as_json else table.csv() if as_csv else table)
-    return 1 if table.failed else 0
+    if not table.failed:
+        return 0
+    of = table.records + table.failed
+    what = f"{table.failed:,} of {of:,} records could not be scored and are in no line; the notes say why"
+    print(incomplete([Missing(what=what, how="the same command tries them again")]), file=sys.stderr)
+    return 1

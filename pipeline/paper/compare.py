@@ -94,6 +94,7 @@ def _published(strategies: Strategies, texts: Sequence[tuple[str, Any]], path: P
     fingerprint = strategies.fingerprint
     wanted = {record_id: content_hash([fingerprint, list(messages)]) for record_id, messages in texts}
     held = {entry["id"]: entry for entry in read_journal(path) if wanted.get(entry["id"]) == entry["key"]}
+    held = {record_id: entry for record_id, entry in held.items() if entry["error"] is None}  # failed: tried again
     todo = [(record_id, messages) for record_id, messages in texts if record_id not in held]
     with (
         Journal(path) as journal,

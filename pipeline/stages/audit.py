@@ -15,6 +15,7 @@ from pipeline.stages.pull import AUDIT
 from schemas.artifacts import Answer, AuditedRecord
 from schemas.errors import InputError
 from schemas.files import read_frame, write_frame
+from schemas.manifest import Missing
 
 TABLE = "audit.parquet"
 
@@ -32,6 +33,7 @@ def guard_name(run: Run, guard: str | None) -> str:
 def work(run: Run, *, guard: str, estimator: str, top: int, control: int, push: bool) -> Outcome:
     gold = read_gold(run)
     answers = read_frame(run.path("annotations.parquet"), Answer, made_by=run.command("pull"))
+    missing: list[Missing] = []
     if run.path(AUDIT).exists() and run.path(TABLE).exists():  # experts have the selection before them: it stays
         selected = read_frame(run.path(TABLE), AuditedRecord, made_by=run.command("audit"))
     else:
@@ -42,6 +44,10 @@ def work(run: Run, *, guard: str, estimator: str, top: int, control: int, push: 
                 f"scores/{guard}.parquet has no estimator '{estimator}'",
                 hint=f"one of: {', '.join(sorted(scores['estimator'].unique()))}",
             )
+        final = gold.filter(pl.col("status") == "final")["id"]
+        if unscored := final.len() - final.is_in(ours["record_id"].unique().implode()).sum():
+            what = f"{unscored:,} of {final.len():,} final records have no score by {guard} and were not looked at"
+            missing.append(Missing(what=what, how=f"{run.command('score')}, then: {run.command('audit')}"))
         selected = select(gold, ours, run.taxonomy.ids, top=top, control=control, seed=run.config.seed)
     audited = with_answers(selected, answers)
     write_frame(run.path(TABLE), audited, AuditedRecord)
@@ -54,6 +60,7 @@ def work(run: Run, *, guard: str, estimator: str, top: int, control: int, push: 
         counts_in={"gold": gold.height},
         counts_out={"selected": audited.height, "sent": sent, **counts},
         facts=facts,
+        missing=missing,
     )
 
 

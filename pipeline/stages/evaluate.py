@@ -8,8 +8,11 @@ from pipeline.reading import read_gold, read_scores
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
 from schemas.artifacts import PromptRecord, ScoredRecord
+from schemas.evaluation import GuardEvaluation
 from schemas.files import read_frame, write_json
+from schemas.manifest import Missing
 
+NO_SCORES = ("scoring failed", "not scored", "scores incomplete")  # of GuardEvaluation.left_out
 EVALUATION, THRESHOLDS, CALIBRATION = "evaluation.json", "thresholds.json", "calibration.json"
 
 
@@ -64,7 +67,21 @@ def work(run: Run) -> Outcome:
             "left_out": counts.left_out,
             "warnings": counts.equal_texts.warnings if counts.equal_texts else [],
         },
+        missing=[one for page in results.evaluation.guards for one in _missing(run, page)],
     )
+
+
+def _missing(run: Run, page: GuardEvaluation) -> list[Missing]:
+    """Records that should have scores of this guard and have none; what evaluate.where leaves out is not missing."""
+    left = {reason: n for reason, n in page.left_out.items() if reason in NO_SCORES}
+    how = f"{run.command('score')}, then: {run.command('evaluate')}"
+    said = ", ".join(f"{n:,} {reason}" for reason, n in left.items())
+    total = page.records + sum(page.left_out.values())
+    found = (
+        [f"{sum(left.values()):,} of {total:,} final records are not judged for {page.guard} ({said})"] if left else []
+    )
+    found += [f"{name} of {page.guard} is not judged: it {why}" for name, why in page.estimators_left_out.items()]
+    return [Missing(what=what, how=how) for what in found]
 
 
 STAGE = Stage(

@@ -13,7 +13,7 @@ from pipeline.reading import read_plan
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
 from schemas.artifacts import CheckedRecord, PromptRecord, RejectedAttempt
-from schemas.errors import InputError
+from schemas.errors import InputError, ServiceError
 from schemas.files import read_frame, write_frame, write_json
 from schemas.lock import run_lock
 
@@ -33,6 +33,7 @@ def _work(run: Run) -> Outcome:
     from pipeline.generation.including import with_included
     from pipeline.generation.records import prompts_frames, rejected_frames
     from pipeline.generation.templating import load_templates
+    from pipeline.generation.unfinished import missing_checks, missing_texts
     from schemas.frames import write_frames
     from schemas.generation import Generation
 
@@ -48,6 +49,9 @@ def _work(run: Run) -> Outcome:
     write_frames(run.path("rejected.parquet"), rejected_frames(result), RejectedAttempt)
     checked = _checked(run, section)
     varied = diversity(pl.scan_parquet(run.path("prompts.parquet")), run.taxonomy.writable, seed, embed=embed)
+    missing = missing_texts(section, result, run.command("generate"))
+    if checked is not None:
+        missing += missing_checks(section, checked, run.command("generate"))
     found = Generation(diversity=varied, check=checked.check if checked else None)
     write_json(run.path("generation.json"), found.model_dump(mode="json"))
     return Outcome(
@@ -58,7 +62,7 @@ def _work(run: Run) -> Outcome:
             **({"included": records - len(result.accepted)} if section.include is not None else {}),
             "rejected attempts": len(result.rejected),
             **{f"rejected: {reason}": count for reason, count in result.reasons().items()},
-            **({"checked": checked.check.labelled, "check differs": checked.check.differ} if checked else {}),
+            **(_checked_counts(checked) if checked else {}),
         },
         tokens={
             "prompt": result.prompt_tokens,
@@ -91,7 +95,15 @@ def _work(run: Run) -> Outcome:
             **({"embeddings": section.duplicates.model, "embeddings revision": embed.revision} if embed else {}),
             **({"check asked now": checked.asked_now, "check obedience": checked.check.obedience} if checked else {}),
         },
+        missing=missing,
     )
+
+
+def _checked_counts(checked: Checked) -> dict[str, int]:
+    check = checked.check
+    without = {"check unreadable": check.unreadable, "check failed": check.failed}
+    counts = {name: count for name, count in without.items() if count}
+    return {"checked": check.labelled, "check differs": check.differ, **counts}
 
 
 def _guessed(section: GenerateSection, result: Result, checked: Checked | None) -> float | None:
@@ -134,6 +146,7 @@ def preview(run: Run, records: int) -> Preview:
     from pipeline.generation.budget import cost
     from pipeline.generation.preview import Preview
     from pipeline.generation.templating import load_templates
+    from pipeline.generation.unfinished import missing_texts
 
     section = run.config.generate
     with run_lock(run.folder, "marginalia preview"):
@@ -145,7 +158,8 @@ def preview(run: Run, records: int) -> Preview:
     prices = section.prices
     spent = cost(result.prompt_tokens, result.completion_tokens, prices) + result.guessed if prices else None
     currency = section.prices.currency if section.prices else ""
-    return Preview(list(first.iter_rows(named=True)), result, plan.height, spent, currency)
+    missing = missing_texts(section, result, run.command("preview"))
+    return Preview(list(first.iter_rows(named=True)), result, plan.height, spent, currency, missing)
 
 
 def _embedder(run: Run) -> Embedder | None:
@@ -184,7 +198,10 @@ def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any, embed
         async with LazyWriter(section) as writer:
             result = await writing.fill(plan, writer, bar)
             result.endpoints = writer.report
-            return result
+        if result.stopped == "outage" and not result.models:
+            hint = "there is no answer yet to go on with; look at the server, then run it again"
+            raise ServiceError(str(result.last_failure), hint=hint)
+        return result
 
     with tqdm(total=0, desc="generate", unit="answer", disable=None, file=sys.stderr) as bar:
         return asyncio.run(fill(_Bar(bar, section)))

@@ -63,7 +63,11 @@ def _work(run: Run, *, push: bool) -> Outcome:
         facts["published"] = published if entry in published else [*published, entry]
         facts["attempts"] = done.attempts
     counts = {"uploaded": len(files)} if push else {"files in a dry run": len(files)}
-    return Outcome(counts_in={"files": len(files)}, counts_out=counts, facts=facts)
+    return Outcome(
+        counts_in={"files": len(files)},
+        counts_out=counts,
+        facts=facts,
+    )
 
 
 def annotator_names(run: Run) -> list[str]:

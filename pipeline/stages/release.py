@@ -119,7 +119,11 @@ def _work(run: Run) -> Outcome:
     write_release(run.path("release"), text, tables, history, run.taxonomy, documents=documents, charts=shown)
     return Outcome(
         counts_in={"records": gold.height},
-        counts_out={"records": records, "tables": len(tables)},
+        counts_out={
+            "records": records,
+            "tables": len(tables),
+            **({"left out, not final": gold.height - records} if gold.height > records else {}),
+        },
         facts={
             "version": history.latest.version,
             "license": section.license,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -11,9 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.reading import read_gold
 from pipeline.run import Run
 from pipeline.stage import Outcome, Stage
+from schemas.artifacts import ScoredRecord
 from schemas.errors import InputError
-from schemas.files import cannot_write
+from schemas.files import cannot_write, read_frame
 from schemas.lock import run_lock
+from schemas.manifest import Missing
 from schemas.yaml_files import line_in
 from scoring.config import RAY_FLAGS, EngineName, GuardRun, RayOptions
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from scoring.engines.recipe import Recipe
+    from scoring.failures import Failure
     from scoring.shards import Shard
 
 Records = list[tuple[str, list[dict[str, str]]]]
@@ -78,9 +81,25 @@ def score_shard(run: Run, shard: Shard) -> list[str]:
         except OSError as error:
             raise cannot_write(out.parent, error) from error
         with run_lock(out.parent, f"marginalia score --shard {shard}"):
-            _, facts = _score(run, guard, own, shard)
+            facts = _score(run, guard, own, shard).facts
         lines.append(f"score --shard {shard}: {facts['scored']} scored by {guard.name}, {facts['failed']} failed")
     return lines
+
+
+def missing_in_shard(run: Run, shard: Shard) -> list[Missing]:
+    """What `score_shard` could not score."""
+    from scoring.failures import failures_of
+    from scoring.results import journal_path, records_path
+    from scoring.shards import shard_path
+
+    command = f"{run.command('score')} --shard {shard}"
+    ids = [record_id for record_id, _ in _records(run)[1] if shard.holds(record_id)]
+    found = []
+    for guard in run.config.score.guards:
+        out = shard_path(run.path(f"{SCORES}/{guard.name}.parquet"), shard)
+        table = read_frame(records_path(out), ScoredRecord, made_by=command)
+        found += _missing(guard, len(ids), failures_of(table, ids, [journal_path(out)]), command)
+    return found
 
 
 def _records(run: Run) -> tuple[int, Records]:
@@ -91,31 +110,52 @@ def _records(run: Run) -> tuple[int, Records]:
     return gold.height, list(zip(gold["id"].to_list(), gold["messages"].to_list(), strict=True))
 
 
-def _outcome(run: Run, scores: Callable[[GuardRun, Records], tuple[str, dict[str, Any]]]) -> Outcome:
+@dataclass(frozen=True)
+class _Scored:
+    """What one guard did: its model's revision, facts for the manifest, and what it could not score."""
+
+    revision: str
+    facts: dict[str, Any]
+    missing: list[Missing]
+
+
+def _outcome(run: Run, scores: Callable[[GuardRun, Records], _Scored]) -> Outcome:
     height, records = _records(run)
     models: dict[str, str] = {}
     counts: dict[str, int] = {}
     facts: dict[str, Any] = {}
+    missing: list[Missing] = []
     for guard in run.config.score.guards:
-        models[guard.model], facts[guard.name] = scores(guard, records)
+        scored = scores(guard, records)
+        models[guard.model], facts[guard.name] = scored.revision, scored.facts
+        missing += scored.missing
         counts[f"scored by {guard.name}"] = facts[guard.name]["scored"]
         counts[f"failed with {guard.name}"] = facts[guard.name]["failed"]
-    return Outcome(counts_in={"gold": height}, counts_out=counts, models=models, facts=facts)
+    return Outcome(counts_in={"gold": height}, counts_out=counts, models=models, facts=facts, missing=missing)
 
 
-def _merged(run: Run, guard: GuardRun, records: Records) -> tuple[str, dict[str, Any]]:
-    from scoring.shards import merge_shards
+def _merged(run: Run, guard: GuardRun, records: Records) -> _Scored:
+    from scoring.failures import failures_of
+    from scoring.results import journal_path
+    from scoring.shards import Shard, merge_shards, shard_path
 
     out = run.path(f"{SCORES}/{guard.name}.parquet")
     merged = merge_shards(out, records, lambda shard: f"{run.command('score')} --shard {shard}")
-    facts = _facts(merged.facts.guard, merged.notes, merged.table)
-    return merged.facts.revision, {**facts, "shards": merged.facts.of}
+    facts = {**_facts(merged.facts.guard, merged.notes, merged.table, len(records)), "shards": merged.facts.of}
+    shards = [Shard(number, merged.facts.of) for number in range(1, merged.facts.of + 1)]
+    journals = [journal_path(shard_path(out, shard)) for shard in shards]
+    failures = failures_of(merged.table, [record_id for record_id, _ in records], journals)
+    failed = [shard for shard in shards if any(shard.holds(failure.record_id) for failure in failures)]
+    again = [f"{run.command('score')} --shard {shard}" for shard in failed]
+    missing = _missing(guard, len(records), failures, ", then ".join([*again, run.command("merge")]))
+    return _Scored(merged.facts.revision, facts, missing)
 
 
-def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = None) -> tuple[str, dict[str, Any]]:
+def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = None) -> _Scored:
     from tqdm import tqdm
 
     from scoring.engines.start import start
+    from scoring.failures import failures_of
     from scoring.results import journal_path, write_tables
     from scoring.shards import finish_shard, shard_path
 
@@ -125,19 +165,38 @@ def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = No
     job = start(_recipe(run, guard), records, journal_path(out), engine=section.engine, ray=section.ray)
     for _ in tqdm(job, total=len(records), unit="record", desc=f"score {guard.name}", disable=None):
         pass
-    table = write_tables(out, [record_id for record_id, _ in records], section.estimators)
+    ids = [record_id for record_id, _ in records]
+    table = write_tables(out, ids, section.estimators)
     if shard is not None:
         finish_shard(out, shard, records, job.origin, section.estimators)
-    return job.origin.revision, _facts(job.origin.guard, job.origin.notes, table)
+    facts = _facts(job.origin.guard, job.origin.notes, table, len(records))
+    command = run.command("score") + (f" --shard {shard}" if shard is not None else "")
+    missing = _missing(guard, len(ids), failures_of(table, ids, [journal_path(out)]), command)
+    return _Scored(job.origin.revision, facts, missing)
 
 
-def _facts(guard: str, notes: Sequence[str], table: pl.DataFrame) -> dict[str, Any]:
+def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command: str) -> list[Missing]:
+    """What failed of so many records; `command` tries it again."""
+    table = f"{SCORES}/{guard.name}.records.parquet"
+    found = []
+    for passing, verb, how in (
+        (True, "were not", command),
+        (False, "cannot be", f"change what {table} names, then: {command}; evaluate leaves them out"),
+    ):
+        if those := [failure for failure in failures if failure.passing == passing]:
+            what = f"{len(those):,} of {records:,} records {verb} scored by {guard.name}, the first "
+            what += f"'{those[0].record_id}': {those[0].error}"
+            found.append(Missing(what=what, how=how, retry=True, blocks=passing))
+    return found
+
+
+def _facts(guard: str, notes: Sequence[str], table: pl.DataFrame, records: int) -> dict[str, Any]:
     scored = table.filter(table["error"].is_null())
     return {
         "guard": guard,
         "notes": list(notes),
         "scored": scored.height,
-        "failed": table.height - scored.height,
+        "failed": records - scored.height,
         "median_nodes": scored["nodes"].median(),
         "median_forward_passes": scored["forward_passes"].median(),
         "seconds": round(float(table["seconds"].sum()), 1),

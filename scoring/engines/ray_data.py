@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from schemas.errors import ArtifactError, InputError, ModelError, ServiceError
-from schemas.journal import Journal, read_journal
+from schemas.journal import Journal
 from scoring.config import RayOptions
 from scoring.engines.recipe import Recipe
-from scoring.entries import KEYS, check_entry
-from scoring.results import Messages, Origin, journal_entry
+from scoring.results import Messages, Origin, journal_entry, latest_keys
 from scoring.scorer import Result
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class RayJob:
         return replace(self._origin, notes=tuple(self._notes))
 
     def __iter__(self) -> Iterator[str]:
-        held = _held(self._journal)
+        held = latest_keys(self._journal)
         with _cluster(self._options) as cluster, Journal(self._journal) as journal:
             left = dict(self._records)
             block = _block_size(len(left), cluster.actors, self._options.block_records)
@@ -107,14 +106,8 @@ class RayJob:
                 hint="look at Ray's logs (memory is the usual cause: fewer or larger actors, smaller batch_tokens)",
             )
         error = f"each of {TRIES + 1} Ray actors that scored it died"
-        journal.extend([journal_entry(Result(record_id, error=error), "", ()) for record_id in lost])
+        journal.extend([journal_entry(Result(record_id, error=error, passing=True), "", ()) for record_id in lost])
         yield from lost
-
-
-def _held(journal: Path) -> dict[str, str]:
-    """Record → the key of its latest line without an error."""
-    entries = read_journal(journal, KEYS, check_entry)
-    return {entry["id"]: entry["key"] for entry in entries if entry["error"] is None}
 
 
 def _block_size(records: int, actors: int, most: int) -> int:

@@ -31,6 +31,8 @@ T = TypeVar("T")
 class CallFailed(ModelError):
     """There was no usable answer to one request after all retries. The message says what came instead."""
 
+    passing = True
+
 
 class Malformed(Exception):
     """An answer that is not of the form asked for: a proxy's page, a cut body. It may come right when asked again."""

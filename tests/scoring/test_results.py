@@ -13,7 +13,9 @@ from schemas.artifacts import LabelScore, ScoredRecord
 from schemas.files import read_frame
 from schemas.journal import Journal
 from scoring import results
-from scoring.results import journal_path, records_path, write_tables
+from scoring.results import journal_path, records_path, score_to_journal, tables, write_tables
+from scoring.scorer import Scorer, Settings
+from tests.scoring.tiny import save
 
 IDS = [f"r{number}" for number in range(7)]
 
@@ -72,3 +74,20 @@ def test_a_journal_of_failures_gives_an_empty_table(tmp_path: Path) -> None:
         journal.append(entry("r0", 0.0, error="too long"))
     assert write_tables(out, ["r0", "r1"], ["marginal"])["error"].to_list() == ["too long"]
     assert read_frame(out, LabelScore, made_by="score").height == 0
+
+
+def test_settings_that_come_back_get_their_own_numbers_again(tmp_path: Path) -> None:
+    """The tables are made of the latest lines: those must be of the settings that are asked for now."""
+    model = save(tmp_path / "model")
+    records = [(f"r{n}", [{"role": "user", "content": f"Where is parcel {n}?"}]) for n in range(3)]
+    journal = tmp_path / "j.jsonl"
+
+    def bounds(tolerance: float) -> pl.DataFrame:
+        settings = Settings(tolerance=tolerance, node_budget=60, estimators=("marginal",))
+        scorer = Scorer.load(str(model), "instruct", taxonomy="support-tickets", settings=settings)
+        assert sorted(score_to_journal(scorer, records, journal)) == ["r0", "r1", "r2"]
+        return tables(journal, ["r0", "r1", "r2"], ["marginal"])[0]
+
+    first, other, again = bounds(0.5), bounds(0.001), bounds(0.5)
+    assert not first.equals(other)
+    assert again.equals(first)

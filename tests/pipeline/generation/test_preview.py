@@ -64,7 +64,8 @@ def test_a_budget_on_the_command_line_stands_in_for_the_config(make_run: MakeRun
         run = make_run(server.url, waves=1, max_tokens=64, prices=ONE_A_TOKEN)
         run_stage(PLAN, run)
         done = marginalia("generate", "--run", str(run.folder), "--budget", "2000")
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 1
+        assert "planned texts were not asked for: generate.budget 2000 USD is used up" in done.stderr
         spent = json.loads(run.path("manifests/generate.json").read_text())
         assert 0 < spent["cost"] <= 2000
         assert spent["facts"]["stopped early by"] == "budget"

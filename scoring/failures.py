@@ -1,0 +1,37 @@
+"""Records without scores: why, and whether another try may bring them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from schemas.journal import read_journal
+from scoring.entries import KEYS, check_entry
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a record has no scores. `passing`: it may get them at another time, or with more memory."""
+
+    record_id: str
+    error: str
+    passing: bool
+
+
+def failures_of(table: pl.DataFrame, record_ids: Sequence[str], journals: Iterable[Path]) -> list[Failure]:
+    """The records that have an error in `table` (ScoredRecord), or are not in it, in their order.
+
+    `journals` tell which failures are passing; one that is in none of them, or was written by an older version, counts
+    as passing: it is better tried in vain than never."""
+    errors = dict(table.select("record_id", "error").iter_rows())
+    failed = {name: errors.get(name, "not scored") for name in record_ids if errors.get(name, "not scored") is not None}
+    passing: dict[str, bool] = {}
+    if failed:
+        for path in journals:
+            for entry in read_journal(path, KEYS, check_entry):
+                if entry["id"] in failed and entry["error"] is not None:
+                    passing[entry["id"]] = entry.get("passing", True)
+    return [Failure(name, error, passing.get(name, True)) for name, error in failed.items()]
