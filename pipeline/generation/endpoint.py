@@ -21,7 +21,10 @@ from pipeline.generation.client import BodyLost, Client
 from pipeline.generation.config import GenerateSection
 from pipeline.generation.one_by_one import OneByOne
 from pipeline.generation.pace import Pace, most_tokens
+from schemas.addresses import check_key_goes
 from schemas.errors import InputError, ServiceError
+from scoring.models.dialects import hint as hint_of
+from scoring.models.dialects import is_of_seed, streamed
 from scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
 
 _LONGEST_WAIT = 300.0  # seconds that a Retry-After may ask for
@@ -39,9 +42,16 @@ class AttemptFailed(Exception):
 
 class _TryAgain(Exception):
     def __init__(
-        self, what: str, *, wait: float | None = None, unreachable: bool = False, unreadable: bool = False
+        self,
+        what: str,
+        *,
+        wait: float | None = None,
+        unreachable: bool = False,
+        unreadable: bool = False,
+        only_streams: bool = False,
     ) -> None:
         super().__init__(what)
+        self.only_streams = only_streams
         self.wait = wait
         self.unreachable = unreachable
         self.unreadable = unreadable  # a good status, so that it may have been paid for
@@ -72,6 +82,12 @@ class Endpoint:
         self._key = api_key(section)
         self._replicas = Replicas([urls] if isinstance(urls, str) else urls)
         self._url = self._replicas.url
+        for replica in self._replicas.all:
+            if replica.url.partition("?")[0].endswith("/chat/completions"):
+                raise InputError(f"{replica.url}: generate.endpoint.base_url ends before /chat/completions")
+            if self._key:
+                setting = "generate.endpoint.allow_http"
+                check_key_goes(replica.url, allow_http=section.endpoint.allow_http, setting=setting)
         self._servers = {
             replica.url: _Server(
                 Client(replica.url, self._key or "none", section.concurrency, section.timeout_seconds),
@@ -82,6 +98,7 @@ class Endpoint:
         self._model: tuple[str, str] | None = None  # the first answer's, and who gave it
         self._one_by_one = OneByOne()
         self._answered = False
+        self._broke = False  # whether a request with a seed was answered by a server's own fault
         self._ended: ServiceError | None = None
         self._alone = asyncio.Lock()
         self._failures = 0
@@ -123,6 +140,9 @@ class Endpoint:
             except _TryAgain as problem:
                 if problem.unreadable and not unreadable(str(problem)):
                     raise AttemptFailed(f"{problem}; generate.budget allows no other try") from None
+                if problem.only_streams:
+                    self._ended = ServiceError(f"{replica.url}: {problem}", hint=hint_of(str(problem)))
+                    raise self._ended from None
                 elsewhere = self._replicas.is_any_ready()
                 if retry == last or (not elsewhere and (problem.wait or 0) > _LONGEST_WAIT):
                     raise self._failed(problem, retry + 1) from None
@@ -178,11 +198,15 @@ class Endpoint:
         what = f"{problem} ({calls} call{'s' * (calls > 1)})"
         if self._answered:
             return AttemptFailed(what)
+        of_seed = self._section.send_seed and is_of_seed(what)
+        seed = "; if it fails on a request's seed: generate.send_seed: false" if self._broke or of_seed else ""
         if problem.unreachable:
-            hint = "is the server running? set generate.endpoint.base_url"
+            hint = "is the server running? set generate.endpoint.base_url" + seed
             self._ended = ServiceError(f"{self._url}: {what}", hint=hint)
+        elif of_seed:
+            self._ended = ServiceError(f"{self._url}: {what}", hint="set generate.send_seed: false")
         elif self._failures >= _MANY_FAILURES:
-            hint = "look at the server; what was answered before is kept, run the stage again"
+            hint = "look at the server; what was answered before is kept, run the stage again" + seed
             what = f"no answer {self._failures} times in a row; the last: {what}"
             self._ended = ServiceError(f"{self._url}: {what}", hint=hint)
         return self._ended or AttemptFailed(what)
@@ -206,8 +230,17 @@ class Endpoint:
         except openai.APIStatusError as error:
             return replace(self._on_status(error, time.monotonic() - started), endpoint=url)
         seconds = time.monotonic() - started
+        self._check_whole(body)
         await self._one_by_one.turn()
         return replace(self._reply(body, seconds), endpoint=url)
+
+    def _check_whole(self, body: bytes) -> None:
+        """An answer that comes in pieces although none were asked for is not put together: it says so."""
+        if body[:1] in (b"{", b"["):
+            return
+        events = streamed(self._safe(body[:2000].decode("utf-8", "replace"), limit=None))
+        if events is not None:
+            raise _TryAgain(events.said, unreadable=True, only_streams=events.error is None)
 
     def _lost(self, error: BaseException) -> _TryAgain:
         began = isinstance(error, BodyLost)
@@ -224,6 +257,7 @@ class Endpoint:
         if code in _FILTERED:
             return Reply(None, f"the endpoint's content filter: {said}", "content_filter", None, None, None, seconds)
         if code != "insufficient_quota" and (status in (408, 409, 425, 429) or status >= 500):
+            self._broke |= status >= 500 and self._section.send_seed
             raise _TryAgain(f"status {status}: {said}", wait=_retry_after(error)) from None
         raise _Refused(status, said) from None
 
@@ -240,8 +274,12 @@ class Endpoint:
         if 300 <= refusal.status < 400:
             elsewhere = "it sends to another address, which is not followed; set generate.endpoint.base_url to that"
             return ServiceError(f"{url}: {refusal}", hint=elsewhere)
-        hint = hints.get(refusal.status, other + "token_limit_key, temperature, max_tokens")
-        return ServiceError(f"{url}: {refusal}", hint=hint)
+        if refusal.status in (400, 422) and self._section.send_seed and is_of_seed(refusal.said):
+            return ServiceError(f"{url}: {refusal}", hint="set generate.send_seed: false")
+        hint = hints.get(refusal.status) or hint_of(refusal.said)
+        return ServiceError(
+            f"{url}: {refusal}", hint=hint or other + "token_limit_key, temperature, max_tokens, extra_body"
+        )
 
     def _reply(self, body: bytes, seconds: float) -> Reply:
         try:
