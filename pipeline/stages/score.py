@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.reading import read_gold
 from pipeline.run import Run
+from pipeline.run_log import log_event
 from pipeline.stage import Outcome, Stage
 from schemas.errors import InputError
 from schemas.files import cannot_write
@@ -128,6 +129,8 @@ def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = No
     table = write_tables(out, [record_id for record_id, _ in records], section.estimators)
     if shard is not None:
         finish_shard(out, shard, records, job.origin, section.estimators)
+    if job.origin.notes:
+        log_event(run, "score", "notes", guard=guard.name, notes=list(job.origin.notes))
     return job.origin.revision, _facts(job.origin.guard, job.origin.notes, table)
 
 
