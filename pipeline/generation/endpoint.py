@@ -30,6 +30,7 @@ from scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
 _LONGEST_WAIT = 300.0  # seconds that a Retry-After may ask for
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
 _MANY_FAILURES = 10  # attempts that fail one after the other before the endpoint has ever answered
+_MANY_STREAMS = 3  # the same for answers in pieces: a server that gives them gives no others
 _FILTERED = ("content_filter", "content_policy_violation")  # error codes of an endpoint that will not write a text
 
 
@@ -48,10 +49,10 @@ class _TryAgain(Exception):
         wait: float | None = None,
         unreachable: bool = False,
         unreadable: bool = False,
-        only_streams: bool = False,
+        streams: bool = False,
     ) -> None:
         super().__init__(what)
-        self.only_streams = only_streams
+        self.streams = streams
         self.wait = wait
         self.unreachable = unreachable
         self.unreadable = unreadable  # a good status, so that it may have been paid for
@@ -140,9 +141,8 @@ class Endpoint:
             except _TryAgain as problem:
                 if problem.unreadable and not unreadable(str(problem)):
                     raise AttemptFailed(f"{problem}; generate.budget allows no other try") from None
-                if problem.only_streams:
-                    self._ended = ServiceError(f"{replica.url}: {problem}", hint=hint_of(str(problem)))
-                    raise self._ended from None
+                if problem.streams:
+                    raise self._failed(problem, retry + 1) from None  # the same request would be answered the same way
                 elsewhere = self._replicas.is_any_ready()
                 if retry == last or (not elsewhere and (problem.wait or 0) > _LONGEST_WAIT):
                     raise self._failed(problem, retry + 1) from None
@@ -203,6 +203,8 @@ class Endpoint:
         if problem.unreachable:
             hint = "is the server running? set generate.endpoint.base_url" + seed
             self._ended = ServiceError(f"{self._url}: {what}", hint=hint)
+        elif problem.streams and self._failures >= _MANY_STREAMS:
+            self._ended = ServiceError(f"{self._url}: {what}", hint=hint_of(what))
         elif of_seed:
             self._ended = ServiceError(f"{self._url}: {what}", hint="set generate.send_seed: false")
         elif self._failures >= _MANY_FAILURES:
@@ -240,7 +242,7 @@ class Endpoint:
             return
         events = streamed(self._safe(body[:2000].decode("utf-8", "replace"), limit=None))
         if events is not None:
-            raise _TryAgain(events.said, unreadable=True, only_streams=events.error is None)
+            raise _TryAgain(events.said, unreadable=True, streams=events.error is None)
 
     def _lost(self, error: BaseException) -> _TryAgain:
         began = isinstance(error, BodyLost)
