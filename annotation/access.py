@@ -8,20 +8,23 @@ from pathlib import Path
 from annotation.client.connection import Connection, api_key_from
 from annotation.client.datasets import add_members, find_workspace
 from annotation.config import AnnotationSection
+from schemas.addresses import check_key_goes
 
 
 def connect(section: AnnotationSection, home: Path) -> Connection:
     """A connection as owner or admin. `home` is the local server's folder, used when no url is set.
 
-    Raises InputError when the key is not set, ServiceError when the server does not answer or refuses."""
+    Raises InputError when the key is not set or would travel unencrypted, ServiceError when the server does not answer
+    or refuses."""
     if section.url is not None:
         key = api_key_from(dict(os.environ), section.api_key_env)
+        check_key_goes(section.url, allow_http=section.allow_http, setting="annotation.allow_http")
         return Connection(section.url, key, key_hint=f"check the environment variable {section.api_key_env}")
     from annotation.server import control
 
     server = control.up(home)
     owner = next(account for account in control.accounts(home) if account.role == "owner")
-    return Connection(server.url, owner.api_key, key_hint=f"see {home / 'credentials.json'}")
+    return Connection(server.url, owner.api_key, key_hint=f"see {home / 'credentials.json'}", here=True)
 
 
 def experts_workspace(section: AnnotationSection) -> str:

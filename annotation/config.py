@@ -22,6 +22,11 @@ class AnnotationSection(Strict):
         default="ARGILLA_API_KEY",
         description="environment variable that holds an owner's or admin's API key of `url`; never the key itself",
     )
+    allow_http: bool = Field(
+        default=False,
+        exclude=True,  # changes no result
+        description="send the key unencrypted where `url` is an http:// address of another machine",
+    )
     workspace: str = Field(
         default="marginalia",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",

@@ -181,7 +181,8 @@ def _type(schema: dict[str, Any], shared: dict[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}), shared)}"
     if schema.get("type") == "object" and "properties" not in schema:
-        return f"mapping of names to {_type(schema.get('additionalProperties', {}), shared)}"
+        values = schema.get("additionalProperties")
+        return f"mapping of names to {_type(values if isinstance(values, dict) else {}, shared)}"
     words = {"string": "text", "integer": "whole number", "boolean": "true or false", "object": "section", None: "any"}
     pattern = f" like {schema['pattern']}" if "pattern" in schema else ""
     return words.get(schema.get("type"), str(schema.get("type"))) + limits + pattern

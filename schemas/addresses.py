@@ -1,9 +1,23 @@
-"""Addresses and keys of servers as they stand in configs: an address and nothing more, and where the key is found."""
+"""Addresses of servers: how they are written in configs, which are on this machine, and where a key may be sent.
+
+Every HTTP client of the project follows these rules:
+
+- `is_loopback` decides which addresses are on this machine. These are never reached through a proxy (`direct` for
+  httpx, `proxy_for` for aiohttp).
+- `check_key_goes` refuses to send a key unencrypted to another machine.
+- Redirects are not followed (the Hub's client follows those within one server, see schemas.hub_client)."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from collections.abc import Iterable
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from schemas.errors import InputError
+
+_AZURE_QUERY = r"api-version=[A-Za-z0-9.-]{1,40}"  # the one query that is part of an address, and holds no key
 
 
 def check_address(url: str) -> str:
@@ -23,8 +37,69 @@ def check_address(url: str) -> str:
     return url.rstrip("/")
 
 
+def check_endpoint(url: str) -> str:
+    """The same for an OpenAI-compatible endpoint, whose address may end in Azure's `?api-version=…`."""
+    base, mark, query = url.partition("?")
+    if mark and re.fullmatch(_AZURE_QUERY, query):
+        return f"{check_address(base)}?{query}"
+    return check_address(url)
+
+
 def check_variable(name: str) -> str:
     """`name` if it can name an environment variable. Raises ValueError, which does not repeat it: it may be a key."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
         raise ValueError("expected the NAME of an environment variable, such as OPENAI_API_KEY, not a key")
     return name
+
+
+def route(endpoint: str, path: str) -> str:
+    """The address of `path` at an endpoint: `http://h/v1`, `https://h/deployments/d?api-version=…`."""
+    base, mark, query = endpoint.partition("?")
+    return f"{base}/{path}{mark}{query}"
+
+
+def key_headers(endpoint: str, key: str | None) -> dict[str, str]:
+    """The header that carries the key: Azure's own where the address has an api-version, else a bearer token."""
+    if key is None:
+        return {}
+    return {"api-key": key} if "?" in endpoint else {"Authorization": f"Bearer {key}"}
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address is on this machine: localhost, 127.0.0.0/8, ::1, or 0.0.0.0 and :: ("any address here").
+
+    Only the written host counts. No name is resolved: whoever answers for a name could say what they like."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback or address.is_unspecified
+
+
+def direct(urls: Iterable[str]) -> dict[str, None]:
+    """`mounts` for an httpx or httpx2 client: addresses of this machine are reached without the environment's proxy."""
+    hosts = {urlsplit(url).hostname or "" for url in urls if is_loopback(url)}
+    return {f"all://[{host}]" if ":" in host else f"all://{host}": None for host in sorted(hosts)}
+
+
+def proxy_for(url: str) -> str | None:
+    """The environment's proxy for an address, for clients that ask for it once; None for this machine."""
+    parts = urlsplit(url)
+    if is_loopback(url) or proxy_bypass(parts.hostname or ""):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+def check_key_goes(url: str, *, allow_http: bool = False, setting: str | None = None) -> None:
+    """Raises InputError when a key would be sent to `url` unencrypted and over a network; `setting` allows it."""
+    if urlsplit(url).scheme != "https" and not is_loopback(url) and not allow_http:
+        allowed = f", or set {setting}: true if the network is your own" if setting else ""
+        raise InputError(
+            f"{url}: a key is not sent over plain http to another machine, where everyone on the way can read it",
+            hint=f"use https://{allowed}",
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -205,6 +206,16 @@ def _endpoint(options: argparse.Namespace) -> EndpointOptions:
     return _valid(EndpointOptions, options, EndpointOptions.model_fields)
 
 
+def _json_object(text: str) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError('expected a JSON object, such as {"min_p": 0}')
+    return value
+
+
 def _valid(model: type[ModelT], options: argparse.Namespace, names: Iterable[str]) -> ModelT:
     """The options of these names as the model; InputError names the one that is wrong, never its value: a key may
     stand there."""
@@ -266,6 +277,8 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
     add("--tokenizer", metavar="T", help="the served model's: a folder, a .gguf file, 'bundled' or a Hub id")
     add("--endpoint-model", metavar="NAME", help="its name there (default: the only one that /models lists)")
     add("--api-key-env", metavar="VARIABLE", help="the environment variable that holds the key")
+    add("--allow-http", action="store_true", help="send the key over plain http:// to another machine")
+    add("--extra-body", type=_json_object, default={}, metavar="JSON", help="further keys of each request")
     add("--top-logprobs", type=int, default=20, metavar="K", help="log-probabilities asked for per step (default 20)")
     add("--concurrency", type=int, default=32, help="requests under way at once (default 32)")
     add("--retries", type=int, default=8, help="how often a request that failed in passing is repeated (default 8)")

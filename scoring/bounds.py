@@ -111,7 +111,9 @@ def without_rounding(root: Evaluated, told: Masses, untold: Masses) -> Masses:
     return fresh
 
 
-def in_language_bounds(closed_with: Floats, closed: float, could: Floats, without: Floats) -> tuple[Floats, Floats]:
+def in_language_bounds(
+    closed_with: Floats, closed: float | Floats, could: Floats, without: Floats
+) -> tuple[Floats, Floats]:
     """[A / (A+B+O⁻), (A+O⁺) / (A+B+O⁺)] with A + B = `closed`, O⁺ = `could`, O⁻ = `without`; 0/0 gives [0, 1]."""
     return _ratio(closed_with, closed + without, 0.0), _ratio(closed_with + could, closed + could, 1.0)
 

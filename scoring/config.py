@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from schemas.addresses import check_address, check_variable
+from schemas.addresses import check_endpoint, check_variable
 from schemas.errors import did_you_mean
+from schemas.extra_body import check_extra_body
 from schemas.strict import ID_PATTERN, Strict
 
 # named here and not in scoring.estimators, which needs numpy: the command line's --help reads this file
@@ -53,6 +54,14 @@ def split_urls(text: str) -> list[str]:
     return re.split(r"\s*,\s*(?=https?://)", text.strip())
 
 
+# keys of a request without which its answer could not be read, and where each is set instead
+OF_THE_SCORER = {
+    "model": "endpoint_model",
+    "logprobs": "top_logprobs",
+    **dict.fromkeys(("prompt", "max_tokens", "temperature", "n", "best_of", "echo", "stream", "logprob_token_ids")),
+}
+
+
 class EndpointOptions(Strict):
     """How a model behind the URL of an OpenAI-compatible server is asked. Of no use for other models."""
 
@@ -67,6 +76,16 @@ class EndpointOptions(Strict):
     api_key_env: str | None = Field(
         default=None, description="the environment variable that holds the endpoint's key (never the key itself)"
     )
+    allow_http: bool = Field(
+        default=False,
+        exclude=True,  # changes no number
+        description="send the key unencrypted where model is an http:// address of another machine",
+    )
+    extra_body: dict[str, Any] = Field(
+        default={},
+        exclude_if=lambda value: not value,  # configs without it keep their hash
+        description="further keys of each request, as the server knows them, such as {min_p: 0, top_k: -1}",
+    )
     top_logprobs: int = Field(
         default=20, ge=1, description="log-probabilities asked for per prefix; the mass of all others counts as open"
     )
@@ -78,6 +97,11 @@ class EndpointOptions(Strict):
     @classmethod
     def _variable(cls, value: str | None) -> str | None:
         return None if value is None else check_variable(value)
+
+    @field_validator("extra_body")
+    @classmethod
+    def _extra_body(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return check_extra_body(value, OF_THE_SCORER)
 
 
 class GuardRun(EndpointOptions):
@@ -106,7 +130,7 @@ class GuardRun(EndpointOptions):
     def _addresses(cls, value: str) -> str:
         if value.startswith(("http://", "https://")):
             for url in split_urls(value):
-                check_address(url)
+                check_endpoint(url)
         return value
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from scoring.bounds import point_in
 from scoring.language import State
 from scoring.search import CONSTRAINED, IN_LANGUAGE, RAW, Search, Step
+from scoring.spread import spread_bounds
 from scoring.tokens import Floats, TokenLanguage
 
 POINT_ESTIMATORS = ("conditional", "joint", "conditional_constrained", "joint_constrained", "greedy")
@@ -29,12 +30,13 @@ class Estimate:
 class Decision:
     """A row that a greedy answer completed. `conditional`: product of the token probabilities since the previous
     decision, through the row's last token; `joint`: product of all conditionals so far. `highest`: both again, at the
-    most that the steps' probabilities may be."""
+    most that the steps' probabilities may be. `spread`: by how much (nats) both may be off."""
 
     row: int
     conditional: float
     joint: float
     highest: tuple[float, float]
+    spread: tuple[float, float] = (0.0, 0.0)
 
 
 def estimate(search: Search, estimators: Sequence[str]) -> dict[str, Estimate]:
@@ -46,27 +48,33 @@ def estimate(search: Search, estimators: Sequence[str]) -> dict[str, Estimate]:
         IN_LANGUAGE: search.raw.in_language,
         CONSTRAINED: search.constrained.constrained,
     }
+    wider = spread_bounds(search) if search.spread > 0 else {}
     raw = decisions(search.greedy, search.language)
     constrained = decisions(search.greedy_constrained, search.language)
     for name in estimators:
         if name in bounds:
-            found[name] = _bounded(*bounds[name]())
+            found[name] = _bounded(*bounds[name](), wider[name]() if wider else None)
             continue
         path = constrained if name.endswith("_constrained") else raw
-        values = np.zeros(rows)
+        values, spread = np.zeros(rows), np.zeros(rows)
         # an answer that could not be followed to its end may hold any other row
         highest = np.ones(rows) if name.endswith("_constrained") and search.constrained_cut else np.zeros(rows)
         for decision in path:
             values[decision.row] = 1.0 if name == "greedy" else getattr(decision, name.removesuffix("_constrained"))
             highest[decision.row] = 1.0 if name == "greedy" else decision.highest[name.startswith("joint")]
-        found[name] = _bounded(values, highest)
+            spread[decision.row] = 0.0 if name == "greedy" else decision.spread[name.startswith("joint")]
+        found[name] = _bounded(values, highest, (values * np.exp(-spread), highest * np.exp(spread)))
     return found
 
 
-def _bounded(lower: Floats, upper: Floats) -> Estimate:
+def _bounded(lower: Floats, upper: Floats, wider: tuple[Floats, Floats] | None = None) -> Estimate:
+    """`wider`: the bounds to report; the estimate between them is that of the narrower ones."""
     lower, upper = np.clip(lower, 0.0, 1.0), np.clip(upper, 0.0, 1.0)
     upper = np.maximum(lower, upper)
-    return Estimate(point_in(lower, upper), lower, upper)
+    point = point_in(lower, upper)
+    if wider is None:
+        return Estimate(point, lower, upper)
+    return Estimate(point, np.clip(wider[0], 0.0, point), np.clip(wider[1], point, 1.0))
 
 
 def decisions(steps: Sequence[Step], tokens: TokenLanguage) -> list[Decision]:
@@ -91,7 +99,7 @@ def decisions(steps: Sequence[Step], tokens: TokenLanguage) -> list[Decision]:
 
 def _products(steps: Sequence[Step], last_step: list[int], ends: dict[int, int]) -> list[Decision]:
     found: list[Decision] = []
-    joint, highest_joint, start = 1.0, 1.0, 0
+    joint, highest_joint, spread_joint, start = 1.0, 1.0, 0.0, 0
     last_end = -1
     for row, end in sorted(ends.items(), key=lambda item: item[1]):
         if end == last_end:  # two rows that one word completes share its decision
@@ -102,8 +110,10 @@ def _products(steps: Sequence[Step], last_step: list[int], ends: dict[int, int])
         taken = steps[start:stop]
         conditional = float(np.prod([step.probability for step in taken]))
         highest = float(np.prod([step.probability if step.highest is None else step.highest for step in taken]))
+        spread = sum(step.spread for step in taken)
         joint *= conditional
         highest_joint *= highest
-        found.append(Decision(row, conditional, joint, (highest, highest_joint)))
+        spread_joint += spread
+        found.append(Decision(row, conditional, joint, (highest, highest_joint), (spread, spread_joint)))
         start = max(start, stop)
     return found

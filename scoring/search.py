@@ -46,13 +46,16 @@ class NextTokens:
     """What a model says of one prefix. `log_probabilities` (nats) of the ids in its state's moves, in their order, −inf
     where unknown; `top` and `top_log_probability` of the most probable token of the whole vocabulary, `top` −1 where
     the source does not tell which it is. `unseen`: the most mass that moves whose probability the source did not tell
-    may have together, `unseen_top` the most that one of them may have (both 0 for a local model)."""
+    may have together, `unseen_top` the most that one of them may have (both 0 for a local model). `spread`: by how much
+    (nats) each log-probability may be off, `stray`: by how much the mass outside the moves may be off beyond that."""
 
     log_probabilities: Floats
     top: int
     top_log_probability: float
     unseen: float = 0.0
     unseen_top: float = 0.0
+    spread: float = 0.0
+    stray: float = 0.0
 
 
 @dataclass(eq=False, slots=True)
@@ -72,6 +75,9 @@ class Node:
     constrained_masses: Floats | None = None
     priority: Floats | None = None
     order: npt.NDArray[np.intp] | None = None  # children by falling priority
+    unseen: float = 0.0  # these three as the answer said
+    spread: float = 0.0
+    stray: float = 0.0
 
     def path(self) -> list[int]:
         """Token ids from the prompt's end to this node."""
@@ -88,12 +94,13 @@ class Step:
     """One step of a greedy answer: the token, its probability, and whether it ends the answer.
 
     Renormalised over moves of which some were not told, the probability is at least `probability` and at most
-    `highest`."""
+    `highest`. `spread`: by how much (nats) both may be off."""
 
     token: int
     probability: float
     ends: bool
     highest: float | None = None
+    spread: float = 0.0
 
 
 class Search:
@@ -112,6 +119,7 @@ class Search:
         self.raw_untold = Masses(language.language.rows)
         self.constrained_untold = Masses(language.language.rows)
         self.constrained_cut = False
+        self.spread = 0.0  # the largest of all answers
         self.nodes = 0
         self.stopped = ""
         self.root = Node(-1, None, 0, language.language.start, 1.0, 1.0)
@@ -181,6 +189,7 @@ class Search:
         if answer.top_log_probability == -np.inf:
             raise ModelError("the model gave no token any probability", hint="try dtype float32")
         self.nodes += 1
+        self.spread = max(self.spread, answer.spread)
         if node.state is not None:
             self._expand(node, node.state, answer)
         if node is self._greedy_at:
@@ -207,6 +216,7 @@ class Search:
                 masses_of.add_open(mass, state)
                 untold.add_open(mass, state)
         node.moves, node.masses, node.constrained_masses = moves, masses, constrained
+        node.unseen, node.spread, node.stray = answer.unseen, answer.spread, answer.stray
         for index, ahead in node.children.items():
             ahead.mass, ahead.constrained = float(masses[index]), float(constrained[index])
         node.priority = np.where(moves.ends, 0.0, self._priority(masses, constrained))
@@ -256,7 +266,8 @@ class Search:
                 hint="use a server that tells token ids",
             )
         ends = answer.top in self.language.end_ids
-        self.greedy.append(Step(answer.top, float(np.exp(answer.top_log_probability)), ends))
+        probability = float(np.exp(answer.top_log_probability))
+        self.greedy.append(Step(answer.top, probability, ends, spread=answer.spread))
         if ends:
             return None
         if node.moves is not None:
@@ -280,7 +291,13 @@ class Search:
         highest = float(node.constrained_masses[best] / node.constrained_masses.sum())
         ends = bool(node.moves.ends[best])
         self.greedy_constrained.append(
-            Step(int(node.moves.ids[best]), probability, ends, highest if answer.unseen > 0 else None)
+            Step(
+                int(node.moves.ids[best]),
+                probability,
+                ends,
+                highest if answer.unseen > 0 else None,
+                2 * answer.spread,  # of the token and of those that it is renormalised over
+            )
         )
         return None if ends else self._child(node, best)
 

@@ -40,7 +40,11 @@ class LogprobServer:
     refuses unknown keys, as OpenAI does. `form`: `vllm` or `llama.cpp`. `key`: the bearer token that is asked for.
     `poison`: requests whose prompt holds this id always fail with 500. `noise`: nats added to every call in company.
     `tells`: top entries that it gives at most, whatever was asked. `chats`: has /v1/chat/completions and nothing else.
-    `scale`: log-probabilities are multiplied by it, as those after a temperature are."""
+    `scale`: log-probabilities are multiplied by it, as those after a temperature are. `keeps`: all but so many tokens
+    are shown with the value `floor` (None: null; "absent": not shown). `renormalised`: and the kept ones are divided
+    by their mass, as top-k before the log-probabilities does. `jitter`: nats by which every token's logit differs from
+    call to call. `shift`: nats added to each value that is told. `bos`: this token is put before texts. `body`: status
+    and bytes that answer every completion. `redirect`: where every completion is sent on to."""
 
     def __init__(
         self,
@@ -64,6 +68,14 @@ class LogprobServer:
         tells: int | None = None,
         chats: bool = False,
         scale: float = 1.0,
+        keeps: int | None = None,
+        floor: float | str | None = -9999.0,
+        renormalised: bool = False,
+        jitter: float = 0.0,
+        shift: float = 0.0,
+        bos: int | None = None,
+        body: tuple[int, bytes] | None = None,
+        redirect: str | None = None,
     ) -> None:
         assert set(faults or {}) <= set(FAULTS)
         self.network, self.tokenizer, self.models = network, tokenizer, models
@@ -72,6 +84,11 @@ class LogprobServer:
         self.key, self.faults, self.poison, self.noise = key, faults or {}, poison, noise
         self.latency, self.max_model_len = latency, max_model_len
         self.tells, self.chats, self.scale = tells, chats, scale
+        self.keeps, self.floor, self.renormalised = keeps, floor, renormalised
+        self.jitter, self.shift, self.bos, self.body, self.redirect = jitter, shift, bos, body, redirect
+        self.strict_but: tuple[str, ...] = ()  # keys that it takes nevertheless
+        self.headers: list[dict[str, str]] = []  # of all calls, names in small letters
+        self.paths: list[str] = []
         self.requests: list[dict[str, Any]] = []  # bodies of all completions, in the order of their arrival
         self.calls = 0  # of any kind
         self.most_in_flight = 0
@@ -124,7 +141,7 @@ class LogprobServer:
         if body.get("model") not in self.models:
             message = f"The model `{body.get('model')}` does not exist."
             raise BadRequest(404, message, "NotFoundError", "model")
-        standard = {"model", "prompt", "max_tokens", "temperature", "n", "logprobs", "echo", "seed"}
+        standard = {"model", "prompt", "max_tokens", "temperature", "n", "logprobs", "echo", "seed", *self.strict_but}
         if self.strict and (extra := sorted(body.keys() - standard)):
             raise BadRequest(400, f"Unrecognized request argument supplied: {extra[0]}", "invalid_request_error")
         wanted = body.get("logprobs")
@@ -136,6 +153,8 @@ class LogprobServer:
 
     def _ids(self, prompt: str | list[int]) -> list[int]:
         ids = prompt if isinstance(prompt, list) else self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        if self.bos is not None and not isinstance(prompt, list):
+            ids = [self.bos, *ids]
         if len(ids) + 1 > self.max_model_len:
             message = f"This model's maximum context length is {self.max_model_len} tokens. You requested more."
             raise BadRequest(400, message)
@@ -185,23 +204,37 @@ class LogprobServer:
             "top_logprobs": [step and {self._name(top, body): value for top, value in step.items()} for step in steps],
         }
 
-    def _step(self, before: tuple[int, ...], token: int, body: dict[str, Any]) -> dict[int, float]:
+    def _step(self, before: tuple[int, ...], token: int, body: dict[str, Any]) -> dict[int, float | None]:
         row = self.row(before)
         if self.noise and self._in_flight > 1:
             row = row + self.noise
+        if self.jitter:
+            with self._lock:
+                self._times["jitter"] += 1
+                draw = torch.Generator().manual_seed(self._times["jitter"])
+            row = (row + self.jitter * (2 * torch.rand(row.shape, generator=draw) - 1)).log_softmax(-1)
+        kept = set(row.topk(self.keeps).indices.tolist()) if self.keeps else None
+        if kept is not None and self.renormalised:
+            row = row - torch.logsumexp(row[sorted(kept)], dim=0)
         if self.asked_ids and body.get("logprob_token_ids"):
             tops = list(body["logprob_token_ids"])
         else:
             told = min(body["logprobs"], len(row), self.tells or len(row))
             tops = row.topk(told).indices.tolist()
-        return {top: max(float(row[top]) * self.scale, -9999.0) for top in dict.fromkeys([token, *tops])}
+        found: dict[int, float | None] = {}
+        for top in dict.fromkeys([token, *tops]):
+            if kept is None or top in kept:
+                found[top] = max(float(row[top]) * self.scale + self.shift, -9999.0)
+            elif not isinstance(self.floor, str):
+                found[top] = self.floor
+        return found
 
     def _name(self, token: int, body: dict[str, Any]) -> str:
         if self.token_ids and body.get("return_tokens_as_token_ids"):
             return f"token_id:{token}"
         return str(self.tokenizer.decode([token]))
 
-    def _entry(self, token: int, value: float) -> dict[str, Any]:
+    def _entry(self, token: int, value: float | None) -> dict[str, Any]:
         return {"id": token, "token": self.tokenizer.decode([token]), "logprob": value, "bytes": []}
 
     # ---- the wire ----------------------------------------------------------------------------------------------------
@@ -269,7 +302,7 @@ def _handler(server: LogprobServer) -> Callable[..., BaseHTTPRequestHandler]:
             if server.chats and self.path == "/v1/chat/completions":
                 self._send(422, {"detail": "messages: Field required"})
                 return
-            if server.chats or self.path != "/v1/completions":
+            if server.chats or self.path.partition("?")[0] != "/v1/completions":
                 self._send(404, {"detail": "Not Found"})
                 return
             server.requests.append(body)
@@ -283,6 +316,8 @@ def _handler(server: LogprobServer) -> Callable[..., BaseHTTPRequestHandler]:
                     server._in_flight -= 1
 
         def _let_in(self) -> bool:
+            server.headers.append({name.lower(): value for name, value in self.headers.items()})
+            server.paths.append(self.path)
             if server.key is not None and self.headers.get("Authorization") != f"Bearer {server.key}":
                 seen = self.headers.get("Authorization", "").removeprefix("Bearer ")
                 self._send(401, {"error": f"Unauthorized: {seen}"})
@@ -291,6 +326,12 @@ def _handler(server: LogprobServer) -> Callable[..., BaseHTTPRequestHandler]:
 
         def _complete(self, body: dict[str, Any]) -> None:
             time.sleep(server.latency)
+            if server.redirect is not None:
+                self._send(307, {}, {"Location": server.redirect})
+                return
+            if server.body is not None:
+                self._raw(*server.body, "application/json")
+                return
             try:
                 answer = server.complete(body)
             except BadRequest as problem:

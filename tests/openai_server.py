@@ -96,6 +96,7 @@ class OpenAIServer:
         assert set(self.faults) <= set(FAULTS)
         self.requests: list[dict[str, Any]] = []  # bodies of all calls, in the order of their arrival
         self.authorizations: list[str] = []
+        self.heads: list[str] = []  # request lines and headers
         self.answered = 0
         self.most_in_flight = 0
         self.in_flight = 0
@@ -165,11 +166,12 @@ class OpenAIServer:
         request_line, *lines = head.strip().split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         data = await reader.readexactly(int(headers.get("content-length", "0")))
-        if request_line.split()[1] != "/v1/chat/completions":
+        if request_line.split()[1].partition("?")[0] != "/v1/chat/completions":
             models = {"object": "list", "data": [{"id": "test-model", "object": "model"}]}
             return await self._send(writer, 200, json.dumps(models).encode())
         payload = json.loads(data)
         self.requests.append(payload)
+        self.heads.append(head)
         self.authorizations.append(headers.get("authorization", ""))
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)

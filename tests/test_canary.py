@@ -1,5 +1,6 @@
 """No key leaves the environment: every stage against servers that refuse, break and repeat every header they were sent;
-then each byte that was written or said is searched for the keys."""
+then each byte that was written or said is searched for the keys. And no key leaves the machine: not by a proxy, not
+unencrypted, not by a redirect."""
 
 from __future__ import annotations
 
@@ -18,8 +19,10 @@ from annotation.client import connection
 from pipeline.cli import app
 from pipeline.line import load_stage
 from pipeline.release import hub
-from pipeline.run import open_run
+from pipeline.run import Run, open_run
 from pipeline.stage import run_stage
+from schemas.errors import InputError
+from schemas.hub_client import check_downloads
 from tests.pipeline.release.labelled_run import make_run
 from tests.scoring.tiny import save
 
@@ -59,6 +62,26 @@ def chat(heard: str) -> tuple[int, str, bytes]:
     return 200, "application/json", json.dumps({"choices": [choice], "model": heard, **card}).encode()
 
 
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+
+@contextmanager
+def eavesdropper() -> Iterator[list[str]]:
+    """A proxy of the environment; what it was asked, each line of it."""
+    heard: list[str] = []
+
+    def listen(said: str) -> tuple[int, str, bytes]:
+        heard.append(said)
+        return 502, "text/plain", b"no way out"
+
+    with pytest.MonkeyPatch.context() as patch, parrot(listen) as url:
+        patch.delenv("NO_PROXY", raising=False)
+        patch.delenv("no_proxy", raising=False)
+        for name in PROXIES:
+            patch.setenv(name, url)
+        yield heard
+
+
 @contextmanager
 def parrot(reply: Reply) -> Iterator[str]:
     """The address of a server that answers everything with `reply` to the headers it was sent."""
@@ -68,12 +91,14 @@ def parrot(reply: Reply) -> Iterator[str]:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, kind, body = reply(" ".join(f"{name}: {value}" for name, value in self.headers.items()))
             self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", kind)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_GET
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_CONNECT = do_GET
 
         def log_message(self, format: str, *arguments: object) -> None:
             pass
@@ -118,24 +143,103 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scoring.models.calls._FIRST_BACKOFF", 0.01)
 
 
+def run_of(folder: Path, url: str, model: Path, *, more: str = "") -> Run:
+    """A labelled run with its release, whose servers are all at `url`. `more` is put into each server's section."""
+    run = make_run(folder, config="plan: {records: 12, min_per_label: 0}\n")
+    text = (run.folder / "config.yaml").read_text(encoding="utf-8").partition("score:")[0]
+    text += "plan: {records: 12, min_per_label: 0}\n" + config(url, model)
+    if more:
+        for before in ("api_key_env: OPENAI_API_KEY", "api_key_env: ARGILLA_API_KEY", "license: cc-by-4.0"):
+            text = text.replace(before, f"{before}, {more}")
+    (run.folder / "config.yaml").write_text(text)
+    run = open_run(run.folder)
+    run_stage(load_stage("plan"), run)
+    run_stage(load_stage("release"), run)
+    return run
+
+
+def command(run: Run, words: str) -> tuple[int, str]:
+    """Exit code, and all that was said."""
+    name, *more = words.split()
+    done = CliRunner().invoke(app, [name, "--run", str(run.folder), *more])
+    return done.exit_code, done.stdout + done.stderr + "".join(traceback.format_exception(done.exception))
+
+
 @pytest.mark.parametrize("reply", [refusal, failure, page, wrong_json, chat])
 def test_no_key_is_written_or_said(tmp_path: Path, model: Path, reply: Reply) -> None:
     told = ""
-    with parrot(reply) as url:
-        run = make_run(tmp_path, config="plan: {records: 12, min_per_label: 0}\n")
-        text = (run.folder / "config.yaml").read_text(encoding="utf-8").partition("score:")[0]
-        (run.folder / "config.yaml").write_text(text + "plan: {records: 12, min_per_label: 0}\n" + config(url, model))
-        run = open_run(run.folder)
-        run_stage(load_stage("plan"), run)
-        run_stage(load_stage("release"), run)
-        for command in ("publish --push", "push", "score", "generate", "status", "verify"):
-            name, *more = command.split()
-            done = CliRunner().invoke(app, [name, "--run", str(run.folder), *more])
-            told += done.stdout + done.stderr + "".join(traceback.format_exception(done.exception))
-            assert done.exit_code in EXPECTED.get(name, (3,)), told[-3000:]
+    with parrot(reply) as url, eavesdropper() as heard:
+        run = run_of(tmp_path, url, model)
+        for words in ("publish --push", "push", "score", "generate", "status", "verify"):
+            code, said = command(run, words)
+            told += said
+            assert code in EXPECTED.get(words.split()[0], (3,)), said[-3000:]
+    assert heard == [], "loopback was reached through a proxy"
     files = [path for path in sorted(tmp_path.rglob("*")) if path.is_file()]
     assert {"log.jsonl", "responses.jsonl", "config.yaml"} <= {path.name for path in files}
     for name, key in KEYS.items():
         secret = key.partition("canary")[2]
         assert secret not in told, name
         assert [path for path in files if secret.encode() in path.read_bytes()] == [], name
+
+
+SENDING = ["publish --push", "push", "score", "generate"]
+
+
+@pytest.mark.parametrize("words", SENDING)
+def test_no_key_is_sent_unencrypted_to_another_machine(tmp_path: Path, model: Path, words: str) -> None:
+    with eavesdropper() as heard:
+        code, said = command(run_of(tmp_path, "http://nowhere.invalid", model), words)
+    assert code == 2 and heard == [], said[-3000:]
+    assert "http://nowhere.invalid" in said
+    assert "a key is not sent over plain http to another machine" in said and "allow_http" in said
+
+
+@pytest.mark.parametrize("words", SENDING)
+def test_unless_it_is_allowed(tmp_path: Path, model: Path, words: str) -> None:
+    with eavesdropper() as heard:
+        code, said = command(run_of(tmp_path, "http://nowhere.invalid", model, more="allow_http: true"), words)
+    assert code == 3, said[-3000:]
+    assert any("canary" in line for line in heard)
+
+
+@pytest.mark.parametrize("words", SENDING)
+def test_no_redirect_to_another_server_is_followed(tmp_path: Path, model: Path, words: str) -> None:
+    heard: list[str] = []
+
+    def listen(said: str) -> tuple[int, str, bytes]:
+        heard.append(said)
+        return chat(said)
+
+    with parrot(listen) as other:
+        elsewhere = other.replace("127.0.0.1", "localhost") + "/v1/other"
+        with parrot(lambda said: (307, elsewhere, b"")) as url:
+            code, said = command(run_of(tmp_path, url, model), words)
+    assert code == 3 and heard == [], said[-3000:]
+    assert "localhost" in said or "another address" in said
+
+
+def test_an_argilla_of_our_own_is_reached_at_whatever_address_it_has() -> None:
+    """Started for a team, it listens on the machine's own address, which no rule can know as this machine's."""
+    told = (200, "application/json", json.dumps({"role": "owner", "username": "o"}).encode())
+    with eavesdropper() as heard, parrot(lambda said: told) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("annotation.client.connection.direct", lambda urls: {})
+        with connection.Connection(url, KEYS["ARGILLA_API_KEY"], key_hint="", here=True) as found:
+            assert found.role == "owner"
+    assert heard == []
+
+
+def test_downloads_carry_no_token_unencrypted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants, get_session
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
+    with pytest.raises(InputError, match="a key is not sent over plain http"):
+        check_downloads()
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nonexistent")
+    check_downloads()
+    with eavesdropper() as heard, parrot(chat) as url:
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        check_downloads()
+        assert get_session().get(f"{url}/api").status_code == 200
+    assert heard == []

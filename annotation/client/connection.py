@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import httpx
 
+from schemas.addresses import direct
 from schemas.errors import InputError, ServiceError
 
 PAUSES = (0.5, 2.0, 5.0)  # seconds before each further try, unless the server names a time
@@ -26,13 +27,21 @@ DETAIL_SHOWN = 300  # characters of a server's answer in a message
 class Connection:
     """A signed-in client of one Argilla server. Every call may raise ServiceError that names the setting to change.
 
-    `username` and `role` (owner, admin, annotator) are those of the key's user."""
+    `username` and `role` (owner, admin, annotator) are those of the key's user. `here`: the server is one that we
+    started on this machine, and no proxy of the environment is asked whatever address it has."""
 
-    def __init__(self, url: str, api_key: str, *, key_hint: str) -> None:
+    def __init__(self, url: str, api_key: str, *, key_hint: str, here: bool = False) -> None:
         self.url = url.rstrip("/")
         self._key_hint = key_hint
         self._known = False  # whether an Argilla has answered there yet
-        self._http = httpx.Client(base_url=self.url, headers={"X-Argilla-Api-Key": api_key}, timeout=TIMEOUT)
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"X-Argilla-Api-Key": api_key},
+            timeout=TIMEOUT,
+            follow_redirects=False,  # the key is for this server alone
+            mounts=direct([self.url]),
+            trust_env=not here,
+        )
         try:
             me = self.get("/me")
             if not isinstance(me, dict) or not {"role", "username"} <= me.keys():
@@ -133,6 +142,8 @@ class Connection:
             403: f"the API key's role may not do that; use an owner's: {self._key_hint}",
             404: "check annotation.url, annotation.workspace and annotation.dataset; was the dataset deleted?",
         }.get(status)
+        if 300 <= status < 400:
+            hint = "it sends to another address, which is not followed; set annotation.url to that"
         # some servers repeat what they were sent, the key included
         safe = detail.replace(self._http.headers["X-Argilla-Api-Key"], "***")
         shown = " ".join(safe.split())[:DETAIL_SHOWN]

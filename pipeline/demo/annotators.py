@@ -146,7 +146,7 @@ def _submit(connection: Connection, items: list[dict[str, Any]]) -> None:
 def _sign_in(url: str, account: Account | None, name: str) -> Connection:
     if account is None:
         raise InputError(f"'{name}' has no account on the local Argilla", hint="push makes those of annotation.team")
-    return Connection(url, account.api_key, key_hint="the local server's credentials.json")
+    return Connection(url, account.api_key, key_hint="the local server's credentials.json", here=True)
 
 
 def _refuse_real(run: Run) -> None:

@@ -61,8 +61,9 @@ class Checker:
     def question(self, name: str, messages: list[dict[str, str]]) -> Question:
         """The question about one record; `name` is its id. Nothing of what was intended is in it."""
         check = self._section.check
+        endpoint = check.endpoint or self._section.endpoint
         payload: dict[str, Any] = {
-            "model": (check.endpoint or self._section.endpoint).model,
+            "model": endpoint.model,
             "messages": [
                 {"role": "system", "content": self._system},
                 {"role": "user", "content": _USER.format(marker=self._marker(name, messages), text=quoted(messages))},
@@ -73,6 +74,7 @@ class Checker:
             payload["temperature"] = 0.0
         if check.structured_output:
             payload["response_format"] = self._schema()
+        payload |= endpoint.extra_body
         key = content_hash({"check": name, "request": payload})
         return Question(name, 1, key, payload, [])
 

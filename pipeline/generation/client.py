@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
 import openai
+
+from schemas.addresses import key_headers, proxy_for, route
 
 _LARGEST_BODY = 4_000_000  # bytes
 
@@ -32,12 +32,14 @@ class Client:
 
     def __init__(self, base_url: str, key: str, concurrency: int, timeout_seconds: float) -> None:
         self._openai = openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0)
-        self._url = f"{self._openai.base_url}chat/completions"
-        own = {**self._openai.default_headers, **self._openai.auth_headers, "Accept-Encoding": "identity"}
+        self._url = route(base_url, "chat/completions")
+        own = {**self._openai.default_headers, "Accept-Encoding": "identity"}
         self._headers = {name: value for name, value in own.items() if isinstance(value, str)}
+        self._headers.pop("Authorization", None)
+        self._headers |= key_headers(base_url, key)
         self._concurrency = concurrency
         self._timeout = timeout_seconds  # of a whole exchange: a server that trickles gets no more for each byte
-        self._proxy = _proxy(self._url)
+        self._proxy = proxy_for(self._url)  # asked once: aiohttp would ask before every call
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, payload: dict[str, Any]) -> bytes:
@@ -98,9 +100,3 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > _LARGEST_BODY:
             raise BodyTooLarge(f"an answer of more than {_LARGEST_BODY:,} bytes")
     return bytes(body)
-
-
-def _proxy(url: str) -> str | None:
-    """The environment's proxy for an address; asked once, for aiohttp would ask before every call."""
-    parts = urlsplit(url)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)

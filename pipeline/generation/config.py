@@ -5,17 +5,29 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.addresses import check_address, check_variable
+from schemas.addresses import check_endpoint, check_variable
+from schemas.extra_body import check_extra_body
 from schemas.strict import Strict
 
 ATTRIBUTE_PATTERN = r"[a-z][a-z0-9_]{0,31}"
 PLAN_COLUMNS = ("slot_id", "labels", "difficulty", "near_miss_of", "language")
 MAX_LABELS = 3
 BUNDLED = "bundled"
+# keys that each request has already, and where they are set
+OF_THE_WRITER = {
+    "model": "generate.endpoint.model",
+    "temperature": "generate.temperature",
+    "top_p": "generate.top_p",
+    "max_tokens": "generate.max_tokens",
+    "max_completion_tokens": "generate.max_tokens and generate.token_limit_key",
+    "seed": "generate.send_seed",
+    "response_format": "generate.structured_output",
+    **dict.fromkeys(("messages", "stream", "n")),
+}
 
 
 class PlanSection(Strict):
@@ -97,13 +109,25 @@ class EndpointSection(Strict):
 
     base_url: str | list[str] = Field(
         default=BUNDLED,
-        description="the endpoint's address up to /v1, or a list of addresses that serve the same model: the least "
-        "busy is asked first, one that fails is left alone for a while; 'bundled' starts a small model on this machine "
-        "for the time of the stage (it writes clumsily: to see the machine work, not to make a data set)",
+        description="the endpoint's address up to /v1 (an Azure deployment's with its ?api-version=…), or a list of "
+        "addresses that serve the same model: the least busy is asked first, one that fails is left alone for a while; "
+        "'bundled' starts a small model on this machine for the time of the stage (it writes clumsily: to see the "
+        "machine work, not to make a data set)",
     )
     model: str = Field(default="smollm2-135m-instruct", min_length=1, description="the model's name at the endpoint")
     api_key_env: str | None = Field(
         default=None, description="name of the environment variable that holds the key (never the key itself)"
+    )
+    allow_http: bool = Field(
+        default=False,
+        exclude=True,  # changes no answer
+        description="send the key unencrypted where base_url is an http:// address of another machine",
+    )
+    extra_body: dict[str, Any] = Field(
+        default={},
+        exclude_if=lambda value: not value,  # configs without it keep their hash
+        description="further keys of each request, as the endpoint knows them, such as {enable_thinking: false} or "
+        "{min_p: 0.05}",
     )
 
     @property
@@ -130,6 +154,11 @@ class EndpointSection(Strict):
     def _variable(cls, value: str | None) -> str | None:
         return None if value is None else check_variable(value)
 
+    @field_validator("extra_body")
+    @classmethod
+    def _extra_body(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return check_extra_body(value, OF_THE_WRITER)
+
 
 def unreadable_path(journal: Path) -> Path:
     """Where it is noted which answers could not be read: responses.unreadable.jsonl beside responses.jsonl."""
@@ -137,7 +166,7 @@ def unreadable_path(journal: Path) -> Path:
 
 
 def _address(value: str, *, bundled: bool) -> str:
-    return value if bundled and value == BUNDLED else check_address(value)
+    return value if bundled and value == BUNDLED else check_endpoint(value)
 
 
 class PricesSection(Strict):
@@ -211,7 +240,11 @@ class GenerateSection(Strict):
     token_limit_key: Literal["max_tokens", "max_completion_tokens"] = Field(
         default="max_tokens", description="the name by which the endpoint knows max_tokens"
     )
-    send_seed: bool = Field(default=True, description="send a seed with each request; off for endpoints that refuse it")
+    send_seed: bool = Field(
+        default=True,
+        description="send a seed with each request; off (`seed: false` says the same) for endpoints that "
+        "refuse it or fail on it",
+    )
     structured_output: bool = Field(
         default=False,
         description="ask for JSON by response_format json_schema; answers are parsed tolerantly in either case",
@@ -285,6 +318,14 @@ class GenerateSection(Strict):
 
     duplicates: DuplicatesSection = DuplicatesSection()
     check: CheckSection = CheckSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seed(cls, value: Any) -> Any:
+        """`seed: false`, the short form of `send_seed: false`."""
+        if isinstance(value, dict) and isinstance(value.get("seed"), bool) and "send_seed" not in value:
+            return {**{name: each for name, each in value.items() if name != "seed"}, "send_seed": value["seed"]}
+        return value
 
     @model_validator(mode="after")
     def _together(self) -> Self:

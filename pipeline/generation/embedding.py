@@ -16,6 +16,7 @@ from pipeline.generation.config import DuplicatesSection
 from pipeline.generation.meanings import Vectors
 from schemas.errors import InputError, ModelError, ServiceError
 from schemas.files import sha256
+from schemas.hub_client import check_downloads
 from scoring.models.local import quiet_loading
 
 _LONGEST = 512  # tokens, where the model names no limit of its own
@@ -108,6 +109,7 @@ def _folder(reference: str, revision: str | None, relative_to: Path) -> tuple[Pa
 def _from_hub(reference: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    check_downloads()
     try:
         return Path(snapshot_download(reference, revision=revision, allow_patterns=list(_FILES)))
     except (httpx2.HTTPError, OSError, ValueError) as error:

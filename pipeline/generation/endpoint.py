@@ -22,12 +22,16 @@ from pipeline.generation.completion import is_filtered, read_message, reasoning_
 from pipeline.generation.config import GenerateSection
 from pipeline.generation.one_by_one import OneByOne
 from pipeline.generation.pace import Pace, most_tokens
+from schemas.addresses import check_key_goes
 from schemas.errors import InputError, ServiceError
+from scoring.models.dialects import hint as hint_of
+from scoring.models.dialects import is_of_seed, streamed
 from scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
 
 _LONGEST_WAIT = 300.0  # seconds that a Retry-After may ask for
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
 _MANY_FAILURES = 10  # attempts that fail one after the other before the endpoint is held to be down
+_MANY_STREAMS = 3  # answers in pieces, before any other: a server that gives them gives no others
 _FILTERED = ("content_filter", "content_policy_violation")  # error codes of an endpoint that will not write a text
 
 
@@ -44,9 +48,16 @@ class EndpointDown(AttemptFailed):
 
 class _TryAgain(Exception):
     def __init__(
-        self, what: str, *, wait: float | None = None, unreachable: bool = False, unreadable: bool = False
+        self,
+        what: str,
+        *,
+        wait: float | None = None,
+        unreachable: bool = False,
+        unreadable: bool = False,
+        streams: bool = False,
     ) -> None:
         super().__init__(what)
+        self.streams = streams
         self.wait = wait
         self.unreachable = unreachable
         self.unreadable = unreadable  # a good status, so that it may have been paid for
@@ -77,6 +88,12 @@ class Endpoint:
         self._key = api_key(section)
         self._replicas = Replicas([urls] if isinstance(urls, str) else urls)
         self._url = self._replicas.url
+        for replica in self._replicas.all:
+            if replica.url.partition("?")[0].endswith("/chat/completions"):
+                raise InputError(f"{replica.url}: generate.endpoint.base_url ends before /chat/completions")
+            if self._key:
+                setting = "generate.endpoint.allow_http"
+                check_key_goes(replica.url, allow_http=section.endpoint.allow_http, setting=setting)
         self._servers = {
             replica.url: _Server(
                 Client(replica.url, self._key or "none", section.concurrency, section.timeout_seconds),
@@ -87,6 +104,7 @@ class Endpoint:
         self._model: tuple[str, str] | None = None  # the first answer's, and who gave it
         self._one_by_one = OneByOne()
         self._answered = False
+        self._broke = False  # whether a request with a seed was answered by a server's own fault
         self._ended: ServiceError | None = None
         self._down: str | None = None
         self._alone = asyncio.Lock()
@@ -135,6 +153,8 @@ class Endpoint:
                 said = str(problem)
                 if problem.unreadable and not unreadable(str(problem)):
                     raise AttemptFailed(f"{problem}; generate.budget allows no other try") from None
+                if problem.streams:
+                    raise self._failed(problem, retry + 1) from None  # the same request would be answered the same way
                 elsewhere = self._replicas.is_any_ready()
                 too_long = not elsewhere and (problem.wait or 0) > _LONGEST_WAIT
                 if retry == last or too_long or self._down is not None:
@@ -198,11 +218,17 @@ class Endpoint:
             self._down = f"{self._url} stopped answering ({self._failures} failures in a row): {what}"
         if self._answered or self._down is not None:
             return AttemptFailed(what)
+        of_seed = self._section.send_seed and is_of_seed(what)
+        seed = "; if it fails on a request's seed: generate.send_seed: false" if self._broke or of_seed else ""
         if problem.unreachable:
-            hint = "is the server running? set generate.endpoint.base_url"
+            hint = "is the server running? set generate.endpoint.base_url" + seed
             self._ended = ServiceError(f"{self._url}: {what}", hint=hint)
+        elif problem.streams and self._failures >= _MANY_STREAMS:
+            self._ended = ServiceError(f"{self._url}: {what}", hint=hint_of(what))
+        elif of_seed:
+            self._ended = ServiceError(f"{self._url}: {what}", hint="set generate.send_seed: false")
         elif self._failures >= _MANY_FAILURES:
-            hint = "look at the server; what was answered before is kept, run the stage again"
+            hint = "look at the server; what was answered before is kept, run the stage again" + seed
             what = f"no answer {self._failures} times in a row; the last: {what}"
             self._ended = ServiceError(f"{self._url}: {what}", hint=hint)
         return self._ended or AttemptFailed(what)
@@ -226,8 +252,17 @@ class Endpoint:
         except openai.APIStatusError as error:
             return replace(self._on_status(error, time.monotonic() - started), endpoint=url)
         seconds = time.monotonic() - started
+        self._check_whole(body)
         await self._one_by_one.turn()
         return replace(self._reply(body, seconds), endpoint=url)
+
+    def _check_whole(self, body: bytes) -> None:
+        """An answer that comes in pieces although none were asked for is not put together: it says so."""
+        if body[:1] in (b"{", b"["):
+            return
+        events = streamed(self._safe(body[:2000].decode("utf-8", "replace"), limit=None))
+        if events is not None:
+            raise _TryAgain(events.said, unreadable=True, streams=events.error is None)
 
     def _lost(self, error: BaseException) -> _TryAgain:
         began = isinstance(error, BodyLost)
@@ -244,6 +279,7 @@ class Endpoint:
         if code in _FILTERED:
             return Reply(None, f"the endpoint's content filter: {said}", "content_filter", None, None, None, seconds)
         if code != "insufficient_quota" and (status in (408, 409, 425, 429) or status >= 500):
+            self._broke |= status >= 500 and self._section.send_seed
             raise _TryAgain(f"status {status}: {said}", wait=_retry_after(error)) from None
         raise _Refused(status, said) from None
 
@@ -260,8 +296,12 @@ class Endpoint:
         if 300 <= refusal.status < 400:
             elsewhere = "it sends to another address, which is not followed; set generate.endpoint.base_url to that"
             return ServiceError(f"{url}: {refusal}", hint=elsewhere)
-        hint = hints.get(refusal.status, other + "token_limit_key, temperature, max_tokens")
-        return ServiceError(f"{url}: {refusal}", hint=hint)
+        if refusal.status in (400, 422) and self._section.send_seed and is_of_seed(refusal.said):
+            return ServiceError(f"{url}: {refusal}", hint="set generate.send_seed: false")
+        hint = hints.get(refusal.status) or hint_of(refusal.said)
+        return ServiceError(
+            f"{url}: {refusal}", hint=hint or other + "token_limit_key, temperature, max_tokens, extra_body"
+        )
 
     def _reply(self, body: bytes, seconds: float) -> Reply:
         try:

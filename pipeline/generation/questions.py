@@ -113,7 +113,7 @@ class Asker:
             payload["seed"] = self._request_seed(slot["slot_id"], attempt)
         if section.structured_output:
             payload["response_format"] = _SCHEMA
-        return payload
+        return {**payload, **section.endpoint.extra_body}
 
     def _request_seed(self, slot_id: str, attempt: int) -> int:
         digest = hashlib.sha256(f"{self._seed}:{slot_id}:{attempt}".encode()).digest()

@@ -7,15 +7,18 @@ from pathlib import Path
 from pipeline.importing.mapping import HubSource
 from schemas.errors import ServiceError
 from schemas.files import write_whole
+from schemas.hub_client import check_downloads
 
 SNAPSHOT = "source.parquet"
 
 
 def fetch(repository: str, which: HubSource, target: Path) -> str:
-    """Downloads one split to `target` and returns the commit that it was read at. Raises ServiceError."""
+    """Downloads one split to `target` and returns the commit that it was read at. Raises ServiceError, and InputError
+    when the token would travel unencrypted."""
     from datasets import load_dataset
     from huggingface_hub import HfApi
 
+    check_downloads()
     try:
         commit = which.revision or HfApi().dataset_info(repository).sha
         data = load_dataset(repository, which.config, split=which.split, revision=commit)

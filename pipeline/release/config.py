@@ -46,6 +46,11 @@ class ReleaseSection(Strict):
         pattern=r"^https?://[^\s@]+$",
         description="address of a Hub of your own; null: HF_ENDPOINT, else huggingface.co",
     )
+    allow_http: bool = Field(
+        default=False,
+        exclude=True,  # no part of what is released
+        description="send the token unencrypted where `endpoint` is an http:// address of another machine",
+    )
     token_env: str = Field(
         default="HF_TOKEN",
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",

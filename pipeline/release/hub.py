@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.release.config import ReleaseSection
 from schemas.errors import InputError, MarginaliaError, ServiceError
+from schemas.hub_client import upload_to
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -33,23 +34,15 @@ class HubRepository:
     """The data set repository `section.repo_id`. Every failure of the Hub becomes a ServiceError without the token."""
 
     def __init__(self, section: ReleaseSection, token: str) -> None:
-        import httpx2
-        from huggingface_hub import HfApi, set_client_factory
-        from huggingface_hub.utils._http import default_client_factory
-
-        def client_with_timeout() -> httpx2.Client:
-            # the library's own client waits for ever
-            client = default_client_factory()
-            client.timeout = httpx2.Timeout(section.timeout)
-            return client
+        from huggingface_hub import HfApi
 
         if section.repo_id is None:
             raise InputError("release.repo_id is not set", hint="marginalia config --explain repo_id")
-        set_client_factory(client_with_timeout)
         self.repo_id = section.repo_id
         self._section = section
         self._token = token
         self._api: HfApi = HfApi(endpoint=section.endpoint, token=token, library_name="marginalia")
+        upload_to(self._api.endpoint, timeout=section.timeout, allow_http=section.allow_http)
 
     def publish(self, folder: Path, title: str) -> Published:
         """Makes the repository hold exactly the files of `folder` (and the Hub's own). `title` must be the same for the

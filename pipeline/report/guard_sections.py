@@ -81,6 +81,7 @@ class GuardView:
     confusions: str  # the finding
     worst: list[WorstCase]
     reasons: list[str]  # why numbers of the tables are missing
+    notes: list[str]  # of scoring: what served the model, and by how much its answers vary
 
 
 def guard_view(material: Material, page: GuardEvaluation) -> GuardView:
@@ -113,7 +114,13 @@ def guard_view(material: Material, page: GuardEvaluation) -> GuardView:
         confusions=findings.confusions_finding(page.confusions, names) if page.confusions else "",
         worst=_worst(material, page),
         reasons=_reasons(best, names) if best is not None else [],
+        notes=_notes(material, page.guard),
     )
+
+
+def _notes(material: Material, guard: str) -> list[str]:
+    facts = next((made.facts.get(guard) for made in material.manifests if made.stage == "score"), None)
+    return [str(note) for note in facts.get("notes", [])] if isinstance(facts, dict) else []
 
 
 def _difference_rows(page: GuardEvaluation) -> list[tuple[str, list[Difference | None]]]:

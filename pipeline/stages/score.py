@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.reading import read_gold
 from pipeline.run import Run
+from pipeline.run_log import log_event
 from pipeline.stage import Outcome, Stage
 from schemas.artifacts import ScoredRecord
 from schemas.errors import InputError
@@ -169,6 +170,8 @@ def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = No
     table = write_tables(out, ids, section.estimators)
     if shard is not None:
         finish_shard(out, shard, records, job.origin, section.estimators)
+    if job.origin.notes:
+        log_event(run, "score", "notes", guard=guard.name, notes=list(job.origin.notes))
     facts = _facts(job.origin.guard, job.origin.notes, table, len(records))
     command = run.command("score") + (f" --shard {shard}" if shard is not None else "")
     missing = _missing(guard, len(ids), failures_of(table, ids, [journal_path(out)]), command)

@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 
 import httpx
 
+from schemas.addresses import direct, key_headers, route
 from schemas.errors import ModelError, ServiceError
+from scoring.models.dialects import streamed
 from scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
 
 _LONGEST_WAIT = 300.0  # seconds that a Retry-After may ask for
@@ -61,7 +63,7 @@ class _TryAgain(Exception):
 
 
 class Caller:
-    """A server, or replicas of one, at `urls`. `key` is sent as a bearer token and shown nowhere."""
+    """A server, or replicas of one, at `urls`. `key` is sent in a header and shown nowhere."""
 
     def __init__(
         self, urls: Sequence[str], key: str | None, *, concurrency: int, retries: int, timeout_seconds: float
@@ -76,8 +78,9 @@ class Caller:
         self._not_before = 0.0
         self._failures = 0
         self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=timeout_seconds,
+            follow_redirects=False,  # prompts and key are for the servers that the config names
+            mounts=direct(urls),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
         self._loop = asyncio.new_event_loop()
@@ -112,8 +115,8 @@ class Caller:
     def post_all(
         self, path: str, bodies: Sequence[tuple[int, dict[str, Any]]], read: Callable[[dict[str, Any]], T]
     ) -> list[T | CallFailed | Refused]:
-        """An answer for each (record, body), all under way at once. When a call of a record has failed, its other
-        calls are not made any more.
+        """An answer for each (record, body), all under way at once; a negative record is none. When a call of a record
+        has failed, its other calls are not made any more.
 
         Raises ServiceError when many records fail one after the other, and Refused for what concerns all records."""
         return self._run(self._post_all(path, bodies, read))
@@ -161,7 +164,7 @@ class Caller:
         return found
 
     def _count(self, found: Sequence[object], failed: dict[int, CallFailed | Refused]) -> None:
-        lost = [error for error in failed.values() if isinstance(error, CallFailed)]
+        lost = [error for record, error in failed.items() if isinstance(error, CallFailed) and record >= 0]
         answered = any(not isinstance(answer, CallFailed) for answer in found)
         self._failures = 0 if answered else self._failures + len(lost)
         if self._failures >= _MANY_FAILURES:
@@ -183,7 +186,7 @@ class Caller:
                 wait = problem.wait if isinstance(problem, _TryAgain) and not elsewhere else None
                 if retry == self._retries or (wait or 0.0) > _LONGEST_WAIT:
                     calls = f"{retry + 1} call{'s' * (retry > 0)}"
-                    raise CallFailed(f"{replica.url}: {problem} ({calls})") from None
+                    raise CallFailed(f"{replica.url}: {self.safe(str(problem), limit=None)} ({calls})") from None
                 if not elsewhere:
                     await self._back_off(wait, retry)
         raise AssertionError("unreachable")
@@ -230,7 +233,8 @@ class Caller:
         try:
             # httpx's own time-out starts anew with each byte: a server that trickles would never meet it
             async with asyncio.timeout(self._timeout):
-                response = await self._client.request(method, f"{url}/{path}", json=body)
+                headers = key_headers(url, self._key)
+                response = await self._client.request(method, route(url, path), json=body, headers=headers)
         except (TimeoutError, httpx.TimeoutException):
             raise _TryAgain(f"no answer in {self._timeout:g} s", unreachable=True) from None
         except httpx.RequestError as error:
@@ -243,6 +247,8 @@ class Caller:
 
     def _refuse(self, response: httpx.Response) -> None:
         status, said = response.status_code, self.safe(_said(response))
+        if response.has_redirect_location:
+            said = f"redirected to {self.safe(response.headers['location'])}"
         passing = status in (408, 409, 425, 429) or (status >= 500 and status != 501)
         if passing and "insufficient_quota" not in said:
             raise _TryAgain(f"status {status}: {said}", wait=_retry_after(response.headers))
@@ -252,11 +258,17 @@ class Caller:
         if len(body) > _LARGEST_BODY:
             raise Malformed(f"an answer of {len(body):,} bytes")
         try:
-            value = json.loads(body)
+            text = self.safe(body.decode(), limit=None)
+        except UnicodeDecodeError:
+            raise Malformed(f"not JSON: {self.safe(body.decode('utf-8', 'replace'), limit=None)[:120]!r}") from None
+        if (events := streamed(text)) is not None:
+            raise Malformed(events.error) if events.error else Refused(200, events.said)
+        try:
+            value = json.loads(text)
         except (ValueError, RecursionError):
-            raise Malformed(f"not JSON: {self.safe(body[:120].decode('utf-8', 'replace'))!r}") from None
+            raise Malformed(f"not JSON: {text[:120]!r}") from None
         if not isinstance(value, dict):
-            raise Malformed(f"not a JSON object: {self.safe(str(value))[:120]}")
+            raise Malformed(f"not a JSON object: {str(value)[:120]}")
         return value
 
 

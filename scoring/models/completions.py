@@ -1,14 +1,16 @@
 """What is asked of `/v1/completions` and what its answers tell: log-probabilities of one next token.
 
 Servers differ in how they name tokens. vLLM writes `token_id:123` when asked to, llama.cpp gives ids beside the texts,
-others give texts only; a text that is several tokens' tells of none of them."""
+others give texts only; a text that is several tokens' tells of none of them. What they write for tokens that they leave
+out is told apart in scoring.models.floors."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,12 @@ import numpy.typing as npt
 
 from schemas.errors import ModelError
 from scoring.models.calls import Malformed
+from scoring.models.floors import CUT_HINT, NEVER, Expected, Shown, shown
 from scoring.search import NextTokens
 
 ASKED_AT_MOST = 128  # ids that vLLM takes in logprob_token_ids
 UNKNOWN = -1  # the most probable token, where a source cannot tell which it is
+MOST_MASS = 1.001  # that rounding explains
 _RAW_HINT = "vLLM: start it with --logprobs-mode raw_logprobs"
 
 
@@ -30,13 +34,23 @@ class NoLogprobs(Malformed):
 @dataclass(frozen=True)
 class Form:
     """How one server is asked. `ids`: prompts as token ids, else as text. `extras`: with the keys that vLLM, SGLang
-    and llama.cpp know and OpenAI does not. `exact`: it tells the log-probabilities of just the ids asked for."""
+    and llama.cpp know and OpenAI does not. `exact`: it tells the log-probabilities of just the ids asked for.
+    `own`: the user's extra_body. `vocabulary`: tokens of the model. `partial`: it is known to leave out all but a few
+    tokens, and to tell those as they are; `floor`: what it writes for the others."""
 
     model: str
     top: int
     ids: bool = True
     extras: bool = True
     exact: bool = False
+    own: Mapping[str, Any] = field(default_factory=dict)
+    vocabulary: int = 1 << 30
+    partial: bool = False
+    floor: float | None = None
+
+    def asks_ids(self, wanted: Collection[int]) -> bool:
+        """Whether the request names these ids; else it asks for the most probable tokens."""
+        return self.extras and self.exact and 0 < len(wanted) <= ASKED_AT_MOST
 
     def body(self, prompt: list[int] | str, wanted: Collection[int] = ()) -> dict[str, Any]:
         """The request for what follows `prompt`; `wanted` are the ids that matter.
@@ -55,9 +69,9 @@ class Form:
             body |= {"return_tokens_as_token_ids": True, "n_probs": self.top, "repetition_penalty": 1.0}
             if not self.ids:
                 body["add_special_tokens"] = False
-            if self.exact and 0 < len(wanted) <= ASKED_AT_MOST:
+            if self.asks_ids(wanted):
                 body["logprob_token_ids"] = [int(token) for token in wanted]
-        return body
+        return {**body, **self.own}
 
 
 EXTRAS = ("return_tokens_as_token_ids", "n_probs", "repetition_penalty", "logprob_token_ids", "add_special_tokens")
@@ -73,11 +87,21 @@ class Answer:
     prompt_tokens: int | None
     fingerprint: str | None
 
-    def distance(self, other: Answer) -> float | None:
-        """The largest difference (nats) of a token that both tell of; None when there is none."""
-        both = [(value, other.by_id[name]) for name, value in self.by_id.items() if name in other.by_id]
-        both += [(value, other.by_text[name]) for name, value in self.by_text.items() if name in other.by_text]
-        return max((abs(ours - theirs) for ours, theirs in both), default=None)
+    @property
+    def values(self) -> list[float]:
+        return [*self.by_id.values(), *self.by_text.values()]
+
+    def expected(self, form: Form, wanted: Collection[int]) -> Expected:
+        top = None if form.asks_ids(wanted) else form.top
+        return Expected(top, form.vocabulary, named=not self.by_text, floor=form.floor)
+
+    def above(self, floor: float | None) -> Answer:
+        """The same without the entries that are no measurements."""
+        if floor is None:
+            return self
+        by_id = {token: value for token, value in self.by_id.items() if value > floor}
+        by_text = {text: value for text, value in self.by_text.items() if value > floor}
+        return replace(self, by_id=by_id, by_text=by_text)
 
 
 def read_answer(value: Mapping[str, Any]) -> Answer:
@@ -85,7 +109,7 @@ def read_answer(value: Mapping[str, Any]) -> Answer:
     try:
         logprobs = value["choices"][0].get("logprobs")
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise Malformed("no choices in the answer") from None
+        raise Malformed(f"no choices in the answer: {json.dumps(value)[:200]}") from None
     by_id: dict[int, float] = {}
     by_text: dict[str, float] = {}
     try:
@@ -108,12 +132,14 @@ def _pairs(logprobs: Any) -> list[tuple[int | str, float]]:
     if "content" in logprobs:
         first = logprobs["content"][0]
         tops = first.get("top_logprobs") or [first]
-        return [(top["id"] if isinstance(top.get("id"), int) else top["token"], _number(top)) for top in tops]
-    return [(name, float(number)) for name, number in logprobs["top_logprobs"][0].items()]
+        return [
+            (top["id"] if isinstance(top.get("id"), int) else top["token"], _number(top["logprob"])) for top in tops
+        ]
+    return [(name, _number(number)) for name, number in logprobs["top_logprobs"][0].items()]
 
 
-def _number(top: Mapping[str, Any]) -> float:
-    return float(top["logprob"]) if top["logprob"] is not None else -math.inf
+def _number(value: Any) -> float:
+    return -math.inf if value is None else float(value)  # JSON has no infinity
 
 
 def _prompt_tokens(value: Mapping[str, Any]) -> int | None:
@@ -128,14 +154,14 @@ def next_tokens(
     """What an answer tells of the ids `allowed`. `ids_of`: text → the tokens that are written so.
 
     When it leaves some of them out, what it leaves out of the whole mass may be theirs: `unseen`. A token outside the
-    server's top k is no more probable than the last inside. Raises ModelError for numbers that are no
-    log-probabilities."""
-    values = [*answer.by_id.values(), *answer.by_text.values()]
-    mass = math.fsum(math.exp(min(value, 700.0)) for value in values)
-    if math.isnan(mass):
-        raise ModelError("the endpoint answered NaN")
-    if mass > 1.01:
-        raise ModelError(f"the endpoint's probabilities add up to {mass:.4g}", hint=_RAW_HINT)
+    server's top k is no more probable than the last inside; nothing of the kind is known where the answer holds floors.
+    Raises ModelError for numbers that are no log-probabilities of the whole distribution."""
+    check_numbers(answer)
+    asked = form.asks_ids(allowed)
+    found = shown(answer.values, answer.expected(form, allowed))
+    if found.hides and not form.partial and (found.complete or asked):
+        raise ModelError(told_cut(answer, found), hint=CUT_HINT)
+    values, answer = answer.values, answer.above(found.floor)
     inside = {int(token) for token in allowed}
     known, elsewhere, vague = dict(answer.by_id), 0.0, False
     for text, value in answer.by_text.items():
@@ -150,12 +176,36 @@ def next_tokens(
     unseen = unseen_top = 0.0
     if missing:
         unseen = unseen_top = max(1.0 - elsewhere - math.fsum(map(math.exp, known.values())), 0.0)
-        if not vague and not form.exact and len(values) >= form.top:
+        if not vague and not asked and found.floor is None and len(values) >= form.top:
             unseen_top = min(unseen, math.exp(sorted(values)[-form.top]))
             unseen = min(unseen, missing * unseen_top)
     top, highest = _top(answer, ids_of, inside)
     logs = np.array([known.get(int(token), -math.inf) for token in allowed], dtype=np.float64)
     return NextTokens(logs, top, highest, unseen, unseen_top)
+
+
+def check_numbers(answer: Answer) -> None:
+    """Raises ModelError for what cannot be log-probabilities."""
+    values = answer.values
+    if any(math.isnan(value) for value in values):
+        raise ModelError("the endpoint answered NaN")
+    mass = math.fsum(math.exp(min(value, 700.0)) for value in values)
+    if mass > MOST_MASS:
+        raise ModelError(f"the endpoint's probabilities add up to {mass:.4g}", hint=_RAW_HINT)
+    if not any(value > NEVER for value in values):
+        raise ModelError("the endpoint gave no token any probability")
+
+
+def told_cut(answer: Answer, found: Shown) -> str:
+    """What shows that the answer's distribution was cut."""
+    cut = "the distribution was cut before its log-probabilities were computed"
+    others = "" if found.floor is None else f"the others have the log-probability {found.floor:.4g}"
+    if not found.complete:
+        return f"{cut}: some tokens were asked for by their ids, and {others}"
+    measured = len(answer.above(found.floor).values)
+    return f"{cut}: they add up to 1 over {measured} token{'s' * (measured > 1)}" + (
+        f", and {others}" if others else ""
+    )
 
 
 def _top(answer: Answer, ids_of: Mapping[str, tuple[int, ...]], inside: set[int]) -> tuple[int, float]:

@@ -1,13 +1,15 @@
 """A causal language model behind an OpenAI-compatible server with log-probabilities (vLLM, SGLang, llama.cpp).
 
 Each answer prefix is one call to `/v1/completions` for one token; the server's prefix cache plays the part of the local
-KV tree. Only the top k tokens are told, so the mass of the others stays open: bounds are true and wider."""
+KV tree. Only the top k tokens are told, so the mass of the others stays open: bounds are true and wider. They also
+allow for what the server's own answers to one question differ by."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 from schemas.errors import ModelError, ServiceError
 from scoring.models.calls import Caller, CallFailed, Refused
 from scoring.models.completions import UNKNOWN, Answer, Form, next_tokens, read_answer
+from scoring.models.repeats import Body, Repeats, Spread
 from scoring.search import NextTokens, Node
 from scoring.tokens import TokenLanguage
 
@@ -24,8 +27,8 @@ PATH = "completions"
 
 @dataclass
 class EndpointModel:
-    """A served model with its tokenizer. `spread`: by how much (nats) a log-probability differed between a call alone
-    and the same call in company, None before it was tried; `between`: the same between replicas of the server."""
+    """A served model with its tokenizer. `repeats`: by how much its answers to one question differ; `between`: the
+    same between replicas of the server."""
 
     caller: Caller
     form: Form
@@ -36,27 +39,40 @@ class EndpointModel:
     revision: str
     digest: str
     together: int
-    probe: tuple[list[int], Answer, list[int]] = field(repr=False)  # prompt, answer, the ids asked for
-    between: float | None = None
-    spread: float | None = None
+    between: Spread | None = None
+    repeats: Repeats = field(default_factory=Repeats, repr=False)
 
     @property
     def identity(self) -> list[str]:
         """The model's name, its tokenizer and what is asked: not the address, so that replicas share a journal."""
         asked = "asked ids" if self.form.exact else f"top {self.form.top}"
-        return ["endpoint", self.name, self.digest, asked, "ids" if self.form.ids else "text"]
+        own = [json.dumps(dict(self.form.own), sort_keys=True)] if self.form.own else []
+        # 2: bounds include the spread, and what is shown with a floor value counts as not seen
+        return ["endpoint 2", self.name, self.digest, asked, "ids" if self.form.ids else "text", *own]
+
+    @property
+    def spread(self) -> float | None:
+        """By how much (nats) its answers to one question differed; None before that was tried."""
+        return None if self.repeats.first is None else self.repeats.spread.nats
+
+    @property
+    def allowance(self) -> Spread:
+        """By how much the bounds allow an answer to be off."""
+        return self.repeats.spread | (self.between or Spread())
 
     @property
     def notes(self) -> list[str]:
-        found = [f"scored by {self.revision}; numbers of such a server vary with its batching"]
-        if self.spread is not None:
-            found[0] += f" (here by {self.spread:.2g} nats between a call alone and in company)"
+        found = [f"scored by {self.revision}; numbers of such a server vary with its batching{self.repeats.told}"]
         if not self.form.exact:
             found.append(f"only the top {self.form.top} tokens of each step are told: the others' mass counts as open")
+        if self.form.partial:
+            found.append(
+                "the server leaves out all but a few tokens of what it was asked for; bounds are wider by that"
+            )
         if (report := self.caller.replicas.report) is not None:
             found.append(self.caller.safe(report, limit=None))
         if self.between is not None:
-            found.append(f"a log-probability differed by up to {self.between:.2g} nats between endpoints")
+            found.append(f"a log-probability differed by up to {self.between.nats:.2g} nats between endpoints")
         return found
 
     @cached_property
@@ -123,15 +139,16 @@ class EndpointBatch:
             for (record, node), prompt in zip(nodes, sent, strict=True)
             if prompt is not None
         ]
-        again = model.spread is None and len(bodies) > 1
-        if again:
-            bodies.append((-1, model.form.body(model.prompt(model.probe[0]) or "", model.probe[2])))
+        known = model.repeats.due()
+        extra = [(-1 - number, body) for number, body in enumerate(known)]  # of no record
         try:
-            answers = model.caller.post_all(PATH, bodies, read_answer)
+            answers = model.caller.post_all(PATH, [*bodies, *extra], read_answer)
         except Refused as error:
             raise _stopped(model.caller, error) from None
-        if again:
-            self._compare(answers.pop())
+        answers, extra_answers = answers[: len(bodies)], answers[len(bodies) :]
+        model.repeats.hear(known, _read(extra_answers))
+        if bodies and model.repeats.is_due:
+            model.repeats.measure([body for _, body in bodies], _read(answers), self._ask)
         told = iter(answers)
         return [
             self._untold(node) if prompt is None else self._tell(record, node, next(told))
@@ -150,9 +167,11 @@ class EndpointBatch:
         if answer.prompt_tokens not in (None, length):
             return ModelError(f"the endpoint counted {answer.prompt_tokens} tokens in a prompt of {length}")
         try:
-            return next_tokens(answer, self._allowed(node), self._model.texts(answer), self._model.form)
+            found = next_tokens(answer, self._allowed(node), self._model.texts(answer), self._model.form)
         except ModelError as error:
             return error
+        allowance = self._model.allowance
+        return replace(found, spread=allowance.nats, stray=allowance.stray)
 
     def _untold(self, node: Node) -> NextTokens | ModelError:
         if node.parent is None:
@@ -162,9 +181,17 @@ class EndpointBatch:
             )
         return NextTokens(np.full(len(self._allowed(node)), -math.inf), UNKNOWN, 0.0, 1.0, 1.0)
 
-    def _compare(self, answer: Answer | CallFailed | Refused) -> None:
-        if isinstance(answer, Answer):
-            self._model.spread = answer.distance(self._model.probe[1])
+    def _ask(self, bodies: Sequence[Body]) -> list[Answer | None]:
+        """Answers to questions of no record: what fails here fails nothing."""
+        numbered = [(-1 - number, body) for number, body in enumerate(bodies)]
+        try:
+            return _read(self._model.caller.post_all(PATH, numbered, read_answer))
+        except Refused:
+            return [None] * len(bodies)
+
+
+def _read(answers: Sequence[Answer | CallFailed | Refused]) -> list[Answer | None]:
+    return [answer if isinstance(answer, Answer) else None for answer in answers]
 
 
 def _stopped(caller: Caller, error: Refused) -> ServiceError:

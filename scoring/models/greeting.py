@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from schemas.addresses import check_address
+from schemas.addresses import check_endpoint, check_key_goes
 from schemas.errors import InputError, ServiceError
 from scoring.config import EndpointOptions, split_urls
 from scoring.models.calls import Caller, CallFailed, Refused
-from scoring.models.completions import EXTRAS, Answer, Form, NoLogprobs, read_answer
+from scoring.models.completions import EXTRAS, Answer, Form, NoLogprobs, read_answer, told_cut
+from scoring.models.dialects import hint as hint_of
 from scoring.models.endpoint import PATH, EndpointModel
+from scoring.models.floors import CUT_HINT, shown
+from scoring.models.repeats import Spread, between
 from scoring.models.served_tokenizer import ServedTokenizer, load_tokenizer
 
 _PROBE = "The quick brown fox"
@@ -21,7 +24,7 @@ SAME_MODEL = 0.5  # nats by which one token's log-probability may differ between
 _CHAT_ONLY = "serve the model where /v1/completions answers (vLLM, SGLang, llama.cpp do), or give its folder or Hub id"
 _LOGPROBS_HINT = (
     "vLLM: --max-logprobs 20 or more; SGLang and llama.cpp: a version whose /v1/completions answers `logprobs` "
-    "(llama.cpp: n_probs); `transformers serve` has none: score its folder itself"
+    "(llama.cpp: n_probs, without post_sampling_probs); `transformers serve` has none: score its folder itself"
 )
 
 
@@ -30,13 +33,18 @@ def load_endpoint(
 ) -> EndpointModel:
     """Loads the tokenizer and asks the server at `url` one question. `revision` is the tokenizer's, of a Hub id.
 
-    Raises InputError for a missing tokenizer or key, ServiceError, with the setting to change, when the server
-    refuses, does not answer, or answers without log-probabilities."""
+    Raises InputError for a missing tokenizer or key, or a key that would travel unencrypted; ServiceError, with the
+    setting to change, when the server refuses, does not answer, or tells no log-probabilities of the whole
+    distribution."""
     addresses = [_address(each) for each in split_urls(url)]
     served = load_tokenizer(options.tokenizer, revision=revision, relative_to=relative_to)
+    key = _key(options)
+    for address in addresses if key else ():
+        setting = "allow_http (--allow-http)"
+        check_key_goes(address, allow_http=options.allow_http, setting=setting)
     caller = Caller(
         addresses,
-        _key(options),
+        key,
         concurrency=options.concurrency,
         retries=options.retries,
         timeout_seconds=options.timeout_seconds,
@@ -54,13 +62,11 @@ def _greet(caller: Caller, served: ServedTokenizer, options: EndpointOptions) ->
     listed = [] if options.endpoint_model else _listed(caller.get("models"))
     name = options.endpoint_model or _only(caller.url, listed)
     ids = served.tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
-    form, answer = _first_answer(caller, Form(name, options.top_logprobs), served, ids)
-    if answer.prompt_tokens not in (None, len(ids)):
-        raise ServiceError(
-            f"{caller.url}: a prompt of {len(ids)} tokens was counted as {answer.prompt_tokens} there",
-            hint="set tokenizer to the tokenizer of the model that is served",
-        )
-    between = _compared(caller, form, ids, _rare(served, ids))
+    form = Form(name, options.top_logprobs, own=options.extra_body, vocabulary=len(served.tokenizer))
+    form, answer = _first_answer(caller, form, served, ids)
+    _check_length(caller, form, answer, len(ids))
+    form = _form_of_what_is_left_out(caller, form, answer, served, ids)
+    replicas = _compared(caller, form, ids, _rare(served, ids))
     card = next((card for card in listed or _tried(caller) if card.get("id") == name), {})
     told = card.get("max_model_len")
     return EndpointModel(
@@ -73,13 +79,12 @@ def _greet(caller: Caller, served: ServedTokenizer, options: EndpointOptions) ->
         revision=_revision(name, card, caller, answer),
         digest=served.digest,
         together=options.concurrency,
-        probe=(ids, answer, _rare(served, ids)),
-        between=between,
+        between=replicas,
     )
 
 
-def _compared(caller: Caller, form: Form, ids: list[int], rare: list[int]) -> float | None:
-    """By how much (nats) replicas differ on one question; None where there is one server. Those that do not answer now
+def _compared(caller: Caller, form: Form, ids: list[int], rare: list[int]) -> Spread | None:
+    """By how much replicas differ on one question; None where there is one server. Those that do not answer now
     are left for later.
 
     Raises ServiceError when two of them do not serve the same model."""
@@ -87,17 +92,53 @@ def _compared(caller: Caller, form: Form, ids: list[int], rare: list[int]) -> fl
         return None
     body = form.body(ids if form.ids else _PROBE, rare)
     told = [(replica, answer) for replica, answer in caller.post_each(PATH, body, read_answer) if answer is not None]
-    largest = 0.0
+    largest = Spread()
     for replica, answer in told[1:]:
-        apart = answer.distance(told[0][1])
-        if apart is None or apart > SAME_MODEL or answer.prompt_tokens != told[0][1].prompt_tokens:
+        apart = between(answer, told[0][1])
+        if apart is None or apart.nats > SAME_MODEL or answer.prompt_tokens != told[0][1].prompt_tokens:
             raise ServiceError(
                 f"{replica.url} and {told[0][0].url} answer the same question differently"
-                + (f" (by {apart:.2g} nats)" if apart is not None else ""),
+                + (f" (by {apart.nats:.2g} nats)" if apart is not None else ""),
                 hint=f"replicas must serve one model, '{form.model}', with one tokenizer and dtype",
             )
-        largest = max(largest, apart)
+        largest |= apart
     return largest
+
+
+def _check_length(caller: Caller, form: Form, answer: Answer, length: int) -> None:
+    """Raises ServiceError when the server read another number of tokens than were meant."""
+    if answer.prompt_tokens in (None, length):
+        return
+    hint = "set tokenizer to the tokenizer of the model that is served"
+    if not form.ids and answer.prompt_tokens == length + 1:
+        hint += (
+            "; if it is: the server puts a start token (BOS) before a text, which must be turned off there "
+            "(add_bos_token: false in its tokenizer_config.json, or add_special_tokens: false as its default)"
+        )
+    raise ServiceError(
+        f"{caller.url}: a prompt of {length} tokens was counted as {answer.prompt_tokens} there", hint=hint
+    )
+
+
+def _form_of_what_is_left_out(
+    caller: Caller, form: Form, answer: Answer, served: ServedTokenizer, ids: list[int]
+) -> Form:
+    """`form` with what is known of tokens that the server leaves out although it was asked for them.
+
+    Raises ServiceError when it tells a distribution that was cut: after a text such as the probe's no model has but a
+    few tokens left to choose from."""
+    found = shown(answer.values, answer.expected(form, _rare(served, ids) if form.exact else []))
+    if not (form.exact or found.hides):
+        return form
+    # what it tells of ids says nothing of the rest: the list of the most probable does
+    listed = replace(form, exact=False)
+    answer = caller.post(PATH, listed.body(ids if form.ids else _PROBE), read_answer)
+    full = shown(answer.values, answer.expected(listed, []))
+    if full.hides and full.complete:
+        raise ServiceError(f"{caller.url}: {told_cut(answer, full)}", hint=CUT_HINT)
+    if found.hides and not full.hides:
+        raise ServiceError(f"{caller.url}: {told_cut(answer, replace(found, complete=False))}", hint=CUT_HINT)
+    return replace(form, partial=full.hides, floor=full.floor if full.hides else None)
 
 
 def _first_answer(caller: Caller, form: Form, served: ServedTokenizer, ids: list[int]) -> tuple[Form, Answer]:
@@ -132,6 +173,8 @@ def _simpler(form: Form, error: Refused) -> Form | None:
     if error.status not in (400, 422):
         return None
     said = error.said.lower()
+    if any(name.lower() in said for name in form.own):
+        return None  # it is the user's own extra_body that it does not take
     if form.extras and any(word in said for word in (*EXTRAS, "extra", "unrecognized", "unknown", "unexpected")):
         return replace(form, extras=False)
     if form.ids and "prompt" in said and re.search(r"\bstr(ing)?s?\b|\btext\b", said):
@@ -169,11 +212,12 @@ def _revision(name: str, card: dict[str, Any], caller: Caller, answer: Answer) -
 
 def _address(url: str) -> str:
     try:
-        address = check_address(url)
+        address = check_endpoint(url)
     except ValueError as error:
         raise InputError(f"the model's URL: {error} (--api-key-env)") from None
-    if address.endswith("/completions"):
-        base = address.removesuffix("/completions").removesuffix("/chat")
+    path, mark, query = address.partition("?")
+    if path.endswith("/completions"):
+        base = path.removesuffix("/completions").removesuffix("/chat") + mark + query
         raise InputError(f"the model's URL ends before the route: {base}, not {address}")
     return address
 
@@ -221,7 +265,11 @@ def _fatal(caller: Caller, error: Refused, options: EndpointOptions) -> ServiceE
         404: "set the URL (it ends in /v1 with most servers) or endpoint_model (--endpoint-model)",
         429: "the account's quota is used up",
     }
-    hint = hints.get(error.status)
+    hint = hints.get(error.status) or hint_of(error.said)
+    if 300 <= error.status < 400:
+        hint = "another address is not followed; set the URL to that"
+    if hint is None and (named := [name for name in options.extra_body if name.lower() in error.said.lower()]):
+        hint = f"change {', '.join(named)} in extra_body (--extra-body)"
     if hint is None and "logprob" in error.said.lower():
         hint = f"lower top_logprobs (--top-logprobs, now {options.top_logprobs}); {_LOGPROBS_HINT}"
     return ServiceError(f"{caller.url}: {error}", hint=hint or "what the server says names the setting")

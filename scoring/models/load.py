@@ -25,8 +25,8 @@ def load_model(
         from scoring.models.greeting import load_endpoint
 
         return load_endpoint(reference, endpoint or EndpointOptions(), revision=revision, relative_to=relative_to)
-    for key in ("tokenizer", "endpoint_model", "api_key_env"):
-        if endpoint is not None and getattr(endpoint, key) is not None:
+    for key in ("tokenizer", "endpoint_model", "api_key_env", "extra_body"):
+        if endpoint is not None and getattr(endpoint, key):
             raise InputError(f"{key} is for a model behind a URL, and '{reference}' is none", hint=f"leave {key} out")
     from scoring.models.local import load_local
 

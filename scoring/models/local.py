@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from schemas.errors import InputError, ModelError, did_you_mean
+from schemas.hub_client import check_downloads
 from scoring.models.adapted import BUNDLED_GUARD, bundled_guard
 from scoring.models.bundled import bundled_smollm2, model_cache
 from scoring.models.tree import ATTENTION, Evaluation, Prefix, TreeBatch, TreeRunner
@@ -119,6 +120,7 @@ def resolve(reference: str, revision: str | None, cache: Path) -> tuple[str, dic
             f"no folder '{reference}', and the Hub model of this name needs a pinned revision",
             hint="set revision (--revision) to a commit id, which its Hub page shows",
         )
+    check_downloads()
     return reference, {"revision": revision, "use_safetensors": True}, revision
 
 

@@ -94,12 +94,20 @@ ROWS: list[Row] = [
     ),
     (
         "Argilla has no such name",
-        annotate("http://nowhere.invalid"),
+        annotate("https://nowhere.invalid"),
         "push --run runs/r",
         3,
-        "Argilla at http://nowhere.invalid does not answer (GET /me): ConnectError: [Errno -2] Na"
+        "Argilla at https://nowhere.invalid does not answer (GET /me): ConnectError: [Errno -2] Na"
         "me or service not known (check annotation.url and that the server runs; the local one: m"
         "arginalia argilla up)",
+    ),
+    (
+        "Argilla's key would travel unencrypted",
+        annotate("http://nowhere.invalid"),
+        "push --run runs/r",
+        2,
+        "http://nowhere.invalid: a key is not sent over plain http to another machine, where everyone on the way can "
+        "read it (use https://, or set annotation.allow_http: true if the network is your own)",
     ),
     (
         "import, the Hub is out of reach",

@@ -6,14 +6,19 @@ import json
 import re
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.generation.answers import Reply
+from pipeline.generation.checking import Checker
 from pipeline.generation.config import GenerateSection
 from pipeline.generation.endpoint import AttemptFailed, Endpoint
+from pipeline.generation.questions import Asker, Question
+from pipeline.generation.templating import load_templates, template_folder
 from schemas.errors import InputError, ServiceError
+from schemas.taxonomy import load_taxonomy
 from tests.openai_server import OpenAIServer, written
 
 PAYLOAD: dict[str, Any] = {"model": "test-model", "messages": [{"role": "user", "content": "Write."}], "max_tokens": 9}
@@ -270,3 +275,94 @@ def test_a_server_that_repeats_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     with OpenAIServer(body=KEY.encode()) as server, pytest.raises(AttemptFailed) as failed:
         _ask_once(server.url, **settings)
     assert KEY not in str(failed.value)
+
+
+def test_a_server_that_only_streams_ends_the_stage_and_shows_what_it_sent() -> None:
+    events = b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\ndata: [DONE]\n\n'
+    with OpenAIServer(body=events) as server:
+        replies = _ask(server.url, *_numbered(5))
+        assert server.calls == 3, "none is tried again, and after three it is clear"
+    assert [type(reply) for reply in replies] == [AttemptFailed] * 2 + [ServiceError] * 3
+    assert re.search(r"not JSON: 'data: .*\[DONE\].*\(1 call\)", str(replies[0]))
+    assert re.search(r"not JSON: 'data: .*\[DONE\].*it answers in pieces .stream: true. only", str(replies[2]))
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_refusal_that_speaks_of_streams_or_thinking(status: int) -> None:
+    error = {"message": "parameter.enable_thinking must be set to false for non-streaming calls"}
+    with (
+        OpenAIServer(status=status, error=error) as server,
+        pytest.raises(ServiceError, match=r"set extra_body: \{enable_thinking: false\}"),
+    ):
+        _ask_once(server.url)
+    with (
+        OpenAIServer(status=status, error={"message": "stream must be true"}) as server,
+        pytest.raises(ServiceError, match="it answers in pieces"),
+    ):
+        _ask_once(server.url)
+
+
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_a_server_that_fails_on_a_seed(status: int) -> None:
+    error = {"message": "CPU Generator does not use offset"}
+    with OpenAIServer(status=status, error=error) as server:
+        with pytest.raises(ServiceError, match=r"does not use offset.*set generate\.send_seed: false"):
+            _ask_once(server.url, retries=0)
+        for key in ("send_seed", "seed"):
+            with pytest.raises((ServiceError, AttemptFailed)) as raised:
+                _ask_once(server.url, retries=0, **{key: False})
+            assert "set generate.send_seed: false" not in str(raised.value)
+
+
+def test_a_server_that_dies_of_its_first_requests() -> None:
+    """vLLM's CPU engine: one 500 that says nothing, and from then on nobody listens."""
+    with OpenAIServer(status=500, error={"message": "EngineCore encountered an issue"}) as server:
+        calls = iter([0.0])
+
+        def latency(_: dict[str, Any]) -> float:
+            if next(calls, None) is None:
+                server.die()
+            return 0.0
+
+        server._latency = latency
+        with pytest.raises(ServiceError, match=r"if it fails on a request's seed: generate\.send_seed: false"):
+            _ask_once(server.url, retries=2)
+
+
+def test_an_azure_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    with OpenAIServer() as server:
+        url = f"{server.url}?api-version=2024-10-21"
+        endpoint = {"api_key_env": "MY_KEY", "base_url": url, "model": "m"}
+        assert _ask_once(url, endpoint=endpoint).text == written(PAYLOAD)
+        assert server.heads[0].startswith("POST /v1/chat/completions?api-version=2024-10-21 ")
+        assert f"api-key: {KEY}" in server.heads[0] and "uthorization" not in server.heads[0]
+    with pytest.raises(InputError, match="base_url ends before /chat/completions"):
+        Endpoint(GenerateSection(), "https://x/d/chat/completions?api-version=1")
+
+
+def test_further_keys_of_a_request() -> None:
+    taxonomy, templates = (
+        load_taxonomy("support-tickets"),
+        load_templates(template_folder("default", relative_to=Path())),
+    )
+    extra = {"min_p": 0.05, "chat_template_kwargs": {"enable_thinking": False}}
+    slot = {"slot_id": "s", "labels": [], "near_miss_of": None, "language": "en", "difficulty": "unrelated"}
+
+    def question(**endpoint: Any) -> Question:
+        section = GenerateSection.model_validate({"endpoint": endpoint})
+        return Asker(section, taxonomy, templates, 1).question(slot, 1, [])
+
+    plain, own = question(), question(extra_body=extra)
+    assert extra.items() <= own.payload.items() and plain.key != own.key
+    assert "extra_body" not in GenerateSection().model_dump(mode="json")["endpoint"], "old configs keep their hash"
+    checked = GenerateSection.model_validate({"endpoint": {"extra_body": extra}, "check": {"enabled": True}})
+    asked = Checker(checked, taxonomy, 1).question("r", [{"role": "user", "content": "x"}])
+    assert extra.items() <= asked.payload.items()
+    for name, instead in (
+        ("seed", "generate.send_seed"),
+        ("temperature", "generate.temperature"),
+        ("stream", "it must"),
+    ):
+        with pytest.raises(ValueError, match=f"extra_body cannot hold '{name}'.*{instead}"):
+            question(extra_body={name: 1})

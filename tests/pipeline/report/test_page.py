@@ -224,6 +224,16 @@ def test_hostile_records_add_no_element_and_no_attribute(poor_page: Page) -> Non
         assert re.sub(r"\s+", " ", text) in page.text  # shown, as text
 
 
+def test_what_scoring_noted_is_shown(poor: Material) -> None:
+    """By how much a served model's answers vary is part of what its bounds mean."""
+    facts = (
+        {poor.evaluation.guards[0].guard: {"notes": ["its answers vary by 0.25 nats <b>"]}} if poor.evaluation else {}
+    )
+    manifest = poor.manifests[0].model_copy(update={"facts": facts})
+    page = Page(build_page(replace(poor, manifests=[manifest])))
+    assert "Scoring: its answers vary by 0.25 nats <b>." in page.text
+
+
 @pytest.fixture(scope="module")
 def middling() -> Material:
     return material(Synthetic(n=160, skill=0.5))

@@ -1,0 +1,93 @@
+"""Addresses: what may be written, which are this machine, where a key may go."""
+
+from __future__ import annotations
+
+import httpx
+import httpx2
+import pytest
+
+from schemas.addresses import (
+    check_address,
+    check_endpoint,
+    check_key_goes,
+    direct,
+    is_loopback,
+    key_headers,
+    proxy_for,
+    route,
+)
+from schemas.errors import InputError
+
+HERE = [
+    "http://localhost/",
+    "http://LOCALHOST:8000/v1",
+    "http://127.0.0.1:8000",
+    "http://127.9.8.7",
+    "https://[::1]:8000/v1",
+    "http://[::ffff:127.0.0.1]:80",
+    "http://0.0.0.0:8000/v1",
+    "http://[::]:8000",
+]
+ELSEWHERE = [
+    "http://localhost.example.com",
+    "http://127.0.0.1.example.com/v1",
+    "http://localhost@example.com",
+    "http://example.com#127.0.0.1",
+    "http://10.0.0.7:8000",
+    "http://192.168.1.2",
+    "http://169.254.169.254",
+    "http://2130706433",
+    "http://[fe80::1]",
+    "http://notlocalhost",
+    "http://vllm:8000/v1",
+]
+
+
+@pytest.mark.parametrize("url", HERE)
+def test_this_machine_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    assert is_loopback(url)
+    assert proxy_for(url) is None
+    check_key_goes(url)
+    for library in (httpx, httpx2):
+        with library.Client(mounts=direct([url, "http://example.com"])) as client:
+            assert client._transport_for_url(library.URL(url)) is client._transport
+            assert client._transport_for_url(library.URL("http://example.com")) is not client._transport
+
+
+@pytest.mark.parametrize("url", ELSEWHERE)
+def test_all_others_are_other_machines(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    assert not is_loopback(url) and direct([url]) == {}
+    assert proxy_for(url) == "http://127.0.0.1:1"
+    with pytest.raises(InputError, match=r"a key is not sent over plain http .*or set x.allow_http: true"):
+        check_key_goes(url, setting="x.allow_http")
+    check_key_goes(url, allow_http=True)
+    check_key_goes(url.replace("http://", "https://"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h/v1?key=sk-1", "http://h/v1?api-version=", "http://h?api-version=1&key=2", "http://u:p@h?api-version=1"],
+)
+def test_a_query_may_be_a_key(url: str) -> None:
+    with pytest.raises(ValueError, match="an address and nothing more") as raised:
+        check_endpoint(url)
+    assert url not in str(raised.value)
+
+
+def test_the_address_of_an_azure_deployment() -> None:
+    url = "https://x.openai.azure.com/openai/deployments/d/?api-version=2024-10-21"
+    endpoint = check_endpoint(url)
+    assert route(endpoint, "chat/completions") == (
+        "https://x.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21"
+    )
+    assert key_headers(endpoint, "k") == {"api-key": "k"}
+    with pytest.raises(ValueError, match="an address and nothing more"):
+        check_address(url)
+    assert route(check_endpoint("http://h/v1/"), "models") == "http://h/v1/models"
+    assert key_headers("http://h/v1", "k") == {"Authorization": "Bearer k"}
+    assert key_headers("http://h/v1", None) == {}
