@@ -39,6 +39,8 @@ class EndpointModel:
     probe: tuple[list[int], Answer, list[int]] = field(repr=False)  # prompt, answer, the ids asked for
     between: float | None = None
     spread: float | None = None
+    context_reason: str = ""
+    token_ids: int | None = None
 
     @property
     def identity(self) -> list[str]:
