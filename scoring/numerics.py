@@ -15,7 +15,7 @@ import torch
 
 from scoring.flow import Flow, Job
 from scoring.models.local import LocalModel
-from scoring.search import Node, Search
+from scoring.search import Node
 
 ItemT = TypeVar("ItemT")
 
@@ -62,30 +62,23 @@ def measure(model: LocalModel, flow: Flow, jobs: Iterable[Job]) -> Numerics | No
 
 
 def _differences(model: LocalModel, job: Job) -> tuple[float, float, int]:
-    """(nats, probability, prefixes) along the greedy answer of a finished search, as far as it is in the language."""
-    nodes = _greedy(job.search)
-    logits = model.plain_logits(job.ids + nodes[-1].path(), last=len(nodes)).log_softmax(-1).double().cpu().numpy()
+    """(nats, probability, prefixes) along the greedy answer of a finished search, in the language and outside."""
+    steps = job.search.greedy
+    ids = job.ids + [step.token for step in steps[:-1]]
+    logits = model.plain_logits(ids, last=len(steps)).log_softmax(-1).double().cpu().numpy()
     nats = probability = 0.0
-    mass = 1.0  # of the prefix, by the plain passes
-    for at, node in enumerate(nodes):
-        assert node.moves is not None and node.masses is not None
-        if at:
-            mass *= float(np.exp(logits[at - 1, node.token]))
-        plain = logits[at, node.moves.ids]
-        with np.errstate(divide="ignore"):
-            ours = np.log(node.masses) - np.log(node.mass)
-        likely = plain >= np.log(LIKELY)
-        nats = max(nats, float(np.abs(ours - plain)[likely].max(initial=0.0)))
-        probability = max(probability, float(np.abs(node.masses - mass * np.exp(plain)).max(initial=0.0)))
-    return nats, probability, len(nodes)
-
-
-def _greedy(search: Search) -> list[Node]:
-    """The prefixes of the greedy answer that were evaluated inside the language, the root first."""
-    nodes = [search.root]
-    for step in search.greedy:
-        after = [node for node in nodes[-1].children.values() if node.token == step.token]
-        if step.ends or not after or after[0].masses is None or after[0].mass <= 0:
-            break
-        nodes.append(after[0])
-    return nodes
+    mass = ours = 1.0  # of the prefix, by the plain pass and by the tree search
+    node: Node | None = job.search.root
+    for step, plain in zip(steps, logits, strict=True):
+        if node is not None and node.moves is not None and node.masses is not None and node.mass > 0:
+            allowed = plain[node.moves.ids]
+            with np.errstate(divide="ignore"):
+                apart = np.abs(np.log(node.masses) - np.log(node.mass) - allowed)
+            nats = max(nats, float(apart[allowed >= np.log(LIKELY)].max(initial=0.0)))
+            probability = max(probability, float(np.abs(node.masses - mass * np.exp(allowed)).max(initial=0.0)))
+        nats = max(nats, abs(float(np.log(step.probability) - plain[step.token])))
+        mass, ours = mass * float(np.exp(plain[step.token])), ours * step.probability
+        probability = max(probability, abs(mass - ours))
+        children = node.children.values() if node is not None else ()
+        node = next((child for child in children if child.token == step.token), None)
+    return nats, probability, len(steps)

@@ -79,6 +79,7 @@ class GuardView:
     confusions: str  # the finding
     worst: list[WorstCase]
     reasons: list[str]  # why numbers of the tables are missing
+    notes: list[str]  # what its scores depend on, as the stage score noted it
 
 
 def guard_view(material: Material, page: GuardEvaluation) -> GuardView:
@@ -109,7 +110,13 @@ def guard_view(material: Material, page: GuardEvaluation) -> GuardView:
         confusions=findings.confusions_finding(page.confusions, names) if page.confusions else "",
         worst=_worst(material, page),
         reasons=_reasons(best, names) if best is not None else [],
+        notes=_notes(material, page.guard),
     )
+
+
+def _notes(material: Material, guard: str) -> list[str]:
+    facts = next((made.facts for made in material.manifests if made.stage == "score"), {})
+    return list(facts.get(guard, {}).get("notes", []))
 
 
 def _difference_rows(page: GuardEvaluation) -> list[tuple[str, list[Difference | None]]]:
