@@ -1,13 +1,13 @@
 """Which earlier tokens each layer of a model lets a token see, as the model's own mask functions say.
 
-transformers hands a mask function to whoever makes the masks for an attention implementation. We register one of our
-own for a single short pass, try each function on positions around its window, and keep what it turned out to be. The
-tree search then makes the same masks for its own order of tokens."""
+transformers hands a mask function to whoever makes the masks for an attention implementation. We register one that
+records in a single short pass, try each function on positions around its window, and keep what it turned out to be.
+The tree search then makes the same masks for its own order of tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,11 +15,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from schemas.errors import ModelError
 
-PROBE = "marginalia_probe"
+RECORD, ALONE = "marginalia_record", "marginalia_alone"
 # what models hand to their attention besides queries, keys and values, and what does not change its numbers
 HARMLESS = {"dropout", "scaling", "is_causal", "sliding_window", "position_ids", "use_cache", "output_attentions"}
 
@@ -52,19 +53,13 @@ class _Seen:
 _SEEN: ContextVar[_Seen] = ContextVar("marginalia_seen")
 
 
-def _make_mask(
-    *, batch_size: int, q_length: int, kv_length: int, mask_function: Callable[..., Tensor], **options: Any
-) -> Tensor:
-    made = torch.ones(batch_size, 1, q_length, kv_length, dtype=torch.bool, device=options.get("device"))
-    _SEEN.get().made.append((made, mask_function, int(options.get("local_size") or 0)))
+def _make_mask(**asked: Any) -> Tensor:
+    made: Tensor = sdpa_mask(**{**asked, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
+    _SEEN.get().made.append((made, asked["mask_function"], int(asked.get("local_size") or 0)))
     return made
 
 
-def _own_token_only(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
-) -> tuple[Tensor, None]:
-    """In place of attention: a number of each token's own query, key and value. Whatever else a token's output depends
-    on, it got without attention."""
+def _note(module: Any, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]) -> None:
     layer = getattr(module, "layer_idx", None)
     other = {name for name, given in options.items() if given is not None and given is not False} - HARMLESS
     if layer is None or layer in _SEEN.get().layers:
@@ -73,7 +68,23 @@ def _own_token_only(
         raise ModelError(f"its attention takes {', '.join(sorted(other))}")
     if query.shape[2] != key.shape[2]:
         raise ModelError("its attention reads tokens that are not in the prompt")
-    _SEEN.get().layers[layer] = attention_mask
+    _SEEN.get().layers[layer] = mask
+
+
+def _recorded(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    _note(module, query, key, attention_mask, options)
+    found, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    return found, None
+
+
+def _own_token_only(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """In place of attention: a number of each token's own query, key and value. Whatever else a token's output depends
+    on, it got without attention."""
+    _note(module, query, key, attention_mask, options)
     sharing = query.shape[1] // value.shape[1]
     gate = (_sketch(query) + _sketch(key).repeat_interleave(sharing, 1)).tanh()
     out = value.repeat_interleave(sharing, 1) * (1 + gate)
@@ -86,15 +97,15 @@ def _sketch(vectors: Tensor) -> Tensor:
     return (vectors * weights).sum(-1, keepdim=True)
 
 
-AttentionInterface.register(PROBE, _own_token_only)
-AttentionMaskInterface.register(PROBE, _make_mask)
+for _name, _function in ((RECORD, _recorded), (ALONE, _own_token_only)):
+    AttentionInterface.register(_name, _function)
+    AttentionMaskInterface.register(_name, _make_mask)
 
 
 @contextmanager
-def without_attention(model: Any) -> Iterator[_Seen]:
-    """Each token of a pass sees itself alone; the layers' masks are noted."""
+def _attending(model: Any, implementation: str) -> Iterator[_Seen]:
     before = model.config._attn_implementation
-    model.set_attn_implementation(PROBE)
+    model.set_attn_implementation(implementation)
     token = _SEEN.set(_Seen())
     try:
         with torch.inference_mode():
@@ -104,14 +115,21 @@ def without_attention(model: Any) -> Iterator[_Seen]:
         model.set_attn_implementation(before)
 
 
-def layer_masks(model: Any) -> tuple[Mask, ...]:
-    """The mask of each layer. Raises ModelError when one is of no kind that the tree search can make."""
-    with without_attention(model) as seen:
-        model(input_ids=torch.zeros(1, 3, dtype=torch.long, device=model.device), use_cache=False)
+def without_attention(model: Any) -> AbstractContextManager[Any]:
+    """In one pass, each token sees itself alone."""
+    return _attending(model, ALONE)
+
+
+def layer_masks(model: Any, ids: Sequence[int] = (0, 0, 0)) -> tuple[tuple[Mask, ...], Tensor]:
+    """The mask of each layer, and the logits (ids, vocabulary) of the pass over `ids` that showed them.
+
+    Raises ModelError when a layer's mask is of no kind that the tree search can make."""
+    with _attending(model, RECORD) as seen:
+        logits = model(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False).logits[0].float()
     count = model.config.get_text_config().num_hidden_layers
     if sorted(seen.layers) != list(range(count)):
         raise ModelError(f"{len(seen.layers)} of its {count} layers have attention that can be replaced")
-    return tuple(_mask_of(seen.layers[layer], seen.made) for layer in range(count))
+    return tuple(_mask_of(seen.layers[layer], seen.made) for layer in range(count)), logits
 
 
 def _mask_of(given: Tensor | None, made: Sequence[tuple[Tensor, Callable[..., Tensor], int]]) -> Mask:

@@ -171,7 +171,7 @@ class TreeRunner:
     def __init__(self, model: Any, masks: tuple[Mask, ...] | None = None) -> None:
         self.model = model
         self.device = model.device
-        self.masks = layer_masks(model) if masks is None else masks
+        self.masks = layer_masks(model)[0] if masks is None else masks
         model.set_attn_implementation(ATTENTION)
 
     def prefix(self, ids: Sequence[int]) -> Prefix:

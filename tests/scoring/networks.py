@@ -84,13 +84,13 @@ CONFIGS: dict[str, Callable[[], Any]] = {
 
 
 def network(name: str, dtype: torch.dtype = torch.float32) -> Any:
-    """Weights large enough that what a token sees matters."""
+    """Weights large enough that what a token sees matters; bidirectional ones have small ones, which 16 bits hide."""
     torch.manual_seed(0)
     made = AutoModelForCausalLM.from_config(CONFIGS[name]())
     with torch.no_grad():
         for weight in made.parameters():
             if weight.dim() > 1:
-                weight.mul_(4)
+                weight.mul_(1 if name.startswith("bidirectional") else 4)
     return made.to(dtype).eval()
 
 
