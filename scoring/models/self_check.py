@@ -52,8 +52,8 @@ def first_layers(model: Any, count: int) -> Any:
     embedded = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     setattr(holder, name, layers[:count])
     try:
-        memo: dict[int, Any] = {id(head): nn.Identity()}
-        unused = {id(weight) for weight in head.parameters()} if head is not None else set()
+        memo: dict[int, Any] = {} if head is None else {id(head): nn.Identity()}
+        unused = set() if head is None else {id(weight) for weight in head.parameters()}
         for weight in model.parameters():
             if id(weight) in embedded:
                 memo[id(weight)] = weight
