@@ -34,6 +34,13 @@ class PerLabelScorer(Scorer):
         first = next(iter(self._calls.values()))
         self.prompts, self.tokens = first.prompts, first.tokens
         self._alone = first.alone
+        self.notes = []
+
+    def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
+        """The same, of the first label's calls."""
+        first = next(iter(self._calls.values()))
+        first.measure(records)
+        self.notes = first.notes
 
     def score_batches(
         self, records: Iterable[tuple[str, Sequence[dict[str, str]]]], held: Container[str] = ()

@@ -40,7 +40,7 @@ class Origin:
 
 def origin_of(scorer: Scorer) -> Origin:
     model, guard = scorer.model, scorer.guard
-    notes = (*model.notes, *scorer.prompts.notes)
+    notes = (*model.notes, *scorer.prompts.notes, *scorer.notes)
     return Origin(scorer_fingerprint(scorer), guard.name, model.name, model.revision, guard.rows, notes)
 
 
@@ -59,6 +59,7 @@ def score_to_journal(scorer: Scorer, records: Sequence[tuple[str, Messages]], jo
         for results in scorer.score_batches(records, held):
             journal.extend([journal_entry(result, wanted[result.record_id], scorer.guard.rows) for result in results])
             yield from (result.record_id for result in results)
+    scorer.measure(records)
 
 
 def latest_keys(journal: Path) -> dict[str, str]:

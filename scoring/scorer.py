@@ -20,7 +20,7 @@ from scoring.models.load import load_model
 from scoring.prompt import PromptBuilder
 from scoring.search import MARGINALS, Limits, Search
 from scoring.source import Model
-from scoring.tokens import TokenLanguage, vocabulary_bytes
+from scoring.tokens import TokenLanguage, check_ids, vocabulary_bytes
 
 WINDOW = 512  # records sorted by length at a time: bounds memory, keeps batches even
 
@@ -94,8 +94,26 @@ class Scorer:
         self.settings = settings or Settings()
         self.prompts = PromptBuilder(guard, model.tokenizer)
         self.tokens = TokenLanguage(guard.language, vocabulary_bytes(model.tokenizer), model.end_ids)
+        shared = self._checked_start()
+        self.notes: list[str] = []
         self._source = model.source()
-        self._source.share(self.prompts.shared_start())
+        self._source.share(shared)
+
+    def _checked_start(self) -> list[int]:
+        """The ids that all prompts start with. Raises ModelError when the model cannot take any prompt of the guard."""
+        model = self.model
+        check_ids(model.end_ids, model.token_ids, model.tokenizer, "the end of an answer")
+        check_ids(self.tokens.usable, model.token_ids, model.tokenizer, "an answer")
+        ids = self.prompts.build([{"role": "user", "content": "A"}]).ids
+        check_ids(ids, model.token_ids, model.tokenizer, "every prompt")
+        if len(ids) + self.settings.answer_tokens > model.context:
+            raise ModelError(f"guard {self.guard.name}: no record fits into the model's context: {self._too_long(ids)}")
+        return self.prompts.shared_start()
+
+    def _too_long(self, ids: Sequence[int]) -> str:
+        limit = self.model.context - self.settings.answer_tokens
+        reason = f" ({self.model.context_reason})" if self.model.context_reason else ""
+        return f"too long: a prompt of {len(ids)} tokens, the model takes {limit}{reason}"
 
     @classmethod
     def load(
@@ -176,6 +194,19 @@ class Scorer:
             for done in self._flow().run((job for job in prepared if isinstance(job, Job)), held):
                 yield [self._result(job) for job in done]
 
+    def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
+        """Adds to `notes` by how much a 16-bit model's numbers depend on how they are computed, measured on a few of
+        the records. Does nothing for float32 and for endpoints."""
+        if self._source.alone or not records:
+            return
+        from scoring.models.local import LocalModel
+        from scoring.numerics import chosen, measure
+
+        if isinstance(self.model, LocalModel) and self.model.dtype != "float32":
+            prepared = [self._prepare(*record) for record in chosen(records)]
+            found = measure(self.model, self._flow(), [job for job in prepared if isinstance(job, Job)])
+            self.notes = [str(found)] if found is not None else []
+
     @property
     def alone(self) -> bool:
         """Whether a record's numbers do not depend on which others are scored with it."""
@@ -187,10 +218,12 @@ class Scorer:
 
     def _prepare(self, record_id: str, messages: Sequence[dict[str, str]]) -> Job | Result:
         prompt = self.prompts.build(messages)
-        room = self.model.context - len(prompt.ids)
-        if room < self.settings.answer_tokens:
-            limit = self.model.context - self.settings.answer_tokens
-            return Result(record_id, error=f"too long: a prompt of {len(prompt.ids)} tokens, the model takes {limit}")
+        if len(prompt.ids) + self.settings.answer_tokens > self.model.context:
+            return Result(record_id, error=self._too_long(prompt.ids))
+        try:
+            check_ids(prompt.ids, self.model.token_ids, self.model.tokenizer, "the record")
+        except ModelError as error:
+            return Result(record_id, error=str(error))
         limits = self.settings.limits
         baselines = {
             name: partial(self._baseline, name, record_id)

@@ -48,8 +48,9 @@ class Source(Protocol):
 
 
 class Model(Protocol):
-    """A model with its tokenizer. `context`: the longest sequence it takes, in tokens. `identity`: what its numbers
-    depend on; scores of one identity may stand in one journal. `revision`: what is recorded of it."""
+    """A model with its tokenizer. `context`: the longest sequence it takes, in tokens; `context_reason`: why not more,
+    where the model was made for more. `token_ids`: how many it has, None where only a server knows. `identity`: what
+    its numbers depend on; scores of one identity may stand in one journal. `revision`: what is recorded of it."""
 
     @property
     def tokenizer(self) -> Any: ...
@@ -59,6 +60,12 @@ class Model(Protocol):
 
     @property
     def context(self) -> int: ...
+
+    @property
+    def context_reason(self) -> str: ...
+
+    @property
+    def token_ids(self) -> int | None: ...
 
     @property
     def name(self) -> str: ...

@@ -5,7 +5,7 @@ the canonical one."""
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,10 @@ class TokenLanguage:
         if not self.end_ids:
             raise ModelError("the model names no end-of-sequence token", hint="set eos_token_id in generation_config")
         self._alphabet = sorted(language.bytes_used())
-        self._trie = _trie(token_bytes, set(self._alphabet), set(end_ids))
+        alphabet, ends = set(self._alphabet), set(end_ids)
+        # the ids that may be part of an answer, as far as their letters tell
+        self.usable = [id for id, text in token_bytes.items() if text and id not in ends and alphabet.issuperset(text)]
+        self._trie = _trie({token: token_bytes[token] for token in self.usable})
         self._moves: dict[State, Moves] = {}
         self._forced: dict[State, int | None] = {}
 
@@ -112,17 +115,26 @@ class TokenLanguage:
         return np.array([[mask >> row & 1 for row in range(rows)] for mask in masks], dtype=float).reshape(-1, rows)
 
 
-def _trie(token_bytes: Mapping[int, bytes], alphabet: set[int], ends: set[int]) -> dict[int, Any]:
+def _trie(token_bytes: Mapping[int, bytes]) -> dict[int, Any]:
     """Nested dicts byte → node; key -1 holds the ids of the tokens that end at the node."""
     root: dict[int, Any] = {}
     for token, text in token_bytes.items():
-        if not text or token in ends or not alphabet.issuperset(text):
-            continue
         node = root
         for byte in text:
             node = node.setdefault(byte, {})
         node.setdefault(-1, []).append(token)
     return root
+
+
+def check_ids(ids: Iterable[int], known: int | None, tokenizer: Any, where: str) -> None:
+    """Raises ModelError for the first of `ids` that a model with so many `known` ids (None: any) does not have."""
+    for token in ids:
+        if known is not None and not 0 <= token < known:
+            raise ModelError(
+                f"{where} needs the token {tokenizer.convert_ids_to_tokens(token)!r} with id {token}, but the model's "
+                f"ids are 0 to {known - 1}",
+                hint="use the tokenizer files that were published with this model",
+            )
 
 
 def vocabulary_bytes(tokenizer: Any) -> dict[int, bytes]:

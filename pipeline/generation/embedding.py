@@ -17,7 +17,7 @@ from pipeline.generation.meanings import Vectors
 from schemas.errors import InputError, ModelError, ServiceError
 from schemas.files import sha256
 from schemas.hub_client import check_downloads
-from scoring.models.local import quiet_loading
+from scoring.models.checkpoint import check_complete, quiet_loading
 
 _LONGEST = 512  # tokens, where the model names no limit of its own
 _BATCH = 32  # texts a forward pass
@@ -46,13 +46,21 @@ class Embedder:
         try:
             with quiet_loading():
                 self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
-                model = AutoModel.from_pretrained(
-                    folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **options
+                model, info = AutoModel.from_pretrained(
+                    folder,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    output_loading_info=True,
+                    **options,
                 )
             self._model = model.to(device).eval()
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             said = (str(error).splitlines() or [type(error).__name__])[0]
             raise ModelError(f"cannot load the embedding model '{section.model}': {said}") from error
+        # heads are of no use here, nor is BERT's pooler: token states are pooled
+        missing = {name for name in info["missing_keys"] if not name.startswith("pooler.")}
+        check_complete(section.model, {**info, "missing_keys": missing, "unexpected_keys": ()})
         self._longest = _longest(folder, self._tokenizer)
 
     def __call__(self, texts: Sequence[str]) -> Vectors:

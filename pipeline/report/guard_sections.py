@@ -81,7 +81,7 @@ class GuardView:
     confusions: str  # the finding
     worst: list[WorstCase]
     reasons: list[str]  # why numbers of the tables are missing
-    notes: list[str]  # of scoring: what served the model, and by how much its answers vary
+    notes: list[str]  # what its scores depend on, as the stage score noted it
 
 
 def guard_view(material: Material, page: GuardEvaluation) -> GuardView:

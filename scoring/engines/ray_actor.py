@@ -67,6 +67,8 @@ class ScoringActor:
             for result in results:
                 entry = journal_entry(result, wanted[result.record_id], origin.rows)
                 rows.append({"id": result.record_id, "entry": json.dumps(entry)})
+        if todo and not scorer.notes:
+            scorer.measure(todo)
         rows[0]["origin"] = json.dumps(asdict(origin_of(scorer)))  # read again: notes grow while it scores
         return rows
 

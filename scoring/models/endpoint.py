@@ -41,6 +41,8 @@ class EndpointModel:
     together: int
     between: Spread | None = None
     repeats: Repeats = field(default_factory=Repeats, repr=False)
+    context_reason: str = ""
+    token_ids: int | None = None
 
     @property
     def identity(self) -> list[str]:

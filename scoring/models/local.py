@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,11 @@ from schemas.errors import InputError, ModelError, did_you_mean
 from schemas.hub_client import check_downloads
 from scoring.models.adapted import BUNDLED_GUARD, bundled_guard
 from scoring.models.bundled import bundled_smollm2, model_cache
-from scoring.models.tree import ATTENTION, Evaluation, Prefix, TreeBatch, TreeRunner
+from scoring.models.checkpoint import load_network, quiet_loading
+from scoring.models.masks import layer_masks
+from scoring.models.positions import Context, context_of
+from scoring.models.self_check import check_structure
+from scoring.models.tree import Evaluation, Prefix, TreeBatch, TreeRunner
 from scoring.search import NextTokens, Node
 from scoring.tokens import TokenLanguage
 
@@ -30,30 +34,56 @@ _OF_THE_HUB = (
     "load it once with a network (HF_TOKEN for a gated model), or give the folder it was loaded to; "
     f"'{BUNDLED_GUARD}' and '{BUNDLED}' come with the installation"
 )
-SELF_CHECK = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.05}  # log-probability, nats
+# the structure is checked in float32; this is for numerics that went wrong altogether (log-probability, nats)
+SERVE = "serve it and use an endpoint URL"
+SELF_CHECK = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
 
 
 @dataclass(frozen=True)
 class LocalModel:
-    """A loaded model with its tokenizer. `context` is the longest sequence it takes, in tokens."""
+    """A loaded model with its tokenizer. `context` is the longest sequence it takes, in tokens, with the reason where
+    it is shorter than the model was made for; `token_ids` how many ids it takes and gives probabilities for."""
 
     runner: TreeRunner
     tokenizer: Any
     end_ids: tuple[int, ...]
-    context: int
+    token_ids: int
+    limits: Context
     name: str
     revision: str
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def context(self) -> int:
+        return self.limits.tokens
+
+    @property
+    def context_reason(self) -> str:
+        return self.limits.reason
 
     @property
     def identity(self) -> list[str]:
         return [self.name, self.revision, str(self.runner.model.dtype)]
 
     @property
-    def notes(self) -> list[str]:
-        return []
+    def dtype(self) -> str:
+        return str(self.runner.model.dtype).removeprefix("torch.")
 
     def source(self) -> LocalSource:
         return LocalSource(self)
+
+    def plain_logits(self, ids: Sequence[int], *, last: int) -> torch.Tensor:
+        """(last, vocabulary) float32 logits after the `last` tokens, from the model's own attention, with no cache."""
+        model = self.runner.model
+        ours = model.config._attn_implementation
+        model.set_attn_implementation("sdpa")
+        try:
+            with torch.inference_mode():
+                sent = torch.tensor([list(ids)], device=self.runner.device)
+                found: torch.Tensor = model(input_ids=sent, use_cache=False, logits_to_keep=last).logits[0].float()
+        finally:
+            model.set_attn_implementation(ours)
+        return found
 
 
 def load_local(
@@ -71,16 +101,18 @@ def load_local(
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype '{dtype}'", hint=f"one of {', '.join(DTYPES)}")
     folder, options, found_revision = resolve(reference, revision, cache or model_cache())
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     try:
         with quiet_loading():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=False, **options
-            )
+        model = load_network(reference, folder, options, dtype=DTYPES[dtype])
+    except ModelError:
+        raise
     except Exception as error:  # damaged folders raise what the readers of their files like
         hint = WHAT_THERE_IS if found_revision != revision else _OF_THE_HUB
+        if "scaled_dot_product_attention" in str(error):
+            hint = SERVE
         raise ModelError(f"cannot load the model '{reference}': {_first_line(error)}", hint=hint) from error
     try:
         model = model.to(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device).eval()
@@ -89,10 +121,39 @@ def load_local(
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled for the device
         problem = f"cannot use the device '{device}': {_first_line(error)}"
         raise InputError(problem, hint="--device (device of score.guards) takes auto, cpu, cuda, cuda:1 …") from error
-    _attach(model, reference, DTYPES[dtype])
-    return LocalModel(
-        TreeRunner(model), tokenizer, _end_ids(model, tokenizer), _context(model), reference, found_revision
-    )
+    return local_model(model, tokenizer, reference, found_revision)
+
+
+def local_model(model: Any, tokenizer: Any, name: str, revision: str) -> LocalModel:
+    """A transformers model, made ready for the tree search. Raises ModelError as load_local does."""
+    ids = [(7 * index + 3) % model.get_input_embeddings().num_embeddings for index in range(12)]
+    with _refusing(name):
+        masks, plain = layer_masks(model, ids)
+    if plain.isnan().any() or plain.isposinf().any() or plain.isneginf().all(-1).any():
+        hint = "its weights are damaged, or too large for the dtype: try --dtype float32"
+        raise ModelError(f"the model '{name}' answers with NaN or infinite logits", hint=hint)
+    with _refusing(name):
+        limits = context_of(model)
+        notes = check_structure(model, masks, limits)
+        runner = TreeRunner(model, masks)
+        _compare(runner, ids, plain)
+    notes += [limits.reason] if limits.reason else []
+    token_ids = min(plain.shape[-1], model.get_input_embeddings().num_embeddings)
+    return LocalModel(runner, tokenizer, _end_ids(model, tokenizer), token_ids, limits, name, revision, notes)
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Says of a model what is wrong with it, and what to do instead."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # an architecture that is not made for this fails in its own way
+        reason = f"it failed in the self-check: {type(error).__name__}: {_first_line(error)}"
+        if isinstance(error, ModelError):
+            reason = error.message
+        raise ModelError(f"the model '{name}' cannot be scored on this machine: {reason}", hint=SERVE) from error
 
 
 def resolve(reference: str, revision: str | None, cache: Path) -> tuple[str, dict[str, Any], str]:
@@ -133,38 +194,21 @@ def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     return tuple(configured) if isinstance(configured, (list, tuple)) else (int(configured),)
 
 
-def _context(model: Any) -> int:
-    config = model.config.get_text_config()
-    return int(getattr(config, "max_position_embeddings", 0) or 1 << 20)
-
-
-def _attach(model: Any, reference: str, dtype: torch.dtype) -> None:
-    """Puts our attention in place, after comparing it with the model's own on a few tokens."""
-    vocabulary = model.get_input_embeddings().num_embeddings
-    ids = [(7 * index + 3) % vocabulary for index in range(12)]
-    with torch.inference_mode():
-        plain = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float()
-    if plain.isnan().any() or plain.isposinf().any() or plain.isneginf().all(-1).any():
-        hint = "its weights are damaged, or too large for the dtype: try --dtype float32"
-        raise ModelError(f"the model '{reference}' answers with NaN or infinite logits", hint=hint)
-    model.set_attn_implementation(ATTENTION)
-    batch = TreeBatch(TreeRunner(model), None, rows=2, room=8)
+def _compare(runner: TreeRunner, ids: list[int], plain: torch.Tensor) -> None:
+    """The whole model, in its own dtype: `plain` are its logits (12, vocabulary) for the 12 `ids`."""
+    batch = TreeBatch(runner, None, rows=2, room=8)
     batch.join(0, ids[:8])
     batch.join(1, ids[:7])
-    batch.run([0, 1])
     wanted: list[Evaluation] = []
     sees: list[int] = []
     for offset, token in enumerate(ids[8:]):
         slot = batch.take_slot(0)
         wanted.append(Evaluation(0, token, slot, 8 + offset, 8, tuple(sees)))
         sees.append(slot)
-    ours = batch.run([], wanted)
-    difference = float((ours.log_softmax(-1) - plain[8:].log_softmax(-1)).abs().max())
-    if not difference <= SELF_CHECK[dtype]:
-        raise ModelError(
-            f"the tree search gives other numbers for '{reference}' than its own attention (by {difference:.3g} nats)",
-            hint="its architecture is not supported by local scoring; serve it and use an endpoint URL",
-        )
+    ours = batch.run([0, 1], wanted)
+    difference = float((ours.log_softmax(-1) - plain[[7, 6, 8, 9, 10, 11]].log_softmax(-1)).abs().max())
+    if not difference <= SELF_CHECK[runner.model.dtype]:
+        raise ModelError(f"the tree search gives other numbers than its own attention (by {difference:.3g} nats)")
 
 
 class LocalSource:
@@ -188,31 +232,35 @@ class LocalSource:
 
     def open(self, places: int, longest: int, tokens: TokenLanguage) -> LocalBatch:
         """Places for as many records at a time, whose prompts have at most `longest` tokens."""
-        return LocalBatch(TreeBatch(self.model.runner, self._prefix, rows=places, room=longest), tokens)
+        tree = TreeBatch(self.model.runner, self._prefix, rows=places, room=longest)
+        return LocalBatch(tree, tokens, self.model.context)
 
 
 class LocalBatch:
     """Records that are searched together on one model."""
 
-    def __init__(self, tree: TreeBatch, tokens: TokenLanguage) -> None:
+    def __init__(self, tree: TreeBatch, tokens: TokenLanguage, context: int) -> None:
         self._tree = tree
         self._tokens = tokens
+        self._context = context
 
     def join(self, place: int, prompt: list[int]) -> None:
         """A new record takes the place; its first call asks for its root."""
         self._tree.join(place, prompt)
 
-    def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens]:
-        """What follows each (place, prefix), from one forward pass."""
+    def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens | ModelError]:
+        """What follows each (place, prefix), from one forward pass; an error for prefixes beyond the context."""
+        found: list[NextTokens | ModelError | None] = [self._beyond(place, node) for place, node in nodes]
         roots = [index for index, (_, node) in enumerate(nodes) if node.parent is None]
-        others = [index for index, (_, node) in enumerate(nodes) if node.parent is not None]
+        others = [index for index, (_, node) in enumerate(nodes) if node.parent is not None and found[index] is None]
+        if not roots and not others:
+            return [answer for answer in found if answer is not None]
         logits = self._tree.run(
             [nodes[index][0] for index in roots], [self._evaluation(*nodes[index]) for index in others]
         )
         totals = logits.logsumexp(-1).double().cpu().numpy()
         tops, top_ids = (value.cpu().numpy() for value in logits.max(-1))
         values = logits.cpu().numpy()
-        found: list[NextTokens | None] = [None] * len(nodes)
         for row, index in enumerate(roots + others):
             state = nodes[index][1].state
             # a prefix outside the language is followed for its most probable token only
@@ -220,6 +268,12 @@ class LocalBatch:
             allowed = values[row, ids].astype(np.float64) - totals[row]
             found[index] = NextTokens(allowed, int(top_ids[row]), float(tops[row] - totals[row]))
         return [answer for answer in found if answer is not None]
+
+    def _beyond(self, place: int, node: Node) -> ModelError | None:
+        prompt = len(self._tree.prompts[place])
+        if prompt + node.depth <= self._context:
+            return None
+        return ModelError(f"too long: an answer goes on after {self._context} tokens, {prompt} of them the prompt's")
 
     def _evaluation(self, place: int, node: Node) -> Evaluation:
         prompt = len(self._tree.prompts[place])
@@ -230,23 +284,6 @@ class LocalBatch:
             ancestor = ancestor.parent
         node.slot = self._tree.take_slot(place)
         return Evaluation(place, node.token, node.slot, prompt + node.depth - 1, prompt, sees)
-
-
-@contextlib.contextmanager
-def quiet_loading() -> Iterator[None]:
-    """transformers reports its loading on stderr by a progress bar of its own; ours tells what the user needs."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    shown = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _first_line(error: BaseException) -> str:

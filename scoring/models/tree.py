@@ -5,7 +5,8 @@ live in one row of a buffer; each new token sees the record's prompt and its own
 nothing is copied per prefix. The prompt tokens that all records share are run once and copied into each row. A record
 that is done leaves its row to the next, whose prompt runs in the same pass as the others' prefixes.
 
-It plugs into transformers as an attention function, so any causal model that uses the attention interface works.
+It plugs into transformers as an attention function, so any causal model that uses the attention interface works, with
+the masks of `scoring.models.masks`; `scoring.models.self_check` says whether it computes the model's own numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from schemas.errors import ModelError
+from scoring.models.masks import Mask, layer_masks
 
 Ints = npt.NDArray[np.int64]
 
@@ -74,7 +75,7 @@ class _Group:
     mask: Tensor  # (rows, width, length) bool: who sees what
     positions: Tensor  # (rows, width) of the new tokens
     slot_positions: Tensor  # (rows, length)
-    additive: dict[tuple[int, int], Tensor]  # by (heads that share a key, sliding window): as the kernel wants it
+    additive: dict[tuple[int, Mask], Tensor]  # by (heads that share a key, the layer's mask): as the kernel wants it
 
 
 @dataclass
@@ -86,6 +87,7 @@ class _Pass:
     slots: Tensor  # (tokens,) where its keys and values go
     positions: Tensor  # (tokens,)
     groups: list[_Group]
+    masks: tuple[Mask, ...]  # of each layer
 
 
 _PASS: ContextVar[_Pass] = ContextVar("marginalia_pass")
@@ -95,15 +97,12 @@ def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     """Attention of packed new tokens to their own records' rows. query: (1, heads, tokens, size)."""
-    if options.get("s_aux") is not None or options.get("softcap") is not None:
-        raise ModelError("the model's attention has sinks or a soft cap, which the tree search does not compute")
     at = _PASS.get()
     layer = module.layer_idx
     _store(at, layer, key, value)
     keys, values = at.cache.keys[layer], at.cache.values[layer]
     packed = query[0].transpose(0, 1)
-    window, scale = options.get("sliding_window"), options.get("scaling")
-    parts = [_attend(group, packed, keys, values, window, scale) for group in at.groups]
+    parts = [_attend(group, packed, keys, values, at.masks[layer], options.get("scaling")) for group in at.groups]
     if len(parts) == 1:
         return parts[0][None], None
     out = torch.empty(len(packed), *parts[0].shape[1:], dtype=parts[0].dtype, device=parts[0].device)
@@ -112,9 +111,7 @@ def _attention(
     return out[None], None
 
 
-def _attend(
-    group: _Group, packed: Tensor, keys: Tensor, values: Tensor, window: int | None, scale: float | None
-) -> Tensor:
+def _attend(group: _Group, packed: Tensor, keys: Tensor, values: Tensor, mask: Mask, scale: float | None) -> Tensor:
     """(group's tokens, heads, size)."""
     rows, width, length = group.mask.shape
     if group.tokens is not None:
@@ -131,7 +128,7 @@ def _attend(
         padded.permute(0, 2, 3, 1, 4).reshape(rows, kv_heads, sharing * width, size),
         keys[:, :, :length],
         values[:, :, :length],
-        attn_mask=_mask_for(group, sharing, window, packed.dtype),
+        attn_mask=_mask_for(group, sharing, mask, packed.dtype),
         scale=scale,
     )
     out = out.reshape(rows, kv_heads, sharing, width, -1)[group.places, :, :, group.columns]
@@ -148,12 +145,12 @@ def _store(at: _Pass, layer: int, key: Tensor, value: Tensor) -> None:
     cache.values[layer][at.rows, :, at.slots] = value[0].transpose(0, 1)
 
 
-def _mask_for(group: _Group, sharing: int, window: int | None, dtype: torch.dtype) -> Tensor:
-    key = (sharing, window or 0)
+def _mask_for(group: _Group, sharing: int, mask: Mask, dtype: torch.dtype) -> Tensor:
+    key = (sharing, mask)
     if key not in group.additive:
         seen = group.mask
-        if window:
-            seen = seen & (group.positions[:, :, None] - group.slot_positions[:, None, :] < window)
+        if (allowed := mask.allows(group.positions[:, :, None], group.slot_positions[:, None, :])) is not None:
+            seen = seen & allowed
         # a row that sees nothing (padding) would turn into NaN
         seen = seen | (~seen.any(-1, keepdim=True))
         additive = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
@@ -167,11 +164,15 @@ AttentionInterface.register(ATTENTION, _attention)
 
 
 class TreeRunner:
-    """Runs packed tokens through a transformers causal model."""
+    """Runs packed tokens through a transformers causal model, whose attention it takes over.
 
-    def __init__(self, model: Any) -> None:
+    `masks`: of each layer, where they are known. Raises ModelError for masks that it cannot make."""
+
+    def __init__(self, model: Any, masks: tuple[Mask, ...] | None = None) -> None:
         self.model = model
         self.device = model.device
+        self.masks = layer_masks(model)[0] if masks is None else masks
+        model.set_attn_implementation(ATTENTION)
 
     def prefix(self, ids: Sequence[int]) -> Prefix:
         """Runs the shared start of all prompts once."""
@@ -302,7 +303,7 @@ class TreeBatch:
             new = torch.tensor([item.position for item in wanted], device=device)
             self.cache.positions[rows[-len(wanted) :], slots[-len(wanted) :]] = new
         at_rows, at_slots = torch.tensor(rows, device=device), torch.tensor(slots, device=device)
-        at = _Pass(self.cache, at_rows, at_slots, self.cache.positions[at_rows, at_slots], [])
+        at = _Pass(self.cache, at_rows, at_slots, self.cache.positions[at_rows, at_slots], [], self.runner.masks)
         mask = self._mask(prompts, wanted, columns[len(columns) - len(wanted) :], counts)
         at.groups += self._groups(at, mask, np.array(rows), np.array(columns), np.array(counts))
         return self.runner.forward(at, tokens, keep)

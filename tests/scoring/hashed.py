@@ -96,6 +96,8 @@ class HashedModel:
     context = 10_000
     name = revision = "hashed"
     notes: tuple[str, ...] = ()
+    context_reason = ""
+    token_ids = None
 
     @property
     def tokenizer(self) -> Any:

@@ -194,3 +194,17 @@ def test_a_pooling_that_nobody_knows_here_is_refused(minilm: Path, tmp_path: Pat
     _folder(tmp_path, minilm, pooling_mode_max_tokens=True)
     with pytest.raises(ModelError, match="pools by pooling_mode_max_tokens; mean and cls are known"):
         Embedder(DuplicatesSection(method="embeddings", model="model"), relative_to=tmp_path)
+
+
+def test_a_model_without_one_of_its_weights_is_refused(minilm: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = _folder(tmp_path, minilm, pooling_mode_mean_tokens=True)
+    weights = load_file(folder / "model.safetensors")
+    del weights["encoder.layer.0.output.dense.weight"]
+    (folder / "model.safetensors").unlink()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ModelError, match=r"'model' does not fit .* lacks 1 weights .* encoder.layer.0.output.dense.weight"
+    ):
+        Embedder(DuplicatesSection(method="embeddings", model="model"), relative_to=tmp_path)

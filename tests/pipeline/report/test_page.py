@@ -144,6 +144,13 @@ def test_simulated_annotators_and_chance_level_are_said_in_plain_words(poor_page
     assert "Do not use it to moderate anything." in poor_page.text
 
 
+def test_what_the_scores_depend_on_is_shown(poor: Material) -> None:
+    (scored,) = poor.manifests
+    told = scored.model_copy(update={"facts": {"smollm2": {"notes": ["bfloat16: differs by <0.01> nats"]}}})
+    page = Page(build_page(replace(poor, manifests=[told])))
+    assert "Scoring: bfloat16: differs by <0.01> nats." in page.text
+
+
 def test_a_good_guard_of_real_people_has_no_warnings(good_page: Page) -> None:
     assert "simulated" not in good_page.text.lower()
     assert "chance." not in good_page.text.replace("better than chance.", "")
