@@ -127,6 +127,27 @@ def share(successes: int, n: int, *, confidence: float, undefined: str) -> Metri
     return Metric(value=successes / n, low=low, high=high, n=n)
 
 
+def share_of_values(hits: Flags, counted: Flags, *, confidence: float, undefined: str) -> Metric:
+    """The share of the `counted` values (n records, L) that are `hits`, with an interval that knows that the values of
+    one record are not independent: `of_effective_size`, never narrower than Clopper-Pearson's, which it is where no
+    record has two. Where all are hits, or none, a record counts as one value. null with `undefined` without values."""
+    successes, n = int(hits.sum()), int(counted.sum())
+    per_record = counted.sum(1)
+    found = share(successes, n, confidence=confidence, undefined=undefined)
+    if n == 0 or per_record.max() <= 1:
+        return found
+    records = len(per_record)
+    value = successes / n
+    if 0 < successes < n:
+        variance = float(((hits.sum(1) - value * per_record) ** 2).sum()) / n**2 * records / max(records - 1, 1)
+        size = min(float(n), value * (1 - value) / variance)
+    else:
+        size = float((per_record > 0).sum())
+    tail = (1 - confidence) / 2
+    low, high = lower_bound(value * size, size, error=tail), upper_bound(value * size, size, error=tail)
+    return found.model_copy(update={"low": low, "high": high})
+
+
 def clopper_pearson(successes: int, n: int, *, confidence: float) -> tuple[float, float]:
     """The exact two-sided interval of a binomial share (Clopper & Pearson 1934)."""
     tail = (1 - confidence) / 2
@@ -161,11 +182,11 @@ def lower_bound(successes: float, n: float, *, error: float) -> float:
     """One-sided: the true share is below this with probability at most `error`."""
     from scipy.special import betaincinv  # here: scipy takes a fifth of a second to import
 
-    return 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, error))
+    return 0.0 if successes <= 0 else float(betaincinv(successes, n - successes + 1, error))
 
 
 def upper_bound(successes: float, n: float, *, error: float) -> float:
     """One-sided: the true share is above this with probability at most `error`."""
     from scipy.special import betaincinv
 
-    return 1.0 if successes == n else float(betaincinv(successes + 1, n - successes, 1 - error))
+    return 1.0 if successes >= n else float(betaincinv(successes + 1, n - successes, 1 - error))
