@@ -1,5 +1,5 @@
 """How far annotators agree: Krippendorff's alpha per label and over label sets, percent agreement, and each annotator
-against the others, all with n and 95 % bootstrap intervals over records.
+against the others, all with n and 95 % intervals over records.
 
 Missing answers and unequal numbers of annotators are normal. Everything is computed from sums per record, so that a
 resample is a weighted sum of them and a million answers take seconds."""
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from annotation.bootstrap import estimate, resampled_weights
+from annotation.bootstrap import FEWEST_OF_A_KIND, estimate, resampled_weights, variance
 from annotation.config import ReconcileSection
 from annotation.pair_sums import MOST_SETS, PairSums, Statistics
 from annotation.raters import annotator_agreement, pair_agreement
-from annotation.ticks import Floats, Ticks, ticks_of
+from annotation.ticks import Floats, Ints, Ticks, ticks_of
 from schemas.agreement import Agreement, LabelAgreement
 
 
@@ -29,7 +29,13 @@ def agreement_of(
     simulated: bool,
 ) -> Agreement:
     """The agreement between all submitted answers of the round `annotate` in a frame of `Answer` rows."""
-    ticks = ticks_of(answers, labels)
+    return agreement_of_ticks(ticks_of(answers, labels), section, seed=seed, taxonomy=taxonomy, simulated=simulated)
+
+
+def agreement_of_ticks(
+    ticks: Ticks, section: ReconcileSection, *, seed: int, taxonomy: str = "", simulated: bool = False
+) -> Agreement:
+    labels = ticks.labels
     sums = PairSums(ticks, f"{seed}:agreement")
     n = sums.records
     point = sums.statistics()
@@ -37,11 +43,12 @@ def agreement_of(
     blocks = [sums.statistics(block) for block in drawn]
     spread = Statistics.joined(blocks, len(labels))
     alphas = label_alphas(sums)
+    rarer = np.minimum((sums.yes > 0).sum(axis=0), (sums.yes < sums.n[:, None]).sum(axis=0))
     per_label = [
         LabelAgreement(
             label=label,
-            alpha=estimate(alphas[at], spread.alpha[at], n),
-            percent=estimate(point.percent[at, 0], spread.percent[at], n),
+            alpha=estimate(alphas[at], spread.alpha[at], n, lowest=-1.0, rarest=int(rarer[at])),
+            percent=estimate(point.percent[at, 0], spread.percent[at], n, mean_of_records=True),
             ticked=float(ticks.ticked[:, at].mean()) if ticks.answers else None,
         )
         for at, label in enumerate(labels)
@@ -53,10 +60,17 @@ def agreement_of(
         pairable=n,
         answers=ticks.answers,
         annotators=len(ticks.annotators),
-        alpha_masi=estimate(point.alpha_masi[0], spread.alpha_masi, n),
-        alpha_mean=estimate(_mean(alphas[:, None])[0], _mean(spread.alpha), n),
-        exact=estimate(point.exact[0], spread.exact, n),
-        jaccard=estimate(point.jaccard[0], spread.jaccard, n),
+        alpha_masi=estimate(point.alpha_masi[0], spread.alpha_masi, n, lowest=-1.0),
+        alpha_mean=estimate(
+            _mean(alphas[:, None])[0],
+            _mean(spread.alpha),
+            n,
+            lowest=-1.0,
+            rarest=int(rarer[np.isfinite(alphas)].max(initial=0)),
+            lacking=_lacking(alphas, spread.alpha, rarer),
+        ),
+        exact=estimate(point.exact[0], spread.exact, n, mean_of_records=True),
+        jaccard=estimate(point.jaccard[0], spread.jaccard, n, mean_of_records=True),
         per_label=per_label,
         per_annotator=annotator_agreement(ticks, section.bootstrap, f"{seed}:annotators"),
         pairs=pair_agreement(ticks),
@@ -83,6 +97,19 @@ def _mean(alphas: Floats) -> Floats:
     none = np.full(alphas.shape[1], np.nan)
     found: Floats = np.divide(total, usable.sum(axis=0), out=none, where=usable.any(axis=0))
     return found
+
+
+def _lacking(alphas: Floats, resampled: Floats, rarer: Ints) -> float:
+    """The variance of the mean alpha that resamples do not show for labels too rare for an interval: what they would
+    have if each record with (or without) the label spread as it does, on average, for the other labels."""
+    known = np.isfinite(alphas)
+    own = np.array([variance(row) for row in resampled])
+    few = known & (rarer < FEWEST_OF_A_KIND)
+    usual = own[known & ~few] * rarer[known & ~few]
+    if not few.any() or not usual.size:
+        return 0.0
+    missing = np.maximum(0.0, usual.mean() / np.maximum(rarer[few], 1) - own[few])
+    return float(missing.sum() / known.sum() ** 2)
 
 
 def _notes(ticks: Ticks, sums: PairSums, simulated: bool) -> list[str]:

@@ -33,6 +33,7 @@ def anchoring(answers: pl.DataFrame, suggestions: pl.DataFrame, resamples: int, 
             np.float64(np.nan if shown.value is None or plain.value is None else shown.value - plain.value),
             shown_spread - plain_spread,
             min(shown.n, plain.n),
+            lowest=-1.0,
         ),
     )
 
@@ -50,4 +51,4 @@ def _share(per_record: pl.DataFrame, resamples: int, seed: str) -> tuple[Estimat
     same, answered = np.concatenate([np.empty((2, 0)), *blocks], axis=1)
     spread = same / answered
     value = sums[:, 0].sum() / sums[:, 1].sum()
-    return estimate(value, spread, n), spread
+    return estimate(value, spread, n, mean_of_records=True), spread

@@ -1,4 +1,4 @@
-"""95 % intervals by resampling records: each resample draws as many records as there are, with replacement, and a
+"""95 % intervals from resamples of records: each resample draws as many records as there are, with replacement, and a
 record keeps all its answers (answers to one record are not independent of each other).
 
 Every statistic here is a function of sums over records. So beyond MOST_UNITS records the records are first thrown
@@ -19,6 +19,9 @@ from schemas.files import content_hash
 
 MOST_UNITS = 5_000
 CHUNK = 50  # resamples at a time
+CONFIDENCE = 0.95
+FEWEST_OF_A_KIND = 10  # records with and without a label, below which its alpha has no interval
+ROUNDING = 1e-18  # a variance of no more is the rounding of equal values
 
 
 def bundles(records: int, seed: str) -> Ints:
@@ -42,12 +45,50 @@ def generator(seed: str) -> np.random.Generator:
     return np.random.default_rng(int(content_hash(seed)[:16], 16))
 
 
-def estimate(value: float | np.floating, resampled: Floats, n: int) -> Estimate:
-    """The estimate with its percentile interval; undefined resamples (NaN) are left out of it."""
-    usable = resampled[np.isfinite(resampled)]
+def estimate(
+    value: float | np.floating,
+    resampled: Floats,
+    n: int,
+    *,
+    lowest: float = 0.0,
+    rarest: int | None = None,
+    lacking: float = 0.0,
+    mean_of_records: bool = False,
+) -> Estimate:
+    """The estimate of a statistic between `lowest` (0, or -1 for alphas and differences) and 1, with its interval.
+
+    The interval is that of a share of as many independent records as would have the resamples' variance (Korn &
+    Graubard 1998): percentiles of few records or rare labels are too narrow. `rarest`: records of the rarer kind, where
+    the statistic compares two. `lacking`: variance that the resamples cannot show. `mean_of_records`: every record
+    counts, so that where all agree the interval is that of a share of `n`."""
     if not np.isfinite(value):
         return Estimate(value=None, low=None, high=None, n=n)
-    if n < 2 or len(usable) == 0:
-        return Estimate(value=float(value), low=None, high=None, n=n)
-    low, high = np.quantile(usable, [0.025, 0.975])
-    return Estimate(value=float(value), low=float(low), high=float(high), n=n)
+    spread = variance(resampled) + lacking
+    share, span = (float(value) - lowest) / (1 - lowest), 1 - lowest
+    if rarest is not None and rarest < FEWEST_OF_A_KIND:
+        why = f"fewer than {FEWEST_OF_A_KIND} records with or without the label: too few for an interval"
+    elif n < 2 or not len(resampled):
+        why = "fewer than two records" if n < 2 else "reconcile.bootstrap is 0"
+    elif spread > ROUNDING and 0 < share < 1:
+        low, high = _clopper_pearson(share, share * (1 - share) * span**2 / spread)
+        return Estimate(value=float(value), low=lowest + span * low, high=lowest + span * high, n=n)
+    elif mean_of_records and share in (0.0, 1.0):
+        low, high = _clopper_pearson(share, n)
+        return Estimate(value=float(value), low=low, high=high, n=n)
+    else:
+        why = "every resample gave the same value: too little data to see the spread"
+    return Estimate(value=float(value), low=None, high=None, n=n, reason=why)
+
+
+def variance(resampled: Floats) -> float:
+    """Of the resamples in which the statistic is defined (not NaN); 0 with fewer than two."""
+    usable = resampled[np.isfinite(resampled)]
+    return float(usable.var(ddof=1)) if len(usable) > 1 else 0.0
+
+
+def _clopper_pearson(share: float, n: float) -> tuple[float, float]:
+    from scipy.special import betaincinv  # here: scipy takes a fifth of a second to import
+
+    tail, hits = (1 - CONFIDENCE) / 2, share * n
+    low = float(betaincinv(hits, n - hits + 1, tail)) if hits > 0 else 0.0
+    return low, float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0

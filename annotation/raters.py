@@ -33,7 +33,7 @@ def _against_others(ticks: Ticks, person: int, resamples: int, seed: str) -> Ann
         annotator=ticks.annotators[person],
         answers=len(mine),
         labels_per_answer=float(ticks.ticked[mine].sum() / len(mine)) if len(mine) else None,
-        kappa=estimate(kappa(point)[0], kappa(spread), n),
+        kappa=estimate(kappa(point)[0], kappa(spread), n, lowest=-1.0),
         precision=estimate(precision(point)[0], precision(spread), n),
         recall=estimate(recall(point)[0], recall(spread), n),
         per_label=[

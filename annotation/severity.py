@@ -46,6 +46,7 @@ def _of_label(label: str, rows: pl.DataFrame, levels: int, resamples: int, seed:
             ordinal_alpha(pairs.sum(axis=0).reshape(1, levels, levels))[0],
             ordinal_alpha(spread.reshape(-1, levels, levels)),
             n,
+            lowest=-1.0,
         ),
     )
 

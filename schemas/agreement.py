@@ -10,13 +10,14 @@ from schemas.strict import Strict
 
 
 class Estimate(Strict):
-    """A statistic with its 95 % bootstrap interval over records. `value` is null where it is not defined: fewer than
-    two answers on every record, or no variation to agree about."""
+    """A statistic with its 95 % interval over records. `value` is null where it is not defined: fewer than two answers
+    on every record, or no variation to agree about."""
 
     value: float | None
     low: float | None
     high: float | None
     n: int = Field(description="records that it rests on")
+    reason: str | None = Field(default=None, description="why there is a value but no interval")
 
 
 class LabelAgreement(Strict):

@@ -36,7 +36,7 @@ class Metric(Strict):
     high: float | None = None
     n: int = Field(description="records (for a rate: the records it is a share of)")
     resamples: int | None = Field(
-        default=None, description="resamples used; null for exact intervals (Clopper-Pearson)"
+        default=None, description="resamples used; null where the interval is exact or from the jackknife"
     )
     resamples_left_out: int = Field(default=0, description="resamples that lacked a class the metric needs")
     reason: str | None = Field(default=None, description="why the value or its interval is null")
@@ -60,7 +60,9 @@ class Bin(Strict):
     n: int
     mean_probability: float
     share_positive: float
-    low: float = Field(description="Clopper-Pearson interval of share_positive")
+    low: float = Field(
+        description="interval of share_positive: Clopper-Pearson, over records where one has several values"
+    )
     high: float
 
 
@@ -78,9 +80,14 @@ class CalibrationQuality(Strict):
     splits: list[Split]
     n: int = Field(description="record x label values")
     positives: int
-    ece: Metric = Field(description="expected calibration error over equal-mass bins")
+    ece: Metric = Field(
+        description="expected calibration error over equal-mass bins, without what chance alone adds (in files of an "
+        "older version: with it)"
+    )
+    ece_plug_in: float | None = Field(default=None, description="the plain error over the bins, as other tools give it")
     ece_if_calibrated: float | None = Field(
-        description="95 % of perfectly calibrated forecasts of this size show an ECE below this"
+        description="95 % of perfectly calibrated forecasts of this size, with labels of a record as dependent as "
+        "these, show an `ece` below this"
     )
     brier: Metric
     brier_parts: Decomposition | None

@@ -74,7 +74,7 @@ def fit_isotonic(truth: Flags, p: Array) -> CalibrationMap:
     clipped = clip(p)
     x, shares = isotonic_steps(truth, clipped)
     values = np.unique(clipped, return_counts=True)[1].astype(np.float64)
-    _, step = np.unique(shares, return_inverse=True)
+    step = np.unique(shares, return_inverse=True)[1]
     sizes = np.bincount(step, weights=values).astype(np.float64)
     smoothed = (np.bincount(step, weights=values * shares) + 1) / (sizes + 2)
     y = _non_decreasing(smoothed, sizes + 2)[step]

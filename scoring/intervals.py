@@ -1,4 +1,4 @@
-"""Intervals: the bootstrap over records, and exact ones for shares.
+"""Intervals: of metrics by their variance over records, of differences by the bootstrap, and exact ones for shares.
 
 A resample draws as many records as there are, with replacement; it is held as weights (how often each record was
 drawn), so that a metric of many resamples is one matrix product. The same seed gives the same resamples for every
@@ -25,7 +25,9 @@ FEWEST_A_BLOCK = 10
 CELLS_AT_ONCE = 6_000_000  # resamples x records held as weights at a time (8 bytes each)
 CELLS_KEPT = 200_000_000  # resamples x records whose draws are kept for the next estimator (1 byte each)
 FEWEST_RESAMPLES, FEWEST_SHARE = 50, 0.1  # an interval from fewer usable resamples is not given
-FEWEST_OF_A_CLASS = 5  # with fewer positives or negatives the bootstrap does not see the spread
+FEWEST_OF_A_CLASS = 5  # with fewer positives or negatives neither bootstrap nor jackknife sees the spread
+ROUNDING = 1e-18  # a variance of no more is the rounding of equal values
+MOST_GROUPS_LEFT_OUT = 200  # of the jackknife: they know a variance to 5 % of itself
 
 
 def resample_weights(n: int, resamples: int, seed: int) -> Iterator[Array]:
@@ -61,13 +63,32 @@ def _draws(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint8]]:
         yield np.minimum(counts, 255).astype(np.uint8)
 
 
+def left_out_weights(n: int) -> Iterator[Array]:
+    """Blocks (b, n) of 0 and 1: all `n` records but one group, for each group in turn. Groups are single records, or
+    MOST_GROUPS_LEFT_OUT random ones."""
+    groups = min(n, MOST_GROUPS_LEFT_OUT)
+    group = np.random.default_rng([n, groups]).permutation(n) % max(groups, 1)
+    size = max(1, CELLS_AT_ONCE // max(n, 1))
+    for first in range(0, groups, size):
+        left_out = np.arange(first, min(first + size, groups))
+        yield (group[None, :] != left_out[:, None]).astype(np.float64)
+
+
 def bootstrap_metric(
-    value: float, replicates: Array, n: int, *, confidence: float, undefined: str, rarest: int | None = None
+    value: float,
+    replicates: Array,
+    n: int,
+    *,
+    confidence: float,
+    undefined: str,
+    rarest: int | None = None,
+    variance: float | None = None,
 ) -> Metric:
-    """A value with its percentile interval.
+    """A value with its interval: from `variance` for a metric in [0, 1] (`of_effective_size`), else percentiles.
 
     `value` and `replicates` are NaN where the metric is not defined; `undefined` says why for the value. `rarest` is
-    the size of the smaller class, where the metric compares two."""
+    the size of the smaller class, where the metric compares two. `variance` is NaN where labels are too rare to tell
+    it."""
     total = len(replicates)
     if not np.isfinite(value):
         return Metric(value=None, n=n, reason=undefined)
@@ -75,9 +96,14 @@ def bootstrap_metric(
     left_out = total - len(usable)
     if rarest is not None and rarest < FEWEST_OF_A_CLASS:
         why = f"fewer than {FEWEST_OF_A_CLASS} with or without the label: too few for an interval"
+    elif variance is not None and np.isnan(variance):
+        why = f"every label has fewer than {FEWEST_OF_A_CLASS} with or without it: too few for an interval"
+    elif variance is not None and variance > ROUNDING and 0 < value < 1:
+        low, high = of_effective_size(value, variance, confidence=confidence)
+        return Metric(value=float(value), low=low, high=high, n=n)
     elif len(usable) < max(FEWEST_RESAMPLES, FEWEST_SHARE * total):
         why = f"{left_out} of {total} resamples lacked a class"
-    elif len(usable) == 0 or np.ptp(usable) == 0:
+    elif variance is not None or len(usable) == 0 or np.ptp(usable) == 0:
         why = "every resample gave the same value: too little data to see the spread"
     else:
         tail = (1 - confidence) / 2
@@ -127,10 +153,38 @@ def share(successes: int, n: int, *, confidence: float, undefined: str) -> Metri
     return Metric(value=successes / n, low=low, high=high, n=n)
 
 
+def share_of_values(hits: Flags, counted: Flags, *, confidence: float, undefined: str) -> Metric:
+    """The share of the `counted` values (n records, L) that are `hits`, with an interval that knows that the values of
+    one record are not independent: `of_effective_size`, never narrower than Clopper-Pearson's, which it is where no
+    record has two. Where all are hits, or none, a record counts as one value. null with `undefined` without values."""
+    successes, n = int(hits.sum()), int(counted.sum())
+    per_record = counted.sum(1)
+    found = share(successes, n, confidence=confidence, undefined=undefined)
+    if n == 0 or per_record.max() <= 1:
+        return found
+    records = len(per_record)
+    value = successes / n
+    if 0 < successes < n:
+        variance = float(((hits.sum(1) - value * per_record) ** 2).sum()) / n**2 * records / max(records - 1, 1)
+        size = min(float(n), value * (1 - value) / variance)
+    else:
+        size = float((per_record > 0).sum())
+    tail = (1 - confidence) / 2
+    low, high = lower_bound(value * size, size, error=tail), upper_bound(value * size, size, error=tail)
+    return found.model_copy(update={"low": low, "high": high})
+
+
 def clopper_pearson(successes: int, n: int, *, confidence: float) -> tuple[float, float]:
     """The exact two-sided interval of a binomial share (Clopper & Pearson 1934)."""
     tail = (1 - confidence) / 2
     return lower_bound(successes, n, error=tail), upper_bound(successes, n, error=tail)
+
+
+def of_effective_size(value: float, variance: float, *, confidence: float) -> tuple[float, float]:
+    """The interval of a metric in (0, 1) with this variance: that of a share of as many independent records as would
+    have it, value (1 - value) / variance (Korn & Graubard 1998, who use it for shares from clustered samples)."""
+    tail, size = (1 - confidence) / 2, value * (1 - value) / variance
+    return lower_bound(value * size, size, error=tail), upper_bound(value * size, size, error=tail)
 
 
 def share_of_finite(successes: int, n: int, population: int, *, confidence: float) -> tuple[float, float]:
@@ -150,15 +204,15 @@ def _chance_at_most(successes: int, count: int, n: int, population: int) -> floa
     return ways / math.comb(population, n)
 
 
-def lower_bound(successes: int, n: int, *, error: float) -> float:
+def lower_bound(successes: float, n: float, *, error: float) -> float:
     """One-sided: the true share is below this with probability at most `error`."""
     from scipy.special import betaincinv  # here: scipy takes a fifth of a second to import
 
-    return 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, error))
+    return 0.0 if successes <= 0 else float(betaincinv(successes, n - successes + 1, error))
 
 
-def upper_bound(successes: int, n: int, *, error: float) -> float:
+def upper_bound(successes: float, n: float, *, error: float) -> float:
     """One-sided: the true share is above this with probability at most `error`."""
     from scipy.special import betaincinv
 
-    return 1.0 if successes == n else float(betaincinv(successes + 1, n - successes, 1 - error))
+    return 1.0 if successes >= n else float(betaincinv(successes + 1, n - successes, 1 - error))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.intervals import Array, Flags, resample_weights
+from scoring.intervals import Array, Flags, left_out_weights, resample_weights
 from scoring.ordered import Ordered
 
 DECISION_METRICS = (
@@ -55,15 +55,19 @@ Measure = Callable[[Array], Measured]
 
 @dataclass(frozen=True)
 class Bootstrapped:
+    """`replicates` of resamples, for differences; `left_out` without each group of records, for `scoring.jackknife`."""
+
     value: Measured
     replicates: Measured
+    left_out: Measured | None = None
 
 
-def bootstrap(measure: Measure, n: int, *, resamples: int, seed: int) -> Bootstrapped:
-    """`measure` on the records themselves and on each resample of them."""
+def bootstrap(measure: Measure, n: int, *, resamples: int, seed: int, left_out: bool = False) -> Bootstrapped:
+    """`measure` on the records themselves, on each resample of them and, if asked, with groups of them left out."""
     value = measure(np.ones((1, n)))
     blocks = [measure(weights) for weights in resample_weights(n, resamples, seed)]
-    return Bootstrapped(value, join(blocks))
+    without = join([measure(weights) for weights in left_out_weights(n)]) if left_out and n else value
+    return Bootstrapped(value, join(blocks), without if left_out else None)
 
 
 def join(blocks: list[Measured]) -> Measured:

@@ -8,9 +8,8 @@ import numpy as np
 
 from schemas.evaluation import Bin, CalibrationQuality, Decomposition, Metric, Split
 from scoring.calibration import clip, isotonic_steps, log_losses
-from scoring.intervals import Array, Flags, bootstrap_metric, clopper_pearson, resample_weights
-
-NULL_DRAWS, MANY = 200, 20_000  # simulated forecasts behind ece_if_calibrated; values above which it is shortened
+from scoring.calibration_error import CalibrationError, calibration_error
+from scoring.intervals import Array, Flags, bootstrap_metric, resample_weights, share_of_values
 
 
 def quality(
@@ -33,21 +32,22 @@ def qualities(
     """`quality` of several (truth, p) of the same n records, whose resamples are drawn once for all of them."""
     filled = [table for table in tables if table[0].size]
     binned = [equal_mass_bins(p.ravel(), bins) for _, p in filled]
-    measured = _intervals(filled, binned, confidence, resamples, seed) if filled else []
+    measured = _measured(filled, binned, confidence, resamples, seed) if filled else []
     found = iter(
         CalibrationQuality(
             splits=splits,
             n=truth.size,
             positives=int(truth.sum()),
-            ece=metrics[0],
-            ece_if_calibrated=ece_if_calibrated(p.ravel(), bin_of, seed),
-            brier=metrics[1],
+            ece=_as_metric(error, len(truth)),
+            ece_plug_in=error.observed,
+            ece_if_calibrated=error.if_calibrated,
+            brier=brier,
             brier_parts=decompose_brier(truth.ravel(), p.ravel()),
-            log_loss=metrics[2],
+            log_loss=log_loss,
             log_loss_parts=decompose_log_loss(truth.ravel(), p.ravel()),
-            bins=reliability_bins(truth.ravel(), p.ravel(), bin_of, confidence=confidence),
+            bins=reliability_bins(truth, p, bin_of, confidence=confidence),
         )
-        for (truth, p), bin_of, metrics in zip(filled, binned, measured, strict=True)
+        for (truth, p), bin_of, (error, brier, log_loss) in zip(filled, binned, measured, strict=True)
     )
     return [next(found) if truth.size else None for truth, _ in tables]
 
@@ -74,31 +74,23 @@ def expected_calibration_error(truth: Flags, p: Array, bins: int) -> float:
     return float(np.abs(np.bincount(bin_of, weights=p - truth)).sum() / len(p))
 
 
-def ece_if_calibrated(p: Array, bin_of: np.ndarray, seed: int) -> float:
-    """The 95th percentile of the ECE of outcomes drawn from `p` itself (Bröcker & Smith 2007), values independent.
-
-    An ECE below it is what a perfect forecast of this size would show. Where there are MANY values, a bin's sum of
-    outcomes is drawn from the normal distribution that it comes to."""
-    rng = np.random.default_rng([seed, len(p)])
-    if len(p) > MANY:
-        spread = np.sqrt(np.bincount(bin_of, weights=p * (1 - p)))
-        gaps = np.abs(rng.normal(size=(NULL_DRAWS, len(spread))) * spread).sum(1) / len(p)
-        return float(np.quantile(gaps, 0.95))
-    drawn = [
-        float(np.abs(np.bincount(bin_of, weights=p - (rng.random(len(p)) < p))).sum() / len(p))
-        for _ in range(NULL_DRAWS)
-    ]
-    return float(np.quantile(drawn, 0.95))
-
-
 def reliability_bins(truth: Flags, p: Array, bin_of: np.ndarray, *, confidence: float) -> list[Bin]:
+    """The bars of (n, L) probabilities; `bin_of` is flat (n * L). Intervals know that a record has several values."""
     found = []
+    bin_of = bin_of.reshape(p.shape)
     for number in range(int(bin_of.max()) + 1):
         members = bin_of == number
-        n, positives = int(members.sum()), int(truth[members].sum())
-        low, high = clopper_pearson(positives, n, confidence=confidence)
-        mean = float(p[members].mean())
-        found.append(Bin(n=n, mean_probability=mean, share_positive=positives / n, low=low, high=high))
+        positives = share_of_values(truth & members, members, confidence=confidence, undefined="no values")
+        assert positives.value is not None and positives.low is not None and positives.high is not None
+        found.append(
+            Bin(
+                n=int(members.sum()),
+                mean_probability=float(p[members].mean()),
+                share_positive=positives.value,
+                low=positives.low,
+                high=positives.high,
+            )
+        )
     return found
 
 
@@ -123,31 +115,39 @@ def _decompose(truth: Flags, p: Array, loss: Callable[[Array], float]) -> Decomp
     return Decomposition(miscalibration=loss(p) - best, discrimination=base - best, uncertainty=base)
 
 
-def _intervals(
+def _measured(
     tables: Sequence[tuple[Flags, Array]], binned: Sequence[np.ndarray], confidence: float, resamples: int, seed: int
-) -> list[list[Metric]]:
-    """[ECE, Brier, log loss] of each table; a resample keeps the bins of the whole."""
+) -> list[tuple[CalibrationError, Metric, Metric]]:
+    """(ECE, Brier score, log loss) of each table; a resample keeps the bins of the whole."""
     n = len(tables[0][0])
     parts = [_sums(truth, p, bin_of) for (truth, p), bin_of in zip(tables, binned, strict=True)]
     ends = np.cumsum([part.shape[1] for part in parts])
     joined = np.concatenate(parts, axis=1)
-
-    def measured(weights: Array) -> Array:
-        """(b, tables, 3)"""
-        each = np.split(weights @ joined / n, ends[:-1], axis=1)
-        return np.stack([np.column_stack([np.abs(one[:, 2:]).sum(1), one[:, 0], one[:, 1]]) for one in each], axis=1)
-
-    value = measured(np.ones((1, n)))[0]
-    replicates = np.concatenate([measured(weights) for weights in resample_weights(n, resamples, seed)])
-    return [
-        [
+    value = np.split(joined.mean(0), ends[:-1])
+    blocks = [weights @ joined / n for weights in resample_weights(n, resamples, seed)]
+    replicates = np.split(np.concatenate(blocks), ends[:-1], axis=1)
+    found = []
+    for (_, p), bin_of, part, means, resampled in zip(tables, binned, parts, value, replicates, strict=True):
+        variance = np.bincount(bin_of, weights=(p * (1 - p)).ravel()) / p.size**2
+        error = calibration_error(means[2:], resampled[:, 2:], variance, n, confidence=confidence, seed=seed)
+        brier, log_loss = (
             bootstrap_metric(
-                float(value[table, i]), replicates[:, table, i], n, confidence=confidence, undefined="no records"
+                float(means[place]),
+                resampled[:, place],
+                n,
+                confidence=confidence,
+                undefined="no records",
+                variance=float(part[:, 0].var(ddof=1)) / n if place == 0 and n > 1 else None,
             )
-            for i in range(3)
-        ]
-        for table in range(len(tables))
-    ]
+            for place in (0, 1)
+        )
+        found.append((error, brier, log_loss))
+    return found
+
+
+def _as_metric(error: CalibrationError, n: int) -> Metric:
+    why = None if error.low is not None else "every resample gave the same value: too little data to see the spread"
+    return Metric(value=error.value, low=error.low, high=error.high, n=n, reason=why)
 
 
 def _sums(truth: Flags, p: Array, bin_of: np.ndarray) -> Array:

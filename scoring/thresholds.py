@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from schemas.evaluation import Metric, Outcome, Split, Threshold
-from scoring.intervals import Array, Flags, lower_bound, share, upper_bound
+from scoring.intervals import Array, Flags, lower_bound, share_of_values, upper_bound
 
 # even steps of log-odds from 1 - 1e-6 down to 1e-6, and 0, fixed before any record is seen
 GRID = np.r_[1 / (1 + np.exp(-np.arange(13.8, -13.81, -0.05))), 0.0]
@@ -80,21 +80,22 @@ def false_positive_rate_at_most(
 
 
 def outcome(truth: Flags, p: Array, threshold: float, *, split: Split, confidence: float) -> Outcome:
-    """What the threshold does on flat `truth` and `p`: shares with Clopper-Pearson intervals, F1 as a number."""
+    """What the threshold does on `truth` and `p`, each (n,) or (n, labels): shares with intervals (Clopper-Pearson, or
+    by record where one has several labels), F1 as a number."""
+    truth, p = truth.reshape(len(truth), -1), p.reshape(len(p), -1)
     flagged = p >= threshold
-    tp, fp = int((truth & flagged).sum()), int((~truth & flagged).sum())
-    positives = int(truth.sum())
-    either = tp + fp + positives  # twice the true positives, plus every error
+    tp, said, positives = int((truth & flagged).sum()), int(flagged.sum()), int(truth.sum())
+    either = said + positives  # twice the true positives, plus every error
     f1 = 2 * tp / either if either else None
     return Outcome(
         split=split,
-        n=len(truth),
+        n=truth.size,
         positives=positives,
-        flagged=tp + fp,
-        precision=share(tp, tp + fp, confidence=confidence, undefined="nothing flagged"),
-        recall=share(tp, positives, confidence=confidence, undefined="no positives"),
-        f1=Metric(value=f1, n=len(truth), reason=None if either else "nothing flagged, no positives"),
-        false_positive_rate=share(fp, len(truth) - positives, confidence=confidence, undefined="no negatives"),
+        flagged=said,
+        precision=share_of_values(truth & flagged, flagged, confidence=confidence, undefined="nothing flagged"),
+        recall=share_of_values(truth & flagged, truth, confidence=confidence, undefined="no positives"),
+        f1=Metric(value=f1, n=truth.size, reason=None if either else "nothing flagged, no positives"),
+        false_positive_rate=share_of_values(~truth & flagged, ~truth, confidence=confidence, undefined="no negatives"),
     )
 
 

@@ -29,6 +29,7 @@ from schemas.evaluation import (
 )
 from scoring import calibration, metrics, refitting
 from scoring.intervals import Array, Flags, bootstrap_metric, share
+from scoring.jackknife import label_variances, pooled_variance
 
 BASELINES = (LABEL_FREQUENCY, "greedy", "max_over_steps", "monte_carlo")
 CURVE_POINTS = 200
@@ -70,6 +71,7 @@ def evaluate_estimator(
             int(test.sum()),
             resamples=config.resamples,
             seed=seed,
+            left_out=True,
         )
         if predicted is not None
         else None
@@ -119,7 +121,7 @@ def _bootstrapped(
     truth: Flags, scores: Array, predicted: Flags, config: EvaluateSection, seed: int
 ) -> metrics.Bootstrapped:
     measure = metrics.together([metrics.decisions(truth, predicted), metrics.ranking(truth, scores)])
-    return metrics.bootstrap(measure, len(truth), resamples=config.resamples, seed=seed)
+    return metrics.bootstrap(measure, len(truth), resamples=config.resamples, seed=seed, left_out=True)
 
 
 def _pooled(found: metrics.Bootstrapped, truth: Flags, config: EvaluateSection) -> dict[str, Metric]:
@@ -132,6 +134,7 @@ def _pooled(found: metrics.Bootstrapped, truth: Flags, config: EvaluateSection) 
             confidence=config.confidence,
             undefined=_undefined(name, len(truth)),
             rarest=rarest if name.endswith(RANKED) else None,
+            variance=pooled_variance(found, name, truth),
         )
         for name, values in found.value.pooled.items()
     }
@@ -141,6 +144,7 @@ def _per_label(
     found: metrics.Bootstrapped, labels: list[str], truth: Flags, config: EvaluateSection
 ) -> list[LabelMetrics]:
     pages = []
+    variances = {name: label_variances(found, name) for name in found.value.labels}
     for column, label in enumerate(labels):
         positives = int(truth[:, column].sum())
         measured = {
@@ -151,6 +155,7 @@ def _per_label(
                 confidence=config.confidence,
                 undefined=_undefined(name, len(truth)),
                 rarest=min(positives, len(truth) - positives),
+                variance=variances[name][column],
             )
             for name, values in found.value.labels.items()
         }

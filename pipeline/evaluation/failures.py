@@ -11,6 +11,7 @@ from schemas.evaluation import Confusion, Slice, Split, WorstRecord
 from scoring import metrics
 from scoring.calibration import log_losses
 from scoring.intervals import Array, Flags, bootstrap_metric
+from scoring.jackknife import pooled_variance
 
 SLICE_METRICS = ("micro_roc_auc", "micro_f1", "hamming_loss")
 MOST_VALUES, FEWEST_RECORDS = 12, 5  # of one attribute, with one value: outside these a table says nothing
@@ -46,7 +47,7 @@ def slices(
 
 def _slice(name: str, value: str, truth: Flags, scores: Array, config: EvaluateSection, seed: int) -> Slice:
     measure = metrics.together([metrics.decisions(truth, scores >= config.threshold), metrics.ranking(truth, scores)])
-    measured = metrics.bootstrap(measure, len(truth), resamples=config.resamples, seed=seed)
+    measured = metrics.bootstrap(measure, len(truth), resamples=config.resamples, seed=seed, left_out=True)
     rarest = min(int(truth.sum()), int((~truth).sum()), len(truth))
     return Slice(
         attribute=name,
@@ -60,6 +61,7 @@ def _slice(name: str, value: str, truth: Flags, scores: Array, config: EvaluateS
                 confidence=config.confidence,
                 undefined="not defined on these records",
                 rarest=rarest,
+                variance=pooled_variance(measured, metric, truth),
             )
             for metric in SLICE_METRICS
         },

@@ -123,15 +123,18 @@ def choose_thresholds(
 ) -> ThresholdReport:
     """Every goal's threshold, for all labels together, each label and the verdict."""
     scores, truth = table.scores[name], table.truth
-    cells_fit, cells_test = (truth[fit_on].ravel(), scores[fit_on].ravel()), (truth[test].ravel(), scores[test].ravel())
-    overall = thresholds.best_f1(*cells_fit)
+    overall = thresholds.best_f1(truth[fit_on].ravel(), scores[fit_on].ravel())
     why = None if overall is not None else "no positives on the calibration split"
     chosen = Threshold(goal="max_f1", threshold=overall, source="global", reason=why, chosen_on=None, judged_on=None)
     columns = {label: (truth[:, column], scores[:, column]) for column, label in enumerate(table.labels)}
     if name in table.verdicts:
         columns[UNSAFE] = (table.any_label, table.verdicts[name])
     return ThresholdReport(
-        overall=[thresholds.judged(chosen, cells_fit, cells_test, confidence=config.confidence)],
+        overall=[
+            thresholds.judged(
+                chosen, (truth[fit_on], scores[fit_on]), (truth[test], scores[test]), confidence=config.confidence
+            )
+        ],
         labels={
             label: thresholds.label_thresholds(
                 (true[fit_on], p[fit_on]),

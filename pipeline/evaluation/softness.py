@@ -9,9 +9,11 @@ from pipeline.evaluation.tables import GuardTable
 from schemas.evaluation import Metric, SoftLabel, SoftMetrics, Split
 from scoring import soft
 from scoring.intervals import Array, Flags, bootstrap_metric
+from scoring.jackknife import variance
 from scoring.metrics import Bootstrapped, bootstrap, together
 
 NO_VOTES = "no record has two answers"
+OUTSIDE_0_TO_1 = ("log_loss", "entropy", "f1_below_annotators")
 
 
 def soft_metrics(
@@ -33,7 +35,7 @@ def soft_metrics(
     votes = table.yes[kept], table.answers[kept]
     guard = soft.against_soft(table.soft[kept], p[kept], predicted[kept])
     people = soft.among_annotators(table.truth[kept], *votes)
-    found = bootstrap(soft.gap(together([guard, people])), n, resamples=config.resamples, seed=seed)
+    found = bootstrap(soft.gap(together([guard, people])), n, resamples=config.resamples, seed=seed, left_out=True)
     value = {name: float(values[0]) for name, values in found.value.pooled.items()}
     total = value["brier_against_votes"]
     each = soft.by_label(table.soft[kept], p[kept], predicted[kept], *votes)
@@ -53,7 +55,14 @@ def soft_metrics(
 def _metric(found: Bootstrapped, name: str, n: int, config: EvaluateSection) -> Metric:
     undefined = NO_VOTES if "annotator" in name else "nothing is flagged" if "precision" in name else "no positives"
     value, replicates = float(found.value.pooled[name][0]), found.replicates.pooled[name]
-    return bootstrap_metric(value, replicates, n, confidence=config.confidence, undefined=undefined)
+    return bootstrap_metric(
+        value,
+        replicates,
+        n,
+        confidence=config.confidence,
+        undefined=undefined,
+        variance=variance(found, name) if name not in OUTSIDE_0_TO_1 else None,
+    )
 
 
 def _label(each: dict[str, Array], label: str, column: int) -> SoftLabel:

@@ -13,7 +13,8 @@ from pydantic import Field
 from schemas.evaluation import Metric
 from schemas.strict import Strict
 from scoring.intervals import Array, Flags, bootstrap_metric
-from scoring.metrics import bootstrap, decisions, ranking
+from scoring.jackknife import variance
+from scoring.metrics import Bootstrapped, bootstrap, decisions, ranking
 from scoring.thresholds import best_f1
 
 RESAMPLES, SEED, CONFIDENCE = 1000, 2026, 0.95
@@ -172,19 +173,25 @@ def empty_line(name: str, n: int, reason: str) -> Line:
 
 def _decided(truth: Flags, predicted: Flags) -> tuple[Metric, Metric]:
     """(micro F1, Hamming loss)"""
-    found = bootstrap(decisions(truth, predicted), len(truth), resamples=RESAMPLES, seed=SEED)
-    value, replicates, n = found.value.pooled, found.replicates.pooled, len(truth)
-    return _with_interval(value, replicates, "micro_f1", n), _with_interval(value, replicates, "hamming_loss", n)
+    found = bootstrap(decisions(truth, predicted), len(truth), resamples=RESAMPLES, seed=SEED, left_out=True)
+    return _with_interval(found, "micro_f1", len(truth)), _with_interval(found, "hamming_loss", len(truth))
 
 
 def _ranked(truth: Flags, scores: Array) -> Metric:
-    found = bootstrap(ranking(truth, scores), len(truth), resamples=RESAMPLES, seed=SEED)
-    return _with_interval(found.value.pooled, found.replicates.pooled, "micro_roc_auc", len(truth))
+    found = bootstrap(ranking(truth, scores), len(truth), resamples=RESAMPLES, seed=SEED, left_out=True)
+    return _with_interval(found, "micro_roc_auc", len(truth))
 
 
-def _with_interval(value: Mapping[str, Array], replicates: Mapping[str, Array], name: str, n: int) -> Metric:
+def _with_interval(found: Bootstrapped, name: str, n: int) -> Metric:
     undefined = "no record has a label" if name != "hamming_loss" else "no records"
-    return bootstrap_metric(float(value[name][0]), replicates[name], n, confidence=CONFIDENCE, undefined=undefined)
+    return bootstrap_metric(
+        float(found.value.pooled[name][0]),
+        found.replicates.pooled[name],
+        n,
+        confidence=CONFIDENCE,
+        undefined=undefined,
+        variance=variance(found, name),
+    )
 
 
 def matrix(scores: Sequence[Mapping[str, float]], columns: Sequence[str]) -> Array:

@@ -7,10 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation.agreement import agreement_of
+from annotation.agreement import agreement_of, agreement_of_ticks
 from annotation.bootstrap import MOST_UNITS, bundles, resampled_weights
 from annotation.config import ReconcileSection
-from annotation.ticks import masi_distance, ticks_of
+from annotation.pair_sums import PairSums
+from annotation.ticks import Ticks, masi_distance, ticks_of
 from schemas.agreement import Agreement
 from schemas.errors import InputError
 from tests.annotation.answers import answers, skipped
@@ -195,3 +196,44 @@ def test_each_resample_draws_as_many_units_as_there_are() -> None:
     assert [block.shape for block in blocks] == [(40, 50), (40, 20)]
     assert all((block.sum(axis=0) == 40).all() for block in blocks)
     assert np.concatenate(blocks, axis=1).var() == pytest.approx(39 / 40, rel=0.1)  # multinomial
+
+
+def drawn_crowd(records: int, seed: int) -> Ticks:
+    """Three annotators on labels of 30, 10 and 3 %; each misses 20 % and invents 3 %."""
+    rng = np.random.default_rng(seed)
+    truth = np.repeat(rng.random((records, 3)) < [0.3, 0.1, 0.03], 3, axis=0)
+    ticked = np.where(truth, rng.random(truth.shape) >= 0.2, rng.random(truth.shape) < 0.03)
+    names = [f"r{at:05}" for at in range(records)]
+    return Ticks(
+        names, ["X", "Y", "Z"], tuple("abc"), np.repeat(np.arange(records), 3), np.tile(range(3), records), ticked
+    )
+
+
+def test_intervals_cover_and_are_missing_where_a_label_is_too_rare() -> None:
+    everywhere = PairSums(drawn_crowd(40_000, 0), "all").statistics()
+    wanted = {"masi": everywhere.alpha_masi[0], "exact": everywhere.exact[0], "mean": everywhere.alpha[:, 0].mean()}
+    wanted |= {label: everywhere.alpha[at, 0] for at, label in enumerate("abc")}
+    covered, given = dict.fromkeys(wanted, 0), dict.fromkeys(wanted, 0)
+    for seed in range(1, 151):
+        found = agreement_of_ticks(drawn_crowd(60, seed), ReconcileSection(bootstrap=200), seed=seed)
+        each = {"masi": found.alpha_masi, "exact": found.exact, "mean": found.alpha_mean}
+        each |= {row.label: row.alpha for row in found.per_label}
+        for name, one in each.items():
+            if one.low is not None and one.high is not None:
+                assert one.low < one.high
+                given[name] += 1
+                covered[name] += one.low <= wanted[name] <= one.high
+            elif one.value is not None:
+                assert one.reason == "fewer than 10 records with or without the label: too few for an interval"
+    assert all(given[name] == 150 for name in ("a", "masi", "exact"))
+    assert given["c"] < 75  # 3 % of 60 records
+    for name in ("a", "b", "masi", "exact", "mean"):
+        assert covered[name] >= 0.88 * given[name], name  # 0.93 less two to three standard errors
+
+
+def test_where_all_agree_the_interval_is_that_of_so_many_records_and_alpha_has_none() -> None:
+    found = agreement(answers({f"r{at}": {"X": "a" * (at % 2), "Y": "a" * (at % 2)} for at in range(40)}), "a")
+    assert (found.exact.value, found.exact.low, found.exact.high) == (1.0, pytest.approx(0.025 ** (1 / 40)), 1.0)
+    assert (found.per_label[0].alpha.value, found.per_label[0].alpha.low) == (1.0, None)
+    assert found.per_label[0].alpha.reason == "every resample gave the same value: too little data to see the spread"
+    assert (found.per_annotator[0].precision.value, found.per_annotator[0].precision.low) == (1.0, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.isotonic import IsotonicRegression
 
 from schemas.evaluation import Beta, Calibration, Identity, Isotonic, LabelMap, Platt
@@ -202,6 +203,50 @@ def test_a_calibrated_forecast_stays_below_its_own_ece_limit() -> None:
     assert bad.ece.value is not None
     assert good.ece.value < good.ece_if_calibrated
     assert bad.ece.value > 3 * bad.ece_if_calibrated
+
+
+def dependent_forecasts(seed: int, n: int, slope: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(truth, p, the true probability), each (n, 8): the labels of a record come true or not together."""
+    rng = np.random.default_rng(seed)
+    z = -1.5 + 1.2 * rng.normal(size=(n, 8)) + 0.8 * rng.normal(size=(n, 1))
+    true = sigmoid(slope * z)
+    latent = norm.cdf(np.sqrt(0.6) * rng.normal(size=(n, 1)) + np.sqrt(0.4) * rng.normal(size=(n, 8)))
+    return latent < true, sigmoid(z), true
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.7])
+def test_the_calibration_error_is_unbiased_and_covers_although_labels_are_dependent(slope: float) -> None:
+    _, everywhere, certain = dependent_forecasts(0, 40_000, slope)
+    order = np.argsort(everywhere, axis=None)
+    p_sorted, gap = everywhere.ravel()[order], np.r_[0, np.cumsum((certain - everywhere).ravel()[order])]
+    covered, found, plain, trues, over_limit = 0, [], [], [], 0
+    for seed in range(1, 121):
+        truth, p, _ = dependent_forecasts(seed, 150, slope)
+        page = quality(truth, p, splits=["test"], bins=10, confidence=0.95, resamples=300, seed=seed)
+        assert page is not None and page.ece.value is not None and page.ece_plug_in is not None
+        assert page.ece.low is not None and page.ece.high is not None and page.ece_if_calibrated is not None
+        bin_of = equal_mass_bins(p.ravel(), 10)
+        cuts = [p.ravel()[bin_of == number].max() for number in range(bin_of.max())]
+        places = np.r_[0, np.searchsorted(p_sorted, cuts, side="right"), len(p_sorted)]
+        true = float(np.abs(gap[places[1:]] - gap[places[:-1]]).sum() / len(p_sorted))
+        covered += page.ece.low - 1e-3 <= true <= page.ece.high
+        over_limit += page.ece.value > page.ece_if_calibrated
+        assert page.ece_plug_in == pytest.approx(expected_calibration_error(truth.ravel(), p.ravel(), 10))
+        for values, value in ((found, page.ece.value), (plain, page.ece_plug_in), (trues, true)):
+            values.append(value)
+    assert covered >= 0.9 * 120  # 0.93 and more in benchmarks/coverage.py
+    assert np.mean(found) - np.mean(trues) < 0.5 * (np.mean(plain) - np.mean(trues))
+    if slope == 1.0:
+        assert over_limit <= 0.1 * 120  # 0.05 if labels were independent; 0.17 when they were taken to be
+    else:
+        assert over_limit > 0.5 * 120
+
+
+def test_a_forecast_that_cannot_vary_has_no_interval() -> None:
+    truth = np.array([[True], [False], [True]])
+    page = quality(truth, truth.astype(float), splits=["test"], bins=2, confidence=0.95, resamples=50, seed=1)
+    assert page is not None
+    assert (page.ece.value, page.ece.low, page.ece_if_calibrated) == (0.0, None, 0.0)
 
 
 def test_decompositions_add_up_and_know_a_calibrated_forecast() -> None:
