@@ -25,10 +25,10 @@ class Ordered:
     def __init__(self, columns: Sequence[tuple[Flags, Array]], records: Places, n: int) -> None:
         from scipy.sparse import csr_array  # here: scipy takes a fifth of a second to import
 
-        groups = [_groups(truth, scores) for truth, scores in columns]
-        self._ends = np.cumsum([0, *(int(found.max(initial=-1)) + 1 for found in groups)])
+        grouped_by = [groups(truth, scores) for truth, scores in columns]
+        self._ends = np.cumsum([0, *(int(found.max(initial=-1)) + 1 for found in grouped_by)])
         shape = (int(self._ends[-1]), n)
-        rows = [found + start for found, start in zip(groups, self._ends, strict=False)]
+        rows = [found + start for found, start in zip(grouped_by, self._ends, strict=False)]
         self._counts = []
         for positive in (True, False):
             kept = [truth == positive for truth, _ in columns]
@@ -59,7 +59,7 @@ def areas(truth: Flags, scores: Array) -> tuple[float, float]:
     return float(auc[0]), float(precision[0])
 
 
-def _groups(truth: Flags, scores: Array) -> Places:
+def groups(truth: Flags, scores: Array) -> Places:
     """(m,): each value's group, ascending by score. A score that positives have is a group of its own (or, where there
     are too many, shares one with its neighbours); all scores between two such groups are one group."""
     hit = np.unique(scores[truth])

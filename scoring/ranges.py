@@ -54,6 +54,23 @@ def decision_ranges(truth: Flags, lower: Array, upper: Array, threshold: float |
     return Ranges(pooled, labels)
 
 
+def binary_ranges(
+    right: tuple[int, int], wrong: tuple[int, int], positives: int, n: int
+) -> dict[str, tuple[float, float]]:
+    """Of decisions about one label of `n` records, from how many positives and how many others are flagged at the lower
+    and at the upper bounds: F1, precision, recall, accuracy and false-positive rate."""
+    low, high = _precision(*(np.array([count]) for count in (right[0], wrong[1], right[1], wrong[0])))
+    negatives, unknown = n - positives, float("nan")
+    f1 = [2 * r / (r + w + positives) if positives else unknown for r, w in zip(right, wrong[::-1], strict=True)]
+    return {
+        "f1": (f1[0], f1[1]),
+        "precision": (float(low[0]), float(high[0])),
+        "recall": (right[0] / positives, right[1] / positives) if positives else (unknown, unknown),
+        "accuracy": ((right[0] + negatives - wrong[1]) / n, (right[1] + negatives - wrong[0]) / n),
+        "false_positive_rate": (wrong[0] / negatives, wrong[1] / negatives) if negatives else (unknown, unknown),
+    }
+
+
 def ranking_ranges(truth: Flags, lower: Array, upper: Array) -> Ranges:
     """Of `metrics.ranking`."""
     ends = corners(truth, lower, upper)

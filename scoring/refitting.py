@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scoring import metrics
 from scoring.intervals import Array, Flags, resample_weights
 from scoring.metrics import Bootstrapped, Measured
-from scoring.ordered import MOST_GROUPS
+from scoring.ordered import MOST_GROUPS, groups
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -56,14 +56,14 @@ def chosen_thresholds(truth: Flags, p: Array, *, min_positives: int, resamples: 
 class _Cuts:
     """Flat `truth` and `p` (m,) of the records `records`, in groups of equal scores, the highest first.
 
-    With more than MOST_GROUPS scores, neighbours share a group, as many in each: thresholds lie between groups."""
+    With more than MOST_GROUPS scores those groups are taken that `scoring.ordered` makes, and thresholds lie between
+    them: all scores from one that positives have to the next are one group, which no best threshold parts."""
 
     def __init__(self, truth: Flags, p: Array, records: NDArray[np.int64], n: int) -> None:
         scores, group = np.unique(-p, return_inverse=True)
         if len(scores) > MOST_GROUPS:
-            ordered = np.sort(group)
-            ends = ordered[np.linspace(0, len(p) - 1, MOST_GROUPS + 1).astype(int)[1:]]
-            group = np.searchsorted(np.unique(ends), group, side="left")
+            ascending = groups(truth, p)
+            group = ascending.max() - ascending
         size = int(group.max(initial=-1)) + 1
         self._top, self._bottom = np.full(size, -np.inf), np.full(size, np.inf)
         np.maximum.at(self._top, group, p)

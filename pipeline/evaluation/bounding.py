@@ -54,15 +54,10 @@ def pooled_ranges(truth: Flags, bounds: Bounds, threshold: float | Array) -> dic
 
 def binary_ranges(truth: Flags, bounds: Bounds, threshold: float) -> dict[str, Range]:
     """Of the decisions about one label or the verdict, (n,) each: F1, precision, recall, accuracy, false positives."""
-    columns = truth[:, None], bounds[0][:, None], bounds[1][:, None]
-    found = ranges.decision_ranges(*columns, threshold)
-    wrong = found.pooled["hamming_loss"]
-    flagged = [float((end[~truth] >= threshold).mean()) if (~truth).any() else np.nan for end in bounds]
-    return {
-        **{name: (float(low[0]), float(high[0])) for name, (low, high) in found.labels.items()},
-        "accuracy": (1 - wrong[1], 1 - wrong[0]),
-        "false_positive_rate": (flagged[0], flagged[1]),
-    }
+    flagged = [end >= threshold for end in bounds]
+    right, all_flagged = [int((flags & truth).sum()) for flags in flagged], [int(flags.sum()) for flags in flagged]
+    wrong = [every - true for every, true in zip(all_flagged, right, strict=True)]
+    return ranges.binary_ranges((right[0], right[1]), (wrong[0], wrong[1]), int(truth.sum()), len(truth))
 
 
 def verdict_ranges(truth: Flags, bounds: Bounds, threshold: float) -> dict[str, Range]:

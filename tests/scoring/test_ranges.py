@@ -66,6 +66,25 @@ def test_no_choice_inside_the_bounds_leaves_the_range_and_exact_ones_are_reached
             assert high[reached] == pytest.approx(highest[name][reached]), name
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_ranges_of_one_label_from_counts(seed: int) -> None:
+    truth, lower, upper = small_set(seed)
+    for column in range(2):
+        gold, ends = truth[:, column], (lower[:, column], upper[:, column])
+        flagged = [end >= THRESHOLD for end in ends]
+        counts = [tuple(int((flags & part).sum()) for flags in flagged) for part in (gold, ~gold)]
+        found = ranges.binary_ranges(counts[0], counts[1], int(gold.sum()), len(gold))  # type: ignore[arg-type]
+        several = ranges.decision_ranges(truth, lower, upper, THRESHOLD).labels
+        for name, (low, high) in several.items():
+            assert found[name] == pytest.approx((low[column], high[column]), nan_ok=True), name
+        chosen = [p[:, 0] >= THRESHOLD for p in choices(ends[0][:, None], ends[1][:, None])]
+        right = [float((flags == gold).mean()) for flags in chosen]
+        assert found["accuracy"] == pytest.approx((min(right), max(right)))
+        if not gold.all():
+            alarms = [float(flags[~gold].mean()) for flags in chosen]
+            assert found["false_positive_rate"] == pytest.approx((min(alarms), max(alarms)))
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_average_precision_keeps_its_range_with_many_ties(seed: int) -> None:
     """Positives that share a score may do better than in any strict order: the corner is not the best choice."""
