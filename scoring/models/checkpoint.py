@@ -19,7 +19,7 @@ def load_network(reference: str, folder: str, options: dict[str, Any], **further
     from transformers import AutoModelForCausalLM
 
     with quiet_loading():
-        model, found = AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             attn_implementation="sdpa",
             trust_remote_code=False,
@@ -28,28 +28,26 @@ def load_network(reference: str, folder: str, options: dict[str, Any], **further
             **options,
             **further,
         )
-    check_complete(reference, found)
+    check_complete(reference, info)
     return model
 
 
-def check_complete(reference: str, found: dict[str, Any]) -> None:
-    """`found`: transformers' loading info. Raises ModelError that names the first few weights that do not fit."""
-    shapes = {
-        name: f"{name} is {_shape(here)}, not {_shape(wanted)}" for name, here, wanted in found["mismatched_keys"]
-    }
+def check_complete(reference: str, info: dict[str, Any]) -> None:
+    """`info`: transformers' loading info. Raises ModelError that names the first few weights that do not fit."""
+    shapes = {name: f"{name} is {_shape(here)}, not {_shape(wanted)}" for name, here, wanted in info["mismatched_keys"]}
     problems = [
-        (sorted(found["missing_keys"]), "lacks", "weights of its architecture"),
+        (sorted(info["missing_keys"]), "lacks", "weights of its architecture"),
         ([shapes[name] for name in sorted(shapes)], "has", "weights of another shape"),
-        (sorted(found["unexpected_keys"]), "has", "weights that its architecture does not"),
+        (sorted(info["unexpected_keys"]), "has", "weights that its architecture does not"),
     ]
-    told = [
+    faults = [
         f"{verb} {len(names)} {what}: {', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"
         for names, verb, what in problems
         if names
     ]
-    if told:
+    if faults:
         raise ModelError(
-            f"the checkpoint of '{reference}' does not fit its config.json: it {'; it '.join(told)}",
+            f"the checkpoint of '{reference}' does not fit its config.json: it {'; it '.join(faults)}",
             hint="download or save the model again; an adapter must be merged into its base model first",
         )
 

@@ -34,8 +34,8 @@ _OF_THE_HUB = (
     "load it once with a network (HF_TOKEN for a gated model), or give the folder it was loaded to; "
     f"'{BUNDLED_GUARD}' and '{BUNDLED}' come with the installation"
 )
-# the structure is checked in float32; this is for numerics that went wrong altogether (log-probability, nats)
 SERVE = "serve it and use an endpoint URL"
+# the structure is checked in float32; this is for numerics that went wrong altogether (log-probability, nats)
 SELF_CHECK = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
 
 

@@ -30,8 +30,8 @@ class Context(NamedTuple):
 def context_of(model: Any) -> Context:
     """Raises ModelError for a rotary encoding of an unknown type."""
     config = model.config.get_text_config()
-    told = [int(value) for name in _LENGTHS if isinstance(value := getattr(config, name, None), int) and value > 0]
-    found = Context(min([told[0] if told else UNLIMITED, *_tables(model)]))
+    lengths = [int(value) for name in _LENGTHS if isinstance(value := getattr(config, name, None), int) and value > 0]
+    found = Context(min([lengths[0] if lengths else UNLIMITED, *_tables(model)]))
     for rope in ropes(config):
         kind = str(rope.get("rope_type", rope.get("type", "default")))
         if kind in OF_THE_LENGTH:
@@ -40,7 +40,7 @@ def context_of(model: Any) -> Context:
                 f"above {limit} tokens its position encoding ({kind}) depends on the length of the whole sequence, "
                 "which local scoring does not support (serve it and use an endpoint URL for longer prompts)"
             )
-            found = min(found, Context(int(limit), reason), key=lambda context: context.tokens)
+            found = min(Context(int(limit), reason), found, key=lambda context: context.tokens)
         elif kind not in OF_THE_TOKEN_ALONE:
             raise ModelError(f"its position encoding is of the type '{kind}'")
     return found

@@ -162,7 +162,7 @@ def _ids(short: Any, count: int) -> list[int]:
 
 def _hidden(short: Any, ids: list[int], positions: list[int] | None = None) -> Tensor:
     """(tokens, size)."""
-    told = {} if positions is None else {"position_ids": torch.tensor([positions], device=short.device)}
+    placed = {} if positions is None else {"position_ids": torch.tensor([positions], device=short.device)}
     with torch.inference_mode():
-        found: Tensor = short(input_ids=torch.tensor([ids], device=short.device), use_cache=False, **told).logits[0]
+        found: Tensor = short(input_ids=torch.tensor([ids], device=short.device), use_cache=False, **placed).logits[0]
     return found

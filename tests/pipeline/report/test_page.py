@@ -146,8 +146,8 @@ def test_simulated_annotators_and_chance_level_are_said_in_plain_words(poor_page
 
 def test_what_the_scores_depend_on_is_shown(poor: Material) -> None:
     (scored,) = poor.manifests
-    told = scored.model_copy(update={"facts": {"smollm2": {"notes": ["bfloat16: differs by <0.01> nats"]}}})
-    page = Page(build_page(replace(poor, manifests=[told])))
+    noted = scored.model_copy(update={"facts": {"smollm2": {"notes": ["bfloat16: differs by <0.01> nats"]}}})
+    page = Page(build_page(replace(poor, manifests=[noted])))
     assert "Scoring: bfloat16: differs by <0.01> nats." in page.text
 
 
