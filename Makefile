@@ -157,9 +157,11 @@ check: lint types test ## all that CI does
 soak: $(VENV)/.ready-dev $(SERVER_VENV)/.ready ## kills, and every disk operation of every stage failing once (KILLS=300)
 	@$(BIN)/python -m tests.soak --kills $(or $(KILLS),300) $(ARGS)
 
-.PHONY: bench-scorer bench-reconcile bench-pull bench-generate bench-evaluate bench-scaling train-demo-guard
+.PHONY: bench-scorer bench-reconcile bench-pull bench-generate bench-evaluate bench-coverage bench-scaling train-demo-guard
 bench-evaluate: $(VENV)/.ready ## evaluation of 100,000 records × 14 labels × 8 estimators
 	@$(BIN)/python -m benchmarks.evaluate $(ARGS)
+bench-coverage: $(VENV)/.ready ## how often the 95 % intervals hold the truth, by simulation
+	@$(BIN)/python -m benchmarks.coverage $(ARGS)
 bench-scorer: $(VENV)/.ready ## the scorer's speed, as ratios in one run
 	@$(BIN)/python -m benchmarks.scorer $(ARGS)
 bench-reconcile: $(VENV)/.ready ## a million answers to gold and agreement
