@@ -158,13 +158,15 @@ soak: $(VENV)/.ready-dev $(SERVER_VENV)/.ready ## kills, and every disk operatio
 	@$(BIN)/python -m tests.soak --kills $(or $(KILLS),300) $(ARGS)
 
 .PHONY: bench-scorer bench-tolerance bench-reconcile bench-pull bench-generate bench-evaluate bench-comparisons
-.PHONY: bench-scaling train-demo-guard
+.PHONY: bench-coverage bench-scaling train-demo-guard
 bench-evaluate: $(VENV)/.ready ## evaluation of 100,000 records × 14 labels × 8 estimators
 	@$(BIN)/python -m benchmarks.evaluate $(ARGS)
 bench-comparisons: $(VENV)/.ready ## how often equal guards are called different, on 400 simulated pairs
 	@$(BIN)/python -m benchmarks.comparisons $(ARGS)
 bench-tolerance: $(VENV)/.ready ## what score.tolerance costs, and what it does to the metrics
 	@$(BIN)/python -m benchmarks.tolerance $(ARGS)
+bench-coverage: $(VENV)/.ready ## how often the 95 % intervals hold the truth, by simulation
+	@$(BIN)/python -m benchmarks.coverage $(ARGS)
 bench-scorer: $(VENV)/.ready ## the scorer's speed, as ratios in one run
 	@$(BIN)/python -m benchmarks.scorer $(ARGS)
 bench-reconcile: $(VENV)/.ready ## a million answers to gold and agreement

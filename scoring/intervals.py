@@ -156,25 +156,21 @@ def share(successes: int, n: int, *, confidence: float, undefined: str) -> Metri
 def share_of_values(hits: Flags, counted: Flags, *, confidence: float, undefined: str) -> Metric:
     """The share of the `counted` values (n records, L) that are `hits`, with an interval that knows that the values of
     one record are not independent: `of_effective_size`, never narrower than Clopper-Pearson's, which it is where no
-    record has two. Where all are hits, or none, a record counts as one value. null with `undefined` without values."""
+    record has two. Where all records are alike, each counts as one value. null with `undefined` without values."""
     successes, n = int(hits.sum()), int(counted.sum())
     per_record = counted.sum(1)
     found = share(successes, n, confidence=confidence, undefined=undefined)
     if n == 0 or per_record.max() <= 1:
         return found
-    records = len(per_record)
-    value = successes / n
-    if 0 < successes < n:
-        variance = float(((hits.sum(1) - value * per_record) ** 2).sum()) / n**2 * records / max(records - 1, 1)
-        size = min(float(n), value * (1 - value) / variance)
-    else:
-        size = float((per_record > 0).sum())
+    records, value = len(per_record), successes / n
+    variance = float(((hits.sum(1) - value * per_record) ** 2).sum()) / n**2 * records / max(records - 1, 1)
+    size = min(float(n), value * (1 - value) / variance) if variance > ROUNDING else float((per_record > 0).sum())
     tail = (1 - confidence) / 2
     low, high = lower_bound(value * size, size, error=tail), upper_bound(value * size, size, error=tail)
     return found.model_copy(update={"low": low, "high": high})
 
 
-def clopper_pearson(successes: int, n: int, *, confidence: float) -> tuple[float, float]:
+def clopper_pearson(successes: float, n: float, *, confidence: float) -> tuple[float, float]:
     """The exact two-sided interval of a binomial share (Clopper & Pearson 1934)."""
     tail = (1 - confidence) / 2
     return lower_bound(successes, n, error=tail), upper_bound(successes, n, error=tail)

@@ -34,6 +34,7 @@ from scoring.jackknife import label_variances, pooled_variance
 BASELINES = (LABEL_FREQUENCY, "greedy", "max_over_steps", "monte_carlo")
 CURVE_POINTS = 200
 RANKED = ("roc_auc", "average_precision")
+SHARES = ("precision", "recall")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def evaluate_estimator(
         n=int(here.sum()),
         threshold=config.threshold,
         metrics=_pooled(judged, table.truth[here], config),
-        labels=_per_label(judged, table.labels, table.truth[here], config),
+        labels=_per_label(judged, table.labels, table.truth[here], scores[here] >= config.threshold, config),
         labels_left_out=_left_out(table.labels, table.truth[here]),
         verdict=_verdict(table, name, here, config, seed),
         tuned=decided,
@@ -141,10 +142,11 @@ def _pooled(found: metrics.Bootstrapped, truth: Flags, config: EvaluateSection) 
 
 
 def _per_label(
-    found: metrics.Bootstrapped, labels: list[str], truth: Flags, config: EvaluateSection
+    found: metrics.Bootstrapped, labels: list[str], truth: Flags, predicted: Flags, config: EvaluateSection
 ) -> list[LabelMetrics]:
+    """Precision and recall are shares of records with exact intervals; the others by their variance."""
     pages = []
-    variances = {name: label_variances(found, name) for name in found.value.labels}
+    variances = {name: label_variances(found, name) for name in found.value.labels if name not in SHARES}
     for column, label in enumerate(labels):
         positives = int(truth[:, column].sum())
         measured = {
@@ -158,7 +160,11 @@ def _per_label(
                 variance=variances[name][column],
             )
             for name, values in found.value.labels.items()
+            if name not in SHARES
         }
+        hits, flagged = int((truth & predicted)[:, column].sum()), int(predicted[:, column].sum())
+        for name, n in zip(SHARES, (flagged, positives), strict=True):
+            measured[name] = share(hits, n, confidence=config.confidence, undefined=_undefined(name, len(truth)))
         pages.append(LabelMetrics(label=label, n=len(truth), positives=positives, metrics=measured))
     return pages
 
@@ -184,23 +190,21 @@ def _left_out(labels: list[str], truth: Flags) -> dict[str, str]:
 
 
 def _verdict(table: GuardTable, name: str, here: Flags, config: EvaluateSection, seed: int) -> dict[str, Metric]:
-    """Binary metrics of `unsafe`: shares with exact intervals, the rest by bootstrap."""
+    """Binary metrics of `unsafe`: shares with exact intervals, the rest by their variance."""
     if name not in table.verdicts:
         return {}
     truth, p = table.any_label[here], table.verdicts[name][here]
     n, flagged = len(truth), p >= config.threshold
-    tp, fp, positives = int((truth & flagged).sum()), int((~truth & flagged).sum()), int(truth.sum())
+    fp, positives = int((~truth & flagged).sum()), int(truth.sum())
     found = _bootstrapped(truth[:, None], p[:, None], flagged[:, None], config, seed)
-    resampled = _per_label(found, [UNSAFE], truth[:, None], config)[0].metrics
+    own = _per_label(found, [UNSAFE], truth[:, None], flagged[:, None], config)[0].metrics
     exact = {
-        "precision": share(tp, tp + fp, confidence=config.confidence, undefined="nothing is flagged"),
-        "recall": share(tp, positives, confidence=config.confidence, undefined="no positives in gold"),
         "false_positive_rate": share(
             fp, n - positives, confidence=config.confidence, undefined="no safe records in gold"
         ),
         "accuracy": share(int((truth == flagged).sum()), n, confidence=config.confidence, undefined="no records"),
     }
-    return {**{key: resampled[key] for key in ("roc_auc", "average_precision", "f1")}, **exact}
+    return {**{key: own[key] for key in ("roc_auc", "average_precision", "f1", *SHARES)}, **exact}
 
 
 def _curve(x: Array, y: Array) -> Curve:

@@ -56,6 +56,8 @@ def test_a_share_of_values_is_clopper_pearsons_where_a_record_has_one_and_counts
     assert (found.value, found.low, found.high) == (0.75, *clopper_pearson(3, 4, confidence=0.95))
     none = share_of_values(np.zeros((5, 3), dtype=bool), np.ones((5, 3), dtype=bool), confidence=0.95, undefined="")
     assert (none.value, none.low, none.high, none.n) == (0.0, *clopper_pearson(0, 5, confidence=0.95), 15)
+    alike = share_of_values(np.array([[True, False]]), np.array([[True, True]]), confidence=0.95, undefined="")
+    assert (alike.low, alike.high) == clopper_pearson(0.5, 1, confidence=0.95)
     assert share_of_values(hits, np.zeros_like(hits), confidence=0.95, undefined="why").reason == "why"
 
 
