@@ -33,8 +33,8 @@ from schemas.evaluation import Metric
 from scoring import metrics
 from scoring.calibration import log_losses
 from scoring.intervals import Array, Flags, bootstrap_metric, resample_weights, share_of_values
+from scoring.jackknife import MACRO, label_variances, pooled_variance
 from scoring.reliability import equal_mass_bins, quality
-from scoring.spread import MACRO, label_variances, pooled_variance
 
 RATES = np.array([0.25, 0.2, 0.15, 0.1, 0.06, 0.04, 0.03, 0.02])
 SKILLS = {"fair guard": 1.5, "near-perfect guard": 4.0}
