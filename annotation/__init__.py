@@ -1,1 +1,1 @@
-"""People's answers turned into gold. Imports `schemas` only."""
+"""People's answers turned into gold. Imports `marginalia.schemas` only."""

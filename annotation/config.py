@@ -6,12 +6,12 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.addresses import check_address, check_variable
-from schemas.pushed import Suggestions
-from schemas.strict import Strict
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.push_json import Suggestions
+from marginalia.schemas.server_addresses import check_address, check_variable
 
 
-class AnnotationSection(Strict):
+class AnnotationSection(StrictModel):
     """Where people annotate, who they are and what they see: push, status, pull, adjudicate."""
 
     url: str | None = Field(
@@ -106,7 +106,7 @@ class AnnotationSection(Strict):
         return self
 
 
-class Splits(Strict):
+class Splits(StrictModel):
     """Shares of the final records; they add up to 1."""
 
     train: float = Field(default=0.0, ge=0, le=1, description="share for training")
@@ -123,7 +123,7 @@ class Splits(Strict):
         return self
 
 
-class ReconcileSection(Strict):
+class ReconcileSection(StrictModel):
     """How people's answers become gold: reconcile."""
 
     method: Literal["majority", "dawid_skene", "mace"] = Field(

@@ -1,3 +1,3 @@
 """Speed, as ratios in one run."""
 
-import scoring  # noqa: F401 - before anything imports torch: it says how torch's threads wait
+import marginalia.scoring  # noqa: F401 - before anything imports torch: it says how torch's threads wait

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.comparison import GUARDS_COMPARED, guard_differences
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.fitting import choose_thresholds
-from pipeline.evaluation.pairing import Judged
-from pipeline.evaluation.tables import GuardTable
-from schemas.evaluation import GuardDifference
-from scoring import metrics
-from scoring.intervals import Array, Flags
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.calibration_fitting import choose_thresholds
+from marginalia.pipeline.evaluation.estimator_choice import GUARDS_COMPARED, guard_differences
+from marginalia.pipeline.evaluation.guard_tables import GuardTable
+from marginalia.pipeline.evaluation.paired_differences import Judged
+from marginalia.schemas.evaluation_json import GuardDifference
+from marginalia.scoring.measures import metrics
+from marginalia.scoring.measures.intervals import Array, Flags
 
 MANY = 200_000
 THRESHOLD = 0.5

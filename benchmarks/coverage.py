@@ -20,21 +20,21 @@ import numpy as np
 import polars as pl
 from scipy.stats import norm
 
-from annotation.agreement import agreement_of_ticks
-from annotation.config import ReconcileSection
-from annotation.pair_sums import PairSums
-from annotation.posteriors import METHODS, posteriors
-from annotation.ticks import Ticks
-from pipeline.auditing import gold_error_rate, select, with_answers
-from pipeline.evaluation.estimator import SHARES
-from schemas.agreement import Estimate
-from schemas.artifacts import Answer, GoldRecord, LabelScore
-from schemas.evaluation import Metric
-from scoring import metrics
-from scoring.calibration import log_losses
-from scoring.intervals import Array, Flags, bootstrap_metric, resample_weights, share_of_values
-from scoring.jackknife import MACRO, label_variances, pooled_variance
-from scoring.reliability import equal_mass_bins, quality
+from marginalia.annotation.config import ReconcileSection
+from marginalia.annotation.gold.agreement import agreement_of_ticks
+from marginalia.annotation.gold.answer_arrays import AnswerArrays
+from marginalia.annotation.gold.label_posteriors import METHODS, posteriors
+from marginalia.annotation.gold.pairwise_disagreement import PairSums
+from marginalia.pipeline.annotating.suspect_labels import gold_error_rate, select, with_answers
+from marginalia.pipeline.evaluation.estimator_evaluation import SHARES
+from marginalia.schemas.agreement_json import Estimate
+from marginalia.schemas.evaluation_json import Metric
+from marginalia.schemas.tables import Answer, GoldRecord, LabelScore
+from marginalia.scoring.measures import metrics
+from marginalia.scoring.measures.calibration import log_losses
+from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric, resample_weights, share_of_values
+from marginalia.scoring.measures.jackknife import MACRO, label_variances, pooled_variance
+from marginalia.scoring.measures.reliability import equal_mass_bins, quality
 
 RATES = np.array([0.25, 0.2, 0.15, 0.1, 0.06, 0.04, 0.03, 0.02])
 SKILLS = {"fair guard": 1.5, "near-perfect guard": 4.0}
@@ -155,7 +155,9 @@ def _resampled_gaps(truth: Flags, p: Array, seed: int) -> Iterator[Array]:
             yield (row[:, None] * (p - truth)).ravel()
 
 
-def crowd(rng: np.random.Generator, n: int, miss: Array, false_alarm: Array, rates: Array) -> tuple[Flags, Ticks]:
+def crowd(
+    rng: np.random.Generator, n: int, miss: Array, false_alarm: Array, rates: Array
+) -> tuple[Flags, AnswerArrays]:
     """(truth, the answers of everybody to every record)."""
     people = len(miss)
     truth = rng.random((n, len(rates))) < rates
@@ -164,7 +166,7 @@ def crowd(rng: np.random.Generator, n: int, miss: Array, false_alarm: Array, rat
     ticked = np.where(truth[record], drawn >= miss[who][:, None], drawn < false_alarm[who][:, None])
     names = [f"r{at:06}" for at in range(n)]
     labels = tuple(f"label{at}" for at in range(len(rates)))
-    return truth, Ticks(names, [f"A{at}" for at in range(people)], labels, record, who, ticked)
+    return truth, AnswerArrays(names, [f"A{at}" for at in range(people)], labels, record, who, ticked)
 
 
 def agreement_coverage(worlds: int, n: int) -> Tallies:

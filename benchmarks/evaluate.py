@@ -9,10 +9,10 @@ import time
 import numpy as np
 import polars as pl
 
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.evaluate import GuardScores, evaluate
-from schemas.artifacts import GoldRecord, LabelScore, PromptRecord, ScoredRecord
-from schemas.taxonomy import load_taxonomy
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
+from marginalia.schemas.tables import GoldRecord, LabelScore, PromptRecord, ScoredRecord
+from marginalia.schemas.taxonomy import load_taxonomy
 
 FORMS = ("chat", "e-mail", "phone note")
 

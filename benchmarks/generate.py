@@ -72,10 +72,10 @@ def _child(folder: Path, url: str, records: int, concurrency: int) -> dict[str, 
 
 
 def _inside(folder: Path) -> None:
-    from pipeline.run import open_run
-    from pipeline.stage import run_stage
-    from pipeline.stages.generate import STAGE as GENERATE
-    from pipeline.stages.plan import STAGE as PLAN
+    from marginalia.pipeline.core.run import open_run
+    from marginalia.pipeline.core.stage_runner import run_stage
+    from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
+    from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
 
     # imports and the language model are loaded by a small run: they cost the same for any number of records
     for run in (open_run(folder / "first"), open_run(folder)):

@@ -7,8 +7,8 @@ r"""What the exact marginal changes against the paper's procedures, on the same 
 
 RECORDS is the paper's own JSONL (`unsafe_query`, `llama_guard_3_categories`), or any with other --text and --labels
 columns; its labels are the guard's codes or ids of the taxonomy. The published procedures run on one key-value cache,
-which gives their numbers (tests/scoring/test_published.py) in less time; as published they cost their passes times one
-plain pass."""
+which gives their numbers (tests/scoring/test_published_procedures.py) in less time; as published they cost their passes
+times one plain pass."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ import numpy.typing as npt
 from sklearn.metrics import f1_score, roc_auc_score
 from tqdm import tqdm
 
-from scoring import published
-from scoring.models.tree import ATTENTION
-from scoring.published import CachedModel, PlainModel
-from scoring.scorer import Result, Scorer, Settings
+from marginalia.scoring.models.prefix_tree import ATTENTION
+from marginalia.scoring.paper import published_procedures
+from marginalia.scoring.paper.published_procedures import CachedModel, PlainModel
+from marginalia.scoring.scorer import Result, Scorer, Settings
 
 import torch  # isort: skip - after scoring, which tells its threads how to wait
 
@@ -126,11 +126,11 @@ def _published(
         prompt = _prompt(scorer, text)
         cached = _Remembered(network, scorer.model.tokenizer, scorer.model.end_ids)
         started = time.perf_counter()
-        tree = published.any_place(cached, prompt, labels, top_p=options.top_p, eps=options.eps)
+        tree = published_procedures.any_place(cached, prompt, labels, top_p=options.top_p, eps=options.eps)
         cached_seconds.append(time.perf_counter() - started)
         visits.append(float(len(tree.visited)))
-        one = published.token_probability(cached, prompt, labels, top_p=options.top_p)
-        joint = published.fixed_place(cached, prompt, labels, top_p=options.top_p)
+        one = published_procedures.token_probability(cached, prompt, labels, top_p=options.top_p)
+        joint = published_procedures.fixed_place(cached, prompt, labels, top_p=options.top_p)
         for name, scores in (("token_probability", one), ("fixed_place", joint), ("any_place", tree.scores)):
             tables[name].append([scores.get(code, 0.0) for code in codes])
         started = time.perf_counter()
@@ -181,7 +181,7 @@ def _quality(truth: npt.NDArray[np.bool_], tables: dict[str, Table]) -> dict[str
     for name, table in tables.items():
         flat, right = table.ravel(), truth.ravel()
         best = max(f1_score(right, flat >= threshold, zero_division=0) for threshold in np.unique(flat))
-        at = f1_score(right, flat >= published.THRESHOLD, zero_division=0)
+        at = f1_score(right, flat >= published_procedures.THRESHOLD, zero_division=0)
         found[name] = {
             "roc_auc": round(float(roc_auc_score(right, flat)), 3),
             "f1_at_0.2": round(float(at), 3),
@@ -206,8 +206,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default="bundled")
     add("--guard", default="benchmarks/few-shot-guard.yaml")
     add("--taxonomy", default="llama-guard-3")
-    add("--top-p", type=float, default=published.INSTRUCT_TOP_P)
-    add("--eps", type=float, default=published.EPS)
+    add("--top-p", type=float, default=published_procedures.INSTRUCT_TOP_P)
+    add("--eps", type=float, default=published_procedures.EPS)
     add("--tolerance", type=float, default=1e-2)
     add("--node-budget", type=int, default=1024)
     add("--threads", type=int, default=2)

@@ -14,18 +14,18 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from annotation.client.changes import Cursor
-from annotation.client.connection import Connection
-from annotation.client.datasets import ensure_dataset
-from annotation.client.pull import pull
-from annotation.client.settings import LABELS, RECORD
-from annotation.config import AnnotationSection
-from annotation.server.control import accounts, add_annotators, down, up
-from annotation.server.home import DATABASE
 from benchmarks.filled_argilla import fill
-from schemas.files import content_hash
-from schemas.pushed import Pushed
-from schemas.taxonomy import Taxonomy, load_taxonomy
+from marginalia.annotation.client.changed_records import Cursor
+from marginalia.annotation.client.connection import Connection
+from marginalia.annotation.client.dataset_settings import LABELS, RECORD
+from marginalia.annotation.client.datasets import ensure_dataset
+from marginalia.annotation.client.pull_answers import pull
+from marginalia.annotation.config import AnnotationSection
+from marginalia.annotation.server.server_control import accounts, add_annotators, down, up
+from marginalia.annotation.server.server_home import DATABASE
+from marginalia.schemas.push_json import Pushed
+from marginalia.schemas.storage.files import content_hash
+from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
 
 BULK = 100  # answers a request that Argilla takes
 

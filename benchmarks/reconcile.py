@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 
-from annotation.agreement import agreement_of
-from annotation.config import ReconcileSection
-from annotation.posteriors import METHODS, posteriors
-from annotation.reconcile import reconcile
-from annotation.ticks import ticks_of
-from schemas.artifacts import Answer, PromptRecord
+from marginalia.annotation.config import ReconcileSection
+from marginalia.annotation.gold.agreement import agreement_of
+from marginalia.annotation.gold.answer_arrays import answer_arrays
+from marginalia.annotation.gold.label_posteriors import METHODS, posteriors
+from marginalia.annotation.gold.reconcile import reconcile
+from marginalia.schemas.tables import Answer, PromptRecord
 
 LABELS = [f"label{at:02}" for at in range(12)]
 KIB_A_GIB = 1024**2
@@ -84,7 +84,7 @@ def main() -> None:
     found = {"answers": answers.height, "seconds": round(seconds, 2), "peak_gib": round(peak_gib(), 3)}
 
     few = answers.filter(pl.col("record_id").is_in(records["id"].head(asked.methods_records).implode()))
-    ticks = ticks_of(few, LABELS)
+    ticks = answer_arrays(few, LABELS)
     for method in METHODS if ticks.answers else ():
         started = time.perf_counter()
         posteriors(ticks, method, iterations=section.iterations)

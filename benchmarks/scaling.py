@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from schemas.files import write_jsonl
-from schemas.records import read_rows
+from marginalia.schemas.input_records import read_rows
+from marginalia.schemas.storage.files import write_jsonl
 
 EXAMPLES = Path(__file__).parents[1] / "pipeline" / "demo" / "examples.jsonl"
 TEN_MILLION = 10_000_000

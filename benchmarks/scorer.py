@@ -1,6 +1,7 @@
 """The scorer's speed as ratios measured in one run: `make bench-scorer`.
 
-naive_over_ours   seconds a record of the paper's any-place procedure, one full forward pass a prefix (scoring.published
+naive_over_ours   seconds a record of the paper's any-place procedure, one full forward pass a prefix
+(marginalia.scoring.paper.published_procedures
                   over a model without a cache), over ours, same model, same 14-category policy prompt, same eps
 ours_over_floor   our seconds over those of one forward pass over the tokens that must be evaluated: the prompt tokens
                   that no other record shares plus the prefixes that were visited, with the logits after each of these;
@@ -21,14 +22,14 @@ from typing import Any
 import torch
 
 from benchmarks.scorer_curves import curves
-from pipeline.demo.line import held_out_examples
-from schemas.taxonomy import Taxonomy, load_taxonomy
-from scoring.models.adapted import bundled_guard
-from scoring.models.bundled import bundled_smollm2, model_cache
-from scoring.models.local import LocalModel
-from scoring.models.tree import Evaluation, TreeBatch
-from scoring.published import PlainModel, any_place
-from scoring.scorer import Result, Scorer, Settings
+from marginalia.pipeline.demo.run_demo import held_out_examples
+from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
+from marginalia.scoring.models.bundled_model import bundled_smollm2, model_cache
+from marginalia.scoring.models.local_model import LocalModel
+from marginalia.scoring.models.lora_adapter import bundled_guard
+from marginalia.scoring.models.prefix_tree import TokenToRun, TreeBatch
+from marginalia.scoring.paper.published_procedures import PlainModel, any_place
+from marginalia.scoring.scorer import Result, Scorer, Settings
 
 EPS = 1e-2
 BATCH = 16
@@ -106,7 +107,7 @@ def pass_call(
             tree.join(row, prompt)
             slots = [tree.take_slot(row) for _ in range(count)]
             wanted += [
-                Evaluation(row, prompt[-1], slot, slot, len(prompt), slots[:at]) for at, slot in enumerate(slots)
+                TokenToRun(row, prompt[-1], slot, slot, len(prompt), slots[:at]) for at, slot in enumerate(slots)
             ]
         tree.run(range(len(prompts)), wanted)
 

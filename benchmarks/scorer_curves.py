@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from schemas.taxonomy import Label, Taxonomy, load_taxonomy
-from scoring.guard import load_guard
-from scoring.scorer import Scorer
+from marginalia.schemas.taxonomy import Label, Taxonomy, load_taxonomy
+from marginalia.scoring.guard import load_guard
+from marginalia.scoring.scorer import Scorer
 
 Record = tuple[str, list[dict[str, str]]]
 

@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer
 
-from schemas.taxonomy import load_taxonomy
-from scoring.guard import load_guard
-from scoring.models.bundled import bundled_smollm2, model_cache
-from scoring.results import journal_path, score_to_journal, write_tables
-from scoring.scorer import Scorer, Settings
-from scoring.search import NextTokens, Node
-from scoring.tokens import TokenLanguage
+from marginalia.schemas.taxonomy import load_taxonomy
+from marginalia.scoring.guard import load_guard
+from marginalia.scoring.language.token_language import TokenLanguage
+from marginalia.scoring.marginal.answer_search import NextTokens, Node
+from marginalia.scoring.models.bundled_model import bundled_smollm2, model_cache
+from marginalia.scoring.score_files import journal_path, score_to_journal, write_tables
+from marginalia.scoring.scorer import Scorer, Settings
 
 ANSWER = b"unsafe\nS3"
 SURE = 0.999
@@ -38,7 +38,7 @@ WORDS = ("parcel", "lamp", "late", "broken", "again", "please", "send", "another
 
 @dataclass
 class StandIn:
-    """A Model (scoring.source) that gives one answer, whatever is asked."""
+    """A Model (marginalia.scoring.marginal.model_protocol) that gives one answer, whatever is asked."""
 
     tokenizer: Any
     end_ids: tuple[int, ...]

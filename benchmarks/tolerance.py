@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.demo.line import held_out_examples
-from pipeline.evaluation.bounding import pooled_ranges
-from scoring import metrics
-from scoring.intervals import Array, Flags
-from scoring.scorer import Result, Scorer, Settings
+from marginalia.pipeline.demo.run_demo import held_out_examples
+from marginalia.pipeline.evaluation.metric_bounds import pooled_ranges
+from marginalia.scoring.measures import metrics
+from marginalia.scoring.measures.intervals import Array, Flags
+from marginalia.scoring.scorer import Result, Scorer, Settings
 
 TOLERANCES = (1e-1, 5e-2, 2e-2, 1e-2, 5e-3, 2e-3, 1e-3, 1e-4)
 SHOWN = ("macro_roc_auc", "micro_roc_auc", "micro_average_precision", "micro_f1")

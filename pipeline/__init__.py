@@ -1,1 +1,1 @@
-"""The top floor: config, the stages, the command line."""
+"""Config, stages and command line."""

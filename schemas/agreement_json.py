@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.strict import Strict
+from marginalia.schemas.base_model import StrictModel
 
 
-class Estimate(Strict):
+class Estimate(StrictModel):
     """A statistic with its 95 % interval over records. `value` is null where it is not defined: fewer than two answers
     on every record, or no variation to agree about."""
 
@@ -20,21 +20,21 @@ class Estimate(Strict):
     reason: str | None = Field(default=None, description="why there is a value but no interval")
 
 
-class LabelAgreement(Strict):
+class LabelAgreement(StrictModel):
     label: str
     alpha: Estimate = Field(description="Krippendorff's alpha, nominal, ticked or not")
     percent: Estimate = Field(description="share of pairs of answers to one record that agree on the label")
     ticked: float | None = Field(description="share of all answers that carry the label")
 
 
-class AnnotatorLabelAgreement(Strict):
+class AnnotatorLabelAgreement(StrictModel):
     label: str
     kappa: float | None
     precision: float | None
     recall: float | None
 
 
-class AnnotatorAgreement(Strict):
+class AnnotatorAgreement(StrictModel):
     """One annotator against the others: every comparison is one label of one record, answered by this annotator and
     by one of the others, weighted so that each record counts once."""
 
@@ -47,7 +47,7 @@ class AnnotatorAgreement(Strict):
     per_label: list[AnnotatorLabelAgreement]
 
 
-class PairAgreement(Strict):
+class PairAgreement(StrictModel):
     first: str
     second: str
     records: int = Field(description="records both answered")
@@ -55,7 +55,7 @@ class PairAgreement(Strict):
     exact: float | None = Field(description="share of those records on which their label sets are equal")
 
 
-class GoldQuestionAccuracy(Strict):
+class GoldQuestionAccuracy(StrictModel):
     """One annotator on the records whose answers are known."""
 
     annotator: str
@@ -65,7 +65,7 @@ class GoldQuestionAccuracy(Strict):
     recall: float | None = Field(description="share of the known labels that were ticked")
 
 
-class LabelSeverity(Strict):
+class LabelSeverity(StrictModel):
     """How severe annotators found one label on the records on which they ticked it."""
 
     label: str
@@ -73,12 +73,12 @@ class LabelSeverity(Strict):
     alpha: Estimate = Field(description="Krippendorff's alpha, ordinal, over records with two levels or more")
 
 
-class Severity(Strict):
+class Severity(StrictModel):
     levels: list[str] = Field(description="names of the levels, the mildest first")
     per_label: list[LabelSeverity]
 
 
-class Anchoring(Strict):
+class Anchoring(StrictModel):
     """Whether suggestions that are shown pre-ticked draw answers to them: how often an answer is exactly the
     suggestion, where it was shown and where, in the random control share, it was not."""
 
@@ -90,7 +90,7 @@ class Anchoring(Strict):
     difference: Estimate = Field(description="suggested less control; above 0: suggestions anchor")
 
 
-class MethodComparison(Strict):
+class MethodComparison(StrictModel):
     """What another way of reconciling would have decided on the records that are final here."""
 
     method: str
@@ -98,7 +98,7 @@ class MethodComparison(Strict):
     same_labels: int = Field(description="records with the same label set")
 
 
-class Agreement(Strict):
+class Agreement(StrictModel):
     simulated: bool = Field(description="the annotators are programs: the numbers say nothing about people")
     taxonomy: str
     records: int = Field(description="records with at least one submitted answer")

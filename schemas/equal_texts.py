@@ -5,20 +5,20 @@ from __future__ import annotations
 import polars as pl
 from pydantic import Field
 
-from schemas.strict import Strict
-from schemas.wording import same_text
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.text_equality import same_text
 
 SHOWN = 20  # conflicts that are listed
 
 
-class LabelConflict(Strict):
+class LabelConflict(StrictModel):
     """Final records with equal texts and different labels, in the order of gold."""
 
     ids: list[str]
     labels: list[list[str]] = Field(description="of each of these records; empty: no category applies")
 
 
-class EqualTexts(Strict):
+class EqualTexts(StrictModel):
     texts: int = Field(description="texts that more than one record has")
     records: int = Field(description="records that have one of these texts")
     conflicting: int = Field(description="of these texts, those whose final records differ in their labels")
@@ -52,7 +52,7 @@ class EqualTexts(Strict):
 
 
 def equal_texts(gold: pl.DataFrame) -> EqualTexts:
-    """Compares the texts of a frame of GoldRecord rows by `schemas.wording.same_text`."""
+    """Compares the texts of a frame of GoldRecord rows by `marginalia.schemas.text_equality.same_text`."""
     keys = pl.Series("text", [same_text(messages) for messages in gold["messages"].to_list()], dtype=pl.String)
     frame = gold.select("id", "labels", "split").with_columns(keys)
     repeated = frame.filter(pl.col("text").is_duplicated())

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.equal_texts import EqualTexts
-from schemas.strict import Strict
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.equal_texts import EqualTexts
 
 UNSAFE = "unsafe"  # the verdict's reserved row in scores/GUARD.parquet
 Split = Literal["train", "calibration", "test"]
@@ -28,7 +28,7 @@ Primary = Literal[
 ]
 
 
-class Metric(Strict):
+class Metric(StrictModel):
     """One number with its interval."""
 
     value: float | None
@@ -47,14 +47,14 @@ class Metric(Strict):
     range_high: float | None = None
 
 
-class LabelMetrics(Strict):
+class LabelMetrics(StrictModel):
     label: str
     n: int
     positives: int
     metrics: dict[str, Metric] = Field(description="f1, precision, recall, roc_auc, average_precision")
 
 
-class Bin(Strict):
+class Bin(StrictModel):
     """One bar of a reliability diagram; bins hold equally many values, and equal values share a bin."""
 
     n: int
@@ -66,7 +66,7 @@ class Bin(Strict):
     high: float
 
 
-class Decomposition(Strict):
+class Decomposition(StrictModel):
     """score = miscalibration - discrimination + uncertainty, exactly (Dimitriadis, Gneiting & Jordan 2021)."""
 
     miscalibration: float
@@ -74,7 +74,7 @@ class Decomposition(Strict):
     uncertainty: float
 
 
-class CalibrationQuality(Strict):
+class CalibrationQuality(StrictModel):
     """How well probabilities match frequencies, over `n` values of the given splits."""
 
     splits: list[Split]
@@ -96,11 +96,11 @@ class CalibrationQuality(Strict):
     bins: list[Bin]
 
 
-class Identity(Strict):
+class Identity(StrictModel):
     method: Literal["identity"] = "identity"
 
 
-class Platt(Strict):
+class Platt(StrictModel):
     """sigmoid(slope * logit(p) + intercept), slope >= 0"""
 
     method: Literal["platt"] = "platt"
@@ -108,7 +108,7 @@ class Platt(Strict):
     intercept: float
 
 
-class Beta(Strict):
+class Beta(StrictModel):
     """sigmoid(a * ln p - b * ln(1 - p) + c), a and b >= 0"""
 
     method: Literal["beta"] = "beta"
@@ -117,7 +117,7 @@ class Beta(Strict):
     c: float
 
 
-class Isotonic(Strict):
+class Isotonic(StrictModel):
     """Piecewise linear through the knots, flat outside them."""
 
     method: Literal["isotonic"] = "isotonic"
@@ -128,13 +128,13 @@ class Isotonic(Strict):
 CalibrationMap = Annotated[Identity | Platt | Beta | Isotonic, Field(discriminator="method")]
 
 
-class LabelMap(Strict):
+class LabelMap(StrictModel):
     map: CalibrationMap
     source: Source = Field(description="label: fitted on this label; pooled: the map of all labels; identity: neither")
     positives: int = Field(description="of this label, in the records it was fitted on")
 
 
-class Calibration(Strict):
+class Calibration(StrictModel):
     """Monotone maps from a guard's probability to a calibrated one, one a label."""
 
     version: Literal[1] = 1
@@ -150,14 +150,14 @@ class Calibration(Strict):
     labels: dict[str, LabelMap]
 
 
-class CalibrationFile(Strict):
+class CalibrationFile(StrictModel):
     """calibration.json: the recommended estimator's maps first, then the others', for each guard."""
 
     version: Literal[1] = 1
     calibrations: list[Calibration]
 
 
-class CalibrationReport(Strict):
+class CalibrationReport(StrictModel):
     """Before and after recalibration, on records that the maps did not see."""
 
     method: str
@@ -172,7 +172,7 @@ class CalibrationReport(Strict):
     labels_recalibrated: dict[str, CalibrationQuality] = Field(description="empty where there is no recalibration")
 
 
-class Outcome(Strict):
+class Outcome(StrictModel):
     """What a threshold does on one split."""
 
     split: Split
@@ -185,7 +185,7 @@ class Outcome(Strict):
     false_positive_rate: Metric
 
 
-class Threshold(Strict):
+class Threshold(StrictModel):
     """Flag when probability >= threshold."""
 
     goal: str = Field(description="max_f1, 'precision >= 0.9', 'false_positive_rate <= 0.01'")
@@ -196,12 +196,12 @@ class Threshold(Strict):
     judged_on: Outcome | None
 
 
-class ThresholdReport(Strict):
+class ThresholdReport(StrictModel):
     overall: list[Threshold] = Field(description="one for all labels together: max_f1 over record x label values")
     labels: dict[str, list[Threshold]] = Field(description="per label, the verdict `unsafe` included")
 
 
-class ReviewPoint(Strict):
+class ReviewPoint(StrictModel):
     """Risk and coverage: the least certain records go to a person, the guard keeps the rest."""
 
     share_reviewed: float
@@ -211,7 +211,7 @@ class ReviewPoint(Strict):
     subset_error_overall: float | None = Field(description="wrong records left, if every review is right")
 
 
-class SoftLabel(Strict):
+class SoftLabel(StrictModel):
     """One label's share of the error against annotators; null where no annotator and no decision names it."""
 
     label: str
@@ -221,7 +221,7 @@ class SoftLabel(Strict):
     annotator_f1: float | None = Field(description="of one annotator against another")
 
 
-class SoftMetrics(Strict):
+class SoftMetrics(StrictModel):
     """Against the annotators' own spread: (p - vote)² = (p - soft)² + soft (1 - soft), averaged."""
 
     n: int = Field(description="records with soft labels")
@@ -240,14 +240,14 @@ class SoftMetrics(Strict):
     labels: list[SoftLabel]
 
 
-class Curve(Strict):
+class Curve(StrictModel):
     """Points for a plot, at most a few hundred, over pooled record x label values."""
 
     x: list[float]
     y: list[float]
 
 
-class EstimatorEvaluation(Strict):
+class EstimatorEvaluation(StrictModel):
     estimator: str
     baseline: bool = Field(description="a yardstick, not an estimator to be used")
     splits: list[Split] = Field(description="records judged with nothing fitted: metrics, labels, verdict")
@@ -273,7 +273,7 @@ TESTED = (
 )
 
 
-class Difference(Strict):
+class Difference(StrictModel):
     """estimator minus reference on the same records and the same resamples."""
 
     estimator: str
@@ -285,7 +285,7 @@ class Difference(Strict):
     tested: bool = Field(default=False, description=TESTED)
 
 
-class GuardDifference(Strict):
+class GuardDifference(StrictModel):
     """A guard's recommended estimator less that of the run's first guard, on the records that both judged."""
 
     guard: str
@@ -300,7 +300,7 @@ class GuardDifference(Strict):
     tested: bool = Field(default=False, description=TESTED)
 
 
-class Slice(Strict):
+class Slice(StrictModel):
     """Records that share one value of an attribute."""
 
     attribute: str
@@ -309,7 +309,7 @@ class Slice(Strict):
     metrics: dict[str, Metric]
 
 
-class Confusion(Strict):
+class Confusion(StrictModel):
     """Records that have `gold`, where the guard missed it and wrongly said `predicted`."""
 
     gold: str
@@ -317,7 +317,7 @@ class Confusion(Strict):
     records: int
 
 
-class WorstRecord(Strict):
+class WorstRecord(StrictModel):
     record_id: str
     split: Split
     gold: list[str]
@@ -325,7 +325,7 @@ class WorstRecord(Strict):
     loss: float = Field(description="mean log loss over the labels, nats")
 
 
-class BoundsEffect(Strict):
+class BoundsEffect(StrictModel):
     """What it does to the recommended estimator's metrics that its probabilities are known within bounds only."""
 
     widest: float = Field(description="largest upper - lower of a label of a judged record")
@@ -335,7 +335,7 @@ class BoundsEffect(Strict):
     tolerance: float | None = Field(description="score.tolerance at which none would be wide; null where all is well")
 
 
-class GuardEvaluation(Strict):
+class GuardEvaluation(StrictModel):
     guard: str
     records: int = Field(description="final gold records with scores")
     left_out: dict[str, int] = Field(description="reason → final gold records without usable scores")
@@ -358,7 +358,7 @@ class GuardEvaluation(Strict):
     worst: list[WorstRecord]
 
 
-class GoldCounts(Strict):
+class GoldCounts(StrictModel):
     """What the gold holds, and what evaluation could not use."""
 
     records: int
@@ -370,7 +370,7 @@ class GoldCounts(Strict):
     equal_texts: EqualTexts | None = Field(default=None, description="null in files of an older version")
 
 
-class Evaluation(Strict):
+class Evaluation(StrictModel):
     version: Literal[1] = 1
     simulated: bool = Field(description="the gold comes of simulated annotators")
     taxonomy: str
@@ -382,23 +382,23 @@ class Evaluation(Strict):
     guard_differences: list[GuardDifference] = Field(default=[], description="empty with fewer than two guards")
 
 
-class ServiceThreshold(Strict):
+class ServiceThreshold(StrictModel):
     threshold: float | None
     source: Literal["label", "global"]
     reason: str | None
 
 
-class EstimatorThresholds(Strict):
+class EstimatorThresholds(StrictModel):
     overall: dict[str, ServiceThreshold]
     labels: dict[str, dict[str, ServiceThreshold]]
 
 
-class GuardThresholds(Strict):
+class GuardThresholds(StrictModel):
     recommended: str | None
     estimators: dict[str, EstimatorThresholds]
 
 
-class ThresholdsFile(Strict):
+class ThresholdsFile(StrictModel):
     """thresholds.json: what a moderation service loads."""
 
     version: Literal[1] = 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from schemas.strict import Strict
+from marginalia.schemas.base_model import StrictModel
 
 
-class Lengths(Strict):
+class Lengths(StrictModel):
     """Characters of a text."""
 
     mean: float
@@ -16,7 +16,7 @@ class Lengths(Strict):
     p90: float
 
 
-class Diversity(Strict):
+class Diversity(StrictModel):
     """How varied the accepted texts of one generator are. Null where there are too few texts to say."""
 
     generator: str = Field(description="as in prompts.parquet: the model that wrote them, or the file they came from")
@@ -41,7 +41,7 @@ class Diversity(Strict):
     )
 
 
-class CheckedLabel(Strict):
+class CheckedLabel(StrictModel):
     """One label in the blind check; counts are of records that the check could label."""
 
     label: str
@@ -50,7 +50,7 @@ class CheckedLabel(Strict):
     both: int
 
 
-class Check(Strict):
+class Check(StrictModel):
     """A model's labels of the written texts, given blind to the intended ones: a second opinion, never gold."""
 
     model: str
@@ -66,6 +66,6 @@ class Check(Strict):
     obedience: float | None = Field(description="obeyed / planted; null when none was planted")
 
 
-class Generation(Strict):
+class Generation(StrictModel):
     diversity: list[Diversity] = Field(description="one entry a generator, the one with most texts first")
     check: Check | None = Field(description="null when generate.check is off")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from schemas.addresses import check_key_goes, direct, is_loopback
-from schemas.errors import ServiceError
+from marginalia.schemas.errors import ServiceError
+from marginalia.schemas.server_addresses import check_key_goes, direct, is_loopback
 
 if TYPE_CHECKING:
     import httpx2

@@ -8,12 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from schemas.artifacts import GoldRecord
-from schemas.errors import InputError
-from schemas.label_cells import is_blank, listed
-from schemas.messages import NEEDED, UNUSABLE, messages_of, refuse_binary
-from schemas.source_rows import read_rows
-from schemas.text import check_text
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.label_cells import is_blank, listed
+from marginalia.schemas.messages import NEEDED, UNUSABLE, messages_of, refuse_binary
+from marginalia.schemas.source_rows import read_rows
+from marginalia.schemas.tables import GoldRecord
+from marginalia.schemas.text_checks import check_text
 
 RECORD_SCHEMA = pl.Schema(
     {"id": pl.String(), "messages": GoldRecord.polars_schema()["messages"], "labels": pl.List(pl.String())}

@@ -1,4 +1,4 @@
-"""JSON Schemas of every artifact, generated from the models: `python -m schemas.json_schemas [--check]`.
+"""JSON Schemas of every artifact, generated from the models: `python -m marginalia.schemas.json_schemas [--check]`.
 
 Tables are described by one row; `x-key` lists the columns that identify it. The files in schemas/json/ are for readers
 outside this project and are never edited by hand."""
@@ -13,34 +13,34 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from schemas.errors import InputError, MarginaliaError
-from schemas.files import write_text
-from schemas.rows import Row
+from marginalia.schemas.errors import InputError, MarginaliaError
+from marginalia.schemas.storage.files import write_text
+from marginalia.schemas.table_row import Row
 
 FOLDER = Path(__file__).parent / "json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # the artifact's file name without its ending → the model that describes it; the only such list
 MODELS = {
-    "taxonomy": "schemas.taxonomy:Taxonomy",
-    "manifest": "schemas.manifest:Manifest",
-    "plan": "schemas.artifacts:PlannedSlot",
-    "prompts": "schemas.artifacts:PromptRecord",
-    "rejected": "schemas.artifacts:RejectedAttempt",
-    "checks": "schemas.artifacts:CheckedRecord",
-    "generation": "schemas.generation:Generation",
-    "annotations": "schemas.artifacts:Answer",
-    "severity": "schemas.artifacts:SeverityAnswer",
-    "suggestions": "schemas.artifacts:SuggestedRecord",
-    "push": "schemas.pushed:Pushed",
-    "agreement": "schemas.agreement:Agreement",
-    "gold": "schemas.artifacts:GoldRecord",
-    "gold_severity": "schemas.artifacts:GoldSeverity",
-    "audit": "schemas.artifacts:AuditedRecord",
-    "scores": "schemas.artifacts:LabelScore",
-    "scores.records": "schemas.artifacts:ScoredRecord",
-    "evaluation": "schemas.evaluation:Evaluation",
-    "thresholds": "schemas.evaluation:ThresholdsFile",
-    "calibration": "schemas.evaluation:CalibrationFile",
+    "taxonomy": "marginalia.schemas.taxonomy:Taxonomy",
+    "manifest": "marginalia.schemas.manifest_json:Manifest",
+    "plan": "marginalia.schemas.tables:PlannedSlot",
+    "prompts": "marginalia.schemas.tables:PromptRecord",
+    "rejected": "marginalia.schemas.tables:RejectedAttempt",
+    "checks": "marginalia.schemas.tables:CheckedRecord",
+    "generation": "marginalia.schemas.generation_json:Generation",
+    "annotations": "marginalia.schemas.tables:Answer",
+    "severity": "marginalia.schemas.tables:SeverityAnswer",
+    "suggestions": "marginalia.schemas.tables:SuggestedRecord",
+    "push": "marginalia.schemas.push_json:Pushed",
+    "agreement": "marginalia.schemas.agreement_json:Agreement",
+    "gold": "marginalia.schemas.tables:GoldRecord",
+    "gold_severity": "marginalia.schemas.tables:GoldSeverity",
+    "audit": "marginalia.schemas.tables:AuditedRecord",
+    "scores": "marginalia.schemas.tables:LabelScore",
+    "scores.records": "marginalia.schemas.tables:ScoredRecord",
+    "evaluation": "marginalia.schemas.evaluation_json:Evaluation",
+    "thresholds": "marginalia.schemas.evaluation_json:ThresholdsFile",
+    "calibration": "marginalia.schemas.evaluation_json:CalibrationFile",
 }
 
 
@@ -84,12 +84,14 @@ def write(folder: Path = FOLDER) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--check"]):
-        raise InputError(f"unknown arguments {arguments}", hint="python -m schemas.json_schemas [--check]")
+        raise InputError(f"unknown arguments {arguments}", hint="python -m marginalia.schemas.json_schemas [--check]")
     if not arguments:
         print("\n".join(f"written: {name}" for name in write()) or "all up to date")
         return 0
     if wrong := outdated():
-        raise InputError(f"schemas/json is out of date: {', '.join(wrong)}", hint="python -m schemas.json_schemas")
+        raise InputError(
+            f"schemas/json is out of date: {', '.join(wrong)}", hint="python -m marginalia.schemas.json_schemas"
+        )
     return 0
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import Field
 
-from schemas.strict import Strict
+from marginalia.schemas.base_model import StrictModel
 
 
-class Missing(Strict):
+class Missing(StrictModel):
     """Something that a stage ended without. `how` says how to get it: a command, or what to change."""
 
     what: str
@@ -19,7 +19,7 @@ class Missing(Strict):
     blocks: bool = Field(default=False, description="the stages after this one should wait for it")
 
 
-class Manifest(Strict):
+class Manifest(StrictModel):
     stage: str
     inputs: dict[str, str] = Field(description="path inside the run folder → SHA-256 of each file that was read")
     outputs: dict[str, str] = Field(description="path inside the run folder → SHA-256 of each file that was written")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.errors import InputError
-from schemas.text import check_text
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.text_checks import check_text
 
 ROLES = ("system", "user", "assistant")
 NEEDED = "each record needs id, and text or messages; marginalia import reads other columns, by a mapping"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from schemas.strict import Strict
+from marginalia.schemas.base_model import StrictModel
 
 # true stood for the intended labels before there were others
 Suggestions = Annotated[
@@ -15,7 +15,7 @@ Suggestions = Annotated[
 ]
 
 
-class Pushed(Strict):
+class Pushed(StrictModel):
     url: str = Field(description="address of the server, without any key")
     workspace: str
     dataset: str = Field(description="the dataset's name")

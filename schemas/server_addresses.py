@@ -5,7 +5,7 @@ Every HTTP client of the project follows these rules:
 - `is_loopback` decides which addresses are on this machine. These are never reached through a proxy (`direct` for
   httpx, `proxy_for` for aiohttp).
 - `check_key_goes` refuses to send a key unencrypted to another machine.
-- Redirects are not followed (the Hub's client follows those within one server, see schemas.hub_client)."""
+- Redirects are not followed (the Hub's client follows those within one server, see marginalia.schemas.hub_client)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from schemas.errors import InputError
+from marginalia.schemas.errors import InputError
 
 _AZURE_QUERY = r"api-version=[A-Za-z0-9.-]{1,40}"  # the one query that is part of an address, and holds no key
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import InputError, MarginaliaError
+from marginalia.schemas.errors import InputError, MarginaliaError
 
 if TYPE_CHECKING:
     import pyarrow as pa

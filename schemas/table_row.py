@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 import polars as pl
 from pydantic import BaseModel
 
-from schemas.strict import Strict
+from marginalia.schemas.base_model import StrictModel
 
 _SCALARS: Mapping[type, pl.DataType] = {
     str: pl.String(),
@@ -21,7 +21,7 @@ _SCALARS: Mapping[type, pl.DataType] = {
 }
 
 
-class Row(Strict):
+class Row(StrictModel):
     """One row of a tabular artifact. `key` names the columns that identify a row; they are never null or repeated."""
 
     key: ClassVar[tuple[str, ...]] = ()

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from schemas.rows import Row
-from schemas.strict import Strict
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.table_row import Row
 
 RejectionReason = Literal[
     "refused",
@@ -25,22 +25,22 @@ RejectionReason = Literal[
 REJECTION_REASONS: tuple[str, ...] = get_args(RejectionReason)
 
 
-class Message(Strict):
+class Message(StrictModel):
     role: str = Field(description="system, user or assistant")
     content: str
 
 
-class Attribute(Strict):
+class Attribute(StrictModel):
     name: str
     value: str
 
 
-class LabelProbability(Strict):
+class LabelProbability(StrictModel):
     label: str = Field(description="a label's id in the taxonomy")
     probability: float = Field(description="in [0, 1]")
 
 
-class LabelVotes(Strict):
+class LabelVotes(StrictModel):
     label: str
     yes: int = Field(description="annotators who ticked the label")
     n: int = Field(description="annotators who answered the record")

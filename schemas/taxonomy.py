@@ -8,16 +8,16 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.errors import InputError, did_you_mean
-from schemas.strict import ID_PATTERN, Strict, flaw
-from schemas.yaml_files import find_yaml, load_yaml
+from marginalia.schemas.base_model import ID_PATTERN, StrictModel, flaw
+from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.storage.yaml_files import find_yaml, load_yaml
 
 SHIPPED = Path(__file__).parent / "taxonomies"
 RESERVED = ("unsafe", "safe", "none")  # rows and answers of their own, never a category
 EXPLAIN = "the shipped support-tickets.yaml shows every key"
 
 
-class Label(Strict):
+class Label(StrictModel):
     """One category of the policy."""
 
     id: str = Field(pattern=ID_PATTERN, description="stable id, used in every file")
@@ -32,14 +32,14 @@ class Label(Strict):
     parent: str | None = Field(default=None, description="id of the broader label that it is listed under")
 
 
-class NoneOption(Strict):
+class NoneOption(StrictModel):
     """The explicit answer that no category applies (Argilla refuses an empty required answer)."""
 
     name: str = "None of these"
     definition: str = "No category applies."
 
 
-class Taxonomy(Strict):
+class Taxonomy(StrictModel):
     """A taxonomy file. `labels` keep their order everywhere."""
 
     id: str = Field(pattern=ID_PATTERN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from schemas.errors import InputError
+from marginalia.schemas.errors import InputError
 
 MAX_CHARACTERS = 1_000_000
 # invisible characters that reorder what a reader sees (Unicode UAX 9 overrides and isolates)

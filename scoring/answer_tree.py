@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scoring.search import Node, Search
-from scoring.tokens import TokenLanguage
+from marginalia.scoring.language.token_language import TokenLanguage
+from marginalia.scoring.marginal.answer_search import Node, Search
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from schemas.errors import InputError, did_you_mean
-from schemas.evaluation import UNSAFE, Calibration, CalibrationFile, Identity
-from schemas.files import read_model
-from scoring.calibration import apply, apply_map
-from scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES
+from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.evaluation_json import UNSAFE, Calibration, CalibrationFile, Identity
+from marginalia.schemas.storage.files import read_model
+from marginalia.scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES
+from marginalia.scoring.measures.calibration import apply, apply_map
 
 BOUNDS = ("probability", "lower", "upper")
 HINT = "calibration.json is written by marginalia evaluate, for the guards of its run"

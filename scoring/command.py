@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from schemas.errors import InputError, MarginaliaError, did_you_mean
-from scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES, EndpointOptions, ScoreSection, check_estimators
-from scoring.engines.options import add_engine_options, ray_options
-from scoring.summary import summary
+from marginalia.schemas.errors import InputError, MarginaliaError, did_you_mean
+from marginalia.schemas.extras import missing_extra
+from marginalia.scoring.command_summary import summary
+from marginalia.scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES, EndpointOptions, ScoreSection, check_estimators
+from marginalia.scoring.engines.command_options import add_engine_options, ray_options
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from scoring.calibrated import ChosenMaps
-    from scoring.engines.recipe import Recipe
-    from scoring.shards import Shard
+    from marginalia.scoring.calibrated_scores import ChosenMaps
+    from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
+    from marginalia.scoring.engines.shards import Shard
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 NUMBERS = ("tolerance", "samples", "node_budget", "answer_tokens", "batch_records", "batch_tokens")
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     explains = words[:1] == ["explain"]
     try:
         if words[:1] == ["merge"]:
-            from scoring.merging import main as merge
+            from marginalia.scoring.merge_command import main as merge
 
             return merge(words[1:])
         options = _parser(explains).parse_args(words[explains:])
@@ -58,8 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MarginaliaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if (missing := missing_extra(error)) is None:
+            raise
+        print(f"error: {missing}", file=sys.stderr)
+        return missing.exit_code
     except OSError as error:
-        from schemas.files import of_the_system
+        from marginalia.schemas.storage.files import of_the_system
 
         print(f"error: {of_the_system(error)}", file=sys.stderr)
         return InputError.exit_code
@@ -70,9 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     # imported late: --help must not wait for torch
-    from schemas.files import cannot_write
-    from schemas.lock import run_lock
-    from schemas.records import read_records
+    from marginalia.schemas.input_records import read_records
+    from marginalia.schemas.storage.files import cannot_write
+    from marginalia.schemas.storage.run_lock import run_lock
 
     if options.out.suffix != ".parquet":
         raise InputError(f"--out {options.out}: expected a name that ends in .parquet")
@@ -92,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     if options.shard is None:
         with run_lock(options.out.parent, "python -m scoring"):
             return _score(options, estimators, chosen, records)
-    from scoring.shards import parse_shard, shard_path
+    from marginalia.scoring.engines.shards import parse_shard, shard_path
 
     shard = parse_shard(options.shard)
     options.out = shard_path(options.out, shard)
@@ -106,8 +112,8 @@ def run(options: argparse.Namespace) -> int:
 
 def explain(options: argparse.Namespace) -> int:
     """Prints the tree of one record's answers."""
-    from schemas.records import read_records
-    from scoring.explain import answer_tree
+    from marginalia.schemas.input_records import read_records
+    from marginalia.scoring.answer_tree import answer_tree
 
     records = dict(read_records(options.records).select("id", "messages").iter_rows())
     chosen = options.id or next(iter(records))
@@ -129,9 +135,9 @@ def _score(
 ) -> int:
     from tqdm import tqdm
 
-    from scoring.engines.start import start
-    from scoring.results import journal_path, write_tables
-    from scoring.shards import finish_shard
+    from marginalia.scoring.engines.shards import finish_shard
+    from marginalia.scoring.engines.start_engine import start
+    from marginalia.scoring.score_files import journal_path, write_tables
 
     journal = journal_path(options.out)
     recipe = _recipe(options, estimators)
@@ -154,7 +160,7 @@ def _calibration(chosen: ChosenMaps | None) -> Callable[[pl.DataFrame], pl.DataF
     """What becomes of the scores on their way from the journal, which keeps what the guard says, to the table."""
     if chosen is None:
         return None
-    from scoring.calibrated import calibrate_scores
+    from marginalia.scoring.calibrated_scores import calibrate_scores
 
     return partial(calibrate_scores, chosen=chosen)
 
@@ -163,9 +169,9 @@ def _maps(options: argparse.Namespace, estimators: list[str] | None) -> ChosenMa
     """The maps of --calibration for this guard, checked before any model is loaded."""
     if options.calibration is None:
         return None
-    from schemas.taxonomy import load_taxonomy
-    from scoring.calibrated import choose_maps
-    from scoring.guard import load_guard
+    from marginalia.schemas.taxonomy import load_taxonomy
+    from marginalia.scoring.calibrated_scores import choose_maps
+    from marginalia.scoring.guard import load_guard
 
     guard = load_guard(options.guard, load_taxonomy(options.taxonomy) if options.taxonomy else None)
     return choose_maps(
@@ -178,11 +184,11 @@ def _maps(options: argparse.Namespace, estimators: list[str] | None) -> ChosenMa
     )
 
 
-def _recipe(options: argparse.Namespace, estimators: list[str]) -> Recipe:
-    from scoring.engines.recipe import Recipe
-    from scoring.scorer import Settings
+def _recipe(options: argparse.Namespace, estimators: list[str]) -> ScorerRecipe:
+    from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
+    from marginalia.scoring.scorer import Settings
 
-    return Recipe(
+    return ScorerRecipe(
         options.model,
         options.guard,
         taxonomy=options.taxonomy,
@@ -286,7 +292,3 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
     if not explains:
         add_engine_options(parser)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -23,7 +23,7 @@ def summary(
     that could not be scored are tried again.
 
     Returns the exit code: 1 when some could not be scored."""
-    from scoring.results import records_path
+    from marginalia.scoring.score_files import records_path
 
     failed = table.filter(table["error"].is_not_null())
     print(f"{out}: {table.height - failed.height} records × {len(estimators)} estimators × {labels} labels{how}")

@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from schemas.addresses import check_endpoint, check_variable
-from schemas.errors import did_you_mean
-from schemas.extra_body import check_extra_body
-from schemas.strict import ID_PATTERN, Strict
+from marginalia.schemas.base_model import ID_PATTERN, StrictModel
+from marginalia.schemas.errors import did_you_mean
+from marginalia.schemas.extra_body import check_extra_body
+from marginalia.schemas.server_addresses import check_endpoint, check_variable
 
-# named here and not in scoring.estimators, which needs numpy: the command line's --help reads this file
+# named here and not in marginalia.scoring.marginal.estimators, which needs numpy: the command line's --help reads this
+# file
 ESTIMATOR_NAMES = (
     "marginal",
     "marginal_in_language",
@@ -62,7 +63,7 @@ OF_THE_SCORER = {
 }
 
 
-class EndpointOptions(Strict):
+class EndpointOptions(StrictModel):
     """How a model behind the URL of an OpenAI-compatible server is asked. Of no use for other models."""
 
     tokenizer: str | None = Field(
@@ -137,7 +138,7 @@ class GuardRun(EndpointOptions):
 EngineName = Literal["local", "ray"]
 
 
-class RayOptions(Strict):
+class RayOptions(StrictModel):
     """How scoring is spread by Ray (engine: ray). Results do not depend on it."""
 
     address: str | None = Field(
@@ -162,7 +163,7 @@ class RayOptions(Strict):
 RAY_FLAGS = {"address": "address", "actors": "actors", "cpus": "actor-cpus", "gpus": "actor-gpus"}  # key → option
 
 
-class ScoreSection(Strict):
+class ScoreSection(StrictModel):
     """Scoring the gold records with guard models."""
 
     guards: list[GuardRun] = Field(default=[], description="the guard models to score with")

@@ -9,12 +9,12 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.errors import InputError, did_you_mean
-from schemas.strict import ID_PATTERN, Strict, flaw
-from schemas.taxonomy import Label, Taxonomy, load_taxonomy
-from schemas.yaml_files import find_yaml, line_in, load_yaml
-from scoring.language import AnswerLanguage, LabelList, Piece, Text
-from scoring.templates import check_templates
+from marginalia.schemas.base_model import ID_PATTERN, StrictModel, flaw
+from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.storage.yaml_files import find_yaml, line_in, load_yaml
+from marginalia.schemas.taxonomy import Label, Taxonomy, load_taxonomy
+from marginalia.scoring.language.answer_language import AnswerLanguage, LabelList, Piece, Text
+from marginalia.scoring.prompt_templates import check_templates
 
 SHIPPED = Path(__file__).parent / "guards"
 VERDICT = "unsafe"  # the reserved row of the label column
@@ -22,32 +22,32 @@ EXPLAIN = "scoring/guards/README.md explains the keys"
 PIECES = ("verdict", "word", "rows", "labels", "any")  # keys of the pieces of an answer
 
 
-class VerdictWord(Strict):
+class VerdictWord(StrictModel):
     """The word that says that at least one category applies; it completes the row `unsafe`."""
 
     verdict: str = Field(min_length=1)
 
 
-class Word(Strict):
+class Word(StrictModel):
     """A word that completes the rows of certain labels, such as the yes after a label's name."""
 
     word: str = Field(min_length=1)
     rows: list[str] = Field(min_length=1, description="taxonomy ids, and 'unsafe' for the verdict")
 
 
-class CodeList(Strict):
+class CodeList(StrictModel):
     """Where the label codes stand, with the separators that may come between them."""
 
     labels: list[str] = Field(description="separators, such as [','] or [',', ', ']")
 
 
-class Choice(Strict):
+class Choice(StrictModel):
     """One of several texts; the empty one leaves the place out."""
 
     any: list[str | VerdictWord | Word] = Field(min_length=2)
 
 
-class Policy(Strict):
+class Policy(StrictModel):
     """What a guard with one policy a call is asked for the row `unsafe`."""
 
     name: str
@@ -57,7 +57,7 @@ class Policy(Strict):
 Written = str | VerdictWord | Word | CodeList  # a piece once a choice is made
 
 
-class PromptSpec(Strict):
+class PromptSpec(StrictModel):
     message: str = Field(
         description="Jinja: the guard's whole instruction, as one user message. Knows categories (code, id, name, "
         "definition, includes, excludes, examples; with calls: per_label just the one that is asked for), "
@@ -71,7 +71,7 @@ class PromptSpec(Strict):
     strip: bool = Field(default=False, description="strip white space around every record's texts")
 
 
-class GuardFile(Strict):
+class GuardFile(StrictModel):
     """scoring/guards/NAME.yaml."""
 
     guard: str = Field(pattern=ID_PATTERN)
@@ -164,7 +164,7 @@ class Guard:
     """A guard file put together with its taxonomy. `labels` are the taxonomy ids in order; `rows` adds the verdict.
 
     A guard with `calls: per_label` is a guard for each of its prompts (`calls`): a language of nothing but the verdict,
-    and the one category that is asked for. scoring/per_label.py puts their answers together."""
+    and the one category that is asked for. scoring/per_label_scorer.py puts their answers together."""
 
     file: GuardFile
     labels: tuple[str, ...]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scoring.summary import summary
+from marginalia.scoring.command_summary import summary
 
 EXAMPLE = """example:
   python -m scoring merge records.jsonl --out scores.parquet
@@ -29,9 +29,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="the Parquet file to write")
     options = parser.parse_args(arguments)
     # imported late: --help must not wait for polars
-    from schemas.lock import run_lock
-    from schemas.records import read_records
-    from scoring.shards import Shard, merge_shards
+    from marginalia.schemas.input_records import read_records
+    from marginalia.schemas.storage.run_lock import run_lock
+    from marginalia.scoring.engines.shards import Shard, merge_shards
 
     def command(shard: Shard) -> str:
         return f"python -m scoring {options.records} … --out {options.out} --shard {shard}"

@@ -8,12 +8,12 @@ from itertools import islice
 
 import numpy as np
 
-from scoring.estimators import Estimate
-from scoring.guard import VERDICT, Guard
-from scoring.language import AnswerLanguage
-from scoring.scorer import Result, Scorer, Settings
-from scoring.search import MARGINALS
-from scoring.source import Model
+from marginalia.scoring.guard import VERDICT, Guard
+from marginalia.scoring.language.answer_language import AnswerLanguage
+from marginalia.scoring.marginal.answer_search import MARGINALS
+from marginalia.scoring.marginal.estimators import LabelEstimates
+from marginalia.scoring.marginal.model_protocol import Model
+from marginalia.scoring.scorer import Result, Scorer, Settings
 
 STOPS = ("tolerance", "exhausted", "node_budget")  # from what was asked for to the least of it
 
@@ -85,7 +85,7 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
     )
 
 
-def _table(calls: dict[str, Estimate], name: str, guard: Guard) -> Estimate:
+def _table(calls: dict[str, LabelEstimates], name: str, guard: Guard) -> LabelEstimates:
     probability, lower, upper = (
         np.array([getattr(calls[label], bound)[0] for label in guard.labels])
         for bound in ("probability", "lower", "upper")
@@ -96,7 +96,7 @@ def _table(calls: dict[str, Estimate], name: str, guard: Guard) -> Estimate:
         last = [float(probability.max()), float(lower.max()), min(float(upper.sum()), 1.0)]
     else:
         last = [float(probability.max()), float(lower.max()), float(upper.max())]
-    return Estimate(
+    return LabelEstimates(
         *(np.append(values, value) for values, value in zip((probability, lower, upper), last, strict=True))
     )
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from schemas.errors import InputError, ModelError
-from scoring.guard import Guard
-from scoring.templates import sandbox
+from marginalia.schemas.errors import InputError, ModelError
+from marginalia.scoring.guard import Guard
+from marginalia.scoring.prompt_templates import sandbox
 
 ROLES = ("system", "user", "assistant")
 _MARK = re.compile("\ue000(\\d+)\ue001")  # private-use characters: where the text of message n goes

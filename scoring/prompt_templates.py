@@ -7,8 +7,8 @@ from pathlib import Path
 from jinja2 import StrictUndefined, TemplateSyntaxError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from schemas.errors import InputError, did_you_mean
-from schemas.yaml_files import line_in
+from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.storage.yaml_files import line_in
 
 IN_MESSAGE = ("categories", "conversation", "last_role")  # what prompt.message knows
 IN_FRAME = ("message",)  # what prompt.frame knows

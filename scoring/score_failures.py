@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from schemas.journal import read_journal
-from scoring.entries import KEYS, check_entry
+from marginalia.schemas.storage.journal import read_journal
+from marginalia.scoring.score_journal_entry import KEYS, check_entry
 
 
 @dataclass(frozen=True)

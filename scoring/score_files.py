@@ -13,12 +13,12 @@ from typing import Any
 
 import polars as pl
 
-from schemas.artifacts import LabelScore, ScoredRecord
-from schemas.files import content_hash, write_frame
-from schemas.frames import write_frames
-from schemas.journal import Journal, read_at, read_journal, read_places
-from scoring.entries import KEYS, check_entry
-from scoring.scorer import Result, Scorer
+from marginalia.schemas.storage.files import content_hash, write_frame
+from marginalia.schemas.storage.journal import Journal, read_at, read_journal, read_places
+from marginalia.schemas.storage.large_tables import write_frames
+from marginalia.schemas.tables import LabelScore, ScoredRecord
+from marginalia.scoring.score_journal_entry import KEYS, check_entry
+from marginalia.scoring.scorer import Result, Scorer
 
 Messages = Sequence[dict[str, str]]
 FACTS = tuple(name for name in ScoredRecord.model_fields if name != "record_id")

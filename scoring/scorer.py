@@ -9,18 +9,18 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from schemas.errors import InputError, ModelError
-from schemas.taxonomy import Taxonomy, load_taxonomy
-from scoring.baselines import Baseline, MaxOverSteps, MonteCarlo, record_rng
-from scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES, EndpointOptions, check_estimators
-from scoring.estimators import Estimate, decisions, estimate
-from scoring.flow import Flow, Job
-from scoring.guard import Guard, load_guard
-from scoring.models.load import load_model
-from scoring.prompt import PromptBuilder
-from scoring.search import MARGINALS, Limits, Search
-from scoring.source import Model
-from scoring.tokens import TokenLanguage, check_ids, vocabulary_bytes
+from marginalia.schemas.errors import InputError, ModelError
+from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
+from marginalia.scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES, EndpointOptions, check_estimators
+from marginalia.scoring.guard import Guard, load_guard
+from marginalia.scoring.language.token_language import TokenLanguage, check_ids, vocabulary_bytes
+from marginalia.scoring.marginal.answer_search import MARGINALS, Limits, Search
+from marginalia.scoring.marginal.baselines import Baseline, MaxOverSteps, MonteCarlo, record_rng
+from marginalia.scoring.marginal.estimators import LabelEstimates, decisions, estimate
+from marginalia.scoring.marginal.model_protocol import Model
+from marginalia.scoring.marginal.record_batches import RecordBatches, RecordJob
+from marginalia.scoring.models.load_model import load_model
+from marginalia.scoring.prompt import PromptBuilder
 
 WINDOW = 512  # records sorted by length at a time: bounds memory, keeps batches even
 
@@ -67,7 +67,7 @@ class Result:
     `seconds` is the record's share, by tokens, of the passes that it took part in."""
 
     record_id: str
-    estimates: dict[str, Estimate] = field(default_factory=dict)
+    estimates: dict[str, LabelEstimates] = field(default_factory=dict)
     answer: str | None = None
     predicted: list[str] | None = None
     off_language: float | None = None
@@ -146,7 +146,7 @@ class Scorer:
             model, revision=revision, device=device, dtype=dtype, endpoint=endpoint, relative_to=relative_to
         )
         if compiled.per_label:
-            from scoring.per_label import PerLabelScorer  # it is a Scorer, so it imports this module
+            from marginalia.scoring.per_label_scorer import PerLabelScorer  # it is a Scorer, so it imports this module
 
             return PerLabelScorer(found, compiled, settings)
         return cls(found, compiled, settings)
@@ -191,7 +191,7 @@ class Scorer:
             prepared = [self._prepare(record_id, messages) for record_id, messages in window]
             if failed := [job for job in prepared if isinstance(job, Result)]:
                 yield failed
-            for done in self._flow().run((job for job in prepared if isinstance(job, Job)), held):
+            for done in self._flow().run((job for job in prepared if isinstance(job, RecordJob)), held):
                 yield [self._result(job) for job in done]
 
     def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
@@ -199,12 +199,12 @@ class Scorer:
         the records. Does nothing for float32 and for endpoints."""
         if self._source.alone or not records:
             return
-        from scoring.models.local import LocalModel
-        from scoring.numerics import chosen, measure
+        from marginalia.scoring.models.local_model import LocalModel
+        from marginalia.scoring.models.rounding_check import chosen, measure
 
         if isinstance(self.model, LocalModel) and self.model.dtype != "float32":
             prepared = [self._prepare(*record) for record in chosen(records)]
-            found = measure(self.model, self._flow(), [job for job in prepared if isinstance(job, Job)])
+            found = measure(self.model, self._flow(), [job for job in prepared if isinstance(job, RecordJob)])
             self.notes = [str(found)] if found is not None else []
 
     @property
@@ -212,11 +212,11 @@ class Scorer:
         """Whether a record's numbers do not depend on which others are scored with it."""
         return self._source.alone
 
-    def _flow(self) -> Flow:
+    def _flow(self) -> RecordBatches:
         settings = self.settings
-        return Flow(self._source, self.tokens, records=settings.batch_records, tokens=settings.batch_tokens)
+        return RecordBatches(self._source, self.tokens, records=settings.batch_records, tokens=settings.batch_tokens)
 
-    def _prepare(self, record_id: str, messages: Sequence[dict[str, str]]) -> Job | Result:
+    def _prepare(self, record_id: str, messages: Sequence[dict[str, str]]) -> RecordJob | Result:
         prompt = self.prompts.build(messages)
         if len(prompt.ids) + self.settings.answer_tokens > self.model.context:
             return Result(record_id, error=self._too_long(prompt.ids))
@@ -230,7 +230,7 @@ class Scorer:
             for name in self.settings.estimators
             if name in BASELINE_NAMES
         }
-        return Job(record_id, prompt.ids, prompt.imitations, partial(Search, self.tokens, limits), baselines)
+        return RecordJob(record_id, prompt.ids, prompt.imitations, partial(Search, self.tokens, limits), baselines)
 
     def _baseline(self, name: str, record_id: str, search: Search) -> Baseline:
         settings = self.settings
@@ -238,11 +238,11 @@ class Scorer:
             return MaxOverSteps(search, tolerance=settings.tolerance, node_budget=settings.node_budget)
         return MonteCarlo(search, samples=settings.samples, rng=record_rng(settings.seed, record_id))
 
-    def _estimates(self, job: Job) -> dict[str, Estimate]:
+    def _estimates(self, job: RecordJob) -> dict[str, LabelEstimates]:
         read = estimate(job.search, [name for name in self.settings.estimators if name not in BASELINE_NAMES])
         return {**read, **{name: baseline.estimate() for name, baseline in job.baselines.items()}}
 
-    def _result(self, job: Job) -> Result:
+    def _result(self, job: RecordJob) -> Result:
         search = job.search
         if job.error is not None:
             failed = Result(job.record_id, error=job.error, passing=job.passing)

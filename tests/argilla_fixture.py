@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from annotation.server.control import Server, down, up
+from marginalia.annotation.server.server_control import RunningServer, down, up
 
 
 def free_port() -> int:
@@ -29,6 +29,6 @@ def argilla_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def argilla_server(argilla_home: Path) -> Server:
+def argilla_server(argilla_home: Path) -> RunningServer:
     """The session's server, running."""
     return up(argilla_home, port=free_port())

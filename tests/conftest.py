@@ -2,7 +2,7 @@
 
 import os
 
-import scoring  # noqa: F401 - before anything imports torch: it says how torch's threads wait
+import marginalia.scoring  # noqa: F401 - before anything imports torch: it says how torch's threads wait
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import typer
 
-from pipeline.cli import app
-from pipeline.config import Config
-from pipeline.config_text import known_keys
-from pipeline.importing.mapping import load_mapping
-from schemas.taxonomy import load_taxonomy
-from schemas.yaml_files import load_yaml
-from scoring.__main__ import _parser
+from marginalia.pipeline.commands.cli import app
+from marginalia.pipeline.config.config_text import known_keys
+from marginalia.pipeline.config.run_config import Config
+from marginalia.pipeline.importing.column_mapping import load_mapping
+from marginalia.schemas.storage.yaml_files import load_yaml
+from marginalia.schemas.taxonomy import load_taxonomy
+from marginalia.scoring.command import _parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "scoring/guards/README.md"]
@@ -131,7 +131,11 @@ def test_the_tutorials_marginalia_commands_parse() -> None:
 
 def test_the_tutorials_python_modules_exist_and_take_these_options() -> None:
     called = [words[2:] for words in tutorial_commands() if words[:2] == ["python", "-m"]]
-    assert {words[0] for words in called} >= {"scoring", "pipeline.demo.llm_server", "pipeline.demo.annotators"}
+    assert {words[0] for words in called} >= {
+        "scoring",
+        "marginalia.pipeline.generation.endpoint.bundled_llm_server",
+        "marginalia.pipeline.annotating.simulated_annotators",
+    }
     for module, *words in called:
         assert importlib.util.find_spec(module) is not None, module
         if module == "scoring":

@@ -16,30 +16,30 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from annotation.client.answers import answers_frame, latest
-from annotation.client.pseudonyms import read_key
-from annotation.gold_questions import GoldQuestions, choose
-from pipeline.config import load_config
-from pipeline.generation.answers import read_answers
-from pipeline.generation.templating import load_templates, template_folder
-from pipeline.importing.convert import convert
-from pipeline.importing.mapping import SHIPPED as MAPPINGS
-from pipeline.importing.mapping import load_mapping
-from pipeline.run_log import read_log
-from schemas.agreement import Agreement
-from schemas.artifacts import GoldRecord, LabelScore
-from schemas.errors import InputError
-from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
-from schemas.files import read_frame, read_model
-from schemas.journal import Journal, read_journal
-from schemas.manifest import Manifest
-from schemas.pushed import Pushed
-from schemas.records import read_records
-from schemas.source_rows import read_rows
-from schemas.taxonomy import SHIPPED as TAXONOMIES
-from schemas.taxonomy import Taxonomy, load_taxonomy
-from scoring.guard import SHIPPED as GUARDS
-from scoring.guard import load_guard
+from marginalia.annotation.client.answer_journal import answers_frame, latest
+from marginalia.annotation.client.pseudonyms import read_key
+from marginalia.annotation.gold.gold_questions import GoldQuestions, choose
+from marginalia.pipeline.config.run_config import load_config
+from marginalia.pipeline.core.run_log import read_log
+from marginalia.pipeline.generation.response_journal import read_answers
+from marginalia.pipeline.generation.writer_templates import load_templates, template_folder
+from marginalia.pipeline.importing.column_mapping import SHIPPED as MAPPINGS
+from marginalia.pipeline.importing.column_mapping import load_mapping
+from marginalia.pipeline.importing.row_conversion import convert
+from marginalia.schemas.agreement_json import Agreement
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
+from marginalia.schemas.input_records import read_records
+from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.push_json import Pushed
+from marginalia.schemas.source_rows import read_rows
+from marginalia.schemas.storage.files import read_frame, read_model
+from marginalia.schemas.storage.journal import Journal, read_journal
+from marginalia.schemas.tables import GoldRecord, LabelScore
+from marginalia.schemas.taxonomy import SHIPPED as TAXONOMIES
+from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
+from marginalia.scoring.guard import SHIPPED as GUARDS
+from marginalia.scoring.guard import load_guard
 
 Reader = Callable[[Path], object]
 TAXONOMY = load_taxonomy("support-tickets")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.line import load_stage
-from pipeline.run import Run, open_run
-from pipeline.stage import run_stage, staleness
-from pipeline.verification.verify import verify
-from schemas.artifacts import GoldRecord
-from schemas.files import read_frame
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.pipeline.core.stage_order import load_stage
+from marginalia.pipeline.core.stage_runner import run_stage, staleness
+from marginalia.pipeline.verification.verify import verify
+from marginalia.schemas.storage.files import read_frame
+from marginalia.schemas.tables import GoldRecord
 
 ARCHIVE = Path(__file__).parent / "old_runs/version-0.1.tar.gz"
 RECORDS, FINAL = 54, 54

@@ -1,0 +1,1 @@
+"""Argilla through its API: datasets, records sent, answers fetched."""

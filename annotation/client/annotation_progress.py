@@ -8,22 +8,22 @@ from datetime import UTC, datetime
 import polars as pl
 from pydantic import Field
 
-from annotation.agreement import agreement_of
-from annotation.client.answers import answers_frame, entry_of
-from annotation.client.connection import Connection
-from annotation.client.pull import usernames
-from annotation.client.push import listed
-from annotation.config import ReconcileSection
-from annotation.gold_questions import ROUND, accuracy
-from schemas.agreement import Agreement, Estimate, PairAgreement
-from schemas.pushed import Pushed
-from schemas.strict import Strict
-from schemas.taxonomy import Taxonomy
+from marginalia.annotation.client.answer_journal import answers_frame, entry_of
+from marginalia.annotation.client.connection import Connection
+from marginalia.annotation.client.pull_answers import usernames
+from marginalia.annotation.client.push_records import listed
+from marginalia.annotation.config import ReconcileSection
+from marginalia.annotation.gold.agreement import agreement_of
+from marginalia.annotation.gold.gold_questions import ROUND, accuracy
+from marginalia.schemas.agreement_json import Agreement, Estimate, PairAgreement
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.push_json import Pushed
+from marginalia.schemas.taxonomy import Taxonomy
 
 BREAK = 600  # seconds without an answer after which an annotator is taken to have paused
 
 
-class AnnotatorProgress(Strict):
+class AnnotatorProgress(StrictModel):
     username: str
     submitted: int
     discarded: int
@@ -35,7 +35,7 @@ class AnnotatorProgress(Strict):
     gold_exact: float | None = Field(description="share of those with exactly the known labels")
 
 
-class Progress(Strict):
+class AnnotationProgress(StrictModel):
     """One round's state on the server. Usernames stand in it: it is shown to whoever runs the team, never written."""
 
     round: str
@@ -63,7 +63,7 @@ def progress(
     *,
     simulated: bool,
     known: Mapping[str, Sequence[str]] | None = None,
-) -> Progress:
+) -> AnnotationProgress:
     """The state on the server at this moment. `known`: the labels of the gold questions. Raises ServiceError."""
     known = known or {}
     names = usernames(connection, [pushed.workspace])
@@ -90,7 +90,7 @@ def summary(
     rejected: int = 0,
     simulated: bool = False,
     known: Mapping[str, Sequence[str]] | None = None,
-) -> Progress:
+) -> AnnotationProgress:
     """The same from a frame of `Answer` rows that names annotators by username."""
     submitted = answers.filter(pl.col("status") == "submitted")
     per_record = dict(submitted.group_by("record_id").len().iter_rows())
@@ -105,7 +105,7 @@ def summary(
         _person(name, answers, kappas, right.get(name)) for name in answers["annotator"].unique().sort().to_list()
     ]
     hours = _hours(needed, people)
-    return Progress(
+    return AnnotationProgress(
         round=pushed.round,
         url=pushed.url,
         dataset=pushed.dataset,

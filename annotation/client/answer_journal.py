@@ -12,10 +12,10 @@ from typing import Any, Literal, Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from annotation.client.settings import LABELS, NONE, NOTE, SEVERITY, UNSURE
-from schemas.artifacts import Answer, SeverityAnswer
-from schemas.errors import ArtifactError
-from schemas.journal import RESTORE, read_journal
+from marginalia.annotation.client.dataset_settings import LABELS, NONE, NOTE, SEVERITY, UNSURE
+from marginalia.schemas.errors import ArtifactError
+from marginalia.schemas.storage.journal import RESTORE, read_journal
+from marginalia.schemas.tables import Answer, SeverityAnswer
 
 IDENTITY = ("record_id", "annotator", "round")
 CONTENT = ("labels", "status", "note", "unsure", "severity", "submitted_at", "rejected")

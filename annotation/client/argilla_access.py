@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from annotation.client.connection import Connection, api_key_from
-from annotation.client.datasets import add_members, find_workspace
-from annotation.config import AnnotationSection
-from schemas.addresses import check_key_goes
+from marginalia.annotation.client.connection import Connection, api_key_from
+from marginalia.annotation.client.datasets import add_members, find_workspace
+from marginalia.annotation.config import AnnotationSection
+from marginalia.schemas.server_addresses import check_key_goes
 
 
 def connect(section: AnnotationSection, home: Path) -> Connection:
@@ -20,10 +20,10 @@ def connect(section: AnnotationSection, home: Path) -> Connection:
         key = api_key_from(dict(os.environ), section.api_key_env)
         check_key_goes(section.url, allow_http=section.allow_http, setting="annotation.allow_http")
         return Connection(section.url, key, key_hint=f"check the environment variable {section.api_key_env}")
-    from annotation.server import control
+    from marginalia.annotation.server import server_control
 
-    server = control.up(home)
-    owner = next(account for account in control.accounts(home) if account.role == "owner")
+    server = server_control.up(home)
+    owner = next(account for account in server_control.accounts(home) if account.role == "owner")
     return Connection(server.url, owner.api_key, key_hint=f"see {home / 'credentials.json'}", here=True)
 
 
@@ -36,8 +36,8 @@ def admit(connection: Connection, section: AnnotationSection, home: Path) -> Non
     """Lets the team into its workspace and the experts into theirs; on the local server their accounts are made."""
     for people, workspace in ((section.team, section.workspace), (section.experts, experts_workspace(section))):
         if section.url is None and people:
-            from annotation.server import control
+            from marginalia.annotation.server import server_control
 
-            control.add_annotators(home, people, workspace)
+            server_control.add_annotators(home, people, workspace)
         elif people or workspace == section.workspace:
             add_members(connection, find_workspace(connection, workspace, make=True), people)

@@ -12,15 +12,15 @@ from typing import Any
 
 from pydantic import Field
 
-from annotation.client.connection import Connection
-from annotation.client.push import LISTED
-from schemas.pushed import Pushed
-from schemas.strict import Strict
+from marginalia.annotation.client.connection import Connection
+from marginalia.annotation.client.push_records import LISTED
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.push_json import Pushed
 
 MARGIN = timedelta(seconds=60)  # for requests that were under way when the last pull looked
 
 
-class Cursor(Strict):
+class Cursor(StrictModel):
     """Where a pull ended: the next one asks for what came later."""
 
     since: datetime = Field(description="when the pull began, less a margin")

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import httpx
 
-from schemas.addresses import direct
-from schemas.errors import InputError, ServiceError
+from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.server_addresses import direct
 
 PAUSES = (0.5, 2.0, 5.0)  # seconds before each further try, unless the server names a time
 LONGEST_WAIT = 120.0  # seconds that a server may ask for

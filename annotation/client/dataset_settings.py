@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from annotation.client.guidelines import guidelines
-from annotation.config import AnnotationSection
-from schemas.errors import InputError
-from schemas.taxonomy import Taxonomy
+from marginalia.annotation.client.guidelines import guidelines
+from marginalia.annotation.config import AnnotationSection
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.taxonomy import Taxonomy
 
 RECORD, VOTES = "record", "votes"  # fields
 LABELS, UNSURE, NOTE = "labels", "unsure", "note"  # questions

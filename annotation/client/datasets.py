@@ -6,12 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from annotation.client.connection import Connection
-from annotation.client.guidelines import guidelines
-from annotation.client.settings import LABELS, NOTE, UNSURE, dataset_settings, offered, severity_question
-from annotation.config import AnnotationSection
-from schemas.errors import InputError, ServiceError
-from schemas.taxonomy import Taxonomy
+from marginalia.annotation.client.connection import Connection
+from marginalia.annotation.client.dataset_settings import (
+    LABELS,
+    NOTE,
+    UNSURE,
+    dataset_settings,
+    offered,
+    severity_question,
+)
+from marginalia.annotation.client.guidelines import guidelines
+from marginalia.annotation.config import AnnotationSection
+from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from annotation.client.push import payload
-from schemas.taxonomy import Taxonomy
+from marginalia.annotation.client.push_records import payload
+from marginalia.schemas.taxonomy import Taxonomy
 
 
 def to_adjudicate(gold: pl.DataFrame) -> pl.DataFrame:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 
-from schemas.errors import InputError
-from schemas.taxonomy import Label, Taxonomy
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.taxonomy import Label, Taxonomy
 
 LIMIT = 10_000  # characters
 EXAMPLE_SHOWN = 200

@@ -6,19 +6,19 @@ from pathlib import Path
 
 from pydantic import Field
 
-from schemas.files import read_model, write_json
-from schemas.strict import Strict
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.storage.files import read_model, write_json
 
 KEY_FILE = "annotators.key.json"
 
 
-class Person(Strict):
+class Person(StrictModel):
     pseudonym: str
     username: str
     user_ids: list[str] = Field(description="ids on the server; several when the account was made again")
 
 
-class Key(Strict):
+class Key(StrictModel):
     """Who is behind which pseudonym, in the order in which they first answered."""
 
     people: list[Person] = Field(default=[])

@@ -10,14 +10,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from annotation.client.answers import changed, entry_of, latest
-from annotation.client.changes import MARGIN, Cursor, answers_there, says_what_changed, touched
-from annotation.client.connection import Connection
-from annotation.client.pseudonyms import Key, read_key, write_key
-from annotation.client.push import listed
-from annotation.gold_questions import ROUND
-from schemas.journal import Journal
-from schemas.pushed import Pushed
+from marginalia.annotation.client.answer_journal import changed, entry_of, latest
+from marginalia.annotation.client.changed_records import MARGIN, Cursor, answers_there, says_what_changed, touched
+from marginalia.annotation.client.connection import Connection
+from marginalia.annotation.client.pseudonyms import Key, read_key, write_key
+from marginalia.annotation.client.push_records import listed
+from marginalia.annotation.gold.gold_questions import ROUND
+from marginalia.schemas.push_json import Pushed
+from marginalia.schemas.storage.journal import Journal
 
 TOGETHER = 500  # journal lines a fsync
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from annotation.client.connection import Connection
-from annotation.client.datasets import Dataset
-from annotation.client.settings import LABELS, NONE, RECORD, VOTES
-from schemas.errors import InputError
+from marginalia.annotation.client.connection import Connection
+from marginalia.annotation.client.dataset_settings import LABELS, NONE, RECORD, VOTES
+from marginalia.annotation.client.datasets import Dataset
+from marginalia.schemas.errors import InputError
 
 MESSAGE_SHOWN = 20_000  # characters of one chat message that Argilla takes
 MOST_MESSAGES = 500

@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from annotation.config import AnnotationSection
-from schemas.artifacts import SuggestedRecord
+from marginalia.annotation.config import AnnotationSection
+from marginalia.schemas.tables import SuggestedRecord
 
 FILE = "suggestions.parquet"
 

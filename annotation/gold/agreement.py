@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from annotation.bootstrap import FEWEST_OF_A_KIND, estimate, resampled_weights, variance
-from annotation.config import ReconcileSection
-from annotation.pair_sums import MOST_SETS, PairSums, Statistics
-from annotation.raters import annotator_agreement, pair_agreement
-from annotation.ticks import Floats, Ints, Ticks, ticks_of
-from schemas.agreement import Agreement, LabelAgreement
+from marginalia.annotation.config import ReconcileSection
+from marginalia.annotation.gold.annotator_agreement import annotator_agreement, pair_agreement
+from marginalia.annotation.gold.answer_arrays import AnswerArrays, Floats, Ints, answer_arrays
+from marginalia.annotation.gold.bootstrap import FEWEST_OF_A_KIND, estimate, resampled_weights, variance
+from marginalia.annotation.gold.pairwise_disagreement import MOST_SETS, PairSums, Statistics
+from marginalia.schemas.agreement_json import Agreement, LabelAgreement
 
 
 def agreement_of(
@@ -29,11 +29,13 @@ def agreement_of(
     simulated: bool,
 ) -> Agreement:
     """The agreement between all submitted answers of the round `annotate` in a frame of `Answer` rows."""
-    return agreement_of_ticks(ticks_of(answers, labels), section, seed=seed, taxonomy=taxonomy, simulated=simulated)
+    return agreement_of_ticks(
+        answer_arrays(answers, labels), section, seed=seed, taxonomy=taxonomy, simulated=simulated
+    )
 
 
 def agreement_of_ticks(
-    ticks: Ticks, section: ReconcileSection, *, seed: int, taxonomy: str = "", simulated: bool = False
+    ticks: AnswerArrays, section: ReconcileSection, *, seed: int, taxonomy: str = "", simulated: bool = False
 ) -> Agreement:
     labels = ticks.labels
     sums = PairSums(ticks, f"{seed}:agreement")
@@ -112,7 +114,7 @@ def _lacking(alphas: Floats, resampled: Floats, rarer: Ints) -> float:
     return float(missing.sum() / known.sum() ** 2)
 
 
-def _notes(ticks: Ticks, sums: PairSums, simulated: bool) -> list[str]:
+def _notes(ticks: AnswerArrays, sums: PairSums, simulated: bool) -> list[str]:
     notes, pairable = [], sums.records
     if simulated:
         notes.append("The annotators are simulated: these numbers prove the machinery and say nothing about people.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from annotation.bootstrap import bundles, estimate, resampled_weights
-from annotation.ticks import Floats, sum_by
-from schemas.agreement import Anchoring, Estimate
+from marginalia.annotation.gold.answer_arrays import Floats, sum_by
+from marginalia.annotation.gold.bootstrap import bundles, estimate, resampled_weights
+from marginalia.schemas.agreement_json import Anchoring, Estimate
 
 
 def anchoring(answers: pl.DataFrame, suggestions: pl.DataFrame, resamples: int, *, seed: str) -> Anchoring | None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from annotation.bootstrap import bundles, estimate, resampled_weights
-from annotation.ticks import Floats, Ints, Ticks, sum_by
-from schemas.agreement import AnnotatorAgreement, AnnotatorLabelAgreement, PairAgreement
+from marginalia.annotation.gold.answer_arrays import AnswerArrays, Floats, Ints, sum_by
+from marginalia.annotation.gold.bootstrap import bundles, estimate, resampled_weights
+from marginalia.schemas.agreement_json import AnnotatorAgreement, AnnotatorLabelAgreement, PairAgreement
 
 MOST_PAIRS = 2000  # a crowd of strangers has too many pairs to read
 
 
-def annotator_agreement(ticks: Ticks, resamples: int, seed: str) -> list[AnnotatorAgreement]:
+def annotator_agreement(ticks: AnswerArrays, resamples: int, seed: str) -> list[AnnotatorAgreement]:
     """Every annotator against the others on the same records. One comparison is a label of a record that another
     person answered, too; with k others each counts 1/k, so that every answered record weighs the same."""
     return [_against_others(ticks, person, resamples, f"{seed}:{name}") for person, name in enumerate(ticks.annotators)]
 
 
-def _against_others(ticks: Ticks, person: int, resamples: int, seed: str) -> AnnotatorAgreement:
+def _against_others(ticks: AnswerArrays, person: int, resamples: int, seed: str) -> AnnotatorAgreement:
     mine = np.flatnonzero(ticks.annotator == person)
     cells = _cells(ticks, mine)
     n = len(cells)
@@ -48,7 +48,7 @@ def _against_others(ticks: Ticks, person: int, resamples: int, seed: str) -> Ann
     )
 
 
-def _cells(ticks: Ticks, mine: Ints) -> Floats:
+def _cells(ticks: AnswerArrays, mine: Ints) -> Floats:
     """Of these answers, those to records that somebody else answered: the share of the others in each cell of the
     two-by-two table (answers x labels x [both ticked, only I, only they, neither])."""
     record = ticks.record[mine]
@@ -78,7 +78,7 @@ def recall(cells: Floats) -> Floats:
     return _ratio(cells[0], cells[0] + cells[2])
 
 
-def pair_agreement(ticks: Ticks) -> list[PairAgreement]:
+def pair_agreement(ticks: AnswerArrays) -> list[PairAgreement]:
     """Who agrees with whom, for every pair with a record in common; the pairs with most records when there are very
     many."""
     from scipy.sparse import csr_matrix
@@ -94,7 +94,7 @@ def pair_agreement(ticks: Ticks) -> list[PairAgreement]:
     return [_pair(ticks, mine, int(one), int(other)) for one, other in sorted(map(tuple, pairs[order]))]
 
 
-def _pair(ticks: Ticks, mine: list[Ints], one: int, other: int) -> PairAgreement:
+def _pair(ticks: AnswerArrays, mine: list[Ints], one: int, other: int) -> PairAgreement:
     """`mine`: the answers of each annotator, in the order of the records."""
     here, there = mine[one], mine[other]
     _, at, opposite = np.intersect1d(ticks.record[here], ticks.record[there], assume_unique=True, return_indices=True)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from schemas.errors import InputError, did_you_mean
+from marginalia.schemas.errors import InputError, did_you_mean
 
 SETS_TOGETHER = 1024
 
@@ -20,7 +20,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Ticks:
+class AnswerArrays:
     """The submitted answers of one round, sorted by record, then annotator, so that the order in which they came
     changes nothing.
 
@@ -49,7 +49,7 @@ class Ticks:
         return sum_by(self.record, self.ticked, len(self.records)).astype(np.int64)
 
 
-def sample(ticks: Ticks, answers: int, random: np.random.Generator) -> Ticks:
+def sample(ticks: AnswerArrays, answers: int, random: np.random.Generator) -> AnswerArrays:
     """All answers to records drawn at random, so many answers at most; `ticks` itself when it has no more."""
     if ticks.answers <= answers:
         return ticks
@@ -58,7 +58,7 @@ def sample(ticks: Ticks, answers: int, random: np.random.Generator) -> Ticks:
     place = np.full(len(ticks.records), -1)
     place[drawn] = np.arange(len(drawn))
     kept = place[ticks.record] >= 0
-    return Ticks(
+    return AnswerArrays(
         records=[ticks.records[at] for at in drawn],
         annotators=ticks.annotators,
         labels=ticks.labels,
@@ -68,7 +68,7 @@ def sample(ticks: Ticks, answers: int, random: np.random.Generator) -> Ticks:
     )
 
 
-def ticks_of(answers: pl.DataFrame, labels: Sequence[str], *, round: str = "annotate") -> Ticks:
+def answer_arrays(answers: pl.DataFrame, labels: Sequence[str], *, round: str = "annotate") -> AnswerArrays:
     """The submitted answers in a frame of `Answer` rows. Raises InputError for a label that the taxonomy lacks."""
     given = answers.filter((pl.col("status") == "submitted") & (pl.col("round") == round)).sort(
         "record_id", "annotator"
@@ -79,7 +79,7 @@ def ticks_of(answers: pl.DataFrame, labels: Sequence[str], *, round: str = "anno
     ticked = np.zeros((given.height, len(labels)), dtype=np.bool_)
     for position, label in enumerate(labels):
         ticked[:, position] = given["labels"].list.contains(label).to_numpy()
-    return Ticks(
+    return AnswerArrays(
         records=given["record_id"].unique().sort().to_list(),
         annotators=given["annotator"].unique().sort().to_list(),
         labels=tuple(labels),
@@ -89,7 +89,7 @@ def ticks_of(answers: pl.DataFrame, labels: Sequence[str], *, round: str = "anno
     )
 
 
-def pairs_of(ticks: Ticks) -> tuple[Ints, Ints]:
+def pairs_of(ticks: AnswerArrays) -> tuple[Ints, Ints]:
     """Indices of all unordered pairs of answers to one record."""
     first: list[Ints] = []
     second: list[Ints] = []
@@ -102,12 +102,12 @@ def pairs_of(ticks: Ticks) -> tuple[Ints, Ints]:
     return np.concatenate([nothing, *first]), np.concatenate([nothing, *second])
 
 
-def jaccard(ticks: Ticks, first: Ints, second: Ints) -> Floats:
+def jaccard(ticks: AnswerArrays, first: Ints, second: Ints) -> Floats:
     """|A ∩ B| / |A ∪ B| of each pair of answers; two empty sets agree wholly: 1."""
     return _jaccard(*_overlap(ticks, first, second))
 
 
-def masi_distance(ticks: Ticks, first: Ints, second: Ints) -> Floats:
+def masi_distance(ticks: AnswerArrays, first: Ints, second: Ints) -> Floats:
     """1 - Jaccard x monotonicity of each pair, where monotonicity is 1 for equal sets, 2/3 when one holds the other,
     1/3 when they only overlap, 0 when they share nothing (Passonneau 2006). Two empty sets: 0."""
     return _masi(*_overlap(ticks, first, second))
@@ -137,7 +137,7 @@ def _jaccard(both: Floats, size: Floats, other: Floats) -> Floats:
     return found
 
 
-def _overlap(ticks: Ticks, first: Ints, second: Ints) -> tuple[Floats, Floats, Floats]:
+def _overlap(ticks: AnswerArrays, first: Ints, second: Ints) -> tuple[Floats, Floats, Floats]:
     """Sizes of each pair's intersection, of its first and of its second set."""
     one, other = ticks.ticked[first], ticks.ticked[second]
     return (one & other).sum(axis=1).astype(float), one.sum(axis=1).astype(float), other.sum(axis=1).astype(float)

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from annotation.ticks import Floats, Ints
-from schemas.agreement import Estimate
-from schemas.files import content_hash
+from marginalia.annotation.gold.answer_arrays import Floats, Ints
+from marginalia.schemas.agreement_json import Estimate
+from marginalia.schemas.storage.files import content_hash
 
 MOST_UNITS = 5_000
 CHUNK = 50  # resamples at a time

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from annotation.em import SMALLEST, Fit, Round, converge
-from annotation.ticks import Bools, Floats, Ticks
+from marginalia.annotation.gold.answer_arrays import AnswerArrays, Bools, Floats
+from marginalia.annotation.gold.expectation_maximisation import SMALLEST, Fit, Round, converge
 
 
-def dawid_skene(ticks: Ticks, ticked: Bools, rounds: int, smoothing: float = 0.0) -> Fit:
+def dawid_skene(ticks: AnswerArrays, ticked: Bools, rounds: int, smoothing: float = 0.0) -> Fit:
     """The fit to `ticked` (A): who ticked one label, starting from each record's share of ticks.
 
     `smoothing` answers are added to each cell of each annotator's table of right and wrong answers; 0 is maximum

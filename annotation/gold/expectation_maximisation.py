@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annotation.ticks import Floats
+from marginalia.annotation.gold.answer_arrays import Floats
 
 SMALLEST = 1e-10  # of a parameter: all are probabilities, and none may rule out an answer
 PLAIN = 20  # rounds before the first extrapolation, so that it starts in the valley that plain EM descends

@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 import polars as pl
 from pydantic import Field
 
-from schemas.agreement import Estimate, GoldQuestionAccuracy
-from schemas.errors import InputError
-from schemas.files import read_model
-from schemas.records import read_records
-from schemas.strict import Strict
-from schemas.taxonomy import Taxonomy
+from marginalia.schemas.agreement_json import Estimate, GoldQuestionAccuracy
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.input_records import read_records
+from marginalia.schemas.storage.files import read_model
+from marginalia.schemas.taxonomy import Taxonomy
 
 FILE = "gold_questions.json"
 ROUND = "gold_question"
@@ -28,12 +28,12 @@ Z = 1.959963984540054  # of a 95 % interval
 Thing = TypeVar("Thing")
 
 
-class GoldQuestion(Strict):
+class GoldQuestion(StrictModel):
     messages: list[dict[str, str]]
     labels: list[str] = Field(description="the known answer; empty when no category applies")
 
 
-class GoldQuestions(Strict):
+class GoldQuestions(StrictModel):
     """gold_questions.json, mode 600: what was ever pushed as a gold question, by record id."""
 
     questions: dict[str, GoldQuestion] = Field(default={})

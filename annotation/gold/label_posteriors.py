@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from annotation.dawid_skene import dawid_skene
-from annotation.mace import mace
-from annotation.ticks import Floats, Ticks
+from marginalia.annotation.gold.answer_arrays import AnswerArrays, Floats
+from marginalia.annotation.gold.dawid_skene import dawid_skene
+from marginalia.annotation.gold.mace import mace
 
 Method = Literal["majority", "dawid_skene", "mace"]
 METHODS: tuple[Method, ...] = ("majority", "dawid_skene", "mace")
@@ -25,7 +25,7 @@ class Posteriors:
     unconverged: tuple[str, ...] = ()
 
 
-def posteriors(ticks: Ticks, method: Method, *, iterations: int = 10_000, smoothing: float = 0.0) -> Posteriors:
+def posteriors(ticks: AnswerArrays, method: Method, *, iterations: int = 10_000, smoothing: float = 0.0) -> Posteriors:
     """majority: the share of answers that carry the label. dawid_skene: one table of right and wrong answers per
     annotator and label, fitted by EM, `smoothing` answers added to each cell. mace: an annotator either knows or
     answers by habit. A label that all answers carry, or none, has nothing to fit and gets 1 or 0."""

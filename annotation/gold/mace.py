@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from annotation.em import SMALLEST, Fit, Round, converge
-from annotation.ticks import Bools, Floats, Ticks
+from marginalia.annotation.gold.answer_arrays import AnswerArrays, Bools, Floats
+from marginalia.annotation.gold.expectation_maximisation import SMALLEST, Fit, Round, converge
 
 KNOWING = (8.0, 2.0)  # answers that each annotator is believed to have given knowing, and by habit
 HABIT = 20.0  # answers' worth of belief in the usual share of ticks
@@ -23,7 +23,7 @@ FREQUENCY = 0.5  # records' worth of belief that a record has the label, and tha
 MOST_TRUSTED, MANY = 9, 20_000  # annotators, and answers, beyond which only the shares of ticks are a start
 
 
-def mace(ticks: Ticks, ticked: Bools, rounds: int) -> Fit:
+def mace(ticks: AnswerArrays, ticked: Bools, rounds: int) -> Fit:
     """The averaged fit to `ticked` (A), who ticked one label; some answers tick it and some do not."""
     records, annotators = len(ticks.records), len(ticks.annotators)
     usual = float(ticked.mean())
@@ -74,7 +74,7 @@ def mace(ticks: Ticks, ticked: Bools, rounds: int) -> Fit:
     return Fit(posterior, float(objectives.max()), all(fit.converged for fit in fits))
 
 
-def _beliefs(ticks: Ticks, ticked: Bools) -> list[Floats]:
+def _beliefs(ticks: AnswerArrays, ticked: Bools) -> list[Floats]:
     """What the label's posteriors (R) may be at the start: the share of ticks, or each annotator's word where given."""
     share = np.bincount(ticks.record, weights=ticked, minlength=len(ticks.records)) / np.maximum(ticks.counts, 1)
     found = [share]

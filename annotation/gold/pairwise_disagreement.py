@@ -12,8 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from annotation.bootstrap import bundles
-from annotation.ticks import Floats, Ints, Ticks, jaccard, masi_distance, masi_distances, pairs_of, sum_by
+from marginalia.annotation.gold.answer_arrays import (
+    AnswerArrays,
+    Floats,
+    Ints,
+    jaccard,
+    masi_distance,
+    masi_distances,
+    pairs_of,
+    sum_by,
+)
+from marginalia.annotation.gold.bootstrap import bundles
 
 Weights = npt.NDArray[np.float32]
 MOST_SETS = 10_000  # distinct label sets; their distances take 1.2 GB
@@ -46,7 +55,7 @@ class PairSums:
 
     `n` (K) answers, `yes` (K x L) ticks. For resampling the records are summed up by unit: see `bootstrap.bundles`."""
 
-    def __init__(self, ticks: Ticks, seed: str) -> None:
+    def __init__(self, ticks: AnswerArrays, seed: str) -> None:
         counts = ticks.counts
         kept = np.flatnonzero(counts >= 2)
         self.records = len(kept)
@@ -78,7 +87,7 @@ class PairSums:
         self._narrow = sum_by(unit, self._overall, self.units).astype(np.float32)
         self._sets(ticks, counts, unit)
 
-    def _sets(self, ticks: Ticks, counts: Ints, unit: Ints) -> None:
+    def _sets(self, ticks: AnswerArrays, counts: Ints, unit: Ints) -> None:
         """How often each unit holds each of the distinct label sets, and the MASI distances between those."""
         from scipy.sparse import csr_matrix
 

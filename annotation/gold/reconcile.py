@@ -14,13 +14,21 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from annotation.bootstrap import generator
-from annotation.config import ReconcileSection
-from annotation.posteriors import METHODS, Method, posteriors
-from annotation.splits import assign_splits
-from annotation.ticks import Bools, Floats, Ticks, jaccard, pairs_of, sample, ticks_of
-from schemas.agreement import MethodComparison
-from schemas.artifacts import GoldRecord
+from marginalia.annotation.config import ReconcileSection
+from marginalia.annotation.gold.answer_arrays import (
+    AnswerArrays,
+    Bools,
+    Floats,
+    answer_arrays,
+    jaccard,
+    pairs_of,
+    sample,
+)
+from marginalia.annotation.gold.bootstrap import generator
+from marginalia.annotation.gold.label_posteriors import METHODS, Method, posteriors
+from marginalia.annotation.gold.splits import assign_splits
+from marginalia.schemas.agreement_json import MethodComparison
+from marginalia.schemas.tables import GoldRecord
 
 HALF = 1e-9  # a share of answers this near to one half is a tie
 TIE_BAND = 0.05  # so is a posterior: another annotator or a slightly different model would turn it over
@@ -53,10 +61,10 @@ def reconcile_with_notes(
 ) -> tuple[pl.DataFrame, list[str]]:
     """The same with what a reader must know before trusting it."""
     known = answers.filter(pl.col("record_id").is_in(records["id"].implode()))
-    ticks = ticks_of(known, labels)
+    ticks = answer_arrays(known, labels)
     decisions = decide(ticks, section.method, section)
     crowd = _columns(ticks, decisions)
-    experts = ticks_of(known, labels, round="adjudicate")
+    experts = answer_arrays(known, labels, round="adjudicate")
     plain = section.model_copy(update={"tie": "adjudicate", "adjudicate_below_agreement": 0.0})
     verdicts = _columns(experts, decide(experts, "majority", plain)).select("id", "decided", "open")
     joined = (
@@ -79,7 +87,7 @@ def _notes(decisions: Decisions, section: ReconcileSection) -> list[str]:
     ]
 
 
-def _columns(ticks: Ticks, decisions: Decisions) -> pl.DataFrame:
+def _columns(ticks: AnswerArrays, decisions: Decisions) -> pl.DataFrame:
     """One row a record that has answers."""
     labels = ticks.labels
     probability = pl.DataFrame(decisions.probability, schema=[f"p{at}" for at in range(len(labels))])
@@ -130,7 +138,7 @@ def _dtype(column: str) -> pl.DataType:
     return GoldRecord.polars_schema()[column]
 
 
-def decide(ticks: Ticks, method: Method, section: ReconcileSection) -> Decisions:
+def decide(ticks: AnswerArrays, method: Method, section: ReconcileSection) -> Decisions:
     """Each record's labels by `method`. `open` marks those that an expert must decide."""
     found = posteriors(ticks, method, iterations=section.iterations, smoothing=section.smoothing)
     probability = found.probability
@@ -145,7 +153,7 @@ def decide(ticks: Ticks, method: Method, section: ReconcileSection) -> Decisions
     return Decisions(probability, decided, open_, agreement, found.unconverged)
 
 
-def record_agreement(ticks: Ticks) -> Floats:
+def record_agreement(ticks: AnswerArrays) -> Floats:
     """Mean Jaccard of the pairs of answers to each record (R); NaN with fewer than two answers."""
     first, second = pairs_of(ticks)
     size = len(ticks.records)
@@ -155,7 +163,7 @@ def record_agreement(ticks: Ticks) -> Floats:
     return found
 
 
-def compare_methods(ticks: Ticks, section: ReconcileSection, seed: int) -> list[MethodComparison]:
+def compare_methods(ticks: AnswerArrays, section: ReconcileSection, seed: int) -> list[MethodComparison]:
     """How many records the other methods would have given the same labels, of random ones when there are many."""
     if not section.compare or not ticks.answers:
         return []

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from annotation.bootstrap import bundles, estimate, resampled_weights
-from annotation.ticks import Floats, sum_by
-from schemas.agreement import LabelSeverity, Severity
-from schemas.artifacts import GoldSeverity
+from marginalia.annotation.gold.answer_arrays import Floats, sum_by
+from marginalia.annotation.gold.bootstrap import bundles, estimate, resampled_weights
+from marginalia.schemas.agreement_json import LabelSeverity, Severity
+from marginalia.schemas.tables import GoldSeverity
 
 
 def severity_of(

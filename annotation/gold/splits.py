@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from annotation.config import Splits
-from annotation.ticks import Bools, Floats, Ints
-from schemas.wording import same_text
+from marginalia.annotation.config import Splits
+from marginalia.annotation.gold.answer_arrays import Bools, Floats, Ints
+from marginalia.schemas.text_equality import same_text
 
 NAMES = ("train", "calibration", "test")
 

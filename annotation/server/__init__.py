@@ -1,1 +1,2 @@
-"""A local Argilla server: `control` starts, stops and looks after it; `inside` is what runs in its own environment."""
+"""A local Argilla server: `server_control` starts, stops and looks after it; `inside` is what runs in its own
+environment."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from annotation.server.home import (
+from marginalia.annotation.server.server_home import (
     Account,
     Credentials,
     generated_password,
@@ -18,8 +18,8 @@ from annotation.server.home import (
     read_credentials,
     write_credentials,
 )
-from annotation.server.process import Server, status
-from schemas.errors import InputError, ServiceError
+from marginalia.annotation.server.server_process import RunningServer, status
+from marginalia.schemas.errors import InputError, ServiceError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TIMEOUT = 60.0  # seconds
@@ -60,7 +60,7 @@ def add_annotators(home: Path, names: Sequence[str], workspace: str) -> list[Acc
 class _Api:
     """The server's REST API as the owner; every refusal is a ServiceError."""
 
-    def __init__(self, server: Server, owner: Account) -> None:
+    def __init__(self, server: RunningServer, owner: Account) -> None:
         self._client = httpx.Client(
             base_url=f"{server.url}/api/v1",
             headers={"X-Argilla-Api-Key": owner.api_key},

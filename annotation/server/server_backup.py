@@ -9,7 +9,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from annotation.server.home import (
+from marginalia.annotation.server.server_home import (
     CREDENTIALS,
     DATABASE,
     only_one,
@@ -18,8 +18,8 @@ from annotation.server.home import (
     write_credentials,
     write_private,
 )
-from annotation.server.process import is_served
-from schemas.errors import InputError, ServiceError
+from marginalia.annotation.server.server_process import is_served
+from marginalia.schemas.errors import InputError, ServiceError
 
 _LOGS = (f"{DATABASE}-wal", f"{DATABASE}-shm")
 

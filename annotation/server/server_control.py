@@ -1,6 +1,6 @@
 """Start and stop a local Argilla server, with its web UI, on SQLite: no Docker, no Elasticsearch, no Redis.
 
-Everything of one server lies in one folder, its *home* (see `home`). The server is a daemon: it goes on when the
+Everything of one server lies in one folder, its *home* (see `server_home`). The server is a daemon: it goes on when the
 command that started it ends, and stops at `down` or when the machine does.
 """
 
@@ -13,15 +13,22 @@ import signal
 import time
 from pathlib import Path
 
-from annotation.server.accounts import accounts, add_annotators
-from annotation.server.backup import backup, restore
-from annotation.server.home import Account, only_one, open_home
-from annotation.server.process import Server, is_served, launch, server_pid, server_python, status
-from schemas.errors import InputError, ServiceError
+from marginalia.annotation.server.server_accounts import accounts, add_annotators
+from marginalia.annotation.server.server_backup import backup, restore
+from marginalia.annotation.server.server_home import Account, only_one, open_home
+from marginalia.annotation.server.server_process import (
+    RunningServer,
+    is_served,
+    launch,
+    server_pid,
+    server_python,
+    status,
+)
+from marginalia.schemas.errors import InputError, ServiceError
 
 __all__ = [
     "Account",
-    "Server",
+    "RunningServer",
     "accounts",
     "add_annotators",
     "backup",
@@ -36,7 +43,7 @@ START_TIMEOUT = 180.0  # seconds; a start takes some 10
 LOG_LINES_SHOWN = 8
 
 
-def up(home: Path, *, host: str = "127.0.0.1", port: int | None = None, python: Path | None = None) -> Server:
+def up(home: Path, *, host: str = "127.0.0.1", port: int | None = None, python: Path | None = None) -> RunningServer:
     """The server of `home`, started if it does not run yet, and answering.
 
     The first start creates the database, and an owner with a generated password and API key. Without a `port` it is
@@ -107,7 +114,7 @@ def _ended(home: Path, number: signal.Signals, patience: float) -> bool:
     return True
 
 
-def _answering(home: Path, log_start: int) -> Server:
+def _answering(home: Path, log_start: int) -> RunningServer:
     """Wait for a server just launched. Raises ServiceError with the end of its log when it gives up."""
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:

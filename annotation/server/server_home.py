@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from schemas.errors import InputError
+from marginalia.schemas.errors import InputError
 
 DATABASE = "argilla.db"
 CREDENTIALS = "credentials.json"

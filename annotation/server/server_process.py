@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 
-from annotation.server.home import read_credentials
-from schemas.errors import InputError, ServiceError
+from marginalia.annotation.server.server_home import read_credentials
+from marginalia.schemas.errors import InputError, ServiceError
 
 REPOSITORY = Path(__file__).parents[2]
 LAUNCHER = Path(__file__).parent / "inside" / "serve.py"
@@ -29,7 +29,7 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
 
 
 @dataclass(frozen=True)
-class Server:
+class RunningServer:
     """A server that runs. `url` is how this machine reaches it; `version` is Argilla's."""
 
     url: str
@@ -40,13 +40,13 @@ class Server:
     version: str
 
 
-def status(home: Path) -> Server | None:
+def status(home: Path) -> RunningServer | None:
     """The server that runs in `home` and answers with our owner's key, or None."""
     if server_pid(home) is None:
         return None
     try:
         said = json.loads((home / "server.json").read_bytes())
-        server = Server(
+        server = RunningServer(
             url_of(said["host"], said["port"]), said["host"], said["port"], said["pid"], home, said["version"]
         )
     except (FileNotFoundError, ValueError, KeyError):
@@ -120,7 +120,7 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
-def _answers(server: Server) -> bool:
+def _answers(server: RunningServer) -> bool:
     """Whether the server knows our owner's key: any other program on that port does not."""
     owner = read_credentials(server.home).owner
     try:

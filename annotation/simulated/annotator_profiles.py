@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from schemas.strict import Strict
+from marginalia.schemas.base_model import StrictModel
 
 
-class AnnotatorProfile(Strict):
+class AnnotatorProfile(StrictModel):
     """How one simulated annotator perturbs the intended labels."""
 
     miss: float = Field(default=0.1, ge=0, le=1, description="chance to leave out a label that was intended")
@@ -19,7 +19,7 @@ class AnnotatorProfile(Strict):
     unsure: float = Field(default=0.05, ge=0, le=1, description="chance to mark an answer as unsure")
 
 
-class SimulationSection(Strict):
+class SimulationSection(StrictModel):
     """The simulated annotators of a demo; used only by runs that say `simulated: true`."""
 
     profiles: list[AnnotatorProfile] = Field(

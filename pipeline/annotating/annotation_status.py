@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from annotation.access import connect
-from annotation.client.progress import Progress, progress
-from annotation.gold_questions import FILE, read_gold_questions
-from pipeline.run import Run
-from pipeline.stages.pull import datasets
-from pipeline.stages.push import HOME
-from schemas.agreement import Estimate
-from schemas.errors import MarginaliaError
+from marginalia.annotation.client.annotation_progress import AnnotationProgress, progress
+from marginalia.annotation.client.argilla_access import connect
+from marginalia.annotation.gold.gold_questions import FILE, read_gold_questions
+from marginalia.pipeline.annotating.pull_stage import datasets
+from marginalia.pipeline.annotating.push_stage import HOME
+from marginalia.pipeline.core.run import Run
+from marginalia.schemas.agreement_json import Estimate
+from marginalia.schemas.errors import MarginaliaError
 
 PAIRS_SHOWN = 6
 CLEAR = "\x1b[2J\x1b[H"  # the terminal, and to its first line
@@ -25,7 +25,7 @@ CLEAR = "\x1b[2J\x1b[H"  # the terminal, and to its first line
 class StatusReport:
     """The rounds that were pushed, the annotators' first."""
 
-    rounds: list[Progress]
+    rounds: list[AnnotationProgress]
 
     @property
     def data(self) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def annotation(run: Run) -> AnnotationStatus:
     if not run.path("push.json").exists():
         return AnnotationStatus(None, None)
     if run.config.annotation.url is None:
-        from annotation.server.control import status as running
+        from marginalia.annotation.server.server_control import status as running
 
         if running(run.path(HOME)) is None:
             return AnnotationStatus(None, f"the run's Argilla is down (marginalia argilla up --run {run.folder})")
@@ -84,7 +84,7 @@ def follow(run: Run, seconds: float) -> None:
         time.sleep(seconds)
 
 
-def _text(one: Progress) -> str:
+def _text(one: AnnotationProgress) -> str:
     simulated = " (simulated annotators)" if one.simulated else ""
     lines = [
         f"{one.dataset} at {one.url}, round {one.round}{simulated}",
@@ -114,7 +114,7 @@ def _text(one: Progress) -> str:
     return "\n".join([*lines, *_apart(one)])
 
 
-def _apart(one: Progress) -> list[str]:
+def _apart(one: AnnotationProgress) -> list[str]:
     """Who disagrees with whom: the pairs with the lowest kappa."""
     rated = [pair for pair in one.pairs if pair.kappa is not None]
     if not rated:

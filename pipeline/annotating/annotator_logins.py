@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pipeline.run import Run
-from schemas.errors import InputError
+from marginalia.pipeline.core.run import Run
+from marginalia.schemas.errors import InputError
 
 HOME = "argilla"
 
 
 def open_for_people(run: Run, *, host: str, port: int | None) -> str:
     """Starts the run's server, makes the accounts of team and experts, and says where and how to log in."""
-    from annotation.access import admit, connect
-    from annotation.server.control import exposure_warning, up
+    from marginalia.annotation.client.argilla_access import admit, connect
+    from marginalia.annotation.server.server_control import exposure_warning, up
 
     section, home = run.config.annotation, run.path(HOME)
     if section.url is not None:
@@ -29,7 +29,7 @@ def open_for_people(run: Run, *, host: str, port: int | None) -> str:
 
 def log_ins(run: Run) -> str:
     """A table of user names, roles and passwords of the run's own server."""
-    from annotation.server.control import accounts
+    from marginalia.annotation.server.server_control import accounts
 
     found = accounts(run.path(HOME))
     width = max((len(account.username) for account in found), default=0)

@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import polars as pl
 
-from pipeline.auditing import change_rates, gold_error_rate, select, with_answers
-from pipeline.expert_round import put_before_experts
-from pipeline.reading import read_gold, read_scores
-from pipeline.run import Run
-from pipeline.stage import Outcome, Stage
-from pipeline.stages.pull import AUDIT
-from schemas.artifacts import Answer, AuditedRecord
-from schemas.errors import InputError
-from schemas.files import read_frame, write_frame
-from schemas.manifest import Missing
+from marginalia.pipeline.annotating.expert_round import put_before_experts
+from marginalia.pipeline.annotating.pull_stage import AUDIT
+from marginalia.pipeline.annotating.suspect_labels import change_rates, gold_error_rate, select, with_answers
+from marginalia.pipeline.core.checked_tables import read_gold, read_scores
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.manifest_json import Missing
+from marginalia.schemas.storage.files import read_frame, write_frame
+from marginalia.schemas.tables import Answer, AuditedRecord
 
 TABLE = "audit.parquet"
 
@@ -30,7 +30,7 @@ def guard_name(run: Run, guard: str | None) -> str:
     return guard
 
 
-def work(run: Run, *, guard: str, estimator: str, top: int, control: int, push: bool) -> Outcome:
+def work(run: Run, *, guard: str, estimator: str, top: int, control: int, push: bool) -> StageOutcome:
     gold = read_gold(run)
     answers = read_frame(run.path("annotations.parquet"), Answer, made_by=run.command("pull"))
     missing: list[Missing] = []
@@ -56,7 +56,7 @@ def work(run: Run, *, guard: str, estimator: str, top: int, control: int, push: 
     counts = {
         f"{rate.why}_{name}": getattr(rate, name) for rate in change_rates(audited) for name in ("seen", "changed")
     }
-    return Outcome(
+    return StageOutcome(
         counts_in={"gold": gold.height},
         counts_out={"selected": audited.height, "sent": sent, **counts},
         facts=facts,

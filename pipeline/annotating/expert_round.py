@@ -7,14 +7,14 @@ from typing import Literal
 
 import polars as pl
 
-from annotation.access import admit, connect, experts_workspace
-from annotation.adjudication import adjudication_payloads
-from annotation.client.datasets import ensure_dataset
-from annotation.client.push import PushedCounts, push_records
-from pipeline.run import Run
-from pipeline.stages.push import HOME
-from schemas.files import content_hash, write_json
-from schemas.pushed import Pushed
+from marginalia.annotation.client.argilla_access import admit, connect, experts_workspace
+from marginalia.annotation.client.datasets import ensure_dataset
+from marginalia.annotation.client.expert_payloads import adjudication_payloads
+from marginalia.annotation.client.push_records import PushedCounts, push_records
+from marginalia.pipeline.annotating.push_stage import HOME
+from marginalia.pipeline.core.run import Run
+from marginalia.schemas.push_json import Pushed
+from marginalia.schemas.storage.files import content_hash, write_json
 
 ExpertRound = Literal["adjudicate", "audit"]
 ENDINGS: dict[ExpertRound, str] = {"adjudicate": "adjudication", "audit": "audit"}  # of the datasets' names

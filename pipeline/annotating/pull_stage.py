@@ -6,18 +6,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from annotation.access import connect
-from annotation.client.answers import answers_frame, severity_frame
-from annotation.client.changes import Cursor
-from annotation.client.pseudonyms import KEY_FILE
-from annotation.client.pull import pull
-from annotation.gold_questions import FILE, read_gold_questions
-from pipeline.run import Run
-from pipeline.stage import Outcome, Stage, read_manifest
-from pipeline.stages.push import HOME
-from schemas.artifacts import Answer, SeverityAnswer
-from schemas.files import read_model, sha256, write_frame
-from schemas.pushed import Pushed
+from marginalia.annotation.client.answer_journal import answers_frame, severity_frame
+from marginalia.annotation.client.argilla_access import connect
+from marginalia.annotation.client.changed_records import Cursor
+from marginalia.annotation.client.pseudonyms import KEY_FILE
+from marginalia.annotation.client.pull_answers import pull
+from marginalia.annotation.gold.gold_questions import FILE, read_gold_questions
+from marginalia.pipeline.annotating.push_stage import HOME
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, read_manifest
+from marginalia.schemas.push_json import Pushed
+from marginalia.schemas.storage.files import read_model, sha256, write_frame
+from marginalia.schemas.tables import Answer, SeverityAnswer
 
 JOURNAL = "annotations.jsonl"
 ADJUDICATION = "adjudicate.json"
@@ -36,7 +36,7 @@ def datasets(run: Run) -> list[Pushed]:
     return found
 
 
-def work(run: Run) -> Outcome:
+def work(run: Run) -> StageOutcome:
     now = datetime.now(UTC)
     with connect(run.config.annotation, run.path(HOME)) as connection:
         entries, counts, cursor = pull(
@@ -57,7 +57,7 @@ def work(run: Run) -> Outcome:
         levels = {"levels": severity.height}
     numbers = {name: value for name, value in asdict(counts).items() if isinstance(value, int)}
     before = ("records_read", "on_server", "torn_bytes")
-    return Outcome(
+    return StageOutcome(
         counts_in={name: numbers[name] for name in before},
         counts_out={"answers": frame.height, **{k: v for k, v in numbers.items() if k not in before}, **levels},
         facts={

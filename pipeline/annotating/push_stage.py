@@ -8,23 +8,23 @@ from typing import Any
 
 import polars as pl
 
-from annotation.access import admit, connect
-from annotation.client.datasets import Dataset, ensure_dataset
-from annotation.client.push import payload, push_records, suggestion
-from annotation.gold_questions import FILE, GoldQuestions, choose, mixed, read_gold_questions
-from annotation.suggesting import FILE as SUGGESTIONS
-from annotation.suggesting import recorded, suggested
-from pipeline.run import Run
-from pipeline.stage import Outcome, Stage
-from schemas.artifacts import CheckedRecord, PromptRecord, SuggestedRecord
-from schemas.files import content_hash, read_frame, read_model, write_frame, write_json
-from schemas.pushed import Pushed
+from marginalia.annotation.client.argilla_access import admit, connect
+from marginalia.annotation.client.datasets import Dataset, ensure_dataset
+from marginalia.annotation.client.push_records import payload, push_records, suggestion
+from marginalia.annotation.client.suggestions import FILE as SUGGESTIONS
+from marginalia.annotation.client.suggestions import recorded, suggested
+from marginalia.annotation.gold.gold_questions import FILE, GoldQuestions, choose, mixed, read_gold_questions
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
+from marginalia.schemas.push_json import Pushed
+from marginalia.schemas.storage.files import content_hash, read_frame, read_model, write_frame, write_json
+from marginalia.schemas.tables import CheckedRecord, PromptRecord, SuggestedRecord
 
 CHECKS = "checks.parquet"
 HOME = "argilla"  # the local server's folder inside the run
 
 
-def work(run: Run, *, more: int = 0) -> Outcome:
+def work(run: Run, *, more: int = 0) -> StageOutcome:
     section = run.config.annotation
     every = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
     asked = _asked(run, every.height, more)
@@ -58,7 +58,7 @@ def work(run: Run, *, more: int = 0) -> Outcome:
             pushed_at=datetime.now(UTC),
         )
     write_json(run.path("push.json"), pushed.model_dump(mode="json"))
-    return Outcome(
+    return StageOutcome(
         counts_in={"records": every.height, "asked": prompts.height, "gold_questions": len(records) - prompts.height},
         counts_out={"sent": counts.sent, "already_there": counts.there, "on_server_only": counts.others},
         facts={"url": pushed.url, "dataset": name, "simulated": run.config.simulated},

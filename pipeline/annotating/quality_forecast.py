@@ -13,24 +13,24 @@ from typing import Any
 import polars as pl
 from pydantic import Field
 
-from annotation.agreement import agreement_of
-from annotation.client.settings import LABELS, NONE
-from annotation.config import ReconcileSection, Splits
-from annotation.gold_questions import wilson
-from annotation.reconcile import reconcile
-from pipeline.demo.annotators import simulated_answer
-from pipeline.demo.simulation import AnnotatorProfile
-from pipeline.run import Run
-from schemas.agreement import Estimate
-from schemas.artifacts import Answer, GoldRecord, PlannedSlot, PromptRecord
-from schemas.errors import InputError
-from schemas.files import read_frame
-from schemas.strict import Strict
+from marginalia.annotation.client.dataset_settings import LABELS, NONE
+from marginalia.annotation.config import ReconcileSection, Splits
+from marginalia.annotation.gold.agreement import agreement_of
+from marginalia.annotation.gold.gold_questions import wilson
+from marginalia.annotation.gold.reconcile import reconcile
+from marginalia.annotation.simulated.annotator_profiles import AnnotatorProfile
+from marginalia.pipeline.annotating.simulated_annotators import simulated_answer
+from marginalia.pipeline.core.run import Run
+from marginalia.schemas.agreement_json import Estimate
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.files import read_frame
+from marginalia.schemas.tables import Answer, GoldRecord, PlannedSlot, PromptRecord
 
 NOW = datetime(2000, 1, 1, tzinfo=UTC)  # no time of anything
 
 
-class Forecast(Strict):
+class Forecast(StrictModel):
     """What one number of answers a record would give. Right means: as the simulated truth."""
 
     simulated: bool = True

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import polars as pl
 
-from annotation.agreement import agreement_of
-from annotation.anchoring import anchoring
-from annotation.gold_questions import FILE, ROUND, accuracy, read_gold_questions
-from annotation.reconcile import compare_methods, reconcile_with_notes
-from annotation.severity import gold_severity, severity_of
-from annotation.suggesting import FILE as SUGGESTIONS
-from annotation.ticks import ticks_of
-from pipeline.run import Run
-from pipeline.stage import Outcome, Stage
-from pipeline.stages.pull import SEVERITY
-from schemas.agreement import Anchoring, Severity
-from schemas.artifacts import Answer, GoldRecord, GoldSeverity, PromptRecord, SeverityAnswer, SuggestedRecord
-from schemas.equal_texts import equal_texts
-from schemas.errors import InputError
-from schemas.files import read_frame, write_frame, write_json
+from marginalia.annotation.client.suggestions import FILE as SUGGESTIONS
+from marginalia.annotation.gold.agreement import agreement_of
+from marginalia.annotation.gold.anchoring import anchoring
+from marginalia.annotation.gold.answer_arrays import answer_arrays
+from marginalia.annotation.gold.gold_questions import FILE, ROUND, accuracy, read_gold_questions
+from marginalia.annotation.gold.reconcile import compare_methods, reconcile_with_notes
+from marginalia.annotation.gold.severity import gold_severity, severity_of
+from marginalia.pipeline.annotating.pull_stage import SEVERITY
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
+from marginalia.schemas.agreement_json import Anchoring, Severity
+from marginalia.schemas.equal_texts import equal_texts
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.files import read_frame, write_frame, write_json
+from marginalia.schemas.tables import Answer, GoldRecord, GoldSeverity, PromptRecord, SeverityAnswer, SuggestedRecord
 
 
-def work(run: Run) -> Outcome:
+def work(run: Run) -> StageOutcome:
     section, seed, labels = run.config.reconcile, run.config.seed, run.taxonomy.ids
     prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
     answers = read_frame(run.path("annotations.parquet"), Answer, made_by=run.command("pull"))
@@ -34,7 +34,7 @@ def work(run: Run) -> Outcome:
         raise InputError.at(run.path("annotations.parquet"), error.message, hint=error.hint) from error
     agreement = agreement_of(ours, labels, section, seed=seed, taxonomy=run.taxonomy.id, simulated=run.config.simulated)
     known = read_gold_questions(run.path(FILE)).known
-    methods = compare_methods(ticks_of(ours, labels), section, seed)
+    methods = compare_methods(answer_arrays(ours, labels), section, seed)
     agreement = agreement.model_copy(
         update={
             "methods": methods,
@@ -48,7 +48,7 @@ def work(run: Run) -> Outcome:
     write_json(run.path("agreement.json"), agreement.model_dump(mode="json"))
     statuses = {name: gold.filter(pl.col("status") == name).height for name in STATUSES}
     equal = equal_texts(gold)
-    return Outcome(
+    return StageOutcome(
         counts_in={
             "records": prompts.height,
             "answers": answers.height,

@@ -3,8 +3,8 @@
 They perturb the intended labels, each with its own error rates, so that the demo has answers to reconcile. A demo
 part, never a default: they refuse to touch a run that does not say `simulated: true`.
 
-    python -m pipeline.demo.annotators --run runs/NAME                      the team answers what was pushed
-    python -m pipeline.demo.annotators --run runs/NAME --round adjudicate   the experts do"""
+    python -m marginalia.pipeline.annotating.simulated_annotators --run runs/NAME  the team answers what was pushed
+    python -m marginalia.pipeline.annotating.simulated_annotators --run runs/NAME --round adjudicate   the experts do"""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from typing import Any
 
 from tqdm import tqdm
 
-from annotation.client.connection import Connection
-from annotation.client.settings import LABELS, NONE, NOTE, UNSURE
-from annotation.gold_questions import FILE, read_gold_questions
-from annotation.server.control import Account, accounts, up
-from pipeline.demo.simulation import AnnotatorProfile, SimulationSection
-from pipeline.run import Run, open_run
-from pipeline.stages.pull import datasets
-from pipeline.stages.push import HOME
-from schemas.artifacts import PromptRecord
-from schemas.errors import InputError, MarginaliaError, ServiceError
-from schemas.files import read_frame
-from schemas.pushed import Pushed
+from marginalia.annotation.client.connection import Connection
+from marginalia.annotation.client.dataset_settings import LABELS, NONE, NOTE, UNSURE
+from marginalia.annotation.gold.gold_questions import FILE, read_gold_questions
+from marginalia.annotation.server.server_control import Account, accounts, up
+from marginalia.annotation.simulated.annotator_profiles import AnnotatorProfile, SimulationSection
+from marginalia.pipeline.annotating.pull_stage import datasets
+from marginalia.pipeline.annotating.push_stage import HOME
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.schemas.errors import InputError, MarginaliaError, ServiceError
+from marginalia.schemas.push_json import Pushed
+from marginalia.schemas.storage.files import read_frame
+from marginalia.schemas.tables import PromptRecord
 
 BATCH = 100  # answers a request; Argilla takes no more
 NOTES = ("Simulated note: borderline.", "Simulated note: two readings.", "Simulated note: hard to tell.")
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnnotatorCounts:
     """What one simulated annotator did in one call."""
 
     username: str
@@ -44,7 +44,7 @@ class Answered:
     discarded: int
 
 
-def annotate(run: Run, section: SimulationSection, *, round: str = "annotate") -> list[Answered]:
+def annotate(run: Run, section: SimulationSection, *, round: str = "annotate") -> list[AnnotatorCounts]:
     """Answers everything that is pending for each member of annotation.team (or, in the round `adjudicate`, of
     annotation.experts), and nothing twice, so that it can be repeated after a kill.
 
@@ -101,7 +101,7 @@ def _answer_all(
     pushed: Pushed,
     profile: AnnotatorProfile,
     intended: Mapping[str, list[str]],
-) -> Answered:
+) -> AnnotatorCounts:
     name, seed, labels = connection.username, run.config.seed, run.taxonomy.ids
     questions = {item["name"] for item in connection.get(f"/datasets/{pushed.dataset_id}/questions")["items"]}
     counts = {"submitted": 0, "discarded": 0}
@@ -118,7 +118,7 @@ def _answer_all(
                 counts[answer["status"]] += 1
             _submit(connection, items)
             bar.update(len(items))
-    return Answered(name, counts["submitted"], counts["discarded"])
+    return AnnotatorCounts(name, counts["submitted"], counts["discarded"])
 
 
 def _pending(connection: Connection, dataset_id: str) -> Iterator[list[dict[str, Any]]]:
@@ -167,9 +167,9 @@ def _refuse_real(run: Run) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command of the module's docstring. Exit codes as everywhere."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.demo.annotators",
+        prog="python -m marginalia.pipeline.annotating.simulated_annotators",
         description="Simulated annotators answer in a run that says `simulated: true`.",
-        epilog="Example: python -m pipeline.demo.annotators --run runs/try",
+        epilog="Example: python -m marginalia.pipeline.annotating.simulated_annotators --run runs/try",
     )
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--round", choices=("annotate", "adjudicate"), default="annotate")

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from annotation.gold_questions import wilson
-from schemas.agreement import Estimate
-from schemas.artifacts import AuditedRecord
-from scoring.intervals import share_of_finite
+from marginalia.annotation.gold.gold_questions import wilson
+from marginalia.schemas.agreement_json import Estimate
+from marginalia.schemas.tables import AuditedRecord
+from marginalia.scoring.measures.intervals import share_of_finite
 
 
 @dataclass(frozen=True)

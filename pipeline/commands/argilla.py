@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli_shared import RunOption, friendly, open_folder
+from marginalia.pipeline.commands.shared_options import RunOption, friendly, open_folder
 
 argilla = typer.Typer(
     help="The run's own Argilla server, for people to annotate in.",
@@ -25,7 +25,7 @@ def up(
     port: Annotated[int | None, typer.Option(help="port; default: 6900, or a free one where that is taken")] = None,
 ) -> None:
     """Start the server, make the team's accounts, and print address and log-ins."""
-    from pipeline.people import open_for_people
+    from marginalia.pipeline.annotating.annotator_logins import open_for_people
 
     print(open_for_people(open_folder(run), host=host, port=port))
 
@@ -34,7 +34,7 @@ def up(
 @friendly
 def down(run: RunOption) -> None:
     """Stop the server. Nothing is lost: its data stay in the run's folder."""
-    from annotation.server.control import down as stop
+    from marginalia.annotation.server.server_control import down as stop
 
     print("stopped" if stop(open_folder(run).path("argilla")) else "it was not running")
 
@@ -43,7 +43,7 @@ def down(run: RunOption) -> None:
 @friendly
 def server_status(run: RunOption) -> int:
     """Say whether the server runs, and where. Exit code 1 when it does not."""
-    from annotation.server.control import status as running
+    from marginalia.annotation.server.server_control import status as running
 
     server = running(open_folder(run).path("argilla"))
     print(f"running at {server.url} (process {server.pid})" if server else "not running")
@@ -54,7 +54,7 @@ def server_status(run: RunOption) -> int:
 @friendly
 def users(run: RunOption) -> None:
     """Print the log-ins, passwords included."""
-    from pipeline.people import log_ins
+    from marginalia.pipeline.annotating.annotator_logins import log_ins
 
     print(log_ins(open_folder(run)))
 
@@ -63,7 +63,7 @@ def users(run: RunOption) -> None:
 @friendly
 def backup(to: Annotated[Path, typer.Argument(help="the folder to write; must not exist yet")], run: RunOption) -> None:
     """Copy the server's database and accounts into a folder, also while it runs."""
-    from annotation.server.backup import backup as save
+    from marginalia.annotation.server.server_backup import backup as save
 
     print(save(open_folder(run).path("argilla"), to))
 
@@ -72,7 +72,7 @@ def backup(to: Annotated[Path, typer.Argument(help="the folder to write; must no
 @friendly
 def restore(source: Annotated[Path, typer.Argument(help="a folder that backup wrote")], run: RunOption) -> None:
     """Put a back-up in place; what it replaces is kept beside it. The server must be down."""
-    from annotation.server.backup import restore as put_back
+    from marginalia.annotation.server.server_backup import restore as put_back
 
     kept = put_back(open_folder(run).path("argilla"), source)
     print("restored" + (f"; what was there before is in {kept}" if kept else ""))

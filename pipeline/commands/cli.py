@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli_argilla import argilla
-from pipeline.cli_shared import ForceOption, RunOption, friendly, open_folder
-from pipeline.paper.command import EXAMPLE as PAPER_EXAMPLE
-from pipeline.paper.command import paper
-from schemas.errors import InputError
+from marginalia import __version__
+from marginalia.pipeline.commands.argilla import argilla
+from marginalia.pipeline.commands.shared_options import ForceOption, RunOption, friendly, open_folder
+from marginalia.pipeline.paper.paper_command import EXAMPLE as PAPER_EXAMPLE
+from marginalia.pipeline.paper.paper_command import paper
+from marginalia.schemas.errors import InputError
 
 if TYPE_CHECKING:
-    from pipeline.run import Run
-    from pipeline.stage import Stage
-    from schemas.manifest import Missing
+    from marginalia.pipeline.core.run import Run
+    from marginalia.pipeline.core.stage_runner import Stage
+    from marginalia.schemas.manifest_json import Missing
 
 app = typer.Typer(
     name="marginalia",
@@ -34,13 +35,28 @@ app = typer.Typer(
 app.add_typer(argilla, name="argilla")
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"marginalia {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
 def main() -> None:
     app()
 
 
 def _run(stage: Stage, run: Run, *, force: bool) -> int:
-    from pipeline.progress import describe
-    from pipeline.stage import run_stage
+    from marginalia.pipeline.core.stage_runner import run_stage
+    from marginalia.pipeline.core.stage_summary import describe
 
     done = run_stage(stage, run, force=force)
     print(describe(done))
@@ -49,7 +65,7 @@ def _run(stage: Stage, run: Run, *, force: bool) -> int:
 
 def _exit_code(missing: Sequence[Missing]) -> int:
     """0 when nothing is missing; else says what is, and how to get it: 1."""
-    from pipeline.progress import incomplete
+    from marginalia.pipeline.core.stage_summary import incomplete
 
     if missing:
         print(incomplete(missing), file=sys.stderr)
@@ -60,7 +76,7 @@ def _add_stage(name: str, summary: str) -> None:
     @app.command(name, help=summary, epilog=f"Example: marginalia {name} --run runs/refunds")
     @friendly
     def command(run: RunOption, force: ForceOption = False) -> int:
-        from pipeline.line import load_stage
+        from marginalia.pipeline.core.stage_order import load_stage
 
         return _run(load_stage(name), open_folder(run), force=force)
 
@@ -72,8 +88,8 @@ def new(
     taxonomy: Annotated[str, typer.Option(help="a shipped taxonomy's name, or a YAML file")],
 ) -> None:
     """Lay out a run: runs/NAME with a commented config.yaml and its own taxonomy.yaml."""
-    from pipeline.new import new_run
-    from pipeline.run import RUNS
+    from marginalia.pipeline.commands.new_run import new_run
+    from marginalia.pipeline.core.run import RUNS
 
     folder = new_run(name, taxonomy, root=RUNS)
     print(f"{folder}: edit {folder}/config.yaml, then: marginalia plan --run {folder}")
@@ -88,7 +104,7 @@ def config(
     run: Annotated[Path | None, typer.Option("--run", help="check this run's config", metavar="FOLDER")] = None,
 ) -> None:
     """Explain a key of config.yaml (or list all of them), or check a run's config."""
-    from pipeline.new import explain as explanation
+    from marginalia.pipeline.commands.new_run import explain as explanation
 
     if (explain or key is not None) == (run is not None):
         raise InputError("give either --explain [KEY] or --run FOLDER", hint="marginalia config --help")
@@ -111,7 +127,7 @@ def import_records(
     force: ForceOption = False,
 ) -> int:
     """Enter with an existing data set: prompts.parquet and, when its labels are gold, gold.parquet."""
-    from pipeline.stages.import_records import STAGE, prepare
+    from marginalia.pipeline.importing.import_stage import STAGE, prepare
 
     opened = open_folder(run)
     prepare(opened, source, mapping)
@@ -126,14 +142,14 @@ def plan(
     show: Annotated[bool, typer.Option("--show", help="print how labels and pairs are covered")] = False,
 ) -> int:
     """Plan what to write: label sets × attributes, each slot with an id."""
-    from pipeline.line import load_stage
+    from marginalia.pipeline.core.stage_order import load_stage
 
     opened = open_folder(run)
     code = _run(load_stage("plan"), opened, force=force)
     if show:
-        from pipeline.generation.coverage import coverage
-        from schemas.artifacts import PlannedSlot
-        from schemas.files import read_frame
+        from marginalia.pipeline.generation.plan_coverage import coverage
+        from marginalia.schemas.storage.files import read_frame
+        from marginalia.schemas.tables import PlannedSlot
 
         frame = read_frame(opened.path("plan.parquet"), PlannedSlot, made_by=opened.command("plan"))
         print(coverage(frame, opened.taxonomy))
@@ -147,9 +163,9 @@ def preview(
     records: Annotated[int, typer.Option(min=1, max=100, help="how many of the planned texts")] = 5,
 ) -> int:
     """Write the first few planned texts and show them; generate does not pay for them again."""
-    from pipeline.line import load_stage
-    from pipeline.stage import run_stage
-    from pipeline.stages.generate import preview as few
+    from marginalia.pipeline.core.stage_order import load_stage
+    from marginalia.pipeline.core.stage_runner import run_stage
+    from marginalia.pipeline.generation.generate_stage import preview as few
 
     opened = open_folder(run)
     run_stage(load_stage("plan"), opened)
@@ -168,8 +184,8 @@ def generate(
     ] = None,
 ) -> int:
     """Write the planned texts with an LLM; every answer is journalled before it is used."""
-    from pipeline.line import load_stage
-    from pipeline.stages.generate import with_budget
+    from marginalia.pipeline.core.stage_order import load_stage
+    from marginalia.pipeline.generation.generate_stage import with_budget
 
     opened = open_folder(run)
     return _run(load_stage("generate"), opened if budget is None else with_budget(opened, budget), force=force)
@@ -183,7 +199,7 @@ def push(
     more: Annotated[int, typer.Option(min=0, help="so many records more than before, after annotation.first")] = 0,
 ) -> int:
     """Send the records to Argilla, with the taxonomy as a multi-label question."""
-    from pipeline.stages.push import stage
+    from marginalia.pipeline.annotating.push_stage import stage
 
     return _run(stage(more=more), open_folder(run), force=force)
 
@@ -196,8 +212,8 @@ def status(
     watch: Annotated[int | None, typer.Option(min=1, help="show the annotators anew every so many seconds")] = None,
 ) -> None:
     """Show how far the run is: stages, what is stale, the next command, and the annotators' progress."""
-    from pipeline.overview import overview
-    from pipeline.stages.status import annotation, follow
+    from marginalia.pipeline.annotating.annotation_status import annotation, follow
+    from marginalia.pipeline.core.run_overview import overview
 
     opened = open_folder(run)
     if watch is not None:
@@ -224,7 +240,7 @@ def simulate(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Forecast gold with simulated annotators: how good it gets, and how many answers it takes."""
-    from pipeline.simulating import forecast, profiles_of, table
+    from marginalia.pipeline.annotating.quality_forecast import forecast, profiles_of, table
 
     overlaps = overlap or [1, 2, 3, 5, 7]
     if min(overlaps) < 1:
@@ -257,13 +273,13 @@ def score(
     ] = None,
 ) -> int:
     """Score the gold records: one probability per label, with bounds."""
-    from pipeline.stages.score import STAGE, missing_in_shard, score_shard, spread
+    from marginalia.pipeline.evaluation.score_stage import STAGE, missing_in_shard, score_shard, spread
 
     ray = {"address": address, "actors": actors, "cpus": actor_cpus, "gpus": actor_gpus}
     opened = spread(open_folder(run), engine, ray)
     if shard is None:
         return _run(STAGE, opened, force=force)
-    from scoring.shards import parse_shard
+    from marginalia.scoring.engines.shards import parse_shard
 
     part = parse_shard(shard)
     for line in score_shard(opened, part):
@@ -275,7 +291,7 @@ def score(
 @friendly
 def merge(run: RunOption, force: ForceOption = False) -> int:
     """Put together what score --shard wrote: the files of one score without shards."""
-    from pipeline.stages.score import MERGE
+    from marginalia.pipeline.evaluation.score_stage import MERGE
 
     return _run(MERGE, open_folder(run), force=force)
 
@@ -296,8 +312,8 @@ def audit(
     push: Annotated[bool, typer.Option("--push", help="put them before the experts, who do not see the guard")] = False,
 ) -> int:
     """List gold labels that a confident guard disputes; gold itself stays as it is."""
-    from pipeline.stage import run_stage
-    from pipeline.stages.audit import listing, stage
+    from marginalia.pipeline.annotating.audit_stage import listing, stage
+    from marginalia.pipeline.core.stage_runner import run_stage
 
     opened = open_folder(run)
     done = run_stage(stage(opened, guard=guard, estimator=estimator, top=top, control=control, push=push), opened)
@@ -321,15 +337,15 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="write a self-contained HTML page, too", metavar="FILE")] = None,
 ) -> None:
     """Compare two evaluated runs (or two guards of one): what differs, and whether the numbers clearly do."""
-    from pipeline.comparing.compare import compare as comparison
-    from pipeline.comparing.page import build_comparison
-    from pipeline.comparing.side import load_side
-    from pipeline.comparing.text import table
-    from schemas.files import write_text
+    from marginalia.pipeline.compare.compare_runs import compare as comparison
+    from marginalia.pipeline.compare.compared_run import load_compared_run
+    from marginalia.pipeline.compare.comparison_page import build_comparison
+    from marginalia.pipeline.compare.comparison_text import table
+    from marginalia.schemas.storage.files import write_text
 
     if out is not None and out.suffix != ".html":
         raise InputError(f"--out {out}: expected a name that ends in .html")
-    sides = load_side(a, guard_a, estimator_a), load_side(b, guard_b, estimator_b)
+    sides = load_compared_run(a, guard_a, estimator_a), load_compared_run(b, guard_b, estimator_b)
     found = comparison(*sides)
     if out is not None:
         names = {label.id: label.name for side in sides for label in side.run.taxonomy.labels}
@@ -349,8 +365,8 @@ def publish(
     push: Annotated[bool, typer.Option("--push", help="really upload; without it nothing leaves the machine")] = False,
 ) -> int:
     """Publish the release on the Hugging Face Hub: a dry run unless --push."""
-    from pipeline.stage import run_stage
-    from pipeline.stages.publish import describe, stage
+    from marginalia.pipeline.core.stage_runner import run_stage
+    from marginalia.pipeline.release.publish_stage import describe, stage
 
     manifest = run_stage(stage(push=push), open_folder(run)).manifest
     print(describe(manifest.facts))
@@ -367,7 +383,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> int:
     """Check a whole run: hashes, schemas, journals, and counts from the plan to the release. Exit code 2 when not."""
-    from pipeline.verification.verify import verify as verified
+    from marginalia.pipeline.verification.verify import verify as verified
 
     found = verified(open_folder(run))
     print(json.dumps(found.data, ensure_ascii=False, indent=2) if as_json else found)
@@ -378,7 +394,7 @@ def verify(
 @friendly
 def demo(fresh: Annotated[bool, typer.Option("--fresh", help="delete runs/demo and start over")] = False) -> None:
     """Run every stage on this machine, offline, with small real models and simulated annotators."""
-    from pipeline.demo.line import run_demo
+    from marginalia.pipeline.demo.run_demo import run_demo
 
     run_demo(fresh=fresh)
 

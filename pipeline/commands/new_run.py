@@ -8,14 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config, load_config
-from pipeline.config_text import config_text, list_keys
-from pipeline.config_text import explain as explain_key
-from pipeline.run import RUNS, run_folder
-from schemas.errors import InputError
-from schemas.files import cannot_write, fsync_folder, read_text, write_text
-from schemas.taxonomy import load_taxonomy, taxonomy_path
-from scoring.guard import SHIPPED as GUARDS
+from marginalia.pipeline.config.config_text import config_text, list_keys
+from marginalia.pipeline.config.config_text import explain as explain_key
+from marginalia.pipeline.config.run_config import Config, load_config
+from marginalia.pipeline.core.run import RUNS, run_folder
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.files import cannot_write, fsync_folder, read_text, write_text
+from marginalia.schemas.taxonomy import load_taxonomy, taxonomy_path
+from marginalia.scoring.guard import SHIPPED as GUARDS
 
 HEAD = """\
 # {title}

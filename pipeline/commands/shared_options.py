@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
-from schemas.errors import InputError, MarginaliaError
+from marginalia.schemas.errors import InputError, MarginaliaError
+from marginalia.schemas.extras import missing_extra
 
 if TYPE_CHECKING:
-    from pipeline.run import Run
+    from marginalia.pipeline.core.run import Run
 
 Parameters = ParamSpec("Parameters")
 RunOption = Annotated[Path, typer.Option("--run", help="the run's folder, such as runs/refunds", metavar="FOLDER")]
@@ -30,8 +31,13 @@ def friendly(command: Callable[Parameters, int | None]) -> Callable[Parameters, 
         except MarginaliaError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from error
+        except ModuleNotFoundError as error:
+            if (missing := missing_extra(error)) is None:
+                raise
+            print(f"error: {missing}", file=sys.stderr)
+            raise typer.Exit(missing.exit_code) from error
         except OSError as error:
-            from schemas.files import of_the_system
+            from marginalia.schemas.storage.files import of_the_system
 
             print(f"error: {of_the_system(error)}", file=sys.stderr)
             raise typer.Exit(InputError.exit_code) from error
@@ -44,6 +50,6 @@ def friendly(command: Callable[Parameters, int | None]) -> Callable[Parameters, 
 
 
 def open_folder(folder: Path) -> Run:
-    from pipeline.run import open_run
+    from marginalia.pipeline.core.run import open_run
 
     return open_run(folder)

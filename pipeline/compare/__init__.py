@@ -1,0 +1,1 @@
+"""`marginalia compare`: two runs side by side."""

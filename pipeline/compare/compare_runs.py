@@ -6,11 +6,20 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.comparing.model import Comparison, Differing, LabelRow, Row, SharedGold
-from pipeline.comparing.side import Side
-from pipeline.evaluation.pairing import FORECAST, TUNED, VERDICT, Paired, finding, hold_at_once, split_of, tested_metric
-from pipeline.stage import read_manifest
-from schemas.evaluation import Metric
+from marginalia.pipeline.compare.compared_run import ComparedRun
+from marginalia.pipeline.compare.comparison_model import Comparison, Differing, LabelRow, MetricRow, SharedGold
+from marginalia.pipeline.core.stage_runner import read_manifest
+from marginalia.pipeline.evaluation.paired_differences import (
+    FORECAST,
+    TUNED,
+    VERDICT,
+    Paired,
+    finding,
+    hold_at_once,
+    split_of,
+    tested_metric,
+)
+from marginalia.schemas.evaluation_json import Metric
 
 POOLED = (
     "macro_roc_auc",
@@ -27,7 +36,7 @@ PER_LABEL = ("roc_auc", "average_precision", "f1")
 VERSIONS = ("marginalia", "torch", "transformers")
 
 
-def compare(a: Side, b: Side) -> Comparison:
+def compare(a: ComparedRun, b: ComparedRun) -> Comparison:
     """Everything that the command shows. Differences are b less a."""
     shared, records = _shared(a, b)
     config, seed = a.run.config.evaluate, a.evaluation.seed
@@ -44,7 +53,7 @@ def compare(a: Side, b: Side) -> Comparison:
     )
 
 
-def _shared(a: Side, b: Side) -> tuple[SharedGold, list[str]]:
+def _shared(a: ComparedRun, b: ComparedRun) -> tuple[SharedGold, list[str]]:
     """The gold that both have, and the records that both judged, in the order of a."""
     ours, theirs = a.fingerprints, b.fingerprints
     both = ours.keys() & theirs.keys()
@@ -63,7 +72,7 @@ def _shared(a: Side, b: Side) -> tuple[SharedGold, list[str]]:
     return shared, records
 
 
-def _rows(a: Side, b: Side, paired: Paired | None) -> Iterator[Row]:
+def _rows(a: ComparedRun, b: ComparedRun, paired: Paired | None) -> Iterator[MetricRow]:
     verdict = dict.fromkeys([*a.estimator.verdict, *b.estimator.verdict])
     tuned = (f"{TUNED}{name}" for name in OWN_THRESHOLDS)
     names = (*POOLED, *FORECAST, "ece", *tuned, *(f"{VERDICT}{name}" for name in verdict))
@@ -73,7 +82,7 @@ def _rows(a: Side, b: Side, paired: Paired | None) -> Iterator[Row]:
         replicates, size = paired.replicates(tested), paired.size(tested)
         (found[tested],) = hold_at_once([metric], [replicates], [size], a.run.config.evaluate.confidence)
     for name, difference in found.items():
-        yield Row(
+        yield MetricRow(
             metric=name,
             on=split_of(name),
             a=_own(a, name),
@@ -84,7 +93,7 @@ def _rows(a: Side, b: Side, paired: Paired | None) -> Iterator[Row]:
         )
 
 
-def _own(side: Side, name: str) -> Metric | None:
+def _own(side: ComparedRun, name: str) -> Metric | None:
     """The metric in the run's own evaluation."""
     if name in (*FORECAST, "ece"):
         return _calibration(side, name)
@@ -95,12 +104,12 @@ def _own(side: Side, name: str) -> Metric | None:
     return side.estimator.metrics[name]
 
 
-def _calibration(side: Side, name: str) -> Metric | None:
+def _calibration(side: ComparedRun, name: str) -> Metric | None:
     raw = side.estimator.calibration.raw
     return getattr(raw, name) if raw is not None else None
 
 
-def _label_rows(a: Side, b: Side, paired: Paired | None) -> Iterator[LabelRow]:
+def _label_rows(a: ComparedRun, b: ComparedRun, paired: Paired | None) -> Iterator[LabelRow]:
     pages = [{page.label: page.metrics for page in side.estimator.labels} for side in (a, b)]
     for label in dict.fromkeys([*pages[0], *pages[1]]):
         for name in PER_LABEL:
@@ -117,14 +126,14 @@ def _label_rows(a: Side, b: Side, paired: Paired | None) -> Iterator[LabelRow]:
             )
 
 
-def _differing(a: Side, b: Side) -> Iterator[Differing]:
+def _differing(a: ComparedRun, b: ComparedRun) -> Iterator[Differing]:
     first, second = _facts(a), _facts(b)
     for what in dict.fromkeys([*first, *second]):
         if first.get(what) != second.get(what):
             yield Differing(what=what, a=first.get(what), b=second.get(what))
 
 
-def _facts(side: Side) -> dict[str, str]:
+def _facts(side: ComparedRun) -> dict[str, str]:
     """Everything that may make two runs differ, by name: guard, gold, taxonomy, config, versions."""
     gold, taxonomy = side.evaluation.gold, side.run.taxonomy
     facts: dict[str, Any] = {
@@ -161,7 +170,7 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _notes(a: Side, b: Side, shared: SharedGold) -> Iterator[str]:
+def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold) -> Iterator[str]:
     for side in (a, b):
         if side.evaluation.simulated:
             yield f"{side.run.name}: SIMULATED annotators; no number is a result about people"

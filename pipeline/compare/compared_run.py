@@ -8,22 +8,22 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.comparing.model import SideSummary
-from pipeline.evaluation.evaluate import attribute_rows, chosen_gold
-from pipeline.evaluation.pairing import Judged
-from pipeline.evaluation.tables import GuardTable, guard_table
-from pipeline.reading import read_gold, read_scores
-from pipeline.run import Run, open_run
-from pipeline.stage import manifest_path, staleness
-from pipeline.stages.evaluate import STAGE as EVALUATE
-from schemas.artifacts import PromptRecord, ScoredRecord
-from schemas.errors import InputError, did_you_mean
-from schemas.evaluation import EstimatorEvaluation, Evaluation, GuardEvaluation
-from schemas.files import content_hash, read_frame, read_model
+from marginalia.pipeline.compare.comparison_model import ComparedRunSummary
+from marginalia.pipeline.core.checked_tables import read_gold, read_scores
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.pipeline.core.stage_runner import manifest_path, staleness
+from marginalia.pipeline.evaluation.evaluate_guards import attribute_rows, chosen_gold
+from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
+from marginalia.pipeline.evaluation.guard_tables import GuardTable, guard_table
+from marginalia.pipeline.evaluation.paired_differences import Judged
+from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation
+from marginalia.schemas.storage.files import content_hash, read_frame, read_model
+from marginalia.schemas.tables import PromptRecord, ScoredRecord
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedRun:
     run: Run
     evaluation: Evaluation
     page: GuardEvaluation
@@ -60,8 +60,8 @@ class Side:
     def judged(self) -> Judged:
         return Judged.of(self.table, self.estimator)
 
-    def summary(self) -> SideSummary:
-        return SideSummary(
+    def summary(self) -> ComparedRunSummary:
+        return ComparedRunSummary(
             run=self.run.name,
             simulated=self.evaluation.simulated,
             taxonomy=self.evaluation.taxonomy,
@@ -78,7 +78,7 @@ class Side:
         return staleness(EVALUATE, self.run) if manifest_path(self.run, "evaluate").exists() else None
 
 
-def load_side(folder: Path, guard: str | None, estimator: str | None) -> Side:
+def load_compared_run(folder: Path, guard: str | None, estimator: str | None) -> ComparedRun:
     """The run in `folder`; guard and estimator default to its first and its recommended one. Raises InputError when
     there is no evaluation, or no such guard or estimator in it."""
     run = open_run(folder)
@@ -100,4 +100,4 @@ def load_side(folder: Path, guard: str | None, estimator: str | None) -> Side:
     if name not in found:
         near = did_you_mean(name, found) or f"; it has: {', '.join(found)}"
         raise InputError.at(path, f"has no estimator '{name}' of {page.guard}{near}")
-    return Side(run, evaluation, page, found[name])
+    return ComparedRun(run, evaluation, page, found[name])

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.evaluation import Finding, Metric
-from schemas.strict import Strict
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.evaluation_json import Finding, Metric
 
 
-class SideSummary(Strict):
+class ComparedRunSummary(StrictModel):
     """One run, and which of its guards and estimators is compared."""
 
     run: str
@@ -23,7 +23,7 @@ class SideSummary(Strict):
     gold_sha256: str = Field(description="of id, text and labels of its final records")
 
 
-class Differing(Strict):
+class Differing(StrictModel):
     """A setting or a count that is not the same; null where one of the two lacks it."""
 
     what: str
@@ -31,7 +31,7 @@ class Differing(Strict):
     b: str | None
 
 
-class SharedGold(Strict):
+class SharedGold(StrictModel):
     """Final gold records of the two runs, told apart by id, text and labels."""
 
     same: bool = Field(description="the same records with the same text and labels")
@@ -43,7 +43,7 @@ class SharedGold(Strict):
     labels: list[str] = Field(description="labels that both guards score")
 
 
-class Row(Strict):
+class MetricRow(StrictModel):
     """One metric of both runs; `difference` is b less a on the shared records and the same resamples."""
 
     metric: str
@@ -55,17 +55,17 @@ class Row(Strict):
     tested: bool = Field(default=False, description="the one metric that `finding` is made of; others are descriptive")
 
 
-class LabelRow(Row):
+class LabelRow(MetricRow):
     label: str
 
 
-class Comparison(Strict):
+class Comparison(StrictModel):
     version: Literal[1] = 1
-    a: SideSummary
-    b: SideSummary
+    a: ComparedRunSummary
+    b: ComparedRunSummary
     differing: list[Differing]
     shared: SharedGold
     confidence: float
-    metrics: list[Row]
+    metrics: list[MetricRow]
     labels: list[LabelRow]
     notes: list[str]

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from schemas.errors import InputError, did_you_mean
+from marginalia.schemas.errors import InputError, did_you_mean
 
 WIDTH = 110
 

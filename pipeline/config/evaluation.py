@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.evaluation import Primary, Split
-from schemas.strict import Strict
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.evaluation_json import Primary, Split
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class EvaluateSection(Strict):
+class EvaluateSection(StrictModel):
     """the evaluate stage"""
 
     threshold: Share = Field(

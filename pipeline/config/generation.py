@@ -9,9 +9,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.addresses import check_endpoint, check_variable
-from schemas.extra_body import check_extra_body
-from schemas.strict import Strict
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.extra_body import check_extra_body
+from marginalia.schemas.server_addresses import check_endpoint, check_variable
 
 ATTRIBUTE_PATTERN = r"[a-z][a-z0-9_]{0,31}"
 PLAN_COLUMNS = ("slot_id", "labels", "difficulty", "near_miss_of", "language")
@@ -30,7 +30,7 @@ OF_THE_WRITER = {
 }
 
 
-class PlanSection(Strict):
+class PlanSection(StrictModel):
     """What to write: how many texts, with which labels, and in how many guises."""
 
     records: int = Field(default=60, ge=1, le=1_000_000, description="how many texts to plan")
@@ -104,7 +104,7 @@ def _distinct(name: str, values: list[str]) -> None:
             raise ValueError(f"'{name}' lists '{value}' twice")
 
 
-class EndpointSection(Strict):
+class EndpointSection(StrictModel):
     """The OpenAI-compatible endpoint that writes."""
 
     base_url: str | list[str] = Field(
@@ -169,7 +169,7 @@ def _address(value: str, *, bundled: bool) -> str:
     return value if bundled and value == BUNDLED else check_endpoint(value)
 
 
-class PricesSection(Strict):
+class PricesSection(StrictModel):
     """What the endpoint asks, in one currency, per million tokens."""
 
     currency: str = Field(
@@ -179,7 +179,7 @@ class PricesSection(Strict):
     completion: float = Field(ge=0, description="price of a million completion tokens")
 
 
-class CheckSection(Strict):
+class CheckSection(StrictModel):
     """A model that says which labels each written text carries, blind to those it was asked for. Its word is a second
     opinion and a suggestion, never gold."""
 
@@ -198,7 +198,7 @@ class CheckSection(Strict):
     )
 
 
-class DuplicatesSection(Strict):
+class DuplicatesSection(StrictModel):
     """When a text says what another one says already. Texts are always compared by their wording
     (generate.near_duplicate); embeddings also find those that say the same in other words."""
 
@@ -228,7 +228,7 @@ class DuplicatesSection(Strict):
         return self
 
 
-class GenerateSection(Strict):
+class GenerateSection(StrictModel):
     """How the planned texts are written and which answers are accepted."""
 
     endpoint: EndpointSection = EndpointSection()

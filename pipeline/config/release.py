@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.strict import Strict
+from marginalia.schemas.base_model import StrictModel
 
 
-class ReleaseSection(Strict):
+class ReleaseSection(StrictModel):
     """What the data set is called, under which terms it stands, and where `publish` puts it."""
 
     repo_id: str | None = Field(

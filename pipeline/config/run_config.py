@@ -7,19 +7,19 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from annotation.config import AnnotationSection, ReconcileSection
-from pipeline.demo.simulation import SimulationSection
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.generation.config import GenerateSection, PlanSection
-from pipeline.release.config import ReleaseSection
-from schemas.strict import Strict
-from schemas.yaml_files import load_yaml
-from scoring.config import ScoreSection
+from marginalia.annotation.config import AnnotationSection, ReconcileSection
+from marginalia.annotation.simulated.annotator_profiles import SimulationSection
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.config.generation import GenerateSection, PlanSection
+from marginalia.pipeline.config.release import ReleaseSection
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.storage.yaml_files import load_yaml
+from marginalia.scoring.config import ScoreSection
 
 EXPLAIN = "marginalia config --explain {key}"
 
 
-class Config(Strict):
+class Config(StrictModel):
     """The whole config of a run."""
 
     taxonomy: str = Field(description="a shipped taxonomy's name, or a YAML file relative to this config")

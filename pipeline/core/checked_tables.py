@@ -6,13 +6,13 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.generation.config import PLAN_COLUMNS
-from pipeline.run import Run
-from schemas.artifacts import GoldRecord, LabelScore, PlannedSlot
-from schemas.errors import ArtifactError, did_you_mean
-from schemas.evaluation import UNSAFE
-from schemas.files import read_frame
-from schemas.taxonomy import Taxonomy
+from marginalia.pipeline.config.generation import PLAN_COLUMNS
+from marginalia.pipeline.core.run import Run
+from marginalia.schemas.errors import ArtifactError, did_you_mean
+from marginalia.schemas.evaluation_json import UNSAFE
+from marginalia.schemas.storage.files import read_frame
+from marginalia.schemas.tables import GoldRecord, LabelScore, PlannedSlot
+from marginalia.schemas.taxonomy import Taxonomy
 
 ROUNDING = 1e-9
 

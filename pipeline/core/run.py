@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.config import Config, load_config
-from schemas.errors import InputError
-from schemas.taxonomy import Taxonomy, read_taxonomy, taxonomy_path
-from schemas.yaml_files import line_in
+from marginalia.pipeline.config.run_config import Config, load_config
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.yaml_files import line_in
+from marginalia.schemas.taxonomy import Taxonomy, read_taxonomy, taxonomy_path
 
 RUNS = Path("runs")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.run import Run
+from marginalia.pipeline.core.run import Run
 
 LOG, BEFORE = "log.jsonl", "log.1.jsonl"
 MOST_BYTES = 4_000_000  # then log.jsonl becomes log.1.jsonl, in place of the one before

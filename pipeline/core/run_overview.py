@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pipeline.line import STAGES, load_stage
-from pipeline.progress import counted
-from pipeline.run import Run
-from pipeline.run_log import read_log
-from pipeline.stage import read_manifest, staleness
-from schemas.errors import MarginaliaError
-from schemas.lock import holder
-from schemas.manifest import Manifest
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.run_log import read_log
+from marginalia.pipeline.core.stage_order import STAGES, load_stage
+from marginalia.pipeline.core.stage_runner import read_manifest, staleness
+from marginalia.pipeline.core.stage_summary import counted
+from marginalia.schemas.errors import MarginaliaError
+from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.storage.run_lock import holder
 
 State = Literal["up to date", "incomplete", "stale", "not run", "broken off", "running", "not needed"]
 TO_DO: tuple[State, ...] = ("incomplete", "stale", "not run", "broken off")

@@ -15,13 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.run import Run
-from pipeline.run_log import log_event
-from schemas.errors import ArtifactError, InputError, MarginaliaError
-from schemas.files import content_hash, read_model, remove_unfinished, sha256, write_json
-from schemas.folders import recover_folder
-from schemas.lock import run_lock
-from schemas.manifest import Manifest, Missing
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.run_log import log_event
+from marginalia.schemas.errors import ArtifactError, InputError, MarginaliaError
+from marginalia.schemas.manifest_json import Manifest, Missing
+from marginalia.schemas.storage.files import content_hash, read_model, remove_unfinished, sha256, write_json
+from marginalia.schemas.storage.folders import recover_folder
+from marginalia.schemas.storage.run_lock import run_lock
 
 PRODUCERS = {  # who makes a file that is not there yet
     "plan.parquet": "plan",
@@ -49,7 +49,7 @@ PACKAGES = ("argilla", "datasets", "krippendorff", "openai", "polars", "torch", 
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StageOutcome:
     """What a stage's work tells its manifest. `counts_in` and `counts_out` say what went in and came out, `missing`
     what it could not finish."""
 
@@ -74,7 +74,7 @@ class Stage:
     inputs: Callable[[Run], Sequence[str]]
     outputs: Callable[[Run], Sequence[str]]
     sections: tuple[str, ...]
-    work: Callable[[Run], Outcome]
+    work: Callable[[Run], StageOutcome]
     live: bool = False
 
 

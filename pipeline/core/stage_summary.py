@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pipeline.stage import Done
-from schemas.manifest import Missing
+from marginalia.pipeline.core.stage_runner import Done
+from marginalia.schemas.manifest_json import Missing
 
 _PLURALS = {"answers", "attempts", "characters", "estimators", "files", "labels", "questions", "records", "texts"}
 

@@ -1,0 +1,1 @@
+"""`marginalia demo`: every stage on this machine. Imported by its command only."""

@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.line import load_stage
-from pipeline.progress import describe
-from pipeline.run import RUNS, Run, open_run
-from pipeline.stage import Done, read_manifest, run_stage, staleness
-from schemas.errors import InputError
-from schemas.files import write_jsonl, write_text
-from schemas.source_rows import read_rows
-from schemas.taxonomy import taxonomy_path
+from marginalia.pipeline.core.run import RUNS, Run, open_run
+from marginalia.pipeline.core.stage_order import load_stage
+from marginalia.pipeline.core.stage_runner import Done, read_manifest, run_stage, staleness
+from marginalia.pipeline.core.stage_summary import describe
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.source_rows import read_rows
+from marginalia.schemas.storage.files import write_jsonl, write_text
+from marginalia.schemas.taxonomy import taxonomy_path
 
 CONFIG = Path(__file__).parent / "config.yaml"
 EXAMPLES = Path(__file__).parent / "examples.jsonl"
@@ -59,7 +59,7 @@ def held_out_examples() -> list[dict[str, Any]]:
 
 def _remove(folder: Path) -> None:
     if folder.exists():
-        from annotation.server.control import down
+        from marginalia.annotation.server.server_control import down
 
         _lay_out(folder)  # refuses a folder that holds somebody's own work
         down(folder / HOME)
@@ -83,7 +83,7 @@ def _annotation(run: Run) -> list[Done]:
 
 
 def _answers(run: Run, round: str) -> list[Done]:
-    from pipeline.demo.annotators import annotate
+    from marginalia.pipeline.annotating.simulated_annotators import annotate
 
     for one in annotate(run, run.config.simulation, round=round):
         print(f"simulated annotator {one.username}: {one.submitted} submitted, {one.discarded} discarded", flush=True)
@@ -105,7 +105,7 @@ def _known(run: Run, name: str) -> Done:
 
 
 def _stop_argilla(run: Run) -> None:
-    from annotation.server.control import down
+    from marginalia.annotation.server.server_control import down
 
     if run.config.annotation.url is None:
         down(run.path(HOME))
@@ -118,9 +118,9 @@ def _dry_run(run: Run) -> None:
 
 
 def _close(run: Run, ran: list[Done], seconds: float) -> None:
-    from pipeline.evaluation.headline import headline
-    from schemas.evaluation import Evaluation
-    from schemas.files import read_model
+    from marginalia.pipeline.evaluation.terminal_summary import headline
+    from marginalia.schemas.evaluation_json import Evaluation
+    from marginalia.schemas.storage.files import read_model
 
     evaluation = read_model(run.path("evaluation.json"), Evaluation, made_by=run.command("evaluate"))
     print()

@@ -1,0 +1,1 @@
+"""Stages score and evaluate."""

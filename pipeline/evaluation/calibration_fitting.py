@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.tables import GuardTable
-from schemas.evaluation import (
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.guard_tables import GuardTable
+from marginalia.schemas.evaluation_json import (
     UNSAFE,
     Calibration,
     CalibrationReport,
@@ -16,10 +16,10 @@ from schemas.evaluation import (
     Threshold,
     ThresholdReport,
 )
-from scoring import calibration, thresholds
-from scoring.intervals import Array, Flags, bootstrap_metric
-from scoring.metrics import Measured, bootstrap
-from scoring.reliability import qualities
+from marginalia.scoring.measures import calibration, thresholds
+from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric
+from marginalia.scoring.measures.metrics import Measured, bootstrap
+from marginalia.scoring.measures.reliability import qualities
 
 
 def calibrate(

@@ -6,9 +6,10 @@ other metrics are descriptive."""
 
 from __future__ import annotations
 
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.estimator import Evaluated
-from pipeline.evaluation.pairing import (
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.estimator_evaluation import EvaluatedEstimator
+from marginalia.pipeline.evaluation.guard_tables import LABEL_FREQUENCY
+from marginalia.pipeline.evaluation.paired_differences import (
     FALLBACK,
     TUNED,
     Judged,
@@ -20,10 +21,9 @@ from pipeline.evaluation.pairing import (
     tested_metric,
     typical_positives,
 )
-from pipeline.evaluation.tables import LABEL_FREQUENCY
-from schemas.evaluation import Difference, GuardDifference, Metric
-from scoring.intervals import Array
-from scoring.refitting import METRICS as AT_OWN_THRESHOLDS
+from marginalia.schemas.evaluation_json import Difference, GuardDifference, Metric
+from marginalia.scoring.measures.intervals import Array
+from marginalia.scoring.measures.refitted_thresholds import METRICS as AT_OWN_THRESHOLDS
 
 COMPARED = (
     "macro_roc_auc",
@@ -45,7 +45,7 @@ GUARDS_COMPARED = (
 )
 
 
-def differences(found: dict[str, Evaluated], reference: str, config: EvaluateSection) -> list[Difference]:
+def differences(found: dict[str, EvaluatedEstimator], reference: str, config: EvaluateSection) -> list[Difference]:
     """Each estimator minus the reference; `tuned_…` metrics use each one's own thresholds, on the test split."""
     base = found[reference]
     others = {name: one for name, one in found.items() if name != reference}
@@ -67,7 +67,7 @@ def differences(found: dict[str, Evaluated], reference: str, config: EvaluateSec
     return sorted(rows, key=lambda row: places[row.estimator])
 
 
-def against_frequency(found: dict[str, Evaluated], best: str, config: EvaluateSection) -> Difference | None:
+def against_frequency(found: dict[str, EvaluatedEstimator], best: str, config: EvaluateSection) -> Difference | None:
     """The recommended estimator less `label_frequency`, which knows nothing but how common each label is: in micro ROC
     AUC, for within a label it ranks nothing. One question of its own, so it is tested."""
     if LABEL_FREQUENCY not in found or best == LABEL_FREQUENCY:
@@ -79,7 +79,7 @@ def against_frequency(found: dict[str, Evaluated], best: str, config: EvaluateSe
     return _difference(best, LABEL_FREQUENCY, FALLBACK, metric, config, tested=True)
 
 
-def _size(one: Evaluated, name: str) -> float:
+def _size(one: EvaluatedEstimator, name: str) -> float:
     """How many records a metric rests on: see `typical_positives`."""
     if not name.startswith(TUNED):
         return typical_positives([row.positives for row in one.report.labels], one.report.n)
@@ -102,17 +102,19 @@ def _difference(
     )
 
 
-def _metric(one: Evaluated, name: str) -> Metric | None:
+def _metric(one: EvaluatedEstimator, name: str) -> Metric | None:
     return one.report.tuned.get(name.removeprefix(TUNED)) if name.startswith(TUNED) else one.report.metrics[name]
 
 
-def _replicates(one: Evaluated, name: str) -> Array | None:
+def _replicates(one: EvaluatedEstimator, name: str) -> Array | None:
     if not name.startswith(TUNED):
         return one.judged.replicates.pooled[name]
     return one.refitted.replicates.pooled[name.removeprefix(TUNED)] if one.refitted is not None else None
 
 
-def _pair(base: Evaluated, other: Evaluated, name: str, config: EvaluateSection) -> tuple[Metric, Array] | None:
+def _pair(
+    base: EvaluatedEstimator, other: EvaluatedEstimator, name: str, config: EvaluateSection
+) -> tuple[Metric, Array] | None:
     """(the difference in a metric, its resamples); None where one of the two does not have it."""
     first, second = _metric(base, name), _metric(other, name)
     replicates = [_replicates(one, name) for one in (base, other)]
@@ -126,7 +128,7 @@ def _words(metric: str) -> str:
     return metric.replace("_", " ").replace("roc auc", "ROC AUC")
 
 
-def recommend(found: dict[str, Evaluated], reference: str, rows: list[Difference]) -> tuple[str | None, str]:
+def recommend(found: dict[str, EvaluatedEstimator], reference: str, rows: list[Difference]) -> tuple[str | None, str]:
     """(estimator, why): the reference, unless another estimator that is no baseline is clearly better."""
     usable = [name for name, evaluated in found.items() if not evaluated.report.baseline]
     if not usable:

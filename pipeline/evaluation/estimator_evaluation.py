@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.evaluation.bounding import with_ranges
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.fitting import (
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.calibration_fitting import (
     calibrate,
     calibration_report,
     choose_thresholds,
     own_thresholds,
     tuned_predictions,
 )
-from pipeline.evaluation.reviewing import review_points
-from pipeline.evaluation.softness import soft_metrics
-from pipeline.evaluation.tables import LABEL_FREQUENCY, GuardTable
-from schemas.evaluation import (
+from marginalia.pipeline.evaluation.guard_tables import LABEL_FREQUENCY, GuardTable
+from marginalia.pipeline.evaluation.metric_bounds import with_ranges
+from marginalia.pipeline.evaluation.review_curve import review_points
+from marginalia.pipeline.evaluation.soft_label_evaluation import soft_metrics
+from marginalia.schemas.evaluation_json import (
     UNSAFE,
     Calibration,
     Curve,
@@ -27,9 +27,9 @@ from schemas.evaluation import (
     Metric,
     ThresholdReport,
 )
-from scoring import calibration, metrics, refitting
-from scoring.intervals import Array, Flags, bootstrap_metric, share
-from scoring.jackknife import label_variances, pooled_variance
+from marginalia.scoring.measures import calibration, metrics, refitted_thresholds
+from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric, share
+from marginalia.scoring.measures.jackknife import label_variances, pooled_variance
 
 BASELINES = (LABEL_FREQUENCY, "greedy", "max_over_steps", "monte_carlo")
 CURVE_POINTS = 200
@@ -38,7 +38,7 @@ SHARES = ("precision", "recall")
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluatedEstimator:
     """An estimator's page of evaluation.json, and what comparisons and files need of it."""
 
     report: EstimatorEvaluation
@@ -51,7 +51,7 @@ class Evaluated:
 
 def evaluate_estimator(
     table: GuardTable, name: str, config: EvaluateSection, *, seed: int, simulated: bool
-) -> Evaluated:
+) -> EvaluatedEstimator:
     """Everything about one estimator. Nothing that is fitted is judged on the records it was fitted on."""
     scores = table.scores[name]
     here, fit_on, test = table.on(config.judged_on), table.on(["calibration"]), table.on(["test"])
@@ -102,7 +102,9 @@ def evaluate_estimator(
         precision_recall=_curve(*metrics.precision_recall_points(table.truth[here], scores[here])),
     )
     report = with_ranges(report, table, fitted, calibrated, config)
-    return Evaluated(report, judged, _refitted(table, scores, chosen, config, seed), fitted, calibrated, predicted)
+    return EvaluatedEstimator(
+        report, judged, _refitted(table, scores, chosen, config, seed), fitted, calibrated, predicted
+    )
 
 
 def _refitted(
@@ -112,10 +114,10 @@ def _refitted(
     fit_on, test = table.on(["calibration"]), table.on(["test"])
     if own is None or not test.any():
         return None
-    at = refitting.chosen_thresholds(
+    at = refitted_thresholds.chosen_thresholds(
         table.truth[fit_on], scores[fit_on], min_positives=config.min_positives, resamples=config.resamples, seed=seed
     )
-    return refitting.with_resampled(table.truth[test], scores[test], own, at, seed)
+    return refitted_thresholds.with_resampled(table.truth[test], scores[test], own, at, seed)
 
 
 def _bootstrapped(

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from pipeline.evaluation.comparison import against_frequency, differences, guard_differences, recommend
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.estimator import Evaluated, evaluate_estimator
-from pipeline.evaluation.failures import confusions, slices, worst_records
-from pipeline.evaluation.pairing import Judged
-from pipeline.evaluation.tables import LABEL_FREQUENCY, GuardTable, count_gold, guard_table
-from pipeline.evaluation.tolerance import bounds_effect
-from schemas.errors import InputError
-from schemas.evaluation import (
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.estimator_choice import against_frequency, differences, guard_differences, recommend
+from marginalia.pipeline.evaluation.estimator_evaluation import EvaluatedEstimator, evaluate_estimator
+from marginalia.pipeline.evaluation.failure_analysis import confusions, slices, worst_records
+from marginalia.pipeline.evaluation.guard_tables import LABEL_FREQUENCY, GuardTable, count_gold, guard_table
+from marginalia.pipeline.evaluation.paired_differences import Judged
+from marginalia.pipeline.evaluation.tolerance import bounds_effect
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.evaluation_json import (
     Calibration,
     CalibrationFile,
     EstimatorThresholds,
@@ -29,7 +29,7 @@ from schemas.evaluation import (
     Threshold,
     ThresholdsFile,
 )
-from schemas.taxonomy import Taxonomy
+from marginalia.schemas.taxonomy import Taxonomy
 
 MANY_CELLS, MOST_THREADS = 100_000, 4
 
@@ -97,10 +97,12 @@ def evaluate(
     return Results(evaluation, file, CalibrationFile(calibrations=maps))
 
 
-def _all_estimators(table: GuardTable, config: EvaluateSection, seed: int, simulated: bool) -> dict[str, Evaluated]:
+def _all_estimators(
+    table: GuardTable, config: EvaluateSection, seed: int, simulated: bool
+) -> dict[str, EvaluatedEstimator]:
     """Every estimator's page. Large tables take several threads: nearly all the time is spent inside numpy."""
 
-    def one(name: str) -> Evaluated:
+    def one(name: str) -> EvaluatedEstimator:
         return evaluate_estimator(table, name, config, seed=seed, simulated=simulated)
 
     workers = min(os.cpu_count() or 1, MOST_THREADS) if table.truth.size > MANY_CELLS else 1
@@ -131,7 +133,7 @@ def attribute_rows(prompts: pl.DataFrame) -> pl.DataFrame:
 def _guard_page(
     table: GuardTable,
     files: GuardScores,
-    found: dict[str, Evaluated],
+    found: dict[str, EvaluatedEstimator],
     attributes: pl.DataFrame | None,
     config: EvaluateSection,
     seed: int,
@@ -194,6 +196,6 @@ def _lean(threshold: Threshold) -> ServiceThreshold:
     return ServiceThreshold(threshold=threshold.threshold, source=threshold.source, reason=threshold.reason)
 
 
-def _maps(recommended: str | None, found: dict[str, Evaluated]) -> Iterator[Calibration]:
+def _maps(recommended: str | None, found: dict[str, EvaluatedEstimator]) -> Iterator[Calibration]:
     names = sorted(found, key=lambda name: name != recommended)
     yield from (found[name].calibration for name in names if name != LABEL_FREQUENCY)

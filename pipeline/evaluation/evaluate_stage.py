@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.reading import read_gold, read_scores
-from pipeline.run import Run
-from pipeline.stage import Outcome, Stage
-from schemas.artifacts import PromptRecord, ScoredRecord
-from schemas.evaluation import GuardEvaluation
-from schemas.files import read_frame, write_json
-from schemas.manifest import Missing
+from marginalia.pipeline.core.checked_tables import read_gold, read_scores
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
+from marginalia.schemas.evaluation_json import GuardEvaluation
+from marginalia.schemas.manifest_json import Missing
+from marginalia.schemas.storage.files import read_frame, write_json
+from marginalia.schemas.tables import PromptRecord, ScoredRecord
 
 NO_SCORES = ("scoring failed", "not scored", "scores incomplete")  # of GuardEvaluation.left_out
 EVALUATION, THRESHOLDS, CALIBRATION = "evaluation.json", "thresholds.json", "calibration.json"
@@ -27,8 +27,8 @@ def score_files(run: Run) -> list[str]:
     return [f"scores/{name}{part}.parquet" for name in names for part in ("", ".records")]
 
 
-def work(run: Run) -> Outcome:
-    from pipeline.evaluation.evaluate import GuardScores, evaluate
+def work(run: Run) -> StageOutcome:
+    from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
 
     gold = read_gold(run)
     prompts = run.path("prompts.parquet")
@@ -56,7 +56,7 @@ def work(run: Run) -> Outcome:
     write_json(run.path(THRESHOLDS), results.thresholds.model_dump(mode="json"))
     write_json(run.path(CALIBRATION), results.calibrations.model_dump(mode="json"))
     counts = results.evaluation.gold
-    return Outcome(
+    return StageOutcome(
         counts_in={"gold": counts.records, "final": counts.final, "guards": len(guards)},
         counts_out={
             "records_judged": max((page.records for page in results.evaluation.guards), default=0),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.tables import GuardTable
-from schemas.evaluation import Confusion, Slice, Split, WorstRecord
-from scoring import metrics
-from scoring.calibration import log_losses
-from scoring.intervals import Array, Flags, bootstrap_metric
-from scoring.jackknife import pooled_variance
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.guard_tables import GuardTable
+from marginalia.schemas.evaluation_json import Confusion, Slice, Split, WorstRecord
+from marginalia.scoring.measures import metrics
+from marginalia.scoring.measures.calibration import log_losses
+from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric
+from marginalia.scoring.measures.jackknife import pooled_variance
 
 SLICE_METRICS = ("micro_roc_auc", "micro_f1", "hamming_loss")
 MOST_VALUES, FEWEST_RECORDS = 12, 5  # of one attribute, with one value: outside these a table says nothing

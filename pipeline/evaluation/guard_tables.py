@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from schemas.equal_texts import equal_texts
-from schemas.errors import ArtifactError
-from schemas.evaluation import UNSAFE, GoldCounts, Split
-from scoring.intervals import Array, Flags
+from marginalia.schemas.equal_texts import equal_texts
+from marginalia.schemas.errors import ArtifactError
+from marginalia.schemas.evaluation_json import UNSAFE, GoldCounts, Split
+from marginalia.scoring.measures.intervals import Array, Flags
 
 Bounds = tuple[Array, Array]  # (lower, upper) of probabilities, of equal shape
 BY_CHANCE = ("monte_carlo",)  # their bounds hold with 95 %, each on its own: no range of a metric follows from them

@@ -8,9 +8,9 @@ from typing import TypeVar
 import numpy as np
 from pydantic import BaseModel
 
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.tables import Bounds, GuardTable
-from schemas.evaluation import (
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.guard_tables import Bounds, GuardTable
+from marginalia.schemas.evaluation_json import (
     UNSAFE,
     Calibration,
     CalibrationQuality,
@@ -20,9 +20,9 @@ from schemas.evaluation import (
     Outcome,
     Threshold,
 )
-from scoring import calibration, ranges
-from scoring.intervals import Array, Flags
-from scoring.reliability import equal_mass_bins
+from marginalia.scoring.measures import calibration, metric_ranges
+from marginalia.scoring.measures.intervals import Array, Flags
+from marginalia.scoring.measures.reliability import equal_mass_bins
 
 Range = tuple[float, float]
 PageT = TypeVar("PageT", bound=BaseModel)
@@ -48,8 +48,11 @@ def difference_range(first: Metric, second: Metric) -> Range | None:
 
 
 def pooled_ranges(truth: Flags, bounds: Bounds, threshold: float | Array) -> dict[str, Range]:
-    """Of every pooled metric of `scoring.metrics` at a threshold."""
-    return {**ranges.decision_ranges(truth, *bounds, threshold).pooled, **ranges.ranking_ranges(truth, *bounds).pooled}
+    """Of every pooled metric of `marginalia.scoring.measures.metrics` at a threshold."""
+    return {
+        **metric_ranges.decision_ranges(truth, *bounds, threshold).pooled,
+        **metric_ranges.ranking_ranges(truth, *bounds).pooled,
+    }
 
 
 def binary_ranges(truth: Flags, bounds: Bounds, threshold: float) -> dict[str, Range]:
@@ -57,12 +60,12 @@ def binary_ranges(truth: Flags, bounds: Bounds, threshold: float) -> dict[str, R
     flagged = [end >= threshold for end in bounds]
     right, all_flagged = [int((flags & truth).sum()) for flags in flagged], [int(flags.sum()) for flags in flagged]
     wrong = [every - true for every, true in zip(all_flagged, right, strict=True)]
-    return ranges.binary_ranges((right[0], right[1]), (wrong[0], wrong[1]), int(truth.sum()), len(truth))
+    return metric_ranges.binary_ranges((right[0], right[1]), (wrong[0], wrong[1]), int(truth.sum()), len(truth))
 
 
 def verdict_ranges(truth: Flags, bounds: Bounds, threshold: float) -> dict[str, Range]:
     """`binary_ranges` with those of ROC AUC and average precision."""
-    ranked = ranges.ranking_ranges(truth[:, None], bounds[0][:, None], bounds[1][:, None]).labels
+    ranked = metric_ranges.ranking_ranges(truth[:, None], bounds[0][:, None], bounds[1][:, None]).labels
     return {
         **binary_ranges(truth, bounds, threshold),
         **{name: (float(low[0]), float(high[0])) for name, (low, high) in ranked.items()},
@@ -85,8 +88,8 @@ def with_ranges(
     here, test, fit_on = table.on(config.judged_on), table.on(["test"]), table.on(["calibration"])
     truth, on_test = table.truth, (bounds[0][test], bounds[1][test])
     changed: dict[str, object] = {}
-    decided = ranges.decision_ranges(truth[here], bounds[0][here], bounds[1][here], config.threshold)
-    ranked = ranges.ranking_ranges(truth[here], bounds[0][here], bounds[1][here])
+    decided = metric_ranges.decision_ranges(truth[here], bounds[0][here], bounds[1][here], config.threshold)
+    ranked = metric_ranges.ranking_ranges(truth[here], bounds[0][here], bounds[1][here])
     changed["metrics"] = _each(page.metrics, {**decided.pooled, **ranked.pooled})
     changed["labels"] = [
         _label(row, {**decided.labels, **ranked.labels}, column) for column, row in enumerate(page.labels)
@@ -97,7 +100,7 @@ def with_ranges(
         changed["verdict"] = _each(page.verdict, found)
     if page.tuned:
         at = np.array([page.thresholds.labels[label][0].threshold for label in table.labels], dtype=np.float64)
-        changed["tuned"] = _each(page.tuned, ranges.decision_ranges(truth[test], *on_test, at).pooled)
+        changed["tuned"] = _each(page.tuned, metric_ranges.decision_ranges(truth[test], *on_test, at).pooled)
     columns = {label: (truth[:, at], (bounds[0][:, at], bounds[1][:, at])) for at, label in enumerate(table.labels)}
     if verdict is not None:
         columns[UNSAFE] = (table.any_label, verdict)
@@ -130,7 +133,7 @@ def _each(found: Mapping[str, Metric], ends: Mapping[str, Range]) -> dict[str, M
     return {name: with_range(metric, ends.get(name)) for name, metric in found.items()}
 
 
-def _label(row: LabelMetrics, ends: Mapping[str, ranges.Ends], column: int) -> LabelMetrics:
+def _label(row: LabelMetrics, ends: Mapping[str, metric_ranges.Ends], column: int) -> LabelMetrics:
     own = {name: (float(low[column]), float(high[column])) for name, (low, high) in ends.items()}
     return row.model_copy(update={"metrics": _each(row.metrics, own)})
 
@@ -168,9 +171,9 @@ def _quality(
 ) -> CalibrationQuality | None:
     if found is None:
         return None
-    ends = ranges.forecast_ranges(truth, *bounds)
+    ends = metric_ranges.forecast_ranges(truth, *bounds)
     bin_of = equal_mass_bins(p.ravel(), bins)
-    ends["ece"] = ranges.calibration_error_range(truth.ravel(), bounds[0].ravel(), bounds[1].ravel(), bin_of)
+    ends["ece"] = metric_ranges.calibration_error_range(truth.ravel(), bounds[0].ravel(), bounds[1].ravel(), bin_of)
     return found.model_copy(
         update={name: with_range(getattr(found, name), ends[name]) for name in ("ece", "brier", "log_loss")}
     )

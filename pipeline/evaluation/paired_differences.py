@@ -1,6 +1,7 @@
 """Differences between two guards, of one run or of two, on the records that both judged and the same resamples.
 
-Thresholds that a difference depends on are chosen anew in every resample (`scoring.refitting`)."""
+Thresholds that a difference depends on are chosen anew in every resample
+(`marginalia.scoring.measures.refitted_thresholds`)."""
 
 from __future__ import annotations
 
@@ -10,16 +11,23 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.evaluation.bounding import Range, difference_range, pooled_ranges, verdict_ranges, with_range
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.fitting import own_thresholds
-from pipeline.evaluation.tables import Bounds, GuardTable
-from schemas.evaluation import EstimatorEvaluation, Finding, Metric, Split, ThresholdReport
-from scoring import metrics, ranges, refitting
-from scoring.calibration import log_losses
-from scoring.conclusions import compare
-from scoring.intervals import Array, Flags, bootstrap_metric, simultaneous
-from scoring.metrics import Bootstrapped, Measure, Measured
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.calibration_fitting import own_thresholds
+from marginalia.pipeline.evaluation.guard_tables import Bounds, GuardTable
+from marginalia.pipeline.evaluation.metric_bounds import (
+    Range,
+    difference_range,
+    pooled_ranges,
+    verdict_ranges,
+    with_range,
+)
+from marginalia.schemas.evaluation_json import EstimatorEvaluation, Finding, Metric, Split, ThresholdReport
+from marginalia.scoring.measures import metric_ranges as ranges
+from marginalia.scoring.measures import metrics, refitted_thresholds
+from marginalia.scoring.measures.calibration import log_losses
+from marginalia.scoring.measures.conclusions import compare
+from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric, simultaneous
+from marginalia.scoring.measures.metrics import Bootstrapped, Measure, Measured
 
 TUNED, VERDICT = "tuned_", "verdict_"  # in front of a metric's name: at own thresholds; of the verdict
 FORECAST = ("brier", "log_loss")
@@ -63,7 +71,7 @@ class Judged:
         table = self.table
         rows = np.array(sorted(np.flatnonzero(table.on(["calibration"])), key=lambda row: table.ids[row]), dtype=int)
         columns = [table.labels.index(label) for label in labels]
-        return refitting.chosen_thresholds(
+        return refitted_thresholds.chosen_thresholds(
             table.truth[rows],
             self.scores[rows],
             min_positives=config.min_positives,
@@ -151,7 +159,7 @@ class Paired:
             if side.at is None or not tested.any():
                 return None
             at = side.judged.resampled_thresholds(self.labels, self._config, self._seed)
-            found.append(refitting.with_resampled(truth, side.p[tested], side.at, at, self._seed))
+            found.append(refitted_thresholds.with_resampled(truth, side.p[tested], side.at, at, self._seed))
             inside = ranges.decision_ranges(truth, *_rows(side.bounds, tested), side.at) if side.bounds else None
             allowed.append(inside.pooled if inside else {})
         return Pair(found, allowed, len(truth))
@@ -267,7 +275,7 @@ def hold_at_once(
     found: Sequence[Metric], replicates: Sequence[Array], sizes: Sequence[float], confidence: float
 ) -> list[Metric]:
     """The metrics with intervals to test them by, which hold for all of them together; those without an interval stay
-    as they are. `sizes`: see `scoring.intervals.simultaneous`."""
+    as they are. `sizes`: see `marginalia.scoring.measures.intervals.simultaneous`."""
     several = [place for place, metric in enumerate(found) if metric.low is not None and metric.low != metric.high]
     if not several:
         return list(found)

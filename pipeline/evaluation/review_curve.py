@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas.evaluation import ReviewPoint
-from scoring.intervals import Array, Flags
+from marginalia.schemas.evaluation_json import ReviewPoint
+from marginalia.scoring.measures.intervals import Array, Flags
 
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 

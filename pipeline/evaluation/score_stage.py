@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.reading import read_gold
-from pipeline.run import Run
-from pipeline.run_log import log_event
-from pipeline.stage import Outcome, Stage
-from schemas.artifacts import ScoredRecord
-from schemas.errors import InputError
-from schemas.files import cannot_write, read_frame
-from schemas.lock import run_lock
-from schemas.manifest import Missing
-from schemas.yaml_files import line_in
-from scoring.config import RAY_FLAGS, EngineName, GuardRun, RayOptions
+from marginalia.pipeline.core.checked_tables import read_gold
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.run_log import log_event
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.manifest_json import Missing
+from marginalia.schemas.storage.files import cannot_write, read_frame
+from marginalia.schemas.storage.run_lock import run_lock
+from marginalia.schemas.storage.yaml_files import line_in
+from marginalia.schemas.tables import ScoredRecord
+from marginalia.scoring.config import RAY_FLAGS, EngineName, GuardRun, RayOptions
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from scoring.engines.recipe import Recipe
-    from scoring.failures import Failure
-    from scoring.shards import Shard
+    from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
+    from marginalia.scoring.engines.shards import Shard
+    from marginalia.scoring.score_failures import Failure
 
 Records = list[tuple[str, list[dict[str, str]]]]
 SCORES = "scores"
@@ -58,11 +58,11 @@ def outputs(run: Run) -> list[str]:
     return [f"{SCORES}/{guard.name}{part}.parquet" for guard in run.config.score.guards for part in ("", ".records")]
 
 
-def work(run: Run) -> Outcome:
+def work(run: Run) -> StageOutcome:
     return _outcome(run, lambda guard, records: _score(run, guard, records))
 
 
-def merge(run: Run) -> Outcome:
+def merge(run: Run) -> StageOutcome:
     """The work of `marginalia merge`: the shards of every guard put together."""
     return _outcome(run, lambda guard, records: _merged(run, guard, records))
 
@@ -70,7 +70,7 @@ def merge(run: Run) -> Outcome:
 def score_shard(run: Run, shard: Shard) -> list[str]:
     """Scores one shard with every guard; returns a line about each. Holds a lock of the shard's own, so that others of
     the same run may be scored at the same time."""
-    from scoring.shards import shard_path
+    from marginalia.scoring.engines.shards import shard_path
 
     lines = []
     _, records = _records(run)
@@ -89,9 +89,9 @@ def score_shard(run: Run, shard: Shard) -> list[str]:
 
 def missing_in_shard(run: Run, shard: Shard) -> list[Missing]:
     """What `score_shard` could not score."""
-    from scoring.failures import failures_of
-    from scoring.results import journal_path, records_path
-    from scoring.shards import shard_path
+    from marginalia.scoring.engines.shards import shard_path
+    from marginalia.scoring.score_failures import failures_of
+    from marginalia.scoring.score_files import journal_path, records_path
 
     command = f"{run.command('score')} --shard {shard}"
     ids = [record_id for record_id, _ in _records(run)[1] if shard.holds(record_id)]
@@ -120,7 +120,7 @@ class _Scored:
     missing: list[Missing]
 
 
-def _outcome(run: Run, scores: Callable[[GuardRun, Records], _Scored]) -> Outcome:
+def _outcome(run: Run, scores: Callable[[GuardRun, Records], _Scored]) -> StageOutcome:
     height, records = _records(run)
     models: dict[str, str] = {}
     counts: dict[str, int] = {}
@@ -132,13 +132,13 @@ def _outcome(run: Run, scores: Callable[[GuardRun, Records], _Scored]) -> Outcom
         missing += scored.missing
         counts[f"scored by {guard.name}"] = facts[guard.name]["scored"]
         counts[f"failed with {guard.name}"] = facts[guard.name]["failed"]
-    return Outcome(counts_in={"gold": height}, counts_out=counts, models=models, facts=facts, missing=missing)
+    return StageOutcome(counts_in={"gold": height}, counts_out=counts, models=models, facts=facts, missing=missing)
 
 
 def _merged(run: Run, guard: GuardRun, records: Records) -> _Scored:
-    from scoring.failures import failures_of
-    from scoring.results import journal_path
-    from scoring.shards import Shard, merge_shards, shard_path
+    from marginalia.scoring.engines.shards import Shard, merge_shards, shard_path
+    from marginalia.scoring.score_failures import failures_of
+    from marginalia.scoring.score_files import journal_path
 
     out = run.path(f"{SCORES}/{guard.name}.parquet")
     merged = merge_shards(out, records, lambda shard: f"{run.command('score')} --shard {shard}")
@@ -155,10 +155,10 @@ def _merged(run: Run, guard: GuardRun, records: Records) -> _Scored:
 def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = None) -> _Scored:
     from tqdm import tqdm
 
-    from scoring.engines.start import start
-    from scoring.failures import failures_of
-    from scoring.results import journal_path, write_tables
-    from scoring.shards import finish_shard, shard_path
+    from marginalia.scoring.engines.shards import finish_shard, shard_path
+    from marginalia.scoring.engines.start_engine import start
+    from marginalia.scoring.score_failures import failures_of
+    from marginalia.scoring.score_files import journal_path, write_tables
 
     section = run.config.score
     out = run.path(f"{SCORES}/{guard.name}.parquet")
@@ -206,10 +206,10 @@ def _facts(guard: str, notes: Sequence[str], table: pl.DataFrame, records: int) 
     }
 
 
-def _recipe(run: Run, guard: GuardRun) -> Recipe:
-    from scoring.engines.recipe import Recipe
-    from scoring.guard import guard_path
-    from scoring.scorer import Settings
+def _recipe(run: Run, guard: GuardRun) -> ScorerRecipe:
+    from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
+    from marginalia.scoring.guard import guard_path
+    from marginalia.scoring.scorer import Settings
 
     section = run.config.score
     own = ("estimators", "seed")
@@ -219,7 +219,7 @@ def _recipe(run: Run, guard: GuardRun) -> Recipe:
         config, at = run.path("config.yaml"), section.guards.index(guard)
         raise error.asked_for(config, "guard", line=line_in(config, "score", "guards", at, "guard")) from error
     settings = {name: getattr(section, name) for name in Settings.__dataclass_fields__ if name not in own}
-    return Recipe(
+    return ScorerRecipe(
         guard.model,
         guard.guard,
         taxonomy=run.taxonomy,

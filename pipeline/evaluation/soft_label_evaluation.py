@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.tables import GuardTable
-from schemas.evaluation import Metric, SoftLabel, SoftMetrics, Split
-from scoring import soft
-from scoring.intervals import Array, Flags, bootstrap_metric
-from scoring.jackknife import variance
-from scoring.metrics import Bootstrapped, bootstrap, together
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.guard_tables import GuardTable
+from marginalia.schemas.evaluation_json import Metric, SoftLabel, SoftMetrics, Split
+from marginalia.scoring.measures import soft_label_metrics
+from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric
+from marginalia.scoring.measures.jackknife import variance
+from marginalia.scoring.measures.metrics import Bootstrapped, bootstrap, together
 
 NO_VOTES = "no record has two answers"
 OUTSIDE_0_TO_1 = ("log_loss", "entropy", "f1_below_annotators")
@@ -33,12 +33,14 @@ def soft_metrics(
     if not n:
         return None
     votes = table.yes[kept], table.answers[kept]
-    guard = soft.against_soft(table.soft[kept], p[kept], predicted[kept])
-    people = soft.among_annotators(table.truth[kept], *votes)
-    found = bootstrap(soft.gap(together([guard, people])), n, resamples=config.resamples, seed=seed, left_out=True)
+    guard = soft_label_metrics.against_soft(table.soft[kept], p[kept], predicted[kept])
+    people = soft_label_metrics.among_annotators(table.truth[kept], *votes)
+    found = bootstrap(
+        soft_label_metrics.gap(together([guard, people])), n, resamples=config.resamples, seed=seed, left_out=True
+    )
     value = {name: float(values[0]) for name, values in found.value.pooled.items()}
     total = value["brier_against_votes"]
-    each = soft.by_label(table.soft[kept], p[kept], predicted[kept], *votes)
+    each = soft_label_metrics.by_label(table.soft[kept], p[kept], predicted[kept], *votes)
     return SoftMetrics(
         n=n,
         splits=splits,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from schemas.evaluation import Evaluation, GuardEvaluation, Metric
-from scoring.conclusions import compare, range_of, wide
+from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Metric
+from marginalia.scoring.measures.conclusions import compare, range_of, wide
 
 
 def headline(evaluation: Evaluation) -> list[str]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.evaluation.bounding import Range, pooled_ranges, verdict_ranges, with_range
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.fitting import own_thresholds
-from pipeline.evaluation.pairing import TUNED, VERDICT
-from pipeline.evaluation.tables import SLACK, Bounds, GuardTable
-from schemas.evaluation import BoundsEffect, EstimatorEvaluation, Metric
-from scoring import conclusions, ranges
-from scoring.intervals import Array
-from scoring.refitting import METRICS as AT_OWN_THRESHOLDS
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.calibration_fitting import own_thresholds
+from marginalia.pipeline.evaluation.guard_tables import SLACK, Bounds, GuardTable
+from marginalia.pipeline.evaluation.metric_bounds import Range, pooled_ranges, verdict_ranges, with_range
+from marginalia.pipeline.evaluation.paired_differences import TUNED, VERDICT
+from marginalia.schemas.evaluation_json import BoundsEffect, EstimatorEvaluation, Metric
+from marginalia.scoring.measures import conclusions, metric_ranges
+from marginalia.scoring.measures.intervals import Array
+from marginalia.scoring.measures.refitted_thresholds import METRICS as AT_OWN_THRESHOLDS
 
 STEPS = sorted((digit * 10.0**-power for power in range(1, 7) for digit in (1, 2, 5)), reverse=True)
 
@@ -72,7 +72,7 @@ def _ranges_at(
     found = pooled_ranges(table.truth[here], (low[here], high[here]), config.threshold)
     at = own_thresholds(page.thresholds, table.labels)
     if at is not None and test.any():
-        tuned = ranges.decision_ranges(table.truth[test], low[test], high[test], at).pooled
+        tuned = metric_ranges.decision_ranges(table.truth[test], low[test], high[test], at).pooled
         found |= {f"{TUNED}{metric}": ends for metric, ends in tuned.items()}
     if name in table.verdict_bounds:
         low, high = _closer(table.verdicts[name], table.verdict_bounds[name], tolerance)

@@ -1,0 +1,1 @@
+"""Stages plan and generate."""

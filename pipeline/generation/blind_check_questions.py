@@ -12,12 +12,12 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.generation.config import GenerateSection
-from pipeline.generation.languages import language_name
-from pipeline.generation.parsing import without_reasoning
-from pipeline.generation.questions import Question
-from schemas.files import content_hash
-from schemas.taxonomy import Taxonomy
+from marginalia.pipeline.config.generation import GenerateSection
+from marginalia.pipeline.generation.acceptance.answer_parsing import without_reasoning
+from marginalia.pipeline.generation.languages import language_name
+from marginalia.pipeline.generation.writer_requests import WriterRequest
+from marginalia.schemas.storage.files import content_hash
+from marginalia.schemas.taxonomy import Taxonomy
 
 _FENCE = re.compile(r"\A```(?:json)?[ \t]*\n(.*?)\n?```\Z", re.DOTALL)
 _LONGEST_ANSWER = 4000  # characters
@@ -58,7 +58,7 @@ class Checker:
             none=taxonomy.none.definition,
         )
 
-    def question(self, name: str, messages: list[dict[str, str]]) -> Question:
+    def question(self, name: str, messages: list[dict[str, str]]) -> WriterRequest:
         """The question about one record; `name` is its id. Nothing of what was intended is in it."""
         check = self._section.check
         endpoint = check.endpoint or self._section.endpoint
@@ -76,7 +76,7 @@ class Checker:
             payload["response_format"] = self._schema()
         payload |= endpoint.extra_body
         key = content_hash({"check": name, "request": payload})
-        return Question(name, 1, key, payload, [])
+        return WriterRequest(name, 1, key, payload, [])
 
     def labels(self, answer: str | None) -> list[str] | None:
         """The labels that an answer gives, in the taxonomy's order; None when it is not exactly the form asked for."""

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.generation.answers import Answer, prompt_bytes, read_answers
-from pipeline.generation.config import GenerateSection, PricesSection
-from pipeline.generation.questions import Question
-from pipeline.generation.unreadable import UnreadableAnswers
+from marginalia.pipeline.config.generation import GenerateSection, PricesSection
+from marginalia.pipeline.generation.response_journal import JournalledAnswer, prompt_bytes, read_answers
+from marginalia.pipeline.generation.unreadable_answers import UnreadableAnswers
+from marginalia.pipeline.generation.writer_requests import WriterRequest
 
 _BYTES_PER_TOKEN = 2  # of UTF-8: few, so that a prompt's cost is guessed too high rather than too low
 
@@ -34,7 +34,12 @@ class Budget:
     Without generate.budget every call is allowed."""
 
     def __init__(
-        self, section: GenerateSection, paid: Iterable[Answer], unreadable: UnreadableAnswers, *, spent: float = 0.0
+        self,
+        section: GenerateSection,
+        paid: Iterable[JournalledAnswer],
+        unreadable: UnreadableAnswers,
+        *,
+        spent: float = 0.0,
     ) -> None:
         self._unreadable = unreadable
         self._limit = section.budget
@@ -54,7 +59,7 @@ class Budget:
         """What was paid so far; 0 without a limit, for then nobody counts."""
         return self._spent
 
-    async def allows(self, question: Question) -> bool:
+    async def allows(self, question: WriterRequest) -> bool:
         """Reserves the call's highest cost. When that could go over the limit, waits for calls in flight, which nearly
         always cost less than the most they could; with none in flight, stops for good."""
         if self._limit is None:
@@ -72,7 +77,7 @@ class Budget:
             self._in_flight += 1
             return True
 
-    def settle(self, question: Question, answer: Answer | None) -> None:
+    def settle(self, question: WriterRequest, answer: JournalledAnswer | None) -> None:
         """Puts what the call cost in place of what was reserved for it; None for a call without an answer."""
         if self._limit is None:
             return
@@ -84,7 +89,7 @@ class Budget:
         self._settled.set()
         self._settled = asyncio.Event()
 
-    def unreadable(self, question: Question, said: str) -> bool:
+    def unreadable(self, question: WriterRequest, said: str) -> bool:
         """Notes that a call was answered by something that cannot be read, which may have cost the most it could; the
         reservation stays for another try. Whether that may be made."""
         most = self._most(self._unreadable.note(question, said))
@@ -93,7 +98,7 @@ class Budget:
         self._spent += most
         return self._spent + self._reserved <= self._limit
 
-    def guessed(self, answer: Answer) -> float:
+    def guessed(self, answer: JournalledAnswer) -> float:
         """What an answer can have cost beyond the tokens that it tells: 0 when it tells them all."""
         if self._prices is None or (answer.prompt_tokens is not None and answer.completion_tokens is not None):
             return 0.0
@@ -110,7 +115,7 @@ class Budget:
             return 0.0
         return cost(prompt // _BYTES_PER_TOKEN + 16, self._max_tokens, self._prices)
 
-    def _cost_of(self, answer: Answer) -> float:
+    def _cost_of(self, answer: JournalledAnswer) -> float:
         if self._prices is None or answer.prompt_tokens is None or answer.completion_tokens is None:
             return self._most(answer.prompt_bytes)
         return cost(answer.prompt_tokens, answer.completion_tokens, self._prices)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipeline.generation.meanings import Embed, Vectors
-from schemas.generation import Diversity, Lengths
-from schemas.wording import MARKS
+from marginalia.pipeline.generation.acceptance.semantic_duplicates import Embed, Vectors
+from marginalia.schemas.generation_json import Diversity, Lengths
+from marginalia.schemas.text_equality import MARKS
 
 _SAMPLE = 300  # texts that self-BLEU and the spread are measured on: self-BLEU's cost grows with their square
 _ORDER = 4

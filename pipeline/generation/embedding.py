@@ -12,12 +12,12 @@ import httpx2
 import numpy as np
 import torch
 
-from pipeline.generation.config import DuplicatesSection
-from pipeline.generation.meanings import Vectors
-from schemas.errors import InputError, ModelError, ServiceError
-from schemas.files import sha256
-from schemas.hub_client import check_downloads
-from scoring.models.checkpoint import check_complete, quiet_loading
+from marginalia.pipeline.config.generation import DuplicatesSection
+from marginalia.pipeline.generation.acceptance.semantic_duplicates import Vectors
+from marginalia.schemas.errors import InputError, ModelError, ServiceError
+from marginalia.schemas.hub_client import check_downloads
+from marginalia.schemas.storage.files import sha256
+from marginalia.scoring.models.checkpoint import check_complete, quiet_loading
 
 _LONGEST = 512  # tokens, where the model names no limit of its own
 _BATCH = 32  # texts a forward pass

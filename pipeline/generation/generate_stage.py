@@ -8,34 +8,34 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.generation.config import GenerateSection, unreadable_path
-from pipeline.reading import read_plan
-from pipeline.run import Run
-from pipeline.stage import Outcome, Stage
-from schemas.artifacts import CheckedRecord, PromptRecord, RejectedAttempt
-from schemas.errors import InputError, ServiceError
-from schemas.files import read_frame, write_frame, write_json
-from schemas.lock import run_lock
+from marginalia.pipeline.config.generation import GenerateSection, unreadable_path
+from marginalia.pipeline.core.checked_tables import read_plan
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
+from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.storage.files import read_frame, write_frame, write_json
+from marginalia.schemas.storage.run_lock import run_lock
+from marginalia.schemas.tables import CheckedRecord, PromptRecord, RejectedAttempt
 
 if TYPE_CHECKING:
-    from pipeline.generation.blind_check import Checked
-    from pipeline.generation.embedding import Embedder
-    from pipeline.generation.preview import Preview
-    from pipeline.generation.result import Result
+    from marginalia.pipeline.generation.blind_check import Checked
+    from marginalia.pipeline.generation.embedding import Embedder
+    from marginalia.pipeline.generation.generation_result import GenerationResult
+    from marginalia.pipeline.generation.preview import Preview
 
 CHECKS, CHECK_JOURNAL = "checks.parquet", "checks.jsonl"
 
 
-def _work(run: Run) -> Outcome:
+def _work(run: Run) -> StageOutcome:
     import polars as pl
 
-    from pipeline.generation.diversity import diversity
-    from pipeline.generation.including import with_included
-    from pipeline.generation.records import prompts_frames, rejected_frames
-    from pipeline.generation.templating import load_templates
-    from pipeline.generation.unfinished import missing_checks, missing_texts
-    from schemas.frames import write_frames
-    from schemas.generation import Generation
+    from marginalia.pipeline.generation.diversity import diversity
+    from marginalia.pipeline.generation.included_records import with_included
+    from marginalia.pipeline.generation.record_tables import prompts_frames, rejected_frames
+    from marginalia.pipeline.generation.unfinished_work import missing_checks, missing_texts
+    from marginalia.pipeline.generation.writer_templates import load_templates
+    from marginalia.schemas.generation_json import Generation
+    from marginalia.schemas.storage.large_tables import write_frames
 
     section, seed = run.config.generate, run.config.seed
     plan = read_plan(run)
@@ -54,7 +54,7 @@ def _work(run: Run) -> Outcome:
         missing += missing_checks(section, checked, run.command("generate"))
     found = Generation(diversity=varied, check=checked.check if checked else None)
     write_json(run.path("generation.json"), found.model_dump(mode="json"))
-    return Outcome(
+    return StageOutcome(
         counts_in={"planned": plan.height},
         counts_out={
             "accepted": len(result.accepted),
@@ -106,13 +106,13 @@ def _checked_counts(checked: Checked) -> dict[str, int]:
     return {"checked": check.labelled, "check differs": check.differ, **counts}
 
 
-def _guessed(section: GenerateSection, result: Result, checked: Checked | None) -> float | None:
+def _guessed(section: GenerateSection, result: GenerationResult, checked: Checked | None) -> float | None:
     return None if section.prices is None else round(result.guessed + (checked.guessed if checked else 0.0), 6)
 
 
-def _cost(section: GenerateSection, result: Result, checked: Checked | None) -> float | None:
+def _cost(section: GenerateSection, result: GenerationResult, checked: Checked | None) -> float | None:
     """What the answers cost, and at most can have cost where the endpoint does not say."""
-    from pipeline.generation.budget import cost
+    from marginalia.pipeline.generation.budget import cost
 
     if section.prices is None:
         return None
@@ -143,10 +143,10 @@ def with_budget(run: Run, budget: float) -> Run:
 def preview(run: Run, records: int) -> Preview:
     """Writes the first `records` slots of the plan and nothing but the journal: what was paid for here, generate does
     not pay for again."""
-    from pipeline.generation.budget import cost
-    from pipeline.generation.preview import Preview
-    from pipeline.generation.templating import load_templates
-    from pipeline.generation.unfinished import missing_texts
+    from marginalia.pipeline.generation.budget import cost
+    from marginalia.pipeline.generation.preview import Preview
+    from marginalia.pipeline.generation.unfinished_work import missing_texts
+    from marginalia.pipeline.generation.writer_templates import load_templates
 
     section = run.config.generate
     with run_lock(run.folder, "marginalia preview"):
@@ -167,34 +167,34 @@ def _embedder(run: Run) -> Embedder | None:
     section = run.config.generate.duplicates
     if section.method != "embeddings":
         return None
-    from pipeline.generation.embedding import Embedder
+    from marginalia.pipeline.generation.embedding import Embedder
 
     return Embedder(section, relative_to=run.folder)
 
 
-def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any, embed: Embedder | None) -> Result:
+def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any, embed: Embedder | None) -> GenerationResult:
     from tqdm import tqdm
 
-    from pipeline.generation.blind_check import check_section
-    from pipeline.generation.budget import paid_for
-    from pipeline.generation.judging import Judge
-    from pipeline.generation.questions import Asker
-    from pipeline.generation.writer import LazyWriter
-    from pipeline.generation.writing import Writing
-    from schemas.spill import Spill
+    from marginalia.pipeline.generation.acceptance.answer_acceptance import AnswerAcceptance
+    from marginalia.pipeline.generation.blind_check import check_section
+    from marginalia.pipeline.generation.budget import paid_for
+    from marginalia.pipeline.generation.endpoint.lazy_writer import LazyWriter
+    from marginalia.pipeline.generation.slot_writing import SlotWriting
+    from marginalia.pipeline.generation.writer_requests import RequestBuilder
+    from marginalia.schemas.storage.temporary_rows import TemporaryRows
 
     seed = run.config.seed
-    writing = Writing(
+    writing = SlotWriting(
         section,
-        Asker(section, run.taxonomy, templates, seed),
-        Judge(section, run.taxonomy, embed=embed, room=plan.height, spill=Spill(run.folder)),
+        RequestBuilder(section, run.taxonomy, templates, seed),
+        AnswerAcceptance(section, run.taxonomy, embed=embed, room=plan.height, spill=TemporaryRows(run.folder)),
         journal=run.path("responses.jsonl"),
         endpoint=section.endpoint.address,
         seed=seed,
         spent=paid_for(check_section(section), run.path(CHECK_JOURNAL)),
     )
 
-    async def fill(bar: _Bar) -> Result:
+    async def fill(bar: _Bar) -> GenerationResult:
         async with LazyWriter(section) as writer:
             result = await writing.fill(plan, writer, bar)
             result.endpoints = writer.report
@@ -211,9 +211,9 @@ def _checked(run: Run, section: GenerateSection) -> Checked | None:
     """The blind check of all records, when the config asks for one; checks.parquet is always of these prompts."""
     from tqdm import tqdm
 
-    from pipeline.generation.blind_check import BlindCheck, check_section
-    from pipeline.generation.budget import paid_for
-    from pipeline.generation.writer import LazyWriter
+    from marginalia.pipeline.generation.blind_check import BlindCheck, check_section
+    from marginalia.pipeline.generation.budget import paid_for
+    from marginalia.pipeline.generation.endpoint.lazy_writer import LazyWriter
 
     if not section.check.enabled:
         run.path(CHECKS).unlink(missing_ok=True)
@@ -245,14 +245,14 @@ class _Bar:
         self._bar.total += questions
         self._bar.refresh()
 
-    def answered(self, result: Result) -> None:
+    def answered(self, result: GenerationResult) -> None:
         self._bar.update(1)
         if self._bar.disable or time.monotonic() < self._shown + 0.5:
             return
         self._shown = time.monotonic()
         said = f"{result.prompt_tokens + result.completion_tokens:,} tokens"
         if self._prices is not None:
-            from pipeline.generation.budget import cost
+            from marginalia.pipeline.generation.budget import cost
 
             spent = cost(result.prompt_tokens, result.completion_tokens, self._prices) + result.guessed
             said += f", cost {spent:.2f}"
@@ -260,7 +260,7 @@ class _Bar:
 
 
 def _template_folder(run: Run) -> Any:
-    from pipeline.generation.templating import template_folder
+    from marginalia.pipeline.generation.writer_templates import template_folder
 
     return template_folder(run.config.generate.templates, relative_to=run.folder)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from schemas.spill import Spill
+from marginalia.schemas.storage.temporary_rows import TemporaryRows
 
 _TOGETHER = 256  # rows of the plan that are made into dicts at once
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,7 +48,7 @@ class Accepted:
 class AcceptedTexts:
     """The accepted text of each slot that has one, in the plan's order."""
 
-    def __init__(self, slots: Slots, spill: Spill) -> None:
+    def __init__(self, slots: Slots, spill: TemporaryRows) -> None:
         self._slots = slots
         self._spill = spill
         self._places = array("q", [-1]) * len(slots)  # in the spill, by place in the plan
@@ -78,7 +78,7 @@ class AcceptedTexts:
 class RejectedAttempts:
     """(place in the plan, attempt, reason, detail), in the plan's order."""
 
-    def __init__(self, spill: Spill) -> None:
+    def __init__(self, spill: TemporaryRows) -> None:
         self._spill = spill
         self._slots, self._attempts, self._places = array("q"), array("q"), array("q")
         self._reasons: Counter[str] = Counter()
@@ -102,7 +102,7 @@ class RejectedAttempts:
 
 
 @dataclass
-class Result:
+class GenerationResult:
     """A slot that is not accepted is open: `unanswered` ones because the endpoint gave no answer (the last reason is
     `last_failure`), `not_allowed` ones because the budget ended before, the others because all their attempts were
     rejected. Tokens are of all answers that were judged, whether paid for now or read

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import polars as pl
 
-from schemas.artifacts import PromptRecord
-from schemas.errors import InputError
-from schemas.records import read_records
-from schemas.taxonomy import Taxonomy
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.input_records import read_records
+from marginalia.schemas.tables import PromptRecord
+from marginalia.schemas.taxonomy import Taxonomy
 
 SOURCE, INCLUDED, GENERATED = "source", "included", "generated"
 

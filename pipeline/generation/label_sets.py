@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.generation.config import PlanSection
-from schemas.errors import InputError
-from schemas.taxonomy import Taxonomy
+from marginalia.pipeline.config.generation import PlanSection
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.taxonomy import Taxonomy
 
 _MOST_RECORDS = 1_000_000  # no plan is searched beyond this
 _UNUSABLE = 1e18

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from schemas.taxonomy import Taxonomy
+from marginalia.schemas.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.generation.config import PlanSection
-from pipeline.generation.label_sets import check_targets, label_sets
-from schemas.artifacts import PlannedSlot
-from schemas.taxonomy import Taxonomy
+from marginalia.pipeline.config.generation import PlanSection
+from marginalia.pipeline.generation.label_sets import check_targets, label_sets
+from marginalia.schemas.tables import PlannedSlot
+from marginalia.schemas.taxonomy import Taxonomy
 
 UNRELATED, LOOK_ALIKE = "unrelated", "look-alike"  # difficulties of texts without a label
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from pipeline.generation.coverage import Coverage, coverage
-from pipeline.run import Run
-from pipeline.stage import Outcome, Stage
-from schemas.artifacts import PlannedSlot
-from schemas.files import read_frame, write_frame
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
+from marginalia.pipeline.generation.plan_coverage import Coverage, coverage
+from marginalia.schemas.storage.files import read_frame, write_frame
+from marginalia.schemas.tables import PlannedSlot
 
 
-def _work(run: Run) -> Outcome:
-    from pipeline.generation.planning import plan_slots
+def _work(run: Run) -> StageOutcome:
+    from marginalia.pipeline.generation.plan_slots import plan_slots
 
     plan = plan_slots(run.config.plan, run.taxonomy, run.config.seed)
     write_frame(run.path("plan.parquet"), plan, PlannedSlot)
     covered = coverage(plan, run.taxonomy)
-    return Outcome(
+    return StageOutcome(
         counts_in={"labels": len(run.taxonomy.labels), "writable labels": len(run.taxonomy.writable)},
         counts_out={"planned": plan.height, **{f"with {size} labels": n for size, n in covered.sizes.items()}},
         facts={"pairs allowed": covered.allowed_pairs, "pairs covered": covered.allowed_pairs - len(covered.uncovered)},

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.generation.result import Result
-from schemas.manifest import Missing
+from marginalia.pipeline.generation.generation_result import GenerationResult
+from marginalia.schemas.manifest_json import Missing
 
 _WIDTH = 100
 
@@ -21,7 +21,7 @@ class Preview:
     `str()` shows each slot, its text or why there is none, and what the whole plan would cost at that rate."""
 
     slots: list[dict[str, Any]]
-    result: Result
+    result: GenerationResult
     planned: int
     cost: float | None
     currency: str = ""

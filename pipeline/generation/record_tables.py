@@ -9,19 +9,19 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.generation.result import Accepted, Result
-from schemas.artifacts import PromptRecord, RejectedAttempt
-from schemas.rows import Row
+from marginalia.pipeline.generation.generation_result import Accepted, GenerationResult
+from marginalia.schemas.table_row import Row
+from marginalia.schemas.tables import PromptRecord, RejectedAttempt
 
 _TOGETHER = 5000  # rows
 
 
-def prompts_frames(result: Result, generator: str) -> Iterator[pl.DataFrame]:
+def prompts_frames(result: GenerationResult, generator: str) -> Iterator[pl.DataFrame]:
     """One row an accepted text, in the plan's order, some thousands at a time."""
     return _frames(PromptRecord, (_prompt(accepted, generator) for accepted in result.accepted))
 
 
-def rejected_frames(result: Result) -> Iterator[pl.DataFrame]:
+def rejected_frames(result: GenerationResult) -> Iterator[pl.DataFrame]:
     """One row a rejected attempt, in the plan's order, some thousands at a time."""
     rows = (
         {"slot_id": result.slots[place]["slot_id"], "attempt": attempt, "reason": reason, "detail": detail}

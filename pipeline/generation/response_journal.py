@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.generation.questions import Question
-from schemas.errors import ArtifactError
-from schemas.journal import RESTORE, Journal, read_at, read_places
+from marginalia.pipeline.generation.writer_requests import WriterRequest
+from marginalia.schemas.errors import ArtifactError
+from marginalia.schemas.storage.journal import RESTORE, Journal, read_at, read_places
 
 _PAUSE = 0.01  # seconds between two fsyncs, in which answers gather
 
@@ -38,7 +38,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Answer:
+class JournalledAnswer:
     """An entry of the journal, as much of it as judging needs."""
 
     text: str | None
@@ -82,7 +82,7 @@ class KnownAnswers:
         """The highest attempt at the slot that has an answer, to whatever request; 1 when there is none."""
         return self._last_attempts.get(slot_id, 1)
 
-    def get(self, key: str) -> Answer | None:
+    def get(self, key: str) -> JournalledAnswer | None:
         if not len(self._hashes):
             return None
         wanted = _hash(key)
@@ -92,7 +92,7 @@ class KnownAnswers:
         entry = next(read_at(self._path, [int(self._places[number])]))
         return _answer(entry) if entry["key"] == key else None
 
-    def values(self) -> Iterator[Answer]:
+    def values(self) -> Iterator[JournalledAnswer]:
         return map(_answer, read_at(self._path, np.sort(self._places).tolist())) if len(self) else iter(())
 
 
@@ -105,8 +105,8 @@ def _hash(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
 
 
-def _answer(entry: dict[str, Any]) -> Answer:
-    return Answer(
+def _answer(entry: dict[str, Any]) -> JournalledAnswer:
+    return JournalledAnswer(
         text=entry["text"],
         refused=entry["refused"],
         finish_reason=entry["finish_reason"],
@@ -119,7 +119,7 @@ def _answer(entry: dict[str, Any]) -> Answer:
     )
 
 
-def _typed(answer: Answer) -> Answer:
+def _typed(answer: JournalledAnswer) -> JournalledAnswer:
     """Raises TypeError when a text or a count is something else."""
     for name, kind in (("text", str), ("refused", str), ("finish_reason", str), ("model", str)):
         if not isinstance(getattr(answer, name), kind | None):
@@ -143,10 +143,12 @@ class AnswerLog:
         self._journal = journal
         self._endpoint = endpoint
         self._wake = asyncio.Event()
-        self._waiting: list[tuple[Callable[[Answer], None], Answer]] = []
+        self._waiting: list[tuple[Callable[[JournalledAnswer], None], JournalledAnswer]] = []
         self._stopped = False
 
-    def keep(self, question: Question, reply: Reply, *, on_disk: Callable[[Answer], None]) -> Answer:
+    def keep(
+        self, question: WriterRequest, reply: Reply, *, on_disk: Callable[[JournalledAnswer], None]
+    ) -> JournalledAnswer:
         """Journals the reply; `on_disk` is called with the answer when it may be used. Raises InputError when the disk
         refuses it."""
         entry = {

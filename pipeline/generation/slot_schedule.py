@@ -22,7 +22,7 @@ class Turn:
     ends_round: bool
 
 
-class Agenda:
+class SlotSchedule:
     """The turns of `slots` slots. `on_open` is called with a round's number and its turns before any is given out."""
 
     def __init__(self, slots: int, *, waves: int, on_open: Callable[[int, int], None]) -> None:

@@ -17,18 +17,31 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from pipeline.generation.agenda import Agenda, Turn
-from pipeline.generation.answers import Answer, AnswerLog, KnownAnswers, Reply, read_answers
-from pipeline.generation.budget import Budget
-from pipeline.generation.config import GenerateSection
-from pipeline.generation.endpoint import AttemptFailed, EndpointDown, Unreadable
-from pipeline.generation.judging import Judge, Rejection
-from pipeline.generation.questions import Asker, Question
-from pipeline.generation.result import Accepted, AcceptedTexts, RejectedAttempts, Result, Slot, Slots
-from pipeline.generation.unreadable import UnreadableAnswers
-from schemas.errors import MarginaliaError
-from schemas.journal import Journal
-from schemas.spill import Spill
+from marginalia.pipeline.config.generation import GenerateSection
+from marginalia.pipeline.generation.acceptance.answer_acceptance import AnswerAcceptance, Rejection
+from marginalia.pipeline.generation.budget import Budget
+from marginalia.pipeline.generation.endpoint.llm_endpoint import AttemptFailed, EndpointDown, Unreadable
+from marginalia.pipeline.generation.generation_result import (
+    Accepted,
+    AcceptedTexts,
+    GenerationResult,
+    RejectedAttempts,
+    Slot,
+    Slots,
+)
+from marginalia.pipeline.generation.response_journal import (
+    AnswerLog,
+    JournalledAnswer,
+    KnownAnswers,
+    Reply,
+    read_answers,
+)
+from marginalia.pipeline.generation.slot_schedule import SlotSchedule, Turn
+from marginalia.pipeline.generation.unreadable_answers import UnreadableAnswers
+from marginalia.pipeline.generation.writer_requests import RequestBuilder, WriterRequest
+from marginalia.schemas.errors import MarginaliaError
+from marginalia.schemas.storage.journal import Journal
+from marginalia.schemas.storage.temporary_rows import TemporaryRows
 
 _RECENT = 50  # of the texts written for a label, those that a prompt may show
 _BREATH = 100  # answers of the journal between two looks at Ctrl-C
@@ -42,33 +55,33 @@ class Writer(Protocol):
     async def ask(self, payload: dict[str, Any], unreadable: Unreadable) -> Reply: ...
 
 
-class Progress(Protocol):
+class WritingProgress(Protocol):
     def expect(self, questions: int) -> None:
         """So many questions more."""
 
-    def answered(self, result: Result) -> None:
+    def answered(self, result: GenerationResult) -> None:
         """One of them is done."""
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweredRequest:
     """What became of a question; `answer` is None for one that was not asked: the budget did not allow it, or, with
     `later`, it had no answer in an earlier call of the stage, in which a later attempt had one."""
 
-    answer: Answer | AttemptFailed | None
-    question: Question | None = None
+    answer: JournalledAnswer | AttemptFailed | None
+    question: WriterRequest | None = None
     later: bool = False
 
 
-class Writing:
+class SlotWriting:
     """Fills the slots of one plan. `journal` is the path of responses.jsonl, `endpoint` the name that it notes, `spent`
     what the run has paid for anything but this."""
 
     def __init__(
         self,
         section: GenerateSection,
-        asker: Asker,
-        judge: Judge,
+        asker: RequestBuilder,
+        judge: AnswerAcceptance,
         *,
         journal: Path,
         endpoint: str,
@@ -83,12 +96,12 @@ class Writing:
         self._seed = seed
         self._spent = spent
 
-    async def fill(self, plan: pl.DataFrame, writer: Writer, progress: Progress) -> Result:
+    async def fill(self, plan: pl.DataFrame, writer: Writer, progress: WritingProgress) -> GenerationResult:
         """Asks `writer` for every slot of `plan`; what the journal holds is not asked for again.
 
         Raises what `writer` raises beside AttemptFailed; all that was answered by then stays in the journal."""
-        slots, spill = Slots(plan), Spill(self._path.parent)
-        result = Result(slots, AcceptedTexts(slots, spill), RejectedAttempts(spill))
+        slots, spill = Slots(plan), TemporaryRows(self._path.parent)
+        result = GenerationResult(slots, AcceptedTexts(slots, spill), RejectedAttempts(spill))
         with Journal(self._path) as journal, closing(UnreadableAnswers(self._path)) as unreadable:
             result.torn_bytes = journal.torn_bytes
             known = read_answers(self._path)
@@ -103,7 +116,7 @@ class Writing:
     def section(self) -> GenerateSection:
         return self._section
 
-    def question(self, slot: Slot, attempt: int, written: Mapping[str, Iterable[str]]) -> Question:
+    def question(self, slot: Slot, attempt: int, written: Mapping[str, Iterable[str]]) -> WriterRequest:
         """`written` are the texts that may be shown, by group of slots."""
         draw = random.Random(f"{self._seed}:{slot['slot_id']}:{attempt}:written")
         known = dict.fromkeys(text for group in groups(slot) for text in written.get(group, ()))
@@ -114,11 +127,13 @@ class Writing:
     def judged_at_once(self) -> int:
         return self._judge.at_once
 
-    def prepare(self, answers: list[tuple[Slot, Answer | AttemptFailed | None]]) -> None:
+    def prepare(self, answers: list[tuple[Slot, JournalledAnswer | AttemptFailed | None]]) -> None:
         """What is judged next, all of it."""
-        self._judge.prepare([(each, slot["language"]) for slot, each in answers if isinstance(each, Answer)])
+        self._judge.prepare([(each, slot["language"]) for slot, each in answers if isinstance(each, JournalledAnswer)])
 
-    def verdict(self, slot: Slot, answer: Answer | AttemptFailed, question: Question | None) -> Accepted | Rejection:
+    def verdict(
+        self, slot: Slot, answer: JournalledAnswer | AttemptFailed, question: WriterRequest | None
+    ) -> Accepted | Rejection:
         if isinstance(answer, AttemptFailed):
             return Rejection("failed", str(answer))
         shown, prompt = (question.shown, question.prompt) if question is not None else ([], [])
@@ -131,13 +146,13 @@ class _Filling:
 
     def __init__(
         self,
-        writing: Writing,
+        writing: SlotWriting,
         slots: Slots,
         known: KnownAnswers,
         budget: Budget,
         log: AnswerLog,
-        result: Result,
-        progress: Progress,
+        result: GenerationResult,
+        progress: WritingProgress,
     ) -> None:
         section = writing.section
         self._writing = writing
@@ -148,7 +163,7 @@ class _Filling:
         self._result = result
         self._progress = progress
         self._workers = min(section.concurrency, len(slots))
-        self._agenda = Agenda(len(slots), waves=section.waves, on_open=self._round_opens)
+        self._agenda = SlotSchedule(len(slots), waves=section.waves, on_open=self._round_opens)
         self._unanswered: set[int] = set()  # places of open slots of which an attempt had no answer
         self._not_allowed: set[int] = set()  # places of slots that the budget did not allow to ask
         self._postponed: dict[int, list[int]] = {}  # by place: attempts that are asked when all others are rejected
@@ -156,9 +171,11 @@ class _Filling:
         self._written: dict[str, deque[str]] = {}
         # by round and group, the last of the texts that a later round may show
         self._accepted: dict[int, dict[str, deque[str]]] = {}
-        self._waiting: dict[int, tuple[Turn, Answered]] = {}  # by number: what came before an earlier turn's answer
+        self._waiting: dict[
+            int, tuple[Turn, AnsweredRequest]
+        ] = {}  # by number: what came before an earlier turn's answer
         self._next = 0
-        self._ready: list[tuple[Turn, Answered]] = []  # to be judged at once, in the order of turns
+        self._ready: list[tuple[Turn, AnsweredRequest]] = []  # to be judged at once, in the order of turns
 
     async def run(self, writer: Writer) -> None:
         """Returns when every answer is judged and on disk."""
@@ -181,19 +198,19 @@ class _Filling:
         while (turn := await self._agenda.next()) is not None:
             # from here to the question nothing may be awaited: a round that opens changes what a prompt shows
             if self._budget.stopped and not self._known:
-                self._arrived(turn, Answered(None))
+                self._arrived(turn, AnsweredRequest(None))
                 continue
             question = self._writing.question(self._slots[turn.place], turn.attempt, self._written)
             answer = self._known.get(question.key)
             if answer is not None:
                 self._result.from_journal += 1
-                self._arrived(turn, Answered(answer, question))
+                self._arrived(turn, AnsweredRequest(answer, question))
             elif self._answered_later(turn):
-                self._arrived(turn, Answered(None, later=True))
+                self._arrived(turn, AnsweredRequest(None, later=True))
             elif await self._budget.allows(question):
                 await self._ask(turn, question, writer)
             else:
-                self._arrived(turn, Answered(None))
+                self._arrived(turn, AnsweredRequest(None))
             if turn.number % _BREATH == 0:
                 await asyncio.sleep(0)
         self._log.stop()
@@ -208,19 +225,21 @@ class _Filling:
         later = range(turn.attempt + 1, last + 1)
         return any(self._writing.question(slot, attempt, {}).key in self._known for attempt in later)
 
-    async def _ask(self, turn: Turn, question: Question, writer: Writer) -> None:
+    async def _ask(self, turn: Turn, question: WriterRequest, writer: Writer) -> None:
         try:
             reply = await writer.ask(question.payload, partial(self._budget.unreadable, question))
         except AttemptFailed as failure:
             self._budget.settle(question, None)
             self._result.asked_now += not isinstance(failure, EndpointDown)
-            self._arrived(turn, Answered(failure, question))
+            self._arrived(turn, AnsweredRequest(failure, question))
             return
         self._result.asked_now += 1
-        answer = self._log.keep(question, reply, on_disk=lambda answer: self._arrived(turn, Answered(answer, question)))
+        answer = self._log.keep(
+            question, reply, on_disk=lambda answer: self._arrived(turn, AnsweredRequest(answer, question))
+        )
         self._budget.settle(question, answer)
 
-    def _arrived(self, turn: Turn, answered: Answered) -> None:
+    def _arrived(self, turn: Turn, answered: AnsweredRequest) -> None:
         self._waiting[turn.number] = turn, answered
         while (first := self._waiting.pop(self._next, None)) is not None:
             self._next += 1
@@ -235,7 +254,7 @@ class _Filling:
         for turn, answered in ready:
             self._judge(turn, answered)
 
-    def _judge(self, turn: Turn, answered: Answered) -> None:
+    def _judge(self, turn: Turn, answered: AnsweredRequest) -> None:
         answer, result = answered.answer, self._result
         if answered.later:
             self._postponed.setdefault(turn.place, []).append(turn.attempt)
@@ -254,7 +273,7 @@ class _Filling:
             self._agenda.judged(turn, next_attempt=None)
             return
         slot = self._slots[turn.place]
-        if isinstance(answer, Answer):
+        if isinstance(answer, JournalledAnswer):
             result.prompt_tokens += answer.prompt_tokens or 0
             result.completion_tokens += answer.completion_tokens or 0
             result.models[answer.model or "not said"] += 1

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.generation.config import GenerateSection
-from schemas.manifest import Missing
+from marginalia.pipeline.config.generation import GenerateSection
+from marginalia.schemas.manifest_json import Missing
 
 if TYPE_CHECKING:
-    from pipeline.generation.blind_check import Checked
-    from pipeline.generation.result import Result
+    from marginalia.pipeline.generation.blind_check import Checked
+    from marginalia.pipeline.generation.generation_result import GenerationResult
 
 
-def missing_texts(section: GenerateSection, result: Result, command: str) -> list[Missing]:
+def missing_texts(section: GenerateSection, result: GenerationResult, command: str) -> list[Missing]:
     """One entry for each reason for which slots are open. `command` is what was called."""
     of, found = f"of {result.planned:,} planned texts", []
     if result.unanswered:

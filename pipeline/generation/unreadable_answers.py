@@ -6,11 +6,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.generation.answers import prompt_bytes
-from pipeline.generation.config import unreadable_path
-from pipeline.generation.questions import Question
-from schemas.errors import ArtifactError
-from schemas.journal import RESTORE, Journal, read_journal
+from marginalia.pipeline.config.generation import unreadable_path
+from marginalia.pipeline.generation.response_journal import prompt_bytes
+from marginalia.pipeline.generation.writer_requests import WriterRequest
+from marginalia.schemas.errors import ArtifactError
+from marginalia.schemas.storage.journal import RESTORE, Journal, read_journal
 
 
 class UnreadableAnswers:
@@ -27,7 +27,7 @@ class UnreadableAnswers:
                 raise ArtifactError.at(self._path, "expected the size of a prompt", line=number, hint=RESTORE)
             self.prompt_bytes.append(size)
 
-    def note(self, question: Question, said: str) -> int:
+    def note(self, question: WriterRequest, said: str) -> int:
         """Puts one on disk; its prompt's size. `said` is what came instead of an answer."""
         if self._journal is None:
             self._journal = Journal(self._path)

@@ -7,12 +7,12 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.generation.config import GenerateSection
-from pipeline.generation.languages import language_name
-from pipeline.generation.parsing import TEXT_KEY
-from pipeline.generation.templating import Templates
-from schemas.files import content_hash
-from schemas.taxonomy import Taxonomy
+from marginalia.pipeline.config.generation import GenerateSection
+from marginalia.pipeline.generation.acceptance.answer_parsing import TEXT_KEY
+from marginalia.pipeline.generation.languages import language_name
+from marginalia.pipeline.generation.writer_templates import Templates
+from marginalia.schemas.storage.files import content_hash
+from marginalia.schemas.taxonomy import Taxonomy
 
 Example = dict[str, str]
 
@@ -32,7 +32,7 @@ _SCHEMA = {
 
 
 @dataclass(frozen=True)
-class Question:
+class WriterRequest:
     """One request. `payload` is the body that is sent; `shown` are the examples and definitions that it may hold.
 
     `key` is the hash of slot, attempt and request without the texts of earlier rounds that the prompt shows: these only
@@ -50,7 +50,7 @@ class Question:
         return [message["content"] for message in self.payload["messages"]]
 
 
-class Asker:
+class RequestBuilder:
     """Makes questions from slots (rows of plan.parquet)."""
 
     def __init__(self, section: GenerateSection, taxonomy: Taxonomy, templates: Templates, seed: int) -> None:
@@ -73,7 +73,7 @@ class Asker:
             "structured": section.structured_output,
         }
 
-    def question(self, slot: dict[str, Any], attempt: int, written: list[str]) -> Question:
+    def question(self, slot: dict[str, Any], attempt: int, written: list[str]) -> WriterRequest:
         """The question of `attempt` (from 1) at `slot`, showing the texts `written` for the same labels before."""
         examples = self._examples(slot, attempt)
         variables = self._variables(slot, attempt, examples)
@@ -81,7 +81,7 @@ class Asker:
         key = content_hash({"slot": slot["slot_id"], "attempt": attempt, "request": payload})
         if written and self._templates.mention("written"):
             payload = {**payload, "messages": self._templates.messages({**variables, "written": written})}
-        return Question(slot["slot_id"], attempt, key, payload, self._shown(slot, examples))
+        return WriterRequest(slot["slot_id"], attempt, key, payload, self._shown(slot, examples))
 
     def _examples(self, slot: dict[str, Any], attempt: int) -> list[Example]:
         """generate.few_shot examples of each label as {label, name, text}, others at each attempt.

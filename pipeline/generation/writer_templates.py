@@ -10,8 +10,8 @@ from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from schemas.errors import InputError
-from schemas.files import content_hash, read_text
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.files import content_hash, read_text
 
 SHIPPED = Path(__file__).parent / "templates"
 FILES = ("system.j2", "user.j2")

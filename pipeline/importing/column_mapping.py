@@ -7,16 +7,16 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.strict import Strict
-from schemas.taxonomy import Taxonomy
-from schemas.yaml_files import find_yaml, line_in, load_yaml
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.storage.yaml_files import find_yaml, line_in, load_yaml
+from marginalia.schemas.taxonomy import Taxonomy
 
 SHIPPED = Path(__file__).parent / "mappings"
 HUB = "hub:"
 EXPLAIN = "the shipped records.yaml shows the keys"
 
 
-class MessageColumn(Strict):
+class MessageColumn(StrictModel):
     """One message, taken from one column."""
 
     role: Literal["system", "user", "assistant"]
@@ -24,7 +24,7 @@ class MessageColumn(Strict):
     optional: bool = Field(default=False, description="leave the message out where the column is null or empty")
 
 
-class LabelColumn(Strict):
+class LabelColumn(StrictModel):
     """Where the labels are and what they mean: in one column, or in one column of 0 and 1 per label."""
 
     column: str | None = Field(default=None, description="the column with a record's labels")
@@ -86,7 +86,7 @@ class LabelColumn(Strict):
         return f"'{self.column}'" if self.column is not None else "the row"
 
 
-class HubSource(Strict):
+class HubSource(StrictModel):
     """Which part of a data set on the Hub; used when the source is one."""
 
     config: str | None = Field(default=None, description="the data set's configuration")
@@ -94,7 +94,7 @@ class HubSource(Strict):
     revision: str | None = Field(default=None, description="commit; the one found is written here and kept")
 
 
-class Mapping(Strict):
+class Mapping(StrictModel):
     """The whole file. In a run it is `import.yaml`, with the source in front."""
 
     source: str | None = Field(

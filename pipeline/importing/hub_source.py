@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.importing.mapping import HubSource
-from schemas.errors import ServiceError
-from schemas.files import write_whole
-from schemas.hub_client import check_downloads
+from marginalia.pipeline.importing.column_mapping import HubSource
+from marginalia.schemas.errors import ServiceError
+from marginalia.schemas.hub_client import check_downloads
+from marginalia.schemas.storage.files import write_whole
 
 SNAPSHOT = "source.parquet"
 

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.importing.convert import convert
-from pipeline.importing.hub_source import SNAPSHOT, fetch
-from pipeline.importing.mapping import HUB, Mapping, load_mapping, mapping_path
-from pipeline.importing.tables import gold_table, prompt_table
-from pipeline.run import Run
-from pipeline.stage import Outcome, Stage, manifest_path, read_manifest
-from schemas.artifacts import GoldRecord, PromptRecord
-from schemas.equal_texts import equal_texts
-from schemas.errors import InputError
-from schemas.files import read_text, write_frame, write_text
-from schemas.lock import run_lock
-from schemas.source_rows import read_rows
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, manifest_path, read_manifest
+from marginalia.pipeline.importing.column_mapping import HUB, Mapping, load_mapping, mapping_path
+from marginalia.pipeline.importing.hub_source import SNAPSHOT, fetch
+from marginalia.pipeline.importing.imported_tables import gold_table, prompt_table
+from marginalia.pipeline.importing.row_conversion import convert
+from marginalia.schemas.equal_texts import equal_texts
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.source_rows import read_rows
+from marginalia.schemas.storage.files import read_text, write_frame, write_text
+from marginalia.schemas.storage.run_lock import run_lock
+from marginalia.schemas.tables import GoldRecord, PromptRecord
 
 SETTINGS = "import.yaml"  # the mapping with its source, kept in the run
 
@@ -120,7 +120,7 @@ def _outputs(run: Run) -> list[str]:
     return ["prompts.parquet", *(["gold.parquet"] if gold else [])]
 
 
-def _work(run: Run) -> Outcome:
+def _work(run: Run) -> StageOutcome:
     _refuse_other_origins(run)
     mapping = _settings(run)
     path = run.path(_source(run, mapping))
@@ -146,7 +146,7 @@ def _work(run: Run) -> Outcome:
     elif before is not None and "gold.parquet" in before.outputs:
         run.path("gold.parquet").unlink(missing_ok=True)  # of an earlier import of ours, with another mapping
     rows = result.counts.pop("rows")
-    return Outcome(
+    return StageOutcome(
         counts_in={"rows": rows},
         counts_out={name: n for name, n in sorted(result.counts.items()) if n or name == "records"},
         facts={

@@ -7,10 +7,10 @@ from datetime import datetime
 
 import polars as pl
 
-from annotation.config import Splits
-from annotation.splits import assign_splits
-from pipeline.importing.convert import Imported
-from schemas.artifacts import GoldRecord, PromptRecord
+from marginalia.annotation.config import Splits
+from marginalia.annotation.gold.splits import assign_splits
+from marginalia.pipeline.importing.row_conversion import Imported
+from marginalia.schemas.tables import GoldRecord, PromptRecord
 
 METHOD = "imported"
 

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.importing.labels import UNLABELLED, labels_of
-from pipeline.importing.mapping import Mapping
-from schemas.errors import InputError, did_you_mean
-from schemas.messages import messages_of, refuse_binary
-from schemas.taxonomy import Taxonomy
-from schemas.text import check_text
+from marginalia.pipeline.importing.column_mapping import Mapping
+from marginalia.pipeline.importing.row_labels import UNLABELLED, labels_of
+from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.messages import messages_of, refuse_binary
+from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.schemas.text_checks import check_text
 
 NO_ID = "mend the row, or leave id out of the mapping: then ids are made from the texts"
 

@@ -9,11 +9,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.importing.mapping import LabelColumn
-from schemas.errors import InputError, did_you_mean
-from schemas.label_cells import is_blank, listed
-from schemas.messages import refuse_binary
-from schemas.taxonomy import Taxonomy
+from marginalia.pipeline.importing.column_mapping import LabelColumn
+from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.label_cells import is_blank, listed
+from marginalia.schemas.messages import refuse_binary
+from marginalia.schemas.taxonomy import Taxonomy
 
 NONE = "none"
 FORM = "labels.form of the mapping: list, text with a separator, or flags"

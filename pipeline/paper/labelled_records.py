@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.importing.convert import convert
-from pipeline.importing.mapping import SHIPPED, Mapping, load_mapping, mapping_path
-from schemas.errors import InputError, did_you_mean
-from schemas.records import read_records
-from schemas.source_rows import read_rows
-from schemas.taxonomy import Taxonomy
-from schemas.yaml_files import load_yaml
-from scoring.guard import Guard
+from marginalia.pipeline.importing.column_mapping import SHIPPED, Mapping, load_mapping, mapping_path
+from marginalia.pipeline.importing.row_conversion import convert
+from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.input_records import read_records
+from marginalia.schemas.source_rows import read_rows
+from marginalia.schemas.storage.yaml_files import load_yaml
+from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.scoring.guard import Guard
 
 
 @dataclass(frozen=True)

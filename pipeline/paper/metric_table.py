@@ -10,19 +10,19 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from schemas.evaluation import Metric
-from schemas.strict import Strict
-from scoring.intervals import Array, Flags, bootstrap_metric
-from scoring.jackknife import variance
-from scoring.metrics import Bootstrapped, bootstrap, decisions, ranking
-from scoring.thresholds import best_f1
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.evaluation_json import Metric
+from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric
+from marginalia.scoring.measures.jackknife import variance
+from marginalia.scoring.measures.metrics import Bootstrapped, bootstrap, decisions, ranking
+from marginalia.scoring.measures.thresholds import best_f1
 
 RESAMPLES, SEED, CONFIDENCE = 1000, 2026, 0.95
 NO_SCORE = "labels without scores have no ROC AUC"
 METRICS = {"micro_f1": "micro F1", "hamming_loss": "Hamming loss", "micro_roc_auc": "micro ROC AUC"}
 
 
-class Line(Strict):
+class TableLine(StrictModel):
     """One strategy or estimator."""
 
     name: str
@@ -36,7 +36,7 @@ class Line(Strict):
     reason: str | None = Field(default=None, description="why the line has no numbers")
 
 
-class Cost(Strict):
+class Cost(StrictModel):
     """Means over the records."""
 
     any_place_passes: float = Field(description="prefixes evaluated; as published each is a pass over the whole prompt")
@@ -46,7 +46,7 @@ class Cost(Strict):
     marginalia_seconds: float
 
 
-class PaperTable(Strict):
+class PaperTable(StrictModel):
     """paper.json."""
 
     model: str
@@ -60,7 +60,7 @@ class PaperTable(Strict):
     node_budget: int
     off_language: float = Field(description="mean mass of answers outside the guard's format")
     widest: float = Field(description="widest bounds of the marginal, upper - lower")
-    lines: list[Line]
+    lines: list[TableLine]
     cost: Cost
     notes: list[str]
 
@@ -107,7 +107,7 @@ def _cell(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
-def _text(line: Line) -> str:
+def _text(line: TableLine) -> str:
     if line.reason is not None:
         return f"  {line.name:22}{'–':>6}  {line.reason}"
     at = "–" if line.threshold is None else f"{line.threshold:g}"
@@ -122,12 +122,12 @@ def _metric(metric: Metric) -> str:
     return f"{metric.value:.3f}" + ("" if metric.low is None else f" [{metric.low:.2f}, {metric.high:.2f}]")
 
 
-def scored_line(name: str, source: Literal["paper", "marginalia"], truth: Flags, scores: Array, at: float) -> Line:
+def scored_line(name: str, source: Literal["paper", "marginalia"], truth: Flags, scores: Array, at: float) -> TableLine:
     """Of (n, L) scores, which may exceed 1. A label counts where its score is at least `at`."""
     micro_f1, hamming_loss = _decided(truth, scores >= at)
     best = best_f1(truth.ravel(), scores.ravel())
     top = None if best is None else decisions(truth, scores >= best)(np.ones((1, len(truth)))).pooled["micro_f1"][0]
-    return Line(
+    return TableLine(
         name=name,
         source=source,
         threshold=at,
@@ -139,11 +139,11 @@ def scored_line(name: str, source: Literal["paper", "marginalia"], truth: Flags,
     )
 
 
-def labelled_line(name: str, truth: Flags, predicted: Flags) -> Line:
+def labelled_line(name: str, truth: Flags, predicted: Flags) -> TableLine:
     """Of the paper's strategies that give labels and no scores."""
     nothing = Metric(value=None, n=len(truth), reason=NO_SCORE)
     micro_f1, hamming_loss = _decided(truth, predicted)
-    return Line(
+    return TableLine(
         name=name,
         source="paper",
         threshold=None,
@@ -155,10 +155,10 @@ def labelled_line(name: str, truth: Flags, predicted: Flags) -> Line:
     )
 
 
-def empty_line(name: str, n: int, reason: str) -> Line:
+def empty_line(name: str, n: int, reason: str) -> TableLine:
     """Of a strategy that cannot be had with this guard."""
     nothing = Metric(value=None, n=n, reason=reason)
-    return Line(
+    return TableLine(
         name=name,
         source="paper",
         threshold=None,

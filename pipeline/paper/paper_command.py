@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from schemas.errors import InputError
+from marginalia.schemas.errors import InputError
 
 EXAMPLE = (
     "Example: marginalia paper records.jsonl --model ./Llama-Guard-3-8B --guard llama-guard-3 "
     "--mapping paper-llama-guard-3"
 )
 TOP_P, INSTRUCT_TOP_P = 0.99, 0.9
-THRESHOLD, INSTRUCT_THRESHOLD = 0.2, 0.3  # as in scoring/published.py, which --help must not wait for
+THRESHOLD, INSTRUCT_THRESHOLD = 0.2, 0.3  # as in scoring/paper/published_procedures.py, which --help must not wait for
 
 
 def paper(
@@ -52,13 +52,13 @@ def paper(
     """Print the paper's table (F1, Hamming loss, ROC AUC of every strategy) and ours beside it.
 
     Every record is journalled; the same command goes on where it was stopped."""
-    from pipeline.paper.records import read_labelled
-    from pipeline.progress import incomplete
-    from schemas.files import cannot_write
-    from schemas.lock import run_lock
-    from schemas.manifest import Missing
-    from schemas.taxonomy import load_taxonomy
-    from scoring.guard import guard_path, load_guard
+    from marginalia.pipeline.core.stage_summary import incomplete
+    from marginalia.pipeline.paper.labelled_records import read_labelled
+    from marginalia.schemas.manifest_json import Missing
+    from marginalia.schemas.storage.files import cannot_write
+    from marginalia.schemas.storage.run_lock import run_lock
+    from marginalia.schemas.taxonomy import load_taxonomy
+    from marginalia.scoring.guard import guard_path, load_guard
 
     if model.startswith(("http://", "https://")):
         raise InputError(
@@ -71,8 +71,8 @@ def paper(
         chosen = load_taxonomy(str(compiled.file.taxonomy), relative_to=guard_path(guard).parent)
     found = read_labelled(records, chosen, compiled, mapping=mapping, limit=limit)
     # what is wrong with the input is said before the models' libraries are loaded
-    from pipeline.paper.compare import OURS, Asked, compare
-    from scoring.scorer import Scorer, Settings
+    from marginalia.pipeline.paper.run_strategies import OURS, Asked, compare
+    from marginalia.scoring.scorer import Scorer, Settings
 
     instruct = compiled.name == "instruct"
     asked = Asked(

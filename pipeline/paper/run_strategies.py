@@ -11,17 +11,26 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from pipeline.paper.records import Labelled
-from pipeline.paper.table import Cost, Line, PaperTable, empty_line, flags, labelled_line, matrix, scored_line
-from schemas.errors import ModelError
-from schemas.evaluation import UNSAFE
-from schemas.files import content_hash, write_json, write_text
-from schemas.journal import Journal, read_journal
-from scoring import published
-from scoring.intervals import Array
-from scoring.results import score_to_journal, tables
-from scoring.scorer import Scorer
-from scoring.strategies import BASELINES, SCORES, Strategies
+from marginalia.pipeline.paper.labelled_records import Labelled
+from marginalia.pipeline.paper.metric_table import (
+    Cost,
+    PaperTable,
+    TableLine,
+    empty_line,
+    flags,
+    labelled_line,
+    matrix,
+    scored_line,
+)
+from marginalia.schemas.errors import ModelError
+from marginalia.schemas.evaluation_json import UNSAFE
+from marginalia.schemas.storage.files import content_hash, write_json, write_text
+from marginalia.schemas.storage.journal import Journal, read_journal
+from marginalia.scoring.measures.intervals import Array
+from marginalia.scoring.paper import published_procedures
+from marginalia.scoring.paper.strategies import BASELINES, SCORES, Strategies
+from marginalia.scoring.score_files import score_to_journal, tables
+from marginalia.scoring.scorer import Scorer
 
 OURS = ("conditional", "joint", "marginal", "marginal_in_language", "marginal_constrained")
 
@@ -109,7 +118,7 @@ def _published(strategies: Strategies, texts: Sequence[tuple[str, Any]], path: P
 
 def _their_lines(
     strategies: Strategies, found: Sequence[dict[str, Any]], records: Sequence[Labelled], at: float
-) -> list[Line]:
+) -> list[TableLine]:
     codes = strategies.codes
     code_of = {category.id: category.code for category in strategies.scorer.guard.categories}
     right = [[code_of[label] for label in record.labels if label in code_of] for record in records]
@@ -124,8 +133,8 @@ def _their_lines(
         chosen: list[list[str]] = [[] for _ in found]
         if asked:
             logits = [found[place]["logits"] for place in asked]
-            cut = published.choose_cut(logits, [right[place] for place in asked], kind)
-            for place, labels in zip(asked, published.cut_labels(logits, cut, kind), strict=True):
+            cut = published_procedures.choose_cut(logits, [right[place] for place in asked], kind)
+            for place, labels in zip(asked, published_procedures.cut_labels(logits, cut, kind), strict=True):
                 chosen[place] = labels
         lines.append(labelled_line(kind, truth, flags(chosen, codes)))
     lines += [scored_line(name, "paper", truth, matrix([one[name] for one in found], codes), at) for name in SCORES]

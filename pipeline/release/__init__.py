@@ -1,0 +1,1 @@
+"""Stages release and publish."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.report.gold_sections import built, trust
-from pipeline.report.guard_figures import estimators_figure, labels_figure, reliability_figure
-from pipeline.report.material import Figure, Material
-from pipeline.report.svg import standalone
+from marginalia.pipeline.report.gold_sections import built, trust
+from marginalia.pipeline.report.guard_figures import estimators_figure, labels_figure, reliability_figure
+from marginalia.pipeline.report.report_data import Figure, ReportData
+from marginalia.pipeline.report.svg import standalone
 
 STYLE = Path(__file__).parent / "chart.css"
 
@@ -23,7 +23,7 @@ class Chart:
     svg: str
 
 
-def charts(material: Material) -> list[Chart]:
+def charts(material: ReportData) -> list[Chart]:
     """Gold by label, agreement, and for each guard its estimators, calibration and labels, as far as there are any."""
     figures: list[tuple[str, Figure | None]] = [("labels", built(material).figure)]
     agreement = trust(material)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.report import words
-from schemas.evaluation import EstimatorEvaluation, Evaluation, GuardEvaluation
+from marginalia.pipeline.report import as_text
+from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ def _recommended(page: GuardEvaluation) -> EstimatorEvaluation | None:
 
 def _headline(page: GuardEvaluation, best: EstimatorEvaluation) -> Headline:
     report = best.calibration
-    ece = words.with_interval(report.raw.ece) if report.raw is not None else "—"
+    ece = as_text.with_interval(report.raw.ece) if report.raw is not None else "—"
     if report.recalibrated is not None:
-        ece += f", {words.number(report.recalibrated.ece.value)} after {words.method(report.method)} recalibration"
-    chance = words.against_chance(words.deciding(best)[1])
+        ece += f", {as_text.number(report.recalibrated.ece.value)} after {as_text.method(report.method)} recalibration"
+    chance = as_text.against_chance(as_text.deciding(best)[1])
     rate = best.verdict.get("false_positive_rate")
     return Headline(
         guard=page.guard,
         estimator=best.estimator,
         records=best.n,
         threshold=f"{best.threshold:g}",
-        macro_roc_auc=words.with_interval(best.metrics["macro_roc_auc"]),
-        micro_f1=words.with_interval(best.tuned["micro_f1"]) if best.tuned else "—",
-        false_positive_rate=words.with_interval(rate) if rate is not None else "—",
+        macro_roc_auc=as_text.with_interval(best.metrics["macro_roc_auc"]),
+        micro_f1=as_text.with_interval(best.tuned["micro_f1"]) if best.tuned else "—",
+        false_positive_rate=as_text.with_interval(rate) if rate is not None else "—",
         ece=ece,
-        warning=f"{page.guard} judges {chance}" if chance in (words.UNCLEAR, "worse than chance") else None,
+        warning=f"{page.guard} judges {chance}" if chance in (as_text.UNCLEAR, "worse than chance") else None,
     )

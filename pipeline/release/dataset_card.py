@@ -13,19 +13,19 @@ import yaml
 from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from pipeline.auditing import ChangeRate
-from pipeline.release.charts import Chart
-from pipeline.release.config import ReleaseSection
-from pipeline.release.markdown import code, inline
-from pipeline.release.results import headlines
-from pipeline.release.tables import SPLITS, config_of, data_files
-from pipeline.release.versions import ReleaseHistory, gold_of
-from pipeline.report.material import currency_of
-from schemas.agreement import Agreement, Estimate
-from schemas.equal_texts import equal_texts
-from schemas.evaluation import Evaluation
-from schemas.manifest import Manifest
-from schemas.taxonomy import Taxonomy
+from marginalia.pipeline.annotating.suspect_labels import ChangeRate
+from marginalia.pipeline.config.release import ReleaseSection
+from marginalia.pipeline.release.card_charts import Chart
+from marginalia.pipeline.release.card_results import headlines
+from marginalia.pipeline.release.markdown_escaping import code, inline
+from marginalia.pipeline.release.release_tables import SPLITS, config_of, data_files
+from marginalia.pipeline.release.release_versions import ReleaseHistory, gold_of
+from marginalia.pipeline.report.report_data import currency_of
+from marginalia.schemas.agreement_json import Agreement, Estimate
+from marginalia.schemas.equal_texts import equal_texts
+from marginalia.schemas.evaluation_json import Evaluation
+from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.taxonomy import Taxonomy
 
 TEMPLATE = Path(__file__).parent / "card.md.j2"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))

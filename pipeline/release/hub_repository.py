@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.release.config import ReleaseSection
-from schemas.errors import InputError, MarginaliaError, ServiceError
-from schemas.hub_client import upload_to
+from marginalia.pipeline.config.release import ReleaseSection
+from marginalia.schemas.errors import InputError, MarginaliaError, ServiceError
+from marginalia.schemas.hub_client import upload_to
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.generation.private_data import clean
+from marginalia.pipeline.generation.acceptance.reserved_identifiers import clean
 
 # a link is no person's secret; the filter replaces them for another reason
 _PUBLIC = {"web address"}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from annotation.client.pseudonyms import KEY_FILE, read_key
-from pipeline.release.checks import content_of, listing, missing_settings, refuse_leaks
-from pipeline.release.hub import HubRepository
-from pipeline.run import Run
-from pipeline.stage import Outcome, Stage, manifest_path, read_manifest, staleness
-from pipeline.stages.release import STAGE as RELEASE
-from schemas.errors import ArtifactError, InputError
+from marginalia.annotation.client.pseudonyms import KEY_FILE, read_key
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, manifest_path, read_manifest, staleness
+from marginalia.pipeline.release.hub_repository import HubRepository
+from marginalia.pipeline.release.release_checks import content_of, listing, missing_settings, refuse_leaks
+from marginalia.pipeline.release.release_stage import STAGE as RELEASE
+from marginalia.schemas.errors import ArtifactError, InputError
 
 
 def stage(*, push: bool) -> Stage:
@@ -30,7 +30,7 @@ def stage(*, push: bool) -> Stage:
 STAGE = stage(push=False)
 
 
-def _work(run: Run, *, push: bool) -> Outcome:
+def _work(run: Run, *, push: bool) -> StageOutcome:
     section, folder = run.config.release, run.path("release")
     stale = staleness(RELEASE, run) if manifest_path(run, "release").exists() else "it has no manifest"
     if stale is not None:
@@ -63,7 +63,7 @@ def _work(run: Run, *, push: bool) -> Outcome:
         facts["published"] = published if entry in published else [*published, entry]
         facts["attempts"] = done.attempts
     counts = {"uploaded": len(files)} if push else {"files in a dry run": len(files)}
-    return Outcome(
+    return StageOutcome(
         counts_in={"files": len(files)},
         counts_out=counts,
         facts=facts,

@@ -10,11 +10,11 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.release.card import TEMPLATE
-from pipeline.release.config import ReleaseSection
-from pipeline.release.private_data import holds_secret, private_data
-from pipeline.release.tables import PSEUDONYM
-from schemas.errors import InputError
+from marginalia.pipeline.config.release import ReleaseSection
+from marginalia.pipeline.release.dataset_card import TEMPLATE
+from marginalia.pipeline.release.private_data_scan import holds_secret, private_data
+from marginalia.pipeline.release.release_tables import PSEUDONYM
+from marginalia.schemas.errors import InputError
 
 NAMED = 10  # records that a message lists
 # columns that hold words of ours only; a person may well be called `test`

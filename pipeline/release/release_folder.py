@@ -10,15 +10,15 @@ from types import MappingProxyType
 import polars as pl
 from pydantic import BaseModel
 
-from pipeline.release.charts import Chart
-from pipeline.release.tables import MODELS, SPLITS, config_of
-from pipeline.release.versions import ReleaseHistory, changelog
-from schemas.artifacts import GoldRecord
-from schemas.files import read_frame, read_model, write_json, write_text
-from schemas.folders import recover_folder, write_folder_whole
-from schemas.frames import write_frames
-from schemas.json_schemas import json_schema
-from schemas.taxonomy import Taxonomy
+from marginalia.pipeline.release.card_charts import Chart
+from marginalia.pipeline.release.release_tables import MODELS, SPLITS, config_of
+from marginalia.pipeline.release.release_versions import ReleaseHistory, changelog
+from marginalia.schemas.json_schemas import json_schema
+from marginalia.schemas.storage.files import read_frame, read_model, write_json, write_text
+from marginalia.schemas.storage.folders import recover_folder, write_folder_whole
+from marginalia.schemas.storage.large_tables import write_frames
+from marginalia.schemas.tables import GoldRecord
+from marginalia.schemas.taxonomy import Taxonomy
 
 HISTORY = "release.json"
 

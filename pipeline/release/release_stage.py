@@ -8,32 +8,25 @@ from typing import TypeVar
 import polars as pl
 from pydantic import BaseModel
 
-from pipeline.auditing import change_rates, gold_error_rate
-from pipeline.evaluation.tables import count_gold
-from pipeline.reading import read_gold, read_scores
-from pipeline.release.card import CardFacts, card
-from pipeline.release.charts import charts
-from pipeline.release.folder import read_release, write_release
-from pipeline.release.tables import release_tables
-from pipeline.release.versions import ReleaseHistory, next_versions
-from pipeline.report.material import Material
-from pipeline.run import Run
-from pipeline.stage import Outcome, Stage, read_manifest
-from pipeline.stages.evaluate import CALIBRATION, EVALUATION, THRESHOLDS
-from pipeline.stages.reconcile import GOLD_SEVERITY
-from schemas.agreement import Agreement
-from schemas.artifacts import (
-    Answer,
-    AuditedRecord,
-    GoldSeverity,
-    PlannedSlot,
-    PromptRecord,
-    RejectedAttempt,
-)
-from schemas.equal_texts import equal_texts
-from schemas.errors import InputError
-from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
-from schemas.files import read_frame, read_model
+from marginalia.pipeline.annotating.reconcile_stage import GOLD_SEVERITY
+from marginalia.pipeline.annotating.suspect_labels import change_rates, gold_error_rate
+from marginalia.pipeline.core.checked_tables import read_gold, read_scores
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, read_manifest
+from marginalia.pipeline.evaluation.evaluate_stage import CALIBRATION, EVALUATION, THRESHOLDS
+from marginalia.pipeline.evaluation.guard_tables import count_gold
+from marginalia.pipeline.release.card_charts import charts
+from marginalia.pipeline.release.dataset_card import CardFacts, card
+from marginalia.pipeline.release.release_folder import read_release, write_release
+from marginalia.pipeline.release.release_tables import release_tables
+from marginalia.pipeline.release.release_versions import ReleaseHistory, next_versions
+from marginalia.pipeline.report.report_data import ReportData
+from marginalia.schemas.agreement_json import Agreement
+from marginalia.schemas.equal_texts import equal_texts
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
+from marginalia.schemas.storage.files import read_frame, read_model
+from marginalia.schemas.tables import Answer, AuditedRecord, GoldSeverity, PlannedSlot, PromptRecord, RejectedAttempt
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 LINE = ("import", "plan", "generate", "push", "pull", "adjudicate", "reconcile", "score", "evaluate")
@@ -60,7 +53,7 @@ def _scored(run: Run) -> list[str]:
     return [name for name in names if run.path(f"scores/{name}.parquet").exists()]
 
 
-def _work(run: Run) -> Outcome:
+def _work(run: Run) -> StageOutcome:
     names = _inputs(run)
     gold = read_gold(run)
     annotations = _optional(run, "annotations.parquet", Answer, "pull", names)
@@ -85,7 +78,7 @@ def _work(run: Run) -> Outcome:
     history = ReleaseHistory(name=run.name, simulated=run.config.simulated, versions=versions)
     manifests = [made for stage in LINE if (made := read_manifest(run, stage)) is not None]
     shown = charts(
-        Material(
+        ReportData(
             name=run.name,
             seed=run.config.seed,
             simulated=run.config.simulated,
@@ -117,7 +110,7 @@ def _work(run: Run) -> Outcome:
     section = run.config.release
     text = card(section, facts)
     write_release(run.path("release"), text, tables, history, run.taxonomy, documents=documents, charts=shown)
-    return Outcome(
+    return StageOutcome(
         counts_in={"records": gold.height},
         counts_out={
             "records": records,

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 import polars as pl
 from pydantic import Field
 
-from schemas.artifacts import GoldRecord, GoldSeverity
-from schemas.errors import InputError
-from schemas.rows import Row
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.table_row import Row
+from marginalia.schemas.tables import GoldRecord, GoldSeverity
 
 SPLITS = ("train", "calibration", "test")
 PSEUDONYM = r"^[A-Z][0-9]{2,}$"

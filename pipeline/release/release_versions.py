@@ -8,21 +8,21 @@ from typing import Self
 import polars as pl
 from pydantic import Field, model_validator
 
-from pipeline.release.markdown import code
-from schemas.artifacts import GoldRecord
-from schemas.files import content_hash, frame_hash
-from schemas.strict import Strict
+from marginalia.pipeline.release.markdown_escaping import code
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.storage.files import content_hash, frame_hash
+from marginalia.schemas.tables import GoldRecord
 
 LISTED = 50  # ids that the changelog spells out; release.json holds all
 
 
-class Relabelled(Strict):
+class Relabelled(StrictModel):
     id: str
     before: list[str]
     after: list[str]
 
 
-class Version(Strict):
+class Version(StrictModel):
     """One version of the data. A change of the card alone makes none."""
 
     version: int = Field(ge=1)
@@ -43,7 +43,7 @@ class Version(Strict):
         return self
 
 
-class ReleaseHistory(Strict):
+class ReleaseHistory(StrictModel):
     """release.json: every version of the release, oldest first."""
 
     made_by: str = "marginalia"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.auditing import ChangeRate, change_rates, gold_error_rate
-from pipeline.report.material import Material
-from schemas.agreement import Anchoring, Estimate, GoldQuestionAccuracy, LabelSeverity
-from scoring.conclusions import compare
+from marginalia.pipeline.annotating.suspect_labels import ChangeRate, change_rates, gold_error_rate
+from marginalia.pipeline.report.report_data import ReportData
+from marginalia.schemas.agreement_json import Anchoring, Estimate, GoldQuestionAccuracy, LabelSeverity
+from marginalia.scoring.measures.conclusions import compare
 
 SOURCES = {"intended": "the labels that the writer was asked for", "check": "the blind check's labels"}
 
 
 @dataclass(frozen=True)
-class People:
+class AnnotatorSection:
     """Empty or None where it was not asked for. `levels` names the columns of `severity`'s counts."""
 
     questions: list[GoldQuestionAccuracy]
@@ -27,13 +27,13 @@ class People:
     selected: int
 
 
-def people(material: Material) -> People:
+def people(material: ReportData) -> AnnotatorSection:
     """What agreement.json and audit.parquet say of it."""
     found = material.agreement
     anchoring = found.anchoring if found is not None else None
     severity = found.severity if found is not None else None
     audited = material.audited
-    return People(
+    return AnnotatorSection(
         questions=found.gold_questions if found is not None else [],
         anchoring=anchoring,
         suggested=suggested(anchoring) if anchoring is not None else "",

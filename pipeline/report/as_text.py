@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from schemas.agreement import Estimate
-from schemas.evaluation import (
-    Difference,
-    EstimatorEvaluation,
-    Finding,
-    GuardDifference,
-    Metric,
-)
-from scoring.conclusions import compare, conclude, range_of, wide
+from marginalia.schemas.agreement_json import Estimate
+from marginalia.schemas.evaluation_json import Difference, EstimatorEvaluation, Finding, GuardDifference, Metric
+from marginalia.scoring.measures.conclusions import compare, conclude, range_of, wide
 
 CHANCE = 0.5
 BOUNDS_EXPLAIN = ": the bounds of the probabilities can explain it"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline.report import words
-from pipeline.report.material import Figure, Material
-from pipeline.report.plots import Mark, Row, bars, nice_axis
-from schemas.artifacts import PlannedSlot
+from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.plots import Mark, PlotRow, bars, nice_axis
+from marginalia.pipeline.report.report_data import Figure, ReportData
+from marginalia.schemas.tables import PlannedSlot
 
 MOST_VALUES = 12  # of one attribute; one with more is no attribute to make a table of
 
@@ -26,7 +26,7 @@ class Covered:
     gold: int
 
 
-def coverage(material: Material) -> list[Covered]:
+def coverage(material: ReportData) -> list[Covered]:
     """Labels a record and every attribute of the plan; empty for a run without plan or prompts."""
     if material.plan is None or material.prompts is None:
         return []
@@ -70,9 +70,9 @@ def rejected_figure(rejections: Sequence[tuple[str, int]]) -> Figure | None:
     total = sum(count for _, count in rejections)
     reason, most = rejections[0]
     title = (
-        f"{words.plural(total, 'attempt was', 'attempts were')} rejected, {most} of them for the reason "
+        f"{as_text.plural(total, 'attempt was', 'attempts were')} rejected, {most} of them for the reason "
         f"“{reason.replace('_', ' ')}”"
     )
-    rows = [Row(name.replace("_", " "), [Mark(count, tone=5)], f"{count:,}") for name, count in rejections]
+    rows = [PlotRow(name.replace("_", " "), [Mark(count, tone=5)], f"{count:,}") for name, count in rejections]
     note = "A slot whose attempt is rejected is asked for again, until an attempt passes or the tries are used up."
     return Figure(title, bars(rows, nice_axis(max(most, 5), "rejected attempts"), alt=title), note)

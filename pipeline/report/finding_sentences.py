@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.report.words import (
+from marginalia.pipeline.report.as_text import (
     BOUNDS_EXPLAIN,
     CHANCE,
     NAMES,
@@ -18,8 +18,8 @@ from pipeline.report.words import (
     plural,
     with_interval,
 )
-from schemas.agreement import Estimate
-from schemas.evaluation import (
+from marginalia.schemas.agreement_json import Estimate
+from marginalia.schemas.evaluation_json import (
     CalibrationQuality,
     CalibrationReport,
     Confusion,
@@ -30,7 +30,7 @@ from schemas.evaluation import (
     Slice,
     SoftMetrics,
 )
-from scoring.conclusions import Answer, above_other, compare, conclude
+from marginalia.scoring.measures.conclusions import Answer, above_other, compare, conclude
 
 RECALIBRATED = {
     "yes": ", and the Brier score clearly down",

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline.report import findings, words
-from pipeline.report.coverage import Covered, coverage, coverage_finding, rejected_figure
-from pipeline.report.material import Figure, Material
-from pipeline.report.plots import Axis, Mark, Row, bars, forest, nice_axis
-from schemas.agreement import Agreement, LabelAgreement
-from schemas.manifest import Manifest
+from marginalia.pipeline.report import as_text, finding_sentences
+from marginalia.pipeline.report.coverage_section import Covered, coverage, coverage_finding, rejected_figure
+from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, bars, forest, nice_axis
+from marginalia.pipeline.report.report_data import Figure, ReportData
+from marginalia.schemas.agreement_json import Agreement, LabelAgreement
+from marginalia.schemas.manifest_json import Manifest
 
 
 @dataclass(frozen=True)
-class Step:
+class BuildStep:
     """One station of the way from plan to scores; `share` of the largest count, for the width of its bar."""
 
     name: str
@@ -26,7 +26,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Built:
-    steps: list[Step]
+    steps: list[BuildStep]
     figure: Figure
     labels: list[tuple[str, int, int | None]]  # name, in gold, intended
     rejections: list[tuple[str, int]]
@@ -56,7 +56,7 @@ class StageRow:
     models: str
 
 
-def built(material: Material) -> Built:
+def built(material: ReportData) -> Built:
     """Counts of every station, counted in the files themselves, and labels in gold beside those asked for."""
     gold = material.evaluation.gold
     counted: list[tuple[str, int, str]] = []
@@ -74,9 +74,9 @@ def built(material: Material) -> Built:
         answered = submitted.filter(pl.col("round") == "annotate")
         expert = submitted.filter(pl.col("round") == "adjudicate").height
         people = answered["annotator"].n_unique()
-        what = f"records answered by {words.plural(people, 'annotator')}, {words.plural(answered.height, 'answer')}"
+        what = f"records answered by {as_text.plural(people, 'annotator')}, {as_text.plural(answered.height, 'answer')}"
         if expert:
-            what += f", {words.plural(expert, 'record')} adjudicated"
+            what += f", {as_text.plural(expert, 'record')} adjudicated"
         counted.append(("Annotated", answered["record_id"].n_unique(), what))
     counted.append(("Gold", gold.final, f"records with final labels, {gold.safe} of them with none"))
     counted += [("Scored", page.records, f"records judged by {page.guard}") for page in material.evaluation.guards]
@@ -87,7 +87,7 @@ def built(material: Material) -> Built:
     rejections = _tally(material.rejected, "reason") if material.rejected is not None else []
     covered = coverage(material)
     return Built(
-        steps=[Step(name, count, what, count / largest) for name, count, what in counted],
+        steps=[BuildStep(name, count, what, count / largest) for name, count, what in counted],
         figure=_label_counts(labels),
         labels=labels,
         rejections=rejections,
@@ -98,7 +98,7 @@ def built(material: Material) -> Built:
     )
 
 
-def _intended(material: Material) -> dict[str, int]:
+def _intended(material: ReportData) -> dict[str, int]:
     """How many final gold records were asked to have each label; empty for imported records."""
     if material.prompts is None or material.plan is None:
         return {}
@@ -118,13 +118,13 @@ def _label_counts(labels: list[tuple[str, int, int | None]]) -> Figure:
     empty = [name for name, n, _ in labels if n == 0]
     most, fewest = ordered[0], ordered[-1]
     if empty:
-        title = f"{words.plural(len(empty), 'label has', 'labels have')} no gold record: {words.listed(empty)}"
+        title = f"{as_text.plural(len(empty), 'label has', 'labels have')} no gold record: {as_text.listed(empty)}"
     else:
         title = f"Every label has gold records: from {fewest[1]} ({fewest[0]}) to {most[1]} ({most[0]})"
     rows = []
     for name, n, intended in ordered:
         marks = [Mark(n, tone=1)] + ([Mark(intended, tone=2)] if intended is not None else [])
-        rows.append(Row(name, marks, f"{n} (asked {intended})" if intended is not None else str(n)))
+        rows.append(PlotRow(name, marks, f"{n} (asked {intended})" if intended is not None else str(n)))
     largest = max((max(n, intended or 0) for _, n, intended in labels), default=1)
     axis = nice_axis(max(largest, 5), "gold records with the label")
     note = "Bars: records that people gave the label."
@@ -133,7 +133,7 @@ def _label_counts(labels: list[tuple[str, int, int | None]]) -> Figure:
     return Figure(title, bars(rows, axis, alt=title), note)
 
 
-def trust(material: Material) -> Trust | None:
+def trust(material: ReportData) -> Trust | None:
     """Agreement as measured; None when there is no agreement.json."""
     found = material.agreement
     if found is None:
@@ -142,13 +142,13 @@ def trust(material: Material) -> Trust | None:
     known = [(row.alpha.value, row) for row in found.per_label if row.alpha.value is not None]
     lowest = min(known, key=lambda pair: pair[0])[1] if known else None
     low_words = (names.get(lowest.label, lowest.label), lowest.alpha.value or 0.0) if lowest is not None else None
-    title = findings.agreement_finding(found.alpha_masi, low_words)
+    title = finding_sentences.agreement_finding(found.alpha_masi, low_words)
     ordered = sorted(found.per_label, key=lambda row: -(row.alpha.value if row.alpha.value is not None else -9))
     rows = [
-        Row(
+        PlotRow(
             names.get(row.label, row.label),
             [Mark(row.alpha.value, row.alpha.low, row.alpha.high, note="no variation to agree about")],
-            words.with_interval(row.alpha) if row.alpha.value is not None else "—",
+            as_text.with_interval(row.alpha) if row.alpha.value is not None else "—",
         )
         for row in ordered
     ]
@@ -160,7 +160,7 @@ def trust(material: Material) -> Trust | None:
     return Trust(found, Figure(title, forest(rows, axis, alt=title), note), ordered)
 
 
-def stage_rows(material: Material) -> list[StageRow]:
+def stage_rows(material: ReportData) -> list[StageRow]:
     """One row a manifest, in the order in which the stages ended."""
     return [
         _stage_row(manifest, material.currency) for manifest in sorted(material.manifests, key=lambda m: m.finished_at)
@@ -175,7 +175,7 @@ def _stage_row(manifest: Manifest, currency: str) -> StageRow:
         stage=manifest.stage,
         counts_in=counts(manifest.counts_in),
         counts_out=counts(manifest.counts_out),
-        seconds=words.duration(manifest.seconds),
+        seconds=as_text.duration(manifest.seconds),
         tokens=counts(manifest.tokens),
         cost="—" if manifest.cost is None else f"{manifest.cost:,.2f} {currency}".rstrip(),
         models=", ".join(manifest.models) or "—",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.report import words
-from pipeline.report.material import Figure
-from pipeline.report.plots import Axis, Mark, Row, forest, nice_axis
-from schemas.evaluation import Evaluation, GuardDifference
+from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, forest, nice_axis
+from marginalia.pipeline.report.report_data import Figure
+from marginalia.schemas.evaluation_json import Evaluation, GuardDifference
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,20 @@ def _figure(found: list[GuardDifference]) -> Figure:
     ends = [abs(end) for row in found for end in (row.difference.value, row.difference.low, row.difference.high) if end]
     reach = nice_axis(max([*ends, 0.01]), "").high
     rows = [
-        Row(
-            f"{row.guard}: {words.NAMES[row.metric]}"
+        PlotRow(
+            f"{row.guard}: {as_text.NAMES[row.metric]}"
             if len({one.guard for one in found}) > 1
-            else words.NAMES[row.metric],
+            else as_text.NAMES[row.metric],
             [Mark(row.difference.value, row.difference.low, row.difference.high, 1, note=row.difference.reason or "")],
-            words.signed(row.difference.value, 3) + (f" {row.finding}" if row.finding in ("better", "worse") else ""),
+            as_text.signed(row.difference.value, 3) + (f" {row.finding}" if row.finding in ("better", "worse") else ""),
         )
         for row in found
     ]
     title = _finding(found)
     axis = Axis(-reach, reach, f"difference from {found[0].reference}", 0.0, "no difference", ticks=4)
     note = (
-        f"Each point is the guard less {found[0].reference} over {words.plural(found[0].difference.n, 'record')} and "
-        f"{words.plural(len(found[0].labels), 'label')} that both judged. Right of the line is more, which for false "
+        f"Each point is the guard less {found[0].reference} over {as_text.plural(found[0].difference.n, 'record')} and "
+        f"{as_text.plural(len(found[0].labels), 'label')} that both judged. Right of the line is more, which for false "
         "positives and Brier score is worse."
     )
     return Figure(title, forest(rows, axis, alt=title), note)
@@ -60,10 +60,10 @@ def _finding(found: list[GuardDifference]) -> str:
     better = [guard for guard, row in by_guard.items() if row.finding == "better"]
     worse = [guard for guard, row in by_guard.items() if row.finding == "worse"]
     if not by_guard:
-        return f"Too few records to tell {words.listed([first, *dict.fromkeys(row.guard for row in found)])} apart"
-    what = words.listed(list(dict.fromkeys(_at(row.metric) for row in by_guard.values())))
+        return f"Too few records to tell {as_text.listed([first, *dict.fromkeys(row.guard for row in found)])} apart"
+    what = as_text.listed(list(dict.fromkeys(_at(row.metric) for row in by_guard.values())))
     parts = [
-        f"{words.listed(guards)} {'is' if len(guards) == 1 else 'are'} clearly {word}"
+        f"{as_text.listed(guards)} {'is' if len(guards) == 1 else 'are'} clearly {word}"
         for word, guards in (("better", better), ("worse", worse))
         if guards
     ]
@@ -74,4 +74,4 @@ def _finding(found: list[GuardDifference]) -> str:
 
 def _at(metric: str) -> str:
     ranks = metric.endswith(("roc_auc", "average_precision"))
-    return f"{'ranking' if ranks else 'deciding on'} labels ({words.NAMES[metric]})"
+    return f"{'ranking' if ranks else 'deciding on'} labels ({as_text.NAMES[metric]})"

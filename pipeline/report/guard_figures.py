@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from pipeline.report import findings, words
-from pipeline.report.material import Figure
-from pipeline.report.panels import Panel, panels
-from pipeline.report.plots import Axis, Mark, Series, curves, forest, nice_axis
-from pipeline.report.plots import Row as PlotRow
-from schemas.evaluation import CalibrationQuality, EstimatorEvaluation, GuardEvaluation, Metric, SoftMetrics
+from marginalia.pipeline.report import as_text, finding_sentences
+from marginalia.pipeline.report.plots import Axis, Mark, Series, curves, forest, nice_axis
+from marginalia.pipeline.report.plots import PlotRow as PlotRow
+from marginalia.pipeline.report.report_data import Figure
+from marginalia.pipeline.report.small_multiples import Panel, panels
+from marginalia.schemas.evaluation_json import (
+    CalibrationQuality,
+    EstimatorEvaluation,
+    GuardEvaluation,
+    Metric,
+    SoftMetrics,
+)
 
 MOST_CURVES = 6
 
@@ -23,11 +29,11 @@ def estimators_figure(page: GuardEvaluation) -> Figure:
         PlotRow(
             each.estimator + (" (baseline)" if each.baseline else ""),
             [_mark(each.metrics["macro_roc_auc"], 1), _mark(each.metrics["micro_roc_auc"], 2)],
-            words.with_interval(each.metrics["macro_roc_auc"]),
+            as_text.with_interval(each.metrics["macro_roc_auc"]),
         )
         for each in ordered
     ]
-    title = findings.estimators_finding(page)
+    title = finding_sentences.estimators_finding(page)
     found = [
         metric for each in page.estimators for metric in (each.metrics["macro_roc_auc"], each.metrics["micro_roc_auc"])
     ]
@@ -51,11 +57,11 @@ def roc_figure(page: GuardEvaluation) -> Figure:
     last = [each for each in order if each.estimator == "label_frequency"]
     shown = [each for each in order if each not in last][: MOST_CURVES - len(last)] + last
     series = [
-        Series(f"{each.estimator}  {words.number(each.metrics['micro_roc_auc'].value)}", each.roc.x, each.roc.y, tone)
+        Series(f"{each.estimator}  {as_text.number(each.metrics['micro_roc_auc'].value)}", each.roc.x, each.roc.y, tone)
         for tone, each in enumerate(shown, start=1)
         if each.roc.x
     ]
-    title = findings.frequency_finding(page, order[0])
+    title = finding_sentences.frequency_finding(page, order[0])
     note = (
         "Each point is a threshold: right, the share of absent labels wrongly flagged; up, of present ones found. "
         "The dashed diagonal is guessing. label_frequency knows nothing but how common each label is in these records."
@@ -71,10 +77,10 @@ def reliability_figure(best: EstimatorEvaluation) -> Figure | None:
         return None
     shown = [("as the guard says", report.raw, 1)]
     if report.recalibrated is not None:
-        shown.append((f"recalibrated ({words.method(report.method)})", report.recalibrated, 2))
+        shown.append((f"recalibrated ({as_text.method(report.method)})", report.recalibrated, 2))
     series = [_reliability(name, quality, tone, banded=True) for name, quality, tone in shown]
     largest = max(value for one in series for values in (one.x, one.y, one.high) for value in values)
-    title = findings.calibration_finding(report)
+    title = finding_sentences.calibration_finding(report)
     note = (
         "Each point holds equally many record × label values of the test split, by probability: across, what the guard "
         "says; up, how often it is true, with its interval. On the dashed line they agree; below it the guard says too "
@@ -93,11 +99,11 @@ def label_reliability_figure(best: EstimatorEvaluation, names: dict[str, str]) -
     for label, raw in report.labels_raw.items():
         series = [_reliability("as the guard says", raw, 1, banded=True)]
         if (after := report.labels_recalibrated.get(label)) is not None:
-            series.append(_reliability(f"recalibrated ({words.method(report.method)})", after, 2, banded=False))
+            series.append(_reliability(f"recalibrated ({as_text.method(report.method)})", after, 2, banded=False))
         largest = max(largest, *(value for one in series for values in (one.x, one.y) for value in values))
-        line = f"{words.plural(raw.positives, 'positive')}, ECE {words.number(raw.ece.value)}"
+        line = f"{as_text.plural(raw.positives, 'positive')}, ECE {as_text.number(raw.ece.value)}"
         shown.append(Panel(names.get(label, label), line, series))
-    title = findings.label_calibration_finding(report, names)
+    title = finding_sentences.label_calibration_finding(report, names)
     note = (
         "Across: the mean probability of a bin of equally many test records; up: the share that has the label. The "
         "band is the interval for what the guard says. On the dashed line both agree; below it the guard says too much."
@@ -124,14 +130,14 @@ def annotators_figure(soft: SoftMetrics, best: EstimatorEvaluation) -> Figure | 
     if people.value is None:
         return None
     rows = [
-        PlotRow(name, [_mark(soft.metrics[metric], tone)], words.with_interval(soft.metrics[metric]))
+        PlotRow(name, [_mark(soft.metrics[metric], tone)], as_text.with_interval(soft.metrics[metric]))
         for name, metric, tone in (
             (f"{best.estimator}, one answer", "expected_micro_f1", 1),
             ("annotator, another's answer", "annotator_micro_f1", 2),
             ("annotator, gold", "annotator_gold_micro_f1", 2),
         )
     ]
-    title = findings.annotators_finding(soft, best.estimator)
+    title = finding_sentences.annotators_finding(soft, best.estimator)
     note = (
         "Micro F1 against the answer of an annotator drawn at random. No guard can be expected to agree with single "
         "people better than they do with each other. Against gold annotators look better than they are: they made it."
@@ -144,11 +150,11 @@ def slices_figure(page: GuardEvaluation, confidence: float) -> Figure | None:
     if not page.slices:
         return None
     rows = [
-        PlotRow(f"{one.attribute}: {one.value}", [_mark(auc, 1)], words.with_interval(auc))
+        PlotRow(f"{one.attribute}: {one.value}", [_mark(auc, 1)], as_text.with_interval(auc))
         for one in page.slices
         for auc in [one.metrics["micro_roc_auc"]]
     ]
-    title = findings.slices_finding(page.slices, confidence)
+    title = finding_sentences.slices_finding(page.slices, confidence)
     note = (
         "Micro ROC AUC over the records that share the value. Each is judged alone; small groups have wide intervals."
     )
@@ -162,12 +168,12 @@ def labels_figure(best: EstimatorEvaluation, names: dict[str, str], confidence: 
         PlotRow(
             names.get(row.label, row.label),
             [Mark(auc.value, auc.low, auc.high, 1, note=auc.reason or "")],
-            f"{words.with_interval(auc)}" if auc.value is not None else "—",
+            f"{as_text.with_interval(auc)}" if auc.value is not None else "—",
         )
         for row in ordered
         for auc in [row.metrics["roc_auc"]]
     ]
-    title = findings.labels_finding(best, names, confidence)
+    title = finding_sentences.labels_finding(best, names, confidence)
     note = f"ROC AUC of {best.estimator} for each label. A point without whiskers has too few records for an interval."
     return Figure(title, forest(rows, Axis(0, 1, "ROC AUC", 0.5, "chance"), alt=title), note)
 
@@ -192,7 +198,7 @@ def review_figure(best: EstimatorEvaluation) -> Figure:
     start = points[0].subset_error_overall or 0.0 if points else 0.0
     shares = [p.share_reviewed for p in points]
     series.append(Series("wrong records left, reviewed at random", shares, [start * (1 - at) for at in shares], 5))
-    title = findings.review_finding(best.review)
+    title = finding_sentences.review_finding(best.review)
     note = (
         "A record is wrong when any of its labels is. Records are reviewed in the order of their expected number of "
         "wrong labels, and reviewers are taken to be right. Reviewing at random is what that order has to beat."

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline.report import findings, words
-from pipeline.report.guard_figures import (
+from marginalia.pipeline.report import as_text, finding_sentences
+from marginalia.pipeline.report.guard_figures import (
     annotators_figure,
     estimators_figure,
     label_reliability_figure,
@@ -17,8 +17,8 @@ from pipeline.report.guard_figures import (
     roc_figure,
     slices_figure,
 )
-from pipeline.report.material import Figure, Material
-from schemas.evaluation import (
+from marginalia.pipeline.report.report_data import Figure, ReportData
+from marginalia.schemas.evaluation_json import (
     UNSAFE,
     Difference,
     EstimatorEvaluation,
@@ -84,7 +84,7 @@ class GuardView:
     notes: list[str]  # what its scores depend on, as the stage score noted it
 
 
-def guard_view(material: Material, page: GuardEvaluation) -> GuardView:
+def guard_view(material: ReportData, page: GuardEvaluation) -> GuardView:
     names, confidence = material.label_names, material.evaluation.confidence
     best = next((each for each in page.estimators if each.estimator == page.recommended), None)
     soft = (best.soft_tuned or best.soft) if best is not None else None
@@ -92,13 +92,13 @@ def guard_view(material: Material, page: GuardEvaluation) -> GuardView:
     return GuardView(
         page=page,
         best=best,
-        chance=words.against_chance(words.deciding(best)[1]) if best is not None else "not known",
+        chance=as_text.against_chance(as_text.deciding(best)[1]) if best is not None else "not known",
         estimators=estimators_figure(page) if page.estimators else None,
         roc=roc_figure(page) if best is not None else None,
         differences=_difference_rows(page),
         reference=reference,
-        tested=next((words.NAMES[row.metric] for row in page.differences if row.tested), ""),
-        bounds=findings.bounds_finding(page),
+        tested=next((as_text.NAMES[row.metric] for row in page.differences if row.tested), ""),
+        bounds=finding_sentences.bounds_finding(page),
         reliability=reliability_figure(best) if best is not None else None,
         label_reliability=label_reliability_figure(best, names) if best is not None else None,
         annotators=annotators_figure(soft, best) if best is not None and soft is not None else None,
@@ -111,14 +111,14 @@ def guard_view(material: Material, page: GuardEvaluation) -> GuardView:
         label_rows=[(names.get(row.label, row.label), row) for row in best.labels] if best is not None else [],
         review=review_figure(best) if best is not None and best.review else None,
         slices=slices_figure(page, confidence),
-        confusions=findings.confusions_finding(page.confusions, names) if page.confusions else "",
+        confusions=finding_sentences.confusions_finding(page.confusions, names) if page.confusions else "",
         worst=_worst(material, page),
         reasons=_reasons(best, names) if best is not None else [],
         notes=_notes(material, page.guard),
     )
 
 
-def _notes(material: Material, guard: str) -> list[str]:
+def _notes(material: ReportData, guard: str) -> list[str]:
     facts = next((made.facts.get(guard) for made in material.manifests if made.stage == "score"), None)
     return [str(note) for note in facts.get("notes", [])] if isinstance(facts, dict) else []
 
@@ -129,7 +129,7 @@ def _difference_rows(page: GuardEvaluation) -> list[tuple[str, list[Difference |
     return [(name, [by_key.get((name, metric)) for metric in COMPARED]) for name in names]
 
 
-def _threshold_rows(material: Material, best: EstimatorEvaluation) -> list[tuple[str, list[Threshold]]]:
+def _threshold_rows(material: ReportData, best: EstimatorEvaluation) -> list[tuple[str, list[Threshold]]]:
     names = {**material.label_names, UNSAFE: f"verdict: {material.taxonomy.verdict}"}
     rows = [("all labels together", best.thresholds.overall)]
     return rows + [(names.get(label, label), found) for label, found in best.thresholds.labels.items()]
@@ -154,7 +154,7 @@ def _goal(goal: str) -> str:
     return goal.replace("false_positive_rate", "false-positive rate").replace(">=", "≥").replace("<=", "≤")
 
 
-def _worst(material: Material, page: GuardEvaluation) -> list[WorstCase]:
+def _worst(material: ReportData, page: GuardEvaluation) -> list[WorstCase]:
     names = material.label_names
     wanted = [record.record_id for record in page.worst]
     found = material.gold.filter(pl.col("id").is_in(wanted)).select("id", "messages")

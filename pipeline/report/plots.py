@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pipeline.report.svg import Drawing
+from marginalia.pipeline.report.svg import Drawing
 
 WIDE, NARROW = 700.0, 340.0
 
@@ -25,7 +25,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Row:
+class PlotRow:
     label: str
     marks: Sequence[Mark]
     text: str
@@ -57,12 +57,12 @@ class Series:
     line: bool = True
 
 
-def forest(rows: Sequence[Row], axis: Axis, *, alt: str, legend: Sequence[tuple[str, int]] = ()) -> Markup:
+def forest(rows: Sequence[PlotRow], axis: Axis, *, alt: str, legend: Sequence[tuple[str, int]] = ()) -> Markup:
     """One line a row: values as marks, intervals as whiskers, the numbers at the right."""
     return both(lambda width: _forest(rows, axis, width, alt, legend))
 
 
-def bars(rows: Sequence[Row], axis: Axis, *, alt: str, legend: Sequence[tuple[str, int]] = ()) -> Markup:
+def bars(rows: Sequence[PlotRow], axis: Axis, *, alt: str, legend: Sequence[tuple[str, int]] = ()) -> Markup:
     """One bar a row for the first mark; further marks are ticks on it."""
     return both(lambda width: _forest(rows, axis, width, alt, legend, as_bars=True))
 
@@ -77,7 +77,7 @@ def both(draw: Callable[[float], Drawing]) -> Markup:
 
 
 def _forest(
-    rows: Sequence[Row],
+    rows: Sequence[PlotRow],
     axis: Axis,
     width: float,
     alt: str,

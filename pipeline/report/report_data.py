@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import polars as pl
 from markupsafe import Markup
 
-from schemas.agreement import Agreement
-from schemas.evaluation import Evaluation
-from schemas.generation import Generation
-from schemas.manifest import Manifest
-from schemas.taxonomy import Taxonomy
+from marginalia.schemas.agreement_json import Agreement
+from marginalia.schemas.evaluation_json import Evaluation
+from marginalia.schemas.generation_json import Generation
+from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportData:
     name: str
     seed: int
     simulated: bool

@@ -7,12 +7,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.report import guard_sections, words
-from pipeline.report.gold_sections import built, stage_rows, trust
-from pipeline.report.guard_sections import guard_view
-from pipeline.report.guards import side_by_side
-from pipeline.report.material import Material
-from pipeline.report.people_section import people
+from marginalia.pipeline.report import as_text, guard_sections
+from marginalia.pipeline.report.annotator_section import people
+from marginalia.pipeline.report.gold_sections import built, stage_rows, trust
+from marginalia.pipeline.report.guard_comparison import side_by_side
+from marginalia.pipeline.report.guard_sections import guard_view
+from marginalia.pipeline.report.report_data import ReportData
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -27,7 +27,7 @@ def environment() -> Environment:
     )
 
 
-def build_page(material: Material) -> str:
+def build_page(material: ReportData) -> str:
     """The report. The same material gives the same bytes."""
     style = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))  # our own file, nothing of the run's
     return (
@@ -45,8 +45,8 @@ def build_page(material: Material) -> str:
             guards=[guard_view(material, page) for page in material.evaluation.guards],
             side_by_side=side_by_side(material.evaluation),
             stages=stage_rows(material),
-            words=words,
-            metric_names=words.NAMES,
+            words=as_text,
+            metric_names=as_text.NAMES,
             table_metrics=guard_sections.TABLE_METRICS,
             compared_metrics=guard_sections.COMPARED,
             label_metrics=guard_sections.LABEL_METRICS,

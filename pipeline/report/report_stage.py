@@ -7,15 +7,15 @@ from typing import TypeVar
 import polars as pl
 from pydantic import BaseModel
 
-from pipeline.reading import read_gold
-from pipeline.run import Run
-from pipeline.stage import Outcome, Stage, read_manifest
-from schemas.agreement import Agreement
-from schemas.artifacts import Answer, AuditedRecord, PlannedSlot, PromptRecord, RejectedAttempt
-from schemas.evaluation import Evaluation
-from schemas.files import read_frame, read_model, write_text
-from schemas.generation import Generation
-from schemas.rows import Row
+from marginalia.pipeline.core.checked_tables import read_gold
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, read_manifest
+from marginalia.schemas.agreement_json import Agreement
+from marginalia.schemas.evaluation_json import Evaluation
+from marginalia.schemas.generation_json import Generation
+from marginalia.schemas.storage.files import read_frame, read_model, write_text
+from marginalia.schemas.table_row import Row
+from marginalia.schemas.tables import Answer, AuditedRecord, PlannedSlot, PromptRecord, RejectedAttempt
 
 REPORT = "report.html"
 # stages whose manifests the page tells of: those before it
@@ -37,14 +37,14 @@ def inputs(run: Run) -> list[str]:
     return ["evaluation.json", "gold.parquet", *(name for name in optional if run.path(name).exists())]
 
 
-def work(run: Run) -> Outcome:
-    from pipeline.report.material import Material, currency_of
-    from pipeline.report.page import build_page
+def work(run: Run) -> StageOutcome:
+    from marginalia.pipeline.report.report_data import ReportData, currency_of
+    from marginalia.pipeline.report.report_page import build_page
 
     evaluation = read_model(run.path("evaluation.json"), Evaluation, made_by=run.command("evaluate"))
     manifests = [manifest for stage in TOLD if (manifest := read_manifest(run, stage)) is not None]
     page = build_page(
-        Material(
+        ReportData(
             name=run.name,
             seed=run.config.seed,
             simulated=run.config.simulated,
@@ -63,7 +63,7 @@ def work(run: Run) -> Outcome:
         )
     )
     write_text(run.path(REPORT), page)
-    return Outcome(
+    return StageOutcome(
         counts_in={"gold": evaluation.gold.records, "guards": len(evaluation.guards), "manifests": len(manifests)},
         counts_out={"characters": len(page)},
         facts={"simulated": run.config.simulated},

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pipeline.report.plots import NARROW, WIDE, Axis, Series, both, cut, tick
-from pipeline.report.svg import Drawing
+from marginalia.pipeline.report.plots import NARROW, WIDE, Axis, Series, both, cut, tick
+from marginalia.pipeline.report.svg import Drawing
 
 COLUMNS = {WIDE: 4, NARROW: 2}
 GAP, LEFT, TOP = 22.0, 34.0, 44.0

@@ -1,0 +1,1 @@
+"""`marginalia verify`: whether a run is complete and consistent."""

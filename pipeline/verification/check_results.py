@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from schemas.errors import MarginaliaError
+from marginalia.schemas.errors import MarginaliaError
 
 SHOWN = 3  # problems of one kind that a line names
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     """`problem` is None when all is in order; `mend` is then None, too."""
 
     stage: str
@@ -32,10 +32,10 @@ class Verification:
     """The checks of one run, in the order of the data."""
 
     run: str
-    checks: list[Check] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
 
     @property
-    def failed(self) -> list[Check]:
+    def failed(self) -> list[CheckResult]:
         return [check for check in self.checks if not check.ok]
 
     @property
@@ -47,10 +47,10 @@ class Verification:
     def add(self, stage: str, what: str, seen: str, problems: Sequence[str] = (), mend: str | None = None) -> None:
         """One check; it failed when there are problems, of which the first few are named."""
         if not problems:
-            self.checks.append(Check(stage, what, seen))
+            self.checks.append(CheckResult(stage, what, seen))
             return
         more = f" and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
-        self.checks.append(Check(stage, what, seen, "; ".join(problems[:SHOWN]) + more, mend))
+        self.checks.append(CheckResult(stage, what, seen, "; ".join(problems[:SHOWN]) + more, mend))
 
     @contextmanager
     def failing(self, stage: str, what: str, mend: str) -> Iterator[None]:
@@ -58,7 +58,7 @@ class Verification:
         try:
             yield
         except MarginaliaError as error:
-            self.checks.append(Check(stage, what, "", str(error), mend))
+            self.checks.append(CheckResult(stage, what, "", str(error), mend))
 
     def __str__(self) -> str:
         width = max((len(check.stage) for check in self.checks), default=0)

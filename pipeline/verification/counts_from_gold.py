@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 
-from pipeline.verification.checks import Verification
-from pipeline.verification.contents import Contents
-from schemas.equal_texts import equal_texts
-from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
-from schemas.journal import read_journal
-from scoring.entries import check_entry
+from marginalia.pipeline.verification.check_results import Verification
+from marginalia.pipeline.verification.run_contents import Contents
+from marginalia.schemas.equal_texts import equal_texts
+from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
+from marginalia.schemas.storage.journal import read_journal
+from marginalia.scoring.score_journal_entry import check_entry
 
 ROUNDING = 1e-9
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from annotation.client.answers import answers_frame, latest
-from annotation.gold_questions import FILE, GoldQuestions
-from pipeline.verification.checks import Verification
-from pipeline.verification.contents import Contents
-from pipeline.verification.hashes import RESTORE
-from schemas.files import frame_hash
-from schemas.journal import read_journal
-from schemas.pushed import Pushed
+from marginalia.annotation.client.answer_journal import answers_frame, latest
+from marginalia.annotation.gold.gold_questions import FILE, GoldQuestions
+from marginalia.pipeline.verification.check_results import Verification
+from marginalia.pipeline.verification.manifest_hashes import RESTORE
+from marginalia.pipeline.verification.run_contents import Contents
+from marginalia.schemas.push_json import Pushed
+from marginalia.schemas.storage.files import frame_hash
+from marginalia.schemas.storage.journal import read_journal
 
 
 def check_generation(contents: Contents, found: Verification) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.line import STAGES, load_stage
-from pipeline.run import Run
-from pipeline.stage import PRODUCERS, config_hash, read_manifest
-from pipeline.verification.checks import Verification
-from schemas.errors import MarginaliaError
-from schemas.files import sha256
-from schemas.manifest import Manifest
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_order import STAGES, load_stage
+from marginalia.pipeline.core.stage_runner import PRODUCERS, config_hash, read_manifest
+from marginalia.pipeline.verification.check_results import Verification
+from marginalia.schemas.errors import MarginaliaError
+from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.storage.files import sha256
 
 JOURNALS = ("responses.jsonl", "annotations.jsonl")
 RESTORE = "restore it from a back-up"

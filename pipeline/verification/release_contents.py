@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import polars as pl
 
-from pipeline.release.folder import HISTORY
-from pipeline.release.tables import release_tables
-from pipeline.release.versions import ReleaseHistory
-from pipeline.stages.reconcile import GOLD_SEVERITY
-from pipeline.verification.checks import Verification
-from pipeline.verification.contents import Contents
-from schemas.files import frame_hash, read_model
+from marginalia.pipeline.annotating.reconcile_stage import GOLD_SEVERITY
+from marginalia.pipeline.release.release_folder import HISTORY
+from marginalia.pipeline.release.release_tables import release_tables
+from marginalia.pipeline.release.release_versions import ReleaseHistory
+from marginalia.pipeline.verification.check_results import Verification
+from marginalia.pipeline.verification.run_contents import Contents
+from marginalia.schemas.storage.files import frame_hash, read_model
 
 
 def check_release(contents: Contents, found: Verification) -> None:

@@ -8,11 +8,18 @@ from typing import TypeVar, cast
 import polars as pl
 from pydantic import BaseModel
 
-from annotation.gold_questions import FILE, GoldQuestions
-from pipeline.run import Run
-from pipeline.verification.checks import Verification
-from schemas.agreement import Agreement
-from schemas.artifacts import (
+from marginalia.annotation.gold.gold_questions import FILE, GoldQuestions
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.verification.check_results import Verification
+from marginalia.schemas.agreement_json import Agreement
+from marginalia.schemas.errors import MarginaliaError
+from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
+from marginalia.schemas.generation_json import Generation
+from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.push_json import Pushed
+from marginalia.schemas.storage.files import read_frame, read_model
+from marginalia.schemas.table_row import Row
+from marginalia.schemas.tables import (
     Answer,
     AuditedRecord,
     CheckedRecord,
@@ -26,13 +33,6 @@ from schemas.artifacts import (
     SeverityAnswer,
     SuggestedRecord,
 )
-from schemas.errors import MarginaliaError
-from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
-from schemas.files import read_frame, read_model
-from schemas.generation import Generation
-from schemas.manifest import Manifest
-from schemas.pushed import Pushed
-from schemas.rows import Row
 
 # file → its model and the stage that makes it
 TABLES: dict[str, tuple[type[Row], str]] = {

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext
 
-from pipeline.line import STAGES
-from pipeline.run import Run
-from pipeline.verification.checks import Verification
-from pipeline.verification.contents import read_contents
-from pipeline.verification.hashes import check_manifests
-from pipeline.verification.judging import check_evaluation, check_gold, check_scores
-from pipeline.verification.releasing import check_release
-from pipeline.verification.writing import check_annotation, check_generation
-from schemas.errors import InputError
-from schemas.lock import run_lock
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_order import STAGES
+from marginalia.pipeline.verification.check_results import Verification
+from marginalia.pipeline.verification.counts_from_gold import check_evaluation, check_gold, check_scores
+from marginalia.pipeline.verification.counts_to_answers import check_annotation, check_generation
+from marginalia.pipeline.verification.manifest_hashes import check_manifests
+from marginalia.pipeline.verification.release_contents import check_release
+from marginalia.pipeline.verification.run_contents import read_contents
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.run_lock import run_lock
 
 
 def verify(run: Run) -> Verification:

@@ -23,8 +23,8 @@ from typing import IO, Any, TypeVar
 import polars as pl
 from pydantic import BaseModel, ValidationError
 
-from schemas.errors import ArtifactError, InputError, MarginaliaError
-from schemas.rows import Row
+from marginalia.schemas.errors import ArtifactError, InputError, MarginaliaError
+from marginalia.schemas.table_row import Row
 
 CHUNK_BYTES = 1 << 20
 UNFINISHED = ".partial"

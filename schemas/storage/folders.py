@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from schemas.files import UNFINISHED, cannot_write, fsync_folder
+from marginalia.schemas.storage.files import UNFINISHED, cannot_write, fsync_folder
 
 
 def write_folder_whole(path: Path, build: Callable[[Path], object]) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from schemas.errors import ArtifactError
-from schemas.files import cannot_write, fsync_folder, jsonl_line
+from marginalia.schemas.errors import ArtifactError
+from marginalia.schemas.storage.files import cannot_write, fsync_folder, jsonl_line
 
 CHECKSUM = b'"crc":"%08x"}\n'
 _VALUE = b'":"%08x"}\n'

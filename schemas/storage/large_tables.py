@@ -8,8 +8,8 @@ from typing import IO
 
 import polars as pl
 
-from schemas.files import check_frame, write_whole
-from schemas.rows import Row
+from marginalia.schemas.storage.files import check_frame, write_whole
+from marginalia.schemas.table_row import Row
 
 
 def write_frames(path: Path, frames: Iterable[pl.DataFrame], model: type[Row]) -> int:

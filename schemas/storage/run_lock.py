@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from schemas.errors import LockedError
-from schemas.files import cannot_write
+from marginalia.schemas.errors import LockedError
+from marginalia.schemas.storage.files import cannot_write
 
 TRIES = 40  # for the lock of a process that is dead
 

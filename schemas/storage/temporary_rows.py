@@ -6,12 +6,12 @@ import tempfile
 import weakref
 from pathlib import Path
 
-from schemas.files import cannot_write
+from marginalia.schemas.storage.files import cannot_write
 
 _IN_MEMORY = 1 << 20  # bytes; a small run needs no file at all
 
 
-class Spill:
+class TemporaryRows:
     """Byte strings by the place that `add` gave them. What does not fit into a megabyte lies in an unnamed file in
     `folder` (None: where temporary files lie), of which a killed process leaves nothing behind."""
 

@@ -11,10 +11,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from schemas.errors import InputError, did_you_mean
-from schemas.files import read_text
-from schemas.strict import ID_PATTERN
-from schemas.text import flaw_of, too_long
+from marginalia.schemas.base_model import ID_PATTERN
+from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.storage.files import read_text
+from marginalia.schemas.text_checks import flaw_of, too_long
 
 # errors of pydantic's that tell more with the value beside them; never those of texts, which may be a key
 _SHOWN = re.compile(r"(int|float|bool)_\w+|literal_error|(greater|less)_than\w*|finite_number")

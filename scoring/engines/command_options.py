@@ -6,8 +6,8 @@ import argparse
 
 from pydantic import ValidationError
 
-from schemas.errors import InputError
-from scoring.config import RAY_FLAGS, RayOptions
+from marginalia.schemas.errors import InputError
+from marginalia.scoring.config import RAY_FLAGS, RayOptions
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scoring.engines.recipe import Recipe
-from scoring.results import Messages, Origin, origin_of, score_to_journal
+from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
+from marginalia.scoring.score_files import Messages, Origin, origin_of, score_to_journal
 
 
 class LocalJob:
     """One model in this process. Iterating scores what the journal does not hold yet and yields each record's id once
     it is on disk."""
 
-    def __init__(self, recipe: Recipe, records: Sequence[tuple[str, Messages]], journal: Path) -> None:
+    def __init__(self, recipe: ScorerRecipe, records: Sequence[tuple[str, Messages]], journal: Path) -> None:
         self._records = records
         self._journal = journal
         self._scorer = recipe.load()

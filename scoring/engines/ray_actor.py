@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.errors import MarginaliaError, ModelError
-from scoring.engines.recipe import Recipe, work_in
-from scoring.results import journal_entry, origin_of, record_key
-from scoring.scorer import Scorer
+from marginalia.schemas.errors import MarginaliaError, ModelError
+from marginalia.scoring.engines.scorer_recipe import ScorerRecipe, work_in
+from marginalia.scoring.score_files import journal_entry, origin_of, record_key
+from marginalia.scoring.scorer import Scorer
 
 INPUT = pa.schema(
     {
@@ -36,7 +36,7 @@ OUTPUT = pa.schema(
 class ScoringActor:
     """Loads its scorer at the first block, so that a model that cannot be loaded is told in our own words."""
 
-    def __init__(self, recipe: Recipe, folder: str) -> None:
+    def __init__(self, recipe: ScorerRecipe, folder: str) -> None:
         self._recipe = recipe
         self._folder = folder
         self._scorer: Scorer | None = None

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from schemas.errors import ArtifactError, InputError, ModelError, ServiceError
-from schemas.journal import Journal
-from scoring.config import RayOptions
-from scoring.engines.recipe import Recipe
-from scoring.results import Messages, Origin, journal_entry, latest_keys
-from scoring.scorer import Result
+from marginalia.schemas.errors import ArtifactError, InputError, ModelError, ServiceError
+from marginalia.schemas.storage.journal import Journal
+from marginalia.scoring.config import RayOptions
+from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
+from marginalia.scoring.score_files import Messages, Origin, journal_entry, latest_keys
+from marginalia.scoring.scorer import Result
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +44,7 @@ class RayJob:
     """Iterating scores what the journal does not hold yet and yields each record's id once it is on disk."""
 
     def __init__(
-        self, recipe: Recipe, records: Sequence[tuple[str, Messages]], journal: Path, options: RayOptions
+        self, recipe: ScorerRecipe, records: Sequence[tuple[str, Messages]], journal: Path, options: RayOptions
     ) -> None:
         if find_spec("ray") is None or find_spec("pyarrow") is None:
             raise InputError("the engine ray is not installed", hint=INSTALL)
@@ -117,7 +117,7 @@ def _block_size(records: int, actors: int, most: int) -> int:
 
 
 def _tables(records: list[tuple[str, Messages]], held: dict[str, str], size: int) -> Iterator[pa.Table]:
-    from scoring.engines.ray_actor import INPUT
+    from marginalia.scoring.engines.ray_actor import INPUT
 
     messages = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
     schema = pl.Schema({"id": pl.String(), "messages": messages})
@@ -135,7 +135,7 @@ class _Cluster:
         self._ray = ray
         self.actors, self.cpus, self.gpus = actors, cpus, gpus
 
-    def run(self, recipe: Recipe, blocks: Iterator[pa.Table]) -> Iterator[list[dict[str, Any]]]:
+    def run(self, recipe: ScorerRecipe, blocks: Iterator[pa.Table]) -> Iterator[list[dict[str, Any]]]:
         """The actors' answers to each block, as they come. Blocks that kill their actors are left out.
 
         Raises ServiceError when too many do, or when Ray itself fails."""
@@ -147,10 +147,10 @@ class _Cluster:
         except self._ray.exceptions.RayError as error:
             raise _failed(error) from error
 
-    def _pipeline(self, recipe: Recipe, blocks: Iterator[pa.Table]) -> Any:
+    def _pipeline(self, recipe: ScorerRecipe, blocks: Iterator[pa.Table]) -> Any:
         import ray.data
 
-        from scoring.engines.ray_actor import ScoringActor
+        from marginalia.scoring.engines.ray_actor import ScoringActor
 
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()

@@ -7,16 +7,16 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from schemas.files import read_text
-from schemas.taxonomy import Taxonomy, load_taxonomy
-from schemas.yaml_files import load_yaml
-from scoring.config import EndpointOptions
-from scoring.guard import GuardFile, guard_path
-from scoring.scorer import Scorer, Settings
+from marginalia.schemas.storage.files import read_text
+from marginalia.schemas.storage.yaml_files import load_yaml
+from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
+from marginalia.scoring.config import EndpointOptions
+from marginalia.scoring.guard import GuardFile, guard_path
+from marginalia.scoring.scorer import Scorer, Settings
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ScorerRecipe:
     """The arguments of `Scorer.load`. `folder` is what the paths among them are relative to; `guard_text` holds a
     guard file of the user's own once it has been read."""
 
@@ -31,7 +31,7 @@ class Recipe:
     folder: Path = Path()
     guard_text: str | None = None
 
-    def shipped(self) -> Recipe:
+    def shipped(self) -> ScorerRecipe:
         """The same with the contents of taxonomy and guard in place of their paths: ready for another machine.
 
         The model stays a reference, which must mean the same there. Raises InputError for what cannot be read."""

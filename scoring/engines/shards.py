@@ -15,12 +15,12 @@ from typing import NamedTuple
 import polars as pl
 from pydantic import Field
 
-from schemas.artifacts import LabelScore, ScoredRecord
-from schemas.errors import ArtifactError, InputError
-from schemas.files import content_hash, read_frame, read_model, sha256, write_json
-from schemas.frames import write_frames
-from schemas.strict import Strict
-from scoring.results import Messages, Origin, records_path
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.errors import ArtifactError, InputError
+from marginalia.schemas.storage.files import content_hash, read_frame, read_model, sha256, write_json
+from marginalia.schemas.storage.large_tables import write_frames
+from marginalia.schemas.tables import LabelScore, ScoredRecord
+from marginalia.scoring.score_files import Messages, Origin, records_path
 
 Records = Sequence[tuple[str, Messages]]
 CHUNK = 20_000  # records whose scores are in memory at a time
@@ -58,7 +58,7 @@ def _folder(out: Path) -> Path:
     return out.parent / f"{out.stem}.shards"
 
 
-class ShardFacts(Strict):
+class ShardFacts(StrictModel):
     """NAME.shard.json: what one shard holds, and what scored it."""
 
     shard: int = Field(description="from 1")

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from scoring.config import EngineName, RayOptions
-from scoring.engines.recipe import Recipe
-from scoring.results import Messages, Origin
+from marginalia.scoring.config import EngineName, RayOptions
+from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
+from marginalia.scoring.score_files import Messages, Origin
 
 
-class Job(Protocol):
+class ScoringJob(Protocol):
     """Iterating scores what the journal does not hold yet and yields each record's id once it is on disk."""
 
     def __iter__(self) -> Iterator[str]: ...
@@ -21,20 +21,20 @@ class Job(Protocol):
 
 
 def start(
-    recipe: Recipe,
+    recipe: ScorerRecipe,
     records: Sequence[tuple[str, Messages]],
     journal: Path,
     *,
     engine: EngineName = "local",
     ray: RayOptions | None = None,
-) -> Job:
+) -> ScoringJob:
     """A job over these (id, messages), whose ids differ from each other.
 
     Raises InputError and ModelError for what cannot be loaded, InputError when the engine is not installed."""
     if engine == "ray" and records:
-        from scoring.engines.ray_data import RayJob
+        from marginalia.scoring.engines.ray_data import RayJob
 
         return RayJob(recipe, records, journal, ray or RayOptions())
-    from scoring.engines.local import LocalJob
+    from marginalia.scoring.engines.in_process import LocalJob
 
     return LocalJob(recipe, records, journal)

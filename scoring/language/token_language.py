@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import ModelError
-from scoring.language import AnswerLanguage, State
+from marginalia.schemas.errors import ModelError
+from marginalia.scoring.language.answer_language import AnswerLanguage, State
 
 Floats = npt.NDArray[np.float64]
 

@@ -5,7 +5,7 @@ three add to 1, so what is still open bounds every probability from above. Each 
 model's own probability) and its constrained mass (every step renormalised over the tokens that stay in the language).
 
 The search asks for prefixes to be evaluated and is told their next-token log-probabilities; where these come from
-(`scoring.models`) is not its concern.
+(`marginalia.scoring.models`) is not its concern.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import ModelError
-from scoring.bounds import Masses, in_language_bounds, row_vector, without_rounding
-from scoring.language import State
-from scoring.tokens import Floats, Moves, TokenLanguage
+from marginalia.schemas.errors import ModelError
+from marginalia.scoring.language.answer_language import State
+from marginalia.scoring.language.token_language import Floats, Moves, TokenLanguage
+from marginalia.scoring.marginal.bounds import Masses, in_language_bounds, row_vector, without_rounding
 
 RAW, IN_LANGUAGE, CONSTRAINED = "marginal", "marginal_in_language", "marginal_constrained"
 MARGINALS = (RAW, IN_LANGUAGE, CONSTRAINED)

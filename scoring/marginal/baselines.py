@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from scoring.bounds import point_in, row_vector
-from scoring.estimators import Estimate
-from scoring.search import CRUMB, NextTokens, Node, Search
-from scoring.tokens import Floats
+from marginalia.scoring.language.token_language import Floats
+from marginalia.scoring.marginal.answer_search import CRUMB, NextTokens, Node, Search
+from marginalia.scoring.marginal.bounds import point_in, row_vector
+from marginalia.scoring.marginal.estimators import LabelEstimates
 
 CONFIDENCE = 1.959963984540054  # standard normal quantile: intervals of 95 %
 
@@ -29,7 +29,7 @@ class Baseline(Protocol):
 
     def tell(self, node: Node, answer: NextTokens) -> None: ...
 
-    def estimate(self) -> Estimate: ...
+    def estimate(self) -> LabelEstimates: ...
 
 
 @dataclass
@@ -86,13 +86,13 @@ class MaxOverSteps:
         self._move(step, probability, node, -1.0)
         self._expand(step, node, probability)
 
-    def estimate(self) -> Estimate:
+    def estimate(self) -> LabelEstimates:
         """The largest of the steps; lower and upper are certified as the search's bounds are."""
         lower = np.max([step.settled for step in self.steps], axis=0)
         upper = np.max([step.settled + np.maximum(step.open_could, 0.0) for step in self.steps], axis=0)
         lower = np.clip(lower, 0.0, 1.0)
         upper = np.clip(upper, lower, 1.0)
-        return Estimate(point_in(lower, upper), lower, upper)
+        return LabelEstimates(point_in(lower, upper), lower, upper)
 
     def _step(self, node: Node) -> _Step:
         assert node.state is not None
@@ -150,10 +150,10 @@ class MonteCarlo:
         self.nodes += 1
         note(self._search, node, answer)
 
-    def estimate(self) -> Estimate:
+    def estimate(self) -> LabelEstimates:
         counts = self.held.sum(axis=0).astype(float)
         lower, upper = wilson(counts, self._samples)
-        return Estimate(counts / self._samples, lower, upper)
+        return LabelEstimates(counts / self._samples, lower, upper)
 
     def _draw(self, sample: int, node: Node) -> Node | None:
         moves = node.moves

@@ -8,8 +8,8 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from scoring.language import State
-from scoring.tokens import Floats, Moves
+from marginalia.scoring.language.answer_language import State
+from marginalia.scoring.language.token_language import Floats, Moves
 
 FAINT = 1e-4
 
@@ -75,7 +75,7 @@ class Masses:
         return lower, lower + self.open_undecided
 
 
-class Evaluated(Protocol):
+class PrefixMasses(Protocol):
     """A prefix as the sums see it: `masses` of its moves once it has been evaluated, and the prefixes among them that
     were asked for."""
 
@@ -86,7 +86,7 @@ class Evaluated(Protocol):
     def children(self) -> Mapping[int, Self]: ...
 
 
-def without_rounding(root: Evaluated, told: Masses, untold: Masses) -> Masses:
+def without_rounding(root: PrefixMasses, told: Masses, untold: Masses) -> Masses:
     """The raw masses `told`, summed anew over the tree where little mass is inside the language or open.
 
     Sums that took masses out again keep rounding errors of the largest mass they ever held, about 1e-16 of it: of a

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scoring.bounds import point_in
-from scoring.language import State
-from scoring.search import CONSTRAINED, IN_LANGUAGE, RAW, Search, Step
-from scoring.spread import spread_bounds
-from scoring.tokens import Floats, TokenLanguage
+from marginalia.scoring.language.answer_language import State
+from marginalia.scoring.language.token_language import Floats, TokenLanguage
+from marginalia.scoring.marginal.answer_search import CONSTRAINED, IN_LANGUAGE, RAW, Search, Step
+from marginalia.scoring.marginal.bounds import point_in
+from marginalia.scoring.marginal.spread_bounds import spread_bounds
 
 POINT_ESTIMATORS = ("conditional", "joint", "conditional_constrained", "joint_constrained", "greedy")
 ESTIMATORS = (RAW, IN_LANGUAGE, CONSTRAINED, *POINT_ESTIMATORS)
 
 
 @dataclass(frozen=True)
-class Estimate:
+class LabelEstimates:
     """One estimator for one record: vectors over rows, 0 ≤ lower ≤ probability ≤ upper ≤ 1."""
 
     probability: Floats
@@ -39,10 +39,10 @@ class Decision:
     spread: tuple[float, float] = (0.0, 0.0)
 
 
-def estimate(search: Search, estimators: Sequence[str]) -> dict[str, Estimate]:
+def estimate(search: Search, estimators: Sequence[str]) -> dict[str, LabelEstimates]:
     """The requested estimators of a finished search."""
     rows = search.language.language.rows
-    found: dict[str, Estimate] = {}
+    found: dict[str, LabelEstimates] = {}
     bounds = {
         RAW: search.raw.marginal,
         IN_LANGUAGE: search.raw.in_language,
@@ -67,14 +67,14 @@ def estimate(search: Search, estimators: Sequence[str]) -> dict[str, Estimate]:
     return found
 
 
-def _bounded(lower: Floats, upper: Floats, wider: tuple[Floats, Floats] | None = None) -> Estimate:
+def _bounded(lower: Floats, upper: Floats, wider: tuple[Floats, Floats] | None = None) -> LabelEstimates:
     """`wider`: the bounds to report; the estimate between them is that of the narrower ones."""
     lower, upper = np.clip(lower, 0.0, 1.0), np.clip(upper, 0.0, 1.0)
     upper = np.maximum(lower, upper)
     point = point_in(lower, upper)
     if wider is None:
-        return Estimate(point, lower, upper)
-    return Estimate(point, np.clip(wider[0], 0.0, point), np.clip(wider[1], point, 1.0))
+        return LabelEstimates(point, lower, upper)
+    return LabelEstimates(point, np.clip(wider[0], 0.0, point), np.clip(wider[1], point, 1.0))
 
 
 def decisions(steps: Sequence[Step], tokens: TokenLanguage) -> list[Decision]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from schemas.errors import ModelError
-from scoring.search import NextTokens, Node
-from scoring.tokens import TokenLanguage
+from marginalia.schemas.errors import ModelError
+from marginalia.scoring.language.token_language import TokenLanguage
+from marginalia.scoring.marginal.answer_search import NextTokens, Node
 
 
 class Batch(Protocol):

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from schemas.errors import ModelError
-from scoring.baselines import Baseline
-from scoring.search import NextTokens, Node, Search
-from scoring.source import Batch, Source
-from scoring.tokens import TokenLanguage
+from marginalia.schemas.errors import ModelError
+from marginalia.scoring.language.token_language import TokenLanguage
+from marginalia.scoring.marginal.answer_search import NextTokens, Node, Search
+from marginalia.scoring.marginal.baselines import Baseline
+from marginalia.scoring.marginal.model_protocol import Batch, Source
 
 PASS_TOKENS = 1024  # answer prefixes in one forward pass: bounds the logits in memory
 STRETCH = 4  # times as many records as are under way at a time go without a pause for stragglers
@@ -24,7 +24,7 @@ EVEN = 64  # prompts under way whose own tokens differ by no more than this, or 
 
 
 @dataclass
-class Job:
+class RecordJob:
     """One record on its way. `search` comes first, then the baselines, each made by its function when its turn comes.
 
     `seconds`: its share of the passes that it took part in, by tokens."""
@@ -45,9 +45,9 @@ class Job:
         self.search = self.make_search()
         self._asking: Search | Baseline = self.search
 
-    def again(self) -> Job:
+    def again(self) -> RecordJob:
         """The same record at its beginning."""
-        return Job(self.record_id, self.ids, self.imitations, self.make_search, self.make_baselines)
+        return RecordJob(self.record_id, self.ids, self.imitations, self.make_search, self.make_baselines)
 
     def wanted(self) -> list[Node]:
         """The prefixes to evaluate next; empty when the record is done."""
@@ -71,7 +71,7 @@ class Job:
                 self.error, self.passing = str(error), error.passing
 
 
-class Flow:
+class RecordBatches:
     """Takes jobs through a source. At most `records` at a time, and in prompts at most `tokens` that are not shared."""
 
     def __init__(self, source: Source, language: TokenLanguage, *, records: int, tokens: int) -> None:
@@ -80,7 +80,7 @@ class Flow:
         self._records = max(records, source.together)
         self._tokens = tokens
 
-    def run(self, jobs: Iterable[Job], held: Container[str] = ()) -> Iterator[list[Job]]:
+    def run(self, jobs: Iterable[RecordJob], held: Container[str] = ()) -> Iterator[list[RecordJob]]:
         """The jobs as they get done, by length of prompt and then by id, those `held` left out.
 
         In the last digits numbers depend on the company in a pass. So jobs go in stretches that depend on nothing but
@@ -94,9 +94,9 @@ class Flow:
                 if new := [job for job in done if job.record_id not in held]:
                     yield new
 
-    def _scored(self, stretch: deque[Job], places: int) -> Iterator[list[Job]]:
+    def _scored(self, stretch: deque[RecordJob], places: int) -> Iterator[list[RecordJob]]:
         while stretch:
-            under_way: dict[int, Job] = {}
+            under_way: dict[int, RecordJob] = {}
             if not (yield from self._through(stretch, places, under_way)):
                 if places == 1:
                     (job,) = under_way.values()
@@ -106,7 +106,7 @@ class Flow:
                     places //= 2
                     stretch.extendleft(job.again() for job in reversed(under_way.values()))
 
-    def _stretch(self, waiting: deque[Job]) -> tuple[deque[Job], int]:
+    def _stretch(self, waiting: deque[RecordJob]) -> tuple[deque[RecordJob], int]:
         """The next jobs of about one length, and how many of them may be under way at a time."""
         longest = 2 * self._own(waiting[0]) + EVEN
         stretch = deque([waiting.popleft()])
@@ -114,10 +114,12 @@ class Flow:
             stretch.append(waiting.popleft())
         return stretch, max(1, min(self._records, len(stretch), self._tokens // self._own(stretch[-1])))
 
-    def _own(self, job: Job) -> int:
+    def _own(self, job: RecordJob) -> int:
         return max(len(job.ids) - self._source.shared, 1)
 
-    def _through(self, stretch: deque[Job], places: int, under_way: dict[int, Job]) -> Generator[list[Job], None, bool]:
+    def _through(
+        self, stretch: deque[RecordJob], places: int, under_way: dict[int, RecordJob]
+    ) -> Generator[list[RecordJob], None, bool]:
         """Empties `stretch`; returns False when memory was not enough, with what was lost in `under_way`."""
         try:
             batch = self._source.open(places, max(len(job.ids) for job in stretch), self._language)
@@ -138,7 +140,7 @@ class Flow:
                 raise
             return False
 
-    def _evaluate(self, batch: Batch, under_way: dict[int, Job], wanted: Sequence[tuple[int, Node]]) -> None:
+    def _evaluate(self, batch: Batch, under_way: dict[int, RecordJob], wanted: Sequence[tuple[int, Node]]) -> None:
         for job in under_way.values():
             job.forward_passes += 1
         for start in range(0, len(wanted), PASS_TOKENS):

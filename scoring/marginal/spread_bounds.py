@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.bounds import Masses, in_language_bounds
-from scoring.search import CONSTRAINED, CRUMB, IN_LANGUAGE, RAW, Node, Search
-from scoring.tokens import Floats
+from marginalia.scoring.language.token_language import Floats
+from marginalia.scoring.marginal.answer_search import CONSTRAINED, CRUMB, IN_LANGUAGE, RAW, Node, Search
+from marginalia.scoring.marginal.bounds import Masses, in_language_bounds
 
 Bounds = tuple[Floats, Floats]
 

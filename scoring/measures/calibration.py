@@ -1,9 +1,9 @@
 """Recalibration: monotone maps from a guard's probability to one that matches frequencies.
 
 Maps are fitted on the calibration split, chosen by cross-fitted log loss, and kept as small JSON
-(schemas/evaluation.py:Calibration). All are monotone, so they apply to lower and upper bounds as well. Sources: Platt
-1999 (with his smoothed targets, which keep slopes finite on separable data), Zadrozny & Elkan 2002 (isotonic), Kull,
-Silva Filho & Flach 2017 (beta), Sechidis et al. 2011 (stratification of multi-label folds)."""
+(schemas/evaluation_json.py:Calibration). All are monotone, so they apply to lower and upper bounds as well. Sources:
+Platt 1999 (with his smoothed targets, which keep slopes finite on separable data), Zadrozny & Elkan 2002 (isotonic),
+Kull, Silva Filho & Flach 2017 (beta), Sechidis et al. 2011 (stratification of multi-label folds)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.evaluation import Beta, Calibration, CalibrationMap, Identity, Isotonic, LabelMap, Platt, Source
-from scoring.intervals import Array, Flags
+from marginalia.schemas.evaluation_json import (
+    Beta,
+    Calibration,
+    CalibrationMap,
+    Identity,
+    Isotonic,
+    LabelMap,
+    Platt,
+    Source,
+)
+from marginalia.scoring.measures.intervals import Array, Flags
 
 CLIP = 1e-6
 MANY, GATHERED = 20_000, 4_096  # values above which a fit gathers them, and in how many steps

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.intervals import Array
+from marginalia.scoring.measures.intervals import Array
 
 DRAWS = 1000  # of calibrated forecasts with independent values
 LARGEST, STEPS = 64.0, 30  # of the search for a size, as a multiple of the observed gaps

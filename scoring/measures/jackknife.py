@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from scoring.intervals import FEWEST_OF_A_CLASS, Array, Flags
-from scoring.metrics import Bootstrapped, averaged_labels
+from marginalia.scoring.measures.intervals import FEWEST_OF_A_CLASS, Array, Flags
+from marginalia.scoring.measures.metrics import Bootstrapped, averaged_labels
 
 MACRO = {
     "macro_f1": "f1",

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring import metrics
-from scoring.calibration import log_losses
-from scoring.intervals import Array, Flags
-from scoring.ordered import areas
+from marginalia.scoring.measures import metrics
+from marginalia.scoring.measures.calibration import log_losses
+from marginalia.scoring.measures.intervals import Array, Flags
+from marginalia.scoring.measures.resampled_ranking import areas
 
 Ends = tuple[Array, Array]  # (lowest, highest), equal shapes
 

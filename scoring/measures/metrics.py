@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.intervals import Array, Flags, left_out_weights, resample_weights
-from scoring.ordered import Ordered
+from marginalia.scoring.measures.intervals import Array, Flags, left_out_weights, resample_weights
+from marginalia.scoring.measures.resampled_ranking import Ordered
 
 DECISION_METRICS = (
     "micro_f1",
@@ -55,7 +55,8 @@ Measure = Callable[[Array], Measured]
 
 @dataclass(frozen=True)
 class Bootstrapped:
-    """`replicates` of resamples, for differences; `left_out` without each group of records, for `scoring.jackknife`."""
+    """`replicates` of resamples, for differences; `left_out` without each group of records, for
+    `marginalia.scoring.measures.jackknife`."""
 
     value: Measured
     replicates: Measured

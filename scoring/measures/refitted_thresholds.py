@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring import metrics
-from scoring.intervals import Array, Flags, resample_weights
-from scoring.metrics import Bootstrapped, Measured
-from scoring.ordered import MOST_GROUPS, groups
+from marginalia.scoring.measures import metrics
+from marginalia.scoring.measures.intervals import Array, Flags, resample_weights
+from marginalia.scoring.measures.metrics import Bootstrapped, Measured
+from marginalia.scoring.measures.resampled_ranking import MOST_GROUPS, groups
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -56,8 +56,9 @@ def chosen_thresholds(truth: Flags, p: Array, *, min_positives: int, resamples: 
 class _Cuts:
     """Flat `truth` and `p` (m,) of the records `records`, in groups of equal scores, the highest first.
 
-    With more than MOST_GROUPS scores those groups are taken that `scoring.ordered` makes, and thresholds lie between
-    them: all scores from one that positives have to the next are one group, which no best threshold parts."""
+    With more than MOST_GROUPS scores those groups are taken that `marginalia.scoring.measures.resampled_ranking` makes,
+    and thresholds lie between them: all scores from one that positives have to the next are one group, which no best
+    threshold parts."""
 
     def __init__(self, truth: Flags, p: Array, records: NDArray[np.int64], n: int) -> None:
         scores, group = np.unique(-p, return_inverse=True)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from schemas.evaluation import Bin, CalibrationQuality, Decomposition, Metric, Split
-from scoring.calibration import clip, isotonic_steps, log_losses
-from scoring.calibration_error import CalibrationError, calibration_error
-from scoring.intervals import Array, Flags, bootstrap_metric, resample_weights, share_of_values
+from marginalia.schemas.evaluation_json import Bin, CalibrationQuality, Decomposition, Metric, Split
+from marginalia.scoring.measures.calibration import clip, isotonic_steps, log_losses
+from marginalia.scoring.measures.calibration_error import CalibrationError, calibration_error
+from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric, resample_weights, share_of_values
 
 
 def quality(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.intervals import Array, Flags
+from marginalia.scoring.measures.intervals import Array, Flags
 
 MOST_GROUPS = 1024
 Places = NDArray[np.int64]

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from scoring.calibration import clip
-from scoring.intervals import Array, Flags
-from scoring.metrics import Measure, Measured
+from marginalia.scoring.measures.calibration import clip
+from marginalia.scoring.measures.intervals import Array, Flags
+from marginalia.scoring.measures.metrics import Measure, Measured
 
 
 def against_soft(soft: Array, p: Array, predicted: Flags) -> Measure:

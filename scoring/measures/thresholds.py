@@ -12,8 +12,8 @@ import math
 
 import numpy as np
 
-from schemas.evaluation import Metric, Outcome, Split, Threshold
-from scoring.intervals import Array, Flags, lower_bound, share_of_values, upper_bound
+from marginalia.schemas.evaluation_json import Metric, Outcome, Split, Threshold
+from marginalia.scoring.measures.intervals import Array, Flags, lower_bound, share_of_values, upper_bound
 
 # even steps of log-odds from 1 - 1e-6 down to 1e-6, and 0, fixed before any record is seen
 GRID = np.r_[1 / (1 + np.exp(-np.arange(13.8, -13.81, -0.05))), 0.0]

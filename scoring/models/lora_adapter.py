@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.errors import InputError, ModelError
-from schemas.files import cannot_write, read_model, sha256
-from schemas.folders import write_folder_whole
-from scoring.models.bundled import bundled_smollm2
+from marginalia.schemas.errors import InputError, ModelError
+from marginalia.schemas.storage.files import cannot_write, read_model, sha256
+from marginalia.schemas.storage.folders import write_folder_whole
+from marginalia.scoring.models.bundled_model import bundled_smollm2
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torch.nn import Embedding
 
-from schemas.errors import ModelError
+from marginalia.schemas.errors import ModelError
 
 OF_THE_TOKEN_ALONE = {"default", "linear", "llama3", "yarn", "proportional"}
 OF_THE_LENGTH = {"longrope": "original_max_position_embeddings", "dynamic": "max_position_embeddings"}

@@ -6,8 +6,8 @@ nothing is copied per prefix. The prompt tokens that all records share are run o
 that is done leaves its row to the next, whose prompt runs in the same pass as the others' prefixes.
 
 It plugs into transformers as an attention function, so any causal model that uses the attention interface works, with
-the masks of `scoring.models.masks`; `scoring.models.self_check` says whether it computes the model's own numbers.
-"""
+the masks of `marginalia.scoring.models.attention_masks`; `marginalia.scoring.models.tree_self_check` says whether it
+computes the model's own numbers. """
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from scoring.models.masks import Mask, layer_masks
+from marginalia.scoring.models.attention_masks import Mask, layer_masks
 
 Ints = npt.NDArray[np.int64]
 
@@ -51,7 +51,7 @@ class Prefix:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class TokenToRun:
     """A token to run: for the record in `row`, `token` at `slot` and `position`, seeing `sees` (slots) and itself.
 
     `sees_prompt`: how many of the first slots are seen as well."""
@@ -247,7 +247,7 @@ class TreeBatch:
             for layer, buffer in zip(source, target, strict=True):
                 buffer[row, :, : layer.shape[2]] = layer[0]
 
-    def run(self, begin: Sequence[int], wanted: Sequence[Evaluation] = ()) -> Tensor:
+    def run(self, begin: Sequence[int], wanted: Sequence[TokenToRun] = ()) -> Tensor:
         """Runs the prompts of the rows `begin` and the tokens `wanted`, in one forward pass unless a prompt is very
         long; the logits (begin + wanted, vocabulary) after each."""
         while rest := [row for row in begin if len(self.prompts[row]) - self._begun[row] > PREFILL_CHUNK]:
@@ -275,7 +275,7 @@ class TreeBatch:
             for index, layer in enumerate(layers):
                 layers[index] = torch.nn.functional.pad(layer, (0, 0, 0, more))
 
-    def _pass(self, prompts: Sequence[tuple[int, range]], wanted: Sequence[Evaluation]) -> Tensor:
+    def _pass(self, prompts: Sequence[tuple[int, range]], wanted: Sequence[TokenToRun]) -> Tensor:
         """The logits after the last token of each of `prompts` (row, slots) and after each of `wanted`."""
         self.forward_passes += 1
         tokens: list[int] = []
@@ -311,7 +311,7 @@ class TreeBatch:
     def _mask(
         self,
         prompts: Sequence[tuple[int, range]],
-        wanted: Sequence[Evaluation],
+        wanted: Sequence[TokenToRun],
         columns: Sequence[int],
         counts: Sequence[int],
     ) -> Tensor:

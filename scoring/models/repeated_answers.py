@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scoring.models.completions import Answer
-from scoring.models.floors import HIDDEN
+from marginalia.scoring.models.completions_api import TokenAnswer
+from marginalia.scoring.models.logprob_floors import HIDDEN
 
 QUESTIONS = 8  # of the first batch, asked again: each twice more
 COPIES = 4  # of a question that came without company
@@ -21,7 +21,7 @@ FAINTEST = math.log(1e-6)  # what differs below it moves no bound by more than t
 ROUNDED = 1e-6  # probability: sums of some dozen 32-bit log-probabilities
 
 Body = dict[str, Any]
-Ask = Callable[[Sequence[Body]], Sequence[Answer | None]]
+Ask = Callable[[Sequence[Body]], Sequence[TokenAnswer | None]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Spread:
         return Spread(max(self.nats, other.nats), max(self.stray, other.stray))
 
 
-def between(one: Answer, other: Answer) -> Spread | None:
+def between(one: TokenAnswer, other: TokenAnswer) -> Spread | None:
     """How far two answers to one question are apart, over the tokens that both tell; None when there is none."""
     pairs = [(value, other.by_id[name]) for name, value in one.by_id.items() if name in other.by_id]
     pairs += [(value, other.by_text[name]) for name, value in one.by_text.items() if name in other.by_text]
@@ -57,7 +57,7 @@ class Repeats:
     spread: Spread = Spread()
     first: Spread | None = None
     compared: int = 0
-    _kept: list[tuple[Body, Answer]] = field(default_factory=list, repr=False)
+    _kept: list[tuple[Body, TokenAnswer]] = field(default_factory=list, repr=False)
     _batches: int = 0
     _tries: int = 0
 
@@ -74,7 +74,7 @@ class Repeats:
             return []
         return [self._kept[power % len(self._kept)][0]]
 
-    def measure(self, bodies: Sequence[Body], answers: Sequence[Answer | None], ask: Ask) -> None:
+    def measure(self, bodies: Sequence[Body], answers: Sequence[TokenAnswer | None], ask: Ask) -> None:
         """Asks the first few of a batch again: each alone, then all together. `answers`: what the batch was told."""
         self._tries += 1
         told = [(body, answer) for body, answer in zip(bodies, answers, strict=True) if answer is not None]
@@ -90,7 +90,7 @@ class Repeats:
         if self.compared:
             self.first = self.spread
 
-    def hear(self, bodies: Sequence[Body], answers: Sequence[Answer | None]) -> None:
+    def hear(self, bodies: Sequence[Body], answers: Sequence[TokenAnswer | None]) -> None:
         """Compares new answers with the first ones to the same questions."""
         for body, answer in zip(bodies, answers, strict=True):
             known = next((first for kept, first in self._kept if kept is body), None)

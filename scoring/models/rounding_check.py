@@ -13,9 +13,9 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from scoring.flow import Flow, Job
-from scoring.models.local import LocalModel
-from scoring.search import Node
+from marginalia.scoring.marginal.answer_search import Node
+from marginalia.scoring.marginal.record_batches import RecordBatches, RecordJob
+from marginalia.scoring.models.local_model import LocalModel
 
 ItemT = TypeVar("ItemT")
 
@@ -48,7 +48,7 @@ def chosen(records: Sequence[ItemT]) -> list[ItemT]:
     return [records[(2 * number + 1) * len(records) // (2 * count)] for number in range(count)]
 
 
-def measure(model: LocalModel, flow: Flow, jobs: Iterable[Job]) -> Numerics | None:
+def measure(model: LocalModel, flow: RecordBatches, jobs: Iterable[RecordJob]) -> Numerics | None:
     """Runs the jobs and compares; None where none of them can be scored."""
     found = []
     for job in [job for done in flow.run(jobs) for job in done if job.error is None]:
@@ -61,7 +61,7 @@ def measure(model: LocalModel, flow: Flow, jobs: Iterable[Job]) -> Numerics | No
     return Numerics(model.dtype, len(found), sum(prefixes), max(nats), max(probabilities))
 
 
-def _differences(model: LocalModel, job: Job) -> tuple[float, float, int]:
+def _differences(model: LocalModel, job: RecordJob) -> tuple[float, float, int]:
     """(nats, probability, prefixes) along the greedy answer of a finished search, in the language and outside."""
     steps = job.search.greedy
     ids = job.ids + [step.token for step in steps[:-1]]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import InputError, ModelError
-from schemas.files import content_hash
-from scoring.models.bundled import model_cache
-from scoring.models.local import resolve
+from marginalia.schemas.errors import InputError, ModelError
+from marginalia.schemas.storage.files import content_hash
+from marginalia.scoring.models.bundled_model import model_cache
+from marginalia.scoring.models.local_model import resolve
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from schemas.errors import ModelError
-from scoring.models.masks import Mask, without_attention
-from scoring.models.positions import Context, original_lengths
-from scoring.models.tree import Evaluation, TreeBatch, TreeRunner
+from marginalia.schemas.errors import ModelError
+from marginalia.scoring.models.attention_masks import Mask, without_attention
+from marginalia.scoring.models.position_encodings import Context, original_lengths
+from marginalia.scoring.models.prefix_tree import TokenToRun, TreeBatch, TreeRunner
 
 SAME = 1e-4  # both paths' hidden states in float32 differ by less than this share of the largest
 PATH = 4  # answer tokens in the comparison
@@ -142,13 +142,13 @@ def _difference(short: Any, masks: tuple[Mask, ...], length: int, offset: int) -
         batch.join(row, ids[:prompt])
     batch.cache.positions += offset
     ours = [batch.run([0, 1])]
-    wanted: list[Evaluation] = []
+    wanted: list[TokenToRun] = []
     for row, prompt in enumerate(prompts):
         sees: list[int] = []
         for at in range(prompt, prompt + PATH):
             batch.take_slot(row)  # a slot that nobody sees
             slot = batch.take_slot(row)
-            wanted.append(Evaluation(row, ids[at], slot, offset + at, prompt, tuple(sees)))
+            wanted.append(TokenToRun(row, ids[at], slot, offset + at, prompt, tuple(sees)))
             sees.append(slot)
     ours.append(batch.run([], wanted))
     places = [prompt - 1 for prompt in prompts] + [prompt + at for prompt in prompts for at in range(PATH)]

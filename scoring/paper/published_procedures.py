@@ -14,7 +14,7 @@ import torch
 from scipy.special import digamma, softmax
 from torch import Tensor
 
-from scoring.tokens import Floats
+from marginalia.scoring.language.token_language import Floats
 
 TOP_P, EPS, THRESHOLD = 0.99, 0.01, 0.2  # of the guards
 INSTRUCT_TOP_P, INSTRUCT_THRESHOLD = 0.9, 0.3  # of the instruct model

@@ -1,7 +1,7 @@
 """The seven strategies of [TLM]'s table (Praharaj & Kasundra, arXiv 2511.22312) for records of one guard and model.
 
-The procedures themselves are in scoring/published.py. Here stands what they need of a guard: the words they test the
-answer for, and the text that is forced before the baselines look at the labels' tokens."""
+The procedures themselves are in scoring/paper/published_procedures.py. Here stands what they need of a guard: the words
+they test the answer for, and the text that is forced before the baselines look at the labels' tokens."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 
 from torch import Tensor
 
-from schemas.errors import InputError
-from schemas.files import content_hash
-from scoring import published
-from scoring.guard import Choice, CodeList, Guard, VerdictWord, Word
-from scoring.models.tree import ATTENTION
-from scoring.published import CachedModel
-from scoring.scorer import Scorer
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.files import content_hash
+from marginalia.scoring.guard import Choice, CodeList, Guard, VerdictWord, Word
+from marginalia.scoring.models.prefix_tree import ATTENTION
+from marginalia.scoring.paper import published_procedures
+from marginalia.scoring.paper.published_procedures import CachedModel
+from marginalia.scoring.scorer import Scorer
 
 SCORES = ("token_probability", "fixed_place", "any_place")
-BASELINES: tuple[published.Uncertainty, ...] = ("probability", "entropy", "LogTokU")
+BASELINES: tuple[published_procedures.Uncertainty, ...] = ("probability", "entropy", "LogTokU")
 STRATEGIES = ("greedy", *BASELINES, *SCORES)  # in the order of the published table
 
 Messages = Sequence[dict[str, str]]
@@ -68,7 +68,7 @@ class Strategies:
         for record_id, messages in records:
             entry = {"id": record_id, "key": content_hash([fingerprint, list(messages)]), "error": None}
             ids = self.scorer.prompts.build(messages).ids
-            if len(ids) + published.GREEDY_TOKENS > self.scorer.model.context:
+            if len(ids) + published_procedures.GREEDY_TOKENS > self.scorer.model.context:
                 yield {**entry, "error": f"too long: a prompt of {len(ids)} tokens"}
                 continue
             started = time.perf_counter()
@@ -93,13 +93,13 @@ class Strategies:
         model = self.scorer.model
         cached = Remembered(model.runner.model, model.tokenizer, model.end_ids)  # type: ignore[attr-defined]
         labels = [self.verdict, *self.codes]
-        tree = published.any_place(cached, ids, labels, top_p=self.top_p, eps=self.eps)
+        tree = published_procedures.any_place(cached, ids, labels, top_p=self.top_p, eps=self.eps)
         after_tree = cached.forward_passes
-        step = published.token_probability(cached, ids, labels, top_p=self.top_p)
+        step = published_procedures.token_probability(cached, ids, labels, top_p=self.top_p)
         found: dict[str, Any] = {
             "greedy": [code for code in step if code != self.verdict],
             "token_probability": step,
-            "fixed_place": published.fixed_place(cached, ids, labels, top_p=self.top_p),
+            "fixed_place": published_procedures.fixed_place(cached, ids, labels, top_p=self.top_p),
             "any_place": tree.scores,
             "passes": len(tree.visited),
             "greedy_passes": cached.forward_passes - after_tree,
@@ -121,7 +121,7 @@ class Strategies:
         else:
             same = self.scorer.model.tokenizer.decode([encoded[self.codes[0]][0]])
             text = self.start.before + self.verdict + self.start.between + same
-            self.forced = Forced(text, published.label_tokens(self._encode, self.codes))
+            self.forced = Forced(text, published_procedures.label_tokens(self._encode, self.codes))
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.scorer.model.tokenizer(text, add_special_tokens=False)["input_ids"]

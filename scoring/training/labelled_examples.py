@@ -8,15 +8,15 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from schemas.errors import InputError
-from schemas.files import read_text
-from schemas.strict import Strict
-from schemas.taxonomy import Taxonomy
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.files import read_text
+from marginalia.schemas.taxonomy import Taxonomy
 
 Split = Literal["train", "held_out"]
 
 
-class Example(Strict):
+class Example(StrictModel):
     """One line of the examples file. `labels` are taxonomy ids in taxonomy order; none: no topic applies."""
 
     id: str

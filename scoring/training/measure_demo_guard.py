@@ -1,7 +1,7 @@
 """Measures a guard on the held-out example messages.
 
-`python -m scoring.training.measure_demo_guard`: ROC AUC and average precision of the estimators, F1 of the greedy
-answers, and what the search cost. Seconds are of this machine."""
+`python -m marginalia.scoring.training.measure_demo_guard`: ROC AUC and average precision of the estimators, F1 of the
+greedy answers, and what the search cost. Seconds are of this machine."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from schemas.errors import MarginaliaError
-from schemas.taxonomy import load_taxonomy
-from scoring.guard import load_guard
-from scoring.metrics import decisions, ranking
-from scoring.models.adapted import BUNDLED_GUARD
-from scoring.models.local import load_local
-from scoring.scorer import Result, Scorer, Settings
-from scoring.training.examples import Example, read_examples
-from scoring.training.train_demo_guard import EXAMPLES
+from marginalia.schemas.errors import MarginaliaError
+from marginalia.schemas.taxonomy import load_taxonomy
+from marginalia.scoring.guard import load_guard
+from marginalia.scoring.measures.metrics import decisions, ranking
+from marginalia.scoring.models.local_model import load_local
+from marginalia.scoring.models.lora_adapter import BUNDLED_GUARD
+from marginalia.scoring.scorer import Result, Scorer, Settings
+from marginalia.scoring.training.labelled_examples import Example, read_examples
+from marginalia.scoring.training.train_demo_guard import EXAMPLES
 
 RANKED = ("marginal", "joint", "conditional")
 
@@ -68,7 +68,9 @@ def _width(result: Result) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m scoring.training.measure_demo_guard", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m marginalia.scoring.training.measure_demo_guard", description=__doc__
+    )
     parser.add_argument("--model", default=BUNDLED_GUARD)
     parser.add_argument("--examples", type=Path, default=EXAMPLES)
     parser.add_argument("--tolerance", type=float, default=1e-2)

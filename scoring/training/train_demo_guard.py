@@ -1,8 +1,8 @@
 """Trains the demo guard: a LoRA adapter for the bundled small model, from the hand-written example messages.
 
-`make train-demo-guard`, or `python -m scoring.training.train_demo_guard --out FOLDER`. Seeded; prompts and answers are
-the tokens that scoring sees; the loss is on the answers alone, their END included. The lowest layers stay as they are,
-so what they make of the examples is computed once and not in every step."""
+`make train-demo-guard`, or `python -m marginalia.scoring.training.train_demo_guard --out FOLDER`. Seeded; prompts and
+answers are the tokens that scoring sees; the loss is on the answers alone, their END included. The lowest layers stay
+as they are, so what they make of the examples is computed once and not in every step."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from schemas.errors import InputError, MarginaliaError, ModelError
-from schemas.taxonomy import load_taxonomy
-from scoring.guard import Guard, load_guard
-from scoring.models.bundled import bundled_smollm2, model_cache
-from scoring.prompt import PromptBuilder
-from scoring.training.examples import Example, read_examples
-from scoring.training.packing import Tail, answer_loss, pack, states_after
+from marginalia.schemas.errors import InputError, MarginaliaError, ModelError
+from marginalia.schemas.taxonomy import load_taxonomy
+from marginalia.scoring.guard import Guard, load_guard
+from marginalia.scoring.models.bundled_model import bundled_smollm2, model_cache
+from marginalia.scoring.prompt import PromptBuilder
+from marginalia.scoring.training.labelled_examples import Example, read_examples
+from marginalia.scoring.training.packed_sequences import Tail, answer_loss, pack, states_after
 
 EXAMPLES = Path("pipeline/demo/examples.jsonl")
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -34,7 +34,7 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """Settings of a training. `peak_rate` is AdamW's after a tenth of the steps, then it falls to 0 as a cosine."""
 
     epochs: int = 12
@@ -65,7 +65,7 @@ def tails(examples: list[Example], guard: Guard, prompts: PromptBuilder, end: in
     return start, found
 
 
-def train(network: Any, start: list[int], examples: list[Tail], recipe: Recipe) -> list[float]:
+def train(network: Any, start: list[int], examples: list[Tail], recipe: TrainingRecipe) -> list[float]:
     """Trains the parameters that ask for it. Returns the mean −log P of an answer in each epoch, in nats."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.peak_rate, weight_decay=recipe.weight_decay)
@@ -123,7 +123,7 @@ def save_adapter(adapted: Any, folder: Path) -> None:
     config.save_pretrained(folder)
 
 
-def with_adapter(network: Any, recipe: Recipe) -> Any:
+def with_adapter(network: Any, recipe: TrainingRecipe) -> Any:
     """`network` with fresh LoRA matrices, the only ones that ask for gradients. Raises ModelError without peft."""
     try:
         from peft import LoraConfig, TaskType, get_peft_model
@@ -142,16 +142,16 @@ def with_adapter(network: Any, recipe: Recipe) -> Any:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m scoring.training.train_demo_guard", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m marginalia.scoring.training.train_demo_guard", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the adapter")
     parser.add_argument("--examples", type=Path, default=EXAMPLES)
     parser.add_argument("--cache", type=Path, default=model_cache(), help="where the bundled model lies")
     parser.add_argument("--threads", type=int, default=2)
-    defaults = Recipe()
+    defaults = TrainingRecipe()
     for name, value in asdict(defaults).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     options = parser.parse_args(arguments)
-    recipe = Recipe(**{name: getattr(options, name) for name in asdict(defaults)})
+    recipe = TrainingRecipe(**{name: getattr(options, name) for name in asdict(defaults)})
     try:
         summary = _run(options, recipe)
     except MarginaliaError as error:
@@ -161,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+def _run(options: argparse.Namespace, recipe: TrainingRecipe) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 

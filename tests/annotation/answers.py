@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from schemas.artifacts import Answer
+from marginalia.schemas.tables import Answer
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 

@@ -13,14 +13,15 @@ from uuid import uuid4
 
 import polars as pl
 
-from annotation.client.connection import Connection
-from annotation.client.push import listed
-from annotation.server.control import accounts
-from pipeline.run import Run, open_run
-from pipeline.stage import Done, run_stage
-from pipeline.stages import adjudicate, pull, push, reconcile
-from schemas.artifacts import PromptRecord
-from schemas.files import write_frame
+from marginalia.annotation.client.connection import Connection
+from marginalia.annotation.client.push_records import listed
+from marginalia.annotation.server.server_control import accounts
+from marginalia.pipeline.annotating import adjudicate_stage, pull_stage, push_stage
+from marginalia.pipeline.annotating import reconcile_stage as reconcile
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.pipeline.core.stage_runner import Done, run_stage
+from marginalia.schemas.storage.files import write_frame
+from marginalia.schemas.tables import PromptRecord
 
 TAXONOMY = """
 id: topics
@@ -33,7 +34,7 @@ labels:
   - {id: b, name: Boats, definition: About boats., examples: ["<script>alert(1)</script>"]}
   - {id: c, name: Cats, definition: About cats.}
 """
-STAGES = {"push": push, "pull": pull, "reconcile": reconcile, "adjudicate": adjudicate}
+STAGES = {"push": push_stage, "pull": pull_stage, "reconcile": reconcile, "adjudicate": adjudicate_stage}
 
 
 @dataclass

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from selenium.webdriver.common.by import By
 
-from annotation.server.control import accounts, down, up
-from schemas.taxonomy import SHIPPED
+from marginalia.annotation.server.server_control import accounts, down, up
+from marginalia.schemas.taxonomy import SHIPPED
 from tests.annotation.page import Page, chromium
 from tests.annotation.runs import SimulatedRun, make_run
 

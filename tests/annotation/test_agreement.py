@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation.agreement import agreement_of, agreement_of_ticks
-from annotation.bootstrap import MOST_UNITS, bundles, resampled_weights
-from annotation.config import ReconcileSection
-from annotation.pair_sums import PairSums
-from annotation.ticks import Ticks, masi_distance, ticks_of
-from schemas.agreement import Agreement
-from schemas.errors import InputError
+from marginalia.annotation.config import ReconcileSection
+from marginalia.annotation.gold.agreement import agreement_of, agreement_of_ticks
+from marginalia.annotation.gold.answer_arrays import AnswerArrays, answer_arrays, masi_distance
+from marginalia.annotation.gold.bootstrap import MOST_UNITS, bundles, resampled_weights
+from marginalia.annotation.gold.pairwise_disagreement import PairSums
+from marginalia.schemas.agreement_json import Agreement
+from marginalia.schemas.errors import InputError
 from tests.annotation.answers import answers, skipped
 
 
@@ -80,7 +80,7 @@ def test_krippendorffs_own_example_has_its_published_alpha() -> None:
     ],
 )
 def test_masi_distance_equals_the_definition(one: str, other: str, distance: float) -> None:
-    ticks = ticks_of(answers({"r": {"X": one, "Y": other}}), list("abc"))
+    ticks = answer_arrays(answers({"r": {"X": one, "Y": other}}), list("abc"))
     assert masi_distance(ticks, np.array([0]), np.array([1]))[0] == pytest.approx(distance)
     assert masi_distance(ticks, np.array([1]), np.array([0]))[0] == pytest.approx(distance)
 
@@ -198,13 +198,13 @@ def test_each_resample_draws_as_many_units_as_there_are() -> None:
     assert np.concatenate(blocks, axis=1).var() == pytest.approx(39 / 40, rel=0.1)  # multinomial
 
 
-def drawn_crowd(records: int, seed: int) -> Ticks:
+def drawn_crowd(records: int, seed: int) -> AnswerArrays:
     """Three annotators on labels of 30, 10 and 3 %; each misses 20 % and invents 3 %."""
     rng = np.random.default_rng(seed)
     truth = np.repeat(rng.random((records, 3)) < [0.3, 0.1, 0.03], 3, axis=0)
     ticked = np.where(truth, rng.random(truth.shape) >= 0.2, rng.random(truth.shape) < 0.03)
     names = [f"r{at:05}" for at in range(records)]
-    return Ticks(
+    return AnswerArrays(
         names, ["X", "Y", "Z"], tuple("abc"), np.repeat(np.arange(records), 3), np.tile(range(3), records), ticked
     )
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from annotation.anchoring import anchoring
-from schemas.artifacts import SuggestedRecord
+from marginalia.annotation.gold.anchoring import anchoring
+from marginalia.schemas.tables import SuggestedRecord
 from tests.annotation.answers import answers
 
 SUGGESTED = SuggestedRecord.frame(

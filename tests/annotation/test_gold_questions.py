@@ -8,11 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from annotation.config import AnnotationSection
-from annotation.gold_questions import accuracy, choose, mixed, wilson
-from pipeline.stages.status import report
-from schemas.errors import InputError
-from schemas.taxonomy import load_taxonomy
+from marginalia.annotation.config import AnnotationSection
+from marginalia.annotation.gold.gold_questions import accuracy, choose, mixed, wilson
+from marginalia.pipeline.annotating.annotation_status import report
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.taxonomy import load_taxonomy
 from tests.annotation.answers import answers, row
 from tests.annotation.client.conftest import argilla_home, argilla_server, new_run
 from tests.annotation.runs import TAXONOMY, SimulatedRun
@@ -44,7 +44,7 @@ def test_accuracy_equals_the_one_computed_by_hand() -> None:
 
 
 def type_skipped(record: str, annotator: str) -> pl.DataFrame:
-    from schemas.artifacts import Answer
+    from marginalia.schemas.tables import Answer
 
     return Answer.frame([row(record, annotator, None, status="discarded", round="gold_question")])
 

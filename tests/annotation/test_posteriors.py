@@ -12,11 +12,11 @@ import pytest
 from crowdkit.aggregation import DawidSkene
 from scipy.optimize import minimize
 
-from annotation.config import ReconcileSection
-from annotation.mace import FREQUENCY, HABIT, KNOWING
-from annotation.posteriors import posteriors
-from annotation.reconcile import compare_methods, reconcile, reconcile_with_notes
-from annotation.ticks import Ticks, ticks_of
+from marginalia.annotation.config import ReconcileSection
+from marginalia.annotation.gold.answer_arrays import AnswerArrays, answer_arrays
+from marginalia.annotation.gold.label_posteriors import posteriors
+from marginalia.annotation.gold.mace import FREQUENCY, HABIT, KNOWING
+from marginalia.annotation.gold.reconcile import compare_methods, reconcile, reconcile_with_notes
 from tests.annotation.answers import answers, records
 
 LABELS = "abcdefghijkl"
@@ -94,14 +94,14 @@ def test_a_posterior_in_the_tie_band_goes_to_the_expert_and_others_do_not(method
 
 def test_a_method_that_would_ask_an_expert_does_not_count_as_giving_the_same_labels() -> None:
     frame = answers({f"r{at}": {"X": "a", "Y": ""} for at in range(6)})
-    ticks = ticks_of(frame, ["a"])
+    ticks = answer_arrays(frame, ["a"])
     found = compare_methods(ticks, ReconcileSection(tie="no"), seed=1)  # ours: final, with no label
     assert [(one.records, one.same_labels) for one in found] == [(6, 6), (6, 6)]
     asking = ReconcileSection(adjudicate_below_posterior=1.0, tie="no")
     assert [(one.records, one.same_labels) for one in compare_methods(ticks, asking, seed=1)] == [(6, 0), (6, 0)]
 
 
-def plain_em(ticks: Ticks, at: int, rounds: int) -> np.ndarray:
+def plain_em(ticks: AnswerArrays, at: int, rounds: int) -> np.ndarray:
     """Dawid & Skene's two steps, written as in their paper and repeated."""
     ticked, records, annotators = ticks.ticked[:, at], len(ticks.records), len(ticks.annotators)
     sheet = np.zeros((records, annotators), dtype=bool)
@@ -120,7 +120,7 @@ def plain_em(ticks: Ticks, at: int, rounds: int) -> np.ndarray:
 
 def test_dawid_skene_ends_where_plain_em_ends() -> None:
     _, frame = crowd(300, 0.3, [0.1, 0.3, 0.5], [0.1, 0.2, 0.4], labels="abcd", seed=3)
-    ticks = ticks_of(frame, list("abcd"))
+    ticks = answer_arrays(frame, list("abcd"))
     found = posteriors(ticks, "dawid_skene")
     assert found.unconverged == ()
     for at in range(4):
@@ -129,7 +129,7 @@ def test_dawid_skene_ends_where_plain_em_ends() -> None:
 
 def test_dawid_skene_equals_crowd_kit_run_to_the_end() -> None:
     _, frame = crowd(100, 0.3, [0.1, 0.1, 0.2, 0.2, 0.3], [0.05, 0.1, 0.05, 0.1, 0.1], labels="a", seed=4)
-    ticks = ticks_of(frame, ["a"])
+    ticks = answer_arrays(frame, ["a"])
     table = pd.DataFrame({"task": ticks.record, "worker": ticks.annotator, "label": ticks.ticked[:, 0].astype(int)})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -147,7 +147,7 @@ def test_smoothing_keeps_a_rare_labels_gold_from_following_one_annotator() -> No
 
 def test_mace_is_the_most_likely_fit_that_a_general_optimiser_finds() -> None:
     _, frame = crowd(60, 0.3, [0.05, 0.1, 0.4], [0.02, 0.05, 0.2], labels="a", seed=5)
-    ticks = ticks_of(frame, ["a"])
+    ticks = answer_arrays(frame, ["a"])
     sheet = np.zeros((60, 3), dtype=bool)
     sheet[ticks.record, ticks.annotator] = ticks.ticked[:, 0]
     usual = sheet.mean()

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation.agreement import agreement_of
-from annotation.config import ReconcileSection
-from annotation.reconcile import reconcile
-from schemas.artifacts import Answer, PromptRecord
-from schemas.files import frame_hash
+from marginalia.annotation.config import ReconcileSection
+from marginalia.annotation.gold.agreement import agreement_of
+from marginalia.annotation.gold.reconcile import reconcile
+from marginalia.schemas.storage.files import frame_hash
+from marginalia.schemas.tables import Answer, PromptRecord
 
 LABELS = ["a", "b", "c"]
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation.config import AnnotationSection, ReconcileSection
-from annotation.reconcile import reconcile
-from annotation.severity import gold_severity, severity_of
-from schemas.artifacts import GoldSeverity, SeverityAnswer
+from marginalia.annotation.config import AnnotationSection, ReconcileSection
+from marginalia.annotation.gold.reconcile import reconcile
+from marginalia.annotation.gold.severity import gold_severity, severity_of
+from marginalia.schemas.tables import GoldSeverity, SeverityAnswer
 from tests.annotation.answers import answers, records
 
 LEVELS = ["minor", "serious", "extreme"]

@@ -8,9 +8,9 @@ from collections import defaultdict
 import polars as pl
 import pytest
 
-from annotation.config import Splits
-from annotation.splits import assign_splits
-from schemas.artifacts import GoldRecord
+from marginalia.annotation.config import Splits
+from marginalia.annotation.gold.splits import assign_splits
+from marginalia.schemas.tables import GoldRecord
 
 LABELS = ["a", "b", "c"]
 SCHEMA = {name: GoldRecord.polars_schema()[name] for name in ("id", "messages", "labels")}

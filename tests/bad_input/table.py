@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 from typer.testing import CliRunner
 
-from pipeline.cli import app
-from scoring.__main__ import main as scoring
+from marginalia.pipeline.commands.cli import app
+from marginalia.scoring.command import main as scoring
 
 Files = dict[str, Any]
 # name, files, command, exit code, message

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from schemas.taxonomy import load_taxonomy
+from marginalia.schemas.taxonomy import load_taxonomy
 from tests.bad_input.table import Files, Row, check, names
 from tests.pipeline.synthetic_run import Synthetic, make_frames
 

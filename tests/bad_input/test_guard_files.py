@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.importing.mapping import SHIPPED as MAPPINGS
-from scoring.guard import SHIPPED as GUARDS
+from marginalia.pipeline.importing.column_mapping import SHIPPED as MAPPINGS
+from marginalia.scoring.guard import SHIPPED as GUARDS
 from tests.bad_input.table import GOOD, Files, Row, check, jsonl, names
 
 INSTRUCT = (GUARDS / "instruct.yaml").read_text()

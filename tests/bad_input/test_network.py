@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from annotation.client import connection
+from marginalia.annotation.client import connection
 from tests.bad_input.table import GOOD, Files, Row, check, jsonl, names
 from tests.bad_input.test_artifacts import FRAMES, PLAN
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.demo import line
+from marginalia.pipeline.demo import run_demo
 
 
 @pytest.fixture(scope="session")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo run with 8 written and 24 included records, every stage run once."""
     root = tmp_path_factory.mktemp("line")
-    config = yaml.safe_load(line.CONFIG.read_text())
+    config = yaml.safe_load(run_demo.CONFIG.read_text())
     config["plan"] |= {"records": 8, "min_per_label": 0}
     config["score"] |= {"node_budget": 40}
     config["reconcile"] = {"bootstrap": 100}
@@ -22,8 +22,8 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = root / "config.yaml"
     small.write_text(yaml.safe_dump(config))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(line, "CONFIG", small)
-        few = line.held_out_examples()[:24]
-        patch.setattr(line, "held_out_examples", lambda: few)
-        line.run_demo(fresh=False, root=root / "runs")
+        patch.setattr(run_demo, "CONFIG", small)
+        few = run_demo.held_out_examples()[:24]
+        patch.setattr(run_demo, "held_out_examples", lambda: few)
+        run_demo.run_demo(fresh=False, root=root / "runs")
     return root / "runs" / "demo"

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from schemas.agreement import Agreement, AnnotatorAgreement, Estimate, LabelAgreement
-from schemas.artifacts import (
+from marginalia.schemas.agreement_json import Agreement, AnnotatorAgreement, Estimate, LabelAgreement
+from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.storage.files import sha256, write_frame, write_json
+from marginalia.schemas.table_row import Row
+from marginalia.schemas.tables import (
     Answer,
     GoldRecord,
     LabelScore,
@@ -21,10 +24,7 @@ from schemas.artifacts import (
     RejectedAttempt,
     ScoredRecord,
 )
-from schemas.files import sha256, write_frame, write_json
-from schemas.manifest import Manifest
-from schemas.rows import Row
-from schemas.taxonomy import Taxonomy, load_taxonomy
+from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ESTIMATORS = ("marginal", "marginal_constrained", "conditional", "joint", "greedy")

@@ -31,7 +31,7 @@ COMMANDS = [
 
 
 def marginalia(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline.cli", *arguments]
+    command = [sys.executable, "-m", "marginalia.pipeline.commands.cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "200"}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
@@ -50,7 +50,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"Example: marginalia {command}" in done.stdout
 
 
-@pytest.mark.parametrize("module", ["pipeline.cli", "scoring.__main__"])
+@pytest.mark.parametrize("module", ["marginalia.pipeline.commands.cli", "marginalia.scoring.command"])
 def test_help_does_not_wait_for_heavy_imports(module: str) -> None:
     code = (
         f"import sys, {module}\n"
@@ -127,7 +127,7 @@ def test_a_damaged_input_is_caught_by_its_hash(run_folder: Path) -> None:
 
 def test_a_second_process_is_refused_and_told_which_holds_the_run(run_folder: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from schemas.lock import run_lock\n"
+        "import sys, time; from pathlib import Path; from marginalia.schemas.storage.run_lock import run_lock\n"
         "with run_lock(Path(sys.argv[1]), 'holding'):\n  print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(run_folder)], stdout=subprocess.PIPE, text=True)

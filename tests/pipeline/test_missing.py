@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli import app
-from pipeline.line import load_stage
-from pipeline.overview import overview
-from pipeline.run import open_run
-from pipeline.stage import run_stage
-from schemas.artifacts import Answer
-from schemas.files import write_frame, write_json
-from schemas.manifest import Manifest, Missing
+from marginalia.pipeline.commands.cli import app
+from marginalia.pipeline.core.run import open_run
+from marginalia.pipeline.core.run_overview import overview
+from marginalia.pipeline.core.stage_order import load_stage
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.schemas.manifest_json import Manifest, Missing
+from marginalia.schemas.storage.files import write_frame, write_json
+from marginalia.schemas.tables import Answer
 from tests.annotation.answers import answers
 from tests.pipeline.evaluation.test_stages import make_run
 

@@ -9,12 +9,12 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pipeline.config import Config, load_config
-from pipeline.config_text import known_keys, section_of
-from pipeline.new import CHOSEN, HIDDEN, YOUR_ENDPOINT, explain, new_run, run_config
-from pipeline.run import open_run
-from schemas.errors import InputError
-from schemas.taxonomy import SHIPPED
+from marginalia.pipeline.commands.new_run import CHOSEN, HIDDEN, YOUR_ENDPOINT, explain, new_run, run_config
+from marginalia.pipeline.config.config_text import known_keys, section_of
+from marginalia.pipeline.config.run_config import Config, load_config
+from marginalia.pipeline.core.run import open_run
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.taxonomy import SHIPPED
 
 
 def keys_of(model: type[BaseModel], path: str = "") -> list[str]:

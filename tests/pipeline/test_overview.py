@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.line import load_stage
-from pipeline.overview import Overview, overview
-from pipeline.progress import counted
-from pipeline.run import open_run
-from pipeline.run_log import log_event
-from pipeline.stage import run_stage
-from schemas.lock import holder, run_lock
+from marginalia.pipeline.core.run import open_run
+from marginalia.pipeline.core.run_log import log_event
+from marginalia.pipeline.core.run_overview import Overview, overview
+from marginalia.pipeline.core.stage_order import load_stage
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.core.stage_summary import counted
+from marginalia.schemas.storage.run_lock import holder, run_lock
 from tests.pipeline.test_cli import marginalia
 
 CONFIG = "taxonomy: support-tickets\nplan: {records: 12, min_per_label: 0}\n"

@@ -10,11 +10,19 @@ import polars as pl
 import pytest
 import yaml
 
-from pipeline.demo import line
-from pipeline.line import STAGES
-from schemas.artifacts import Answer, GoldRecord, LabelScore, PlannedSlot, PromptRecord, RejectedAttempt, ScoredRecord
-from schemas.errors import InputError
-from schemas.files import read_frame
+from marginalia.pipeline.core.stage_order import STAGES
+from marginalia.pipeline.demo import run_demo
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.files import read_frame
+from marginalia.schemas.tables import (
+    Answer,
+    GoldRecord,
+    LabelScore,
+    PlannedSlot,
+    PromptRecord,
+    RejectedAttempt,
+    ScoredRecord,
+)
 
 pytestmark = pytest.mark.slow
 STAGES_RUN = sorted(set(STAGES) - {"import", "adjudicate"})
@@ -89,7 +97,7 @@ def test_the_release_loads(demo_run: Path, tmp_path: Path) -> None:
 def test_a_second_run_does_nothing_and_says_so(demo_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     untouched = {path for path in demo_run.rglob("*") if path.is_file() and path.name not in (".lock", "log.jsonl")}
     before = {path: path.stat().st_mtime_ns for path in untouched}
-    line.run_demo(fresh=False, root=demo_run.parent)
+    run_demo.run_demo(fresh=False, root=demo_run.parent)
     out = capsys.readouterr().out
     assert "nothing to do: every stage is up to date" in out
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -100,5 +108,5 @@ def test_a_folder_of_somebody_else_is_not_taken_for_the_demo(tmp_path: Path) -> 
     other.mkdir()
     (other / "config.yaml").write_text("taxonomy: support-tickets\n")
     with pytest.raises(InputError, match="is not a demo"):
-        line.run_demo(fresh=True, root=tmp_path)
+        run_demo.run_demo(fresh=True, root=tmp_path)
     assert (other / "config.yaml").exists()

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import run_log
-from pipeline.line import load_stage
-from pipeline.run import Run, open_run
-from pipeline.run_log import LOG, log_event, read_log
-from pipeline.stage import Outcome, Stage, run_stage
-from schemas.errors import ServiceError
-from schemas.journal import Journal
+from marginalia.pipeline.core import run_log
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.pipeline.core.run_log import LOG, log_event, read_log
+from marginalia.pipeline.core.stage_order import load_stage
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, run_stage
+from marginalia.schemas.errors import ServiceError
+from marginalia.schemas.storage.journal import Journal
 
 CANARY = "sk-canary-0123456789abcdef"
 CONFIG = (
@@ -33,7 +33,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def failing(run: Run, error: BaseException) -> None:
-    def work(run: Run) -> Outcome:
+    def work(run: Run) -> StageOutcome:
         raise error
 
     stage = Stage("pull", "", lambda run: [], lambda run: [], (), work)

@@ -7,13 +7,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline.run import Run, open_run
-from pipeline.stage import config_hash, run_stage, staleness
-from pipeline.stages.score import MERGE, STAGE, score_shard, spread
-from schemas.artifacts import GoldRecord
-from schemas.errors import InputError
-from schemas.files import write_frame
-from scoring.shards import Shard
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.pipeline.core.stage_runner import config_hash, run_stage, staleness
+from marginalia.pipeline.evaluation.score_stage import MERGE, STAGE, score_shard, spread
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.files import write_frame
+from marginalia.schemas.tables import GoldRecord
+from marginalia.scoring.engines.shards import Shard
 from tests.scoring.tiny import save
 
 CONFIG = """taxonomy: support-tickets

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run import open_run
-from pipeline.stage import run_stage
-from pipeline.stages.score import STAGE
-from schemas.artifacts import GoldRecord
-from schemas.files import write_frame
+from marginalia.pipeline.core.run import open_run
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.evaluation.score_stage import STAGE
+from marginalia.schemas.storage.files import write_frame
+from marginalia.schemas.tables import GoldRecord
 from tests.scoring.networks import GUARD, saved
 
 CONFIG = """taxonomy: support-tickets

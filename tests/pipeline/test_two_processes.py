@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli import app
-from pipeline.line import STAGES
-from schemas.lock import run_lock
+from marginalia.pipeline.commands.cli import app
+from marginalia.pipeline.core.stage_order import STAGES
+from marginalia.schemas.storage.run_lock import run_lock
 from tests.pipeline.release.labelled_run import make_run
 from tests.schemas.test_lock import holder
 

@@ -11,14 +11,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline.line import load_stage
-from pipeline.run import Run, open_run
-from pipeline.stage import run_stage
-from pipeline.verification.checks import Verification
-from pipeline.verification.hashes import check_manifests
-from pipeline.verification.verify import verify
-from schemas.errors import ArtifactError, InputError
-from schemas.files import sha256
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.pipeline.core.stage_order import load_stage
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.verification.check_results import Verification
+from marginalia.pipeline.verification.manifest_hashes import check_manifests
+from marginalia.pipeline.verification.verify import verify
+from marginalia.schemas.errors import ArtifactError, InputError
+from marginalia.schemas.storage.files import sha256
 from tests.pipeline.test_cli import marginalia
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,8 @@ import httpx
 import httpx2
 import pytest
 
-from schemas.addresses import (
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.server_addresses import (
     check_address,
     check_endpoint,
     check_key_goes,
@@ -16,7 +17,6 @@ from schemas.addresses import (
     proxy_for,
     route,
 )
-from schemas.errors import InputError
 
 HERE = [
     "http://localhost/",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.artifacts import GoldRecord
-from schemas.equal_texts import EqualTexts, equal_texts
-from schemas.wording import same_text
+from marginalia.schemas.equal_texts import EqualTexts, equal_texts
+from marginalia.schemas.tables import GoldRecord
+from marginalia.schemas.text_equality import same_text
 
 
 def key(text: str, role: str = "user") -> str:

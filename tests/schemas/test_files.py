@@ -14,9 +14,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from schemas.artifacts import Answer, GoldRecord, LabelScore
-from schemas.errors import ArtifactError, InputError, MarginaliaError
-from schemas.files import (
+from marginalia.schemas.errors import ArtifactError, InputError, MarginaliaError
+from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.storage.files import (
     content_hash,
     frame_hash,
     inside,
@@ -33,7 +33,7 @@ from schemas.files import (
     write_text,
     write_whole,
 )
-from schemas.manifest import Manifest
+from marginalia.schemas.tables import Answer, GoldRecord, LabelScore
 from tests.schemas.faults import fail_call, fail_write
 
 
@@ -131,9 +131,9 @@ def test_a_real_limit_of_the_operating_system_is_named(tmp_path: Path, kind: str
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
         "import polars as pl\n"
-        "from schemas.artifacts import LabelScore\n"
-        "from schemas.files import write_frame, write_text\n"
-        "from schemas.errors import InputError\n"
+        "from marginalia.schemas.tables import LabelScore\n"
+        "from marginalia.schemas.storage.files import write_frame, write_text\n"
+        "from marginalia.schemas.errors import InputError\n"
         "names = [str(n) for n in range(5000)]\n"
         "frame = pl.DataFrame({'record_id': names, 'estimator': names, 'label': names, 'probability': 0.5, "
         "'lower': 0.5, 'upper': 0.5})\n"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import InputError
-from schemas.files import write_text
-from schemas.folders import recover_folder, write_folder_whole
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.files import write_text
+from marginalia.schemas.storage.folders import recover_folder, write_folder_whole
 from tests.schemas.faults import FULL, fail_call
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import ArtifactError, InputError
-from schemas.journal import Journal, read_journal
+from marginalia.schemas.errors import ArtifactError, InputError
+from marginalia.schemas.storage.journal import Journal, read_journal
 from tests.schemas.faults import FULL, fail_call
 
 HOSTILE = {"text": "a\u2028b\u2029c\x0bd\x85e\r\nf\ud800\0", "n": 1}
@@ -169,7 +169,7 @@ def test_what_a_killed_process_confirmed_is_there(tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from schemas.journal import Journal, read_journal\n"
+        "from marginalia.schemas.storage.journal import Journal, read_journal\n"
         "path = Path(sys.argv[1])\n"
         "n = sum(1 for _ in read_journal(path))\n"
         "with Journal(path) as journal:\n"

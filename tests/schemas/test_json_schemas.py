@@ -8,9 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from schemas import json_schemas
-from schemas.artifacts import Answer, GoldRecord, LabelScore, PlannedSlot, PromptRecord, RejectedAttempt, ScoredRecord
-from schemas.rows import Row
+from marginalia.schemas import json_schemas
+from marginalia.schemas.table_row import Row
+from marginalia.schemas.tables import (
+    Answer,
+    GoldRecord,
+    LabelScore,
+    PlannedSlot,
+    PromptRecord,
+    RejectedAttempt,
+    ScoredRecord,
+)
 
 ROWS: dict[str, type[Row]] = {
     "plan": PlannedSlot,
@@ -24,7 +32,7 @@ ROWS: dict[str, type[Row]] = {
 
 
 def test_the_files_are_current() -> None:
-    assert json_schemas.outdated() == [], "run: python -m schemas.json_schemas"
+    assert json_schemas.outdated() == [], "run: python -m marginalia.schemas.json_schemas"
 
 
 def test_every_table_of_the_design_has_its_schema_with_all_columns() -> None:
@@ -49,9 +57,11 @@ def test_a_model_that_changed_is_noticed_and_written(tmp_path: Path) -> None:
 
 
 def test_the_command_checks_and_refuses_what_it_does_not_know() -> None:
-    command = [sys.executable, "-m", "schemas.json_schemas"]
+    command = [sys.executable, "-m", "marginalia.schemas.json_schemas"]
     checked = subprocess.run([*command, "--check"], capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
     refused = subprocess.run([*command, "--chek"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
-    assert refused.stderr == "error: unknown arguments ['--chek'] (python -m schemas.json_schemas [--check])\n"
+    assert (
+        refused.stderr == "error: unknown arguments ['--chek'] (python -m marginalia.schemas.json_schemas [--check])\n"
+    )

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import InputError, LockedError
-from schemas.lock import run_lock
+from marginalia.schemas.errors import InputError, LockedError
+from marginalia.schemas.storage.run_lock import run_lock
 
 HOLD = (
     "import sys, time\n"
     "from pathlib import Path\n"
-    "from schemas.lock import run_lock\n"
+    "from marginalia.schemas.storage.run_lock import run_lock\n"
     "with run_lock(Path(sys.argv[1]), 'marginalia generate'):\n"
     "    print('held', flush=True)\n"
     "    sys.stdin.read()\n"

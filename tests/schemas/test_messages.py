@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import InputError
-from schemas.messages import messages_of
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.messages import messages_of
 
 ASKED = {"role": "user", "content": "where is it"}
 ANSWERED = {"role": "assistant", "content": "on its way"}

@@ -10,8 +10,8 @@ import datasets
 import polars as pl
 import pytest
 
-from schemas.errors import InputError
-from schemas.records import RECORD_SCHEMA, read_records
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.input_records import RECORD_SCHEMA, read_records
 
 
 def write(tmp_path: Path, *rows: Any, name: str = "r.jsonl") -> Path:

@@ -14,17 +14,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from schemas import artifacts
-from schemas.artifacts import PlannedSlot
-from schemas.files import read_frame, read_json, write_frame, write_json, write_jsonl
-from schemas.frames import write_frames
-from schemas.journal import Journal, read_journal
-from schemas.rows import Row
-from schemas.source_rows import read_rows
+from marginalia.schemas import tables
+from marginalia.schemas.source_rows import read_rows
+from marginalia.schemas.storage.files import read_frame, read_json, write_frame, write_json, write_jsonl
+from marginalia.schemas.storage.journal import Journal, read_journal
+from marginalia.schemas.storage.large_tables import write_frames
+from marginalia.schemas.table_row import Row
+from marginalia.schemas.tables import PlannedSlot
 
-MODELS = [
-    model for model in vars(artifacts).values() if isinstance(model, type) and issubclass(model, Row) and model.key
-]
+MODELS = [model for model in vars(tables).values() if isinstance(model, type) and issubclass(model, Row) and model.key]
 # every character that UTF-8 can hold: line separators of Unicode, NUL and reordering ones among them
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
     ["", "a\u2028b", "\x85", "\r\n", "\0", "\u202e", "𝔘𝔫𝔦", "= 1 + 1", '"', "\\ud800"]

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.errors import InputError
-from schemas.source_rows import read_rows
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.source_rows import read_rows
 
 MESSAGES = [{"role": "user", "content": "where is it"}, {"role": "assistant", "content": "on its way"}]
 DICTIONARY = pa.dictionary(pa.int8(), pa.string())

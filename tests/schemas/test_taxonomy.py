@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import InputError
-from schemas.taxonomy import SHIPPED, Taxonomy, load_taxonomy
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.taxonomy import SHIPPED, Taxonomy, load_taxonomy
 
 HEAD = 'id: mine\nversion: "1"\ntitle: Mine\nsubject: texts\n'
 

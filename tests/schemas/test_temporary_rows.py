@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import InputError
-from schemas.spill import Spill
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.temporary_rows import TemporaryRows
 
 
 def test_what_was_added_is_read_in_any_order(tmp_path: Path) -> None:
     """Beyond the megabyte that stays in memory, with reads between the writes."""
-    draw, spill = random.Random(3), Spill(tmp_path)
+    draw, spill = random.Random(3), TemporaryRows(tmp_path)
     rows = [draw.randbytes(draw.randint(0, 4000)) for _ in range(1500)]
     places = []
     for number, row in enumerate(rows):
@@ -24,7 +24,7 @@ def test_what_was_added_is_read_in_any_order(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_takes_nothing_is_named(tmp_path: Path) -> None:
-    spill = Spill(tmp_path / "gone")
+    spill = TemporaryRows(tmp_path / "gone")
     with pytest.raises(InputError, match=r"gone: cannot write: .*work in another folder"):
         for _ in range(2000):
             spill.add(b"x" * 1000)

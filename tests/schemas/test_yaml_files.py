@@ -7,22 +7,22 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from schemas.errors import InputError
-from schemas.strict import Strict
-from schemas.yaml_files import load_yaml
+from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.yaml_files import load_yaml
 
 
-class Inner(Strict):
+class Inner(StrictModel):
     annotators: int = Field(default=3, ge=1)
     url: str | None = None
 
 
-class Item(Strict):
+class Item(StrictModel):
     name: str
     size: int = 1
 
 
-class Outer(Strict):
+class Outer(StrictModel):
     title: str
     inner: Inner = Inner()
     items: list[Item] = Field(default=[])

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from scoring.search import NextTokens, Node
-from scoring.tokens import TokenLanguage
+from marginalia.scoring.language.token_language import TokenLanguage
+from marginalia.scoring.marginal.answer_search import NextTokens, Node
 
 Floats = npt.NDArray[np.float64]
 

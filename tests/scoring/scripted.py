@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from scoring.language import AnswerLanguage, LabelList, Text
-from scoring.search import Limits, NextTokens, Search
-from scoring.tokens import TokenLanguage
+from marginalia.scoring.language.answer_language import AnswerLanguage, LabelList, Text
+from marginalia.scoring.language.token_language import TokenLanguage
+from marginalia.scoring.marginal.answer_search import Limits, NextTokens, Search
 from tests.scoring.tiny import END
 
 Script = Callable[[bytes], dict[bytes | None, float]]

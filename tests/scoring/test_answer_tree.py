@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from scoring.explain import answer_tree
-from scoring.search import Limits
+from marginalia.scoring.answer_tree import answer_tree
+from marginalia.scoring.marginal.answer_search import Limits
 from tests.scoring.scripted import run, token_language
 from tests.scoring.test_estimators import forked, leaves
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from schemas.errors import ModelError
-from scoring.models import self_check
-from scoring.models.local import LocalModel, load_local
-from scoring.models.masks import Mask, classify
-from scoring.models.tree import Evaluation, TreeBatch
-from scoring.scorer import Scorer, Settings
+from marginalia.schemas.errors import ModelError
+from marginalia.scoring.models import tree_self_check
+from marginalia.scoring.models.attention_masks import Mask, classify
+from marginalia.scoring.models.local_model import LocalModel, load_local
+from marginalia.scoring.models.prefix_tree import TokenToRun, TreeBatch
+from marginalia.scoring.scorer import Scorer, Settings
 from tests.scoring.networks import GUARD, plain, saved
 from tests.scoring.tiny import END
 
@@ -63,7 +63,7 @@ def largest_difference(model: LocalModel) -> float:
         for row, prompt in enumerate(prompts):
             for token in (rng.randrange(END), paths[row][step]):
                 slot, position = batch.take_slot(row), len(prompt) + step
-                wanted.append(Evaluation(row, token, slot, position, len(prompt), tuple(slots[row])))
+                wanted.append(TokenToRun(row, token, slot, position, len(prompt), tuple(slots[row])))
             slots[row].append(slot)
         found += [(row, len(prompts[row]) + step, logits) for row, logits in enumerate(batch.run([], wanted)[1::2])]
     expected = [plain(model.runner.model, prompt + path) for prompt, path in zip(prompts, paths, strict=True)]
@@ -99,14 +99,14 @@ def test_the_check_notices_a_window_that_the_tree_does_not_keep(tmp_path: Path) 
     """The windows are longer than a dozen tokens: only a sequence that crosses them can tell."""
     model = load_local(str(saved(tmp_path, "chunked")))
     network = model.runner.model
-    assert self_check.check_structure(network, model.runner.masks, model.limits) == []
+    assert tree_self_check.check_structure(network, model.runner.masks, model.limits) == []
     shifted = tuple(Mask(mask.kind, mask.size + 1) if mask.size else mask for mask in model.runner.masks)
     with pytest.raises(ModelError, match="differ by"):
-        self_check.check_structure(network, shifted, model.limits)
+        tree_self_check.check_structure(network, shifted, model.limits)
 
 
 def test_windows_too_long_to_cross_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(self_check, "OPERATIONS", {"cpu": 1.0})
+    monkeypatch.setattr(tree_self_check, "OPERATIONS", {"cpu": 1.0})
     model = load_local(str(saved(tmp_path, "sliding")))
     assert model.notes == [
         "the self-check did not cross the attention windows of 16 tokens: it would take too long",
@@ -116,8 +116,8 @@ def test_windows_too_long_to_cross_are_told(tmp_path: Path, monkeypatch: pytest.
 def test_the_copy_that_is_checked_has_one_layer_of_each_kind_and_shares_its_weights(tmp_path: Path) -> None:
     model = load_local(str(saved(tmp_path, "sliding and full")))
     network = model.runner.model
-    assert self_check._layers_to_see(network, model.runner.masks) == 6  # Gemma's sixth layer is its first full one
-    short = self_check.first_layers(network, 2)
+    assert tree_self_check._layers_to_see(network, model.runner.masks) == 6  # Gemma's sixth layer is its first full one
+    short = tree_self_check.first_layers(network, 2)
     assert len(short.model.layers) == 2
     assert len(network.model.layers) == 7
     assert short.model.layers[0].mlp.up_proj.weight is network.model.layers[0].mlp.up_proj.weight

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scoring.baselines import Baseline, MaxOverSteps, MonteCarlo, record_rng, wilson
-from scoring.estimators import estimate
-from scoring.language import AnswerLanguage, Text
-from scoring.models.local import LocalBatch, LocalSource, load_local
-from scoring.search import Limits, Search
-from scoring.tokens import TokenLanguage, vocabulary_bytes
+from marginalia.scoring.language.answer_language import AnswerLanguage, Text
+from marginalia.scoring.language.token_language import TokenLanguage, vocabulary_bytes
+from marginalia.scoring.marginal.answer_search import Limits, Search
+from marginalia.scoring.marginal.baselines import Baseline, MaxOverSteps, MonteCarlo, record_rng, wilson
+from marginalia.scoring.marginal.estimators import estimate
+from marginalia.scoring.models.local_model import LocalBatch, LocalSource, load_local
 from tests.scoring.scripted import Script, _answer, always, run, token_language
 from tests.scoring.test_estimators import CODES, forked, leaves
 from tests.scoring.tiny import save

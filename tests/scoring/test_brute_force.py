@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from scoring.scorer import Scorer, Settings
-from scoring.search import MARGINALS
+from marginalia.scoring.marginal.answer_search import MARGINALS
+from marginalia.scoring.scorer import Scorer, Settings
 from tests.scoring.tiny import END, Oracle, guard_answers, model, save, tokenizer
 
 LANGUAGES = {

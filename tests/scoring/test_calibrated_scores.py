@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from schemas.artifacts import LabelScore
-from schemas.errors import InputError
-from schemas.evaluation import Calibration, CalibrationFile, Identity, Isotonic, LabelMap, Platt
-from scoring.calibrated import calibrate_scores, choose_maps
-from scoring.calibration import apply_map
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.evaluation_json import Calibration, CalibrationFile, Identity, Isotonic, LabelMap, Platt
+from marginalia.schemas.tables import LabelScore
+from marginalia.scoring.calibrated_scores import calibrate_scores, choose_maps
+from marginalia.scoring.measures.calibration import apply_map
 from tests.scoring.test_command import ROOT, command, write_records
 from tests.scoring.tiny import save
 

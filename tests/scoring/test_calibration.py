@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import norm
 from sklearn.isotonic import IsotonicRegression
 
-from schemas.evaluation import Beta, Calibration, Identity, Isotonic, LabelMap, Platt
-from scoring import calibration
-from scoring.reliability import (
+from marginalia.schemas.evaluation_json import Beta, Calibration, Identity, Isotonic, LabelMap, Platt
+from marginalia.scoring.measures import calibration
+from marginalia.scoring.measures.reliability import (
     decompose_brier,
     decompose_log_loss,
     equal_mass_bins,

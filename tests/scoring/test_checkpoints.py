@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from schemas.errors import ModelError
-from scoring.models.local import load_local
+from marginalia.schemas.errors import ModelError
+from marginalia.scoring.models.local_model import load_local
 from tests.bad_input.table import GOOD, jsonl, said, write
 from tests.scoring.tiny import save
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from schemas.artifacts import LabelScore, ScoredRecord
-from schemas.files import frame_hash, read_frame
-from scoring.config import ESTIMATOR_NAMES
+from marginalia.schemas.storage.files import frame_hash, read_frame
+from marginalia.schemas.tables import LabelScore, ScoredRecord
+from marginalia.scoring.config import ESTIMATOR_NAMES
 from tests.scoring.tiny import save
 
 ROOT = Path(__file__).parents[2]
@@ -94,8 +94,8 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_tables(tmp_path: Path, mode
 
 
 def test_a_changed_record_is_scored_again(tmp_path: Path, model: Path) -> None:
-    from scoring.results import score_to_journal
-    from scoring.scorer import Scorer, Settings
+    from marginalia.scoring.score_files import score_to_journal
+    from marginalia.scoring.scorer import Scorer, Settings
 
     settings = Settings(tolerance=0.05, node_budget=40)
     scorer = Scorer.load(str(model), "instruct", taxonomy="support-tickets", settings=settings)

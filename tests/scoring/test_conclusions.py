@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from schemas.evaluation import Metric
-from scoring.conclusions import Answer, Rule, above_other, compare, conclude, wide
+from marginalia.schemas.evaluation_json import Metric
+from marginalia.scoring.measures.conclusions import Answer, Rule, above_other, compare, conclude, wide
 
 NAN = float("nan")
 

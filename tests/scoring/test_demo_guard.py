@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
-from schemas.errors import InputError, ModelError
-from schemas.taxonomy import load_taxonomy
-from scoring.guard import load_guard
-from scoring.models.adapted import BUNDLED_GUARD, adapted_model
-from scoring.models.local import load_local
-from scoring.scorer import Scorer, Settings
-from scoring.training.examples import read_examples
-from scoring.training.measure_demo_guard import RANKED, measure
-from scoring.training.packing import Tail, answer_loss, pack, states_after
+from marginalia.schemas.errors import InputError, ModelError
+from marginalia.schemas.taxonomy import load_taxonomy
+from marginalia.scoring.guard import load_guard
+from marginalia.scoring.models.local_model import load_local
+from marginalia.scoring.models.lora_adapter import BUNDLED_GUARD, adapted_model
+from marginalia.scoring.scorer import Scorer, Settings
+from marginalia.scoring.training.labelled_examples import read_examples
+from marginalia.scoring.training.measure_demo_guard import RANKED, measure
+from marginalia.scoring.training.packed_sequences import Tail, answer_loss, pack, states_after
 from tests.scoring import tiny
 
 EXAMPLES = Path(__file__).parents[2] / "pipeline" / "demo" / "examples.jsonl"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
-from scoring.guard import load_guard
-from scoring.scorer import Result, Scorer, Settings
-from scoring.search import MARGINALS
+from marginalia.scoring.guard import load_guard
+from marginalia.scoring.marginal.answer_search import MARGINALS
+from marginalia.scoring.scorer import Result, Scorer, Settings
 from tests.scoring.enumeration import Enumeration, readings
 from tests.scoring.hashed import HashedModel, Vocabulary, byte_level, sentencepiece
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import ModelError
-from scoring.scorer import Scorer, Settings
+from marginalia.schemas.errors import ModelError
+from marginalia.scoring.scorer import Scorer, Settings
 from tests.scoring.networks import saved
 
 LENGTH = 128

@@ -9,17 +9,17 @@ import pytest
 import yaml
 from tokenizers import AddedToken
 
-from schemas.errors import InputError
-from schemas.taxonomy import load_taxonomy
-from scoring.config import ESTIMATOR_NAMES
-from scoring.estimators import Estimate, estimate
-from scoring.guard import SHIPPED, Guard, load_guard
-from scoring.models.local import load_local
-from scoring.per_label import PerLabelScorer, combine
-from scoring.prompt import PromptBuilder
-from scoring.scorer import Result, Scorer, Settings
-from scoring.search import Limits
-from scoring.tokens import TokenLanguage
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.taxonomy import load_taxonomy
+from marginalia.scoring.config import ESTIMATOR_NAMES
+from marginalia.scoring.guard import SHIPPED, Guard, load_guard
+from marginalia.scoring.language.token_language import TokenLanguage
+from marginalia.scoring.marginal.answer_search import Limits
+from marginalia.scoring.marginal.estimators import LabelEstimates, estimate
+from marginalia.scoring.models.local_model import load_local
+from marginalia.scoring.per_label_scorer import PerLabelScorer, combine
+from marginalia.scoring.prompt import PromptBuilder
+from marginalia.scoring.scorer import Result, Scorer, Settings
 from tests.scoring.families import FAMILIES
 from tests.scoring.scripted import always, run
 from tests.scoring.tiny import END, save, tokenizer
@@ -203,7 +203,7 @@ def test_a_call_for_each_label(tmp_path: Path, overall: dict[str, str] | None) -
 
 
 def call_result(value: float, answer: str, **changes: object) -> Result:
-    found = Estimate(np.array([value]), np.array([value - 0.1]), np.array([value + 0.1]))
+    found = LabelEstimates(np.array([value]), np.array([value - 0.1]), np.array([value + 0.1]))
     return Result("a", {"marginal": found}, answer, [], 0.1, 0.2, 3, 2, 0.5, "tolerance", **changes)  # type: ignore[arg-type]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom, norm
 
-from scoring.intervals import (
+from marginalia.scoring.measures.intervals import (
     bootstrap_metric,
     clopper_pearson,
     left_out_weights,
@@ -14,8 +14,8 @@ from scoring.intervals import (
     share_of_finite,
     share_of_values,
 )
-from scoring.jackknife import jackknife_variance, pooled_variance
-from scoring.metrics import Bootstrapped, Measured, averaged_labels, bootstrap, ranking
+from marginalia.scoring.measures.jackknife import jackknife_variance, pooled_variance
+from marginalia.scoring.measures.metrics import Bootstrapped, Measured, averaged_labels, bootstrap, ranking
 
 
 @pytest.mark.parametrize(

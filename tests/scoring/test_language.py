@@ -2,7 +2,7 @@
 
 import pytest
 
-from scoring.language import AnswerLanguage, LabelList, Text
+from marginalia.scoring.language.answer_language import AnswerLanguage, LabelList, Text
 
 S1, S2, S10, VERDICT = 1, 2, 4, 8
 

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from scoring.intervals import clopper_pearson, resample_weights
-from scoring.metrics import bootstrap, decisions, precision_recall_points, ranking, roc_points, together
+from marginalia.scoring.measures.intervals import clopper_pearson, resample_weights
+from marginalia.scoring.measures.metrics import (
+    bootstrap,
+    decisions,
+    precision_recall_points,
+    ranking,
+    roc_points,
+    together,
+)
 
 
 def case(seed: int, n: int = 60, n_labels: int = 5, ties: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -185,7 +192,7 @@ def test_many_positives_are_gathered_without_moving_the_value_or_the_interval(
     truth = rng.random((1500, 2)) < (0.5, 0.05)
     scores = 1 / (1 + np.exp(-rng.normal(size=truth.shape) - 1.5 * truth))
     exact = bootstrap(ranking(truth, scores), 1500, resamples=200, seed=1)
-    monkeypatch.setattr("scoring.ordered.MOST_GROUPS", 128)
+    monkeypatch.setattr("marginalia.scoring.measures.resampled_ranking.MOST_GROUPS", 128)
     gathered = bootstrap(ranking(truth, scores), 1500, resamples=200, seed=1)
     for name, values in exact.value.labels.items():
         assert gathered.value.labels[name] == pytest.approx(values, abs=1e-12), name

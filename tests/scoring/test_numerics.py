@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from scoring.numerics import chosen, measure
-from scoring.results import origin_of, score_to_journal
-from scoring.scorer import Scorer, Settings
+from marginalia.scoring.models.rounding_check import chosen, measure
+from marginalia.scoring.score_files import origin_of, score_to_journal
+from marginalia.scoring.scorer import Scorer, Settings
 from tests.bad_input.table import jsonl, said, write
 from tests.scoring.networks import GUARD, plain, saved
 from tests.scoring.tiny import save

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from scoring.scorer import Scorer, Settings
+from marginalia.scoring.scorer import Scorer, Settings
 from tests.scoring.tiny import save
 
 RECORDS = [(f"r{number}", [{"role": "user", "content": f"text number {number}"}]) for number in range(8)]

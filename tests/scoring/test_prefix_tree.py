@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, Qwen3Config, Qwen3ForCausalLM
 
-from scoring.models.tree import ATTENTION, Evaluation, Prefix, TreeBatch, TreeRunner
+from marginalia.scoring.models.prefix_tree import ATTENTION, Prefix, TokenToRun, TreeBatch, TreeRunner
 from tests.scoring.tiny import model
 
 SIZES = {
@@ -49,11 +49,11 @@ def opened(runner: TreeRunner, prompts: list[list[int]], prefix: Prefix | None =
     return batch
 
 
-def grow(batch: TreeBatch, record: int, parents: list[tuple[int, list[int]]], token: int) -> Evaluation:
+def grow(batch: TreeBatch, record: int, parents: list[tuple[int, list[int]]], token: int) -> TokenToRun:
     """One more token after the path of `parents` (token, slots so far)."""
     sees = [slot for _, slots in parents for slot in slots]
     prompt = len(batch.prompts[record])
-    return Evaluation(record, token, batch.take_slot(record), prompt + len(parents), prompt, sees)
+    return TokenToRun(record, token, batch.take_slot(record), prompt + len(parents), prompt, sees)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -121,7 +121,7 @@ def test_buffers_grow() -> None:
 
 
 def test_long_prompts_are_run_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scoring.models.tree.PREFILL_CHUNK", 7)
+    monkeypatch.setattr("marginalia.scoring.models.prefix_tree.PREFILL_CHUNK", 7)
     network = model(0, vocab_size=200)
     prompts = [list(range(5, 45)), list(range(60, 71))]
     expected = [plain(network, prompt) for prompt in prompts]

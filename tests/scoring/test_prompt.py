@@ -9,10 +9,10 @@ import pytest
 from tokenizers import AddedToken, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from schemas.errors import InputError
-from schemas.taxonomy import load_taxonomy
-from scoring.guard import PromptSpec, load_guard
-from scoring.prompt import PromptBuilder
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.taxonomy import load_taxonomy
+from marginalia.scoring.guard import PromptSpec, load_guard
+from marginalia.scoring.prompt import PromptBuilder
 from tests.scoring.tiny import tokenizer
 
 HOSTILE = [

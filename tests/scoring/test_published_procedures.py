@@ -12,8 +12,8 @@ import torch
 from scipy.special import digamma
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from scoring import published
-from scoring.published import CachedModel, PlainModel
+from marginalia.scoring.paper import published_procedures
+from marginalia.scoring.paper.published_procedures import CachedModel, PlainModel
 from tests.scoring.tiny import END, save
 
 LABELS = ["unsafe", "S1", "S2", "S10"]
@@ -41,13 +41,13 @@ class Scripted:
             found[self.tokens.index(token)] = probability
         return found
 
-    def visited(self, found: published.AnyPlace) -> list[str]:
+    def visited(self, found: published_procedures.AnyPlace) -> list[str]:
         return [self.decode(answer) for answer in found.visited]
 
 
 def scores(table: dict[str, dict[str, float]], **options: float) -> dict[str, float]:
     """Any place without its eps, where none is given."""
-    return published.any_place(Scripted(table), PROMPT, LABELS, **{"eps": 1e-9, **options}).scores  # type: ignore[arg-type]
+    return published_procedures.any_place(Scripted(table), PROMPT, LABELS, **{"eps": 1e-9, **options}).scores  # type: ignore[arg-type]
 
 
 TWO_LABELS = {
@@ -64,12 +64,12 @@ TWO_LABELS = {
 
 
 def test_token_probability_is_the_steps_own() -> None:
-    found = published.token_probability(Scripted(TWO_LABELS), PROMPT, LABELS)
+    found = published_procedures.token_probability(Scripted(TWO_LABELS), PROMPT, LABELS)
     assert found == pytest.approx({"unsafe": 0.8, "S1": 0.7, "S2": 0.9})
 
 
 def test_fixed_place_multiplies_the_hits_and_nothing_between_them() -> None:
-    found = published.fixed_place(Scripted(TWO_LABELS), PROMPT, LABELS)
+    found = published_procedures.fixed_place(Scripted(TWO_LABELS), PROMPT, LABELS)
     assert found == pytest.approx(
         {"unsafe": 0.8, "S1": 0.8 * 0.7, "S2": 0.8 * 0.7 * 0.9}
     )  # the comma's 0.6 is left out
@@ -88,11 +88,11 @@ def test_any_place_sums_over_answers() -> None:
 
 
 def test_greedy_labels_leave_out_the_verdict() -> None:
-    assert published.greedy(Scripted(TWO_LABELS), PROMPT, LABELS) == ["S1", "S2"]
+    assert published_procedures.greedy(Scripted(TWO_LABELS), PROMPT, LABELS) == ["S1", "S2"]
 
 
 def test_greedy_stops_at_its_length() -> None:
-    found = published.token_probability(Scripted(TWO_LABELS), PROMPT, LABELS, max_new_tokens=3)
+    found = published_procedures.token_probability(Scripted(TWO_LABELS), PROMPT, LABELS, max_new_tokens=3)
     assert found == pytest.approx({"unsafe": 0.8, "S1": 0.7})
 
 
@@ -108,9 +108,9 @@ DIGITS = {
 
 def test_fault_a_prefix_label_is_credited_on_the_way() -> None:
     model = Scripted(DIGITS)  # S1 is meant with probability 0.9 × 0.2 only
-    assert published.token_probability(model, PROMPT, LABELS) == pytest.approx({"S1": 0.9, "S10": 0.8})
-    assert published.fixed_place(model, PROMPT, LABELS) == pytest.approx({"S1": 0.9, "S10": 0.72})
-    assert published.greedy(model, PROMPT, LABELS) == ["S1", "S10"]
+    assert published_procedures.token_probability(model, PROMPT, LABELS) == pytest.approx({"S1": 0.9, "S10": 0.8})
+    assert published_procedures.fixed_place(model, PROMPT, LABELS) == pytest.approx({"S1": 0.9, "S10": 0.72})
+    assert published_procedures.greedy(model, PROMPT, LABELS) == ["S1", "S10"]
     assert scores(DIGITS, top_p=ALMOST) == pytest.approx({"S1": 0.9, "S10": 0.72, "S2": 0.1})
 
 
@@ -128,18 +128,20 @@ REPEATED = {
 def test_fault_a_repeated_label_is_added_twice() -> None:
     found = scores(REPEATED, top_p=ALMOST)
     assert found["S1"] == pytest.approx(0.9 + 0.9 * 0.8)  # 1.62
-    assert published.token_probability(Scripted(REPEATED), PROMPT, LABELS)["S1"] == pytest.approx(0.8)  # the later one
-    assert published.fixed_place(Scripted(REPEATED), PROMPT, LABELS)["S1"] == pytest.approx(0.9 * 0.8)
+    assert published_procedures.token_probability(Scripted(REPEATED), PROMPT, LABELS)["S1"] == pytest.approx(
+        0.8
+    )  # the later one
+    assert published_procedures.fixed_place(Scripted(REPEATED), PROMPT, LABELS)["S1"] == pytest.approx(0.9 * 0.8)
 
 
 def test_fault_ids_of_one_text_collide_and_the_later_wins() -> None:
     table = {"": {"S1#a": 0.6, "S1#b": 0.3, "S2": 0.1}, "S1": {STOP: 1.0}, "S2": {STOP: 1.0}}
     assert scores(table, top_p=ALMOST) == pytest.approx({"S1": 0.3, "S2": 0.1})
     model = Scripted(table)
-    assert published.token_probability(model, PROMPT, LABELS, top_p=ALMOST) == pytest.approx({"S1": 0.3})
+    assert published_procedures.token_probability(model, PROMPT, LABELS, top_p=ALMOST) == pytest.approx({"S1": 0.3})
     # outside the nucleus it does no harm
-    assert published.token_probability(model, PROMPT, LABELS, top_p=0.5) == pytest.approx({"S1": 0.6})
-    kept = published.nucleus(model, torch.tensor(model.next_probabilities(PROMPT)), ALMOST)
+    assert published_procedures.token_probability(model, PROMPT, LABELS, top_p=0.5) == pytest.approx({"S1": 0.6})
+    kept = published_procedures.nucleus(model, torch.tensor(model.next_probabilities(PROMPT)), ALMOST)
     assert [round(probability, 6) for probability, _ in kept] == [0.3, 0.1]  # in the place of the first
 
 
@@ -157,7 +159,7 @@ def test_eps_is_checked_on_entering() -> None:
         "safe": {STOP: 1.0},
     }
     model = Scripted(table)
-    found = published.any_place(model, PROMPT, LABELS, top_p=ALMOST, eps=0.01)
+    found = published_procedures.any_place(model, PROMPT, LABELS, top_p=ALMOST, eps=0.01)
     assert found.scores == pytest.approx({"unsafe": 0.005})  # the hit counts, what follows it does not
     assert model.visited(found) == ["", "safe"]
 
@@ -175,12 +177,12 @@ def test_fault_a_sure_end_skips_the_siblings_after_it() -> None:
 
 def test_fault_where_the_answer_may_end_the_third_sibling_is_the_last_and_not_followed() -> None:
     model = Scripted(siblings(0.4))
-    found = published.any_place(model, PROMPT, LABELS, top_p=ALMOST)
+    found = published_procedures.any_place(model, PROMPT, LABELS, top_p=ALMOST)
     assert found.scores == pytest.approx({"S1": 0.36, "S2": 0.18})  # S10 is lost
     assert model.visited(found) == ["", "S1"]  # S2 was scored, not descended
     # an end outside the nucleus changes nothing
     table = {"": {"S1": 0.4, "S2": 0.3, "S10": 0.2, STOP: 0.1}, **{label: {STOP: 1.0} for label in LABELS}}
-    inside = published.any_place(Scripted(table), PROMPT, LABELS, top_p=0.85)
+    inside = published_procedures.any_place(Scripted(table), PROMPT, LABELS, top_p=0.85)
     assert inside.scores == pytest.approx({"S1": 0.4, "S2": 0.3, "S10": 0.2})
     assert len(inside.visited) == 4
 
@@ -198,19 +200,21 @@ LOGITS = {"S1": 2.0, "S2": 1.0, "S10": -1.0}
 def test_uncertainties_by_hand() -> None:
     values = np.array([2.0, 1.0, -1.0])
     shares = np.exp(values) / np.exp(values).sum()
-    assert published.uncertainty(values, "probability") == pytest.approx(1 / (shares[0] + 1))
-    assert published.uncertainty(values, "entropy") == pytest.approx(-sum(p * log(p + 1e-10) for p in shares))
+    assert published_procedures.uncertainty(values, "probability") == pytest.approx(1 / (shares[0] + 1))
+    assert published_procedures.uncertainty(values, "entropy") == pytest.approx(
+        -sum(p * log(p + 1e-10) for p in shares)
+    )
     aleatoric = -(2 / 3 * (digamma(3) - digamma(4)) + 1 / 3 * (digamma(2) - digamma(4)))
     assert digamma(4) - digamma(3) == pytest.approx(1 / 3)  # ψ(x + 1) = ψ(x) + 1/x
     assert aleatoric == pytest.approx(2 / 3 * 1 / 3 + 1 / 3 * (1 / 3 + 1 / 2))
-    assert published.uncertainty(values, "LogTokU", k=2) == pytest.approx(2 / (3 + 2) / aleatoric)
+    assert published_procedures.uncertainty(values, "LogTokU", k=2) == pytest.approx(2 / (3 + 2) / aleatoric)
 
 
 def test_negative_logits_are_no_evidence_but_count_in_the_spread() -> None:
     values = np.array([2.0, -0.5])
     alpha = values / 1.5
     aleatoric = -(alpha[1] * (digamma(0.5) - digamma(2.5)) + alpha[0] * (digamma(3) - digamma(2.5)))
-    assert published.uncertainty(values, "LogTokU") == pytest.approx(2 / (2 + 2) / aleatoric)
+    assert published_procedures.uncertainty(values, "LogTokU") == pytest.approx(2 / (2 + 2) / aleatoric)
 
 
 def test_the_cut_is_where_the_gain_of_a_second_label_peaks_first() -> None:
@@ -219,23 +223,23 @@ def test_the_cut_is_where_the_gain_of_a_second_label_peaks_first() -> None:
 
     logits = [record(1.5), record(4.0), record(3.0), record(2.0)]  # rising u: 4, 3, 2, 1.5
     truth = [["S1"], ["S1", "S2"], ["S10"], ["S1", "S2"]]  # gains in that order: +1, 0, +1, −1
-    cut = published.choose_cut(logits, truth, "probability")
-    assert cut == pytest.approx(published.uncertainty(np.array([2.0, 0.0, 1.0]), "probability"))
-    chosen = published.cut_labels(logits, cut, "probability")
+    cut = published_procedures.choose_cut(logits, truth, "probability")
+    assert cut == pytest.approx(published_procedures.uncertainty(np.array([2.0, 0.0, 1.0]), "probability"))
+    chosen = published_procedures.cut_labels(logits, cut, "probability")
     assert chosen == [["S1"], ["S1", "S2"], ["S1", "S2"], ["S1", "S2"]]
     # a second peak of the same height is not taken
     truth[2], truth[3] = ["S1"], ["S1", "S2"]  # +1, −1, +1, −1
-    assert published.choose_cut(logits, truth, "probability") == pytest.approx(
-        published.uncertainty(np.array([4.0, 0.0, 1.0]), "probability")
+    assert published_procedures.choose_cut(logits, truth, "probability") == pytest.approx(
+        published_procedures.uncertainty(np.array([4.0, 0.0, 1.0]), "probability")
     )
 
 
 def test_fault_labels_that_share_a_token_come_in_reverse_order_of_name() -> None:
     digits = {label: [50, *(60 + int(digit) for digit in label[1:])] for label in ("S1", "S2", "S10", "S14")}
-    shared = published.label_tokens(digits.__getitem__, ["unsafe", "S1", "S2", "S10", "S14"])
+    shared = published_procedures.label_tokens(digits.__getitem__, ["unsafe", "S1", "S2", "S10", "S14"])
     assert shared == {"S1": 61, "S2": 62, "S10": 61, "S14": 61}
     logits = {label: {61: 3.0, 62: 1.0}[token] for label, token in shared.items()}
-    assert published.ranked(logits) == ["S14", "S10", "S1", "S2"]
+    assert published_procedures.ranked(logits) == ["S14", "S10", "S1", "S2"]
 
 
 @pytest.mark.parametrize("kind", [PlainModel, CachedModel])
@@ -244,15 +248,15 @@ def test_a_real_model(tmp_path: Path, kind: type[PlainModel]) -> None:
     tokenizer, network = AutoTokenizer.from_pretrained(folder), LlamaForCausalLM.from_pretrained(folder)
     prompt = tokenizer("judge this", add_special_tokens=False)["input_ids"]
     model = kind(network, tokenizer, [END])
-    found = published.any_place(model, prompt, ["s", "S1"], top_p=0.9, eps=0.01, max_new_tokens=3)
+    found = published_procedures.any_place(model, prompt, ["s", "S1"], top_p=0.9, eps=0.01, max_new_tokens=3)
     assert model.forward_passes == len(found.visited) > 5
     plain = PlainModel(network, tokenizer, [END])
-    again = published.any_place(plain, prompt, ["s", "S1"], top_p=0.9, eps=0.01, max_new_tokens=3)
+    again = published_procedures.any_place(plain, prompt, ["s", "S1"], top_p=0.9, eps=0.01, max_new_tokens=3)
     assert again.visited == found.visited
     assert again.scores == pytest.approx(found.scores, abs=1e-5)
     with torch.no_grad():
         whole = network(torch.tensor([prompt])).logits[0, -1].softmax(-1)
     assert torch.allclose(model.next_probabilities(prompt), whole, atol=1e-5)
-    assert published.greedy(model, prompt, ["unsafe", "S1"], max_new_tokens=4) == published.greedy(
-        plain, prompt, ["unsafe", "S1"], max_new_tokens=4
-    )
+    assert published_procedures.greedy(
+        model, prompt, ["unsafe", "S1"], max_new_tokens=4
+    ) == published_procedures.greedy(plain, prompt, ["unsafe", "S1"], max_new_tokens=4)

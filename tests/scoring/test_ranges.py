@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from scoring import metrics, ranges
-from scoring.intervals import Array, Flags
-from scoring.reliability import equal_mass_bins
+from marginalia.scoring.measures import metric_ranges, metrics
+from marginalia.scoring.measures.intervals import Array, Flags
+from marginalia.scoring.measures.reliability import equal_mass_bins
 
 THRESHOLD = 0.5
 
@@ -40,7 +40,10 @@ def measured(truth: Flags, p: Array) -> dict[str, Array]:
 
 
 def allowed(truth: Flags, lower: Array, upper: Array) -> dict[str, tuple[Array, Array]]:
-    parts = [ranges.decision_ranges(truth, lower, upper, THRESHOLD), ranges.ranking_ranges(truth, lower, upper)]
+    parts = [
+        metric_ranges.decision_ranges(truth, lower, upper, THRESHOLD),
+        metric_ranges.ranking_ranges(truth, lower, upper),
+    ]
     pooled = {name: tuple(map(np.atleast_1d, ends)) for part in parts for name, ends in part.pooled.items()}
     return pooled | {f"label {name}": ends for part in parts for name, ends in part.labels.items()}  # type: ignore[return-value]
 
@@ -73,8 +76,8 @@ def test_ranges_of_one_label_from_counts(seed: int) -> None:
         gold, ends = truth[:, column], (lower[:, column], upper[:, column])
         flagged = [end >= THRESHOLD for end in ends]
         counts = [tuple(int((flags & part).sum()) for flags in flagged) for part in (gold, ~gold)]
-        found = ranges.binary_ranges(counts[0], counts[1], int(gold.sum()), len(gold))  # type: ignore[arg-type]
-        several = ranges.decision_ranges(truth, lower, upper, THRESHOLD).labels
+        found = metric_ranges.binary_ranges(counts[0], counts[1], int(gold.sum()), len(gold))  # type: ignore[arg-type]
+        several = metric_ranges.decision_ranges(truth, lower, upper, THRESHOLD).labels
         for name, (low, high) in several.items():
             assert found[name] == pytest.approx((low[column], high[column]), nan_ok=True), name
         chosen = [p[:, 0] >= THRESHOLD for p in choices(ends[0][:, None], ends[1][:, None])]
@@ -93,13 +96,13 @@ def test_average_precision_keeps_its_range_with_many_ties(seed: int) -> None:
     truth = rng.random(n) < 0.3
     middle, half = rng.integers(0, 12, size=n) / 12, rng.integers(0, 3, size=n) / 24
     lower, upper = np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
-    low, high = ranges.average_precision_range(truth, lower, upper)
+    low, high = metric_ranges.average_precision_range(truth, lower, upper)
     for _ in range(60):
         p = np.round(rng.uniform(lower, upper) * rng.choice([12, 24, 1000])) / rng.choice([12, 24, 1000])
         p = np.clip(p, lower, upper)
         assert low - 1e-12 <= reference.average_precision_score(truth, p) <= high + 1e-12
     exact = reference.average_precision_score(truth, middle)
-    assert ranges.average_precision_range(truth, middle, middle) == pytest.approx((exact, exact))
+    assert metric_ranges.average_precision_range(truth, middle, middle) == pytest.approx((exact, exact))
 
 
 def test_tied_positives_can_beat_the_corner() -> None:
@@ -108,7 +111,7 @@ def test_tied_positives_can_beat_the_corner() -> None:
     upper = np.array([0.9] * 10 + list(np.linspace(0.5, 0.6, 10)))
     corner = reference.average_precision_score(truth, upper)
     tied = reference.average_precision_score(truth, lower)
-    assert corner < tied <= ranges.average_precision_range(truth, lower, upper)[1]
+    assert corner < tied <= metric_ranges.average_precision_range(truth, lower, upper)[1]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -118,9 +121,9 @@ def test_scores_of_a_forecast_keep_their_range(seed: int) -> None:
     lower = rng.random((40, 3)) * 0.8
     upper = lower + rng.random((40, 3)) * 0.2
     bins = equal_mass_bins(lower.ravel(), 5)
-    found = ranges.forecast_ranges(truth, lower, upper)
-    found["ece"] = ranges.calibration_error_range(truth.ravel(), lower.ravel(), upper.ravel(), bins)
-    worst, best = ranges.corners(truth, lower, upper)
+    found = metric_ranges.forecast_ranges(truth, lower, upper)
+    found["ece"] = metric_ranges.calibration_error_range(truth.ravel(), lower.ravel(), upper.ravel(), bins)
+    worst, best = metric_ranges.corners(truth, lower, upper)
     for p in [worst, best, lower, upper, *(rng.uniform(lower, upper) for _ in range(200))]:
         value = {
             "brier": np.mean((p - truth) ** 2),

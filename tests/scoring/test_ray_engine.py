@@ -14,11 +14,11 @@ import polars as pl
 import psutil
 import pytest
 
-from schemas.errors import InputError
-from scoring.config import RayOptions
-from scoring.engines import ray_data
-from scoring.engines.recipe import Recipe
-from scoring.scorer import Settings
+from marginalia.schemas.errors import InputError
+from marginalia.scoring.config import RayOptions
+from marginalia.scoring.engines import ray_data
+from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
+from marginalia.scoring.scorer import Settings
 from tests.scoring.tiny import save
 
 ROOT = Path(__file__).parents[2]
@@ -171,7 +171,7 @@ def test_no_cluster_at_the_address(folder: Path) -> None:
 
 def test_without_ray_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ray_data, "find_spec", lambda name: None)
-    recipe = Recipe("model", "instruct", Settings())
+    recipe = ScorerRecipe("model", "instruct", Settings())
     with pytest.raises(InputError, match=r"the engine ray is not installed \(pip install 'ray\[data\]"):
         ray_data.RayJob(recipe, [], tmp_path / "journal.jsonl", RayOptions())
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, hamming_loss
 
-from scoring.intervals import resample_weights, simultaneous
-from scoring.refitting import OTHER_SPLIT, chosen_thresholds, with_resampled
-from scoring.thresholds import best_f1
+from marginalia.scoring.measures.intervals import resample_weights, simultaneous
+from marginalia.scoring.measures.refitted_thresholds import OTHER_SPLIT, chosen_thresholds, with_resampled
+from marginalia.scoring.measures.thresholds import best_f1
 
 RESAMPLES, SEED, FEWEST = 60, 3, 8
 

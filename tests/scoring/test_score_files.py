@@ -9,12 +9,12 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.artifacts import LabelScore, ScoredRecord
-from schemas.files import read_frame
-from schemas.journal import Journal
-from scoring import results
-from scoring.results import journal_path, records_path, score_to_journal, tables, write_tables
-from scoring.scorer import Scorer, Settings
+from marginalia.schemas.storage.files import read_frame
+from marginalia.schemas.storage.journal import Journal
+from marginalia.schemas.tables import LabelScore, ScoredRecord
+from marginalia.scoring import score_files
+from marginalia.scoring.score_files import journal_path, records_path, score_to_journal, tables, write_tables
+from marginalia.scoring.scorer import Scorer, Settings
 from tests.scoring.tiny import save
 
 IDS = [f"r{number}" for number in range(7)]
@@ -22,7 +22,7 @@ IDS = [f"r{number}" for number in range(7)]
 
 def entry(record_id: str, probability: float, *, error: str | None = None) -> dict[str, Any]:
     numbers = [[probability, 0.5], [probability / 2, 0.4], [min(probability * 2, 1.0), 0.6]]
-    facts = dict.fromkeys(results.FACTS) | {"nodes": 1, "forward_passes": 1, "seconds": 0.1, "error": error}
+    facts = dict.fromkeys(score_files.FACTS) | {"nodes": 1, "forward_passes": 1, "seconds": 0.1, "error": error}
     scores = {} if error else {"marginal": numbers, "joint": numbers}
     return {"id": record_id, "key": "k", "rows": ["billing", "unsafe"] if scores else [], "scores": scores, **facts}
 
@@ -55,7 +55,7 @@ def test_scores_are_written_a_piece_at_a_time_with_equal_content(out: Path, monk
     write_tables(out, IDS, ["marginal", "joint"])
     whole = pl.read_parquet(out)
     assert pq.ParquetFile(out).num_row_groups == 1
-    monkeypatch.setattr(results, "CHUNK", 2)
+    monkeypatch.setattr(score_files, "CHUNK", 2)
     seen: list[int] = []
 
     def change(piece: pl.DataFrame) -> pl.DataFrame:

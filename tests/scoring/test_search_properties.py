@@ -14,10 +14,10 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import InputError
-from scoring.guard import Guard, load_guard
-from scoring.scorer import Result, Scorer, Settings
-from scoring.search import MARGINALS
+from marginalia.schemas.errors import InputError
+from marginalia.scoring.guard import Guard, load_guard
+from marginalia.scoring.marginal.answer_search import MARGINALS
+from marginalia.scoring.scorer import Result, Scorer, Settings
 from tests.scoring.enumeration import Enumeration, readings
 from tests.scoring.hashed import HashedModel, byte_level
 from tests.scoring.tiny import save
@@ -164,7 +164,7 @@ def test_labels_in_another_order_have_the_same_probabilities(case: Case, draw: s
 def tiny_scorer(seed: int) -> Scorer:
     case = Case(["S1", "S10", "A"], [["safe"], [{"verdict": "unsafe"}, "\n", {"labels": [","]}]], {}, 0)
     with tempfile.TemporaryDirectory() as folder:
-        from scoring.models.load import load_model
+        from marginalia.scoring.models.load_model import load_model
 
         model = load_model(str(save(Path(folder) / "m", seed, sharpness=2.0)))
     return Scorer(model, case.guard(), Settings(tolerance=0.01))

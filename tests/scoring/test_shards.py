@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from schemas.errors import InputError
-from scoring import shards
-from scoring.__main__ import main
-from scoring.shards import Shard, parse_shard
+from marginalia.schemas.errors import InputError
+from marginalia.scoring.command import main
+from marginalia.scoring.engines import shards
+from marginalia.scoring.engines.shards import Shard, parse_shard
 from tests.scoring.tiny import save
 
 OPTIONS = ["--guard", "instruct", "--taxonomy", "support-tickets", "--tolerance", "0.05", "--node-budget", "30"]

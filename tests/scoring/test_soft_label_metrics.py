@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from scoring.metrics import Measure
-from scoring.soft import against_soft, among_annotators, by_label
+from marginalia.scoring.measures.metrics import Measure
+from marginalia.scoring.measures.soft_label_metrics import against_soft, among_annotators, by_label
 
 
 def pooled(measure: Measure, n: int) -> dict[str, float]:

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from scoring.thresholds import best_f1, false_positive_rate_at_most, label_thresholds, outcome, precision_at_least
+from marginalia.scoring.measures.thresholds import (
+    best_f1,
+    false_positive_rate_at_most,
+    label_thresholds,
+    outcome,
+    precision_at_least,
+)
 
 
 @pytest.mark.parametrize("seed", range(6))

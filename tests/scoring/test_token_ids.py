@@ -8,8 +8,8 @@ import pytest
 from tokenizers import AddedToken
 from transformers import GenerationConfig
 
-from schemas.errors import ModelError
-from scoring.scorer import Scorer, Settings
+from marginalia.schemas.errors import ModelError
+from marginalia.scoring.scorer import Scorer, Settings
 from tests.scoring.hashed import sentencepiece
 from tests.scoring.networks import GUARD
 from tests.scoring.tiny import END, model, save, tokenizer

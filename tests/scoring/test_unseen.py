@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from schemas.errors import ModelError
-from scoring.estimators import estimate
-from scoring.models.completions import UNKNOWN, Answer, Form, NoLogprobs, next_tokens, read_answer
-from scoring.search import MARGINALS, Limits, NextTokens, Search
-from scoring.tokens import TokenLanguage
+from marginalia.schemas.errors import ModelError
+from marginalia.scoring.language.token_language import TokenLanguage
+from marginalia.scoring.marginal.answer_search import MARGINALS, Limits, NextTokens, Search
+from marginalia.scoring.marginal.estimators import estimate
+from marginalia.scoring.models.completions_api import UNKNOWN, Form, NoLogprobs, TokenAnswer, next_tokens, read_answer
 from tests.scoring.scripted import Script, token_language
 from tests.scoring.tiny import END
 
@@ -42,10 +42,10 @@ def script(so_far: bytes) -> dict[bytes | None, float]:
     return {word[len(so_far) : len(so_far) + 1]: 1.0} if word.startswith(so_far) else {b"x": 1.0}
 
 
-def told(so_far: Script, text: bytes, top: int) -> Answer:
+def told(so_far: Script, text: bytes, top: int) -> TokenAnswer:
     """The `top` most probable tokens, as a server tells them."""
     by_id = {END if name is None else name[0]: math.log(value) for name, value in so_far(text).items()}
-    return Answer(dict(sorted(by_id.items(), key=lambda item: -item[1])[:top]), {}, None, None)
+    return TokenAnswer(dict(sorted(by_id.items(), key=lambda item: -item[1])[:top]), {}, None, None)
 
 
 def run(top: int, limits: Limits | None = None, *, form: Form | None = None) -> Search:
@@ -99,7 +99,7 @@ def test_no_prefix_is_evaluated_in_vain() -> None:
 
 
 def test_a_token_outside_the_top_is_no_more_probable_than_the_last_inside() -> None:
-    answer = Answer({ord("s"): math.log(0.5), ord("x"): math.log(0.1)}, {}, None, None)
+    answer = TokenAnswer({ord("s"): math.log(0.5), ord("x"): math.log(0.1)}, {}, None, None)
     allowed = np.array([ord("s"), ord("u"), ord("n")])
     assert next_tokens(answer, allowed, {}, Form("m", 2)).unseen == pytest.approx(0.2)  # 2 · 0.1, not 0.4
     assert next_tokens(answer, allowed, {}, Form("m", 2)).unseen_top == pytest.approx(0.1)
@@ -109,12 +109,12 @@ def test_a_token_outside_the_top_is_no_more_probable_than_the_last_inside() -> N
 
 def test_texts_of_several_tokens_count_as_unseen() -> None:
     ids_of = {"a": (1,), "b": (2, 3), "c": (4, 5)}
-    answer = Answer({}, {"a": math.log(0.5), "b": math.log(0.3), "c": math.log(0.1)}, None, None)
+    answer = TokenAnswer({}, {"a": math.log(0.5), "b": math.log(0.3), "c": math.log(0.1)}, None, None)
     found = next_tokens(answer, np.array([1, 2]), ids_of, Form("m", 3))
     assert np.exp(found.log_probabilities) == pytest.approx([0.5, 0])
     assert found.unseen == pytest.approx(0.4)  # c is neither 1 nor 2, b may be 2
     assert (found.top, found.top_log_probability) == (1, pytest.approx(math.log(0.5)))
-    unlike = Answer({}, {"b": math.log(0.6), "a": math.log(0.3)}, None, None)
+    unlike = TokenAnswer({}, {"b": math.log(0.6), "a": math.log(0.3)}, None, None)
     assert next_tokens(unlike, np.array([1, 2]), ids_of, Form("m", 2)).top == UNKNOWN
     assert next_tokens(unlike, np.array([1]), ids_of, Form("m", 2)).top == 2  # of no matter which: it leaves
 
@@ -138,7 +138,7 @@ def test_the_constrained_greedy_answer_has_bounds_where_tokens_are_untold() -> N
     cut = Search(token_language(CODES, b","), Limits())
     (root,) = cut.wanted()
     allowed = cut.language.moves(cut.language.language.start).ids
-    answer = Answer({ord("x"): math.log(0.9)}, {}, None, None)  # s or u have 0.1 together, which is best is untold
+    answer = TokenAnswer({ord("x"): math.log(0.9)}, {}, None, None)  # s or u have 0.1 together, which is best is untold
     cut.tell(root, next_tokens(answer, allowed, {}, Form("m", 1)))
     bounds = estimate(cut, ["joint_constrained"])["joint_constrained"]
     assert (bounds.lower.tolist(), bounds.upper.tolist()) == ([0, 0, 0], [1, 1, 1])
@@ -149,7 +149,7 @@ def test_clamped_log_probabilities_do_not_underflow() -> None:
     search = Search(token_language(CODES, b","), Limits())
     (root,) = search.wanted()
     allowed = search.language.moves(search.language.language.start).ids
-    answer = Answer({ord("x"): math.log(0.5), ord("s"): -9999.0}, {}, None, None)
+    answer = TokenAnswer({ord("x"): math.log(0.5), ord("s"): -9999.0}, {}, None, None)
     search.tell(root, next_tokens(answer, allowed, {}, Form("m", 3)))
     assert search.constrained.open == pytest.approx(1)
     assert estimate(search, ["marginal_constrained"])["marginal_constrained"].upper.tolist() == [1, 1, 1]
@@ -161,7 +161,7 @@ def test_clamped_log_probabilities_do_not_underflow() -> None:
 )
 def test_numbers_that_are_no_log_probabilities(values: list[float], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        next_tokens(Answer(dict(enumerate(values)), {}, None, None), np.array([1]), {}, Form("m", 2))
+        next_tokens(TokenAnswer(dict(enumerate(values)), {}, None, None), np.array([1]), {}, Form("m", 2))
 
 
 def test_answers_are_read_from_every_form() -> None:

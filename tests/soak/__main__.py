@@ -16,14 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotation.server.control import down, up
+from marginalia.annotation.server.server_control import down, up
 from tests.argilla_fixture import free_port
 from tests.openai_server import OpenAIServer
 from tests.scoring.tiny import save
 from tests.soak.cases import Case, Generate, Pull, Push, Score, slow_enough
 from tests.soak.harness import Tally, soak
-from tests.soak.line import SmallLine, lay_out
 from tests.soak.operations import every_operation
+from tests.soak.small_run import SmallLine, lay_out
 
 
 @dataclass(frozen=True)

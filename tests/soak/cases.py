@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import polars as pl
 import yaml
 
-from pipeline.run import open_run
-from pipeline.stage import run_stage
-from pipeline.stages.plan import STAGE as PLAN
-from schemas.artifacts import GoldRecord
-from schemas.files import content_hash, frame_hash, write_frame
-from schemas.taxonomy import load_taxonomy
+from marginalia.pipeline.core.run import open_run
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
+from marginalia.schemas.storage.files import content_hash, frame_hash, write_frame
+from marginalia.schemas.tables import GoldRecord
+from marginalia.schemas.taxonomy import load_taxonomy
 from tests.annotation.runs import TAXONOMY, SimulatedRun, make_run
 from tests.openai_server import OpenAIServer, request_hash
 

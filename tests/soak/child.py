@@ -14,25 +14,32 @@ from warnings import catch_warnings, simplefilter
 
 import torch
 
-from pipeline.generation.languages import other_language
-from pipeline.line import load_stage
-from pipeline.run import open_run
-from pipeline.stage import run_stage
-from schemas.errors import MarginaliaError
+from marginalia.pipeline.core.run import open_run
+from marginalia.pipeline.core.stage_order import load_stage
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.generation.languages import other_language
+from marginalia.schemas.errors import MarginaliaError
 
 for _heavy in (
-    "generation.judging",
-    "generation.records",
-    "generation.writer",
-    *(f"stages.{n}" for n in ("push", "pull")),
+    "generation.acceptance.answer_acceptance",
+    "generation.record_tables",
+    "generation.endpoint.lazy_writer",
+    *(f"annotating.{n}_stage" for n in ("push", "pull")),
 ):
-    import_module(f"pipeline.{_heavy}")
-for _heavy in ("scoring.results", "scoring.models.local", "transformers.models.llama.modeling_llama"):
+    import_module(f"marginalia.pipeline.{_heavy}")
+for _heavy in (
+    "marginalia.scoring.score_files",
+    "marginalia.scoring.models.local_model",
+    "transformers.models.llama.modeling_llama",
+):
     import_module(_heavy)
 with catch_warnings():
     simplefilter("ignore")  # the SDK warns about its own use of pydantic
     import_module("argilla")
-push, changes, pull = (import_module(f"annotation.client.{name}") for name in ("push", "changes", "pull"))
+push, changes, pull = (
+    import_module(f"marginalia.annotation.client.{name}")
+    for name in ("push_records", "changed_records", "pull_answers")
+)
 other_language("The language model is loaded once for all.", "en")
 
 SAID, ABSORBED = 20, 21  # exit codes: the fault was met and ended the stage with an error of ours; or it did not end it
@@ -67,7 +74,7 @@ def _arm(kind: str, k: int) -> None:
     elif kind == "http":
         import httpx
 
-        connection = import_module("annotation.client.connection")
+        connection = import_module("marginalia.annotation.client.connection")
         connection.PAUSES = (0.0,)
         error = httpx.ConnectError("the network is down")
         _fail(httpx.HTTPTransport, "handle_request", k, error, ever_after=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.soak.__main__ import Services, services
-from tests.soak.line import SmallLine
+from tests.soak.small_run import SmallLine
 
 
 @pytest.fixture(scope="package")

@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.run import open_run
-from pipeline.verification.verify import verify
-from schemas.errors import MarginaliaError
-from schemas.files import sha256
+from marginalia.pipeline.core.run import open_run
+from marginalia.pipeline.verification.verify import verify
+from marginalia.schemas.errors import MarginaliaError
+from marginalia.schemas.storage.files import sha256
 from tests.soak.disk import BROKEN, FULL, FailingDisk
 from tests.soak.harness import Tally
-from tests.soak.line import SmallLine, artifacts, content, run_one
+from tests.soak.small_run import SmallLine, artifacts, content, run_one
 
 # what is added to while the stage runs
 RELEASE = "release"  # moved aside while the new one takes its place; the next run moves it back

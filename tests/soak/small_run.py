@@ -14,13 +14,13 @@ from typing import Any
 import polars as pl
 import yaml
 
-from pipeline.line import load_stage
-from pipeline.run import open_run
-from pipeline.stage import run_stage
-from pipeline.stages.import_records import prepare
-from pipeline.stages.score import MERGE, score_shard
-from schemas.files import content_hash, frame_hash, sha256
-from scoring.shards import parse_shard
+from marginalia.pipeline.core.run import open_run
+from marginalia.pipeline.core.stage_order import load_stage
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.evaluation.score_stage import MERGE, score_shard
+from marginalia.pipeline.importing.import_stage import prepare
+from marginalia.schemas.storage.files import content_hash, frame_hash, sha256
+from marginalia.scoring.engines.shards import parse_shard
 from tests.annotation.runs import TAXONOMY, SimulatedRun
 
 LINE = ("plan", "generate", "push", "pull", "reconcile", "score", "evaluate", "report", "release", "publish")

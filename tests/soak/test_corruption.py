@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from pipeline.line import load_stage
-from pipeline.run import open_run
-from pipeline.stage import run_stage
-from pipeline.verification.checks import Verification
-from pipeline.verification.hashes import check_manifests
-from pipeline.verification.verify import verify
-from schemas.errors import ArtifactError, MarginaliaError
-from schemas.journal import checked_line
-from tests.soak.line import LINE, SmallLine, content, run_one
+from marginalia.pipeline.core.run import open_run
+from marginalia.pipeline.core.stage_order import load_stage
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.verification.check_results import Verification
+from marginalia.pipeline.verification.manifest_hashes import check_manifests
+from marginalia.pipeline.verification.verify import verify
+from marginalia.schemas.errors import ArtifactError, MarginaliaError
+from marginalia.schemas.storage.journal import checked_line
+from tests.soak.small_run import LINE, SmallLine, content, run_one
 
 pytestmark = pytest.mark.slow
 JOURNALS = {"responses.jsonl": "generate", "annotations.jsonl": "pull", "scores/tiny.journal.jsonl": "score"}

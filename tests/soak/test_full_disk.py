@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run import open_run
-from pipeline.verification.verify import verify
-from schemas.errors import InputError
-from tests.soak.line import SmallLine, artifacts, content, run_one
+from marginalia.pipeline.core.run import open_run
+from marginalia.pipeline.verification.verify import verify
+from marginalia.schemas.errors import InputError
+from tests.soak.small_run import SmallLine, artifacts, content, run_one
 
 pytestmark = pytest.mark.slow
 TRIED = 3  # limits a stage

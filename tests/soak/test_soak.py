@@ -7,8 +7,8 @@ import pytest
 
 from tests.soak.__main__ import Services, summary, table
 from tests.soak.harness import soak
-from tests.soak.line import SmallLine
 from tests.soak.operations import every_operation
+from tests.soak.small_run import SmallLine
 
 pytestmark = pytest.mark.slow
 KILLS = {"generate": 8, "push": 4, "pull": 6, "score": 7}

@@ -6,18 +6,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.generation import phrases, private_data
-from pipeline.generation.answers import Answer
-from pipeline.generation.completion import is_broken_off, is_cut, why_no_text
-from pipeline.generation.config import GenerateSection
-from pipeline.generation.duplicates import Seen, holds
-from pipeline.generation.languages import other_language, width
-from pipeline.generation.meanings import Embed, SeenMeanings, Vectored
-from pipeline.generation.parsing import parse, without_reasoning
-from schemas.spill import Spill
-from schemas.taxonomy import Taxonomy
-from schemas.text import flaw_of
-from schemas.wording import fold
+from marginalia.pipeline.config.generation import GenerateSection
+from marginalia.pipeline.generation.acceptance import refusal_phrases, reserved_identifiers
+from marginalia.pipeline.generation.acceptance.answer_parsing import parse, without_reasoning
+from marginalia.pipeline.generation.acceptance.semantic_duplicates import Embed, SemanticDuplicates, Vectored
+from marginalia.pipeline.generation.acceptance.text_duplicates import TextDuplicates, holds
+from marginalia.pipeline.generation.endpoint.chat_completion import is_broken_off, is_cut, why_no_text
+from marginalia.pipeline.generation.languages import other_language, width
+from marginalia.pipeline.generation.response_journal import JournalledAnswer
+from marginalia.schemas.storage.temporary_rows import TemporaryRows
+from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.schemas.text_checks import flaw_of
+from marginalia.schemas.text_equality import fold
 
 _SENTENCE_END = re.compile(r".*(?:[.!?…।؟۔][\"'”’)]*(?=\s|\Z)|[。！？][」』）”]*)", re.DOTALL)
 _AT_ONCE = 32  # answers whose texts are embedded together
@@ -31,7 +31,7 @@ _RUN = 24  # characters in a row that a text and its prompt seldom share by chan
 
 @dataclass(frozen=True)
 class Rejection:
-    """`reason` is one of schemas.artifacts.REJECTION_REASONS."""
+    """`reason` is one of marginalia.schemas.tables.REJECTION_REASONS."""
 
     reason: str
     detail: str
@@ -41,10 +41,10 @@ class _Taken:
     """Texts by their wording and, with embeddings, by their meaning."""
 
     def __init__(
-        self, section: GenerateSection, vectored: Vectored | None, room: int = 64, spill: Spill | None = None
+        self, section: GenerateSection, vectored: Vectored | None, room: int = 64, spill: TemporaryRows | None = None
     ) -> None:
-        self._wordings = Seen(section.near_duplicate, room=room, spill=spill)
-        self._meanings = None if vectored is None else SeenMeanings(vectored, section.duplicates.similarity)
+        self._wordings = TextDuplicates(section.near_duplicate, room=room, spill=spill)
+        self._meanings = None if vectored is None else SemanticDuplicates(vectored, section.duplicates.similarity)
 
     def add(self, name: str, text: str) -> None:
         self._wordings.add(name, text)
@@ -64,7 +64,7 @@ class _Taken:
         return None
 
 
-class Judge:
+class AnswerAcceptance:
     """Judges answers in slot order; it remembers what it accepted, to know later duplicates.
 
     `embed` finds duplicates by meaning, too; then answers are judged `at_once` by so many, and prepared for it.
@@ -77,7 +77,7 @@ class Judge:
         *,
         embed: Embed | None = None,
         room: int = 64,
-        spill: Spill | None = None,
+        spill: TemporaryRows | None = None,
     ) -> None:
         self._section = section
         self.at_once = 1 if embed is None else _AT_ONCE
@@ -93,7 +93,7 @@ class Judge:
         for name, text in known.items():
             self._examples.add(name, text)
 
-    def prepare(self, answers: list[tuple[Answer, str]]) -> None:
+    def prepare(self, answers: list[tuple[JournalledAnswer, str]]) -> None:
         """Embeds the texts of (answer, language) pairs that are judged next, where embeddings are asked for."""
         if self._vectored is None:
             return
@@ -103,7 +103,7 @@ class Judge:
         self._examples.prepare()
 
     def judge(
-        self, slot_id: str, answer: Answer, language: str, shown: list[str], prompt: Sequence[str] = ()
+        self, slot_id: str, answer: JournalledAnswer, language: str, shown: list[str], prompt: Sequence[str] = ()
     ) -> str | Rejection:
         """The text to keep, or why there is none. `shown` are examples and definitions in the prompt, `prompt` the
         texts of its messages."""
@@ -121,7 +121,7 @@ class Judge:
         self._accepted.add(slot_id, text)
         return text
 
-    def _text(self, answer: Answer, language: str) -> str | Rejection:
+    def _text(self, answer: JournalledAnswer, language: str) -> str | Rejection:
         """What can be said of an answer without knowing any other."""
         section = self._section
         if answer.refused:
@@ -131,7 +131,7 @@ class Judge:
         cut, why_none = is_cut(answer.finish_reason), why_no_text(answer, section.max_tokens, "generate.max_tokens")
         given = without_reasoning(answer.text or "")
         text = parse(given, cut=cut)
-        if given and (words := phrases.refusal(text or given)):
+        if given and (words := refusal_phrases.refusal(text or given)):
             return Rejection("refused", words[:200])
         if cut:
             whole = _SENTENCE_END.match(text) if text is not None and section.when_cut == "trim" else None
@@ -149,9 +149,9 @@ class Judge:
             return Rejection("invalid", f"text: the control character U+{ord(unreadable[0]):04X}")
         if not text.isascii() and _MISREAD.search(text):
             return Rejection("invalid", "text: letters that were read in a wrong encoding")
-        if field := phrases.form_field(text):
+        if field := refusal_phrases.form_field(text):
             return Rejection("invalid", f"holds {field[:60]}")
-        if words := phrases.reply(text):
+        if words := refusal_phrases.reply(text):
             return Rejection("answered", words)
         if size < section.min_characters:
             return Rejection("too_short", f"{size} characters (generate.min_characters {section.min_characters})")
@@ -160,7 +160,7 @@ class Judge:
         return self._without_private_data(text)
 
     def _without_private_data(self, text: str) -> str | Rejection:
-        cleaned = private_data.clean(text)
+        cleaned = reserved_identifiers.clean(text)
         if cleaned.refused:
             return Rejection("private_data", cleaned.refused)
         if cleaned.found and self._section.private_data == "reject":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 _FULL = 0.75  # share of the table from which it is made twice as large
 
 
-class Bands:
+class MinHashBands:
     """Texts by number (from 0, in the order in which they are added), each with `count` hashes of 64 bits.
 
     Open addressing with linear probing: a hash and the last entry that has it; entries with the same hash are chained.

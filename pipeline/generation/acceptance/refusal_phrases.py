@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from pipeline.generation.any_of import AnyOf
-from pipeline.generation.phrases_elsewhere import REFUSALS, REPLIES
+from marginalia.pipeline.generation.acceptance.pattern_matcher import PatternMatcher
+from marginalia.pipeline.generation.acceptance.refusal_phrases_by_language import REFUSALS, REPLIES
 
 _START = 220  # refusals and replies show themselves at once; the same words later may be the text's own
 
-_REFUSAL = AnyOf(
+_REFUSAL = PatternMatcher(
     (
         r"\bas an? (?:ai|artificial intelligence|language model|chatbot)\b",
         r"\bi(?:'m|’m| am) (?:just |only )?an? (?:ai|artificial intelligence|language model|chatbot)\b",
@@ -23,7 +23,7 @@ _REFUSAL = AnyOf(
         *(phrase for phrases in REFUSALS.values() for phrase in phrases),
     )
 )
-_REPLY = AnyOf(
+_REPLY = PatternMatcher(
     (
         r"\Adear (?:valued )?(?:customer|user|client)\b",
         r"\b(?:thank you|thanks) for (?:contacting|reaching out)",

@@ -37,7 +37,7 @@ class Vectored:
         return list(self._vectors)
 
 
-class SeenMeanings:
+class SemanticDuplicates:
     """Texts that were taken, found again by the cosine of their embeddings, exactly (no index): float32 vectors in
     blocks, one matrix product for all texts that are judged next.
 

@@ -8,10 +8,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.generation.bands import Bands
-from pipeline.generation.languages import wide
-from schemas.spill import Spill
-from schemas.wording import fold
+from marginalia.pipeline.generation.acceptance.minhash_bands import MinHashBands
+from marginalia.pipeline.generation.languages import wide
+from marginalia.schemas.storage.temporary_rows import TemporaryRows
+from marginalia.schemas.text_equality import fold
 
 _SHINGLE = 5
 _PERMUTATIONS = 64
@@ -25,19 +25,19 @@ _MIX = _RANDOM.integers(1, 2**64, size=_PERMUTATIONS, dtype=np.uint64) | np.uint
 _HIGH_HALF = np.uint64(32)
 
 
-class Seen:
+class TextDuplicates:
     """Texts that were taken, found again by MinHash of their character 5-grams in bands (Broder 1997; Leskovec et al.,
     Mining of Massive Datasets, 3.4); every candidate is checked by its true Jaccard similarity.
 
     `threshold` in (0, 1] is the similarity from which two texts count as the same. About `room` texts are expected: a
     text takes some 300 bytes of memory, the texts themselves lie in `spill`."""
 
-    def __init__(self, threshold: float, *, room: int = 64, spill: Spill | None = None) -> None:
+    def __init__(self, threshold: float, *, room: int = 64, spill: TemporaryRows | None = None) -> None:
         self._threshold = threshold
         self._rows = _rows(threshold)
-        self._spill = spill or Spill()
+        self._spill = spill or TemporaryRows()
         self._places = array("q")  # of the texts in the spill
-        self._bands = Bands(_PERMUTATIONS // self._rows, room)
+        self._bands = MinHashBands(_PERMUTATIONS // self._rows, room)
 
     def add(self, name: str, text: str) -> None:
         """Remembers `text` under a name that was not used before."""

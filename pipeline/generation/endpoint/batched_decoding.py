@@ -83,7 +83,7 @@ class _LaneCache(CacheLayerMixin):  # type: ignore[misc]
         return CONTEXT_TOKENS
 
 
-class Lanes:
+class BatchedDecoder:
     """The model and its lanes. `submit` is called from any thread; one thread of its own does the work."""
 
     def __init__(self, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The demo's LLM endpoint: an OpenAI-compatible server on this machine over the bundled SmolLM2-135M-Instruct.
 
     with start(cache) as endpoint: …  endpoint.url, endpoint.model
-    python -m pipeline.demo.llm_server CACHE          the same in the foreground
+    python -m marginalia.pipeline.generation.endpoint.bundled_llm_server CACHE          the same in the foreground
 
 Routes: GET /v1/models, POST /v1/chat/completions (one choice, not streamed; temperature, top_p, seed, max_tokens).
 The same request with a seed always gets the same answer. `response_format` is taken and has no effect, as with most
@@ -27,13 +27,13 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Self
 import httpx
 from pydantic import BaseModel, Field
 
-from schemas.errors import ServiceError
-from scoring.models.bundled import NAME, bundled_smollm2
+from marginalia.schemas.errors import ServiceError
+from marginalia.scoring.models.bundled_model import NAME, bundled_smollm2
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from pipeline.demo.lanes import Lanes
+    from marginalia.pipeline.generation.endpoint.batched_decoding import BatchedDecoder
 
 HOST = "127.0.0.1"
 START_SECONDS = 180.0  # the first start converts the model
@@ -59,13 +59,13 @@ class ChatRequest(BaseModel):
     stream: Literal[False] = False
 
 
-def application(lanes: Lanes) -> FastAPI:
+def application(lanes: BatchedDecoder) -> FastAPI:
     """The routes over a loaded model."""
     from fastapi import FastAPI, Request
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
 
-    from pipeline.demo.lanes import CONTEXT_TOKENS, Sampling
+    from marginalia.pipeline.generation.endpoint.batched_decoding import CONTEXT_TOKENS, Sampling
 
     app = FastAPI(title="demo LLM endpoint")
 
@@ -119,7 +119,7 @@ def application(lanes: Lanes) -> FastAPI:
 
 
 @dataclass
-class Endpoint:
+class BundledServer:
     """A running server. It ends with `stop`, with the `with` block, or with this process, however that dies."""
 
     url: str
@@ -146,7 +146,7 @@ class Endpoint:
         self.stop()
 
 
-def start(cache: Path, *, port: int = 0, log: Path | None = None) -> Endpoint:
+def start(cache: Path, *, port: int = 0, log: Path | None = None) -> BundledServer:
     """Starts the server as a child process on 127.0.0.1 and waits until it answers.
 
     `cache` is where the converted model lies or will lie, `log` the server's log (in `cache` unless told). Port 0
@@ -156,7 +156,14 @@ def start(cache: Path, *, port: int = 0, log: Path | None = None) -> Endpoint:
     # bound here and handed down: no other process can take the port in between
     listener = socket.create_server((HOST, port))
     url = f"http://{HOST}:{listener.getsockname()[1]}/v1"
-    command = [sys.executable, "-m", "pipeline.demo.llm_server", str(cache), "--fd", str(listener.fileno())]
+    command = [
+        sys.executable,
+        "-m",
+        "marginalia.pipeline.generation.endpoint.bundled_llm_server",
+        str(cache),
+        "--fd",
+        str(listener.fileno()),
+    ]
     environment = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
@@ -175,7 +182,7 @@ def start(cache: Path, *, port: int = 0, log: Path | None = None) -> Endpoint:
             env=environment,
             start_new_session=True,  # Ctrl-C reaches us, and we end the server
         )
-    endpoint = Endpoint(url, NAME, log, process)
+    endpoint = BundledServer(url, NAME, log, process)
     try:
         _wait_until_up(endpoint, process)
     except BaseException:
@@ -184,7 +191,7 @@ def start(cache: Path, *, port: int = 0, log: Path | None = None) -> Endpoint:
     return endpoint
 
 
-def _wait_until_up(endpoint: Endpoint, process: subprocess.Popen[bytes]) -> None:
+def _wait_until_up(endpoint: BundledServer, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -215,7 +222,10 @@ def _end_with_parent(pipe: IO[bytes]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.demo.llm_server", description="the demo's LLM endpoint")
+    parser = argparse.ArgumentParser(
+        prog="python -m marginalia.pipeline.generation.endpoint.bundled_llm_server",
+        description="the demo's LLM endpoint",
+    )
     parser.add_argument("cache", type=Path, help="folder for the converted model")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--fd", type=int, help="a listening socket handed down by the parent; then it ends with it")
@@ -226,10 +236,10 @@ def main(arguments: list[str] | None = None) -> None:
     import torch
     import uvicorn
 
-    from pipeline.demo.lanes import Lanes
+    from marginalia.pipeline.generation.endpoint.batched_decoding import BatchedDecoder
 
     torch.set_num_threads(THREADS)
-    app = application(Lanes(bundled_smollm2(options.cache)))
+    app = application(BatchedDecoder(bundled_smollm2(options.cache)))
     uvicorn.run(app, host=HOST, port=options.port, fd=options.fd, log_level="warning")
 
 

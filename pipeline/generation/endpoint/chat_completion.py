@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.generation.answers import Answer
-from pipeline.generation.parsing import without_reasoning
+from marginalia.pipeline.generation.acceptance.answer_parsing import without_reasoning
+from marginalia.pipeline.generation.response_journal import JournalledAnswer
 
 # what endpoints call their endings: OpenAI, Anthropic, Gemini, Mistral, Cohere, Zhipu, DeepSeek, OpenRouter, vLLM
 _CUT = ("length", "max_tokens", "max_output_tokens", "model_length", "error_limit")
@@ -74,7 +74,7 @@ def why_broken_off(value: dict[str, Any], choice: dict[str, Any]) -> str | None:
     return ": ".join(["the answer broke off", f"finish_reason '{finish}'", *map(str, words)])
 
 
-def why_no_text(answer: Answer, limit: int, setting: str) -> str | None:
+def why_no_text(answer: JournalledAnswer, limit: int, setting: str) -> str | None:
     """Why an answer holds no whole text; None when it does. `setting` is the config key of `limit` (tokens)."""
     given = (answer.text or "").strip()
     text, cut = without_reasoning(given), is_cut(answer.finish_reason)

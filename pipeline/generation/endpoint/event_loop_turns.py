@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 
-class OneByOne:
+class EventLoopTurns:
     """Lets one waiter through in each round of the event loop.
 
     A request is written in the round after the one in which it is made. Without this, answers that arrive together

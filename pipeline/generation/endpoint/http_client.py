@@ -10,7 +10,7 @@ import aiohttp
 import httpx2
 import openai
 
-from schemas.addresses import key_headers, proxy_for, route
+from marginalia.schemas.server_addresses import key_headers, proxy_for, route
 
 _LARGEST_BODY = 4_000_000  # bytes
 

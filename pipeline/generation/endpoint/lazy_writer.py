@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from pipeline.generation.answers import Reply
-from pipeline.generation.config import BUNDLED, GenerateSection
-from pipeline.generation.endpoint import Endpoint, Unreadable
+from marginalia.pipeline.config.generation import BUNDLED, GenerateSection
+from marginalia.pipeline.generation.endpoint.llm_endpoint import Endpoint, Unreadable
+from marginalia.pipeline.generation.response_journal import Reply
 
 
 class LazyWriter:
@@ -46,8 +46,8 @@ class LazyWriter:
     async def _open(self) -> Endpoint:
         urls = self._section.endpoint.urls
         if urls == [BUNDLED]:
-            from pipeline.demo.llm_server import start
-            from scoring.models.bundled import model_cache
+            from marginalia.pipeline.generation.endpoint.bundled_llm_server import start
+            from marginalia.scoring.models.bundled_model import model_cache
 
             server = await asyncio.to_thread(start, model_cache())
             self._stack.callback(server.stop)

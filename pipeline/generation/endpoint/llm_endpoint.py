@@ -16,17 +16,22 @@ from typing import Any, Self
 import aiohttp
 import openai
 
-from pipeline.generation.answers import Reply
-from pipeline.generation.client import BodyLost, Client
-from pipeline.generation.completion import is_filtered, read_message, reasoning_tokens, why_broken_off
-from pipeline.generation.config import GenerateSection
-from pipeline.generation.one_by_one import OneByOne
-from pipeline.generation.pace import Pace, most_tokens
-from schemas.addresses import check_key_goes
-from schemas.errors import InputError, ServiceError
-from scoring.models.dialects import hint as hint_of
-from scoring.models.dialects import is_of_seed, streamed
-from scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
+from marginalia.pipeline.config.generation import GenerateSection
+from marginalia.pipeline.generation.endpoint.chat_completion import (
+    is_filtered,
+    read_message,
+    reasoning_tokens,
+    why_broken_off,
+)
+from marginalia.pipeline.generation.endpoint.event_loop_turns import EventLoopTurns
+from marginalia.pipeline.generation.endpoint.http_client import BodyLost, Client
+from marginalia.pipeline.generation.endpoint.rate_limit import RateLimit, most_tokens
+from marginalia.pipeline.generation.response_journal import Reply
+from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.server_addresses import check_key_goes
+from marginalia.scoring.models.endpoint_dialects import hint as hint_of
+from marginalia.scoring.models.endpoint_dialects import is_of_seed, streamed
+from marginalia.scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
 
 _LONGEST_WAIT = 300.0  # seconds that a Retry-After may ask for
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
@@ -75,7 +80,7 @@ class _Refused(Exception):
 @dataclass
 class _Server:
     client: Client
-    pace: Pace
+    pace: RateLimit
     not_before: float = 0.0  # what its Retry-After asked for
 
 
@@ -97,12 +102,12 @@ class Endpoint:
         self._servers = {
             replica.url: _Server(
                 Client(replica.url, self._key or "none", section.concurrency, section.timeout_seconds),
-                Pace(section.requests_per_minute, section.tokens_per_minute),
+                RateLimit(section.requests_per_minute, section.tokens_per_minute),
             )
             for replica in self._replicas.all
         }
         self._model: tuple[str, str] | None = None  # the first answer's, and who gave it
-        self._one_by_one = OneByOne()
+        self._one_by_one = EventLoopTurns()
         self._answered = False
         self._broke = False  # whether a request with a seed was answered by a server's own fault
         self._ended: ServiceError | None = None

@@ -9,7 +9,7 @@ from typing import Any
 CHARACTERS_PER_TOKEN = 4
 
 
-class Pace:
+class RateLimit:
     """Gives each call its time to start. None for a limit that is not set.
 
     A call reserves what its prompt may hold and all the tokens that its answer may have; what it did not use is given

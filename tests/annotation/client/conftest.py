@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from annotation.server.control import Server
+from marginalia.annotation.server.server_control import RunningServer
 from tests.annotation.runs import SimulatedRun, make_run
 from tests.argilla_fixture import argilla_home, argilla_server
 
@@ -13,7 +13,7 @@ __all__ = ["argilla_home", "argilla_server"]
 
 
 @pytest.fixture
-def new_run(tmp_path: Path, argilla_home: Path, argilla_server: Server) -> Callable[..., SimulatedRun]:
+def new_run(tmp_path: Path, argilla_home: Path, argilla_server: RunningServer) -> Callable[..., SimulatedRun]:
     """Makes a run whose local Argilla is the session's server, with a dataset of its own."""
 
     def make(**options: object) -> SimulatedRun:

@@ -9,7 +9,7 @@ from threading import Barrier
 
 import polars as pl
 
-from annotation.client.connection import Connection
+from marginalia.annotation.client.connection import Connection
 from tests.annotation.runs import SimulatedRun
 
 TEXTS = {f"r{at:02}": f"text {at}" for at in range(12)}

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from annotation.client.guidelines import LIMIT, escaped, guidelines
-from schemas.errors import InputError
-from schemas.taxonomy import Label, Taxonomy
+from marginalia.annotation.client.guidelines import LIMIT, escaped, guidelines
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.taxonomy import Label, Taxonomy
 
 
 def taxonomy(*labels: Label, **more: str) -> Taxonomy:

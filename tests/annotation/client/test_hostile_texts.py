@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 from selenium.webdriver.common.by import By
 
-from annotation.server.control import accounts
-from schemas.artifacts import PromptRecord
-from schemas.files import write_frame
+from marginalia.annotation.server.server_control import accounts
+from marginalia.schemas.storage.files import write_frame
+from marginalia.schemas.tables import PromptRecord
 from tests.annotation.page import Page, chromium, needs_browser
 from tests.annotation.runs import SimulatedRun
 

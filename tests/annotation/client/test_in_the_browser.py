@@ -10,7 +10,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from annotation.server.control import accounts
+from marginalia.annotation.server.server_control import accounts
 from tests.annotation.page import Page, chromium, needs_browser
 from tests.annotation.runs import SimulatedRun
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from annotation.client import changes, connection, pull, push
-from annotation.server.control import Server, accounts
-from pipeline.stage import run_stage
-from pipeline.stages import pull as pull_stage
-from pipeline.stages import push as push_stage
-from schemas.errors import ServiceError
+from marginalia.annotation.client import changed_records, connection, pull_answers, push_records
+from marginalia.annotation.server.server_control import RunningServer, accounts
+from marginalia.pipeline.annotating import pull_stage as pull_stage
+from marginalia.pipeline.annotating import push_stage as push_stage
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.schemas.errors import ServiceError
 from tests.annotation.runs import SimulatedRun
 from tests.lying_proxy import FAULTS, LyingProxy
 
@@ -30,9 +30,9 @@ MOST_RUNS = 60
 def quick(monkeypatch: pytest.MonkeyPatch, argilla_home: Path) -> None:
     """No pauses, and small pages: more calls to lie about."""
     monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0, 0.0))
-    for module in (push, changes):
+    for module in (push_records, changed_records):
         monkeypatch.setattr(module, "LISTED", 10)
-    monkeypatch.setattr(pull, "TOGETHER", 7)
+    monkeypatch.setattr(pull_answers, "TOGETHER", 7)
     owner = next(account for account in accounts(argilla_home) if account.role == "owner")
     monkeypatch.setenv("ARGILLA_API_KEY", owner.api_key)
 
@@ -74,7 +74,9 @@ def team(new_run: NewRun, quick: None) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
-def test_every_record_and_every_answer_comes_through_once(new_run: NewRun, argilla_server: Server, rate: float) -> None:
+def test_every_record_and_every_answer_comes_through_once(
+    new_run: NewRun, argilla_server: RunningServer, rate: float
+) -> None:
     again = fresh(new_run)
     rates = {name: (0.01 if name == "hang" else rate / (len(FAULTS) - 1)) for name in FAULTS}
     with LyingProxy(argilla_server.url, rates=rates) as proxy:
@@ -99,7 +101,7 @@ def test_every_record_and_every_answer_comes_through_once(new_run: NewRun, argil
 
 
 def test_no_call_that_fails_leaves_anything_half(
-    new_run: NewRun, argilla_server: Server, monkeypatch: pytest.MonkeyPatch
+    new_run: NewRun, argilla_server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a second try: the k-th call fails, for every other k of push and every k of pull; then the same command
     goes on."""
@@ -140,7 +142,7 @@ def test_no_call_that_fails_leaves_anything_half(
 )
 @pytest.mark.parametrize("stage", ["push", "pull"])
 def test_what_asking_again_cannot_mend_fails_at_once(
-    new_run: NewRun, argilla_server: Server, stage: str, status: int, hint: str
+    new_run: NewRun, argilla_server: RunningServer, stage: str, status: int, hint: str
 ) -> None:
     work = new_run()
     if stage == "pull":
@@ -153,7 +155,7 @@ def test_what_asking_again_cannot_mend_fails_at_once(
 
 
 def test_a_server_that_names_a_time_is_left_alone_so_long(
-    new_run: NewRun, argilla_server: Server, monkeypatch: pytest.MonkeyPatch
+    new_run: NewRun, argilla_server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(connection.time, "sleep", slept.append)
@@ -165,7 +167,7 @@ def test_a_server_that_names_a_time_is_left_alone_so_long(
     assert slept == [7.0, 2.0, 7.0]
 
 
-def test_a_page_that_is_no_argilla_is_asked_once(new_run: NewRun, argilla_server: Server) -> None:
+def test_a_page_that_is_no_argilla_is_asked_once(new_run: NewRun, argilla_server: RunningServer) -> None:
     work = new_run()
     with LyingProxy(argilla_server.url, at={1: "html"}) as proxy:
         through(work, proxy.url)

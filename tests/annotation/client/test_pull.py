@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from annotation.server.control import add_annotators
-from schemas.artifacts import Answer
+from marginalia.annotation.server.server_control import add_annotators
+from marginalia.schemas.tables import Answer
 from tests.annotation.runs import SimulatedRun
 
 NewRun = Callable[..., SimulatedRun]
@@ -154,7 +154,7 @@ def test_answers_become_gold(work: SimulatedRun) -> None:
 
 def read_anew(work: SimulatedRun, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Counts of a pull that asks for what came after the last one, without the margin that covers these seconds."""
-    monkeypatch.setattr("annotation.client.pull.MARGIN", timedelta(0))
+    monkeypatch.setattr("marginalia.annotation.client.pull_answers.MARGIN", timedelta(0))
     return counts(work)
 
 
@@ -185,7 +185,7 @@ def test_answers_that_a_server_does_not_tell_of_are_found_by_their_number(
     work.answer("ann", {"r1": ["a"]})
     read_anew(work, monkeypatch)
     work.answer("ann", {"r2": ["b"]})
-    monkeypatch.setattr("annotation.client.pull.touched", lambda *arguments: iter(()))
+    monkeypatch.setattr("marginalia.annotation.client.pull_answers.touched", lambda *arguments: iter(()))
     assert read_anew(work, monkeypatch)["new"] == 1
 
 

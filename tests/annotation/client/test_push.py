@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from annotation.client.connection import Connection
-from annotation.server.control import accounts
-from pipeline.stage import run_stage
-from pipeline.stages import push
-from schemas.errors import InputError, ServiceError
+from marginalia.annotation.client.connection import Connection
+from marginalia.annotation.server.server_control import accounts
+from marginalia.pipeline.annotating import push_stage
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.schemas.errors import InputError, ServiceError
 from tests.annotation.runs import TAXONOMY, SimulatedRun, write_prompts
 
 NewRun = Callable[..., SimulatedRun]
@@ -166,7 +166,7 @@ def test_team_members_without_an_account_are_named(
 
 
 def test_an_address_where_nobody_answers_names_the_setting(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("annotation.client.connection.PAUSES", ())
+    monkeypatch.setattr("marginalia.annotation.client.connection.PAUSES", ())
     monkeypatch.setenv("ARGILLA_API_KEY", "key")
     work = new_run()
     config = work.folder / "config.yaml"
@@ -189,11 +189,11 @@ def test_a_pilot_comes_first_and_more_adds_to_it(new_run: NewRun) -> None:
     assert work.stage("push").manifest.counts_out["sent"] == 4
     pilot = {record["external_id"] for record in work.on_server()}
     work.answer("ann", {record: ["a"] for record in pilot})
-    done = run_stage(push.stage(more=5), work.run)
+    done = run_stage(push_stage.stage(more=5), work.run)
     assert done.manifest.counts_out == {"sent": 5, "already_there": 4, "on_server_only": 0}
     assert pilot < {record["external_id"] for record in work.on_server()}
     assert work.stage("push", force=True).manifest.counts_out["already_there"] == 9
-    assert run_stage(push.stage(more=100), work.run).manifest.counts_out["sent"] == 3
+    assert run_stage(push_stage.stage(more=100), work.run).manifest.counts_out["sent"] == 3
 
 
 def test_argillas_own_client_reads_the_dataset_as_it_was_meant(new_run: NewRun) -> None:

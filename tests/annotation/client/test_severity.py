@@ -6,7 +6,7 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
-from schemas.errors import InputError
+from marginalia.schemas.errors import InputError
 from tests.annotation.runs import SimulatedRun
 
 NewRun = Callable[..., SimulatedRun]

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 import polars as pl
 import pytest
 
-from annotation.client.progress import summary
-from pipeline.stages.status import StatusReport, report
-from schemas.errors import InputError
-from schemas.pushed import Pushed
+from marginalia.annotation.client.annotation_progress import summary
+from marginalia.pipeline.annotating.annotation_status import StatusReport, report
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.push_json import Pushed
 from tests.annotation.answers import NOW, answers
 from tests.annotation.runs import SimulatedRun
 

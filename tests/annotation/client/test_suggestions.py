@@ -9,11 +9,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline.stage import run_stage
-from pipeline.stages import push
-from schemas.artifacts import CheckedRecord
-from schemas.errors import ArtifactError, InputError
-from schemas.files import write_frame
+from marginalia.pipeline.annotating import push_stage
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.schemas.errors import ArtifactError, InputError
+from marginalia.schemas.storage.files import write_frame
+from marginalia.schemas.tables import CheckedRecord
 from tests.annotation.runs import SimulatedRun
 
 NewRun = Callable[..., SimulatedRun]
@@ -113,9 +113,9 @@ def test_anchoring_knows_what_was_shown_when_the_config_has_changed_since(new_ru
     assert not (work.folder / "suggestions.parquet").exists()
     _checks(work, {record: ["b"] for record in texts})
     _config(work, suggestions=True, control_share=0.0)
-    run_stage(push.stage(more=4), work.run)
+    run_stage(push_stage.stage(more=4), work.run)
     _config(work, suggestions="check")
-    run_stage(push.stage(more=4), work.run)
+    run_stage(push_stage.stage(more=4), work.run)
     external = [item["external_id"] for item in work.on_server()]
     seen = dict(zip(external, _suggested(work), strict=True))
     told = {row["record_id"]: row["labels"] if row["shown"] else None for row in _suggestions(work)}

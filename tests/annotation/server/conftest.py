@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from annotation.server.control import Server, accounts, add_annotators
+from marginalia.annotation.server.server_control import RunningServer, accounts, add_annotators
 from tests.annotation.server.rest import Dataset, connect, create_dataset
 from tests.argilla_fixture import argilla_home, argilla_server
 
@@ -14,7 +14,7 @@ __all__ = ["argilla_home", "argilla_server"]
 
 
 @pytest.fixture(scope="session")
-def clients(argilla_home: Path, argilla_server: Server) -> Iterator[dict[str, httpx.Client]]:
+def clients(argilla_home: Path, argilla_server: RunningServer) -> Iterator[dict[str, httpx.Client]]:
     """HTTP clients by username: owner, and the annotators ann and ben of the workspace `team`."""
     add_annotators(argilla_home, ["ann", "ben"], "team")
     here = [account for account in accounts(argilla_home) if account.username in ("owner", "ann", "ben")]

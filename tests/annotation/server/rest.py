@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from annotation.server.control import Account
+from marginalia.annotation.server.server_control import Account
 
 QUESTION = 'kind "of.harm" é'  # everything that has a meaning in a JSON path
 LABELS = ["none", 'weapons "and" more', "drugs.sale", "self_harm"]

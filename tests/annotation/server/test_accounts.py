@@ -7,19 +7,21 @@ import httpx
 import psutil
 import pytest
 
-from annotation.server.control import Server, accounts, add_annotators
-from annotation.server.home import CREDENTIALS, read_credentials, write_credentials
-from schemas.errors import InputError, ServiceError
+from marginalia.annotation.server.server_control import RunningServer, accounts, add_annotators
+from marginalia.annotation.server.server_home import CREDENTIALS, read_credentials, write_credentials
+from marginalia.schemas.errors import InputError, ServiceError
 from tests.annotation.server.rest import post
 
 
-def log_in(server: Server, username: str, password: str) -> int:
+def log_in(server: RunningServer, username: str, password: str) -> int:
     return httpx.post(
         f"{server.url}/api/v1/token", data={"username": username, "password": password}, trust_env=False
     ).status_code
 
 
-def test_accounts_log_in_with_their_passwords(argilla_home: Path, argilla_server: Server, ann: httpx.Client) -> None:
+def test_accounts_log_in_with_their_passwords(
+    argilla_home: Path, argilla_server: RunningServer, ann: httpx.Client
+) -> None:
     of_all = accounts(argilla_home)
     assert [account.role for account in of_all[:2]] == ["owner", "annotator"]
     assert {log_in(argilla_server, account.username, account.password) for account in of_all[:2]} == {201}
@@ -40,7 +42,7 @@ def test_an_annotator_joins_a_second_workspace(argilla_home: Path, clients: dict
 
 
 def test_an_account_written_down_before_the_server_heard_of_it_is_made_with_its_password(
-    argilla_home: Path, argilla_server: Server, ann: httpx.Client
+    argilla_home: Path, argilla_server: RunningServer, ann: httpx.Client
 ) -> None:
     """As after a kill between the two."""
     add_annotators(argilla_home, ["interrupted"], "team")
@@ -83,7 +85,7 @@ def test_home_and_its_secrets_are_private(argilla_home: Path, ann: httpx.Client)
     assert set(modes.values()) == {0o600}, modes
 
 
-def test_no_secret_is_logged_or_in_the_command_line(argilla_home: Path, argilla_server: Server) -> None:
+def test_no_secret_is_logged_or_in_the_command_line(argilla_home: Path, argilla_server: RunningServer) -> None:
     content = json.loads((argilla_home / CREDENTIALS).read_bytes())
     secrets = [content["auth_secret_key"], *(a[key] for a in content["accounts"] for key in ("password", "api_key"))]
     process = Path(f"/proc/{argilla_server.pid}")
@@ -103,7 +105,7 @@ def test_damaged_credentials_are_named_without_their_content(tmp_path: Path) -> 
 
 
 def test_it_listens_on_the_loopback_only_and_every_password_is_made_for_it(
-    argilla_home: Path, argilla_server: Server, ann: httpx.Client
+    argilla_home: Path, argilla_server: RunningServer, ann: httpx.Client
 ) -> None:
     family = [psutil.Process(argilla_server.pid), *psutil.Process(argilla_server.pid).children(recursive=True)]
     sockets = [

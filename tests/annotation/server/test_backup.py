@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from annotation.server.control import accounts, backup, down, restore, up
-from annotation.server.home import CREDENTIALS, DATABASE
-from schemas.errors import InputError, ServiceError
+from marginalia.annotation.server.server_control import accounts, backup, down, restore, up
+from marginalia.annotation.server.server_home import CREDENTIALS, DATABASE
+from marginalia.schemas.errors import InputError, ServiceError
 from tests.annotation.server.rest import LABELS, Dataset, connect, respond
 from tests.argilla_fixture import free_port
 

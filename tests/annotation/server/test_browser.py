@@ -11,7 +11,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from annotation.server.control import Server, accounts
+from marginalia.annotation.server.server_control import RunningServer, accounts
 from tests.annotation.page import Page, chromium, needs_browser
 from tests.annotation.server.rest import LABELS, QUESTION, Dataset
 
@@ -28,7 +28,7 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
 
 
 @pytest.fixture
-def page(browser: webdriver.Chrome, argilla_home: Path, argilla_server: Server, ann: httpx.Client) -> Page:
+def page(browser: webdriver.Chrome, argilla_home: Path, argilla_server: RunningServer, ann: httpx.Client) -> Page:
     """Ann's browser, logged in."""
     account = next(account for account in accounts(argilla_home) if account.username == "ann")
     page = Page(browser, argilla_server.url)

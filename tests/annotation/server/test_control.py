@@ -14,10 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from annotation.server.control import accounts, add_annotators, down, exposure_warning, status, up
-from annotation.server.home import CREDENTIALS, DATABASE
-from annotation.server.process import is_served, url_of
-from schemas.errors import InputError, ServiceError
+from marginalia.annotation.server.server_control import accounts, add_annotators, down, exposure_warning, status, up
+from marginalia.annotation.server.server_home import CREDENTIALS, DATABASE
+from marginalia.annotation.server.server_process import is_served, url_of
+from marginalia.schemas.errors import InputError, ServiceError
 from tests.annotation.server.rest import LABELS, connect, create_dataset, respond
 from tests.argilla_fixture import free_port
 
@@ -100,7 +100,10 @@ def test_a_server_that_does_not_react_is_killed(home: Path) -> None:
 
 
 def test_two_processes_that_start_at_once_get_the_same_server(home: Path) -> None:
-    code = "import sys, pathlib; from annotation.server import control; print(control.up(pathlib.Path(sys.argv[1])))"
+    code = (
+        "import sys, pathlib; from marginalia.annotation.server import server_control;"
+        "print(server_control.up(pathlib.Path(sys.argv[1])))"
+    )
     down(home)
     starting = [subprocess.Popen([sys.executable, "-c", code, home], stdout=subprocess.PIPE) for _ in range(2)]
     first, second = (process.communicate(timeout=60)[0] for process in starting)

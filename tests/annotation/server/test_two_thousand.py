@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from annotation.server.control import Server, accounts
-from annotation.server.home import DATABASE
 from benchmarks.filled_argilla import fill
+from marginalia.annotation.server.server_control import RunningServer, accounts
+from marginalia.annotation.server.server_home import DATABASE
 from tests.annotation.server.rest import LABELS, Dataset, answer_body, post
 
 RECORDS = 2000
@@ -29,7 +29,7 @@ def dataset(new_dataset: Callable[..., Dataset], argilla_home: Path) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def browser(argilla_home: Path, argilla_server: Server, ann: httpx.Client) -> Iterator[httpx.Client]:
+def browser(argilla_home: Path, argilla_server: RunningServer, ann: httpx.Client) -> Iterator[httpx.Client]:
     """Ann, with the token that the UI's sign-in gets."""
     password = next(account.password for account in accounts(argilla_home) if account.username == "ann")
     with httpx.Client(base_url=f"{argilla_server.url}/api/v1", timeout=60, trust_env=False) as client:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from annotation.config import ReconcileSection
-from pipeline.cli import app
-from pipeline.demo.simulation import AnnotatorProfile
-from pipeline.simulating import Forecast, profiles_of, simulate
-from schemas.errors import InputError
+from marginalia.annotation.config import ReconcileSection
+from marginalia.annotation.simulated.annotator_profiles import AnnotatorProfile
+from marginalia.pipeline.annotating.quality_forecast import Forecast, profiles_of, simulate
+from marginalia.pipeline.commands.cli import app
+from marginalia.schemas.errors import InputError
 from tests.annotation.runs import TAXONOMY, write_prompts
 
 PERFECT = AnnotatorProfile(miss=0, false_alarm=0, skip=0)

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from annotation.client.connection import Connection
-from annotation.server.control import Server
-from pipeline.demo.annotators import Answered, annotate, simulated_answer
-from pipeline.demo.simulation import AnnotatorProfile, SimulationSection
-from schemas.errors import InputError
+from marginalia.annotation.client.connection import Connection
+from marginalia.annotation.server.server_control import RunningServer
+from marginalia.annotation.simulated.annotator_profiles import AnnotatorProfile, SimulationSection
+from marginalia.pipeline.annotating.simulated_annotators import AnnotatorCounts, annotate, simulated_answer
+from marginalia.schemas.errors import InputError
 from tests.annotation.runs import SimulatedRun, make_run
 from tests.argilla_fixture import argilla_home, argilla_server
 
@@ -33,7 +33,7 @@ def answer(
 
 
 @pytest.fixture
-def work(tmp_path: Path, argilla_home: Path, argilla_server: Server) -> SimulatedRun:
+def work(tmp_path: Path, argilla_home: Path, argilla_server: RunningServer) -> SimulatedRun:
     run = make_run(tmp_path / "run", argilla_home, argilla_server.url, texts=TEXTS, intended=INTENDED, simulated=True)
     run.stage("push")
     return run
@@ -94,8 +94,8 @@ def test_they_answer_every_record_once_and_go_on_after_a_kill(
         with pytest.raises(KeyboardInterrupt):
             annotate(work.run, SimulationSection(profiles=[PERFECT]))
     done = annotate(work.run, SimulationSection(profiles=[PERFECT]))
-    assert done == [Answered("ann", 30, 0), Answered("ben", 130, 0)]
-    assert annotate(work.run, SimulationSection()) == [Answered("ann", 0, 0), Answered("ben", 0, 0)]
+    assert done == [AnnotatorCounts("ann", 30, 0), AnnotatorCounts("ben", 130, 0)]
+    assert annotate(work.run, SimulationSection()) == [AnnotatorCounts("ann", 0, 0), AnnotatorCounts("ben", 0, 0)]
     work.stage("pull")
     found = work.annotations()
     assert found.height == 260
@@ -108,7 +108,7 @@ def test_an_expert_that_is_simulated_answers_the_adjudication(work: SimulatedRun
     annotate(work.run, SimulationSection(profiles=[PERFECT, wrong]))
     for stage in ("pull", "reconcile", "adjudicate"):
         work.stage(stage)
-    assert annotate(work.run, SimulationSection(expert=PERFECT), round="adjudicate") == [Answered("eva", 86, 0)]
+    assert annotate(work.run, SimulationSection(expert=PERFECT), round="adjudicate") == [AnnotatorCounts("eva", 86, 0)]
     work.stage("pull")
     counts = work.stage("reconcile").manifest.counts_out
     assert (counts["final"], counts["adjudicated"]) == (130, 86)

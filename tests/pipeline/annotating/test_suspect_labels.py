@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.auditing import change_rates, gold_error_rate, select, suspects, with_answers
-from pipeline.stage import run_stage
-from pipeline.stages import audit
-from schemas.artifacts import AuditedRecord, GoldRecord, LabelScore
-from schemas.errors import InputError
-from schemas.files import read_frame, sha256, write_frame
+from marginalia.pipeline.annotating import audit_stage
+from marginalia.pipeline.annotating.suspect_labels import change_rates, gold_error_rate, select, suspects, with_answers
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.files import read_frame, sha256, write_frame
+from marginalia.schemas.tables import AuditedRecord, GoldRecord, LabelScore
 from tests.annotation.answers import answers
 from tests.annotation.client.conftest import argilla_home, argilla_server, new_run
 from tests.annotation.runs import SimulatedRun
@@ -185,7 +185,7 @@ def test_an_expert_looks_again_blind_and_gold_stays_as_it_was(new_run: Callable[
     given = scores({"r1": {"a": 0.9}, "r2": {"a": 0.8}, "r3": {"a": 0.1}, "r4": {"a": 0.95}})
     write_frame(work.folder / "scores/g.parquet", given, LabelScore)
     before = sha256(work.folder / "gold.parquet")
-    done = run_stage(audit.stage(work.run, top=2, control=1, push=True), work.run)
+    done = run_stage(audit_stage.stage(work.run, top=2, control=1, push=True), work.run)
     assert done.manifest.counts_out["sent"] == 2
     shown = work.on_server("audit.json")
     assert {tuple(record["fields"]) for record in shown} == {("record", "votes")}
@@ -194,11 +194,11 @@ def test_an_expert_looks_again_blind_and_gold_stays_as_it_was(new_run: Callable[
     work.answer("eva", {record["external_id"]: ["a"] for record in shown}, file="audit.json")
     work.stage("pull")
     work.stage("reconcile")
-    run_stage(audit.stage(work.run, top=2, control=1, push=False), work.run)
+    run_stage(audit_stage.stage(work.run, top=2, control=1, push=False), work.run)
     marked = pl.read_parquet(work.folder / "audit.parquet")
     assert marked.filter(id="r4").select("why", "changed").row(0) == ("guard", True)
     assert sha256(work.folder / "gold.parquet") == before
-    assert "r4  a: guard 0.950, gold without  changed" in audit.listing(work.run)
-    assert "of all final gold records, experts would change" in audit.listing(work.run)
+    assert "r4  a: guard 0.950, gold without  changed" in audit_stage.listing(work.run)
+    assert "of all final gold records, experts would change" in audit_stage.listing(work.run)
     with pytest.raises(InputError, match="the run has no guard 'h'"):
-        audit.stage(work.run, guard="h", push=False)
+        audit_stage.stage(work.run, guard="h", push=False)

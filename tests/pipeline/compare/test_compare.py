@@ -9,15 +9,15 @@ import pytest
 from sklearn import metrics as reference
 from typer.testing import CliRunner
 
-from pipeline.cli import app
-from pipeline.comparing.compare import compare
-from pipeline.comparing.model import Comparison
-from pipeline.comparing.page import build_comparison
-from pipeline.comparing.side import Side, load_side
-from pipeline.comparing.text import finding, table
-from pipeline.run import open_run
-from pipeline.stage import run_stage
-from pipeline.stages.evaluate import STAGE as EVALUATE
+from marginalia.pipeline.commands.cli import app
+from marginalia.pipeline.compare.compare_runs import compare
+from marginalia.pipeline.compare.compared_run import ComparedRun, load_compared_run
+from marginalia.pipeline.compare.comparison_model import Comparison
+from marginalia.pipeline.compare.comparison_page import build_comparison
+from marginalia.pipeline.compare.comparison_text import finding, table
+from marginalia.pipeline.core.run import open_run
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
 from tests.pipeline.evaluation.test_stages import CONFIG
 from tests.pipeline.report.test_page import Page
 from tests.pipeline.synthetic_run import Synthetic, write_run
@@ -40,16 +40,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def sides(runs: tuple[Path, Path]) -> tuple[Side, Side]:
-    return load_side(runs[0], None, "marginal"), load_side(runs[1], None, "marginal")
+def sides(runs: tuple[Path, Path]) -> tuple[ComparedRun, ComparedRun]:
+    return load_compared_run(runs[0], None, "marginal"), load_compared_run(runs[1], None, "marginal")
 
 
 @pytest.fixture(scope="module")
-def found(sides: tuple[Side, Side]) -> Comparison:
+def found(sides: tuple[ComparedRun, ComparedRun]) -> Comparison:
     return compare(*sides)
 
 
-def test_differences_are_those_of_the_shared_records(sides: tuple[Side, Side], found: Comparison) -> None:
+def test_differences_are_those_of_the_shared_records(sides: tuple[ComparedRun, ComparedRun], found: Comparison) -> None:
     assert found.shared.same
     assert found.shared.judged == len(sides[0].table.ids) == 146
     first, second = (
@@ -96,16 +96,16 @@ def test_what_differs_is_named(found: Comparison) -> None:
 
 
 def test_one_estimator_against_another_of_the_same_run(runs: tuple[Path, Path]) -> None:
-    again = compare(load_side(runs[1], None, "marginal"), load_side(runs[1], None, "marginal"))
+    again = compare(load_compared_run(runs[1], None, "marginal"), load_compared_run(runs[1], None, "marginal"))
     assert all(row.difference is None or row.difference.value == 0 for row in again.metrics)
     assert finding(again).startswith("No clear difference between")
-    others = compare(load_side(runs[1], None, "marginal"), load_side(runs[1], "smollm2", "greedy"))
+    others = compare(load_compared_run(runs[1], None, "marginal"), load_compared_run(runs[1], "smollm2", "greedy"))
     assert [row.what for row in others.differing] == ["estimator"]
 
 
 def test_other_gold_is_not_paired(runs: tuple[Path, Path], tmp_path: Path) -> None:
     other = evaluated(tmp_path / "other", Synthetic(n=150, skill=0.9, seed=8))
-    apart = compare(load_side(runs[0], None, None), load_side(other, None, None))
+    apart = compare(load_compared_run(runs[0], None, None), load_compared_run(other, None, None))
     assert not apart.shared.same
     assert apart.shared.changed > 50  # the same ids, other labels
     assert apart.shared.judged < 90

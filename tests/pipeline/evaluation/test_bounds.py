@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.evaluate import GuardScores, evaluate
-from pipeline.evaluation.headline import headline
-from schemas.evaluation import Evaluation, GuardEvaluation
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
+from marginalia.pipeline.evaluation.terminal_summary import headline
+from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation
 from tests.pipeline.synthetic_run import Frames, Synthetic, make_frames
 
 CONFIG = EvaluateSection(resamples=150)

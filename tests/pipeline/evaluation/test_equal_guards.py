@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.comparisons import World, compared, measured
-from pipeline.evaluation.config import EvaluateSection
+from marginalia.pipeline.config.evaluation import EvaluateSection
 
 CONFIG = EvaluateSection(resamples=200)
 PAIRS = 120

@@ -7,13 +7,19 @@ import polars as pl
 import pytest
 from sklearn import metrics as reference
 
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.evaluate import GuardScores, Results, evaluate
-from pipeline.evaluation.headline import headline
-from pipeline.evaluation.reviewing import review_points
-from schemas.errors import ArtifactError
-from schemas.evaluation import CalibrationFile, EstimatorEvaluation, Evaluation, GuardEvaluation, ThresholdsFile
-from scoring import calibration
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, Results, evaluate
+from marginalia.pipeline.evaluation.review_curve import review_points
+from marginalia.pipeline.evaluation.terminal_summary import headline
+from marginalia.schemas.errors import ArtifactError
+from marginalia.schemas.evaluation_json import (
+    CalibrationFile,
+    EstimatorEvaluation,
+    Evaluation,
+    GuardEvaluation,
+    ThresholdsFile,
+)
+from marginalia.scoring.measures import calibration
 from tests.pipeline.synthetic_run import Frames, Synthetic, make_frames
 
 CONFIG = EvaluateSection(resamples=150)

@@ -7,16 +7,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline.progress import describe
-from pipeline.run import Run, open_run
-from pipeline.stage import run_stage
-from pipeline.stages.evaluate import STAGE as EVALUATE
-from pipeline.stages.release import STAGE as RELEASE
-from pipeline.stages.report import STAGE as REPORT
-from pipeline.verification.verify import verify
-from schemas.errors import ArtifactError
-from schemas.evaluation import CalibrationFile, Evaluation, ThresholdsFile
-from schemas.files import read_model
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.core.stage_summary import describe
+from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
+from marginalia.pipeline.release.release_stage import STAGE as RELEASE
+from marginalia.pipeline.report.report_stage import STAGE as REPORT
+from marginalia.pipeline.verification.verify import verify
+from marginalia.schemas.errors import ArtifactError
+from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
+from marginalia.schemas.storage.files import read_model
 from tests.pipeline.synthetic_run import Synthetic, write_run
 
 CONFIG = """\

@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from pipeline.evaluation.evaluate import chosen_gold
-from schemas.errors import InputError
+from marginalia.pipeline.evaluation.evaluate_guards import chosen_gold
+from marginalia.schemas.errors import InputError
 
 GOLD = pl.DataFrame({"id": ["a", "b", "c"]})
 ATTRIBUTES = pl.DataFrame(

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.generation.config import GenerateSection
-from pipeline.run import Run, open_run
-from schemas.taxonomy import Label, Taxonomy
+from marginalia.pipeline.config.generation import GenerateSection
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.schemas.taxonomy import Label, Taxonomy
 
 LABELS = ("parcel", "invoice", "password", "voucher", "repair", "forbidden_one")
 

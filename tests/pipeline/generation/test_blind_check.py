@@ -8,15 +8,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline.generation.checking import Checker, quoted
-from pipeline.generation.config import GenerateSection
-from pipeline.run import Run
-from pipeline.stage import run_stage
-from pipeline.stages.generate import STAGE as GENERATE
-from pipeline.stages.plan import STAGE as PLAN
-from schemas.generation import Generation
-from schemas.manifest import Manifest
-from schemas.taxonomy import Taxonomy
+from marginalia.pipeline.config.generation import GenerateSection
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.generation.blind_check_questions import Checker, quoted
+from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
+from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
+from marginalia.schemas.generation_json import Generation
+from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.taxonomy import Taxonomy
 from tests.openai_server import OpenAIServer, request_hash, written
 from tests.pipeline.generation.conftest import LABELS, MakeRun
 

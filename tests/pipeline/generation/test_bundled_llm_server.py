@@ -20,11 +20,11 @@ import psutil
 import pytest
 import torch
 
-from pipeline.demo.lanes import Sampling, sample
-from pipeline.demo.llm_server import Endpoint, start
-from scoring.models.bundled import model_cache
+from marginalia.pipeline.generation.endpoint.batched_decoding import Sampling, sample
+from marginalia.pipeline.generation.endpoint.bundled_llm_server import BundledServer, start
+from marginalia.scoring.models.bundled_model import model_cache
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def _draws(logits: list[float], sampling: Sampling, count: int) -> Counter[int]:
@@ -73,7 +73,7 @@ def test_a_row_is_sampled_as_if_it_were_alone() -> None:
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BundledServer]:
     with start(model_cache(), log=tmp_path_factory.mktemp("server") / "log") as running:
         yield running
 
@@ -91,7 +91,7 @@ def _payload(number: int, **changes: Any) -> dict[str, Any]:
     }
 
 
-def _complete(endpoint: Endpoint, *payloads: dict[str, Any]) -> list[str]:
+def _complete(endpoint: BundledServer, *payloads: dict[str, Any]) -> list[str]:
     async def all_of_them() -> list[str]:
         async with openai.AsyncOpenAI(base_url=endpoint.url, api_key="none", max_retries=0) as client:
             answers = await asyncio.gather(*(client.chat.completions.create(**payload) for payload in payloads))
@@ -101,7 +101,7 @@ def _complete(endpoint: Endpoint, *payloads: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_an_answer_does_not_depend_on_its_company(endpoint: Endpoint) -> None:
+def test_an_answer_does_not_depend_on_its_company(endpoint: BundledServer) -> None:
     payloads = [_payload(number) for number in range(20)]
     together = _complete(endpoint, *payloads)
     assert len(set(together)) > 15
@@ -111,7 +111,7 @@ def test_an_answer_does_not_depend_on_its_company(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.slow
-def test_an_answer_tells_its_tokens_and_why_it_ended(endpoint: Endpoint) -> None:
+def test_an_answer_tells_its_tokens_and_why_it_ended(endpoint: BundledServer) -> None:
     answer = httpx.post(f"{endpoint.url}/chat/completions", json=_payload(1, max_tokens=3), timeout=60).json()
     assert answer["choices"][0]["finish_reason"] == "length"
     usage = answer["usage"]
@@ -121,7 +121,7 @@ def test_an_answer_tells_its_tokens_and_why_it_ended(endpoint: Endpoint) -> None
 
 
 @pytest.mark.slow
-def test_it_listens_on_the_loopback_only(endpoint: Endpoint) -> None:
+def test_it_listens_on_the_loopback_only(endpoint: BundledServer) -> None:
     port = urlsplit(endpoint.url).port
     sockets = [
         socket
@@ -143,7 +143,9 @@ def test_it_listens_on_the_loopback_only(endpoint: Endpoint) -> None:
         ({"stream": True}, 400, None),
     ],
 )
-def test_what_the_server_refuses(endpoint: Endpoint, changes: dict[str, Any], status: int, code: str | None) -> None:
+def test_what_the_server_refuses(
+    endpoint: BundledServer, changes: dict[str, Any], status: int, code: str | None
+) -> None:
     answer = httpx.post(f"{endpoint.url}/chat/completions", json=_payload(1, **changes), timeout=60)
     assert answer.status_code == status
     assert answer.json()["error"]["code"] == code
@@ -152,7 +154,8 @@ def test_what_the_server_refuses(endpoint: Endpoint, changes: dict[str, Any], st
 @pytest.mark.slow
 def test_the_server_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from pipeline.demo.llm_server import start;"
+        "import sys, time; from pathlib import Path;"
+        "from marginalia.pipeline.generation.endpoint.bundled_llm_server import start;"
         f"e = start(Path({str(model_cache())!r}), log=Path({str(tmp_path / 'log')!r}));"
         "print(e.url, flush=True); time.sleep(60)"
     )

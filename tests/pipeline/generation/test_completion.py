@@ -9,12 +9,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline.generation.parsing import parse, without_reasoning
-from pipeline.stage import run_stage
-from pipeline.stages.generate import STAGE as GENERATE
-from pipeline.stages.plan import STAGE as PLAN
-from schemas.journal import Journal
-from schemas.manifest import Manifest
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.generation.acceptance.answer_parsing import parse, without_reasoning
+from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
+from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
+from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.storage.journal import Journal
 from tests.openai_server import OpenAIServer, written
 from tests.pipeline.generation.conftest import MakeRun
 
@@ -25,7 +25,7 @@ SPENT = "cut off at 256 tokens (generate.max_tokens), all of them spent on reaso
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.generation.endpoint._FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.001)
 
 
 def completion(message: dict[str, Any], finish: str | None = "stop", **more: Any) -> bytes:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.generation.diversity import balance, distinct, diversity, self_bleu, tokens
-from schemas.artifacts import PromptRecord
+from marginalia.pipeline.generation.diversity import balance, distinct, diversity, self_bleu, tokens
+from marginalia.schemas.tables import PromptRecord
 
 
 def test_distinct_n() -> None:

@@ -5,8 +5,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.generation.duplicates import Seen, holds, jaccard, shingles
-from schemas.wording import fold
+from marginalia.pipeline.generation.acceptance.text_duplicates import TextDuplicates, holds, jaccard, shingles
+from marginalia.schemas.text_equality import fold
 
 
 def test_jaccard_of_shingles_by_hand() -> None:
@@ -20,7 +20,7 @@ def test_folding_leaves_the_words() -> None:
 
 
 def test_the_nearest_text_is_named() -> None:
-    seen = Seen(0.5)
+    seen = TextDuplicates(0.5)
     seen.add("first", "my parcel has not come for nine days now")
     seen.add("second", "my parcel has not come for eight days now")
     found = seen.find("my parcel has not come for nine days today")
@@ -31,7 +31,7 @@ def test_the_nearest_text_is_named() -> None:
 
 
 def test_texts_of_symbols_only_are_equal_to_each_other() -> None:
-    seen = Seen(0.7)
+    seen = TextDuplicates(0.7)
     seen.add("first", "!!!")
     assert seen.find("???") == ("first", 1.0)
 
@@ -39,7 +39,7 @@ def test_texts_of_symbols_only_are_equal_to_each_other() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text("abcd ", min_size=8, max_size=40), min_size=2, max_size=12), st.sampled_from([0.6, 0.8, 1.0]))
 def test_what_is_found_reaches_the_threshold_and_is_the_nearest(texts: list[str], threshold: float) -> None:
-    seen = Seen(threshold)
+    seen = TextDuplicates(threshold)
     for number, text in enumerate(texts[:-1]):
         seen.add(str(number), text)
     found = seen.find(texts[-1])
@@ -57,7 +57,7 @@ def test_nearly_all_pairs_above_the_threshold_are_found() -> None:
     draw = random.Random(4)
     words = ["".join(draw.choices("abcdefghij", k=6)) for _ in range(300)]
     texts = [draw.choices(words, k=40) for _ in range(400)]
-    seen = Seen(0.7)
+    seen = TextDuplicates(0.7)
     for number, text in enumerate(texts):
         seen.add(str(number), " ".join(text))
     changed = [[*text[:20], "changed", *text[21:]] for text in texts]
@@ -75,7 +75,7 @@ def test_a_text_that_holds_an_example() -> None:
 
 def test_more_texts_than_there_was_room_for() -> None:
     """The table grows again and again, and many texts share their bands."""
-    seen = Seen(1.0, room=1)
+    seen = TextDuplicates(1.0, room=1)
     texts = [f"number {number}" for number in range(300)] + ["the same"] * 200
     for number, text in enumerate(texts):
         seen.add(str(number), text)

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.generation.answers import Reply
-from pipeline.generation.checking import Checker
-from pipeline.generation.config import GenerateSection
-from pipeline.generation.endpoint import AttemptFailed, Endpoint
-from pipeline.generation.questions import Asker, Question
-from pipeline.generation.templating import load_templates, template_folder
-from schemas.errors import InputError, ServiceError
-from schemas.taxonomy import load_taxonomy
+from marginalia.pipeline.config.generation import GenerateSection
+from marginalia.pipeline.generation.blind_check_questions import Checker
+from marginalia.pipeline.generation.endpoint.llm_endpoint import AttemptFailed, Endpoint
+from marginalia.pipeline.generation.response_journal import Reply
+from marginalia.pipeline.generation.writer_requests import RequestBuilder, WriterRequest
+from marginalia.pipeline.generation.writer_templates import load_templates, template_folder
+from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.taxonomy import load_taxonomy
 from tests.openai_server import OpenAIServer, written
 
 PAYLOAD: dict[str, Any] = {"model": "test-model", "messages": [{"role": "user", "content": "Write."}], "max_tokens": 9}
@@ -95,7 +95,7 @@ def test_an_endpoints_policy_is_a_refusal_and_no_error() -> None:
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "reset", "truncated", "html"])
 def test_a_passing_fault_is_tried_again(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    monkeypatch.setattr("pipeline.generation.endpoint._FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.01)
     with OpenAIServer(faults={fault: 0.5}) as server:
         replies = _ask(server.url, *_numbered(20), retries=12)
         assert [reply.text for reply in replies if isinstance(reply, Reply)] == [
@@ -114,7 +114,7 @@ def test_a_passing_fault_is_tried_again(monkeypatch: pytest.MonkeyPatch, fault: 
     ],
 )
 def test_a_fault_that_stays_fails_the_attempt(monkeypatch: pytest.MonkeyPatch, fault: str, message: str) -> None:
-    monkeypatch.setattr("pipeline.generation.endpoint._FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.01)
     with OpenAIServer(faults={fault: 1.0}) as server:
         with pytest.raises(AttemptFailed, match=r"\(3 calls\)") as error:
             _ask_once(server.url, retries=2)
@@ -349,9 +349,9 @@ def test_further_keys_of_a_request() -> None:
     extra = {"min_p": 0.05, "chat_template_kwargs": {"enable_thinking": False}}
     slot = {"slot_id": "s", "labels": [], "near_miss_of": None, "language": "en", "difficulty": "unrelated"}
 
-    def question(**endpoint: Any) -> Question:
+    def question(**endpoint: Any) -> WriterRequest:
         section = GenerateSection.model_validate({"endpoint": endpoint})
-        return Asker(section, taxonomy, templates, 1).question(slot, 1, [])
+        return RequestBuilder(section, taxonomy, templates, 1).question(slot, 1, [])
 
     plain, own = question(), question(extra_body=extra)
     assert extra.items() <= own.payload.items() and plain.key != own.key

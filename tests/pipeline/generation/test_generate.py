@@ -12,14 +12,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline.run import Run
-from pipeline.stage import run_stage
-from pipeline.stages.generate import STAGE as GENERATE
-from pipeline.stages.plan import STAGE as PLAN
-from pipeline.stages.plan import show
-from schemas.errors import ArtifactError, InputError, ServiceError
-from schemas.files import frame_hash
-from schemas.manifest import Manifest
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
+from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
+from marginalia.pipeline.generation.plan_stage import show
+from marginalia.schemas.errors import ArtifactError, InputError, ServiceError
+from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.storage.files import frame_hash
 from tests.openai_server import OpenAIServer, request_hash, written
 from tests.pipeline.generation.conftest import MakeRun
 
@@ -28,7 +28,7 @@ KEY = "sk-canary-0123456789"
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.generation.endpoint._FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.01)
 
 
 def _generate(run: Run, *, force: bool = False) -> Manifest:

@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline.generation.including import with_included
-from schemas.artifacts import PromptRecord
-from schemas.errors import InputError
-from schemas.taxonomy import load_taxonomy
+from marginalia.pipeline.generation.included_records import with_included
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.tables import PromptRecord
+from marginalia.schemas.taxonomy import load_taxonomy
 
 TAXONOMY = load_taxonomy("support-tickets")
 WRITTEN = PromptRecord.frame(

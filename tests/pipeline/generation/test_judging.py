@@ -4,21 +4,23 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.generation.answers import Answer
-from pipeline.generation.config import GenerateSection
-from pipeline.generation.judging import Judge, Rejection
-from schemas.artifacts import REJECTION_REASONS
-from schemas.taxonomy import Taxonomy
+from marginalia.pipeline.config.generation import GenerateSection
+from marginalia.pipeline.generation.acceptance.answer_acceptance import AnswerAcceptance, Rejection
+from marginalia.pipeline.generation.response_journal import JournalledAnswer
+from marginalia.schemas.tables import REJECTION_REASONS
+from marginalia.schemas.taxonomy import Taxonomy
 
 GOOD = "The lamp from my last order flickers all evening, and I would like to know what to do."
 
 
-def _answer(text: str | None, *, finish: str = "stop", refused: str | None = None) -> Answer:
-    return Answer(text, refused, finish, 1, 1, datetime.now(UTC))
+def _answer(text: str | None, *, finish: str = "stop", refused: str | None = None) -> JournalledAnswer:
+    return JournalledAnswer(text, refused, finish, 1, 1, datetime.now(UTC))
 
 
-def _reason(section: GenerateSection, taxonomy: Taxonomy, answer: Answer, *, language: str = "en") -> str:
-    verdict = Judge(section, taxonomy).judge("slot-1", answer, language, ["An example that stood in this very prompt."])
+def _reason(section: GenerateSection, taxonomy: Taxonomy, answer: JournalledAnswer, *, language: str = "en") -> str:
+    verdict = AnswerAcceptance(section, taxonomy).judge(
+        "slot-1", answer, language, ["An example that stood in this very prompt."]
+    )
     assert isinstance(verdict, Rejection), verdict
     assert verdict.reason in REJECTION_REASONS
     assert verdict.detail
@@ -26,7 +28,7 @@ def _reason(section: GenerateSection, taxonomy: Taxonomy, answer: Answer, *, lan
 
 
 def test_a_good_answer_is_kept(section: GenerateSection, taxonomy: Taxonomy) -> None:
-    assert Judge(section, taxonomy).judge("slot-1", _answer(f'"{GOOD}"'), "en", []) == GOOD
+    assert AnswerAcceptance(section, taxonomy).judge("slot-1", _answer(f'"{GOOD}"'), "en", []) == GOOD
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_each_flaw_has_its_reason(section: GenerateSection, taxonomy: Taxonomy, 
     ],
 )
 def test_what_a_customer_says_is_no_refusal(section: GenerateSection, taxonomy: Taxonomy, text: str) -> None:
-    assert Judge(section, taxonomy).judge("slot-1", _answer(text), "en", []) == text
+    assert AnswerAcceptance(section, taxonomy).judge("slot-1", _answer(text), "en", []) == text
 
 
 def test_the_endpoints_own_refusal(section: GenerateSection, taxonomy: Taxonomy) -> None:
@@ -85,7 +87,7 @@ def test_the_endpoints_own_refusal(section: GenerateSection, taxonomy: Taxonomy)
 
 
 def test_exact_and_near_duplicates(section: GenerateSection, taxonomy: Taxonomy) -> None:
-    judge = Judge(section, taxonomy)
+    judge = AnswerAcceptance(section, taxonomy)
     assert judge.judge("slot-1", _answer(GOOD), "en", []) == GOOD
     for text in (GOOD, GOOD.upper(), GOOD.replace("evening", "morning")):
         verdict = judge.judge("slot-2", _answer(text), "en", [])
@@ -97,7 +99,7 @@ def test_exact_and_near_duplicates(section: GenerateSection, taxonomy: Taxonomy)
 
 
 def test_a_rejected_text_makes_no_duplicate(section: GenerateSection, taxonomy: Taxonomy) -> None:
-    judge = Judge(section.model_copy(update={"max_characters": 20}), taxonomy)
+    judge = AnswerAcceptance(section.model_copy(update={"max_characters": 20}), taxonomy)
     for slot in ("slot-1", "slot-2"):
         verdict = judge.judge(slot, _answer(GOOD), "en", [])
         assert isinstance(verdict, Rejection)
@@ -108,7 +110,7 @@ def test_an_answer_that_was_cut(section: GenerateSection, taxonomy: Taxonomy) ->
     cut = _answer("The lamp flickers all evening. I would like to kn", finish="length")
     assert _reason(section, taxonomy, cut) == "too_long"
     trimming = section.model_copy(update={"when_cut": "trim"})
-    assert Judge(trimming, taxonomy).judge("slot-1", cut, "en", []) == "The lamp flickers all evening."
+    assert AnswerAcceptance(trimming, taxonomy).judge("slot-1", cut, "en", []) == "The lamp flickers all evening."
     assert (
         _reason(trimming, taxonomy, _answer("The lamp flickers all evening and I wou", finish="length")) == "too_long"
     )
@@ -116,7 +118,7 @@ def test_an_answer_that_was_cut(section: GenerateSection, taxonomy: Taxonomy) ->
 
 def test_identifiers_are_replaced_or_refused(section: GenerateSection, taxonomy: Taxonomy) -> None:
     answer = _answer("Please send the missing invoice to jo.smith@gmail.com by Friday.")
-    kept = Judge(section, taxonomy).judge("slot-1", answer, "en", [])
+    kept = AnswerAcceptance(section, taxonomy).judge("slot-1", answer, "en", [])
     assert kept == "Please send the missing invoice to name@example.com by Friday."
     assert _reason(section.model_copy(update={"private_data": "reject"}), taxonomy, answer) == "private_data"
 
@@ -124,23 +126,25 @@ def test_identifiers_are_replaced_or_refused(section: GenerateSection, taxonomy:
 def test_a_short_japanese_sentence_is_long_enough(section: GenerateSection, taxonomy: Taxonomy) -> None:
     text = "毛布はどこにありますか。"
     assert (
-        Judge(section, taxonomy).judge("slot-1", _answer(f"もちろんです。以下は例文です。\n「{text}」"), "ja", [])
+        AnswerAcceptance(section, taxonomy).judge(
+            "slot-1", _answer(f"もちろんです。以下は例文です。\n「{text}」"), "ja", []
+        )
         == text
     )
 
 
 def test_the_language_that_was_asked_for(section: GenerateSection, taxonomy: Taxonomy) -> None:
     german = "Guten Tag, wo bleibt denn mein Paket, das ich letzte Woche bestellt habe?"
-    assert Judge(section, taxonomy).judge("slot-1", _answer(german), "de", []) == german
+    assert AnswerAcceptance(section, taxonomy).judge("slot-1", _answer(german), "de", []) == german
     assert _reason(section, taxonomy, _answer(GOOD), language="de") == "language"
-    unknown_language = Judge(section, taxonomy).judge("slot-1", _answer(GOOD), "tlh", [])
+    unknown_language = AnswerAcceptance(section, taxonomy).judge("slot-1", _answer(GOOD), "tlh", [])
     assert unknown_language == GOOD
 
 
 def test_a_text_that_repeats_its_prompt(section: GenerateSection, taxonomy: Taxonomy) -> None:
     prompt = ["Write.", "You are a customer of a shop that sells lamps; write to its support about one."]
     for text in (prompt[1], "A CUSTOMER of a shop that sells lamps; write to its SUPPORT", f"Hello! {prompt[1]} Bye."):
-        verdict = Judge(section, taxonomy).judge("slot-1", _answer(text), "en", [], prompt)
+        verdict = AnswerAcceptance(section, taxonomy).judge("slot-1", _answer(text), "en", [], prompt)
         assert verdict == Rejection("copied", "repeats the prompt")
     plain = "Whom do I write to? I am a customer of a shop that sells lamps, and mine is broken."
-    assert Judge(section, taxonomy).judge("slot-1", _answer(plain), "en", [], prompt) == plain
+    assert AnswerAcceptance(section, taxonomy).judge("slot-1", _answer(plain), "en", [], prompt) == plain

@@ -12,10 +12,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline.stage import run_stage
-from pipeline.stages.generate import STAGE as GENERATE
-from pipeline.stages.plan import STAGE as PLAN
-from schemas.errors import ServiceError
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
+from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
+from marginalia.schemas.errors import ServiceError
 from tests.openai_server import OpenAIServer, request_hash, written
 from tests.pipeline.generation.conftest import MakeRun
 
@@ -94,7 +94,7 @@ def _lies_to(payload: Payload) -> bool:
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.generation.endpoint._FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.001)
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -13,19 +13,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.generation import meanings
-from pipeline.generation.answers import Answer
-from pipeline.generation.config import DuplicatesSection, GenerateSection
-from pipeline.generation.diversity import spread
-from pipeline.generation.embedding import Embedder
-from pipeline.generation.judging import Judge, Rejection
-from pipeline.generation.meanings import SeenMeanings, Vectored, Vectors
-from pipeline.stage import run_stage
-from pipeline.stages.generate import STAGE as GENERATE
-from pipeline.stages.plan import STAGE as PLAN
-from schemas.errors import InputError, ModelError
-from schemas.files import frame_hash
-from schemas.taxonomy import Taxonomy
+from marginalia.pipeline.config.generation import DuplicatesSection, GenerateSection
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.generation.acceptance import semantic_duplicates
+from marginalia.pipeline.generation.acceptance.answer_acceptance import AnswerAcceptance, Rejection
+from marginalia.pipeline.generation.acceptance.semantic_duplicates import SemanticDuplicates, Vectored, Vectors
+from marginalia.pipeline.generation.diversity import spread
+from marginalia.pipeline.generation.embedding import Embedder
+from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
+from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
+from marginalia.pipeline.generation.response_journal import JournalledAnswer
+from marginalia.schemas.errors import InputError, ModelError
+from marginalia.schemas.storage.files import frame_hash
+from marginalia.schemas.taxonomy import Taxonomy
 from tests.openai_server import OpenAIServer, request_hash
 from tests.pipeline.generation.conftest import MakeRun
 
@@ -47,26 +47,26 @@ def duplicates(minilm: Path) -> dict[str, Any]:
     return {"method": "embeddings", "model": str(minilm), "similarity": 0.8}
 
 
-def _answer(text: str) -> Answer:
-    return Answer(text, None, "stop", 1, 1, datetime.now(UTC))
+def _answer(text: str) -> JournalledAnswer:
+    return JournalledAnswer(text, None, "stop", 1, 1, datetime.now(UTC))
 
 
-def _judged(judge: Judge, *texts: str) -> list[str | Rejection]:
+def _judged(judge: AnswerAcceptance, *texts: str) -> list[str | Rejection]:
     judge.prepare([(_answer(text), "en") for text in texts])
     return [judge.judge(f"slot-{number}", _answer(text), "en", []) for number, text in enumerate(texts, start=1)]
 
 
 def test_a_paraphrase_that_minhash_passes_is_found(duplicates: dict[str, Any], taxonomy: Taxonomy) -> None:
-    assert _judged(Judge(GenerateSection(), taxonomy), KETTLE, AGAIN, PARCEL) == [KETTLE, AGAIN, PARCEL]
+    assert _judged(AnswerAcceptance(GenerateSection(), taxonomy), KETTLE, AGAIN, PARCEL) == [KETTLE, AGAIN, PARCEL]
     section = GenerateSection.model_validate({"duplicates": duplicates})
     embed = Embedder(section.duplicates, relative_to=Path())
-    first, double, other = _judged(Judge(section, taxonomy, embed=embed), KETTLE, AGAIN, PARCEL)
+    first, double, other = _judged(AnswerAcceptance(section, taxonomy, embed=embed), KETTLE, AGAIN, PARCEL)
     assert (first, other) == (KETTLE, PARCEL)
     assert double == Rejection("duplicate", "of slot-1, similarity 0.84 in meaning (embeddings)")
     wider = section.model_copy(update={"duplicates": section.duplicates.model_copy(update={"similarity": 0.9})})
-    assert _judged(Judge(wider, taxonomy, embed=embed), KETTLE, AGAIN, PARCEL) == [KETTLE, AGAIN, PARCEL]
+    assert _judged(AnswerAcceptance(wider, taxonomy, embed=embed), KETTLE, AGAIN, PARCEL) == [KETTLE, AGAIN, PARCEL]
     said_again = "What about example 2, my parcel that has been gone since last autumn?"
-    (copied,) = _judged(Judge(section, taxonomy, embed=embed), said_again)
+    (copied,) = _judged(AnswerAcceptance(section, taxonomy, embed=embed), said_again)
     assert isinstance(copied, Rejection)
     assert copied.reason == "copied"
     assert copied.detail.startswith("example 2 of parcel, similarity 0.")
@@ -112,12 +112,12 @@ def test_generate_accounts_for_every_slot_and_no_order_of_answers_changes_it(
 
 
 def test_what_is_found_is_what_comparing_all_finds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meanings, "_BLOCK", 7)
+    monkeypatch.setattr(semantic_duplicates, "_BLOCK", 7)
     rng = np.random.default_rng(3)
     made = rng.normal(size=(60, 5))
     vectors = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
     vectored = Vectored(lambda texts: vectors[[int(text) for text in texts]])
-    seen = SeenMeanings(vectored, 0.8)
+    seen = SemanticDuplicates(vectored, 0.8)
     taken: list[int] = []
     hits = 0
     for start in range(0, 60, 12):

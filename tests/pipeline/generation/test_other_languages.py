@@ -15,16 +15,16 @@ import polars as pl
 import pytest
 import yaml
 
-from pipeline.run import open_run
-from pipeline.stage import run_stage
-from pipeline.stages.evaluate import STAGE as EVALUATE
-from pipeline.stages.generate import STAGE as GENERATE
-from pipeline.stages.generate import preview
-from pipeline.stages.plan import STAGE as PLAN
-from pipeline.stages.reconcile import STAGE as RECONCILE
-from pipeline.stages.report import STAGE as REPORT
-from schemas.artifacts import Answer
-from schemas.files import write_frame
+from marginalia.pipeline.annotating.reconcile_stage import STAGE as RECONCILE
+from marginalia.pipeline.core.run import open_run
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
+from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
+from marginalia.pipeline.generation.generate_stage import preview
+from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
+from marginalia.pipeline.report.report_stage import STAGE as REPORT
+from marginalia.schemas.storage.files import write_frame
+from marginalia.schemas.tables import Answer
 from tests.openai_server import OpenAIServer, request_hash
 
 ENGLISH = "The new timetable is wrong, and nobody at the station could tell me when the next bus leaves."

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.generation.any_of import AnyOf, _folded, needed_words
-from pipeline.generation.phrases import _REFUSAL, _REPLY
+from marginalia.pipeline.generation.acceptance.pattern_matcher import PatternMatcher, _folded, needed_words
+from marginalia.pipeline.generation.acceptance.refusal_phrases import _REFUSAL, _REPLY
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,10 @@ def test_the_words_that_every_match_holds(pattern: str, words: set[str]) -> None
 
 def test_the_leftmost_match_and_of_two_the_earlier_pattern() -> None:
     patterns = [r"b+", r"\babc", r"abcd"]
-    found = AnyOf(patterns).search("x ABCD bb")
+    found = PatternMatcher(patterns).search("x ABCD bb")
     assert found is not None
     assert found[0] == "ABC"
-    assert AnyOf(patterns).search("cda") is None
+    assert PatternMatcher(patterns).search("cda") is None
 
 
 def test_case_is_folded_at_least_as_far_as_re_ignores_it() -> None:

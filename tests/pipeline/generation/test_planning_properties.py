@@ -9,11 +9,11 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.generation.config import PlanSection
-from pipeline.generation.label_sets import slots_by_size
-from pipeline.generation.planning import plan_slots
-from schemas.errors import InputError
-from schemas.taxonomy import Label, Taxonomy
+from marginalia.pipeline.config.generation import PlanSection
+from marginalia.pipeline.generation.label_sets import slots_by_size
+from marginalia.pipeline.generation.plan_slots import plan_slots
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.taxonomy import Label, Taxonomy
 
 
 @st.composite

@@ -7,11 +7,11 @@ import json
 import polars as pl
 import pytest
 
-from pipeline.stage import run_stage
-from pipeline.stages.generate import STAGE as GENERATE
-from pipeline.stages.generate import preview, with_budget
-from pipeline.stages.plan import STAGE as PLAN
-from schemas.errors import InputError
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
+from marginalia.pipeline.generation.generate_stage import preview, with_budget
+from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
+from marginalia.schemas.errors import InputError
 from tests.openai_server import OpenAIServer
 from tests.pipeline.generation.conftest import MakeRun
 from tests.pipeline.test_cli import marginalia

@@ -4,13 +4,13 @@ import asyncio
 import time
 from typing import Any
 
-from pipeline.generation.config import GenerateSection
-from pipeline.generation.endpoint import Endpoint
-from pipeline.generation.pace import Pace, most_tokens
+from marginalia.pipeline.config.generation import GenerateSection
+from marginalia.pipeline.generation.endpoint.llm_endpoint import Endpoint
+from marginalia.pipeline.generation.endpoint.rate_limit import RateLimit, most_tokens
 from tests.openai_server import OpenAIServer
 
 
-def _starts(pace: Pace, tokens: list[int]) -> list[float]:
+def _starts(pace: RateLimit, tokens: list[int]) -> list[float]:
     """When each call was allowed to start, in seconds from the first."""
 
     async def one(size: int) -> float:
@@ -25,18 +25,18 @@ def _starts(pace: Pace, tokens: list[int]) -> list[float]:
 
 
 def test_requests_are_spread_evenly() -> None:
-    starts = _starts(Pace(600, None), [10] * 4)
+    starts = _starts(RateLimit(600, None), [10] * 4)
     assert all(start >= 0.1 * number - 0.005 for number, start in enumerate(starts))
 
 
 def test_a_large_call_delays_the_next() -> None:
-    starts = _starts(Pace(None, 60_000), [200, 50, 1])
+    starts = _starts(RateLimit(None, 60_000), [200, 50, 1])
     assert starts[1] >= 0.195
     assert starts[2] >= 0.245
 
 
 def test_what_a_call_did_not_use_is_given_back() -> None:
-    pace = Pace(None, 60_000)
+    pace = RateLimit(None, 60_000)
 
     async def run() -> float:
         started = time.monotonic()
@@ -49,7 +49,7 @@ def test_what_a_call_did_not_use_is_given_back() -> None:
 
 
 def test_no_limit_is_no_wait() -> None:
-    assert _starts(Pace(None, None), [10**9] * 50)[-1] < 5
+    assert _starts(RateLimit(None, None), [10**9] * 50)[-1] < 5
 
 
 def test_the_endpoint_keeps_the_pace() -> None:

@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.generation.answers import Answer
-from pipeline.generation.config import GenerateSection
-from pipeline.generation.diversity import tokens
-from pipeline.generation.duplicates import Seen, shingles
-from pipeline.generation.judging import Judge, Rejection
-from pipeline.generation.languages import other_language, width
-from pipeline.generation.parsing import parse
-from schemas.taxonomy import Taxonomy
-from schemas.wording import fold
+from marginalia.pipeline.config.generation import GenerateSection
+from marginalia.pipeline.generation.acceptance.answer_acceptance import AnswerAcceptance, Rejection
+from marginalia.pipeline.generation.acceptance.answer_parsing import parse
+from marginalia.pipeline.generation.acceptance.text_duplicates import TextDuplicates, shingles
+from marginalia.pipeline.generation.diversity import tokens
+from marginalia.pipeline.generation.languages import other_language, width
+from marginalia.pipeline.generation.response_journal import JournalledAnswer
+from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.schemas.text_equality import fold
 
 PEOPLE: dict[str, list[str]] = {
     "de": [
@@ -168,8 +168,8 @@ def _each(texts: dict[str, list[str]]) -> list[tuple[str, str]]:
 
 
 def _verdict(taxonomy: Taxonomy, code: str, text: str, finish: str = "stop") -> str | Rejection:
-    answer = Answer(text, None, finish, 1, 1, datetime.now(UTC))
-    return Judge(GenerateSection(when_cut="trim"), taxonomy).judge("slot-1", answer, code, [])
+    answer = JournalledAnswer(text, None, finish, 1, 1, datetime.now(UTC))
+    return AnswerAcceptance(GenerateSection(when_cut="trim"), taxonomy).judge("slot-1", answer, code, [])
 
 
 @pytest.mark.parametrize(("code", "text"), _each(PEOPLE))
@@ -213,7 +213,7 @@ def test_words_keep_their_vowel_signs_and_tones() -> None:
 
 
 def test_a_changed_word_makes_a_near_duplicate_also_without_spaces() -> None:
-    seen = Seen(0.7)
+    seen = TextDuplicates(0.7)
     seen.add("first", "先週注文したやかんが二日で壊れました。新しいものを送ってください。")
     found = seen.find("先週注文した時計が二日で壊れました。新しいものを送ってください！")
     assert found is not None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.generation.private_data import clean
+from marginalia.pipeline.generation.acceptance.reserved_identifiers import clean
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.run import Run
-from pipeline.stage import run_stage
-from pipeline.stages.generate import STAGE as GENERATE
-from pipeline.stages.plan import STAGE as PLAN
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
+from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
 from tests.openai_server import OpenAIServer
 from tests.pipeline.generation.conftest import MakeRun
 
@@ -25,9 +25,9 @@ CONCURRENCY = 5
 CHILD = """
 import sys
 from pathlib import Path
-from pipeline.run import open_run
-from pipeline.stage import run_stage
-from pipeline.stages.generate import STAGE
+from marginalia.pipeline.core.run import open_run
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.generation.generate_stage import STAGE
 run_stage(STAGE, open_run(Path(sys.argv[1])))
 """
 

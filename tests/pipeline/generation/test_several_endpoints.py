@@ -11,14 +11,14 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from pipeline.generation.config import EndpointSection, GenerateSection
-from pipeline.run import Run
-from pipeline.stage import run_stage
-from pipeline.stages.generate import STAGE as GENERATE
-from pipeline.stages.plan import STAGE as PLAN
-from schemas.errors import ServiceError
-from schemas.files import frame_hash
-from schemas.manifest import Manifest
+from marginalia.pipeline.config.generation import EndpointSection, GenerateSection
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
+from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
+from marginalia.schemas.errors import ServiceError
+from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.storage.files import frame_hash
 from tests.openai_server import OpenAIServer
 from tests.pipeline.generation.conftest import MakeRun
 
@@ -27,7 +27,7 @@ RECORDS = 60
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.generation.endpoint._FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.01)
 
 
 def _generate(run: Run) -> Manifest:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.generation.config import GenerateSection
-from pipeline.generation.questions import Asker
-from pipeline.generation.templating import SHIPPED, load_templates, template_folder
-from schemas.errors import InputError
-from schemas.taxonomy import Taxonomy
+from marginalia.pipeline.config.generation import GenerateSection
+from marginalia.pipeline.generation.writer_requests import RequestBuilder
+from marginalia.pipeline.generation.writer_templates import SHIPPED, load_templates, template_folder
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.taxonomy import Taxonomy
 
 SLOT: dict[str, Any] = {
     "slot_id": "slot-1",
@@ -23,8 +23,8 @@ NEAR = {**SLOT, "labels": [], "difficulty": "look-alike", "near_miss_of": "vouch
 FREE = {**SLOT, "labels": [], "difficulty": "unrelated"}
 
 
-def _asker(taxonomy: Taxonomy, folder: Path = SHIPPED / "default", **changes: Any) -> Asker:
-    return Asker(GenerateSection.model_validate(changes), taxonomy, load_templates(folder), seed=7)
+def _asker(taxonomy: Taxonomy, folder: Path = SHIPPED / "default", **changes: Any) -> RequestBuilder:
+    return RequestBuilder(GenerateSection.model_validate(changes), taxonomy, load_templates(folder), seed=7)
 
 
 def _prompt(taxonomy: Taxonomy, slot: dict[str, Any], **changes: Any) -> str:

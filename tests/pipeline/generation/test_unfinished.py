@@ -10,12 +10,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline.overview import overview
-from pipeline.run import Run, open_run
-from pipeline.stage import run_stage
-from pipeline.stages.generate import STAGE as GENERATE
-from pipeline.stages.plan import STAGE as PLAN
-from schemas.errors import ServiceError
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.pipeline.core.run_overview import overview
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
+from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
+from marginalia.schemas.errors import ServiceError
 from tests.openai_server import OpenAIServer, request_hash, written
 from tests.pipeline.generation.conftest import MakeRun
 from tests.pipeline.test_cli import marginalia
@@ -46,7 +46,7 @@ class Outage(OpenAIServer):
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.generation.endpoint._FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.001)
 
 
 def _records(run: Run) -> pl.DataFrame:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.generation.config import GenerateSection
-from pipeline.generation.endpoint import AttemptFailed, Endpoint
-from pipeline.run import Run
-from pipeline.stage import run_stage
-from pipeline.stages.generate import STAGE as GENERATE
-from pipeline.stages.plan import STAGE as PLAN
-from schemas.errors import ArtifactError, ServiceError
-from schemas.manifest import Manifest
+from marginalia.pipeline.config.generation import GenerateSection
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.generation.endpoint.llm_endpoint import AttemptFailed, Endpoint
+from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
+from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
+from marginalia.schemas.errors import ArtifactError, ServiceError
+from marginalia.schemas.manifest_json import Manifest
 from tests.openai_server import OpenAIServer
 from tests.pipeline.generation.conftest import MakeRun
 
@@ -26,7 +26,7 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.generation.endpoint._FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.01)
 
 
 def _generate(run: Run) -> Manifest:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.importing.convert import Conversion, convert
-from pipeline.importing.mapping import SHIPPED, Mapping, load_mapping
-from schemas.errors import InputError
-from schemas.taxonomy import Taxonomy, load_taxonomy
+from marginalia.pipeline.importing.column_mapping import SHIPPED, Mapping, load_mapping
+from marginalia.pipeline.importing.row_conversion import Conversion, convert
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
 
 TAXONOMY = load_taxonomy("support-tickets")
 SETTINGS: dict[str, Any] = {

@@ -13,19 +13,18 @@ from typing import Any
 import polars as pl
 import pytest
 
-from annotation.config import AnnotationSection
-from annotation.suggesting import suggested
-from pipeline.evaluation.tables import count_gold
-from pipeline.importing import hub_source
-from pipeline.importing.mapping import HubSource
-from pipeline.progress import describe
-from pipeline.run import Run, open_run
-from pipeline.stage import Done, run_stage, staleness
-from pipeline.stages import import_records
-from pipeline.stages.import_records import STAGE, prepare
-from schemas.artifacts import GoldRecord, PromptRecord
-from schemas.errors import InputError, ServiceError
-from schemas.files import read_frame, sha256
+from marginalia.annotation.client.suggestions import suggested
+from marginalia.annotation.config import AnnotationSection
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.pipeline.core.stage_runner import Done, run_stage, staleness
+from marginalia.pipeline.core.stage_summary import describe
+from marginalia.pipeline.evaluation.guard_tables import count_gold
+from marginalia.pipeline.importing import hub_source, import_stage
+from marginalia.pipeline.importing.column_mapping import HubSource
+from marginalia.pipeline.importing.import_stage import STAGE, prepare
+from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.storage.files import read_frame, sha256
+from marginalia.schemas.tables import GoldRecord, PromptRecord
 from tests.hub_server import TOKEN, HubServer
 
 ROWS = [
@@ -185,7 +184,7 @@ def test_unlabelled_records_for_annotators_have_no_intended_labels(run: Run, tmp
 
 def test_a_mapping_that_begins_with_a_byte_order_mark(run: Run, data: Path) -> None:
     mapping = data.with_name("own.yaml")
-    shipped = import_records.mapping_path("paper-llama-guard-3").read_bytes()
+    shipped = import_stage.mapping_path("paper-llama-guard-3").read_bytes()
     mapping.write_bytes(b"\xef\xbb\xbf" + shipped)
     assert bring_in(run, data, str(mapping)).manifest.counts_out["records"] == 3
     assert "\ufeff" not in run.path("import.yaml").read_text(encoding="utf-8")
@@ -289,9 +288,9 @@ def test_a_data_set_of_the_hub_is_fetched_once_and_pinned(
         pl.read_ndjson(data).write_parquet(target)
         return "0123abcd"
 
-    monkeypatch.setattr(import_records, "fetch", fetched)
+    monkeypatch.setattr(import_stage, "fetch", fetched)
     mapping = data.with_name("own.yaml")
-    shipped = (import_records.mapping_path("paper-llama-guard-3")).read_text(encoding="utf-8")
+    shipped = (import_stage.mapping_path("paper-llama-guard-3")).read_text(encoding="utf-8")
     mapping.write_text("hub:\n  split: test\n" + shipped, encoding="utf-8")
     done = bring_in(run, "hub:lab/prompts", str(mapping))
     assert asked == [("lab/prompts", "test", "None")]
@@ -308,8 +307,8 @@ def test_a_split_is_read_from_a_hub_at_its_commit(tmp_path: Path, data: Path) ->
         target = tmp_path / "source.parquet"
         script = (
             "from pathlib import Path\n"
-            "from pipeline.importing.hub_source import fetch\n"
-            "from pipeline.importing.mapping import HubSource\n"
+            "from marginalia.pipeline.importing.hub_source import fetch\n"
+            "from marginalia.pipeline.importing.column_mapping import HubSource\n"
             f"print(fetch('lab/prompts', HubSource(split='test'), Path({str(target)!r})))\n"
         )
         environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hub"), "HF_TOKEN": TOKEN}

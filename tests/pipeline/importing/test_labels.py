@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline.importing.convert import Conversion, convert
-from pipeline.importing.labels import RowLabels, labels_of
-from pipeline.importing.mapping import LabelColumn, Mapping
-from schemas.errors import InputError
-from schemas.taxonomy import load_taxonomy
+from marginalia.pipeline.importing.column_mapping import LabelColumn, Mapping
+from marginalia.pipeline.importing.row_conversion import Conversion, convert
+from marginalia.pipeline.importing.row_labels import RowLabels, labels_of
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.taxonomy import load_taxonomy
 
 TAXONOMY = load_taxonomy("support-tickets")
 TEXT = {"column": "topics", "form": "text", "separator": ","}

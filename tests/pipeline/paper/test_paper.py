@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, hamming_loss, roc_auc_score
 
-from pipeline.demo.line import held_out_examples
-from pipeline.paper.compare import OURS, Asked, compare
-from pipeline.paper.records import LabelledRecords, read_labelled
-from pipeline.paper.table import PaperTable
-from schemas.errors import InputError
-from schemas.files import write_jsonl
-from schemas.journal import read_journal
-from schemas.taxonomy import load_taxonomy
-from scoring.guard import load_guard
-from scoring.scorer import Scorer, Settings
-from scoring.strategies import STRATEGIES, answer_start
+from marginalia.pipeline.demo.run_demo import held_out_examples
+from marginalia.pipeline.paper.labelled_records import LabelledRecords, read_labelled
+from marginalia.pipeline.paper.metric_table import PaperTable
+from marginalia.pipeline.paper.run_strategies import OURS, Asked, compare
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.files import write_jsonl
+from marginalia.schemas.storage.journal import read_journal
+from marginalia.schemas.taxonomy import load_taxonomy
+from marginalia.scoring.guard import load_guard
+from marginalia.scoring.paper.strategies import STRATEGIES, answer_start
+from marginalia.scoring.scorer import Scorer, Settings
 from tests.pipeline.test_cli import marginalia
 from tests.scoring import tiny
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.run import Run, open_run
-from schemas.artifacts import Answer, GoldRecord, LabelScore, PromptRecord, RejectedAttempt
-from schemas.files import write_frame
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.schemas.storage.files import write_frame
+from marginalia.schemas.tables import Answer, GoldRecord, LabelScore, PromptRecord, RejectedAttempt
 
 AT = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 GUARDS = "score:\n  guards:\n    - {name: policy-guard, guard: instruct, model: some/model}\n"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from annotation.gold_questions import wilson
-from pipeline.stage import run_stage
-from pipeline.stages.release import STAGE
-from schemas.agreement import Agreement, Anchoring, Estimate, GoldQuestionAccuracy
-from schemas.artifacts import AuditedRecord
-from schemas.files import write_frame, write_json
+from marginalia.annotation.gold.gold_questions import wilson
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.release.release_stage import STAGE
+from marginalia.schemas.agreement_json import Agreement, Anchoring, Estimate, GoldQuestionAccuracy
+from marginalia.schemas.storage.files import write_frame, write_json
+from marginalia.schemas.tables import AuditedRecord
 from tests.pipeline.release.labelled_run import make_run
 
 

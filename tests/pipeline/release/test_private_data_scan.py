@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.release.private_data import holds_secret, private_data
+from marginalia.pipeline.release.private_data_scan import holds_secret, private_data
 
 
 @pytest.mark.parametrize(

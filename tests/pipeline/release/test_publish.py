@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.release import hub
-from pipeline.run import Run, open_run
-from pipeline.stage import Done, run_stage
-from pipeline.stages.publish import STAGE, describe, stage
-from pipeline.stages.release import STAGE as RELEASE
-from schemas.artifacts import GoldRecord
-from schemas.errors import ArtifactError, InputError, MarginaliaError, ServiceError
-from schemas.files import write_frame, write_json
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.pipeline.core.stage_runner import Done, run_stage
+from marginalia.pipeline.release import hub_repository
+from marginalia.pipeline.release.publish_stage import STAGE, describe, stage
+from marginalia.pipeline.release.release_stage import STAGE as RELEASE
+from marginalia.schemas.errors import ArtifactError, InputError, MarginaliaError, ServiceError
+from marginalia.schemas.storage.files import write_frame, write_json
+from marginalia.schemas.tables import GoldRecord
 from tests.hub_server import TOKEN, HubServer
 from tests.lying_proxy import FAULTS, LyingProxy
 from tests.pipeline.release.labelled_run import GOLD, gold_row, make_run
@@ -41,7 +41,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "PAUSE", 0.01)
+    monkeypatch.setattr(hub_repository, "PAUSE", 0.01)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
 
 
@@ -210,14 +210,14 @@ def test_somebody_elses_commit_in_between_is_not_overwritten(
     run = released(tmp_path, server)
     server.create(REPO)
     server.repositories[REPO].gated = "manual"
-    ask = hub.HubRepository._obsolete
+    ask = hub_repository.HubRepository._obsolete
 
-    def meanwhile(self: hub.HubRepository, folder: Path, parent: str) -> list[str]:
+    def meanwhile(self: hub_repository.HubRepository, folder: Path, parent: str) -> list[str]:
         gone = ask(self, folder, parent)
         server.repositories[REPO].add("a colleague's", {"README.md": b"mine"})
         return gone
 
-    monkeypatch.setattr(hub.HubRepository, "_obsolete", meanwhile)
+    monkeypatch.setattr(hub_repository.HubRepository, "_obsolete", meanwhile)
     with pytest.raises(ServiceError, match="was changed by somebody else meanwhile"):
         publish(run)
     assert server.repositories[REPO].commits[-1].files == {"README.md": b"mine"}

@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipeline.release.tables import ReleasedAnswer
-from pipeline.run import Run
-from pipeline.stage import Done, run_stage
-from pipeline.stages.evaluate import STAGE as EVALUATE
-from pipeline.stages.release import STAGE
-from schemas.artifacts import GoldRecord, GoldSeverity, PromptRecord
-from schemas.errors import InputError
-from schemas.evaluation import Evaluation
-from schemas.files import read_model, write_frame
+from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_runner import Done, run_stage
+from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
+from marginalia.pipeline.release.release_stage import STAGE
+from marginalia.pipeline.release.release_tables import ReleasedAnswer
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.evaluation_json import Evaluation
+from marginalia.schemas.storage.files import read_model, write_frame
+from marginalia.schemas.tables import GoldRecord, GoldSeverity, PromptRecord
 from tests.pipeline.evaluation.test_stages import make_run as evaluated_run
 from tests.pipeline.release.labelled_run import ANSWERS, CANARY, GOLD, gold_row, make_run
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from annotation.gold_questions import wilson
-from pipeline.report.material import Material
-from pipeline.report.page import build_page
-from pipeline.report.people_section import anchoring_finding, suggested
-from schemas.agreement import Anchoring, Estimate, GoldQuestionAccuracy, LabelSeverity, Severity
-from schemas.artifacts import AuditedRecord
+from marginalia.annotation.gold.gold_questions import wilson
+from marginalia.pipeline.report.annotator_section import anchoring_finding, suggested
+from marginalia.pipeline.report.report_data import ReportData
+from marginalia.pipeline.report.report_page import build_page
+from marginalia.schemas.agreement_json import Anchoring, Estimate, GoldQuestionAccuracy, LabelSeverity, Severity
+from marginalia.schemas.tables import AuditedRecord
 from tests.pipeline.report.test_page import Page, material
 from tests.pipeline.synthetic_run import Synthetic
 
@@ -47,12 +47,12 @@ def audited(changed: list[bool | None]) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def plain() -> Material:
+def plain() -> ReportData:
     return material(Synthetic(n=48, skill=0.0))
 
 
 @pytest.fixture(scope="module")
-def told(plain: Material) -> Material:
+def told(plain: ReportData) -> ReportData:
     assert plain.agreement is not None
     alpha = Estimate(value=None, low=None, high=None, n=0)
     label = plain.taxonomy.ids[0]
@@ -67,7 +67,7 @@ def told(plain: Material) -> Material:
     return replace(plain, agreement=agreement, audited=audited([True, False, False, None, True, False]))
 
 
-def test_the_page_tells_of_all_four(told: Material) -> None:
+def test_the_page_tells_of_all_four(told: ReportData) -> None:
     text = Page(build_page(told)).text
     assert "Each annotator on the gold questions" in text
     assert "A02 10 2 1.00" in text
@@ -82,7 +82,7 @@ def test_the_page_tells_of_all_four(told: Material) -> None:
     assert "uses the labels from before" in text
 
 
-def test_the_page_is_silent_where_there_was_nothing(plain: Material) -> None:
+def test_the_page_is_silent_where_there_was_nothing(plain: ReportData) -> None:
     text = Page(build_page(plain)).text
     for words in ("gold questions", "anchor", "severe", "second look"):
         assert words not in text

@@ -7,20 +7,20 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline.comparing.model import Comparison, Row, SharedGold, SideSummary
-from pipeline.comparing.text import finding as compared_finding
-from pipeline.comparing.text import table
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.evaluate import GuardScores, evaluate
-from pipeline.evaluation.headline import headline
-from pipeline.evaluation.pairing import finding
-from pipeline.evaluation.tables import count_gold
-from pipeline.release.results import headlines
-from pipeline.report import findings, words
-from pipeline.report.guard_figures import roc_figure
-from pipeline.report.guards import side_by_side
-from schemas.agreement import Estimate
-from schemas.evaluation import (
+from marginalia.pipeline.compare.comparison_model import ComparedRunSummary, Comparison, MetricRow, SharedGold
+from marginalia.pipeline.compare.comparison_text import finding as compared_finding
+from marginalia.pipeline.compare.comparison_text import table
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
+from marginalia.pipeline.evaluation.guard_tables import count_gold
+from marginalia.pipeline.evaluation.paired_differences import finding
+from marginalia.pipeline.evaluation.terminal_summary import headline
+from marginalia.pipeline.release.card_results import headlines
+from marginalia.pipeline.report import as_text, finding_sentences
+from marginalia.pipeline.report.guard_comparison import side_by_side
+from marginalia.pipeline.report.guard_figures import roc_figure
+from marginalia.schemas.agreement_json import Estimate
+from marginalia.schemas.evaluation_json import (
     Bin,
     BoundsEffect,
     CalibrationQuality,
@@ -97,7 +97,7 @@ def page(estimators: list[EstimatorEvaluation], recommended: str = "marginal", *
     ],
 )
 def test_chance_is_told_alike_by_report_terminal_and_card(auc: Metric, said: str) -> None:
-    assert words.against_chance(auc) == said
+    assert as_text.against_chance(auc) == said
     whole = Evaluation.model_construct(
         guards=[page([estimator("marginal", auc)])],
         gold=EMPTY,
@@ -118,7 +118,7 @@ def test_estimators() -> None:
     def said(*words_of: Finding, auc: Metric = BETTER) -> str:
         others = [estimator(f"e{place}", auc) for place in range(len(words_of))]
         rows = [difference(word, of=f"e{place}") for place, word in enumerate(words_of)]
-        return findings.estimators_finding(page([estimator("marginal", auc), *others], differences=rows))
+        return finding_sentences.estimators_finding(page([estimator("marginal", auc), *others], differences=rows))
 
     assert said("worse", "worse", "no clear difference").endswith("clearly better than e0 and e1")
     assert (
@@ -130,10 +130,10 @@ def test_estimators() -> None:
     chosen = page(
         [estimator("marginal", BETTER), estimator("joint", BETTER)], "joint", differences=[difference("better")]
     )
-    assert findings.estimators_finding(chosen).endswith("clearly better than marginal")
+    assert finding_sentences.estimators_finding(chosen).endswith("clearly better than marginal")
     other = page([estimator("marginal", BETTER), estimator("joint", BETTER)],
                  differences=[difference("worse", name="micro_f1")])  # fmt: skip
-    assert findings.estimators_finding(other).endswith("clearly better in micro F1 than joint")
+    assert finding_sentences.estimators_finding(other).endswith("clearly better in micro F1 than joint")
 
 
 def test_labels_are_judged_all_at_once() -> None:
@@ -143,7 +143,7 @@ def test_labels_are_judged_all_at_once() -> None:
             for place, value in enumerate(values)
         ]
         each = estimator("marginal", BETTER).model_copy(update={"labels": labels})
-        return findings.labels_finding(each, {}, 0.95)
+        return finding_sentences.labels_finding(each, {}, 0.95)
 
     assert said(BETTER, BETTER) == "All 2 labels are recognised better than chance"
     assert said(BETTER, UNCLEAR, NONE).startswith(
@@ -186,7 +186,7 @@ def calibration(raw: CalibrationQuality, **more: Any) -> CalibrationReport:
 
 def test_calibration() -> None:
     high, low, even = metric(0.2, 0.1, 0.3), metric(-0.2, -0.3, -0.1), metric(0.2, -0.1, 0.3)
-    said = findings.calibration_finding
+    said = finding_sentences.calibration_finding
     assert said(calibration(quality(0.2, 0.1), bias=high)).startswith("Probabilities are too high: on average 40 %")
     assert said(calibration(quality(0.2, 0.1), bias=low)).startswith("Probabilities are too low")
     for unclear in (even, None):
@@ -209,7 +209,9 @@ def test_calibration() -> None:
 
 def test_calibration_of_each_label() -> None:
     def said(**labels: CalibrationQuality) -> str:
-        return findings.label_calibration_finding(calibration(quality(0.2, 0.1), labels_raw=labels), {"a": "Ant"})
+        return finding_sentences.label_calibration_finding(
+            calibration(quality(0.2, 0.1), labels_raw=labels), {"a": "Ant"}
+        )
 
     off, fine, unknown = quality(0.3, 0.1), quality(0.1, 0.1), quality(0.3, None)
     assert said(a=off, b=fine, c=unknown).startswith("For 1 of 2 labels the calibration error is above")
@@ -229,7 +231,7 @@ def test_calibration_of_each_label() -> None:
 )
 def test_annotators(gap: Metric, tail: str) -> None:
     found = {"expected_micro_f1": metric(0.5), "annotator_micro_f1": metric(0.7), "f1_below_annotators": gap}
-    assert findings.annotators_finding(SoftMetrics.model_construct(metrics=found), "marginal").endswith(tail)
+    assert finding_sentences.annotators_finding(SoftMetrics.model_construct(metrics=found), "marginal").endswith(tail)
 
 
 def test_slices() -> None:
@@ -238,7 +240,7 @@ def test_slices() -> None:
             Slice(attribute="form", value=f"v{place}", n=50, metrics={"micro_roc_auc": one})
             for place, one in enumerate(values)
         ]
-        return findings.slices_finding(rows, 0.95)
+        return finding_sentences.slices_finding(rows, 0.95)
 
     assert said(WORSE, BETTER, UNCLEAR) == "The guard does clearly worse where form is v0 (0.30) than v1 (0.90)"
     assert said(UNCLEAR, UNCLEAR) == "No attribute makes a clear difference"
@@ -298,7 +300,7 @@ def page_of(frames: Frames) -> GuardEvaluation:
 
 def test_bounds() -> None:
     def said(found: BoundsEffect | None) -> str:
-        return findings.bounds_finding(page([], bounds=found))
+        return finding_sentences.bounds_finding(page([], bounds=found))
 
     wide = BoundsEffect(widest=0.1, mean=0.02, beyond=0, wide=["macro_roc_auc", "micro_f1"], tolerance=0.005)
     assert said(wide).endswith("the range of macro ROC AUC and micro F1 exceeds a third of the sampling interval; "
@@ -322,7 +324,7 @@ def test_bounds() -> None:
 )
 def test_agreement(alpha: tuple[float, float | None, float | None], grade: str) -> None:
     value, low, high = alpha
-    assert findings.agreement_finding(Estimate(value=value, low=low, high=high, n=40), None).startswith(
+    assert finding_sentences.agreement_finding(Estimate(value=value, low=low, high=high, n=40), None).startswith(
         f"{grade}: alpha"
     )
 
@@ -377,7 +379,7 @@ def test_differences(name: str, found: Metric | None, said: Finding) -> None:
 
 def test_two_runs() -> None:
     def compared(word: Finding, change: Metric | None = None) -> Comparison:
-        side = SideSummary(
+        side = ComparedRunSummary(
             run="x",
             simulated=False,
             taxonomy="t",
@@ -389,7 +391,7 @@ def test_two_runs() -> None:
         )
         shared = SharedGold(same=True, records=9, only_a=0, only_b=0, changed=0, judged=9, labels=["a"])
         rows = [
-            Row(metric=name, on="judged splits", a=BETTER, b=BETTER, difference=change or metric(0.1, 0.05, 0.2),
+            MetricRow(metric=name, on="judged splits", a=BETTER, b=BETTER, difference=change or metric(0.1, 0.05, 0.2),
                 finding=word if tested else "descriptive", tested=tested)
             for name, tested in (("macro_roc_auc", True), ("micro_f1", False))
         ]  # fmt: skip

@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 import polars as pl
 import pytest
 
-from pipeline.evaluation.config import EvaluateSection
-from pipeline.evaluation.evaluate import GuardScores, evaluate
-from pipeline.report.material import Material
-from pipeline.report.page import build_page
-from schemas.manifest import Manifest
+from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
+from marginalia.pipeline.report.report_data import ReportData
+from marginalia.pipeline.report.report_page import build_page
+from marginalia.schemas.manifest_json import Manifest
 from tests.pipeline.synthetic_run import NOW, Frames, Synthetic, make_agreement, make_frames
 
 HOSTILE = [
@@ -64,7 +64,9 @@ class Page(HTMLParser):
         return {(tag, name) for tag, attributes in self.elements for name in ["", *attributes]}
 
 
-def material(made: Synthetic, frames: Frames | None = None, *, whole: bool = True, simulated: bool = True) -> Material:
+def material(
+    made: Synthetic, frames: Frames | None = None, *, whole: bool = True, simulated: bool = True
+) -> ReportData:
     frames = frames or make_frames(made)
     results = evaluate(
         frames.gold,
@@ -87,7 +89,7 @@ def material(made: Synthetic, frames: Frames | None = None, *, whole: bool = Tru
         versions={"python": "3.11"},
         finished_at=NOW,
     )
-    return Material(
+    return ReportData(
         name="demo",
         seed=3,
         simulated=simulated,
@@ -104,12 +106,12 @@ def material(made: Synthetic, frames: Frames | None = None, *, whole: bool = Tru
 
 
 @pytest.fixture(scope="module")
-def poor() -> Material:
+def poor() -> ReportData:
     return material(Synthetic(n=48, skill=0.0))
 
 
 @pytest.fixture(scope="module")
-def poor_page(poor: Material) -> Page:
+def poor_page(poor: ReportData) -> Page:
     return Page(build_page(poor))
 
 
@@ -134,7 +136,7 @@ def test_the_page_is_whole_and_loads_nothing(poor_page: Page) -> None:
     assert all(link.startswith("#") and link[1:] in ids for link in links)
 
 
-def test_the_same_material_gives_the_same_bytes(poor: Material) -> None:
+def test_the_same_material_gives_the_same_bytes(poor: ReportData) -> None:
     assert build_page(poor) == build_page(poor)
 
 
@@ -144,7 +146,7 @@ def test_simulated_annotators_and_chance_level_are_said_in_plain_words(poor_page
     assert "Do not use it to moderate anything." in poor_page.text
 
 
-def test_what_the_scores_depend_on_is_shown(poor: Material) -> None:
+def test_what_the_scores_depend_on_is_shown(poor: ReportData) -> None:
     (scored,) = poor.manifests
     noted = scored.model_copy(update={"facts": {"smollm2": {"notes": ["bfloat16: differs by <0.01> nats"]}}})
     page = Page(build_page(replace(poor, manifests=[noted])))
@@ -172,7 +174,7 @@ def test_an_imported_run_without_history_has_a_report(good_page: Page) -> None:
     assert "How far to trust the labels" not in good_page.text
 
 
-def test_counts_of_the_page_are_those_of_the_files(poor: Material, poor_page: Page) -> None:
+def test_counts_of_the_page_are_those_of_the_files(poor: ReportData, poor_page: Page) -> None:
     assert "Planned 52 slots to fill" in poor_page.text
     assert "Gold 45 records with final labels" in poor_page.text
     assert "Left out of the gold: 3 records with status needs adjudication" in poor_page.text
@@ -187,7 +189,7 @@ def test_worst_records_are_behind_a_content_notice(poor_page: Page) -> None:
     assert len(summaries) == 1
 
 
-def hostile_material() -> Material:
+def hostile_material() -> ReportData:
     made = Synthetic(n=48, texts=HOSTILE)
     frames = make_frames(made)
     evil = HOSTILE[1]
@@ -217,7 +219,7 @@ def hostile_material() -> Material:
     manifest = found.manifests[0].model_copy(
         update={"stage": HOSTILE[0], "models": {HOSTILE[1]: HOSTILE[4]}, "counts_out": {HOSTILE[0]: 1}}
     )
-    return Material(**{**vars(found), "name": HOSTILE[4], "manifests": [manifest]})
+    return ReportData(**{**vars(found), "name": HOSTILE[4], "manifests": [manifest]})
 
 
 def test_hostile_records_add_no_element_and_no_attribute(poor_page: Page) -> None:
@@ -231,7 +233,7 @@ def test_hostile_records_add_no_element_and_no_attribute(poor_page: Page) -> Non
         assert re.sub(r"\s+", " ", text) in page.text  # shown, as text
 
 
-def test_what_scoring_noted_is_shown(poor: Material) -> None:
+def test_what_scoring_noted_is_shown(poor: ReportData) -> None:
     """By how much a served model's answers vary is part of what its bounds mean."""
     facts = (
         {poor.evaluation.guards[0].guard: {"notes": ["its answers vary by 0.25 nats <b>"]}} if poor.evaluation else {}
@@ -242,11 +244,11 @@ def test_what_scoring_noted_is_shown(poor: Material) -> None:
 
 
 @pytest.fixture(scope="module")
-def middling() -> Material:
+def middling() -> ReportData:
     return material(Synthetic(n=160, skill=0.5))
 
 
-def test_every_question_of_a_reader_has_its_place(middling: Material) -> None:
+def test_every_question_of_a_reader_has_its_place(middling: ReportData) -> None:
     page = Page(build_page(middling))
     headings = " ".join(page.texts)
     for wanted in (
@@ -265,7 +267,7 @@ def test_every_question_of_a_reader_has_its_place(middling: Material) -> None:
         assert wanted in headings, wanted
 
 
-def test_each_label_has_its_own_little_reliability_diagram(middling: Material) -> None:
+def test_each_label_has_its_own_little_reliability_diagram(middling: ReportData) -> None:
     page = Page(build_page(middling))
     names = list(middling.label_names.values())
     titles = [text for text in page.texts if re.fullmatch(r"\d+ positives?, ECE .+", text.strip())]
@@ -274,7 +276,7 @@ def test_each_label_has_its_own_little_reliability_diagram(middling: Material) -
     assert len(bands) >= 2 * len(names)
 
 
-def test_two_guards_stand_side_by_side(middling: Material) -> None:
+def test_two_guards_stand_side_by_side(middling: ReportData) -> None:
     made = Synthetic(n=160, skill=0.5)
     frames, worse = make_frames(made), make_frames(Synthetic(n=160, skill=0.1))
     found = evaluate(

@@ -11,7 +11,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
-from pipeline.report.page import build_page
+from marginalia.pipeline.report.report_page import build_page
 from tests.pipeline.report.test_page import HOSTILE, material
 from tests.pipeline.synthetic_run import Synthetic
 

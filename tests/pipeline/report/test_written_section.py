@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.report.page import build_page
-from schemas.generation import Check, CheckedLabel, Diversity, Generation, Lengths
+from marginalia.pipeline.report.report_page import build_page
+from marginalia.schemas.generation_json import Check, CheckedLabel, Diversity, Generation, Lengths
 from tests.pipeline.report.test_page import Page, material
 from tests.pipeline.synthetic_run import Synthetic
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from transformers import LlamaForCausalLM
 
-from scoring.models.endpoint import EndpointModel
-from scoring.scorer import Result, Scorer, Settings
+from marginalia.scoring.models.endpoint_model import EndpointModel
+from marginalia.scoring.scorer import Result, Scorer, Settings
 from tests.logprob_server import LogprobServer
 from tests.scoring import tiny
 from tests.scoring.endpoint.served import EXACT, HOSTILE, RECORDS, by_id, connect, write_guard

@@ -11,8 +11,8 @@ import torch
 import yaml
 from transformers import LlamaForCausalLM
 
-from scoring.config import EndpointOptions
-from scoring.scorer import Result, Scorer, Settings
+from marginalia.scoring.config import EndpointOptions
+from marginalia.scoring.scorer import Result, Scorer, Settings
 from tests.logprob_server import LogprobServer
 from tests.lying_proxy import LyingProxy
 from tests.scoring import tiny

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import InputError, ServiceError
-from scoring.__main__ import main
-from scoring.config import EndpointOptions, GuardRun
-from scoring.results import scorer_fingerprint
-from scoring.scorer import Scorer, Settings
+from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.scoring.command import main
+from marginalia.scoring.config import EndpointOptions, GuardRun
+from marginalia.scoring.score_files import scorer_fingerprint
+from marginalia.scoring.scorer import Scorer, Settings
 from tests.logprob_server import LogprobServer
 from tests.scoring import tiny
 from tests.scoring.endpoint.served import EXACT, KEY, RECORDS, connect
@@ -119,7 +119,7 @@ def test_a_server_that_only_streams(folder: Path, network: Any, answer: Any, mes
 def test_an_error_with_a_good_status_is_shown(
     folder: Path, network: Any, monkeypatch: pytest.MonkeyPatch, key: str, answer: bytes, message: str
 ) -> None:
-    monkeypatch.setattr("scoring.models.calls._FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls._FIRST_BACKOFF", 0.001)
     options = {"endpoint_model": "tiny-guard", "retries": 1, "api_key_env": "TEST_KEY"}
     with (
         LogprobServer(network, tiny.tokenizer(), body=(200, answer)) as server,

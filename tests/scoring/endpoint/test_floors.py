@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schemas.errors import ModelError, ServiceError
-from scoring.config import ESTIMATOR_NAMES
-from scoring.models.completions import Answer, Form, next_tokens
-from scoring.scorer import Result, Settings
+from marginalia.schemas.errors import ModelError, ServiceError
+from marginalia.scoring.config import ESTIMATOR_NAMES
+from marginalia.scoring.models.completions_api import Form, TokenAnswer, next_tokens
+from marginalia.scoring.scorer import Result, Settings
 from tests.logprob_server import LogprobServer
 from tests.scoring import tiny
 from tests.scoring.endpoint.served import EXACT, RECORDS, connect
@@ -99,8 +99,8 @@ def test_small_roundings_are_no_reason_to_refuse(remote: Any, truth: dict[str, R
     check(found, truth["r0"])
 
 
-def answer(values: dict[int, float]) -> Answer:
-    return Answer(values, {}, None, None)
+def answer(values: dict[int, float]) -> TokenAnswer:
+    return TokenAnswer(values, {}, None, None)
 
 
 def test_what_is_a_floor_and_what_a_tie() -> None:

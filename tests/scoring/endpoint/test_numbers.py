@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from scoring.config import ESTIMATOR_NAMES
-from scoring.scorer import Result, Scorer, Settings
-from scoring.search import MARGINALS
+from marginalia.scoring.config import ESTIMATOR_NAMES
+from marginalia.scoring.marginal.answer_search import MARGINALS
+from marginalia.scoring.scorer import Result, Scorer, Settings
 from tests.logprob_server import LogprobServer
 from tests.scoring import tiny
 from tests.scoring.endpoint.served import EXACT, FINE, HOSTILE, RECORDS, VOCABULARY, by_id, connect

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import InputError, ModelError, ServiceError
-from scoring.config import EndpointOptions
-from scoring.models.served_tokenizer import load_tokenizer
-from scoring.scorer import Scorer, Settings
+from marginalia.schemas.errors import InputError, ModelError, ServiceError
+from marginalia.scoring.config import EndpointOptions
+from marginalia.scoring.models.served_tokenizer import load_tokenizer
+from marginalia.scoring.scorer import Scorer, Settings
 from tests.logprob_server import LogprobServer
 from tests.lying_proxy import LyingProxy
 from tests.scoring import tiny

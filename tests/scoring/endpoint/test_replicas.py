@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas.errors import ServiceError
-from scoring.config import EndpointOptions, GuardRun, split_urls
-from scoring.models import replicas
-from scoring.models.replicas import Replicas
-from scoring.scorer import Scorer
+from marginalia.schemas.errors import ServiceError
+from marginalia.scoring.config import EndpointOptions, GuardRun, split_urls
+from marginalia.scoring.models import replicas
+from marginalia.scoring.models.replicas import Replicas
+from marginalia.scoring.scorer import Scorer
 from tests.logprob_server import LogprobServer
 from tests.scoring import tiny
 from tests.scoring.endpoint.served import FINE, TEXTS, by_id

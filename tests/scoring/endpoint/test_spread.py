@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scoring.models.completions import Answer
-from scoring.models.repeats import Spread, between
-from scoring.results import origin_of
-from scoring.scorer import Result, Scorer, Settings
-from scoring.search import MARGINALS, NextTokens, Node
+from marginalia.scoring.marginal.answer_search import MARGINALS, NextTokens, Node
+from marginalia.scoring.models.completions_api import TokenAnswer
+from marginalia.scoring.models.repeated_answers import Spread, between
+from marginalia.scoring.score_files import origin_of
+from marginalia.scoring.scorer import Result, Scorer, Settings
 from tests.scoring.endpoint.served import RECORDS, by_id
 from tests.scoring.hashed import HashedModel
 from tests.scoring.test_enumeration import VOCABULARIES, made, scored
@@ -76,7 +76,7 @@ def test_a_server_that_varies_more_later(remote: Any) -> None:
 
 
 def test_questions_that_are_asked_again_fail_nothing(remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scoring.models.calls._FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls._FIRST_BACKOFF", 0.001)
     server, scorer = remote(Settings(tolerance=0.1), {"asked_ids": True}, retries=0, timeout_seconds=30)
     real, asked = server.complete, set()
 
@@ -92,8 +92,8 @@ def test_questions_that_are_asked_again_fail_nothing(remote: Any, monkeypatch: p
 
 
 def test_how_far_two_answers_are_apart() -> None:
-    def told(*values: float) -> Answer:
-        return Answer(dict(enumerate(values)), {}, None, None)
+    def told(*values: float) -> TokenAnswer:
+        return TokenAnswer(dict(enumerate(values)), {}, None, None)
 
     one = told(math.log(0.6), math.log(0.3), -9999.0, math.log(1e-9))
     other = told(math.log(0.61), math.log(0.29), math.log(0.1), math.log(1e-8))
@@ -104,7 +104,7 @@ def test_how_far_two_answers_are_apart() -> None:
     assert between(told(math.log(0.9)), told(math.log(0.9) - 0.2)) == Spread(
         pytest.approx(0.2), pytest.approx(0.9 * (1 - math.exp(-0.2)) - math.expm1(0.2) * 0.1)
     )
-    assert between(told(-1.0), Answer({}, {"x": -1.0}, None, None)) is None
+    assert between(told(-1.0), TokenAnswer({}, {"x": -1.0}, None, None)) is None
 
 
 @dataclass

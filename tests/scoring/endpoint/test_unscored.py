@@ -13,15 +13,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from pipeline.cli import app
-from pipeline.overview import overview
-from pipeline.run import open_run
-from pipeline.stage import run_stage
-from pipeline.stages.import_records import STAGE as IMPORT
-from pipeline.stages.import_records import prepare
-from schemas.journal import Journal
-from scoring.__main__ import main
-from scoring.shards import Shard
+from marginalia.pipeline.commands.cli import app
+from marginalia.pipeline.core.run import open_run
+from marginalia.pipeline.core.run_overview import overview
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.importing.import_stage import STAGE as IMPORT
+from marginalia.pipeline.importing.import_stage import prepare
+from marginalia.schemas.storage.journal import Journal
+from marginalia.scoring.command import main
+from marginalia.scoring.engines.shards import Shard
 from tests.logprob_server import LogprobServer
 from tests.scoring import tiny
 
@@ -38,7 +38,7 @@ def server(network: Any) -> Iterator[LogprobServer]:
 @pytest.fixture
 def make(folder: Path, server: LogprobServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeFolder:
     """A run of gold records, to be scored over the server."""
-    monkeypatch.setattr("scoring.models.calls._FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls._FIRST_BACKOFF", 0.001)
 
     def make(**texts: str) -> Path:
         for name in ("guard.yaml", "taxonomy.yaml"):

@@ -1,0 +1,1 @@
+"""From annotators' answers to gold labels, agreement and splits."""

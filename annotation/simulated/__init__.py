@@ -1,0 +1,1 @@
+"""Simulated annotators, for the demo and for forecasts."""

@@ -1,0 +1,78 @@
+"""One calibrated probability per label, with certified bounds, from a generative guard model; and the gold set to judge
+it on.
+
+    from marginalia import Scorer
+
+    scorer = Scorer.load("bundled-guard", "support-tickets")
+    scorer.score("Where is my parcel?")["late_delivery"].probability
+
+Names are loaded on first use: `import marginalia` alone imports neither torch nor polars."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marginalia.pipeline.evaluation.evaluate_guards import evaluate
+    from marginalia.schemas.errors import (
+        ArtifactError,
+        InputError,
+        LockedError,
+        MarginaliaError,
+        ModelError,
+        ServiceError,
+    )
+    from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
+    from marginalia.scoring.guard import Guard, load_guard
+    from marginalia.scoring.scorer import Probability, Result, Scorer, Settings
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArtifactError",
+    "Guard",
+    "InputError",
+    "LockedError",
+    "MarginaliaError",
+    "ModelError",
+    "Probability",
+    "Result",
+    "Scorer",
+    "ServiceError",
+    "Settings",
+    "Taxonomy",
+    "__version__",
+    "evaluate",
+    "load_guard",
+    "load_taxonomy",
+]
+
+_MODULES = {
+    "Guard": "scoring.guard",
+    "Probability": "scoring.scorer",
+    "Result": "scoring.scorer",
+    "Scorer": "scoring.scorer",
+    "Settings": "scoring.scorer",
+    "Taxonomy": "schemas.taxonomy",
+    "evaluate": "pipeline.evaluation.evaluate_guards",
+    "load_guard": "scoring.guard",
+    "load_taxonomy": "schemas.taxonomy",
+}
+
+# In a checkout the packages are next to this folder, not in it. The links of their names in this folder are for type
+# checkers and editors, which follow no package-dir; Python does not go through them.
+_HERE = Path(__file__).parent
+if (_HERE / "schemas").is_symlink() or not (_HERE / "schemas").is_dir():
+    __path__.insert(0, str(_HERE.parent))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'marginalia' has no attribute {name!r}")
+    return getattr(import_module(f"marginalia.{_MODULES.get(name, 'schemas.errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

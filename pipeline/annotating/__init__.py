@@ -1,0 +1,1 @@
+"""Stages push, pull, reconcile, adjudicate and audit."""

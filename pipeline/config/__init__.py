@@ -1,0 +1,1 @@
+"""config.yaml: its sections, and its keys explained."""

@@ -1,0 +1,1 @@
+"""A run and its stages: order, staleness, manifests, log, checked reading."""

@@ -1,0 +1,1 @@
+"""Whether a written text becomes a record: refusals, duplicates, identifiers, language."""

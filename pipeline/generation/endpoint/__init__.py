@@ -1,0 +1,1 @@
+"""Calls to the LLM that writes, and the bundled one."""

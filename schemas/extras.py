@@ -1,0 +1,31 @@
+"""Packages of the optional extras, and what to install when one of them is missing."""
+
+from __future__ import annotations
+
+from marginalia.schemas.errors import InputError
+
+# top-level module → the extra of pyproject.toml that brings it
+EXTRA_OF = {
+    "aiohttp": "generate",
+    "argilla": "annotation",
+    "datasets": "pipeline",
+    "fastapi": "demo",
+    "krippendorff": "annotation",
+    "openai": "generate",
+    "peft": "train",
+    "py3langid": "generate",
+    "ray": "ray",
+    "scipy": "pipeline",
+    "uvicorn": "demo",
+}
+
+
+def missing_extra(error: ModuleNotFoundError) -> InputError | None:
+    """The error to show for a package of an extra that is not installed; None for any other module."""
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRA_OF:
+        return None
+    return InputError(
+        f"this needs the package '{package}', which is not installed",
+        hint=f"pip install 'marginalia[{EXTRA_OF[package]}]'",
+    )

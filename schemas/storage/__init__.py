@@ -1,0 +1,1 @@
+"""Files, folders, journals, locks and YAML: all reading and writing on disk."""

@@ -1,0 +1,1 @@
+"""Metrics, calibration, thresholds and intervals over arrays of probabilities."""

@@ -1,0 +1,1 @@
+"""The procedures of arXiv 2511.22312, for comparison only."""
