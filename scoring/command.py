@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from marginalia.schemas.errors import InputError, MarginaliaError, did_you_mean
 from marginalia.schemas.extras import missing_extra
+from marginalia.schemas.terminal import replace_unknown_characters
 from marginalia.scoring.command_summary import summary
 from marginalia.scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES, EndpointOptions, ScoreSection, check_estimators
 from marginalia.scoring.engines.command_options import add_engine_options, ray_options
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from marginalia.scoring.calibrated_scores import ChosenMaps
     from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
     from marginalia.scoring.engines.shards import Shard
+    from marginalia.scoring.guard import Guard
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 NUMBERS = ("tolerance", "samples", "node_budget", "answer_tokens", "batch_records", "batch_tokens")
@@ -47,15 +49,11 @@ EXPLAIN_EXAMPLE = """example:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 done but some records could not be scored, 2 wrong input, 3 the model failed,
     130 interrupted."""
+    replace_unknown_characters()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    explains = words[:1] == ["explain"]
+    named = words[0] if words and words[0] in COMMANDS else ""
     try:
-        if words[:1] == ["merge"]:
-            from marginalia.scoring.merge_command import main as merge
-
-            return merge(words[1:])
-        options = _parser(explains).parse_args(words[explains:])
-        return explain(options) if explains else run(options)
+        return COMMANDS[named](words[1:] if named else words)
     except MarginaliaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -72,6 +70,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
+
+
+def _run_command(words: Sequence[str]) -> int:
+    return run(_parser().parse_args(words))
+
+
+def _explain_command(words: Sequence[str]) -> int:
+    return explain(_parser(explains=True).parse_args(words))
+
+
+def _merge_command(words: Sequence[str]) -> int:
+    from marginalia.scoring.merge_command import main as merge
+
+    return merge(words)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "": _run_command,
+    "explain": _explain_command,
+    "merge": _merge_command,
+}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -137,6 +156,8 @@ def _score(
 
     from marginalia.scoring.engines.shards import finish_shard
     from marginalia.scoring.engines.start_engine import start
+    from marginalia.scoring.guard import guard_path
+    from marginalia.scoring.off_format import off_format_notes
     from marginalia.scoring.score_files import journal_path, write_tables
 
     journal = journal_path(options.out)
@@ -148,7 +169,8 @@ def _score(
     table = write_tables(options.out, ids, estimators, _calibration(chosen))
     if shard is not None:
         finish_shard(options.out, shard, records, job.origin, estimators)
-    for note in [*job.origin.notes, *(chosen.notes if chosen else [])]:
+    outside = off_format_notes(table, _guard(options), guard_path(options.guard))
+    for note in [*job.origin.notes, *(chosen.notes if chosen else []), *outside]:
         print(f"note: {note}", file=sys.stderr)
     if not table["error"].count():
         journal.unlink()
@@ -169,11 +191,9 @@ def _maps(options: argparse.Namespace, estimators: list[str] | None) -> ChosenMa
     """The maps of --calibration for this guard, checked before any model is loaded."""
     if options.calibration is None:
         return None
-    from marginalia.schemas.taxonomy import load_taxonomy
     from marginalia.scoring.calibrated_scores import choose_maps
-    from marginalia.scoring.guard import load_guard
 
-    guard = load_guard(options.guard, load_taxonomy(options.taxonomy) if options.taxonomy else None)
+    guard = _guard(options)
     return choose_maps(
         options.calibration,
         guard=guard.name,
@@ -182,6 +202,13 @@ def _maps(options: argparse.Namespace, estimators: list[str] | None) -> ChosenMa
         estimators=estimators,
         named=options.calibration_name,
     )
+
+
+def _guard(options: argparse.Namespace) -> Guard:
+    from marginalia.schemas.taxonomy import load_taxonomy
+    from marginalia.scoring.guard import load_guard
+
+    return load_guard(options.guard, load_taxonomy(options.taxonomy) if options.taxonomy else None)
 
 
 def _recipe(options: argparse.Namespace, estimators: list[str]) -> ScorerRecipe:
@@ -272,7 +299,7 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
         add("--calibration-name", metavar="NAME", help="which of its guards, where it holds several of the same family")
     add("--samples", type=int, default=100, help="answers that monte_carlo samples per record (default 100)")
     add("--tolerance", type=float, default=1e-4, help="widest bounds wanted, upper − lower (default 0.0001)")
-    add("--node-budget", type=int, default=256, help="answer prefixes evaluated per record at most (default 256)")
+    add("--node-budget", type=int, default=256, help="answer prefixes that count per record at most (default 256)")
     add("--answer-tokens", type=int, default=24, help="length of an off-format greedy answer (default 24)")
     add("--revision", help="commit of a Hub model")
     add("--device", default="auto", help="cpu, cuda, cuda:1 … (default: a GPU where there is one)")

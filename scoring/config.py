@@ -184,7 +184,9 @@ class ScoreSection(StrictModel):
         description="the search goes on until upper − lower is at most this for every label; what it costs and what it "
         "does to the metrics: docs/numbers.md",
     )
-    node_budget: int = Field(default=256, ge=1, description="answer prefixes evaluated for one record at most")
+    node_budget: int = Field(
+        default=256, ge=1, description="answer prefixes that count for one record at most, the most probable ones"
+    )
     answer_tokens: int = Field(
         default=24, ge=1, description="how long a greedy answer outside the guard's format is followed, in tokens"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,13 +12,14 @@ from marginalia.schemas.base_model import ID_PATTERN, StrictModel, flaw
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.storage.yaml_files import find_yaml, line_in, load_yaml
 from marginalia.schemas.taxonomy import Label, Taxonomy, load_taxonomy
-from marginalia.scoring.language.answer_language import AnswerLanguage, LabelList, Piece, Text
+from marginalia.scoring.language.answer_language import AnswerLanguage, LabelList, OneOf, Piece, Text
 from marginalia.scoring.prompt_templates import check_templates
 
 SHIPPED = Path(__file__).parent / "guards"
 VERDICT = "unsafe"  # the reserved row of the label column
 EXPLAIN = "scoring/guards/README.md explains the keys"
-PIECES = ("verdict", "word", "rows", "labels", "any")  # keys of the pieces of an answer
+PIECES = ("verdict", "word", "rows", "labels", "any", "space")  # keys of the pieces of an answer
+WHITE = " \t\r\n"
 
 
 class VerdictWord(StrictModel):
@@ -47,6 +47,12 @@ class Choice(StrictModel):
     any: list[str | VerdictWord | Word] = Field(min_length=2)
 
 
+class Space(StrictModel):
+    """Optional white space: nothing, or one of these."""
+
+    space: list[str] = Field(description="such as [' ', '\\n']")
+
+
 class Policy(StrictModel):
     """What a guard with one policy a call is asked for the row `unsafe`."""
 
@@ -54,7 +60,7 @@ class Policy(StrictModel):
     definition: str
 
 
-Written = str | VerdictWord | Word | CodeList  # a piece once a choice is made
+PieceSpec = str | VerdictWord | Word | CodeList | Choice | Space
 
 
 class PromptSpec(StrictModel):
@@ -94,7 +100,7 @@ class GuardFile(StrictModel):
         description="with calls: per_label, what is asked for the row 'unsafe'; see the README",
     )
     prompt: PromptSpec
-    answer: list[list[str | VerdictWord | Word | CodeList | Choice]] = Field(
+    answer: list[list[PieceSpec]] = Field(
         min_length=1, description="the alternatives, each a list of pieces; scoring/guards/README.md explains them"
     )
 
@@ -113,6 +119,8 @@ class GuardFile(StrictModel):
                     near = did_you_mean(str(key), PIECES) or f"; known: {', '.join(PIECES)}"
                     raise ValueError(f"a piece of an answer has the unknown key '{key}'{near}")
                 waiting += piece["any"] if isinstance(piece.get("any"), list) else []
+                if "space" in piece and not _white(piece["space"]):
+                    raise ValueError(f"{{space: …}} lists spaces, tabs and line breaks, saw {piece['space']!r}")
         return answer
 
     @model_validator(mode="after")
@@ -206,6 +214,14 @@ class Category:
     examples: tuple[str, ...]
 
 
+def _white(texts: Any) -> bool:
+    return (
+        isinstance(texts, list)
+        and bool(texts)
+        and all(isinstance(text, str) and text and not text.strip(WHITE) for text in texts)
+    )
+
+
 def load_guard(reference: str, taxonomy: Taxonomy | None = None, *, relative_to: Path = Path()) -> Guard:
     """A guard by shipped name or by the path of such a file, for `taxonomy` (default: the one the file names).
 
@@ -222,7 +238,7 @@ def load_guard(reference: str, taxonomy: Taxonomy | None = None, *, relative_to:
             raise error.asked_for(path, "taxonomy", line=line_in(path, "taxonomy")) from error
     codes = _codes(path, file, taxonomy)
     try:
-        language = _language(file, codes)
+        language = answer_language(file, codes)
     except ValueError as error:
         raise InputError.at(path, str(error), line=line_in(path, "answer"), hint=EXPLAIN) from error
     for key in ("names", "definitions"):
@@ -251,32 +267,37 @@ def _codes(path: Path, file: GuardFile, taxonomy: Taxonomy) -> dict[str, str]:
     return file.labels
 
 
-def _language(file: GuardFile, codes: dict[str, str]) -> AnswerLanguage:
+def answer_language(file: GuardFile, codes: dict[str, str]) -> AnswerLanguage:
+    """The language of a guard file's `answer`, for these codes by taxonomy id. Raises ValueError when there is none."""
     if file.calls == "per_label":
         codes = {}
     numbers = {row: number for number, row in enumerate([*codes, VERDICT])}
-    alternatives = [[*chosen] for pieces in file.answer for chosen in product(*map(_options, pieces))]
     words: dict[str, str] = {}  # a label that a word completes has this word for its code
-    for piece in (piece for pieces in alternatives for piece in pieces):
-        if isinstance(piece, Word):
-            words |= dict.fromkeys(piece.rows, piece.word)
+    for piece in (piece for pieces in file.answer for piece in pieces):
+        for word in piece.any if isinstance(piece, Choice) else (piece,):
+            if isinstance(word, Word):
+                words |= dict.fromkeys(word.rows, word.word)
     texts = [words.get(label, code) for label, code in codes.items()]
-    return AnswerLanguage(texts, [[_piece(piece, numbers) for piece in pieces if piece] for pieces in alternatives])
+    return AnswerLanguage(texts, [[_piece(piece, numbers) for piece in pieces if piece] for pieces in file.answer])
 
 
-def _options(piece: Written | Choice) -> list[Written]:
-    return [*piece.any] if isinstance(piece, Choice) else [piece]
+def _piece(piece: PieceSpec, numbers: dict[str, int]) -> Piece:
+    if isinstance(piece, CodeList):
+        return LabelList(tuple(separator.encode() for separator in piece.labels))
+    if isinstance(piece, Space):
+        return OneOf(tuple(Text(text.encode()) for text in piece.space), optional=True)
+    if isinstance(piece, Choice):
+        return OneOf(tuple(_text(option, numbers) for option in piece.any if option), optional="" in piece.any)
+    return _text(piece, numbers)
 
 
-def _piece(piece: Written, numbers: dict[str, int]) -> Piece:
+def _text(piece: str | VerdictWord | Word, numbers: dict[str, int]) -> Text:
     if isinstance(piece, str):
         return Text(piece.encode())
     if isinstance(piece, VerdictWord):
         return Text(piece.verdict.encode(), numbers[VERDICT])
-    if isinstance(piece, Word):
-        first, *others = (numbers[row] for row in piece.rows)
-        return Text(piece.word.encode(), first, tuple(others))
-    return LabelList(tuple(separator.encode() for separator in piece.labels))
+    first, *others = (numbers[row] for row in piece.rows)
+    return Text(piece.word.encode(), first, tuple(others))
 
 
 def _category(code: str, label: Label, file: GuardFile) -> Category:

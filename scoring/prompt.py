@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
-
-from jinja2 import TemplateError
 
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.scoring.guard import Guard
-from marginalia.scoring.prompt_templates import sandbox
+from marginalia.scoring.rendering import RENDERER, RenderingError
 
+REPEATS = 16  # how often a prompt may hold each text of a record, on average: bounds what a template can ask for
 ROLES = ("system", "user", "assistant")
 _MARK = re.compile("\ue000(\\d+)\ue001")  # private-use characters: where the text of message n goes
 
@@ -37,13 +36,7 @@ class PromptBuilder:
         self.guard = guard
         self.tokenizer = tokenizer
         self.notes: list[str] = []
-        environment = sandbox()
-        spec = guard.file.prompt
-        try:
-            self._message = environment.from_string(spec.message)
-            self._frame = environment.from_string(spec.frame) if spec.frame is not None else None
-        except TemplateError as error:
-            raise InputError(f"guard {guard.name}: its prompt template does not parse: {error}") from error
+        self._frame = guard.file.prompt.frame
         # runs of white space are ordinary tokens that Gemma's tokenizer adds in this way
         added = {
             number: token.content
@@ -54,7 +47,7 @@ class PromptBuilder:
         self._controls = frozenset(added)
         alternatives = sorted(contents, key=lambda content: (-len(content), content))
         self._added = re.compile("|".join(map(re.escape, alternatives))) if alternatives else None
-        self._check_frame(spec.frame, contents)
+        self._check_frame(contents)
         self._templates: dict[tuple[str, ...], tuple[str, int]] = {}  # roles → template, its control tokens
 
     def build(self, messages: Sequence[dict[str, str]]) -> Prompt:
@@ -96,28 +89,38 @@ class PromptBuilder:
                     f"guard {self.guard.name}: its prompt leaves out the text of the last message",
                     hint="{{ conversation[-1].content }} belongs in prompt.message, {{ message }} in prompt.frame",
                 )
+            marks = [mark[1] for mark in _MARK.finditer(template)]
+            if not set(marks) <= set(map(str, range(len(roles)))) or len(marks) > REPEATS * len(roles):
+                raise InputError(
+                    f"guard {self.guard.name}: its prompt repeats the texts of a record more than {REPEATS} times, or "
+                    "holds the characters U+E000 and U+E001, which mark their places"
+                )
             self._templates[roles] = template, self._count(self._encode(_MARK.sub("x", template), []))
         return self._templates[roles]
 
     def _render(self, roles: tuple[str, ...]) -> str:
         conversation = [{"role": role, "content": f"\ue000{index}\ue001"} for index, role in enumerate(roles)]
+        categories = [asdict(category) for category in self.guard.categories]
+        known = {"categories": categories, "conversation": conversation, "last_role": roles[-1]}
         try:
-            message = self._message.render(
-                categories=self.guard.categories, conversation=conversation, last_role=roles[-1]
-            )
+            message = RENDERER.render(self.guard.file.prompt.message, known)
             if self._frame is not None:
-                return self._frame.render(message=message)
-        except Exception as error:  # filters raise whatever they like
+                return RENDERER.render(self._frame, {"message": message})
+        except RenderingError as error:
             raise InputError(f"guard {self.guard.name}: its prompt template fails: {error}") from error
         if not getattr(self.tokenizer, "chat_template", None):
             return (self.tokenizer.bos_token or "") + message + "\n"
         try:
-            rendered = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # chat templates raise whatever their authors chose
+            return RENDERER.render(self.tokenizer.get_chat_template(), self._chat(message), chat=True)
+        except (RenderingError, ValueError) as error:  # ValueError: several templates, none of them the default
             raise ModelError(f"the tokenizer's chat template fails: {error}") from error
-        return str(rendered)
+
+    def _chat(self, message: str) -> dict[str, Any]:
+        """What a tokenizer gives its chat template for one user message."""
+        special = self.tokenizer.special_tokens_map
+        asked = {"messages": [{"role": "user", "content": message}], "tools": None, "documents": None}
+        named = {name: token if isinstance(token, list) else str(token) for name, token in special.items()}
+        return {**asked, "add_generation_prompt": True, **named}
 
     def _fill(self, template: str, contents: list[str]) -> tuple[str, list[tuple[int, int]]]:
         """The text with the contents in place, and the spans (start, stop) that they take in it."""
@@ -147,9 +150,9 @@ class PromptBuilder:
                 at = found.end()
         return cuts
 
-    def _check_frame(self, frame: str | None, contents: set[str]) -> None:
-        if frame is not None:
-            missing = [token for token in re.findall(r"<\|[^|>\s]+\|>", frame) if token not in contents]
+    def _check_frame(self, contents: set[str]) -> None:
+        if self._frame is not None:
+            missing = [token for token in re.findall(r"<\|[^|>\s]+\|>", self._frame) if token not in contents]
             if missing:
                 self._frame = None
                 self.notes.append(

@@ -1,28 +1,24 @@
-"""The prompt templates of guard files: Jinja in a sandbox, checked when the file is read."""
+"""The prompt templates of guard files, checked when the file is read. Nothing of them is run here: not even constants
+are evaluated, as Jinja does when it compiles."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateSyntaxError, nodes
 
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.storage.yaml_files import line_in
+from marginalia.scoring.rendering_process import guard_environment
 
 IN_MESSAGE = ("categories", "conversation", "last_role")  # what prompt.message knows
 IN_FRAME = ("message",)  # what prompt.frame knows
 
 
-def sandbox() -> ImmutableSandboxedEnvironment:
-    """Where the templates are rendered: an unknown name is an error, and nothing is reached but what is given."""
-    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-
-
 def check_templates(path: Path, message: str, frame: str | None, *, hint: str) -> None:
     """Raises InputError with the line in the guard file at `path` for a template that does not parse, or that asks
     for a name which looks like one that it could mean."""
-    environment = sandbox()
+    environment = guard_environment()
     for key, source, known in (("message", message, IN_MESSAGE), ("frame", frame or "", IN_FRAME)):
         try:
             parsed = environment.parse(source)
@@ -30,10 +26,18 @@ def check_templates(path: Path, message: str, frame: str | None, *, hint: str) -
             raise _at(
                 path, key, f"the template does not parse: {error.message}", within=error.lineno, hint=hint
             ) from error
-        for name in sorted(meta.find_undeclared_variables(parsed) - {*known, *environment.globals}):
+        except RecursionError as error:
+            raise _at(path, key, "the template is nested too deeply", within=1, hint=hint) from error
+        for name in sorted(_names(parsed) - {*known, *environment.globals}):
             if near := did_you_mean(name, known):
                 at = source[: source.index(name)].count("\n") + 1
                 raise _at(path, key, f"the template asks for '{name}'{near}", within=at, hint=hint)
+
+
+def _names(parsed: nodes.Template) -> set[str]:
+    """The names that a template asks for and does not set."""
+    names = list(parsed.find_all(nodes.Name))
+    return {name.name for name in names if name.ctx == "load"} - {name.name for name in names if name.ctx != "load"}
 
 
 def _at(path: Path, key: str, problem: str, *, within: int, hint: str) -> InputError:

@@ -16,6 +16,7 @@ from marginalia.pipeline.commands.shared_options import ForceOption, RunOption, 
 from marginalia.pipeline.paper.paper_command import EXAMPLE as PAPER_EXAMPLE
 from marginalia.pipeline.paper.paper_command import paper
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.terminal import json_for_stdout, replace_unknown_characters
 
 if TYPE_CHECKING:
     from marginalia.pipeline.core.run import Run
@@ -51,6 +52,7 @@ def _options(
 
 
 def main() -> None:
+    replace_unknown_characters()
     app()
 
 
@@ -60,6 +62,9 @@ def _run(stage: Stage, run: Run, *, force: bool) -> int:
 
     done = run_stage(stage, run, force=force)
     print(describe(done))
+    for name, facts in done.manifest.facts.items():  # of score and merge: by guard
+        for note in facts.get("off_format", []) if isinstance(facts, dict) else []:
+            print(f"{name}: {note}", file=sys.stderr)
     return _exit_code(done.manifest.missing)
 
 
@@ -141,7 +146,7 @@ def plan(
     force: ForceOption = False,
     show: Annotated[bool, typer.Option("--show", help="print how labels and pairs are covered")] = False,
 ) -> int:
-    """Plan what to write: label sets × attributes, each slot with an id."""
+    """Plan what to write: label sets by attributes, each slot with an id."""
     from marginalia.pipeline.core.stage_order import load_stage
 
     opened = open_folder(run)
@@ -220,7 +225,7 @@ def status(
         follow(opened, watch)
     found, people = overview(opened), annotation(opened)
     data = {**found.data, **people.data}
-    print(json.dumps(data, ensure_ascii=False, indent=2) if as_json else f"{found}\n{people}".rstrip())
+    print(json_for_stdout(data) if as_json else f"{found}\n{people}".rstrip())
 
 
 @app.command(epilog="Example: marginalia simulate --run runs/refunds --miss 0.15 --overlap 1 --overlap 3 --overlap 5")
@@ -248,7 +253,7 @@ def simulate(
     opened = open_folder(run)
     profiles = profiles_of(miss or [0.15], false_alarm or [0.02], skip)
     found = forecast(opened, profiles, opened.config.simulation.expert, overlaps, records=records)
-    print(json.dumps([one.model_dump() for one in found], indent=2) if as_json else table(found))
+    print(json_for_stdout([one.model_dump() for one in found]) if as_json else table(found))
 
 
 _add_stage("pull", "Fetch what people answered into the append-only journal.")
@@ -350,7 +355,7 @@ def compare(
     if out is not None:
         names = {label.id: label.name for side in sides for label in side.run.taxonomy.labels}
         write_text(out, build_comparison(found, names))
-    print(found.model_dump_json(indent=2) if as_json else table(found))
+    print(json_for_stdout(json.loads(found.model_dump_json())) if as_json else table(found))
     if out is not None:
         print(f"written: {out}", file=sys.stderr)
 
@@ -386,7 +391,7 @@ def verify(
     from marginalia.pipeline.verification.verify import verify as verified
 
     found = verified(open_folder(run))
-    print(json.dumps(found.data, ensure_ascii=False, indent=2) if as_json else found)
+    print(json_for_stdout(found.data) if as_json else found)
     return 2 if found.failed else 0
 
 

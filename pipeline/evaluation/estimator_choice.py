@@ -17,9 +17,9 @@ from marginalia.pipeline.evaluation.paired_differences import (
     finding,
     hold_at_once,
     paired_metric,
+    rests_on,
     split_of,
     tested_metric,
-    typical_positives,
 )
 from marginalia.schemas.evaluation_json import Difference, GuardDifference, Metric
 from marginalia.scoring.measures.intervals import Array
@@ -80,12 +80,12 @@ def against_frequency(found: dict[str, EvaluatedEstimator], best: str, config: E
 
 
 def _size(one: EvaluatedEstimator, name: str) -> float:
-    """How many records a metric rests on: see `typical_positives`."""
+    """How many records a metric rests on: see `rests_on`."""
     if not name.startswith(TUNED):
-        return typical_positives([row.positives for row in one.report.labels], one.report.n)
+        return rests_on(name, [row.positives for row in one.report.labels], one.report.n)
     rows = [one.report.thresholds.labels[row.label][0].judged_on for row in one.report.labels]
     known = [row for row in rows if row is not None]
-    return typical_positives([row.positives for row in known], known[0].n) if known else 0.0
+    return rests_on(name, [row.positives for row in known], known[0].n) if known else 0.0
 
 
 def _difference(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
 
 import numpy as np
-from pydantic import BaseModel
 
 from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.calibration_fitting import own_thresholds
 from marginalia.pipeline.evaluation.guard_tables import Bounds, GuardTable
 from marginalia.schemas.evaluation_json import (
     UNSAFE,
@@ -25,7 +24,6 @@ from marginalia.scoring.measures.intervals import Array, Flags
 from marginalia.scoring.measures.reliability import equal_mass_bins
 
 Range = tuple[float, float]
-PageT = TypeVar("PageT", bound=BaseModel)
 
 
 def with_range(metric: Metric, ends: Range | None) -> Metric:
@@ -99,7 +97,8 @@ def with_ranges(
         found = verdict_ranges(table.any_label[here], (verdict[0][here], verdict[1][here]), config.threshold)
         changed["verdict"] = _each(page.verdict, found)
     if page.tuned:
-        at = np.array([page.thresholds.labels[label][0].threshold for label in table.labels], dtype=np.float64)
+        at = own_thresholds(page.thresholds, table.labels)
+        assert at is not None  # `tuned` needs them
         changed["tuned"] = _each(page.tuned, metric_ranges.decision_ranges(truth[test], *on_test, at).pooled)
     columns = {label: (truth[:, at], (bounds[0][:, at], bounds[1][:, at])) for at, label in enumerate(table.labels)}
     if verdict is not None:

@@ -156,7 +156,7 @@ class Paired:
     def _at_own_thresholds(self, sides: list[Side], truth: Flags, tested: Flags) -> Pair | None:
         found, allowed = [], []
         for side in sides:
-            if side.at is None or not tested.any():
+            if side.at is None or not tested.any() or not side.judged.table.on(["calibration"]).any():
                 return None
             at = side.judged.resampled_thresholds(self.labels, self._config, self._seed)
             found.append(refitted_thresholds.with_resampled(truth, side.p[tested], side.at, at, self._seed))
@@ -184,9 +184,9 @@ class Paired:
         return paired_metric(first, second, self.replicates(name), confidence=self._config.confidence)
 
     def size(self, name: str) -> float:
-        """How many records a metric rests on: see `typical_positives`."""
+        """How many records a metric rests on: see `rests_on`."""
         truth = self.truth[self._tested] if split_of(name) == ON_TEST else self.truth
-        return typical_positives(truth.sum(0).tolist(), len(truth))
+        return rests_on(name, truth.sum(0).tolist(), len(truth))
 
     def replicates(self, name: str) -> Array:
         """(resamples,) of the difference in a metric that both have."""
@@ -289,10 +289,13 @@ def hold_at_once(
     return changed
 
 
-def typical_positives(positives: Sequence[int], n: int) -> float:
-    """How many records a number over these labels rests on: the harmonic mean of each label's rarer class."""
+def rests_on(name: str, positives: Sequence[int], n: int) -> float:
+    """How many records a metric over labels with so many positives among n records rests on: the harmonic mean of each
+    label's rarer class for one that averages over labels, else all positives, at most every record."""
     rarer = [min(count, n - count) for count in positives if 0 < count < n]
-    return len(rarer) / sum(1 / count for count in rarer) if rarer else 0.0
+    if "macro" in name:
+        return len(rarer) / sum(1 / count for count in rarer) if rarer else 0.0
+    return float(min(sum(rarer), n))
 
 
 def tested_metric(primary: str, known: dict[str, Metric | None]) -> str | None:

@@ -84,6 +84,7 @@ def score_shard(run: Run, shard: Shard) -> list[str]:
         with run_lock(out.parent, f"marginalia score --shard {shard}"):
             facts = _score(run, guard, own, shard).facts
         lines.append(f"score --shard {shard}: {facts['scored']} scored by {guard.name}, {facts['failed']} failed")
+        lines += off_format(guard.name, facts)
     return lines
 
 
@@ -101,6 +102,11 @@ def missing_in_shard(run: Run, shard: Shard) -> list[Missing]:
         table = read_frame(records_path(out), ScoredRecord, made_by=command)
         found += _missing(guard, len(ids), failures_of(table, ids, [journal_path(out)]), command)
     return found
+
+
+def off_format(guard: str, facts: dict[str, Any]) -> list[str]:
+    """What a guard's facts say of answers outside its format."""
+    return [f"{guard}: {note}" for note in facts["off_format"]]
 
 
 def _records(run: Run) -> tuple[int, Records]:
@@ -142,7 +148,7 @@ def _merged(run: Run, guard: GuardRun, records: Records) -> _Scored:
 
     out = run.path(f"{SCORES}/{guard.name}.parquet")
     merged = merge_shards(out, records, lambda shard: f"{run.command('score')} --shard {shard}")
-    facts = {**_facts(merged.facts.guard, merged.notes, merged.table, len(records)), "shards": merged.facts.of}
+    facts = {**_facts(run, guard, merged.notes, merged.table, len(records)), "shards": merged.facts.of}
     shards = [Shard(number, merged.facts.of) for number in range(1, merged.facts.of + 1)]
     journals = [journal_path(shard_path(out, shard)) for shard in shards]
     failures = failures_of(merged.table, [record_id for record_id, _ in records], journals)
@@ -172,7 +178,7 @@ def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = No
         finish_shard(out, shard, records, job.origin, section.estimators)
     if job.origin.notes:
         log_event(run, "score", "notes", guard=guard.name, notes=list(job.origin.notes))
-    facts = _facts(job.origin.guard, job.origin.notes, table, len(records))
+    facts = _facts(run, guard, job.origin.notes, table, len(records))
     command = run.command("score") + (f" --shard {shard}" if shard is not None else "")
     missing = _missing(guard, len(ids), failures_of(table, ids, [journal_path(out)]), command)
     return _Scored(job.origin.revision, facts, missing)
@@ -193,11 +199,16 @@ def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command
     return found
 
 
-def _facts(guard: str, notes: Sequence[str], table: pl.DataFrame, records: int) -> dict[str, Any]:
+def _facts(run: Run, guard: GuardRun, notes: Sequence[str], table: pl.DataFrame, records: int) -> dict[str, Any]:
+    from marginalia.scoring.guard import guard_path, load_guard
+    from marginalia.scoring.off_format import off_format_notes
+
     scored = table.filter(table["error"].is_null())
+    loaded = load_guard(guard.guard, run.taxonomy, relative_to=run.folder)
     return {
-        "guard": guard,
+        "guard": loaded.name,
         "notes": list(notes),
+        "off_format": off_format_notes(table, loaded, guard_path(guard.guard, relative_to=run.folder)),
         "scored": scored.height,
         "failed": records - scored.height,
         "median_nodes": scored["nodes"].median(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.terminal import json_for_stdout
 
 EXAMPLE = (
     "Example: marginalia paper records.jsonl --model ./Llama-Guard-3-8B --guard llama-guard-3 "
@@ -43,7 +45,7 @@ def paper(
         int, typer.Option(min=1, help="answer prefixes our search evaluates a record, at most")
     ] = 256,
     revision: Annotated[str | None, typer.Option(help="commit of a Hub model")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "float32",
     out: Annotated[Path, typer.Option(help="folder of the journals, paper.json and paper.csv")] = Path("runs/paper"),
     as_json: Annotated[bool, typer.Option("--json", help="print paper.json instead of the table")] = False,
@@ -90,7 +92,7 @@ def paper(
             model, guard, taxonomy=chosen, revision=revision, device=device, dtype=dtype, settings=settings
         )
         table = compare(scorer, found.records, asked, out, notes=found.notes)
-    print(table.model_dump_json(indent=2) if as_json else table.csv() if as_csv else table)
+    print(json_for_stdout(json.loads(table.model_dump_json())) if as_json else table.csv() if as_csv else table)
     if not table.failed:
         return 0
     of = table.records + table.failed

@@ -1,10 +1,10 @@
 """The answer language: the set of texts that a guard may answer, as an automaton over bytes.
 
 An answer is one of a few alternatives, each a sequence of pieces: fixed text (words that complete rows among them: a
-verdict, or a yes after a label's name) and at most one list of label codes, at least one, each at most once, in any
-order. Where texts are ambiguous (a code that holds the separator), all readings are followed side by side; a row
-counts as complete when every surviving reading has completed it, and an answer that ends in two readings means the one
-with fewer codes (the longest match).
+verdict, or a yes after a label's name), one of several texts or none of them, and at most one list of label codes, at
+least one, each at most once, in any order. Where texts are ambiguous (a code that holds the separator), all readings
+are followed side by side; a row counts as complete when every surviving reading has completed it, and an answer that
+ends in two readings means the one with fewer codes (the longest match).
 
 Rows are numbered: one bit for each label in order, then the verdict's. Masks over rows are Python ints.
 """
@@ -35,17 +35,26 @@ class Text:
 
 
 @dataclass(frozen=True)
+class OneOf:
+    """One of several texts; nothing at all where it is `optional`."""
+
+    texts: tuple[Text, ...]
+    optional: bool
+
+
+@dataclass(frozen=True)
 class LabelList:
     """Codes with one of `separators` between them. Without separators just one code may stand there."""
 
     separators: tuple[bytes, ...]
 
 
-Piece = Text | LabelList
+Piece = Text | OneOf | LabelList
 
 
 class _Reading(NamedTuple):
-    """One way to read a prefix. In a label list `place` is a trie node, or the offset in a separator under way."""
+    """One way to read a prefix. `place` is the offset in the text or separator under way; in a label list otherwise a
+    trie node."""
 
     alternative: int
     piece: int
@@ -53,6 +62,7 @@ class _Reading(NamedTuple):
     used: int  # rows completed so far
     separator: int = -1  # index of the separator under way
     pending: int = -1  # label that the separator under way will complete
+    option: int = -1  # index of the one under way of several texts
 
 
 class State:
@@ -118,8 +128,8 @@ class AnswerLanguage:
         self.rows = len(codes) + 1
         self.alternatives = tuple(tuple(pieces) for pieces in alternatives)
         worded = 0
-        for piece in (piece for pieces in self.alternatives for piece in pieces):
-            worded |= piece.completes if isinstance(piece, Text) else 0
+        for text in (text for pieces in self.alternatives for piece in pieces for text in _texts(piece)):
+            worded |= text.completes
         self._all_labels = ((1 << len(codes)) - 1) & ~worded  # those that stand in the list
         self._check()
         self._build_trie()
@@ -136,7 +146,8 @@ class AnswerLanguage:
         used = set("".join(self._listed().values()).encode())
         for pieces in self.alternatives:
             for piece in pieces:
-                used.update(piece.text if isinstance(piece, Text) else b"".join(piece.separators))
+                used.update(*(text.text for text in _texts(piece)))
+                used.update(*(piece.separators if isinstance(piece, LabelList) else ()))
         return used
 
     def walk(self, text: bytes) -> list[State]:
@@ -186,9 +197,9 @@ class AnswerLanguage:
         if len(set(listed)) < len(listed) or not all(self.codes):
             raise ValueError("label codes must be non-empty and differ")
         for pieces in self.alternatives:
-            if not pieces or sum(isinstance(piece, LabelList) for piece in pieces) > 1:
+            if all(map(_optional, pieces)) or sum(isinstance(piece, LabelList) for piece in pieces) > 1:
                 raise ValueError("an alternative needs at least one piece and at most one list of labels")
-            if any(isinstance(piece, Text) and not piece.text for piece in pieces):
+            if any(not text.text for piece in pieces for text in _texts(piece)):
                 raise ValueError("a piece of text must not be empty")
             if any(isinstance(piece, LabelList) and not all(piece.separators) for piece in pieces):
                 raise ValueError("a separator between label codes must not be empty")
@@ -222,6 +233,8 @@ class AnswerLanguage:
         piece = pieces[at.piece]
         if isinstance(piece, Text):
             return self._read_text(at, piece, byte)
+        if isinstance(piece, OneOf):
+            return self._read_one(at, piece, byte)
         if at.separator >= 0:
             return self._read_separator(at, piece.separators[at.separator], byte)
         return self._read_label(at, piece, byte)
@@ -232,6 +245,16 @@ class AnswerLanguage:
         if at.place + 1 < len(piece.text):
             return [at._replace(place=at.place + 1)]
         return [_Reading(at.alternative, at.piece + 1, 0, at.used | piece.completes)]
+
+    def _read_one(self, at: _Reading, piece: OneOf, byte: int) -> list[_Reading]:
+        if at.option >= 0:
+            return self._read_text(at, piece.texts[at.option], byte)
+        after = [
+            new
+            for option, text in enumerate(piece.texts)
+            for new in self._read_text(at._replace(option=option), text, byte)
+        ]
+        return after + (self._read(at._replace(piece=at.piece + 1), byte) if piece.optional else [])
 
     def _read_separator(self, at: _Reading, separator: bytes, byte: int) -> list[_Reading]:
         if separator[at.place] != byte:
@@ -267,18 +290,21 @@ class AnswerLanguage:
 
     def _accepts(self, at: _Reading) -> int | None:
         pieces = self.alternatives[at.alternative]
-        if at.piece == len(pieces):
-            return at.used
-        if at.piece == len(pieces) - 1 and isinstance(pieces[at.piece], LabelList):
+        here = at.piece
+        used = at.used
+        if here < len(pieces) and isinstance(pieces[here], LabelList):
             label = self._finished(at)
-            return None if label < 0 else at.used | 1 << label
-        return None
+            if label < 0:
+                return None
+            here, used = here + 1, used | 1 << label
+        return used if at.option < 0 and all(map(_optional, pieces[here:])) else None
 
     def _could(self, at: _Reading) -> int:
         could = 0
         for index, piece in enumerate(self.alternatives[at.alternative][at.piece :]):
-            if isinstance(piece, Text):
-                could |= piece.completes
+            if not isinstance(piece, LabelList):
+                for text in _texts(piece) if index or at.option < 0 else (_texts(piece)[at.option],):
+                    could |= text.completes
             elif piece.separators or index:
                 could |= self._all_labels & ~at.used
             else:
@@ -288,8 +314,8 @@ class AnswerLanguage:
     def _without(self, at: _Reading) -> int:
         without = ((1 << self.rows) - 1) & ~at.used
         for index, piece in enumerate(self.alternatives[at.alternative][at.piece :]):
-            if isinstance(piece, Text):
-                without &= ~piece.completes
+            if not isinstance(piece, LabelList):
+                without &= ~_certain(piece, -1 if index else at.option)
                 continue
             unused = self._all_labels & ~at.used
             if index:
@@ -302,6 +328,27 @@ class AnswerLanguage:
             if here.bit_count() == 1:  # the only code that can come next
                 without &= ~here
         return without
+
+
+def _texts(piece: Piece) -> tuple[Text, ...]:
+    """The texts that may stand for a piece, label codes excepted."""
+    return (piece,) if isinstance(piece, Text) else piece.texts if isinstance(piece, OneOf) else ()
+
+
+def _optional(piece: Piece) -> bool:
+    return isinstance(piece, OneOf) and piece.optional
+
+
+def _certain(piece: Text | OneOf, option: int) -> int:
+    """The rows that any text for this piece completes; `option` is the one under way, if any."""
+    if option >= 0:
+        return _texts(piece)[option].completes
+    if _optional(piece):
+        return 0
+    certain = -1
+    for text in _texts(piece):
+        certain &= text.completes
+    return certain
 
 
 def _fewest(mask: int) -> tuple[int, int]:

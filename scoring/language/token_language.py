@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,11 @@ class Moves:
     could: Floats
     without: Floats
     undecided: Floats
+
+    @cached_property
+    def open_rows(self) -> Floats:
+        """(4, n, rows): `done`, `could`, `without` and `undecided` in one table."""
+        return np.stack([self.done, self.could, self.without, self.undecided])
 
 
 class TokenLanguage:

@@ -10,29 +10,33 @@ The search asks for prefixes to be evaluated and is told their next-token log-pr
 
 from __future__ import annotations
 
-import heapq
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from marginalia.schemas.errors import ModelError
 from marginalia.scoring.language.answer_language import State
-from marginalia.scoring.language.token_language import Floats, Moves, TokenLanguage
-from marginalia.scoring.marginal.bounds import Masses, in_language_bounds, row_vector, without_rounding
+from marginalia.scoring.language.token_language import Floats, TokenLanguage
+from marginalia.scoring.marginal.best_first import CONSTRAINED as CONSTRAINED
+from marginalia.scoring.marginal.best_first import CRUMB as CRUMB
+from marginalia.scoring.marginal.best_first import IN_LANGUAGE as IN_LANGUAGE
+from marginalia.scoring.marginal.best_first import RAW as RAW
+from marginalia.scoring.marginal.best_first import BestFirst
+from marginalia.scoring.marginal.bounds import Masses
+from marginalia.scoring.marginal.prefix_node import AnswerTree
+from marginalia.scoring.marginal.prefix_node import Node as Node
 
-RAW, IN_LANGUAGE, CONSTRAINED = "marginal", "marginal_in_language", "marginal_constrained"
 MARGINALS = (RAW, IN_LANGUAGE, CONSTRAINED)
-STRAYS = 0.1  # a model that has put more mass than this outside the language may not go the way that is forced
-CRUMB = 1e-12  # rounding leaves this much where a mass was added and taken out again
+STRAYS = 0.1  # a model whose first token leaves the language with more mass than this may not go the way that is forced
+STOPS = ("", "node_budget", "exhausted", "tolerance")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a search stops. `marginals`: those whose bounds must come within `tolerance`. `node_budget`: prefixes
-    evaluated at most, greedy answers excepted. `answer_tokens`: how long the greedy answer is followed once it has
-    left the language. `constrained_greedy`: whether the constrained greedy answer is followed too."""
+    """When a search stops. `marginals`: those whose bounds must come within `tolerance`. `node_budget`: prefixes that
+    count at most, the most probable ones and those of the greedy answers, which always count. `answer_tokens`: how long
+    the greedy answer is followed once it has left the language. `constrained_greedy`: whether the constrained greedy
+    answer is followed too."""
 
     marginals: tuple[str, ...] = MARGINALS
     tolerance: float = 1e-4
@@ -56,37 +60,6 @@ class NextTokens:
     unseen_top: float = 0.0
     spread: float = 0.0
     stray: float = 0.0
-
-
-@dataclass(eq=False, slots=True)
-class Node:
-    """A prefix. `state` is None once it has left the language: then it is followed for the greedy answer only."""
-
-    token: int
-    parent: Node | None
-    depth: int  # tokens after the prompt
-    state: State | None
-    mass: float
-    constrained: float
-    slot: int = -1  # where a local model keeps the token's keys and values
-    children: dict[int, Node] = field(default_factory=dict)  # those that were asked for, by index into `moves`
-    moves: Moves | None = None
-    masses: Floats | None = None  # of all children, raw
-    constrained_masses: Floats | None = None
-    priority: Floats | None = None
-    order: npt.NDArray[np.intp] | None = None  # children by falling priority
-    unseen: float = 0.0  # these three as the answer said
-    spread: float = 0.0
-    stray: float = 0.0
-
-    def path(self) -> list[int]:
-        """Token ids from the prompt's end to this node."""
-        tokens: list[int] = []
-        node: Node | None = self
-        while node is not None and node.parent is not None:
-            tokens.append(node.token)
-            node = node.parent
-        return tokens[::-1]
 
 
 @dataclass(frozen=True)
@@ -113,74 +86,67 @@ class Search:
     def __init__(self, language: TokenLanguage, limits: Limits) -> None:
         self.language = language
         self.limits = limits
-        self.raw = Masses(language.language.rows)
-        self.constrained = Masses(language.language.rows)
-        # the parts of `open` that no evaluation can settle
-        self.raw_untold = Masses(language.language.rows)
-        self.constrained_untold = Masses(language.language.rows)
         self.constrained_cut = False
         self.spread = 0.0  # the largest of all answers
         self.nodes = 0
-        self.stopped = ""
-        self.root = Node(-1, None, 0, language.language.start, 1.0, 1.0)
         self.greedy: list[Step] = []
         self.greedy_constrained: list[Step] = []
+        self._tree = AnswerTree(language)
+        self._raw = BestFirst(self._tree, limits.marginals, constrained=False)
+        self._constrained = BestFirst(self._tree, limits.marginals, constrained=True)
         self._greedy_at: Node | None = self.root
         self._constrained_at: Node | None = self.root if limits.constrained_greedy else None
-        self._queue: list[tuple[float, int, Node, int]] = []  # −priority, tie-break, parent, rank among its children
-        self._ticket = count()
+        self._on_greedy = 0  # prefixes evaluated for the greedy answers
+
+    @property
+    def root(self) -> Node:
+        return self._tree.root
+
+    @property
+    def raw(self) -> Masses:
+        """The model's own masses."""
+        return self._raw.masses
+
+    @property
+    def constrained(self) -> Masses:
+        """The masses when every step is renormalised over the tokens that stay in the language."""
+        return self._constrained.masses
+
+    def counts(self, node: Node, *, constrained: bool) -> bool:
+        """Whether the constrained (or the raw) masses hold this prefix's moves instead of the prefix."""
+        return (self._constrained if constrained else self._raw).counts(node)
+
+    @property
+    def stopped(self) -> str:
+        return min(self._raw.stopped, self._constrained.stopped, key=STOPS.index)
 
     def wanted(self) -> list[Node]:
         """The prefixes to evaluate next, in one go; empty when the search is over.
 
-        First those of the greedy answers, then, by falling mass, only as many as would be needed if all their mass
-        were settled at once: none of these can be spared, so going wide costs no prefix. Where the model keeps to its
-        language, each is followed by those after it that the language forces: they would be wanted next."""
-        if self.root.moves is None:
-            return [self.root]
-        return self._with_ahead(self._choose())
+        Those of the greedy answers, and those that each kind of mass wants; where the model keeps to its language, each
+        with what the language forces after it."""
+        heads = dict.fromkeys(node for node in (self._greedy_at, self._constrained_at) if node is not None)
+        runs = [self._tree.run(node) for node in heads]
+        self._on_greedy += sum(map(len, runs))
+        chosen = dict.fromkeys(node for run in runs for node in run)
+        for kind in (self._raw, self._constrained):
+            kind.begin_round()
+            for run in runs:
+                kind.follow(run)
+            if self.root.moves is not None:
+                chosen |= dict.fromkeys(kind.choose(self.limits.tolerance, self._budget))
+        if not chosen:
+            for kind in (self._raw, self._constrained):
+                kind.finish(self._budget)
+        return list(chosen)
 
-    def _choose(self) -> list[Node]:
-        chosen = list({id(node): node for node in (self._greedy_at, self._constrained_at) if node is not None}.values())
-        rest = _Remainder(self, chosen)
-        budget = self.limits.node_budget - self.nodes - len(chosen)
-        while not rest.within(self.limits.tolerance):
-            if rest.spent(self.limits.tolerance):
-                self.stopped = "exhausted"
-                return chosen
-            if budget <= 0:
-                self.stopped = "node_budget"
-                return chosen
-            node = self._pop()
-            if node is None:
-                self.stopped = "exhausted"
-                return chosen
-            chosen.append(node)
-            rest.settle(node)
-            budget -= 1
-        self.stopped = "tolerance"
-        return chosen
-
-    def _with_ahead(self, chosen: list[Node]) -> list[Node]:
-        if self.raw.off > STRAYS:
-            return chosen
-        budget = self.limits.node_budget - self.nodes - len(chosen)
-        longer: list[Node] = []
-        for node in chosen:
-            longer.append(node)
-            while budget > 0 and node.state is not None and (index := self.language.forced(node.state)) is not None:
-                node = self._ahead(node, index)
-                longer.append(node)
-                budget -= 1
-        return longer
-
-    def _ahead(self, parent: Node, index: int) -> Node:
-        """A child of a prefix that has not been told: the mass of both comes with the parent's answer."""
-        assert parent.state is not None
-        moves = self.language.moves(parent.state)
-        ahead = Node(int(moves.ids[index]), parent, parent.depth + 1, moves.states[index], 0.0, 0.0)
-        parent.children[index] = ahead
-        return ahead
+    @property
+    def _budget(self) -> int:
+        """How many prefixes may count for one kind of mass, besides the greedy answers."""
+        budget = self.limits.node_budget - self._on_greedy
+        both = self._raw.active and self._constrained.active
+        # a model that strays has its own mass elsewhere than its renormalised mass: no prefix serves both
+        return budget // 2 if both and not self._tree.runs_pay else budget
 
     def tell(self, node: Node, answer: NextTokens) -> None:
         """What the model says of `node`, its parent before it. Raises ModelError when these are no probabilities."""
@@ -192,70 +158,23 @@ class Search:
         self.spread = max(self.spread, answer.spread)
         if node.state is not None:
             self._expand(node, node.state, answer)
+        if node is self.root:
+            self._tree.runs_pay = self.raw.off <= STRAYS
         if node is self._greedy_at:
             self._greedy_at = self._follow_greedy(node, answer)
         if node is self._constrained_at:
             self._constrained_at = self._follow_constrained(node, answer)
 
     def _expand(self, node: Node, state: State, answer: NextTokens) -> None:
-        moves = self.language.moves(state)
-        if node.parent is not None:  # the root was never counted as open
-            self.raw.add_open(-node.mass, state)
-            self.constrained.add_open(-node.constrained, state)
-        masses = node.mass * np.exp(answer.log_probabilities)
-        unseen = node.mass * answer.unseen
-        self.raw.add_moves(masses, moves)
-        self.raw.add_off(max(node.mass - unseen - float(masses.sum()), 0.0), state)
-        constrained, unseen_constrained = _renormalised(node.constrained, answer)
-        self.constrained.add_moves(constrained, moves)
-        for masses_of, untold, mass in (
-            (self.raw, self.raw_untold, unseen),
-            (self.constrained, self.constrained_untold, unseen_constrained),
-        ):
-            if mass > 0:  # what a source did not tell could be any move, for ever
-                masses_of.add_open(mass, state)
-                untold.add_open(mass, state)
-        node.moves, node.masses, node.constrained_masses = moves, masses, constrained
-        node.unseen, node.spread, node.stray = answer.unseen, answer.spread, answer.stray
+        node.moves = self.language.moves(state)
+        node.masses = node.mass * np.exp(answer.log_probabilities)
+        node.unseen = node.mass * answer.unseen
+        node.constrained_masses, node.constrained_unseen = _renormalised(node.constrained, answer)
+        node.spread, node.stray = answer.spread, answer.stray
         for index, ahead in node.children.items():
-            ahead.mass, ahead.constrained = float(masses[index]), float(constrained[index])
-        node.priority = np.where(moves.ends, 0.0, self._priority(masses, constrained))
-        node.order = np.argsort(-node.priority, kind="stable")
-        self._push(node, 0)
-
-    def _priority(self, raw: Floats, constrained: Floats) -> Floats:
-        if CONSTRAINED not in self.limits.marginals:
-            return raw
-        return constrained if self.limits.marginals == (CONSTRAINED,) else np.maximum(raw, constrained)
-
-    def _push(self, parent: Node, rank: int) -> None:
-        # only a parent's best waiting child is in the queue: most children are never reached
-        assert parent.order is not None and parent.priority is not None
-        if rank < len(parent.order) and (priority := float(parent.priority[parent.order[rank]])) > 0:
-            heapq.heappush(self._queue, (-priority, next(self._ticket), parent, rank))
-
-    def _pop(self) -> Node | None:
-        while self._queue:
-            _, _, parent, rank = heapq.heappop(self._queue)
-            self._push(parent, rank + 1)
-            assert parent.order is not None
-            index = int(parent.order[rank])
-            if index not in parent.children:
-                return self._child(parent, index)
-        return None
-
-    def _child(self, parent: Node, index: int) -> Node:
-        if index not in parent.children:
-            assert parent.moves is not None and parent.masses is not None and parent.constrained_masses is not None
-            parent.children[index] = Node(
-                int(parent.moves.ids[index]),
-                parent,
-                parent.depth + 1,
-                parent.moves.states[index],
-                float(parent.masses[index]),
-                float(parent.constrained_masses[index]),
-            )
-        return parent.children[index]
+            ahead.mass, ahead.constrained = float(node.masses[index]), float(node.constrained_masses[index])
+        self._raw.include(node)
+        self._constrained.include(node)
 
     def _follow_greedy(self, node: Node, answer: NextTokens) -> Node | None:
         if answer.top < 0:
@@ -273,7 +192,7 @@ class Search:
         if node.moves is not None:
             found = np.flatnonzero(node.moves.ids == answer.top)
             if found.size:
-                return self._child(node, int(found[0]))
+                return self._tree.child(node, int(found[0]))
         if len(self.greedy) >= self.limits.answer_tokens:
             return None
         return Node(answer.top, node, node.depth + 1, None, 0.0, 0.0)
@@ -299,7 +218,7 @@ class Search:
                 2 * answer.spread,  # of the token and of those that it is renormalised over
             )
         )
-        return None if ends else self._child(node, best)
+        return None if ends else self._tree.child(node, best)
 
 
 def _renormalised(mass: float, answer: NextTokens) -> tuple[Floats, float]:
@@ -315,64 +234,3 @@ def _renormalised(mass: float, answer: NextTokens) -> tuple[Floats, float]:
     untold = float(np.exp(unseen - highest))
     total = float(shares.sum()) + untold
     return mass * shares / total, mass * untold / total
-
-
-class _Remainder:
-    """How wide the requested bounds would be if the chosen prefixes were settled entirely: the best case."""
-
-    def __init__(self, search: Search, chosen: list[Node]) -> None:
-        if IN_LANGUAGE in search.limits.marginals:
-            search.raw = without_rounding(search.root, search.raw, search.raw_untold)
-        self._search = search
-        self._marginals = search.limits.marginals
-        self._closed, self._closed_with = search.raw.closed, search.raw.closed_with
-        self._rows = search.raw.closed_with.size
-        self.could = search.raw.open_could.copy()
-        self.done = search.raw.open_done.copy()
-        self.without = search.raw.open_without.copy()
-        self.undecided = search.constrained.open_undecided.copy()
-        for node in chosen:
-            self.settle(node)
-
-    def settle(self, node: Node) -> None:
-        if node.state is None:
-            return
-        self.could -= node.mass * row_vector(node.state.could, self._rows)
-        self.undecided -= node.constrained * row_vector(node.state.undecided, self._rows)
-        if IN_LANGUAGE in self._marginals:
-            self.done -= node.mass * row_vector(node.state.done, self._rows)
-            self.without -= node.mass * row_vector(node.state.without, self._rows)
-            self._closed += node.mass
-
-    def within(self, tolerance: float) -> bool:
-        slack = tolerance + CRUMB
-        if RAW in self._marginals and self.could.max() > slack:
-            return False
-        if CONSTRAINED in self._marginals and self.undecided.max() > slack:
-            return False
-        return IN_LANGUAGE not in self._marginals or self._in_language_gap() <= slack
-
-    def spent(self, tolerance: float) -> bool:
-        """Whether, untold mass apart, the bounds are within the tolerance: no prefix can bring them closer than so."""
-        raw, constrained = self._search.raw_untold, self._search.constrained_untold
-        if raw.open == 0 and constrained.open == 0:
-            return False
-        slack = tolerance + CRUMB
-        if RAW in self._marginals and (self.could - raw.open_could).max() > slack:
-            return False
-        if CONSTRAINED in self._marginals and (self.undecided - constrained.open_undecided).max() > slack:
-            return False
-        return IN_LANGUAGE not in self._marginals or self._in_language_gap() - self._least_in_language_gap() <= slack
-
-    def _least_in_language_gap(self) -> float:
-        """The gap once all that can be settled is closed."""
-        untold = self._search.raw_untold
-        closed = self._search.raw.closed + max(self._search.raw.open - untold.open, 0.0)
-        could = untold.open_done + untold.open_could
-        lower, upper = in_language_bounds(self._closed_with, closed, could, untold.open_without)
-        return float((upper - lower).max())
-
-    def _in_language_gap(self) -> float:
-        could = np.maximum(self.done + self.could, 0.0)
-        lower, upper = in_language_bounds(self._closed_with, self._closed, could, np.maximum(self.without, 0.0))
-        return float((upper - lower).max())

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Protocol, Self
 
 import numpy as np
 
 from marginalia.scoring.language.answer_language import State
 from marginalia.scoring.language.token_language import Floats, Moves
-
-FAINT = 1e-4
 
 
 class Masses:
@@ -27,10 +23,8 @@ class Masses:
         self.off = 0.0
         self.off_with = np.zeros(rows)
         self.open = 0.0
-        self.open_done = np.zeros(rows)
-        self.open_could = np.zeros(rows)
-        self.open_without = np.zeros(rows)
-        self.open_undecided = np.zeros(rows)
+        self._open_rows = np.zeros((4, rows))  # in the order of Moves.open_rows
+        self.open_done, self.open_could, self.open_without, self.open_undecided = self._open_rows
 
     def add_moves(self, masses: Floats, moves: Moves) -> None:
         """Counts the children of an evaluated prefix: those that ended as closed, the others as open."""
@@ -39,19 +33,13 @@ class Masses:
         self.closed += float(ended.sum())
         self.closed_with += ended @ moves.done
         self.open += float(going.sum())
-        self.open_done += going @ moves.done
-        self.open_could += going @ moves.could
-        self.open_without += going @ moves.without
-        self.open_undecided += going @ moves.undecided
+        self._open_rows += going @ moves.open_rows
 
     def add_open(self, mass: float, state: State) -> None:
         """Counts one open prefix of this mass; a negative mass takes it out again."""
         rows = self.closed_with.size
         self.open += mass
-        self.open_done += mass * row_vector(state.done, rows)
-        self.open_could += mass * row_vector(state.could, rows)
-        self.open_without += mass * row_vector(state.without, rows)
-        self.open_undecided += mass * row_vector(state.undecided, rows)
+        self._open_rows += mass * _open_rows(state.done, state.could, state.without, state.undecided, rows)
 
     def add_off(self, mass: float, state: State) -> None:
         """Counts mass that left the language at a prefix with this state."""
@@ -75,42 +63,6 @@ class Masses:
         return lower, lower + self.open_undecided
 
 
-class PrefixMasses(Protocol):
-    """A prefix as the sums see it: `masses` of its moves once it has been evaluated, and the prefixes among them that
-    were asked for."""
-
-    moves: Moves | None
-    masses: Floats | None
-
-    @property
-    def children(self) -> Mapping[int, Self]: ...
-
-
-def without_rounding(root: PrefixMasses, told: Masses, untold: Masses) -> Masses:
-    """The raw masses `told`, summed anew over the tree where little mass is inside the language or open.
-
-    Sums that took masses out again keep rounding errors of the largest mass they ever held, about 1e-16 of it: of a
-    model far from its format they would be all that is left."""
-    if told.closed + told.open >= FAINT:
-        return told
-    fresh = Masses(told.closed_with.size)
-    fresh.off, fresh.off_with = told.off, told.off_with
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        if node.moves is None or node.masses is None:
-            continue
-        waiting = node.masses.copy()
-        for index, child in node.children.items():
-            if child.moves is not None:
-                waiting[index] = 0.0
-                stack.append(child)
-        fresh.add_moves(waiting, node.moves)
-    for name in ("open", "open_done", "open_could", "open_without", "open_undecided"):
-        setattr(fresh, name, getattr(fresh, name) + getattr(untold, name))
-    return fresh
-
-
 def in_language_bounds(
     closed_with: Floats, closed: float | Floats, could: Floats, without: Floats
 ) -> tuple[Floats, Floats]:
@@ -127,6 +79,14 @@ def point_in(lower: Floats, upper: Floats) -> Floats:
     certain = 1.0 - (upper - lower)
     point = np.divide(lower, certain, out=np.full_like(lower, 0.5), where=certain > 1e-12)
     return np.clip(point, lower, upper)
+
+
+@lru_cache(maxsize=65536)
+def _open_rows(done: int, could: int, without: int, undecided: int, rows: int) -> Floats:
+    """(4, rows), as in Moves.open_rows."""
+    vectors = np.stack([row_vector(mask, rows) for mask in (done, could, without, undecided)])
+    vectors.setflags(write=False)
+    return vectors
 
 
 @lru_cache(maxsize=65536)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marginalia.scoring.language.token_language import Floats
-from marginalia.scoring.marginal.answer_search import CONSTRAINED, CRUMB, IN_LANGUAGE, RAW, Node, Search
+from marginalia.scoring.marginal.answer_search import CONSTRAINED, IN_LANGUAGE, RAW, Node, Search
 from marginalia.scoring.marginal.bounds import Masses, in_language_bounds
 
 Bounds = tuple[Floats, Floats]
@@ -61,49 +61,46 @@ def _total(masses: Masses) -> float:
 
 def _raw(search: Search) -> _Weighed:
     found = _Weighed(Masses(search.language.language.rows), Masses(search.language.language.rows))
-    for node, path in _evaluated(search.root):
+    for node, path in _counted(search, constrained=False):
         assert node.moves is not None and node.masses is not None and node.state is not None
-        waiting = _waiting(node, node.masses)
-        told, unseen = float(node.masses.sum()), node.mass * node.unseen
-        off, stray = max(node.mass - unseen - told, 0.0), node.mass * node.stray
+        waiting = _waiting(search, node, node.masses, constrained=False)
+        off, stray = max(node.mass - node.unseen - float(node.masses.sum()), 0.0), node.mass * node.stray
         for masses, sign in ((found.least, -1), (found.most, 1)):
             weight = math.exp(sign * (path + node.spread))
             masses.add_moves(waiting * weight, node.moves)
             masses.add_off(max(off * weight + sign * stray * math.exp(sign * path), 0.0), node.state)
-            if unseen > 0:
-                masses.add_open(unseen * weight, node.state)
+            if node.unseen > 0:
+                masses.add_open(node.unseen * weight, node.state)
     return found
 
 
 def _constrained(search: Search) -> _Weighed:
     found = _Weighed(Masses(search.language.language.rows), Masses(search.language.language.rows))
-    for node, path in _evaluated(search.root):
+    for node, path in _counted(search, constrained=True):
         assert node.moves is not None and node.constrained_masses is not None and node.state is not None
-        waiting = _waiting(node, node.constrained_masses)
-        untold = node.constrained - float(node.constrained_masses.sum())
+        waiting = _waiting(search, node, node.constrained_masses, constrained=True)
         for masses, sign in ((found.least, -1), (found.most, 1)):
             weight = math.exp(sign * 2 * (path + node.spread))
             masses.add_moves(waiting * weight, node.moves)
-            if untold > CRUMB:
-                masses.add_open(untold * weight, node.state)
+            if node.constrained_unseen > 0:
+                masses.add_open(node.constrained_unseen * weight, node.state)
     return found
 
 
-def _evaluated(root: Node) -> list[tuple[Node, float]]:
-    """Every evaluated prefix inside the language, with the spreads of the steps that lead to it added up."""
+def _counted(search: Search, *, constrained: bool) -> list[tuple[Node, float]]:
+    """Every prefix that counts, with the spreads of the steps that lead to it added up."""
     found: list[tuple[Node, float]] = []
-    stack = [(root, 0.0)]
+    stack = [(search.root, 0.0)]
     while stack:
         node, path = stack.pop()
-        if node.moves is None or node.masses is None:
-            continue
         found.append((node, path))
-        stack += [(child, path + node.spread) for child in node.children.values()]
+        followed = [child for child in node.children.values() if search.counts(child, constrained=constrained)]
+        stack += [(child, path + node.spread) for child in followed]
     return found
 
 
-def _waiting(node: Node, masses: Floats) -> Floats:
-    """The masses of a prefix's moves without those that were evaluated in turn."""
+def _waiting(search: Search, node: Node, masses: Floats, *, constrained: bool) -> Floats:
+    """The masses of a prefix's moves without those that count in turn."""
     waiting = masses.copy()
-    waiting[[index for index, child in node.children.items() if child.moves is not None]] = 0.0
+    waiting[[i for i, child in node.children.items() if search.counts(child, constrained=constrained)]] = 0.0
     return waiting

@@ -87,8 +87,8 @@ def bootstrap_metric(
     """A value with its interval: from `variance` for a metric in [0, 1] (`of_effective_size`), else percentiles.
 
     `value` and `replicates` are NaN where the metric is not defined; `undefined` says why for the value. `rarest` is
-    the size of the smaller class, where the metric compares two. `variance` is NaN where labels are too rare to tell
-    it."""
+    the size of the smaller class, where the metric compares two. `variance` is NaN where the records are too few to
+    tell it."""
     total = len(replicates)
     if not np.isfinite(value):
         return Metric(value=None, n=n, reason=undefined)
@@ -97,7 +97,7 @@ def bootstrap_metric(
     if rarest is not None and rarest < FEWEST_OF_A_CLASS:
         why = f"fewer than {FEWEST_OF_A_CLASS} with or without the label: too few for an interval"
     elif variance is not None and np.isnan(variance):
-        why = f"every label has fewer than {FEWEST_OF_A_CLASS} with or without it: too few for an interval"
+        why = "too few records with and without each label for an interval"
     elif variance is not None and variance > ROUNDING and 0 < value < 1:
         low, high = of_effective_size(value, variance, confidence=confidence)
         return Metric(value=float(value), low=low, high=high, n=n)
@@ -165,8 +165,7 @@ def share_of_values(hits: Flags, counted: Flags, *, confidence: float, undefined
     records, value = len(per_record), successes / n
     variance = float(((hits.sum(1) - value * per_record) ** 2).sum()) / n**2 * records / max(records - 1, 1)
     size = min(float(n), value * (1 - value) / variance) if variance > ROUNDING else float((per_record > 0).sum())
-    tail = (1 - confidence) / 2
-    low, high = lower_bound(value * size, size, error=tail), upper_bound(value * size, size, error=tail)
+    low, high = clopper_pearson(value * size, size, confidence=confidence)
     return found.model_copy(update={"low": low, "high": high})
 
 
@@ -179,8 +178,8 @@ def clopper_pearson(successes: float, n: float, *, confidence: float) -> tuple[f
 def of_effective_size(value: float, variance: float, *, confidence: float) -> tuple[float, float]:
     """The interval of a metric in (0, 1) with this variance: that of a share of as many independent records as would
     have it, value (1 - value) / variance (Korn & Graubard 1998, who use it for shares from clustered samples)."""
-    tail, size = (1 - confidence) / 2, value * (1 - value) / variance
-    return lower_bound(value * size, size, error=tail), upper_bound(value * size, size, error=tail)
+    size = value * (1 - value) / variance
+    return clopper_pearson(value * size, size, confidence=confidence)
 
 
 def share_of_finite(successes: int, n: int, population: int, *, confidence: float) -> tuple[float, float]:
@@ -196,8 +195,14 @@ def share_of_finite(successes: int, n: int, population: int, *, confidence: floa
 def _chance_at_most(successes: int, count: int, n: int, population: int) -> float:
     """P(X <= successes) when `n` are drawn of `population`, `count` of which are successes."""
     possible = range(max(0, n - (population - count)), min(successes, count) + 1)
-    ways = sum(math.comb(count, hits) * math.comb(population - count, n - hits) for hits in possible)
-    return ways / math.comb(population, n)
+    whole = _log_choose(population, n)
+    return sum(
+        math.exp(_log_choose(count, hits) + _log_choose(population - count, n - hits) - whole) for hits in possible
+    )
+
+
+def _log_choose(whole: int, part: int) -> float:
+    return math.lgamma(whole + 1) - math.lgamma(part + 1) - math.lgamma(whole - part + 1)
 
 
 def lower_bound(successes: float, n: float, *, error: float) -> float:

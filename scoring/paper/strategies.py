@@ -15,7 +15,7 @@ from torch import Tensor
 
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.files import content_hash
-from marginalia.scoring.guard import Choice, CodeList, Guard, VerdictWord, Word
+from marginalia.scoring.guard import Choice, CodeList, Guard, PieceSpec, VerdictWord, Word
 from marginalia.scoring.models.prefix_tree import ATTENTION
 from marginalia.scoring.paper import published_procedures
 from marginalia.scoring.paper.published_procedures import CachedModel
@@ -26,7 +26,6 @@ BASELINES: tuple[published_procedures.Uncertainty, ...] = ("probability", "entro
 STRATEGIES = ("greedy", *BASELINES, *SCORES)  # in the order of the published table
 
 Messages = Sequence[dict[str, str]]
-Piece = str | VerdictWord | Word | CodeList | Choice
 
 
 @dataclass(frozen=True)
@@ -166,9 +165,9 @@ def answer_start(guard: Guard) -> AnswerStart:
     """How the guard's answers begin. Raises InputError when they are not a verdict and label codes, for which alone
     the paper's procedures test."""
     texts = [_texts(pieces) for pieces in guard.file.answer]
+    otherwise = ["".join(map(_usual, pieces)) for pieces in guard.file.answer if _texts(pieces) is None]
     for before, verdict, between in (found for found in texts if found is not None):
-        starts = [pieces[0] for pieces in guard.file.answer if isinstance(pieces[0], str)]
-        others = [text.removeprefix(before) for text in starts if text.startswith(before) and text != before]
+        others = [text.removeprefix(before) for text in otherwise if text.startswith(before) and text != before]
         if others:
             return AnswerStart(before, verdict, between, others[0])
     raise InputError(
@@ -177,8 +176,8 @@ def answer_start(guard: Guard) -> AnswerStart:
     )
 
 
-def _texts(pieces: Sequence[Piece]) -> tuple[str, str, str] | None:
-    """(before the verdict, verdict, between it and the codes) of one alternative, the first of each choice taken."""
+def _texts(pieces: Sequence[PieceSpec]) -> tuple[str, str, str] | None:
+    """(before the verdict, verdict, between it and the codes) of one alternative as it is usually written."""
     before, verdict, between = "", "", ""
     for piece in pieces:
         written = piece.any[0] if isinstance(piece, Choice) else piece
@@ -186,10 +185,16 @@ def _texts(pieces: Sequence[Piece]) -> tuple[str, str, str] | None:
             verdict = written.verdict
         elif isinstance(written, CodeList):
             return (before, verdict, between) if verdict else None
-        elif isinstance(written, str) and not verdict:
-            before += written
-        elif isinstance(written, str):
-            between += written
-        else:
+        elif isinstance(written, Word):
             return None
+        elif verdict:
+            between += _usual(piece)
+        else:
+            before += _usual(piece)
     return None
+
+
+def _usual(piece: PieceSpec) -> str:
+    """The text of a piece as it is usually written: of several texts the first, and no optional white space."""
+    written = piece.any[0] if isinstance(piece, Choice) else piece
+    return written if isinstance(written, str) else ""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import polars as pl
 import pytest
+import typer
 
+from marginalia.pipeline.commands.cli import score as command
 from marginalia.pipeline.core.run import Run, open_run
 from marginalia.pipeline.core.stage_runner import config_hash, run_stage, staleness
 from marginalia.pipeline.evaluation.score_stage import MERGE, STAGE, score_shard, spread
@@ -38,6 +41,12 @@ def run(tmp_path: Path) -> Run:
     return open_run(folder)
 
 
+def score(folder: Path) -> None:
+    with pytest.raises(typer.Exit) as ended:
+        command(folder)
+    assert ended.value.exit_code == 0
+
+
 def test_shards_of_a_run_merge_into_the_stage(run: Run) -> None:
     run_stage(STAGE, run)
     one = pl.read_parquet(run.path("scores/tiny.parquet"))
@@ -52,6 +61,19 @@ def test_shards_of_a_run_merge_into_the_stage(run: Run) -> None:
     assert merged.drop("probability", "lower", "upper").equals(one.drop("probability", "lower", "upper"))
     assert (merged["probability"] - one["probability"]).abs().max() <= 1e-4
     assert staleness(STAGE, run) is None
+
+
+def test_the_command_says_how_much_is_outside_the_format(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also when it is asked again and has nothing to do. A random model never keeps to the format."""
+    for _ in range(2):
+        score(run.folder)
+        told = capsys.readouterr()
+        assert told.out.startswith("score: ")
+        first, *others = told.err.rstrip("\n").split("\n")[-4:]
+        assert re.search(
+            r"tiny: on average \d+\.\d% of the probability is on answers outside the guard's format", first
+        )
+        assert all(re.match(r"tiny:   \d+ × '", line) for line in others)
 
 
 def test_where_it_runs_does_not_make_the_stage_stale(run: Run) -> None:

@@ -45,6 +45,8 @@ Part = tuple[str, list[int], bool]  # text, the rows it completes, whether it is
 def _ways(piece: Any, codes: Sequence[str]) -> list[list[Part]]:
     if isinstance(piece, str):
         return [[(piece, [], False)]]
+    if "space" in piece:
+        return [[(text, [], False)] for text in ["", *piece["space"]]]
     if "any" in piece:
         return [way for option in piece["any"] for way in _ways(option, codes)]
     if "verdict" in piece:
@@ -96,6 +98,10 @@ class Enumeration:
             for token, more in texts.items()
             if token not in self.model.end_ids and text + more in self.done
         }
+
+    def possible(self, text: bytes) -> frozenset[int]:
+        """The rows of all answers that start with this text."""
+        return frozenset().union(*(held for answer, held in self.final.items() if answer.startswith(text)))
 
     def run(self) -> dict[str, Floats | float]:
         """The three marginals, and `off`, the mass off the language."""

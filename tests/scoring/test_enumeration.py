@@ -20,6 +20,10 @@ def labels(*separators: str) -> dict[str, list[str]]:
     return {"labels": [*separators]}
 
 
+def space(*texts: str) -> dict[str, list[str]]:
+    return {"space": [*texts]}
+
+
 def verdict(word: str) -> dict[str, str]:
     return {"verdict": word}
 
@@ -65,18 +69,62 @@ LANGUAGES: dict[str, tuple[list[str], list[list[Any]]]] = {
     ),
     "one code, no separator": (["a", "ab", "b"], [["k"], [verdict("n"), labels()]]),
     "a separator that is a code": (["a", "aa"], [["k"], [verdict("n"), labels("a")]]),
+    "white space anywhere": (
+        ["S1", "S10"],
+        [
+            [space("\n\n", " "), "s", space("\n", "\n\n")],
+            [space("\n\n"), verdict("un"), space(" "), "\n", labels(",", ", "), space(" ", "\n")],
+        ],
+    ),
+    "white space that is a separator": (
+        ["a", "b", "ab"],
+        [["k", space(" ")], [verdict("n"), space("\n"), "\n", labels(" ", ","), space(" ", "  ")]],
+    ),
+    "white space that is part of codes": (
+        ["a", " a", "b "],
+        [["k"], [verdict("n"), space(" ", "\n"), labels(","), space(" "), ";", space("\n")]],
+    ),
+    "white space before a word": (
+        ["h", "r"],
+        [
+            [
+                "h:",
+                space(" "),
+                {"any": [{"word": "y", "rows": ["l0", "unsafe"]}, "n", " n"]},
+                space("\n"),
+                {"any": ["", {"word": " y", "rows": ["l1"]}]},
+                space("\n", " "),
+            ]
+        ],
+    ),
     "a verdict without codes": (["a", "b"], [["k"], [verdict("n")], [verdict("n"), ":", labels(",")]]),
 }
 MERGES = (("o", "k"), ("n", "\n"), ("S", "1"), ("S1", "0"), (",", "S"), (",", " "), ("a", "b"), ("n", "a"), ("a", ","))
+MERGES += (
+    ("\n", "\n"),
+    ("\n\n", "s"),
+    (" ", "S"),
+    ("1", " "),
+    ("n", " "),
+    ("b", " "),
+    (" ", "a"),
+    (" ", " "),
+    (" ", "y"),
+)
 MERGES += (("s", "a"), ("sa", "f"), ('"', ","), ('"', "]"), ("y", "\n"), ("A", ","), ("u", "n"), ("un", "a"))
 VOCABULARIES = {
     "bytes": byte_level(),
     "merges": byte_level(MERGES),
-    "tokens over borders": byte_level((("o", "k"),), ("n\nS1", "no\n", "ok", "na,b", "k", ",b", "\na\n")),
+    "tokens over borders": byte_level(
+        (("o", "k"),),
+        ("n\nS1", "no\n", "ok", "na,b", "k", ",b", "\na\n", "\n\nun", "1 ", ", S", "k ", "\n\n", " a,", " y\n"),
+    ),
     "sentencepiece": sentencepiece(("ok", "no", "S1", " ok", ",S", "na", "a,", "ab", "\n")),
 }
 
-TOO_MANY = ("codes that start like others", "codes within codes")  # where bytes have twins
+# where bytes have twins
+TOO_MANY = ("codes that start like others", "codes within codes", "white space anywhere")
+TOO_MANY += ("white space that is a separator", "white space that is part of codes")
 CASES = [(one, each) for one in LANGUAGES for each in VOCABULARIES if each != "sentencepiece" or one not in TOO_MANY]
 
 

@@ -128,5 +128,5 @@ def test_a_macro_average_of_rare_labels_alone_has_no_interval() -> None:
     )
     assert (metric.low, metric.reason) == (
         None,
-        "every label has fewer than 5 with or without it: too few for an interval",
+        "too few records with and without each label for an interval",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,6 +14,7 @@ from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
 from marginalia.pipeline.report.report_data import ReportData
 from marginalia.pipeline.report.report_page import build_page
+from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.manifest_json import Manifest
 from tests.pipeline.synthetic_run import NOW, Frames, Synthetic, make_agreement, make_frames
 
@@ -291,3 +293,21 @@ def test_two_guards_stand_side_by_side(middling: ReportData) -> None:
     page = Page(build_page(replace(middling, evaluation=found.evaluation)))
     assert "small is clearly worse than large at ranking labels" in page.text
     assert "Guards side by side" not in Page(build_page(middling)).text
+
+
+def test_an_evaluation_of_an_older_version_is_read_and_its_untested_findings_are_not_told(middling: ReportData) -> None:
+    """Before, every row had a finding, and none had a range."""
+    new = {"tested", "range_low", "range_high", "bounds", "against_frequency", "bias", "improvement"}
+
+    def older(value: Any) -> Any:
+        if isinstance(value, list):
+            return [older(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        kept = {key: older(item) for key, item in value.items() if key not in new}
+        return kept | {"finding": "worse"} if kept.get("finding") == "descriptive" else kept
+
+    found = Evaluation.model_validate(older(middling.evaluation.model_dump(mode="json")))
+    page = Page(build_page(replace(middling, evaluation=found)))
+    assert "clearly worse" not in page.text
+    assert "whether that differs is not computed" in page.text
