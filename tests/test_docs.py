@@ -17,6 +17,7 @@ from marginalia.pipeline.commands.cli import app
 from marginalia.pipeline.config.config_text import known_keys
 from marginalia.pipeline.config.run_config import Config
 from marginalia.pipeline.importing.column_mapping import load_mapping
+from marginalia.schemas.input_records import read_records
 from marginalia.schemas.storage.yaml_files import load_yaml
 from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.command import _parser
@@ -195,3 +196,9 @@ def test_the_tutorials_scripts_compile() -> None:
     assert len(scripts) == 2
     for script in scripts:
         compile(script, "tutorial", "exec")
+
+
+def test_the_tutorials_new_messages_are_records(tmp_path: Path) -> None:
+    (lines,) = re.findall(r"^```json\n(.*?)^```$", TUTORIAL.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "new.jsonl").write_text(lines, encoding="utf-8")
+    assert read_records(tmp_path / "new.jsonl")["id"].to_list() == ["n1", "n2"]
