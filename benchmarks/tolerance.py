@@ -22,7 +22,7 @@ from marginalia.scoring.measures import metrics
 from marginalia.scoring.measures.intervals import Array, Flags
 from marginalia.scoring.scorer import Result, Scorer, Settings
 
-TOLERANCES = (1e-1, 5e-2, 2e-2, 1e-2, 5e-3, 2e-3, 1e-3, 1e-4)
+TOLERANCES = (1e-1, 1e-2, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 1e-5, 1e-6)
 SHOWN = ("macro_roc_auc", "micro_roc_auc", "micro_average_precision", "micro_f1")
 RESAMPLES, SEED = 1000, 1
 
@@ -34,15 +34,15 @@ def rows(scorer: Scorer, records: Sequence[dict[str, Any]], threshold: float) ->
     list(scorer.score_records(messages[:16]))  # pays for the language's states
     for tolerance in TOLERANCES:
         scorer.settings = replace(scorer.settings, tolerance=tolerance)
-        started = time.perf_counter()
+        started = time.process_time()
         found = {result.record_id: result for result in scorer.score_records(messages)}
-        seconds = time.perf_counter() - started
+        took = time.process_time() - started
         ordered = [found[record["id"]] for record in records]
         estimate = [np.stack([_of(result, name) for result in ordered]) for name in ("probability", "lower", "upper")]
         widths = (estimate[2] - estimate[1])[:, : truth.shape[1]]
         yield {
             "tolerance": tolerance,
-            "milliseconds": round(1000 * seconds / len(records)),
+            "cpu_milliseconds": round(1000 * took / len(records)),
             "prefixes": round(float(np.mean([result.nodes for result in ordered])), 1),
             "passes": round(float(np.mean([result.forward_passes for result in ordered])), 1),
             "beyond": int((widths.max(1) > tolerance + 1e-9).sum()),
@@ -52,7 +52,7 @@ def rows(scorer: Scorer, records: Sequence[dict[str, Any]], threshold: float) ->
 
 
 def measured(truth: Flags, p: Array, lower: Array, upper: Array, threshold: float) -> dict[str, Any]:
-    """Metric → [value, lowest, highest that the bounds allow, the range over the sampling interval]."""
+    """Metric → [value, lowest and highest that the bounds allow, that range over the sampling interval]."""
     measure = metrics.together([metrics.decisions(truth, p >= threshold), metrics.ranking(truth, p)])
     found = metrics.bootstrap(measure, len(truth), resamples=RESAMPLES, seed=SEED)
     allowed = pooled_ranges(truth, (lower, upper), threshold)
@@ -60,7 +60,7 @@ def measured(truth: Flags, p: Array, lower: Array, upper: Array, threshold: floa
     for name in SHOWN:
         low, high = np.nanquantile(found.replicates.pooled[name], [0.025, 0.975])
         ends = allowed[name]
-        values = [found.value.pooled[name][0], *ends, (ends[1] - ends[0]) / (high - low)]
+        values = [found.value.pooled[name][0], *ends, (ends[1] - ends[0]) / (high - low) if high > low else 0.0]
         shown[name] = [round(float(value), 4) for value in values]
     return shown
 

@@ -271,7 +271,7 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
         )
         add("--calibration-name", metavar="NAME", help="which of its guards, where it holds several of the same family")
     add("--samples", type=int, default=100, help="answers that monte_carlo samples per record (default 100)")
-    add("--tolerance", type=float, default=1e-3, help="widest bounds wanted, upper − lower (default 0.001)")
+    add("--tolerance", type=float, default=1e-4, help="widest bounds wanted, upper − lower (default 0.0001)")
     add("--node-budget", type=int, default=256, help="answer prefixes evaluated per record at most (default 256)")
     add("--answer-tokens", type=int, default=24, help="length of an off-format greedy answer (default 24)")
     add("--revision", help="commit of a Hub model")

@@ -178,7 +178,11 @@ class ScoreSection(StrictModel):
     )
     samples: int = Field(default=100, ge=1, description="answers that monte_carlo samples for each record")
     tolerance: float = Field(
-        default=1e-3, ge=0, le=1, description="the search goes on until upper − lower is at most this for every label"
+        default=1e-4,
+        ge=0,
+        le=1,
+        description="the search goes on until upper − lower is at most this for every label; what it costs and what it "
+        "does to the metrics: docs/numbers.md",
     )
     node_budget: int = Field(default=256, ge=1, description="answer prefixes evaluated for one record at most")
     answer_tokens: int = Field(

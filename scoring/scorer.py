@@ -38,7 +38,7 @@ class Settings:
     """What is computed and how far. See ScoreSection for the meaning of each."""
 
     estimators: tuple[str, ...] = ESTIMATOR_NAMES
-    tolerance: float = 1e-3
+    tolerance: float = 1e-4
     node_budget: int = 256
     answer_tokens: int = 24
     batch_records: int = 16

@@ -162,7 +162,7 @@ def _guard_page(
         differences=rows,
         against_frequency=against_frequency(found, best, config) if best is not None else None,
         bounds=bounds_effect(table, shown.report, config, files.tolerance) if shown is not None else None,
-        slices=slices(table, table.scores[best], attributes, config, seed) if best is not None else [],
+        slices=slices(table, best, attributes, config, seed) if best is not None else [],
         confusions=confusions(table.truth[test], predicted[test], table.labels),
         worst=worst_records(table, table.scores[best], predicted, config.judged_on, config.worst_records)
         if best is not None

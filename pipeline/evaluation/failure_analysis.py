@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 
 from marginalia.pipeline.config.evaluation import EvaluateSection
-from marginalia.pipeline.evaluation.guard_tables import GuardTable
+from marginalia.pipeline.evaluation.guard_tables import Bounds, GuardTable
+from marginalia.pipeline.evaluation.metric_bounds import pooled_ranges, with_range
 from marginalia.schemas.evaluation_json import Confusion, Slice, Split, WorstRecord
 from marginalia.scoring.measures import metrics
 from marginalia.scoring.measures.calibration import log_losses
@@ -18,9 +19,9 @@ MOST_VALUES, FEWEST_RECORDS = 12, 5  # of one attribute, with one value: outside
 
 
 def slices(
-    table: GuardTable, scores: Array, attributes: pl.DataFrame | None, config: EvaluateSection, seed: int
+    table: GuardTable, name: str, attributes: pl.DataFrame | None, config: EvaluateSection, seed: int
 ) -> list[Slice]:
-    """Metrics for each value of each attribute that at least FEWEST_RECORDS records share.
+    """Metrics of estimator `name` for each value of each attribute that at least FEWEST_RECORDS records share.
 
     `attributes` has the columns id, name, value; None when unknown."""
     if attributes is None or attributes.is_empty():
@@ -29,7 +30,8 @@ def slices(
     place = {record: row for row, record in enumerate(table.ids) if here[row]}
     known = attributes.filter(pl.col("id").is_in(list(place)))
     found = []
-    for (name,), part in known.group_by("name", maintain_order=True):
+    scores, bounds = table.scores[name], table.bounds.get(name)
+    for (attribute,), part in known.group_by("name", maintain_order=True):
         groups = (
             part.group_by("value")
             .agg("id")
@@ -41,27 +43,34 @@ def slices(
             continue
         for value, ids in groups.select("value", "id").iter_rows():
             rows = np.array(sorted(place[record] for record in ids))
-            found.append(_slice(str(name), value, table.truth[rows], scores[rows], config, seed))
+            inside = (bounds[0][rows], bounds[1][rows]) if bounds else None
+            found.append(_slice((str(attribute), value), table.truth[rows], scores[rows], inside, config, seed))
     return found
 
 
-def _slice(name: str, value: str, truth: Flags, scores: Array, config: EvaluateSection, seed: int) -> Slice:
+def _slice(
+    shared: tuple[str, str], truth: Flags, scores: Array, bounds: Bounds | None, config: EvaluateSection, seed: int
+) -> Slice:
+    ranges = pooled_ranges(truth, bounds, config.threshold) if bounds else {}
     measure = metrics.together([metrics.decisions(truth, scores >= config.threshold), metrics.ranking(truth, scores)])
     measured = metrics.bootstrap(measure, len(truth), resamples=config.resamples, seed=seed, left_out=True)
     rarest = min(int(truth.sum()), int((~truth).sum()), len(truth))
     return Slice(
-        attribute=name,
-        value=value,
+        attribute=shared[0],
+        value=shared[1],
         n=len(truth),
         metrics={
-            metric: bootstrap_metric(
-                float(measured.value.pooled[metric][0]),
-                measured.replicates.pooled[metric],
-                len(truth),
-                confidence=config.confidence,
-                undefined="not defined on these records",
-                rarest=rarest,
-                variance=pooled_variance(measured, metric, truth),
+            metric: with_range(
+                bootstrap_metric(
+                    float(measured.value.pooled[metric][0]),
+                    measured.replicates.pooled[metric],
+                    len(truth),
+                    confidence=config.confidence,
+                    undefined="not defined on these records",
+                    rarest=rarest,
+                    variance=pooled_variance(measured, metric, truth),
+                ),
+                ranges.get(metric),
             )
             for metric in SLICE_METRICS
         },

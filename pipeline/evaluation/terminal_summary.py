@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from marginalia.pipeline.report.as_text import UNCLEAR, against_chance
 from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Metric
-from marginalia.scoring.measures.conclusions import compare, range_of, wide
+from marginalia.scoring.measures.conclusions import range_of, wide
 
 
 def headline(evaluation: Evaluation) -> list[str]:
@@ -65,7 +66,5 @@ def _text(metric: Metric) -> str:
 
 
 def _chance(auc: Metric) -> str:
-    above, below = compare(auc, 0.5, "above"), compare(auc, 0.5, "below")
-    if below == "yes":
-        return ", worse than chance"
-    return ", perhaps no better than chance" if above in ("no", "cannot tell") else ""
+    said = against_chance(auc)
+    return f", {said}" if said in (UNCLEAR, "worse than chance") else ""

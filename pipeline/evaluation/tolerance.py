@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from marginalia.pipeline.config.evaluation import EvaluateSection
-from marginalia.pipeline.evaluation.calibration_fitting import own_thresholds
-from marginalia.pipeline.evaluation.guard_tables import SLACK, Bounds, GuardTable
-from marginalia.pipeline.evaluation.metric_bounds import Range, pooled_ranges, verdict_ranges, with_range
+from marginalia.pipeline.evaluation.guard_tables import SLACK, GuardTable
 from marginalia.pipeline.evaluation.paired_differences import TUNED, VERDICT
 from marginalia.schemas.evaluation_json import BoundsEffect, EstimatorEvaluation, Metric
-from marginalia.scoring.measures import conclusions, metric_ranges
-from marginalia.scoring.measures.intervals import Array
+from marginalia.scoring.measures.conclusions import WIDE, range_of, wide
 from marginalia.scoring.measures.refitted_thresholds import METRICS as AT_OWN_THRESHOLDS
 
 STEPS = sorted((digit * 10.0**-power for power in range(1, 7) for digit in (1, 2, 5)), reverse=True)
@@ -26,14 +21,13 @@ def bounds_effect(
     if bounds is None or not here.any():
         return None
     widths = (bounds[1] - bounds[0])[here]
-    shown = _shown(page)
-    wide = [name for name, metric in shown.items() if conclusions.wide(metric)]
+    shown = {name: metric for name, metric in _shown(page).items() if wide(metric)}
     return BoundsEffect(
         widest=float(widths.max()),
         mean=float(widths.mean()),
         beyond=int((widths.max(1) > tolerance + SLACK).sum()) if tolerance is not None else 0,
-        wide=wide,
-        tolerance=_enough(table, page, config, shown, float(widths.max())) if wide else None,
+        wide=list(shown),
+        tolerance=_enough(list(shown.values()), float(widths.max())) if shown else None,
     )
 
 
@@ -45,42 +39,19 @@ def _shown(page: EstimatorEvaluation) -> dict[str, Metric]:
     }
 
 
-def _enough(
-    table: GuardTable, page: EstimatorEvaluation, config: EvaluateSection, shown: dict[str, Metric], widest: float
-) -> float:
-    """The largest tolerance of a 1-2-5 series at which no metric's range would exceed a third of its interval.
+def _enough(metrics: list[Metric], widest: float) -> float:
+    """The largest tolerance of a 1-2-5 series at which no range should exceed a third of its interval.
 
-    The probabilities are taken to stay where they are, with every bound as near to them as that tolerance asks."""
-    for tolerance in STEPS:
-        if tolerance < widest:
-            found = _ranges_at(table, page, config, tolerance)
-            metrics = [with_range(_bare(metric), found.get(name)) for name, metric in shown.items()]
-            if not any(conclusions.wide(metric) for metric in metrics):
-                return tolerance
-    return STEPS[-1]
+    Ranges of ROC AUC fall about as the cube root of the tolerance (`make bench-tolerance`; docs/numbers.md), those of
+    other metrics faster. It is a guess, which the next evaluation puts to the test."""
+    excess = max((_share(metric) / WIDE for metric in metrics), default=1.0)
+    wanted = widest / max(excess, 1.0) ** 3
+    return next((step for step in STEPS if step <= wanted), STEPS[-1])
 
 
-def _bare(metric: Metric) -> Metric:
-    return metric.model_copy(update={"range_low": None, "range_high": None})
-
-
-def _ranges_at(
-    table: GuardTable, page: EstimatorEvaluation, config: EvaluateSection, tolerance: float
-) -> dict[str, Range]:
-    name, here, test = page.estimator, table.on(config.judged_on), table.on(["test"])
-    low, high = _closer(table.scores[name], table.bounds[name], tolerance)
-    found = pooled_ranges(table.truth[here], (low[here], high[here]), config.threshold)
-    at = own_thresholds(page.thresholds, table.labels)
-    if at is not None and test.any():
-        tuned = metric_ranges.decision_ranges(table.truth[test], low[test], high[test], at).pooled
-        found |= {f"{TUNED}{metric}": ends for metric, ends in tuned.items()}
-    if name in table.verdict_bounds:
-        low, high = _closer(table.verdicts[name], table.verdict_bounds[name], tolerance)
-        verdict = verdict_ranges(table.any_label[here], (low[here], high[here]), config.threshold)
-        found |= {f"{VERDICT}{metric}": ends for metric, ends in verdict.items()}
-    return found
-
-
-def _closer(p: Array, bounds: Bounds, tolerance: float) -> Bounds:
-    share = np.minimum(1.0, tolerance / np.maximum(bounds[1] - bounds[0], SLACK))
-    return p - share * (p - bounds[0]), p + share * (bounds[1] - p)
+def _share(metric: Metric) -> float:
+    """The range as a share of the sampling interval; WIDE where there is no interval."""
+    low, high = range_of(metric)
+    if low is None or high is None or metric.low is None or metric.high is None or metric.high <= metric.low:
+        return WIDE
+    return (high - low) / (metric.high - metric.low)

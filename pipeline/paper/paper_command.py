@@ -38,7 +38,7 @@ def paper(
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="of every score; default 0.2, guard instruct 0.3")
     ] = None,
-    tolerance: Annotated[float, typer.Option(min=0, max=1, help="widest bounds wanted of our marginals")] = 1e-3,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="widest bounds wanted of our marginals")] = 1e-4,
     node_budget: Annotated[
         int, typer.Option(min=1, help="answer prefixes our search evaluates a record, at most")
     ] = 256,

@@ -35,7 +35,7 @@ class Limits:
     left the language. `constrained_greedy`: whether the constrained greedy answer is followed too."""
 
     marginals: tuple[str, ...] = MARGINALS
-    tolerance: float = 1e-3
+    tolerance: float = 1e-4
     node_budget: int = 256
     answer_tokens: int = 24
     constrained_greedy: bool = True

@@ -20,6 +20,7 @@ from marginalia.schemas.evaluation_json import (
     ThresholdsFile,
 )
 from marginalia.scoring.measures import calibration
+from marginalia.scoring.measures.intervals import clopper_pearson
 from tests.pipeline.synthetic_run import Frames, Synthetic, make_frames
 
 CONFIG = EvaluateSection(resamples=150)
@@ -334,3 +335,13 @@ def test_guards_are_compared_on_the_records_that_both_judged(frames: Frames) -> 
 
 def evaluate_one(frames: Frames) -> Evaluation:
     return results_of(frames).evaluation
+
+
+def test_a_labels_precision_and_recall_have_exact_intervals(results: Results) -> None:
+    for page in page_of(results).estimators[0].labels:
+        for name in ("precision", "recall"):
+            metric = page.metrics[name]
+            if metric.value is not None:
+                exact = clopper_pearson(round(metric.value * metric.n), metric.n, confidence=0.95)
+                assert (metric.low, metric.high) == pytest.approx(exact)
+        assert page.metrics["recall"].n == page.positives
