@@ -17,12 +17,19 @@ from marginalia.pipeline.commands.cli import app
 from marginalia.pipeline.config.config_text import known_keys
 from marginalia.pipeline.config.run_config import Config
 from marginalia.pipeline.importing.column_mapping import load_mapping
+from marginalia.schemas.input_records import read_records
 from marginalia.schemas.storage.yaml_files import load_yaml
 from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.command import _parser
+from marginalia.scoring.guard import GuardFile
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "scoring/guards/README.md"]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "scoring/guards/README.md",
+    ROOT / "scoring/adapters/support-tickets/README.md",
+]
 TUTORIAL = ROOT / "docs/tutorial.md"
 COMMANDS: Any = typer.main.get_command(app)
 SPAN = re.compile(r"`((?:make|marginalia) [^`]*)`")
@@ -112,6 +119,30 @@ def test_every_config_key_exists(page: Path) -> None:
             assert word in keys, f"{page_names(page)}: {word}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=page_names)
+def test_every_python_module_exists(page: Path) -> None:
+    for module in re.findall(r"python -m ([\w.]+)", page.read_text(encoding="utf-8")):
+        assert importlib.util.find_spec(module) is not None, f"{page_names(page)}: python -m {module}"
+
+
+def yaml_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```yaml\n(.*?)^```$", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def test_the_example_of_a_guard_file_loads(tmp_path: Path) -> None:
+    (example,) = yaml_blocks(ROOT / "scoring/guards/README.md")
+    (tmp_path / "my-guard.yaml").write_text(example, encoding="utf-8")
+    file = load_yaml(tmp_path / "my-guard.yaml", GuardFile)
+    assert file.labels == {"rude": "C1", "spam": "C2"}
+
+
+def test_the_examples_of_several_endpoints_load(tmp_path: Path) -> None:
+    score, generate = yaml_blocks(ROOT / "docs/scaling.md")
+    (tmp_path / "config.yaml").write_text(f"taxonomy: taxonomy.yaml\n{score}{generate}", encoding="utf-8")
+    config = load_yaml(tmp_path / "config.yaml", Config)
+    assert config.score.guards[0].concurrency == config.generate.concurrency == 128
+
+
 # ---- the tutorial ----------------------------------------------------------------------------------------------------
 
 
@@ -132,22 +163,21 @@ def test_the_tutorials_marginalia_commands_parse() -> None:
 def test_the_tutorials_python_modules_exist_and_take_these_options() -> None:
     called = [words[2:] for words in tutorial_commands() if words[:2] == ["python", "-m"]]
     assert {words[0] for words in called} >= {
-        "scoring",
+        "marginalia.scoring",
         "marginalia.pipeline.generation.endpoint.bundled_llm_server",
         "marginalia.pipeline.annotating.simulated_annotators",
     }
     for module, *words in called:
         assert importlib.util.find_spec(module) is not None, module
-        if module == "scoring":
+        if module == "marginalia.scoring":
             explains = words[:1] == ["explain"]
             parsed = _parser(explains).parse_args(words[explains:])
             assert isinstance(parsed, argparse.Namespace)
 
 
 def test_the_tutorials_yaml_files_load(tmp_path: Path) -> None:
-    written = re.findall(r"^```yaml\n(.*?)^```$", TUTORIAL.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     names = ["taxonomy.yaml", "config.yaml", "mapping.yaml", "second.yaml"]
-    for name, text in zip(names, written, strict=True):
+    for name, text in zip(names, yaml_blocks(TUTORIAL), strict=True):
         (tmp_path / name).write_text(text, encoding="utf-8")
     assert load_taxonomy("taxonomy.yaml", relative_to=tmp_path).ids == [
         "late",
@@ -166,3 +196,9 @@ def test_the_tutorials_scripts_compile() -> None:
     assert len(scripts) == 2
     for script in scripts:
         compile(script, "tutorial", "exec")
+
+
+def test_the_tutorials_new_messages_are_records(tmp_path: Path) -> None:
+    (lines,) = re.findall(r"^```json\n(.*?)^```$", TUTORIAL.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "new.jsonl").write_text(lines, encoding="utf-8")
+    assert read_records(tmp_path / "new.jsonl")["id"].to_list() == ["n1", "n2"]
