@@ -22,7 +22,10 @@ from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.command import _parser
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "scoring/guards/README.md"]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "scoring/guards/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 TUTORIAL = ROOT / "docs/tutorial.md"
 COMMANDS: Any = typer.main.get_command(app)
 SPAN = re.compile(r"`((?:make|marginalia) [^`]*)`")
