@@ -25,6 +25,7 @@ LOADED = re.compile(r"""(?:\bsrc=|<link\b[^>]*\bhref=|url\()["']?(?:https?:)?//[
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = [ROOT / name for name in PAGES if (ROOT / name).exists()]
+    pages += sorted((ROOT / "examples").glob("*.*"))
     pages += [path for path in sorted((ROOT / "docs").rglob("*")) if path.is_file() and path.suffix != ".py"]
     own = Path(config.docs_dir)
     of_the_theme = [file for file in files if not Path(file.abs_src_path or "/").is_relative_to(own)]

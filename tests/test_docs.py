@@ -23,8 +23,9 @@ from marginalia.scoring.command import _parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "scoring/guards/README.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "scoring/guards/README.md",
 ]
 TUTORIAL = ROOT / "docs/tutorial.md"
 COMMANDS: Any = typer.main.get_command(app)
