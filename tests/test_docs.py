@@ -25,8 +25,8 @@ from marginalia.scoring.guard import GuardFile
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
-    ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "scoring/guards/README.md",
     ROOT / "scoring/adapters/support-tickets/README.md",
 ]

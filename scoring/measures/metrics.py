@@ -19,26 +19,6 @@ import numpy as np
 from marginalia.scoring.measures.intervals import Array, Flags, left_out_weights, resample_weights
 from marginalia.scoring.measures.resampled_ranking import Ordered
 
-DECISION_METRICS = (
-    "micro_f1",
-    "micro_precision",
-    "micro_recall",
-    "macro_f1",
-    "macro_precision",
-    "macro_recall",
-    "samples_f1",
-    "samples_precision",
-    "samples_recall",
-    "hamming_loss",
-    "subset_accuracy",
-)
-RANKING_METRICS = (
-    "micro_roc_auc",
-    "macro_roc_auc",
-    "micro_average_precision",
-    "macro_average_precision",
-    "ranking_loss",
-)
 LOWER_IS_BETTER = ("hamming_loss", "ranking_loss")
 
 

@@ -1,0 +1,20 @@
+"""Score texts with the bundled guard: the probability of each label, with bounds that are certain.
+
+Run it with: python examples/score_texts.py
+"""
+
+from marginalia import Scorer
+
+TEXTS = [
+    "My parcel is a week late and I want my money back.",
+    "The discount code WELCOME10 does not work at the checkout.",
+    "Thank you, everything arrived in time.",
+]
+
+scorer = Scorer.load("bundled-guard", "support-tickets")
+for text in TEXTS:
+    found = scorer.score(text)
+    print(text)
+    for label in sorted(found, key=lambda label: -round(found[label].probability, 3))[:3]:
+        probability, lower, upper = found[label]
+        print(f"  {label:22} {probability:.3f}  (from {lower:.3f} to {upper:.3f})")
