@@ -131,14 +131,14 @@ def test_the_tutorials_marginalia_commands_parse() -> None:
 
 def test_the_tutorials_python_modules_exist_and_take_these_options() -> None:
     called = [words[2:] for words in tutorial_commands() if words[:2] == ["python", "-m"]]
-    assert {words[0] for words in called} >= {
+    assert {words[0].removeprefix("marginalia.") for words in called} >= {
         "scoring",
-        "marginalia.pipeline.generation.endpoint.bundled_llm_server",
-        "marginalia.pipeline.annotating.simulated_annotators",
+        "pipeline.generation.endpoint.bundled_llm_server",
+        "pipeline.annotating.simulated_annotators",
     }
     for module, *words in called:
         assert importlib.util.find_spec(module) is not None, module
-        if module == "scoring":
+        if module in ("scoring", "marginalia.scoring"):
             explains = words[:1] == ["explain"]
             parsed = _parser(explains).parse_args(words[explains:])
             assert isinstance(parsed, argparse.Namespace)
