@@ -166,7 +166,9 @@ class SearchOptions(StrictModel):
 
 
 class Settings(SearchOptions):
-    """SearchOptions and the seed, which in a run is that of the whole run."""
+    """SearchOptions and the seed, which in a run is that of the whole run.
+
+    A value that cannot be raises pydantic's ValidationError, which is a ValueError."""
 
     seed: int = Field(default=2026, description="of monte_carlo's samples")
 
