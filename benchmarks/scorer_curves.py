@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from marginalia.schemas.taxonomy import Label, Taxonomy, load_taxonomy
@@ -19,10 +18,10 @@ def curves(scorer: Scorer, batch: Sequence[Record]) -> Iterator[dict[str, Any]]:
     """One row for each point: what was varied, its value, and the cost a record. `scorer` holds the demo guard."""
     settings = scorer.settings
     for tolerance in (1e-1, 1e-2, 1e-3, 1e-4):
-        scorer.settings = replace(settings, tolerance=tolerance, node_budget=4096)
+        scorer.settings = settings.model_copy(update={"tolerance": tolerance, "node_budget": 4096})
         yield measured(scorer, batch, "tolerance", tolerance)
     for size in (1, 4, 16, 32):
-        scorer.settings = replace(settings, batch_records=size)
+        scorer.settings = settings.model_copy(update={"batch_records": size})
         yield measured(scorer, [*batch, *again(batch)], "records at a time", size)
     scorer.settings = settings
     for words in (16, 64, 256):

@@ -10,7 +10,6 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def rows(scorer: Scorer, records: Sequence[dict[str, Any]], threshold: float) ->
     messages = [(record["id"], [{"role": "user", "content": record["text"]}]) for record in records]
     list(scorer.score_records(messages[:16]))  # pays for the language's states
     for tolerance in TOLERANCES:
-        scorer.settings = replace(scorer.settings, tolerance=tolerance)
+        scorer.settings = scorer.settings.model_copy(update={"tolerance": tolerance})
         started = time.process_time()
         found = {result.record_id: result for result in scorer.score_records(messages)}
         took = time.process_time() - started

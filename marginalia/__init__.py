@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     )
     from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
     from marginalia.scoring.guard import Guard, load_guard
-    from marginalia.scoring.scorer import Probability, Result, Scorer, Settings
+    from marginalia.scoring.score_request import Settings
+    from marginalia.scoring.scored_record import Probability, Result
+    from marginalia.scoring.scorer import Scorer
 
 __version__ = "0.1.0"
 
@@ -51,10 +53,10 @@ __all__ = [
 
 _MODULES = {
     "Guard": "scoring.guard",
-    "Probability": "scoring.scorer",
-    "Result": "scoring.scorer",
+    "Probability": "scoring.scored_record",
+    "Result": "scoring.scored_record",
     "Scorer": "scoring.scorer",
-    "Settings": "scoring.scorer",
+    "Settings": "scoring.score_request",
     "Taxonomy": "schemas.taxonomy",
     "evaluate": "pipeline.evaluation.evaluate_guards",
     "load_guard": "scoring.guard",

@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 
 from marginalia.schemas.base_model import ID_PATTERN, StrictModel, flaw
 from marginalia.schemas.errors import InputError, did_you_mean
-from marginalia.schemas.storage.yaml_files import find_yaml, load_yaml
 
 SHIPPED = Path(__file__).parent / "taxonomies"
 RESERVED = ("unsafe", "safe", "none")  # rows and answers of their own, never a category
@@ -135,9 +134,14 @@ def load_taxonomy(reference: str, *, relative_to: Path = Path()) -> Taxonomy:
 
 def read_taxonomy(path: Path) -> Taxonomy:
     """The taxonomy in `path`. Raises InputError with the line of a flaw."""
+    # imported late, here and below: a command's --help needs the model Taxonomy, and must not wait for polars
+    from marginalia.schemas.storage.yaml_files import load_yaml
+
     return load_yaml(path, Taxonomy, explain=EXPLAIN)
 
 
 def taxonomy_path(reference: str, *, relative_to: Path = Path()) -> Path:
     """Where that taxonomy lies. Raises InputError with the shipped names when there is none."""
+    from marginalia.schemas.storage.yaml_files import find_yaml
+
     return find_yaml("taxonomy", reference, SHIPPED, relative_to=relative_to)

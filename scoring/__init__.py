@@ -9,3 +9,5 @@ import os
 # sleeping at once
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+COMMAND = "python -m marginalia.scoring"  # as help and hints show it: it also works where there is no checkout

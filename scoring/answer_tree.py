@@ -1,4 +1,4 @@
-"""The tree of a record's answers with their masses, for the terminal: `python -m scoring explain`."""
+"""The tree of a record's answers with their masses, for the terminal: `python -m marginalia.scoring explain`."""
 
 from __future__ import annotations
 

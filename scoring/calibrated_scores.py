@@ -1,4 +1,4 @@
-"""calibration.json applied to scores: what `python -m scoring --calibration FILE` does in production."""
+"""calibration.json applied to scores: what `--calibration FILE` does in production."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import polars as pl
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.evaluation_json import UNSAFE, Calibration, CalibrationFile, Identity
 from marginalia.schemas.storage.files import read_model
-from marginalia.scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES
+from marginalia.scoring import COMMAND
 from marginalia.scoring.measures.calibration import apply, apply_map
+from marginalia.scoring.score_request import BASELINE_NAMES, ESTIMATOR_NAMES
 
 BOUNDS = ("probability", "lower", "upper")
 HINT = "calibration.json is written by marginalia evaluate, for the guards of its run"
@@ -61,7 +62,7 @@ def choose_maps(
     wanted = (*ESTIMATOR_NAMES, *BASELINE_NAMES) if estimators is None else estimators
     maps = {found.estimator: found for found in mine if found.estimator in wanted}
     if not maps:
-        raise InputError.at(path, f"has maps only for {', '.join(known)}, which python -m scoring does not compute")
+        raise InputError.at(path, f"has maps only for {', '.join(known)}, which {COMMAND} does not compute")
     first = next(iter(maps.values()))
     return ChosenMaps(path, maps, [*_check_labels(path, first, rows), *_notes(path, first, model)])
 

@@ -1,4 +1,4 @@
-"""What `python -m scoring` says when it is done."""
+"""What the scoring command prints when it is done."""
 
 from __future__ import annotations
 

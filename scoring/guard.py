@@ -172,7 +172,7 @@ class Guard:
     """A guard file put together with its taxonomy. `labels` are the taxonomy ids in order; `rows` adds the verdict.
 
     A guard with `calls: per_label` is a guard for each of its prompts (`calls`): a language of nothing but the verdict,
-    and the one category that is asked for. scoring/per_label_scorer.py puts their answers together."""
+    and the one category that is asked for. scoring/per_label_results.py puts their answers together."""
 
     file: GuardFile
     labels: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""`python -m scoring merge`: the shards of `--shard` put together."""
+"""The scoring command's `merge`: the shards of `--shard` put together."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from marginalia.scoring import COMMAND
 from marginalia.scoring.command_summary import summary
 
-EXAMPLE = """example:
-  python -m scoring merge records.jsonl --out scores.parquet
+EXAMPLE = f"""example:
+  {COMMAND} merge records.jsonl --out scores.parquet
 
 RECORDS and OUT are those of the `--shard i/n` jobs. Writes what one job without --shard would have written, after
 checking that all shards are there, were scored with the same model, guard and settings, and hold just these records.
@@ -18,9 +19,9 @@ checking that all shards are there, were scored with the same model, guard and s
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit codes as of `python -m scoring`."""
+    """Exit codes as of scoring itself."""
     parser = argparse.ArgumentParser(
-        prog="python -m scoring merge",
+        prog=f"{COMMAND} merge",
         description="Puts the shards of a table of scores together.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -34,11 +35,11 @@ def main(arguments: Sequence[str]) -> int:
     from marginalia.scoring.engines.shards import Shard, merge_shards
 
     def command(shard: Shard) -> str:
-        return f"python -m scoring {options.records} … --out {options.out} --shard {shard}"
+        return f"{COMMAND} {options.records} … --out {options.out} --shard {shard}"
 
     frame = read_records(options.records)
     records = list(zip(frame["id"], frame["messages"].to_list(), strict=True))
-    with run_lock(options.out.parent, "python -m scoring merge"):
+    with run_lock(options.out.parent, f"{COMMAND} merge"):
         merged = merge_shards(options.out, records, command)
     for note in merged.notes:
         print(f"note: {note}", file=sys.stderr)

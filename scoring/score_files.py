@@ -18,7 +18,8 @@ from marginalia.schemas.storage.journal import Journal, read_at, read_journal, r
 from marginalia.schemas.storage.large_tables import write_frames
 from marginalia.schemas.tables import LabelScore, ScoredRecord
 from marginalia.scoring.score_journal_entry import KEYS, check_entry
-from marginalia.scoring.scorer import Result, Scorer
+from marginalia.scoring.scored_record import Result
+from marginalia.scoring.scorer import Scorer
 
 Messages = Sequence[dict[str, str]]
 FACTS = tuple(name for name in ScoredRecord.model_fields if name != "record_id")

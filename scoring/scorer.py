@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+
+from pydantic import ValidationError
 
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
-from marginalia.scoring.config import BASELINE_NAMES, ESTIMATOR_NAMES, EndpointOptions, check_estimators
 from marginalia.scoring.guard import Guard, load_guard
 from marginalia.scoring.language.token_language import TokenLanguage, check_ids, vocabulary_bytes
 from marginalia.scoring.marginal.answer_search import MARGINALS, Limits, Search
@@ -20,65 +21,14 @@ from marginalia.scoring.marginal.estimators import LabelEstimates, decisions, es
 from marginalia.scoring.marginal.model_protocol import Model
 from marginalia.scoring.marginal.record_batches import RecordBatches, RecordJob
 from marginalia.scoring.models.load_model import load_model
+from marginalia.scoring.per_label_results import combine
 from marginalia.scoring.prompt import PromptBuilder
+from marginalia.scoring.score_request import BASELINE_NAMES, EndpointOptions, ScoreRequest, Settings, fields_of
+from marginalia.scoring.scored_record import Probability, Result
+
+__all__ = ["PerLabelScorer", "Probability", "Result", "Scorer", "Settings"]
 
 WINDOW = 512  # records sorted by length at a time: bounds memory, keeps batches even
-
-
-class Probability(NamedTuple):
-    """A label's probability with its certified bounds."""
-
-    probability: float
-    lower: float
-    upper: float
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is computed and how far. See ScoreSection for the meaning of each."""
-
-    estimators: tuple[str, ...] = ESTIMATOR_NAMES
-    tolerance: float = 1e-4
-    node_budget: int = 256
-    answer_tokens: int = 24
-    batch_records: int = 16
-    batch_tokens: int = 4096
-    samples: int = 100
-    seed: int = 2026  # of monte_carlo's samples
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(
-            marginals=tuple(name for name in self.estimators if name in MARGINALS),
-            tolerance=self.tolerance,
-            node_budget=self.node_budget,
-            answer_tokens=self.answer_tokens,
-            constrained_greedy=any(
-                name in self.estimators for name in ("conditional_constrained", "joint_constrained")
-            ),
-        )
-
-
-@dataclass(frozen=True)
-class Result:
-    """One scored record; `estimates` is empty and `error` says why when it could not be scored, `passing` that it may
-    be at another time.
-
-    `seconds` is the record's share, by tokens, of the passes that it took part in."""
-
-    record_id: str
-    estimates: dict[str, LabelEstimates] = field(default_factory=dict)
-    answer: str | None = None
-    predicted: list[str] | None = None
-    off_language: float | None = None
-    unexplored: float | None = None
-    nodes: int = 0
-    forward_passes: int = 0
-    seconds: float = 0.0
-    stopped: str = ""
-    imitations: int = 0
-    error: str | None = None
-    passing: bool = False
 
 
 class Scorer:
@@ -130,26 +80,37 @@ class Scorer:
         relative_to: Path = Path(),
     ) -> Scorer:
         """Loads both. `taxonomy` is needed for guard files that name none of their own, `endpoint` when `model` is the
-        URL of a server: at least the tokenizer."""
-        if settings is not None:
-            try:
-                check_estimators(list(settings.estimators))
-            except ValueError as error:
-                raise InputError(str(error)) from error
-            further = [name for name in settings.estimators if name in BASELINE_NAMES]
-            if further and model.startswith(("http://", "https://")):
-                raise InputError(f"{further[0]} needs every token's probability, which an endpoint does not tell")
-        if isinstance(taxonomy, str):
-            taxonomy = load_taxonomy(taxonomy, relative_to=relative_to)
-        compiled = load_guard(guard, taxonomy, relative_to=relative_to)
-        found = load_model(
-            model, revision=revision, device=device, dtype=dtype, endpoint=endpoint, relative_to=relative_to
-        )
-        if compiled.per_label:
-            from marginalia.scoring.per_label_scorer import PerLabelScorer  # it is a Scorer, so it imports this module
+        URL of a server: at least the tokenizer. ScoreRequest says what each means and refuses what cannot be.
 
-            return PerLabelScorer(found, compiled, settings)
-        return cls(found, compiled, settings)
+        Raises InputError for wrong arguments and files, ModelError and ServiceError for a model that cannot be used."""
+        try:
+            request = ScoreRequest.model_validate(
+                {
+                    **fields_of(EndpointOptions, endpoint or EndpointOptions()),
+                    "model": model,
+                    "guard": guard,
+                    "taxonomy": taxonomy,
+                    "revision": revision,
+                    "device": device,
+                    "dtype": dtype,
+                    "settings": settings or Settings(),
+                    "folder": relative_to,
+                }
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise InputError(f"{first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}") from None
+        return cls.from_request(request)
+
+    @classmethod
+    def from_request(cls, request: ScoreRequest) -> Scorer:
+        """Loads what the request names. Raises what `load` raises."""
+        further = [name for name in request.settings.estimators if name in BASELINE_NAMES]
+        if further and request.model.startswith(("http://", "https://")):
+            raise InputError(f"{further[0]} needs every token's probability, which an endpoint does not tell")
+        guard = _guard(request)
+        made = PerLabelScorer if guard.per_label else cls
+        return made(load_model(request, relative_to=request.folder), guard, request.settings)
 
     def score(self, record: str | Sequence[dict[str, str]], *, estimator: str = "marginal") -> dict[str, Probability]:
         """{label: (probability, lower, upper)} of one text or conversation; the verdict is the label `unsafe`.
@@ -224,7 +185,7 @@ class Scorer:
             check_ids(prompt.ids, self.model.token_ids, self.model.tokenizer, "the record")
         except ModelError as error:
             return Result(record_id, error=str(error))
-        limits = self.settings.limits
+        limits = _limits(self.settings)
         baselines = {
             name: partial(self._baseline, name, record_id)
             for name in self.settings.estimators
@@ -262,3 +223,70 @@ class Scorer:
             stopped=search.stopped,
             imitations=job.imitations,
         )
+
+
+def _guard(request: ScoreRequest) -> Guard:
+    taxonomy = request.taxonomy
+    if isinstance(taxonomy, str):
+        taxonomy = load_taxonomy(taxonomy, relative_to=request.folder)
+    if request.guard_text is None:
+        return load_guard(request.guard, taxonomy, relative_to=request.folder)
+    with tempfile.TemporaryDirectory(prefix="marginalia-") as folder:
+        path = Path(folder) / f"{Path(request.guard).stem}.yaml"
+        path.write_text(request.guard_text, encoding="utf-8")
+        return load_guard(str(path), taxonomy)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        marginals=tuple(name for name in settings.estimators if name in MARGINALS),
+        tolerance=settings.tolerance,
+        node_budget=settings.node_budget,
+        answer_tokens=settings.answer_tokens,
+        constrained_greedy=any(
+            name in settings.estimators for name in ("conditional_constrained", "joint_constrained")
+        ),
+    )
+
+
+class PerLabelScorer(Scorer):
+    """A Scorer for a guard with `calls: per_label`. A label's estimates are those of the verdict in its own call.
+
+    The row `unsafe` is the call for the file's `overall` policy. Without one no call speaks of it: at least one label
+    applies with a probability between the largest of theirs and their sum (Fréchet), and the largest is reported.
+    `answer` has one line a call; `off_language` and `unexplored` are the largest of all calls; nodes, forward passes
+    and seconds are their sums."""
+
+    def __init__(self, model: Model, guard: Guard, settings: Settings | None = None) -> None:
+        self.model = model
+        self.guard = guard
+        self.settings = settings or Settings()
+        self._calls = {row: Scorer(model, one, self.settings) for row, one in guard.calls.items()}
+        first = next(iter(self._calls.values()))
+        self.prompts, self.tokens = first.prompts, first.tokens
+        self._alone = first.alone
+        self.notes = []
+
+    def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
+        """The same, of the first label's calls."""
+        first = next(iter(self._calls.values()))
+        first.measure(records)
+        self.notes = first.notes
+
+    def score_batches(
+        self, records: Iterable[tuple[str, Sequence[dict[str, str]]]], held: Container[str] = ()
+    ) -> Iterator[list[Result]]:
+        """Lists of results, each of the records of a few batches, as soon as all their calls are done."""
+        source = iter(records)
+        while window := list(islice(source, 4 * self.settings.batch_records)):
+            missing = [record for record in window if record[0] not in held]
+            if not missing:
+                continue
+            if self._alone:
+                window = missing
+            found: dict[str, dict[str, Result]] = {record_id: {} for record_id, _ in window}
+            for row, call in self._calls.items():
+                call.settings = self.settings
+                for result in call.score_records(window):
+                    found[result.record_id][row] = result
+            yield [combine(record_id, found[record_id], self.guard) for record_id, _ in missing]

@@ -11,9 +11,12 @@ import pytest
 from marginalia.pipeline.core.run import Run, open_run
 from marginalia.pipeline.core.stage_order import load_stage
 from marginalia.pipeline.core.stage_runner import run_stage, staleness
+from marginalia.pipeline.evaluation.score_stage import _request
 from marginalia.pipeline.verification.verify import verify
 from marginalia.schemas.storage.files import read_frame
 from marginalia.schemas.tables import GoldRecord
+from marginalia.scoring.score_files import latest_keys, record_key, scorer_fingerprint
+from marginalia.scoring.scorer import Scorer
 
 ARCHIVE = Path(__file__).parent / "old_runs/version-0.1.tar.gz"
 RECORDS, FINAL = 54, 54
@@ -52,3 +55,12 @@ def test_nothing_is_lost_on_the_way_from_its_answers_to_a_release(run: Run) -> N
     assert after["labels"].drop_nulls().len() == FINAL
     assert after.select("id", "labels", "status").equals(before.select("id", "labels", "status"))
     assert [(check.stage, check.what, check.problem) for check in verify(run).failed if check.stage != "score"] == []
+
+
+def test_its_scores_are_current_and_its_journal_would_go_on(run: Run) -> None:
+    assert staleness(load_stage("score"), run) is None
+    (guard,) = run.config.score.guards
+    fingerprint = scorer_fingerprint(Scorer.from_request(_request(run, guard)))
+    gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by="reconcile")
+    expected = {row["id"]: record_key(fingerprint, row["messages"]) for row in gold.iter_rows(named=True)}
+    assert latest_keys(run.path("scores/tickets.journal.jsonl")) == expected

@@ -32,7 +32,7 @@ def _section(
     model: type[BaseModel], values: Mapping[str, Any], chosen: set[str], hidden: set[str], path: str
 ) -> list[str]:
     indent = "  " * path.count(".")
-    fields = {name: field for name, field in model.model_fields.items() if path + name not in hidden}
+    fields = {name: field for name, field in _own_first(model).items() if path + name not in hidden}
     active = {name for name in fields if path + name in values or path + name in chosen}
     if not active and all(section_of(field) is None for field in fields.values()):
         active = {next(iter(fields))}
@@ -92,9 +92,10 @@ def _items(name: str, model: type[BaseModel], values: list[Mapping[str, Any]]) -
 
 
 def _own_first(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The keys that the model itself defines, then those that it inherits."""
-    own = inspect.get_annotations(model)
-    return dict(sorted(model.model_fields.items(), key=lambda item: item[0] not in own))
+    """The keys that the model itself defines, then those that it inherits, its nearest base's first."""
+    bases = [inspect.get_annotations(base) for base in model.__mro__]
+    order = {name: next(place for place, own in enumerate(bases) if name in own) for name in model.model_fields}
+    return dict(sorted(model.model_fields.items(), key=lambda item: order[item[0]]))
 
 
 def _comment(text: str, indent: str) -> list[str]:
@@ -152,7 +153,7 @@ _HANGING: dict[str, Any] = {"initial_indent": "  ", "subsequent_indent": "  "}
 
 
 def _walk(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel], FieldInfo]]:
-    for name, field in model.model_fields.items():
+    for name, field in _own_first(model).items():
         yield path + name, model, field
         inner = _model_in(field.annotation)
         if inner is not None:

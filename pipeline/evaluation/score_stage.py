@@ -19,11 +19,11 @@ from marginalia.schemas.storage.run_lock import run_lock
 from marginalia.schemas.storage.yaml_files import line_in
 from marginalia.schemas.tables import ScoredRecord
 from marginalia.scoring.config import RAY_FLAGS, EngineName, GuardRun, RayOptions
+from marginalia.scoring.score_request import GuardModel, ScoreRequest, SearchOptions, Settings, fields_of
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
     from marginalia.scoring.engines.shards import Shard
     from marginalia.scoring.score_failures import Failure
 
@@ -169,7 +169,7 @@ def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = No
     section = run.config.score
     out = run.path(f"{SCORES}/{guard.name}.parquet")
     out = out if shard is None else shard_path(out, shard)
-    job = start(_recipe(run, guard), records, journal_path(out), engine=section.engine, ray=section.ray)
+    job = start(_request(run, guard), records, journal_path(out), engine=section.engine, ray=section.ray)
     for _ in tqdm(job, total=len(records), unit="record", desc=f"score {guard.name}", disable=None):
         pass
     ids = [record_id for record_id, _ in records]
@@ -217,28 +217,19 @@ def _facts(run: Run, guard: GuardRun, notes: Sequence[str], table: pl.DataFrame,
     }
 
 
-def _recipe(run: Run, guard: GuardRun) -> ScorerRecipe:
-    from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
+def _request(run: Run, guard: GuardRun) -> ScoreRequest:
     from marginalia.scoring.guard import guard_path
-    from marginalia.scoring.scorer import Settings
 
     section = run.config.score
-    own = ("estimators", "seed")
     try:
         guard_path(guard.guard, relative_to=run.folder)
     except InputError as error:
         config, at = run.path("config.yaml"), section.guards.index(guard)
         raise error.asked_for(config, "guard", line=line_in(config, "score", "guards", at, "guard")) from error
-    settings = {name: getattr(section, name) for name in Settings.__dataclass_fields__ if name not in own}
-    return ScorerRecipe(
-        guard.model,
-        guard.guard,
+    return ScoreRequest(
+        **fields_of(GuardModel, guard),
         taxonomy=run.taxonomy,
-        revision=guard.revision,
-        device=guard.device,
-        dtype=guard.dtype,
-        endpoint=guard,
-        settings=Settings(estimators=tuple(section.estimators), seed=run.config.seed, **settings),
+        settings=Settings(**fields_of(SearchOptions, section), seed=run.config.seed),
         folder=run.folder,
     )
 

@@ -11,11 +11,13 @@ import typer
 
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.terminal import json_for_stdout
+from marginalia.scoring.score_request import GuardModel, Settings
 
 EXAMPLE = (
     "Example: marginalia paper records.jsonl --model ./Llama-Guard-3-8B --guard llama-guard-3 "
     "--mapping paper-llama-guard-3"
 )
+DEFAULTS = Settings()
 TOP_P, INSTRUCT_TOP_P = 0.99, 0.9
 THRESHOLD, INSTRUCT_THRESHOLD = 0.2, 0.3  # as in scoring/paper/published_procedures.py, which --help must not wait for
 
@@ -40,13 +42,15 @@ def paper(
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="of every score; default 0.2, guard instruct 0.3")
     ] = None,
-    tolerance: Annotated[float, typer.Option(min=0, max=1, help="widest bounds wanted of our marginals")] = 1e-4,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="widest bounds wanted of our marginals")] = (
+        DEFAULTS.tolerance
+    ),
     node_budget: Annotated[
         int, typer.Option(min=1, help="answer prefixes our search evaluates a record, at most")
-    ] = 256,
+    ] = DEFAULTS.node_budget,
     revision: Annotated[str | None, typer.Option(help="commit of a Hub model")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = GuardModel.model_fields["device"].default,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = GuardModel.model_fields["dtype"].default,
     out: Annotated[Path, typer.Option(help="folder of the journals, paper.json and paper.csv")] = Path("runs/paper"),
     as_json: Annotated[bool, typer.Option("--json", help="print paper.json instead of the table")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="print paper.csv instead of the table")] = False,
@@ -74,7 +78,7 @@ def paper(
     found = read_labelled(records, chosen, compiled, mapping=mapping, limit=limit)
     # what is wrong with the input is said before the models' libraries are loaded
     from marginalia.pipeline.paper.run_strategies import OURS, Asked, compare
-    from marginalia.scoring.scorer import Scorer, Settings
+    from marginalia.scoring.scorer import Scorer
 
     instruct = compiled.name == "instruct"
     asked = Asked(

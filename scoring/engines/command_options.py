@@ -1,4 +1,4 @@
-"""The engine's options on the command line of `python -m scoring`."""
+"""The engine's options on the scoring command's line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import argparse
 from pydantic import ValidationError
 
 from marginalia.schemas.errors import InputError
-from marginalia.scoring.config import RAY_FLAGS, RayOptions
+from marginalia.scoring import COMMAND
+from marginalia.scoring.config import RAY_FLAGS, RayOptions, ScoreSection
+from marginalia.scoring.request_options import add_option
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -15,13 +17,11 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--shard",
         metavar="I/N",
-        help="score the Ith of N parts of the records only; see python -m scoring merge --help",
+        help=f"score the Ith of N parts of the records only; see {COMMAND} merge --help",
     )
-    add("--engine", choices=("local", "ray"), default="local", help="ray: a pool of models, by Ray Data")
-    add("--address", metavar="HOST:PORT", help="of a Ray cluster's head; default: Ray is started on this machine")
-    add("--actors", type=int, metavar="N", help="models loaded at once (default: as many as there is room for)")
-    add("--actor-cpus", type=int, metavar="N", help="cores for each (default: 1 beside a GPU, else up to 4)")
-    add("--actor-gpus", type=float, metavar="N", help="GPUs for each (default: 1 where there are any)")
+    add_option(add, ScoreSection, "engine")
+    for name, flag in RAY_FLAGS.items():
+        add_option(add, RayOptions, name, flag=flag)
 
 
 def ray_options(options: argparse.Namespace) -> RayOptions:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
 from marginalia.scoring.score_files import Messages, Origin, origin_of, score_to_journal
+from marginalia.scoring.score_request import ScoreRequest
+from marginalia.scoring.scorer import Scorer
 
 
 class LocalJob:
     """One model in this process. Iterating scores what the journal does not hold yet and yields each record's id once
     it is on disk."""
 
-    def __init__(self, recipe: ScorerRecipe, records: Sequence[tuple[str, Messages]], journal: Path) -> None:
+    def __init__(self, request: ScoreRequest, records: Sequence[tuple[str, Messages]], journal: Path) -> None:
         self._records = records
         self._journal = journal
-        self._scorer = recipe.load()
+        self._scorer = Scorer.from_request(request)
 
     def __iter__(self) -> Iterator[str]:
         yield from score_to_journal(self._scorer, self._records, self._journal)

@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from marginalia.schemas.errors import MarginaliaError, ModelError
-from marginalia.scoring.engines.scorer_recipe import ScorerRecipe, work_in
+from marginalia.scoring.engines.portable_request import work_in
 from marginalia.scoring.score_files import journal_entry, origin_of, record_key
+from marginalia.scoring.score_request import ScoreRequest
 from marginalia.scoring.scorer import Scorer
 
 INPUT = pa.schema(
@@ -36,8 +37,8 @@ OUTPUT = pa.schema(
 class ScoringActor:
     """Loads its scorer at the first block, so that a model that cannot be loaded is told in our own words."""
 
-    def __init__(self, recipe: ScorerRecipe, folder: str) -> None:
-        self._recipe = recipe
+    def __init__(self, request: ScoreRequest, folder: str) -> None:
+        self._request = request
         self._folder = folder
         self._scorer: Scorer | None = None
 
@@ -57,7 +58,7 @@ class ScoringActor:
     def _rows(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if self._scorer is None:
             work_in(self._folder)
-            self._scorer = self._recipe.load()
+            self._scorer = Scorer.from_request(self._request)
         scorer = self._scorer
         origin = origin_of(scorer)
         wanted = {record["id"]: record_key(origin.fingerprint, record["messages"]) for record in records}

@@ -26,9 +26,10 @@ import polars as pl
 from marginalia.schemas.errors import ArtifactError, InputError, ModelError, ServiceError
 from marginalia.schemas.storage.journal import Journal
 from marginalia.scoring.config import RayOptions
-from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
+from marginalia.scoring.engines.portable_request import portable
 from marginalia.scoring.score_files import Messages, Origin, journal_entry, latest_keys
-from marginalia.scoring.scorer import Result
+from marginalia.scoring.score_request import ScoreRequest
+from marginalia.scoring.scored_record import Result
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,11 +45,11 @@ class RayJob:
     """Iterating scores what the journal does not hold yet and yields each record's id once it is on disk."""
 
     def __init__(
-        self, recipe: ScorerRecipe, records: Sequence[tuple[str, Messages]], journal: Path, options: RayOptions
+        self, request: ScoreRequest, records: Sequence[tuple[str, Messages]], journal: Path, options: RayOptions
     ) -> None:
         if find_spec("ray") is None or find_spec("pyarrow") is None:
             raise InputError("the engine ray is not installed", hint=INSTALL)
-        self._recipe = recipe.shipped()
+        self._request = portable(request)
         self._records = records
         self._journal = journal
         self._options = options
@@ -69,7 +70,7 @@ class RayJob:
             block = _block_size(len(left), cluster.actors, self._options.block_records)
             for size in dict.fromkeys((block, 1)):
                 todo = list(left.items())
-                for rows in cluster.run(self._recipe, _tables(todo, held, size)) if todo else ():
+                for rows in cluster.run(self._request, _tables(todo, held, size)) if todo else ():
                     entries = self._read(rows)
                     journal.extend(entries)
                     for row in rows:
@@ -135,19 +136,19 @@ class _Cluster:
         self._ray = ray
         self.actors, self.cpus, self.gpus = actors, cpus, gpus
 
-    def run(self, recipe: ScorerRecipe, blocks: Iterator[pa.Table]) -> Iterator[list[dict[str, Any]]]:
+    def run(self, request: ScoreRequest, blocks: Iterator[pa.Table]) -> Iterator[list[dict[str, Any]]]:
         """The actors' answers to each block, as they come. Blocks that kill their actors are left out.
 
         Raises ServiceError when too many do, or when Ray itself fails."""
         with _quietly():
-            answers = self._pipeline(recipe, blocks).iter_batches(batch_size=None, batch_format="pyarrow")
+            answers = self._pipeline(request, blocks).iter_batches(batch_size=None, batch_format="pyarrow")
         try:
             for block in answers:
                 yield block.to_pylist()
         except self._ray.exceptions.RayError as error:
             raise _failed(error) from error
 
-    def _pipeline(self, recipe: ScorerRecipe, blocks: Iterator[pa.Table]) -> Any:
+    def _pipeline(self, request: ScoreRequest, blocks: Iterator[pa.Table]) -> Any:
         import ray.data
 
         from marginalia.scoring.engines.ray_actor import ScoringActor
@@ -158,7 +159,7 @@ class _Cluster:
         context.max_errored_blocks = BAD_BLOCKS
         return ray.data.from_blocks(list(blocks)).map_batches(
             ScoringActor,
-            fn_constructor_kwargs={"recipe": recipe, "folder": str(Path.cwd())},
+            fn_constructor_kwargs={"request": request, "folder": str(Path.cwd())},
             batch_size=None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=self.actors),

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from marginalia.scoring.config import EngineName, RayOptions
-from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
 from marginalia.scoring.score_files import Messages, Origin
+from marginalia.scoring.score_request import ScoreRequest
 
 
 class ScoringJob(Protocol):
@@ -21,7 +21,7 @@ class ScoringJob(Protocol):
 
 
 def start(
-    recipe: ScorerRecipe,
+    request: ScoreRequest,
     records: Sequence[tuple[str, Messages]],
     journal: Path,
     *,
@@ -34,7 +34,7 @@ def start(
     if engine == "ray" and records:
         from marginalia.scoring.engines.ray_data import RayJob
 
-        return RayJob(recipe, records, journal, ray or RayOptions())
+        return RayJob(request, records, journal, ray or RayOptions())
     from marginalia.scoring.engines.in_process import LocalJob
 
-    return LocalJob(recipe, records, journal)
+    return LocalJob(request, records, journal)

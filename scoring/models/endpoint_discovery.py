@@ -10,7 +10,6 @@ from typing import Any
 
 from marginalia.schemas.errors import InputError, ServiceError
 from marginalia.schemas.server_addresses import check_endpoint, check_key_goes
-from marginalia.scoring.config import EndpointOptions, split_urls
 from marginalia.scoring.models.completions_api import EXTRAS, Form, NoLogprobs, TokenAnswer, read_answer, told_cut
 from marginalia.scoring.models.endpoint_calls import Caller, CallFailed, Refused
 from marginalia.scoring.models.endpoint_dialects import hint as hint_of
@@ -18,6 +17,7 @@ from marginalia.scoring.models.endpoint_model import PATH, EndpointModel
 from marginalia.scoring.models.logprob_floors import CUT_HINT, shown
 from marginalia.scoring.models.repeated_answers import Spread, between
 from marginalia.scoring.models.served_tokenizer import ServedTokenizer, load_tokenizer
+from marginalia.scoring.score_request import EndpointOptions, split_urls
 
 _PROBE = "The quick brown fox"
 SAME_MODEL = 0.5  # nats by which one token's log-probability may differ between replicas: a choice, far above rounding

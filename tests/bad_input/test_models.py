@@ -122,14 +122,14 @@ ROWS: list[Row] = [
         RECORDS,
         f"{SCORE} --node-budget 0",
         2,
-        "--node-budget: Input should be greater than or equal to 1 (python -m scoring --help)",
+        "--node-budget: Input should be greater than or equal to 1 (python -m marginalia.scoring --help)",
     ),
     (
         "a tolerance that is no number",
         RECORDS,
         f"{SCORE} --tolerance nan",
         2,
-        "--tolerance: Input should be less than or equal to 1 (python -m scoring --help)",
+        "--tolerance: Input should be less than or equal to 1 (python -m marginalia.scoring --help)",
     ),
     (
         "an output that is no Parquet",

@@ -15,7 +15,7 @@ import pytest
 
 from marginalia.schemas.storage.files import frame_hash, read_frame
 from marginalia.schemas.tables import LabelScore, ScoredRecord
-from marginalia.scoring.config import ESTIMATOR_NAMES
+from marginalia.scoring.score_request import ESTIMATOR_NAMES
 from tests.scoring.tiny import save
 
 ROOT = Path(__file__).parents[2]
@@ -172,7 +172,7 @@ def test_help_is_quick_and_has_an_example() -> None:
         check=True,
         env=environment,
     )
-    assert "example:\n  python -m scoring records.jsonl" in done.stdout
+    assert "example:\n  python -m marginalia.scoring records.jsonl" in done.stdout
     loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.split("\n")}
     assert not loaded & {"torch", "polars", "transformers", "numpy"}
 

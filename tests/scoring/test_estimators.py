@@ -2,9 +2,9 @@
 
 import pytest
 
-from marginalia.scoring.config import ESTIMATOR_NAMES
 from marginalia.scoring.marginal.answer_search import Limits, Search
 from marginalia.scoring.marginal.estimators import decisions, estimate
+from marginalia.scoring.score_request import ESTIMATOR_NAMES
 from tests.scoring.scripted import always, run, token_language
 
 CODES = ["S1", "S2", "S10"]

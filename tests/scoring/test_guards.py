@@ -11,15 +11,15 @@ from tokenizers import AddedToken
 
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.taxonomy import load_taxonomy
-from marginalia.scoring.config import ESTIMATOR_NAMES
 from marginalia.scoring.guard import SHIPPED, Guard, load_guard
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import Limits
 from marginalia.scoring.marginal.estimators import LabelEstimates, estimate
 from marginalia.scoring.models.local_model import load_local
-from marginalia.scoring.per_label_scorer import PerLabelScorer, combine
+from marginalia.scoring.per_label_results import combine
 from marginalia.scoring.prompt import PromptBuilder
-from marginalia.scoring.scorer import Result, Scorer, Settings
+from marginalia.scoring.score_request import ESTIMATOR_NAMES
+from marginalia.scoring.scorer import PerLabelScorer, Result, Scorer, Settings
 from tests.scoring.families import FAMILIES
 from tests.scoring.scripted import always, run
 from tests.scoring.tiny import END, save, tokenizer

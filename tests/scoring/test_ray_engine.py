@@ -17,8 +17,7 @@ import pytest
 from marginalia.schemas.errors import InputError
 from marginalia.scoring.config import RayOptions
 from marginalia.scoring.engines import ray_data
-from marginalia.scoring.engines.scorer_recipe import ScorerRecipe
-from marginalia.scoring.scorer import Settings
+from marginalia.scoring.score_request import ScoreRequest
 from tests.scoring.tiny import save
 
 ROOT = Path(__file__).parents[2]
@@ -171,9 +170,9 @@ def test_no_cluster_at_the_address(folder: Path) -> None:
 
 def test_without_ray_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ray_data, "find_spec", lambda name: None)
-    recipe = ScorerRecipe("model", "instruct", Settings())
+    request = ScoreRequest(model="model", guard="instruct")
     with pytest.raises(InputError, match=r"the engine ray is not installed \(pip install 'ray\[data\]"):
-        ray_data.RayJob(recipe, [], tmp_path / "journal.jsonl", RayOptions())
+        ray_data.RayJob(request, [], tmp_path / "journal.jsonl", RayOptions())
 
 
 @pytest.mark.parametrize(("records", "actors", "size"), [(1, 4, 1), (100, 2, 13), (10_000, 8, 64), (10**7, 8, 500)])

@@ -109,7 +109,8 @@ def test_a_guard_file_is_read_without_running_its_prompt(tmp_path: Path) -> None
     shipped = (ROOT / "scoring" / "guards" / "instruct.yaml").read_text()
     path = tmp_path / "guard.yaml"
     path.write_text(shipped.replace("    You check", "    {{ 9 ** (9 ** 9) }} You check"))
-    code = "import sys; from marginalia.schemas.taxonomy import load_taxonomy; from marginalia.scoring.guard import load_guard; "
+    code = "import sys; from marginalia.schemas.taxonomy import load_taxonomy\n"
+    code += "from marginalia.scoring.guard import load_guard\n"
     code += "load_guard(sys.argv[1], load_taxonomy('support-tickets'))"
     subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=True, timeout=60)
     path.write_text(shipped.replace("    You check", f"    {{{{ {'(' * 5000}1{')' * 5000} }}}} You check"))
@@ -162,7 +163,8 @@ def test_it_has_no_keys() -> None:
 @pytest.mark.parametrize("busy", [False, True])
 def test_it_ends_with_the_process_that_started_it(busy: bool) -> None:
     """Also when that was killed while a template without end was being rendered."""
-    code = "from marginalia.scoring.rendering import Renderer\nimport threading\nmade = Renderer(1.0)\nmade.render('', {})\n"
+    code = "from marginalia.scoring.rendering import Renderer\nimport threading\n"
+    code += "made = Renderer(1.0)\nmade.render('', {})\n"
     if busy:
         code += f"threading.Thread(target=made.render, args=({NESTED!r}, {{}}), daemon=True).start()\ntime.sleep(0.3)\n"
     code = f"import os, time\n{code}print(made._process.pid, flush=True)\nos._exit(0)"

@@ -233,9 +233,9 @@ def test_labels_in_another_order_have_the_same_probabilities(case: Case, draw: s
 def tiny_scorer(seed: int) -> Scorer:
     case = Case(["S1", "S10", "A"], [["safe"], [{"verdict": "unsafe"}, "\n", {"labels": [","]}]], {}, 0)
     with tempfile.TemporaryDirectory() as folder:
-        from marginalia.scoring.models.load_model import load_model
+        from marginalia.scoring.models.local_model import load_local
 
-        model = load_model(str(save(Path(folder) / "m", seed, sharpness=2.0)))
+        model = load_local(str(save(Path(folder) / "m", seed, sharpness=2.0)))
     return Scorer(model, case.guard(), Settings(tolerance=0.01))
 
 

@@ -83,7 +83,7 @@ def test_merge_refuses_what_does_not_fit(tmp_path: Path, model: str, capsys: pyt
         assert score(records, model, "parts.parquet", "--shard", shard, *more) == 0
 
     folder = tmp_path / "parts.shards"
-    command = f"python -m scoring {records} … --out {tmp_path / 'parts.parquet'} --shard"
+    command = f"python -m marginalia.scoring {records} … --out {tmp_path / 'parts.parquet'} --shard"
     assert refused() == f"error: {folder}: holds no shards (score them first: {command} 1/4)\n"
     again("1/2")
     assert refused() == f"error: {folder}: shard 2/2 is missing ({command} 2/2)\n"

@@ -11,7 +11,7 @@ import torch
 import yaml
 from transformers import LlamaForCausalLM
 
-from marginalia.scoring.config import EndpointOptions
+from marginalia.scoring.score_request import EndpointOptions
 from marginalia.scoring.scorer import Result, Scorer, Settings
 from tests.logprob_server import LogprobServer
 from tests.lying_proxy import LyingProxy

@@ -10,8 +10,9 @@ import pytest
 
 from marginalia.schemas.errors import InputError, ServiceError
 from marginalia.scoring.command import main
-from marginalia.scoring.config import EndpointOptions, GuardRun
+from marginalia.scoring.config import GuardRun
 from marginalia.scoring.score_files import scorer_fingerprint
+from marginalia.scoring.score_request import EndpointOptions
 from marginalia.scoring.scorer import Scorer, Settings
 from tests.logprob_server import LogprobServer
 from tests.scoring import tiny

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from marginalia.schemas.errors import ModelError, ServiceError
-from marginalia.scoring.config import ESTIMATOR_NAMES
 from marginalia.scoring.models.completions_api import Form, TokenAnswer, next_tokens
+from marginalia.scoring.score_request import ESTIMATOR_NAMES
 from marginalia.scoring.scorer import Result, Settings
 from tests.logprob_server import LogprobServer
 from tests.scoring import tiny

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from marginalia.scoring.config import ESTIMATOR_NAMES
 from marginalia.scoring.marginal.answer_search import MARGINALS
+from marginalia.scoring.score_request import ESTIMATOR_NAMES
 from marginalia.scoring.scorer import Result, Scorer, Settings
 from tests.logprob_server import LogprobServer
 from tests.scoring import tiny

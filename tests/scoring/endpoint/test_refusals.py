@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from marginalia.schemas.errors import InputError, ModelError, ServiceError
-from marginalia.scoring.config import EndpointOptions
 from marginalia.scoring.models.served_tokenizer import load_tokenizer
+from marginalia.scoring.score_request import EndpointOptions
 from marginalia.scoring.scorer import Scorer, Settings
 from tests.logprob_server import LogprobServer
 from tests.lying_proxy import LyingProxy

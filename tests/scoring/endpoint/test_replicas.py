@@ -10,9 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from marginalia.schemas.errors import ServiceError
-from marginalia.scoring.config import EndpointOptions, GuardRun, split_urls
+from marginalia.scoring.config import GuardRun
 from marginalia.scoring.models import replicas
 from marginalia.scoring.models.replicas import Replicas
+from marginalia.scoring.score_request import EndpointOptions, split_urls
 from marginalia.scoring.scorer import Scorer
 from tests.logprob_server import LogprobServer
 from tests.scoring import tiny

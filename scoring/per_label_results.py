@@ -1,10 +1,8 @@
-"""Guards that judge one policy a call (Granite Guardian, ShieldGemma): a prompt for each label, one table of all."""
+"""Guards that judge one policy per call (Granite Guardian, ShieldGemma): the results of a record's calls as one."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 
@@ -12,53 +10,9 @@ from marginalia.scoring.guard import VERDICT, Guard
 from marginalia.scoring.language.answer_language import AnswerLanguage
 from marginalia.scoring.marginal.answer_search import MARGINALS
 from marginalia.scoring.marginal.estimators import LabelEstimates
-from marginalia.scoring.marginal.model_protocol import Model
-from marginalia.scoring.scorer import Result, Scorer, Settings
+from marginalia.scoring.scored_record import Result
 
 STOPS = ("tolerance", "exhausted", "node_budget")  # from what was asked for to the least of it
-
-
-class PerLabelScorer(Scorer):
-    """A Scorer for a guard with `calls: per_label`. A label's estimates are those of the verdict in its own call.
-
-    The row `unsafe` is the call for the file's `overall` policy. Without one no call speaks of it: at least one label
-    applies with a probability between the largest of theirs and their sum (Fréchet), and the largest is reported.
-    `answer` has one line a call; `off_language` and `unexplored` are the largest of all calls; nodes, forward passes
-    and seconds are their sums."""
-
-    def __init__(self, model: Model, guard: Guard, settings: Settings | None = None) -> None:
-        self.model = model
-        self.guard = guard
-        self.settings = settings or Settings()
-        self._calls = {row: Scorer(model, one, self.settings) for row, one in guard.calls.items()}
-        first = next(iter(self._calls.values()))
-        self.prompts, self.tokens = first.prompts, first.tokens
-        self._alone = first.alone
-        self.notes = []
-
-    def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
-        """The same, of the first label's calls."""
-        first = next(iter(self._calls.values()))
-        first.measure(records)
-        self.notes = first.notes
-
-    def score_batches(
-        self, records: Iterable[tuple[str, Sequence[dict[str, str]]]], held: Container[str] = ()
-    ) -> Iterator[list[Result]]:
-        """Lists of results, each of the records of a few batches, as soon as all their calls are done."""
-        source = iter(records)
-        while window := list(islice(source, 4 * self.settings.batch_records)):
-            missing = [record for record in window if record[0] not in held]
-            if not missing:
-                continue
-            if self._alone:
-                window = missing
-            found: dict[str, dict[str, Result]] = {record_id: {} for record_id, _ in window}
-            for row, call in self._calls.items():
-                call.settings = self.settings
-                for result in call.score_records(window):
-                    found[result.record_id][row] = result
-            yield [combine(record_id, found[record_id], self.guard) for record_id, _ in missing]
 
 
 def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:

@@ -1,0 +1,85 @@
+"""A ScoreRequest on the command line: each option, its default and its help are read from the model's field."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from marginalia.schemas.errors import InputError
+from marginalia.scoring import COMMAND
+from marginalia.scoring.score_request import (
+    BASELINE_NAMES,
+    ESTIMATOR_NAMES,
+    EndpointOptions,
+    GuardModel,
+    ScoreRequest,
+    SearchOptions,
+    Settings,
+    fields_of,
+)
+
+
+def add_request_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `request_of` reads, and --estimator, whose default depends on --calibration."""
+    for name in GuardModel.model_fields:
+        if name not in EndpointOptions.model_fields:
+            add_option(parser.add_argument, GuardModel, name)
+    add_option(parser.add_argument, ScoreRequest, "taxonomy")
+    names = f"{', '.join(ESTIMATOR_NAMES)}; only when asked for: {', '.join(BASELINE_NAMES)}"
+    parser.add_argument("--estimator", nargs="+", action="extend", help=f"which to compute; default: {names}")
+    for name in SearchOptions.model_fields:
+        if name != "estimators":
+            add_option(parser.add_argument, SearchOptions, name)
+    add_endpoint = parser.add_argument_group("when --model is a URL").add_argument
+    for name in EndpointOptions.model_fields:
+        more = {"type": _json_object, "metavar": "JSON"} if name == "extra_body" else {}
+        add_option(add_endpoint, EndpointOptions, name, **more)
+
+
+def add_option(add: Callable[..., Any], model: type[BaseModel], name: str, **more: Any) -> None:
+    """Adds the option of a field, such as `--node-budget` for `node_budget`. What values are allowed is left to the
+    model. `more` are arguments for argparse's add_argument; `flag` among them is the option's name, where it differs
+    from the field's."""
+    field = model.model_fields[name]
+    flag = more.pop("flag", name.replace("_", "-"))
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    shown = f" (default: {default:g})" if isinstance(default, float) else f" (default: {default})"
+    text = f"{field.description}{shown if default else ''}".replace("%", "%%")
+    options: dict[str, Any] = {"required": field.is_required(), "default": default, "help": text}
+    if field.annotation is bool:
+        options["action"] = "store_true"
+    elif get_origin(field.annotation) is Literal:
+        options["choices"] = get_args(field.annotation)
+    else:
+        options["type"] = next(iter(get_args(field.annotation)), field.annotation)  # `str | None` → str
+    add(f"--{flag}", **(options | more))
+
+
+def request_of(options: argparse.Namespace, estimators: Sequence[str]) -> ScoreRequest:
+    """The options that were given. Raises InputError, which names the wrong option but not its value: it may be a
+    key."""
+    search = {name: getattr(options, name) for name in SearchOptions.model_fields if name != "estimators"}
+    try:
+        return ScoreRequest(
+            **fields_of(GuardModel, options),
+            taxonomy=options.taxonomy,
+            settings=Settings(estimators=tuple(estimators), **search),
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        option = f"--{str(first['loc'][0]).replace('_', '-')}"
+        raise InputError(f"{option}: {first['msg'].removeprefix('Value error, ')}", hint=f"{COMMAND} --help") from None
+
+
+def _json_object(text: str) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError('expected a JSON object, such as {"min_p": 0}')
+    return value
