@@ -147,6 +147,12 @@ REJECTED = Table(name="rejected.parquet", stage="generate", row=RejectedAttempt)
 RESPONSES = Artifact(name="responses.jsonl", stage="generate", journal=True)
 CHECKS = Table(name="checks.parquet", stage="generate", when="generate.check is enabled", row=CheckedRecord)
 CHECK_JOURNAL = Artifact(name="checks.jsonl", stage="generate", when="generate.check is enabled", journal=True)
+UNREADABLE = Artifact(
+    name="responses.unreadable.jsonl", stage="generate", when="an answer could not be read", journal=True
+)
+UNREADABLE_CHECKS = Artifact(
+    name="checks.unreadable.jsonl", stage="generate", when="an answer of the check could not be read", journal=True
+)
 GENERATION = Document(name="generation.json", stage="generate", model=Generation)
 PUSHED = Document(name="push.json", stage="push", model=Pushed)
 SUGGESTIONS = Table(name=SUGGESTIONS_FILE, stage="push", when="annotation.suggestions is set", row=SuggestedRecord)
@@ -185,7 +191,9 @@ ARTIFACTS: tuple[Artifact, ...] = (
     REJECTED,
     RESPONSES,
     CHECKS,
+    UNREADABLE,
     CHECK_JOURNAL,
+    UNREADABLE_CHECKS,
     GENERATION,
     PUSHED,
     SUGGESTIONS,
