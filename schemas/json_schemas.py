@@ -44,6 +44,12 @@ MODELS = {
 }
 
 
+def schema_file(model: type[BaseModel]) -> str | None:
+    """The name of a model's file in schemas/json/; None for a model that is described nowhere."""
+    reference = f"{model.__module__}:{model.__name__}"
+    return next((f"{name}.schema.json" for name, one in MODELS.items() if one == reference), None)
+
+
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of one row or one document of `model`."""
     schema = {"$schema": DIALECT, **model.model_json_schema()}

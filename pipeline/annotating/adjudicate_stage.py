@@ -5,16 +5,14 @@ from __future__ import annotations
 
 from marginalia.annotation.client.expert_payloads import to_adjudicate
 from marginalia.pipeline.annotating.expert_round import put_before_experts
-from marginalia.pipeline.annotating.pull_stage import ADJUDICATION
+from marginalia.pipeline.core.artifacts import ADJUDICATED, ANSWERS, GOLD
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
-from marginalia.schemas.storage.files import read_frame
-from marginalia.schemas.tables import Answer, GoldRecord
 
 
 def work(run: Run) -> StageOutcome:
-    gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by=run.command("reconcile"))
-    answers = read_frame(run.path("annotations.parquet"), Answer, made_by=run.command("pull"))
+    gold = GOLD.read(run)
+    answers = ANSWERS.read(run)
     open_records = to_adjudicate(gold)
     pushed, counts = put_before_experts(run, "adjudicate", open_records, answers)
     return StageOutcome(
@@ -26,9 +24,8 @@ def work(run: Run) -> StageOutcome:
 
 STAGE = Stage(
     name="adjudicate",
-    summary="put records that annotators could not settle before an expert",
-    inputs=lambda run: ["gold.parquet", "annotations.parquet"],
-    outputs=lambda run: [ADJUDICATION],
+    inputs=lambda run: [GOLD.name, ANSWERS.name],
+    outputs=lambda run: [ADJUDICATED.name],
     sections=("annotation",),
     work=work,
     live=True,

@@ -10,9 +10,10 @@ from typing import Any
 
 from marginalia.annotation.client.annotation_progress import AnnotationProgress, progress
 from marginalia.annotation.client.argilla_access import connect
-from marginalia.annotation.gold.gold_questions import FILE, read_gold_questions
+from marginalia.annotation.gold.gold_questions import read_gold_questions
 from marginalia.pipeline.annotating.pull_stage import datasets
 from marginalia.pipeline.annotating.push_stage import HOME
+from marginalia.pipeline.core.artifacts import GOLD_QUESTIONS, PUSHED
 from marginalia.pipeline.core.run import Run
 from marginalia.schemas.agreement_json import Estimate
 from marginalia.schemas.errors import MarginaliaError
@@ -39,7 +40,7 @@ class StatusReport:
 def report(run: Run) -> StatusReport:
     """Raises InputError when nothing was pushed yet, ServiceError when Argilla does not answer."""
     pushed, simulated = datasets(run), run.config.simulated
-    known = read_gold_questions(run.path(FILE)).known
+    known = read_gold_questions(GOLD_QUESTIONS.path(run)).known
     with connect(run.config.annotation, run.path(HOME)) as connection:
         found = [progress(connection, one, run.taxonomy, simulated=simulated, known=known) for one in pushed]
     return StatusReport(found)
@@ -63,7 +64,7 @@ class AnnotationStatus:
 
 def annotation(run: Run) -> AnnotationStatus:
     """The report where a server answers. The run's own server is not started for it."""
-    if not run.path("push.json").exists():
+    if not PUSHED.exists(run):
         return AnnotationStatus(None, None)
     if run.config.annotation.url is None:
         from marginalia.annotation.server.server_control import status as running

@@ -7,17 +7,12 @@ from __future__ import annotations
 import polars as pl
 
 from marginalia.pipeline.annotating.expert_round import put_before_experts
-from marginalia.pipeline.annotating.pull_stage import AUDIT
 from marginalia.pipeline.annotating.suspect_labels import change_rates, gold_error_rate, select, with_answers
-from marginalia.pipeline.core.checked_tables import read_gold, read_scores
+from marginalia.pipeline.core.artifacts import ANSWERS, AUDIT, AUDIT_PUSHED, GOLD, SCORES
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.manifest_json import Missing
-from marginalia.schemas.storage.files import read_frame, write_frame
-from marginalia.schemas.tables import Answer, AuditedRecord
-
-TABLE = "audit.parquet"
 
 
 def guard_name(run: Run, guard: str | None) -> str:
@@ -31,17 +26,17 @@ def guard_name(run: Run, guard: str | None) -> str:
 
 
 def work(run: Run, *, guard: str, estimator: str, top: int, control: int, push: bool) -> StageOutcome:
-    gold = read_gold(run)
-    answers = read_frame(run.path("annotations.parquet"), Answer, made_by=run.command("pull"))
+    gold = GOLD.read(run)
+    answers = ANSWERS.read(run)
     missing: list[Missing] = []
-    if run.path(AUDIT).exists() and run.path(TABLE).exists():  # experts have the selection before them: it stays
-        selected = read_frame(run.path(TABLE), AuditedRecord, made_by=run.command("audit"))
+    if AUDIT_PUSHED.exists(run) and AUDIT.exists(run):  # experts have the selection before them: it stays
+        selected = AUDIT.read(run)
     else:
-        scores = read_scores(run, guard)
+        scores = SCORES.of(guard).read(run)
         ours = scores.filter(pl.col("estimator") == estimator)
         if ours.is_empty():
             raise InputError(
-                f"scores/{guard}.parquet has no estimator '{estimator}'",
+                f"{SCORES.of(guard).name} has no estimator '{estimator}'",
                 hint=f"one of: {', '.join(sorted(scores['estimator'].unique()))}",
             )
         final = gold.filter(pl.col("status") == "final")["id"]
@@ -50,7 +45,7 @@ def work(run: Run, *, guard: str, estimator: str, top: int, control: int, push: 
             missing.append(Missing(what=what, how=f"{run.command('score')}, then: {run.command('audit')}"))
         selected = select(gold, ours, run.taxonomy.ids, top=top, control=control, seed=run.config.seed)
     audited = with_answers(selected, answers)
-    write_frame(run.path(TABLE), audited, AuditedRecord)
+    AUDIT.write(run, audited)
     facts = {"guard": guard, "estimator": estimator, "simulated": run.config.simulated}
     sent = _push(run, gold, answers, audited) if push else 0
     counts = {
@@ -71,25 +66,28 @@ def _push(run: Run, gold: pl.DataFrame, answers: pl.DataFrame, selected: pl.Data
 
 
 def stage(
-    run: Run, *, guard: str | None = None, estimator: str = "marginal", top: int = 50, control: int = 50, push: bool
+    *, guard: str | None = None, estimator: str = "marginal", top: int = 50, control: int = 50, push: bool = False
 ) -> Stage:
-    """The stage for one guard of the run."""
-    name = guard_name(run, guard)
+    """The stage for one guard of the run; None is its first."""
     return Stage(
         name="audit",
-        summary="list gold labels that a confident guard disputes, for a second look",
-        inputs=lambda run: ["gold.parquet", "annotations.parquet", f"scores/{name}.parquet"],
-        outputs=lambda run: [TABLE, *([AUDIT] if run.path(AUDIT).exists() else [])],
+        inputs=lambda run: [GOLD.name, ANSWERS.name, SCORES.of(guard_name(run, guard)).name],
+        outputs=lambda run: [one.name for one in (AUDIT, AUDIT_PUSHED) if one is AUDIT or one.exists(run)],
         sections=("annotation",),
-        work=lambda run: work(run, guard=name, estimator=estimator, top=top, control=control, push=push),
+        work=lambda run: work(
+            run, guard=guard_name(run, guard), estimator=estimator, top=top, control=control, push=push
+        ),
         live=True,
     )
+
+
+STAGE = stage()
 
 
 def listing(run: Run) -> str:
     """The disputed records for people, how often experts changed them and the random sample, and the error rate of all
     gold that follows."""
-    audited = read_frame(run.path(TABLE), AuditedRecord, made_by=run.command("audit"))
+    audited = AUDIT.read(run)
     disputed = audited.filter(pl.col("why") == "guard").sort("support")
     lines = [f"{disputed.height} records where guard and gold disagree most:"]
     for row in disputed.iter_rows(named=True):

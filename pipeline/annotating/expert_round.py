@@ -12,11 +12,13 @@ from marginalia.annotation.client.datasets import ensure_dataset
 from marginalia.annotation.client.expert_payloads import adjudication_payloads
 from marginalia.annotation.client.push_records import PushedCounts, push_records
 from marginalia.pipeline.annotating.push_stage import HOME
+from marginalia.pipeline.core.artifacts import ADJUDICATED, AUDIT_PUSHED
 from marginalia.pipeline.core.run import Run
 from marginalia.schemas.push_json import Pushed
-from marginalia.schemas.storage.files import content_hash, write_json
+from marginalia.schemas.storage.files import content_hash
 
 ExpertRound = Literal["adjudicate", "audit"]
+ROUNDS = {"adjudicate": ADJUDICATED, "audit": AUDIT_PUSHED}
 ENDINGS: dict[ExpertRound, str] = {"adjudicate": "adjudication", "audit": "audit"}  # of the datasets' names
 
 
@@ -46,5 +48,5 @@ def put_before_experts(
             suggestions=False,
             pushed_at=datetime.now(UTC),
         )
-    write_json(run.path(f"{round}.json"), pushed.model_dump(mode="json"))
+    ROUNDS[round].write(run, pushed)
     return pushed, counts

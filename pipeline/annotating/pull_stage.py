@@ -9,31 +9,31 @@ from datetime import UTC, datetime
 from marginalia.annotation.client.answer_journal import answers_frame, severity_frame
 from marginalia.annotation.client.argilla_access import connect
 from marginalia.annotation.client.changed_records import Cursor
-from marginalia.annotation.client.pseudonyms import KEY_FILE
 from marginalia.annotation.client.pull_answers import pull
-from marginalia.annotation.gold.gold_questions import FILE, read_gold_questions
+from marginalia.annotation.gold.gold_questions import read_gold_questions
 from marginalia.pipeline.annotating.push_stage import HOME
+from marginalia.pipeline.core.artifacts import (
+    ADJUDICATED,
+    ANSWER_JOURNAL,
+    ANSWERS,
+    AUDIT_PUSHED,
+    GOLD_QUESTIONS,
+    PSEUDONYM_KEY,
+    PUSHED,
+    SEVERITY,
+)
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, read_manifest
 from marginalia.schemas.push_json import Pushed
-from marginalia.schemas.storage.files import read_model, sha256, write_frame
-from marginalia.schemas.tables import Answer, SeverityAnswer
+from marginalia.schemas.storage.files import sha256
 
-JOURNAL = "annotations.jsonl"
-ADJUDICATION = "adjudicate.json"
-AUDIT = "audit.json"
-SEVERITY = "severity.parquet"
+EXPERT_ROUNDS = (ADJUDICATED, AUDIT_PUSHED)
 MENDS_SHOWN = 100
 
 
 def datasets(run: Run) -> list[Pushed]:
     """Where records of this run were pushed to: the annotators' dataset, and the experts' once there are any."""
-    found = [read_model(run.path("push.json"), Pushed, made_by=run.command("push"))]
-    if run.path(ADJUDICATION).exists():
-        found.append(read_model(run.path(ADJUDICATION), Pushed, made_by=run.command("adjudicate")))
-    if run.path(AUDIT).exists():
-        found.append(read_model(run.path(AUDIT), Pushed, made_by=run.command("audit")))
-    return found
+    return [PUSHED.read(run), *(one.read(run) for one in EXPERT_ROUNDS if one.exists(run))]
 
 
 def work(run: Run) -> StageOutcome:
@@ -42,18 +42,18 @@ def work(run: Run) -> StageOutcome:
         entries, counts, cursor = pull(
             connection,
             datasets(run),
-            run.path(JOURNAL),
-            run.path(KEY_FILE),
+            ANSWER_JOURNAL.path(run),
+            PSEUDONYM_KEY.path(run),
             now,
             last=_last(run),
-            gold_questions=read_gold_questions(run.path(FILE)).questions,
+            gold_questions=read_gold_questions(GOLD_QUESTIONS.path(run)).questions,
         )
     frame = answers_frame(entries)
-    write_frame(run.path("annotations.parquet"), frame, Answer)
+    ANSWERS.write(run, frame)
     levels = {}
     if run.config.annotation.severity:
         severity = severity_frame(entries)
-        write_frame(run.path(SEVERITY), severity, SeverityAnswer)
+        SEVERITY.write(run, severity)
         levels = {"levels": severity.height}
     numbers = {name: value for name, value in asdict(counts).items() if isinstance(value, int)}
     before = ("records_read", "on_server", "torn_bytes")
@@ -71,19 +71,22 @@ def work(run: Run) -> StageOutcome:
 def _last(run: Run) -> Cursor | None:
     """Where the last pull ended; None when it did not end, or the journal is not what it left."""
     manifest = read_manifest(run, "pull")
-    journal = run.path(JOURNAL)
+    journal = ANSWER_JOURNAL.path(run)
     if manifest is None or "cursor" not in manifest.facts or not journal.exists():
         return None
-    if sha256(journal) != manifest.outputs.get(JOURNAL):
+    if sha256(journal) != manifest.outputs.get(ANSWER_JOURNAL.name):
         return None
     return Cursor.model_validate(manifest.facts["cursor"])
 
 
 STAGE = Stage(
     name="pull",
-    summary="fetch what people answered",
-    inputs=lambda run: ["push.json", *(name for name in (ADJUDICATION, AUDIT, FILE) if run.path(name).exists())],
-    outputs=lambda run: ["annotations.parquet", JOURNAL, *([SEVERITY] if run.config.annotation.severity else [])],
+    inputs=lambda run: [PUSHED.name, *(one.name for one in (*EXPERT_ROUNDS, GOLD_QUESTIONS) if one.exists(run))],
+    outputs=lambda run: [
+        ANSWERS.name,
+        ANSWER_JOURNAL.name,
+        *([SEVERITY.name] if run.config.annotation.severity else []),
+    ],
     sections=("annotation",),
     work=work,
     live=True,

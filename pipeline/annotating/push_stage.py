@@ -11,22 +11,20 @@ import polars as pl
 from marginalia.annotation.client.argilla_access import admit, connect
 from marginalia.annotation.client.datasets import Dataset, ensure_dataset
 from marginalia.annotation.client.push_records import payload, push_records, suggestion
-from marginalia.annotation.client.suggestions import FILE as SUGGESTIONS
 from marginalia.annotation.client.suggestions import recorded, suggested
-from marginalia.annotation.gold.gold_questions import FILE, GoldQuestions, choose, mixed, read_gold_questions
+from marginalia.annotation.gold.gold_questions import GoldQuestions, choose, mixed, read_gold_questions
+from marginalia.pipeline.core.artifacts import CHECKS, GOLD_QUESTIONS, PROMPTS, PUSHED, SUGGESTIONS
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
 from marginalia.schemas.push_json import Pushed
-from marginalia.schemas.storage.files import content_hash, read_frame, read_model, write_frame, write_json
-from marginalia.schemas.tables import CheckedRecord, PromptRecord, SuggestedRecord
+from marginalia.schemas.storage.files import content_hash, read_model
 
-CHECKS = "checks.parquet"
 HOME = "argilla"  # the local server's folder inside the run
 
 
 def work(run: Run, *, more: int = 0) -> StageOutcome:
     section = run.config.annotation
-    every = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
+    every = PROMPTS.read(run)
     asked = _asked(run, every.height, more)
     prompts = (
         every if asked is None else every.filter(pl.col("id").is_in(_at_random(every["id"].to_list(), asked, run)))
@@ -57,7 +55,7 @@ def work(run: Run, *, more: int = 0) -> StageOutcome:
             asked=asked,
             pushed_at=datetime.now(UTC),
         )
-    write_json(run.path("push.json"), pushed.model_dump(mode="json"))
+    PUSHED.write(run, pushed)
     return StageOutcome(
         counts_in={"records": every.height, "asked": prompts.height, "gold_questions": len(records) - prompts.height},
         counts_out={"sent": counts.sent, "already_there": counts.there, "on_server_only": counts.others},
@@ -73,25 +71,23 @@ def _gold_questions(run: Run, ids: list[str]) -> GoldQuestions:
         return GoldQuestions()
     path = run.path(section.gold_questions)
     questions = choose(path, run.taxonomy, ids, section.gold_share, run.config.seed)
-    before = read_gold_questions(run.path(FILE))
+    before = read_gold_questions(GOLD_QUESTIONS.path(run))
     every = GoldQuestions(questions={**before.questions, **questions.questions})
-    write_json(run.path(FILE), every.model_dump(), mode=0o600)
+    GOLD_QUESTIONS.write(run, every)
     return questions
 
 
 def _suggested(run: Run, prompts: pl.DataFrame) -> pl.DataFrame:
-    section, path = run.config.annotation, run.path(CHECKS)
-    by_check = section.suggestions == "check"
-    checks = read_frame(path, CheckedRecord, made_by=run.command("generate")) if by_check else None
+    section = run.config.annotation
+    checks = CHECKS.read(run) if section.suggestions == "check" else None
     return suggested(prompts, checks, section, run.config.seed)
 
 
 def _record(run: Run, shown: pl.DataFrame, new: list[str]) -> None:
     """suggestions.parquet is written before any record is sent: what is on the server is always in it."""
-    path = run.path(SUGGESTIONS)
-    before = read_frame(path, SuggestedRecord, made_by=run.command("push")) if path.exists() else None
+    before = SUGGESTIONS.read_if_there(run)
     if run.config.annotation.suggestions or before is not None:
-        write_frame(path, recorded(before, shown, set(new)), SuggestedRecord)
+        SUGGESTIONS.write(run, recorded(before, shown, set(new)))
 
 
 def _payloads(
@@ -110,18 +106,18 @@ def _payloads(
 def _inputs(run: Run) -> list[str]:
     section = run.config.annotation
     questions = [section.gold_questions] if section.gold_questions is not None else []
-    return ["prompts.parquet", *questions, *([CHECKS] if section.suggestions == "check" else [])]
+    return [PROMPTS.name, *questions, *([CHECKS.name] if section.suggestions == "check" else [])]
 
 
 def _outputs(run: Run) -> list[str]:
-    questions = [FILE] if run.config.annotation.gold_questions is not None else []
-    suggestions = [SUGGESTIONS] if run.config.annotation.suggestions or run.path(SUGGESTIONS).exists() else []
-    return ["push.json", *questions, *suggestions]
+    questions = [GOLD_QUESTIONS.name] if run.config.annotation.gold_questions is not None else []
+    suggestions = [SUGGESTIONS.name] if run.config.annotation.suggestions or SUGGESTIONS.exists(run) else []
+    return [PUSHED.name, *questions, *suggestions]
 
 
 def _asked(run: Run, records: int, more: int) -> int | None:
     """How many records are to be on the server; None for all. What was asked for before is never taken back."""
-    path, first = run.path("push.json"), run.config.annotation.first
+    path, first = PUSHED.path(run), run.config.annotation.first
     if first is None:
         return None
     hint = f"{run.command('push')} --more N, after deleting it; N less {first} were asked for before"
@@ -142,7 +138,6 @@ def stage(*, more: int = 0) -> Stage:
     """The stage, with so many records more than were asked for before (annotation.first at the first time)."""
     return Stage(
         name="push",
-        summary="put the records before annotators in Argilla",
         inputs=_inputs,
         outputs=_outputs,
         sections=("annotation",),

@@ -20,12 +20,12 @@ from marginalia.annotation.gold.gold_questions import wilson
 from marginalia.annotation.gold.reconcile import reconcile
 from marginalia.annotation.simulated.annotator_profiles import AnnotatorProfile
 from marginalia.pipeline.annotating.simulated_annotators import simulated_answer
+from marginalia.pipeline.core.artifacts import PLAN, PROMPTS
 from marginalia.pipeline.core.run import Run
 from marginalia.schemas.agreement_json import Estimate
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.storage.files import read_frame
-from marginalia.schemas.tables import Answer, GoldRecord, PlannedSlot, PromptRecord
+from marginalia.schemas.tables import Answer, GoldRecord
 
 NOW = datetime(2000, 1, 1, tzinfo=UTC)  # no time of anything
 
@@ -146,12 +146,12 @@ def profiles_of(miss: Sequence[float], false_alarm: Sequence[float], skip: float
 
 def _label_sets(run: Run, most: int) -> dict[str, list[str]]:
     """Label sets by record: the intended ones of what was written, else of what is planned."""
-    if run.path("prompts.parquet").exists():
-        frame = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
+    if PROMPTS.exists(run):
+        frame = PROMPTS.read(run)
         frame = frame.drop_nulls("intended_labels")  # of imported records that nobody labelled
         pairs = list(zip(frame["id"].to_list(), frame["intended_labels"].to_list(), strict=True))
     else:
-        frame = read_frame(run.path("plan.parquet"), PlannedSlot, made_by=run.command("plan"))
+        frame = PLAN.read(run)
         pairs = list(zip(frame["slot_id"].to_list(), frame["labels"].to_list(), strict=True))
     if len(pairs) > most:
         pairs = random.Random(f"{run.config.seed}:simulate").sample(pairs, most)

@@ -4,36 +4,42 @@ from __future__ import annotations
 
 import polars as pl
 
-from marginalia.annotation.client.suggestions import FILE as SUGGESTIONS
 from marginalia.annotation.gold.agreement import agreement_of
 from marginalia.annotation.gold.anchoring import anchoring
 from marginalia.annotation.gold.answer_arrays import answer_arrays
-from marginalia.annotation.gold.gold_questions import FILE, ROUND, accuracy, read_gold_questions
+from marginalia.annotation.gold.gold_questions import ROUND, accuracy, read_gold_questions
 from marginalia.annotation.gold.reconcile import compare_methods, reconcile_with_notes
 from marginalia.annotation.gold.severity import gold_severity, severity_of
-from marginalia.pipeline.annotating.pull_stage import SEVERITY
+from marginalia.pipeline.core.artifacts import (
+    AGREEMENT,
+    ANSWERS,
+    GOLD,
+    GOLD_QUESTIONS,
+    GOLD_SEVERITY,
+    PROMPTS,
+    SEVERITY,
+    SUGGESTIONS,
+)
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
 from marginalia.schemas.agreement_json import Anchoring, Severity
 from marginalia.schemas.equal_texts import equal_texts
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.storage.files import read_frame, write_frame, write_json
-from marginalia.schemas.tables import Answer, GoldRecord, GoldSeverity, PromptRecord, SeverityAnswer, SuggestedRecord
 
 
 def work(run: Run) -> StageOutcome:
     section, seed, labels = run.config.reconcile, run.config.seed, run.taxonomy.ids
-    prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
-    answers = read_frame(run.path("annotations.parquet"), Answer, made_by=run.command("pull"))
+    prompts = PROMPTS.read(run)
+    answers = ANSWERS.read(run)
     asked = pl.col("round") == ROUND
     ours = answers.filter(pl.col("record_id").is_in(prompts["id"].implode()) & ~asked)
     to_questions = answers.filter(asked)
     try:
         gold, notes = reconcile_with_notes(prompts, ours, labels, section, seed=seed)
     except InputError as error:  # an answer that this taxonomy cannot have
-        raise InputError.at(run.path("annotations.parquet"), error.message, hint=error.hint) from error
+        raise InputError.at(ANSWERS.path(run), error.message, hint=error.hint) from error
     agreement = agreement_of(ours, labels, section, seed=seed, taxonomy=run.taxonomy.id, simulated=run.config.simulated)
-    known = read_gold_questions(run.path(FILE)).known
+    known = read_gold_questions(GOLD_QUESTIONS.path(run)).known
     methods = compare_methods(answer_arrays(ours, labels), section, seed)
     agreement = agreement.model_copy(
         update={
@@ -44,8 +50,8 @@ def work(run: Run) -> StageOutcome:
             "notes": [*agreement.notes, *notes],
         }
     )
-    write_frame(run.path("gold.parquet"), gold, GoldRecord)
-    write_json(run.path("agreement.json"), agreement.model_dump(mode="json"))
+    GOLD.write(run, gold)
+    AGREEMENT.write(run, agreement)
     statuses = {name: gold.filter(pl.col("status") == name).height for name in STATUSES}
     equal = equal_texts(gold)
     return StageOutcome(
@@ -70,38 +76,36 @@ def _severity(run: Run, gold: pl.DataFrame) -> Severity | None:
     levels = run.config.annotation.severity
     if not levels:
         return None
-    every = read_frame(run.path(SEVERITY), SeverityAnswer, made_by=run.command("pull"))
+    every = SEVERITY.read(run)
     ours = every.filter(pl.col("record_id").is_in(gold["id"].implode()))
-    write_frame(run.path(GOLD_SEVERITY), gold_severity(gold, ours), GoldSeverity)
+    GOLD_SEVERITY.write(run, gold_severity(gold, ours))
     section, seed = run.config.reconcile, run.config.seed
     return severity_of(ours, run.taxonomy.ids, levels, section.bootstrap, seed=f"{seed}:severity")
 
 
 def _anchoring(run: Run, answers: pl.DataFrame) -> Anchoring | None:
-    if not run.path(SUGGESTIONS).exists():
+    suggestions = SUGGESTIONS.read_if_there(run)
+    if suggestions is None:
         return None
-    suggestions = read_frame(run.path(SUGGESTIONS), SuggestedRecord, made_by=run.command("push"))
     return anchoring(answers, suggestions, run.config.reconcile.bootstrap, seed=f"{run.config.seed}:anchoring")
 
 
 def _inputs(run: Run) -> list[str]:
-    questions = [FILE] if run.path(FILE).exists() else []
-    suggestions = [SUGGESTIONS] if run.config.annotation.suggestions or run.path(SUGGESTIONS).exists() else []
-    severity = [SEVERITY] if run.config.annotation.severity else []
-    return ["prompts.parquet", "annotations.parquet", *severity, *questions, *suggestions]
+    questions = [GOLD_QUESTIONS.name] if GOLD_QUESTIONS.exists(run) else []
+    suggestions = [SUGGESTIONS.name] if run.config.annotation.suggestions or SUGGESTIONS.exists(run) else []
+    severity = [SEVERITY.name] if run.config.annotation.severity else []
+    return [PROMPTS.name, ANSWERS.name, *severity, *questions, *suggestions]
 
 
-GOLD_SEVERITY = "gold_severity.parquet"
 STATUSES = ("final", "needs_answers", "needs_adjudication")
 
 STAGE = Stage(
     name="reconcile",
-    summary="make gold labels of people's answers, and measure how far they agree",
     inputs=_inputs,
     outputs=lambda run: [
-        "gold.parquet",
-        "agreement.json",
-        *([GOLD_SEVERITY] if run.config.annotation.severity else []),
+        GOLD.name,
+        AGREEMENT.name,
+        *([GOLD_SEVERITY.name] if run.config.annotation.severity else []),
     ],
     sections=("reconcile",),
     work=work,

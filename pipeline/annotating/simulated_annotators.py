@@ -20,16 +20,15 @@ from tqdm import tqdm
 
 from marginalia.annotation.client.connection import Connection
 from marginalia.annotation.client.dataset_settings import LABELS, NONE, NOTE, UNSURE
-from marginalia.annotation.gold.gold_questions import FILE, read_gold_questions
+from marginalia.annotation.gold.gold_questions import read_gold_questions
 from marginalia.annotation.server.server_control import Account, accounts, up
 from marginalia.annotation.simulated.annotator_profiles import AnnotatorProfile, SimulationSection
 from marginalia.pipeline.annotating.pull_stage import datasets
 from marginalia.pipeline.annotating.push_stage import HOME
+from marginalia.pipeline.core.artifacts import GOLD_QUESTIONS, PROMPTS
 from marginalia.pipeline.core.run import Run, open_run
 from marginalia.schemas.errors import InputError, MarginaliaError, ServiceError
 from marginalia.schemas.push_json import Pushed
-from marginalia.schemas.storage.files import read_frame
-from marginalia.schemas.tables import PromptRecord
 
 BATCH = 100  # answers a request; Argilla takes no more
 NOTES = ("Simulated note: borderline.", "Simulated note: two readings.", "Simulated note: hard to tell.")
@@ -53,10 +52,10 @@ def annotate(run: Run, section: SimulationSection, *, round: str = "annotate") -
     pushed = next((item for item in datasets(run) if item.round == round), None)
     if pushed is None:
         raise InputError(f"{run.folder}: nothing was pushed for the round '{round}'", hint=run.command("adjudicate"))
-    prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
+    prompts = PROMPTS.read(run)
     prompts = prompts.drop_nulls("intended_labels")  # of imported records that nobody labelled
     intended = dict(zip(prompts["id"].to_list(), prompts["intended_labels"].to_list(), strict=True))
-    intended |= read_gold_questions(run.path(FILE)).known
+    intended |= read_gold_questions(GOLD_QUESTIONS.path(run)).known
     home = run.path(HOME)
     server = up(home)
     known = {account.username: account for account in accounts(home)}

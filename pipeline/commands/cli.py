@@ -13,6 +13,7 @@ import typer
 from marginalia import __version__
 from marginalia.pipeline.commands.argilla import argilla
 from marginalia.pipeline.commands.shared_options import ForceOption, RunOption, friendly, open_folder
+from marginalia.pipeline.core.stage_order import STAGES, load_stage
 from marginalia.pipeline.paper.paper_command import EXAMPLE as PAPER_EXAMPLE
 from marginalia.pipeline.paper.paper_command import paper
 from marginalia.schemas.errors import InputError
@@ -77,12 +78,10 @@ def _exit_code(missing: Sequence[Missing]) -> int:
     return 1 if missing else 0
 
 
-def _add_stage(name: str, summary: str) -> None:
-    @app.command(name, help=summary, epilog=f"Example: marginalia {name} --run runs/refunds")
+def _add_stage(name: str) -> None:
+    @app.command(name, help=STAGES[name].help, epilog=f"Example: marginalia {name} --run runs/refunds")
     @friendly
     def command(run: RunOption, force: ForceOption = False) -> int:
-        from marginalia.pipeline.core.stage_order import load_stage
-
         return _run(load_stage(name), open_folder(run), force=force)
 
 
@@ -120,7 +119,11 @@ def config(
         print(f"{run / 'config.yaml'}: in order; taxonomy {opened.taxonomy.id} with {len(opened.taxonomy.ids)} labels")
 
 
-@app.command("import", epilog="Example: marginalia import data.jsonl --run runs/paper --mapping paper-llama-guard-3")
+@app.command(
+    "import",
+    help=STAGES["import"].help,
+    epilog="Example: marginalia import data.jsonl --run runs/paper --mapping paper-llama-guard-3",
+)
 @friendly
 def import_records(
     run: RunOption,
@@ -131,7 +134,6 @@ def import_records(
     mapping: Annotated[str | None, typer.Option(help="a shipped mapping's name, or a YAML file")] = None,
     force: ForceOption = False,
 ) -> int:
-    """Enter with an existing data set: prompts.parquet and, when its labels are gold, gold.parquet."""
     from marginalia.pipeline.importing.import_stage import STAGE, prepare
 
     opened = open_folder(run)
@@ -139,25 +141,20 @@ def import_records(
     return _run(STAGE, opened, force=force)
 
 
-@app.command(epilog="Example: marginalia plan --run runs/refunds --show")
+@app.command(help=STAGES["plan"].help, epilog="Example: marginalia plan --run runs/refunds --show")
 @friendly
 def plan(
     run: RunOption,
     force: ForceOption = False,
     show: Annotated[bool, typer.Option("--show", help="print how labels and pairs are covered")] = False,
 ) -> int:
-    """Plan what to write: label sets by attributes, each slot with an id."""
-    from marginalia.pipeline.core.stage_order import load_stage
-
     opened = open_folder(run)
     code = _run(load_stage("plan"), opened, force=force)
     if show:
+        from marginalia.pipeline.core.artifacts import PLAN
         from marginalia.pipeline.generation.plan_coverage import coverage
-        from marginalia.schemas.storage.files import read_frame
-        from marginalia.schemas.tables import PlannedSlot
 
-        frame = read_frame(opened.path("plan.parquet"), PlannedSlot, made_by=opened.command("plan"))
-        print(coverage(frame, opened.taxonomy))
+        print(coverage(PLAN.read(opened), opened.taxonomy))
     return code
 
 
@@ -168,7 +165,6 @@ def preview(
     records: Annotated[int, typer.Option(min=1, max=100, help="how many of the planned texts")] = 5,
 ) -> int:
     """Write the first few planned texts and show them; generate does not pay for them again."""
-    from marginalia.pipeline.core.stage_order import load_stage
     from marginalia.pipeline.core.stage_runner import run_stage
     from marginalia.pipeline.generation.generate_stage import preview as few
 
@@ -179,7 +175,7 @@ def preview(
     return _exit_code(shown.missing)
 
 
-@app.command(epilog="Example: marginalia generate --run runs/refunds --budget 5.00")
+@app.command(help=STAGES["generate"].help, epilog="Example: marginalia generate --run runs/refunds --budget 5.00")
 @friendly
 def generate(
     run: RunOption,
@@ -188,22 +184,19 @@ def generate(
         float | None, typer.Option(help="stop cleanly before the answers cost more; in place of generate.budget")
     ] = None,
 ) -> int:
-    """Write the planned texts with an LLM; every answer is journalled before it is used."""
-    from marginalia.pipeline.core.stage_order import load_stage
     from marginalia.pipeline.generation.generate_stage import with_budget
 
     opened = open_folder(run)
     return _run(load_stage("generate"), opened if budget is None else with_budget(opened, budget), force=force)
 
 
-@app.command(epilog="Example: marginalia push --run runs/refunds --more 200")
+@app.command(help=STAGES["push"].help, epilog="Example: marginalia push --run runs/refunds --more 200")
 @friendly
 def push(
     run: RunOption,
     force: ForceOption = False,
     more: Annotated[int, typer.Option(min=0, help="so many records more than before, after annotation.first")] = 0,
 ) -> int:
-    """Send the records to Argilla, with the taxonomy as a multi-label question."""
     from marginalia.pipeline.annotating.push_stage import stage
 
     return _run(stage(more=more), open_folder(run), force=force)
@@ -256,12 +249,14 @@ def simulate(
     print(json_for_stdout([one.model_dump() for one in found]) if as_json else table(found))
 
 
-_add_stage("pull", "Fetch what people answered into the append-only journal.")
-_add_stage("reconcile", "Make gold of the answers: labels, soft labels, votes, agreement.")
-_add_stage("adjudicate", "Put records that annotators could not settle before an expert.")
+_add_stage("pull")
+_add_stage("reconcile")
+_add_stage("adjudicate")
 
 
-@app.command(epilog="Example: marginalia score --run runs/refunds --engine ray --address auto")
+@app.command(
+    help=STAGES["score"].help, epilog="Example: marginalia score --run runs/refunds --engine ray --address auto"
+)
 @friendly
 def score(
     run: RunOption,
@@ -277,7 +272,6 @@ def score(
         str | None, typer.Option(help="score the Ith of N parts only; marginalia merge follows", metavar="I/N")
     ] = None,
 ) -> int:
-    """Score the gold records: one probability per label, with bounds."""
     from marginalia.pipeline.evaluation.score_stage import STAGE, missing_in_shard, score_shard, spread
 
     ray = {"address": address, "actors": actors, "cpus": actor_cpus, "gpus": actor_gpus}
@@ -301,10 +295,10 @@ def merge(run: RunOption, force: ForceOption = False) -> int:
     return _run(MERGE, open_folder(run), force=force)
 
 
-_add_stage("evaluate", "Measure every estimator against gold; calibration and thresholds.")
+_add_stage("evaluate")
 
 
-@app.command(epilog="Example: marginalia audit --run runs/refunds --push")
+@app.command(help=STAGES["audit"].help, epilog="Example: marginalia audit --run runs/refunds --push")
 @friendly
 def audit(
     run: RunOption,
@@ -316,17 +310,16 @@ def audit(
     ] = 50,
     push: Annotated[bool, typer.Option("--push", help="put them before the experts, who do not see the guard")] = False,
 ) -> int:
-    """List gold labels that a confident guard disputes; gold itself stays as it is."""
     from marginalia.pipeline.annotating.audit_stage import listing, stage
     from marginalia.pipeline.core.stage_runner import run_stage
 
     opened = open_folder(run)
-    done = run_stage(stage(opened, guard=guard, estimator=estimator, top=top, control=control, push=push), opened)
+    done = run_stage(stage(guard=guard, estimator=estimator, top=top, control=control, push=push), opened)
     print(listing(opened))
     return _exit_code(done.manifest.missing)
 
 
-_add_stage("report", "Write report.html, one self-contained page.")
+_add_stage("report")
 
 
 @app.command(epilog="Example: marginalia compare runs/before runs/after --out compare.html")
@@ -360,16 +353,15 @@ def compare(
         print(f"written: {out}", file=sys.stderr)
 
 
-_add_stage("release", "Write the folder that the Hub will hold.")
+_add_stage("release")
 
 
-@app.command(epilog="Example: marginalia publish --run runs/refunds --push")
+@app.command(help=STAGES["publish"].help, epilog="Example: marginalia publish --run runs/refunds --push")
 @friendly
 def publish(
     run: RunOption,
     push: Annotated[bool, typer.Option("--push", help="really upload; without it nothing leaves the machine")] = False,
 ) -> int:
-    """Publish the release on the Hugging Face Hub: a dry run unless --push."""
     from marginalia.pipeline.core.stage_runner import run_stage
     from marginalia.pipeline.release.publish_stage import describe, stage
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from marginalia.pipeline.compare.comparison_model import ComparedRunSummary
-from marginalia.pipeline.core.checked_tables import read_gold, read_scores
+from marginalia.pipeline.core.artifacts import EVALUATION, GOLD, PROMPTS, SCORED_RECORDS, SCORES
 from marginalia.pipeline.core.run import Run, open_run
 from marginalia.pipeline.core.stage_runner import manifest_path, staleness
 from marginalia.pipeline.evaluation.evaluate_guards import attribute_rows, chosen_gold
@@ -18,8 +18,7 @@ from marginalia.pipeline.evaluation.guard_tables import GuardTable, guard_table
 from marginalia.pipeline.evaluation.paired_differences import Judged
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation
-from marginalia.schemas.storage.files import content_hash, read_frame, read_model
-from marginalia.schemas.tables import PromptRecord, ScoredRecord
+from marginalia.schemas.storage.files import content_hash
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class ComparedRun:
 
     @cached_property
     def gold(self) -> pl.DataFrame:
-        return read_gold(self.run)
+        return GOLD.read(self.run)
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -50,10 +49,8 @@ class ComparedRun:
         where = run.config.evaluate.where
         gold = self.gold
         if where:
-            prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
-            gold = chosen_gold(gold, attribute_rows(prompts), where)
-        scores = read_scores(run, name)
-        records = read_frame(run.path(f"scores/{name}.records.parquet"), ScoredRecord, made_by=run.command("score"))
+            gold = chosen_gold(gold, attribute_rows(PROMPTS.read(run)), where)
+        scores, records = SCORES.of(name).read(run), SCORED_RECORDS.of(name).read(run)
         return guard_table(name, gold, scores, records, run.taxonomy.ids)
 
     @cached_property
@@ -82,8 +79,7 @@ def load_compared_run(folder: Path, guard: str | None, estimator: str | None) ->
     """The run in `folder`; guard and estimator default to its first and its recommended one. Raises InputError when
     there is no evaluation, or no such guard or estimator in it."""
     run = open_run(folder)
-    path = run.path("evaluation.json")
-    evaluation = read_model(path, Evaluation, made_by=run.command("evaluate"))
+    path, evaluation = EVALUATION.path(run), EVALUATION.read(run)
     pages = {page.guard: page for page in evaluation.guards}
     if not pages:
         raise InputError.at(path, "judges no guard", hint=run.command("score"))

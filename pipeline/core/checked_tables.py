@@ -1,4 +1,4 @@
-"""A run's tables with more than their columns checked: labels that the taxonomy has, numbers that are probabilities."""
+"""What a run's tables must be beyond their columns: labels that the taxonomy has, numbers that are probabilities."""
 
 from __future__ import annotations
 
@@ -10,19 +10,15 @@ from marginalia.pipeline.config.generation import PLAN_COLUMNS
 from marginalia.pipeline.core.run import Run
 from marginalia.schemas.errors import ArtifactError, did_you_mean
 from marginalia.schemas.evaluation_json import UNSAFE
-from marginalia.schemas.storage.files import read_frame
-from marginalia.schemas.tables import GoldRecord, LabelScore, PlannedSlot
 from marginalia.schemas.taxonomy import Taxonomy
 
 ROUNDING = 1e-9
 
 
-def read_plan(run: Run) -> pl.DataFrame:
-    """plan.parquet. Raises ArtifactError also for a label that is unknown, withheld from generation, or forbidden
-    beside another: whoever wrote the file, no model is asked for it."""
-    path, taxonomy = run.path("plan.parquet"), run.taxonomy
-    hint = f"{run.command('plan')} --force"
-    plan = read_frame(path, PlannedSlot, made_by=run.command("plan"))
+def check_plan(run: Run, path: Path, plan: pl.DataFrame, command: str) -> None:
+    """Raises ArtifactError for a label that is unknown, withheld from generation, or forbidden next to another:
+    whoever wrote the file, no model is asked for it. For `generate` only: a report may show an older plan."""
+    taxonomy, hint = run.taxonomy, f"{command} --force"
     for name in PLAN_COLUMNS:
         if name not in plan.columns:
             raise ArtifactError.at(path, f"column {name!r} is missing; it has {', '.join(plan.columns)}", hint=hint)
@@ -36,42 +32,45 @@ def read_plan(run: Run) -> pl.DataFrame:
                 raise ArtifactError.at(path, f"slot '{slot}': '{label}' is withheld from generation", hint=hint)
         if pair := next((pair for pair in forbidden if pair <= set(labels)), None):
             raise ArtifactError.at(path, f"slot '{slot}': {' and '.join(sorted(pair))} are a forbidden pair", hint=hint)
-    return plan
 
 
-def read_gold(run: Run) -> pl.DataFrame:
-    """gold.parquet. Raises ArtifactError also for an unknown label, a final record without labels, and labels of a
-    record that is not final: unresolved is never safe."""
-    path = run.path("gold.parquet")
-    maker = run.command("import" if run.path("import.yaml").exists() else "reconcile")
-    hint = f"rebuild it with {maker} --force"
-    gold = read_frame(path, GoldRecord, made_by=maker)
-    wrong = gold.filter((pl.col("status") == "final") == pl.col("labels").is_null())
-    for record, status, labels in wrong.select("id", "status", "labels").head(1).iter_rows():
+def check_gold(run: Run, path: Path, gold: pl.DataFrame, command: str) -> None:
+    """Raises ArtifactError for an unknown label, a final record without labels, and labels of a record that is not
+    final: unresolved is never safe."""
+    hint = f"rebuild it with {command} --force"
+    for record, status, labels in wrongly_settled(gold).select("id", "status", "labels").head(1).iter_rows():
         seen = "no labels" if labels is None else f"labels {labels}"
         raise ArtifactError.at(path, f"record '{record}' is {status} and has {seen}", hint=hint)
     _refuse_unknown(path, gold.drop_nulls("labels"), "record", run.taxonomy, hint)
-    return gold
 
 
-def read_scores(run: Run, guard: str) -> pl.DataFrame:
-    """scores/GUARD.parquet. Raises ArtifactError also for an unknown label, and for a probability that is none or lies
-    outside its bounds."""
-    path = run.path(f"scores/{guard}.parquet")
-    hint = f"{run.command('score')} --force"
-    scores = read_frame(path, LabelScore, made_by=run.command("score"))
-    known = [*run.taxonomy.ids, UNSAFE]
-    for label in sorted(set(scores["label"].unique()) - set(known)):
-        near = did_you_mean(label, known)
+def wrongly_settled(gold: pl.DataFrame) -> pl.DataFrame:
+    """Records that are final without labels, or open with them."""
+    return gold.filter((pl.col("status") == "final") == pl.col("labels").is_null())
+
+
+def check_scores(run: Run, path: Path, scores: pl.DataFrame, command: str) -> None:
+    """Raises ArtifactError for an unknown label, and for a probability that is none or lies outside its bounds."""
+    hint = f"{command} --force"
+    for label in unknown_score_labels(scores, run.taxonomy):
+        near = did_you_mean(label, [*run.taxonomy.ids, UNSAFE])
         problem = f"unknown label '{label}', which the taxonomy {run.taxonomy.id} does not have{near}"
         raise ArtifactError.at(path, problem, hint=hint)
-    low, value, high = (pl.col(name) for name in ("lower", "probability", "upper"))
-    inside = (low >= -ROUNDING) & (low <= value + ROUNDING) & (value <= high + ROUNDING) & (high <= 1 + ROUNDING)
-    for row in scores.filter(~inside).head(1).iter_rows(named=True):
+    for row in outside_bounds(scores).head(1).iter_rows(named=True):
         problem = f"record '{row['record_id']}', estimator '{row['estimator']}', label '{row['label']}': expected "
         seen = f"0 ≤ lower ≤ probability ≤ upper ≤ 1, saw {row['lower']:g}, {row['probability']:g}, {row['upper']:g}"
         raise ArtifactError.at(path, problem + seen, hint=hint)
-    return scores
+
+
+def unknown_score_labels(scores: pl.DataFrame, taxonomy: Taxonomy) -> list[str]:
+    return sorted(set(scores["label"].unique()) - {*taxonomy.ids, UNSAFE})
+
+
+def outside_bounds(scores: pl.DataFrame) -> pl.DataFrame:
+    """Rows that break 0 ≤ lower ≤ probability ≤ upper ≤ 1 by more than rounding."""
+    low, value, high = (pl.col(name) for name in ("lower", "probability", "upper"))
+    inside = (low >= -ROUNDING) & (low <= value + ROUNDING) & (value <= high + ROUNDING) & (high <= 1 + ROUNDING)
+    return scores.filter(~inside)
 
 
 def _refuse_unknown(path: Path, frame: pl.DataFrame, what: str, taxonomy: Taxonomy, hint: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from marginalia.pipeline.core.artifacts import GOLD, IMPORT_SETTINGS
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.run_log import read_log
 from marginalia.pipeline.core.stage_order import STAGES, load_stage
@@ -18,7 +19,6 @@ from marginalia.schemas.storage.run_lock import holder
 
 State = Literal["up to date", "incomplete", "stale", "not run", "broken off", "running", "not needed"]
 TO_DO: tuple[State, ...] = ("incomplete", "stale", "not run", "broken off")
-ASIDE = ("adjudicate", "publish")  # no later stage waits for them
 WRITTEN = ("plan", "generate")
 ANNOTATED = ("push", "pull", "reconcile", "adjudicate")
 SHOWN = 3  # counts of a stage
@@ -71,7 +71,7 @@ def overview(run: Run) -> Overview:
     for name in _line(run):
         one = _state(run, name, log.get(name), working, behind)
         found.append(one)
-        if behind is None and one.state in (*TO_DO, "running") and name not in ASIDE:
+        if behind is None and one.state in (*TO_DO, "running") and STAGES[name].waited_for:
             behind = name
     todo = next((one for one in found if one.state in TO_DO), None)
     return Overview(str(run.folder), working, found, _command(run, todo) if todo is not None else None)
@@ -79,12 +79,12 @@ def overview(run: Run) -> Overview:
 
 def _line(run: Run) -> list[str]:
     """Without the stages of the other origin: what is imported is not generated, and gold may come with it."""
-    names = list(STAGES)
-    if (imported := _manifest(run, "import")) is None and not run.path("import.yaml").exists():
+    names = [name for name in STAGES if name != "audit"]  # no run needs one
+    if (imported := _manifest(run, "import")) is None and not run.path(IMPORT_SETTINGS).exists():
         names.remove("import")
     else:
         names = [name for name in names if name not in WRITTEN]
-        if imported is not None and "gold.parquet" in imported.outputs:
+        if imported is not None and GOLD.name in imported.outputs:
             names = [name for name in names if name not in ANNOTATED]
     return names
 
@@ -108,7 +108,7 @@ def _state(run: Run, name: str, event: str | None, working: str | None, behind: 
         if why is None and manifest is not None and manifest.missing:
             first = next((one for one in manifest.missing if one.blocks), manifest.missing[0])
             state, why = "incomplete" if first.blocks else state, first.what
-        if name in ASIDE and manifest is not None:
+        if not STAGES[name].waited_for and manifest is not None:
             state, why = "up to date", None  # what they read was the state of a moment
         if manifest is None:
             state, why = "not run", why if why != "not run yet" else None

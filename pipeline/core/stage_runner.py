@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from marginalia.pipeline.core.artifacts import artifact_of
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.run_log import log_event
 from marginalia.schemas.errors import ArtifactError, InputError, MarginaliaError
@@ -23,27 +24,6 @@ from marginalia.schemas.storage.files import content_hash, read_model, remove_un
 from marginalia.schemas.storage.folders import recover_folder
 from marginalia.schemas.storage.run_lock import run_lock
 
-PRODUCERS = {  # who makes a file that is not there yet
-    "plan.parquet": "plan",
-    "prompts.parquet": "generate",
-    "rejected.parquet": "generate",
-    "checks.parquet": "generate",
-    "generation.json": "generate",
-    "push.json": "push",
-    "suggestions.parquet": "push",
-    "adjudicate.json": "adjudicate",
-    "annotations.parquet": "pull",
-    "severity.parquet": "pull",
-    "gold.parquet": "reconcile",
-    "agreement.json": "reconcile",
-    "scores": "score",
-    "audit.json": "audit",
-    "audit.parquet": "audit",
-    "evaluation.json": "evaluate",
-    "thresholds.json": "evaluate",
-    "report.html": "report",
-    "release": "release",
-}
 WRITTEN_TO = (".", "manifests", "scores")  # folders of a run in which a killed stage may leave something unfinished
 PACKAGES = ("argilla", "datasets", "krippendorff", "openai", "polars", "torch", "transformers")
 
@@ -70,7 +50,6 @@ class Stage:
     state no file tells (pull, publish): it always runs when it is asked for."""
 
     name: str
-    summary: str
     inputs: Callable[[Run], Sequence[str]]
     outputs: Callable[[Run], Sequence[str]]
     sections: tuple[str, ...]
@@ -212,12 +191,12 @@ def _checked_inputs(stage: Stage, run: Run) -> dict[str, str]:
     for name in stage.inputs(run):
         path = run.path(name)
         if not path.exists():
-            producer = PRODUCERS.get(name.split("/")[0])
+            known = artifact_of(name)
             raise ArtifactError.at(
-                path, f"no such file; {stage.name} reads it", hint=run.command(producer) if producer else None
+                path, f"no such file; {stage.name} reads it", hint=run.command(known.stage) if known else None
             )
         hashes[name] = sha256(path)
-        made = _made_by(run, name)
+        made = _last_writer(run, name)
         if made is not None and made.outputs[name] != hashes[name]:
             raise ArtifactError.at(
                 path, f"is not what {made.stage} wrote (its SHA-256 differs)", hint=f"{run.command(made.stage)} --force"
@@ -237,7 +216,7 @@ def _own_manifest(stage: Stage, run: Run, *, force: bool) -> Manifest | None:
         return None
 
 
-def _made_by(run: Run, name: str) -> Manifest | None:
+def _last_writer(run: Run, name: str) -> Manifest | None:
     """The manifest of the stage that last wrote this file."""
     manifests = [read_manifest(run, path.stem) for path in sorted(run.path("manifests").glob("*.json"))]
     writers = [manifest for manifest in manifests if manifest is not None and name in manifest.outputs]

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from marginalia.pipeline.core.artifacts import EVALUATION
 from marginalia.pipeline.core.run import RUNS, Run, open_run
 from marginalia.pipeline.core.stage_order import load_stage
 from marginalia.pipeline.core.stage_runner import Done, read_manifest, run_stage, staleness
@@ -119,10 +120,8 @@ def _dry_run(run: Run) -> None:
 
 def _close(run: Run, ran: list[Done], seconds: float) -> None:
     from marginalia.pipeline.evaluation.terminal_summary import headline
-    from marginalia.schemas.evaluation_json import Evaluation
-    from marginalia.schemas.storage.files import read_model
 
-    evaluation = read_model(run.path("evaluation.json"), Evaluation, made_by=run.command("evaluate"))
+    evaluation = EVALUATION.read(run)
     print()
     print("\n".join(headline(evaluation)))
     if all(done.status == "up to date" for done in ran):

@@ -4,39 +4,41 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from marginalia.pipeline.core.checked_tables import read_gold, read_scores
+from marginalia.pipeline.core.artifacts import (
+    CALIBRATION,
+    EVALUATION,
+    GOLD,
+    PROMPTS,
+    SCORED_RECORDS,
+    SCORES,
+    THRESHOLDS,
+)
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
 from marginalia.schemas.evaluation_json import GuardEvaluation
 from marginalia.schemas.manifest_json import Missing
-from marginalia.schemas.storage.files import read_frame, write_json
-from marginalia.schemas.tables import PromptRecord, ScoredRecord
 
 NO_SCORES = ("scoring failed", "not scored", "scores incomplete")  # of GuardEvaluation.left_out
-EVALUATION, THRESHOLDS, CALIBRATION = "evaluation.json", "thresholds.json", "calibration.json"
 
 
 def inputs(run: Run) -> list[str]:
     """Prompts give attributes; an imported gold set has none."""
-    prompts = [name for name in ["prompts.parquet"] if run.path(name).exists()]
-    return ["gold.parquet", *score_files(run), *prompts]
+    return [GOLD.name, *score_files(run), *([PROMPTS.name] if PROMPTS.exists(run) else [])]
 
 
 def score_files(run: Run) -> list[str]:
-    names = [guard.name for guard in run.config.score.guards]
-    return [f"scores/{name}{part}.parquet" for name in names for part in ("", ".records")]
+    return [one.of(guard.name).name for guard in run.config.score.guards for one in (SCORES, SCORED_RECORDS)]
 
 
 def work(run: Run) -> StageOutcome:
     from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
 
-    gold = read_gold(run)
-    prompts = run.path("prompts.parquet")
+    gold = GOLD.read(run)
     guards = [
         GuardScores(
             guard.name,
-            read_scores(run, guard.name),
-            read_frame(run.path(f"scores/{guard.name}.records.parquet"), ScoredRecord, made_by=run.command("score")),
+            SCORES.of(guard.name).read(run),
+            SCORED_RECORDS.of(guard.name).read(run),
             family=Path(guard.guard).stem,
             model=guard.model,
             tolerance=run.config.score.tolerance,
@@ -46,15 +48,15 @@ def work(run: Run) -> StageOutcome:
     results = evaluate(
         gold,
         guards,
-        read_frame(prompts, PromptRecord, made_by=run.command("generate")) if prompts.exists() else None,
+        PROMPTS.read_if_there(run),
         run.taxonomy,
         run.config.evaluate,
         seed=run.config.seed,
         simulated=run.config.simulated,
     )
-    write_json(run.path(EVALUATION), results.evaluation.model_dump(mode="json"))
-    write_json(run.path(THRESHOLDS), results.thresholds.model_dump(mode="json"))
-    write_json(run.path(CALIBRATION), results.calibrations.model_dump(mode="json"))
+    EVALUATION.write(run, results.evaluation)
+    THRESHOLDS.write(run, results.thresholds)
+    CALIBRATION.write(run, results.calibrations)
     counts = results.evaluation.gold
     return StageOutcome(
         counts_in={"gold": counts.records, "final": counts.final, "guards": len(guards)},
@@ -86,9 +88,8 @@ def _missing(run: Run, page: GuardEvaluation) -> list[Missing]:
 
 STAGE = Stage(
     name="evaluate",
-    summary="measure every estimator against gold: metrics with intervals, calibration, thresholds",
     inputs=inputs,
-    outputs=lambda run: [EVALUATION, THRESHOLDS, CALIBRATION],
+    outputs=lambda run: [EVALUATION.name, THRESHOLDS.name, CALIBRATION.name],
     sections=("evaluate",),
     work=work,
 )

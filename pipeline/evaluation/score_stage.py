@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from marginalia.pipeline.core.checked_tables import read_gold
+from marginalia.pipeline.core.artifacts import GOLD, SCORED_RECORDS, SCORES
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.run_log import log_event
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
@@ -17,7 +17,6 @@ from marginalia.schemas.manifest_json import Missing
 from marginalia.schemas.storage.files import cannot_write, read_frame
 from marginalia.schemas.storage.run_lock import run_lock
 from marginalia.schemas.storage.yaml_files import line_in
-from marginalia.schemas.tables import ScoredRecord
 from marginalia.scoring.config import RAY_FLAGS, EngineName, GuardRun, RayOptions
 from marginalia.scoring.score_request import GuardModel, ScoreRequest, SearchOptions, Settings, fields_of
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from marginalia.scoring.score_failures import Failure
 
 Records = list[tuple[str, list[dict[str, str]]]]
-SCORES = "scores"
 ENGINE: TypeAdapter[EngineName] = TypeAdapter(EngineName)
 
 
@@ -51,11 +49,11 @@ def spread(run: Run, engine: str | None, ray: dict[str, Any]) -> Run:
 def inputs(run: Run) -> list[str]:
     """The gold records, and the guard files that the user keeps in the run folder."""
     own = [guard.guard for guard in run.config.score.guards if run.path(guard.guard).is_file()]
-    return ["gold.parquet", *dict.fromkeys(own)]
+    return [GOLD.name, *dict.fromkeys(own)]
 
 
 def outputs(run: Run) -> list[str]:
-    return [f"{SCORES}/{guard.name}{part}.parquet" for guard in run.config.score.guards for part in ("", ".records")]
+    return [one.of(guard.name).name for guard in run.config.score.guards for one in (SCORES, SCORED_RECORDS)]
 
 
 def work(run: Run) -> StageOutcome:
@@ -76,7 +74,7 @@ def score_shard(run: Run, shard: Shard) -> list[str]:
     _, records = _records(run)
     own = [record for record in records if shard.holds(record[0])]
     for guard in run.config.score.guards:
-        out = shard_path(run.path(f"{SCORES}/{guard.name}.parquet"), shard)
+        out = shard_path(SCORES.of(guard.name).path(run), shard)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -98,8 +96,8 @@ def missing_in_shard(run: Run, shard: Shard) -> list[Missing]:
     ids = [record_id for record_id, _ in _records(run)[1] if shard.holds(record_id)]
     found = []
     for guard in run.config.score.guards:
-        out = shard_path(run.path(f"{SCORES}/{guard.name}.parquet"), shard)
-        table = read_frame(records_path(out), ScoredRecord, made_by=command)
+        out = shard_path(SCORES.of(guard.name).path(run), shard)
+        table = read_frame(records_path(out), SCORED_RECORDS.row, made_by=command)
         found += _missing(guard, len(ids), failures_of(table, ids, [journal_path(out)]), command)
     return found
 
@@ -110,7 +108,7 @@ def off_format(guard: str, facts: dict[str, Any]) -> list[str]:
 
 
 def _records(run: Run) -> tuple[int, Records]:
-    gold = read_gold(run)
+    gold = GOLD.read(run)
     if not run.config.score.guards:
         hint = "add one under score: guards: (marginalia config --explain guards)"
         raise InputError.at(run.path("config.yaml"), "names no guard to score with", hint=hint)
@@ -146,7 +144,7 @@ def _merged(run: Run, guard: GuardRun, records: Records) -> _Scored:
     from marginalia.scoring.score_failures import failures_of
     from marginalia.scoring.score_files import journal_path
 
-    out = run.path(f"{SCORES}/{guard.name}.parquet")
+    out = SCORES.of(guard.name).path(run)
     merged = merge_shards(out, records, lambda shard: f"{run.command('score')} --shard {shard}")
     facts = {**_facts(run, guard, merged.notes, merged.table, len(records)), "shards": merged.facts.of}
     shards = [Shard(number, merged.facts.of) for number in range(1, merged.facts.of + 1)]
@@ -167,7 +165,7 @@ def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = No
     from marginalia.scoring.score_files import journal_path, write_tables
 
     section = run.config.score
-    out = run.path(f"{SCORES}/{guard.name}.parquet")
+    out = SCORES.of(guard.name).path(run)
     out = out if shard is None else shard_path(out, shard)
     job = start(_request(run, guard), records, journal_path(out), engine=section.engine, ray=section.ray)
     for _ in tqdm(job, total=len(records), unit="record", desc=f"score {guard.name}", disable=None):
@@ -186,7 +184,7 @@ def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = No
 
 def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command: str) -> list[Missing]:
     """What failed of so many records; `command` tries it again."""
-    table = f"{SCORES}/{guard.name}.records.parquet"
+    table = SCORED_RECORDS.of(guard.name).name
     found = []
     for passing, verb, how in (
         (True, "were not", command),
@@ -236,10 +234,9 @@ def _request(run: Run, guard: GuardRun) -> ScoreRequest:
 
 STAGE = Stage(
     name="score",
-    summary="score the gold records with every guard model",
     inputs=inputs,
     outputs=outputs,
     sections=("score",),
     work=work,
 )
-MERGE = replace(STAGE, summary="put the shards of score together", work=merge)
+MERGE = replace(STAGE, work=merge)  # puts the shards of score together

@@ -9,21 +9,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from marginalia.pipeline.config.generation import GenerateSection, unreadable_path
-from marginalia.pipeline.core.checked_tables import read_plan
+from marginalia.pipeline.core.artifacts import CHECK_JOURNAL, CHECKS, GENERATION, PLAN, PROMPTS, REJECTED, RESPONSES
+from marginalia.pipeline.core.checked_tables import check_plan
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
 from marginalia.schemas.errors import InputError, ServiceError
-from marginalia.schemas.storage.files import read_frame, write_frame, write_json
 from marginalia.schemas.storage.run_lock import run_lock
-from marginalia.schemas.tables import CheckedRecord, PromptRecord, RejectedAttempt
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from marginalia.pipeline.generation.blind_check import Checked
     from marginalia.pipeline.generation.embedding import Embedder
     from marginalia.pipeline.generation.generation_result import GenerationResult
     from marginalia.pipeline.generation.preview import Preview
-
-CHECKS, CHECK_JOURNAL = "checks.parquet", "checks.jsonl"
 
 
 def _work(run: Run) -> StageOutcome:
@@ -38,22 +37,22 @@ def _work(run: Run) -> StageOutcome:
     from marginalia.schemas.storage.large_tables import write_frames
 
     section, seed = run.config.generate, run.config.seed
-    plan = read_plan(run)
+    plan = _plan(run)
     templates = load_templates(_template_folder(run))
     embed = _embedder(run)
     result = _filled(run, section, plan, templates, embed)
     written = prompts_frames(result, section.endpoint.model)
     if section.include is not None:
         written = with_included(written, run.folder / section.include, run.taxonomy)
-    records = write_frames(run.path("prompts.parquet"), written, PromptRecord)
-    write_frames(run.path("rejected.parquet"), rejected_frames(result), RejectedAttempt)
+    records = write_frames(PROMPTS.path(run), written, PROMPTS.row)
+    write_frames(REJECTED.path(run), rejected_frames(result), REJECTED.row)
     checked = _checked(run, section)
-    varied = diversity(pl.scan_parquet(run.path("prompts.parquet")), run.taxonomy.writable, seed, embed=embed)
+    varied = diversity(pl.scan_parquet(PROMPTS.path(run)), run.taxonomy.writable, seed, embed=embed)
     missing = missing_texts(section, result, run.command("generate"))
     if checked is not None:
         missing += missing_checks(section, checked, run.command("generate"))
     found = Generation(diversity=varied, check=checked.check if checked else None)
-    write_json(run.path("generation.json"), found.model_dump(mode="json"))
+    GENERATION.write(run, found)
     return StageOutcome(
         counts_in={"planned": plan.height},
         counts_out={
@@ -150,7 +149,7 @@ def preview(run: Run, records: int) -> Preview:
 
     section = run.config.generate
     with run_lock(run.folder, "marginalia preview"):
-        plan = read_plan(run)
+        plan = _plan(run)
         first = plan.head(records)
         # one wave: the first slots of the whole plan are asked without texts of others, too
         one_wave = section.model_copy(update={"waves": 1})
@@ -188,10 +187,10 @@ def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any, embed
         section,
         RequestBuilder(section, run.taxonomy, templates, seed),
         AnswerAcceptance(section, run.taxonomy, embed=embed, room=plan.height, spill=TemporaryRows(run.folder)),
-        journal=run.path("responses.jsonl"),
+        journal=RESPONSES.path(run),
         endpoint=section.endpoint.address,
         seed=seed,
-        spent=paid_for(check_section(section), run.path(CHECK_JOURNAL)),
+        spent=paid_for(check_section(section), CHECK_JOURNAL.path(run)),
     )
 
     async def fill(bar: _Bar) -> GenerationResult:
@@ -216,11 +215,11 @@ def _checked(run: Run, section: GenerateSection) -> Checked | None:
     from marginalia.pipeline.generation.endpoint.lazy_writer import LazyWriter
 
     if not section.check.enabled:
-        run.path(CHECKS).unlink(missing_ok=True)
+        CHECKS.path(run).unlink(missing_ok=True)
         return None
-    prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by=run.command("generate"))
-    spent = paid_for(section, run.path("responses.jsonl"))
-    check = BlindCheck(section, run.taxonomy, journal=run.path(CHECK_JOURNAL), seed=run.config.seed, spent=spent)
+    prompts = PROMPTS.read(run)
+    spent = paid_for(section, RESPONSES.path(run))
+    check = BlindCheck(section, run.taxonomy, journal=CHECK_JOURNAL.path(run), seed=run.config.seed, spent=spent)
 
     async def label(bar: Any) -> Checked:
         async with LazyWriter(check_section(section)) as checker:
@@ -228,7 +227,7 @@ def _checked(run: Run, section: GenerateSection) -> Checked | None:
 
     with tqdm(total=prompts.height, desc="check", unit="record", disable=None, file=sys.stderr) as bar:
         checked = asyncio.run(label(bar))
-    write_frame(run.path(CHECKS), checked.frame, CheckedRecord)
+    CHECKS.write(run, checked.frame)
     return checked
 
 
@@ -259,6 +258,13 @@ class _Bar:
         self._bar.set_postfix_str(said)
 
 
+def _plan(run: Run) -> pl.DataFrame:
+    """The plan, with labels that a model may be asked for."""
+    plan = PLAN.read(run)
+    check_plan(run, PLAN.path(run), plan, PLAN.command(run))
+    return plan
+
+
 def _template_folder(run: Run) -> Any:
     from marginalia.pipeline.generation.writer_templates import template_folder
 
@@ -269,19 +275,18 @@ def _inputs(run: Run) -> tuple[str, ...]:
     # a user's own templates are an input: an edited one makes the stage stale
     section = run.config.generate
     own = [section.templates] if run.path(section.templates).is_dir() else []
-    return ("plan.parquet", *own, *([section.include] if section.include is not None else []))
+    return (PLAN.name, *own, *([section.include] if section.include is not None else []))
 
 
 def _outputs(run: Run) -> tuple[str, ...]:
-    checks = (CHECKS, CHECK_JOURNAL) if run.config.generate.check.enabled else ()
-    journals = ("responses.jsonl", *checks[1:])
+    checks = (CHECKS.name, CHECK_JOURNAL.name) if run.config.generate.check.enabled else ()
+    journals = (RESPONSES.name, *checks[1:])
     unreadable = [path.name for path in map(unreadable_path, map(run.path, journals)) if path.exists()]
-    return ("prompts.parquet", "rejected.parquet", "responses.jsonl", "generation.json", *checks, *unreadable)
+    return (PROMPTS.name, REJECTED.name, RESPONSES.name, GENERATION.name, *checks, *unreadable)
 
 
 STAGE = Stage(
     name="generate",
-    summary="write the planned texts by an LLM, every answer journaled before it is used",
     inputs=_inputs,
     outputs=_outputs,
     sections=("generate",),

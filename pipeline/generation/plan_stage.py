@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from marginalia.pipeline.core.artifacts import PLAN
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
-from marginalia.pipeline.generation.plan_coverage import Coverage, coverage
-from marginalia.schemas.storage.files import read_frame, write_frame
-from marginalia.schemas.tables import PlannedSlot
+from marginalia.pipeline.generation.plan_coverage import coverage
 
 
 def _work(run: Run) -> StageOutcome:
     from marginalia.pipeline.generation.plan_slots import plan_slots
 
     plan = plan_slots(run.config.plan, run.taxonomy, run.config.seed)
-    write_frame(run.path("plan.parquet"), plan, PlannedSlot)
+    PLAN.write(run, plan)
     covered = coverage(plan, run.taxonomy)
     return StageOutcome(
         counts_in={"labels": len(run.taxonomy.labels), "writable labels": len(run.taxonomy.writable)},
@@ -22,17 +21,10 @@ def _work(run: Run) -> StageOutcome:
     )
 
 
-def show(run: Run) -> Coverage:
-    """The coverage of the run's plan, for `plan --show`. Raises ArtifactError when there is no plan yet."""
-    plan = read_frame(run.path("plan.parquet"), PlannedSlot, made_by=run.command("plan"))
-    return coverage(plan, run.taxonomy)
-
-
 STAGE = Stage(
     name="plan",
-    summary="decide what to write: label sets, near misses, attributes",
     inputs=lambda run: (),
-    outputs=lambda run: ("plan.parquet",),
+    outputs=lambda run: (PLAN.name,),
     sections=("plan",),
     work=_work,
 )

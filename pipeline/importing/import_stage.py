@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from marginalia.pipeline.core.artifacts import GOLD, PROMPTS
+from marginalia.pipeline.core.artifacts import IMPORT_SETTINGS as SETTINGS
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, manifest_path, read_manifest
 from marginalia.pipeline.importing.column_mapping import HUB, Mapping, load_mapping, mapping_path
@@ -16,11 +18,8 @@ from marginalia.pipeline.importing.row_conversion import convert
 from marginalia.schemas.equal_texts import equal_texts
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.source_rows import read_rows
-from marginalia.schemas.storage.files import read_text, write_frame, write_text
+from marginalia.schemas.storage.files import read_text, write_text
 from marginalia.schemas.storage.run_lock import run_lock
-from marginalia.schemas.tables import GoldRecord, PromptRecord
-
-SETTINGS = "import.yaml"  # the mapping with its source, kept in the run
 
 
 def prepare(run: Run, source: str | None, mapping: str | None) -> None:
@@ -88,7 +87,7 @@ def _without(text: str, key: str) -> str:
 
 
 def _refuse_other_origins(run: Run) -> None:
-    for stage, name in (("generate", "prompts.parquet"), ("reconcile", "gold.parquet")):
+    for stage, name in ((PROMPTS.stage, PROMPTS.name), (GOLD.stage, GOLD.name)):
         if manifest_path(run, stage).exists():
             raise InputError(
                 f"{run.folder}: its {name} comes from {stage}; an import would replace it",
@@ -114,10 +113,10 @@ def _inputs(run: Run) -> list[str]:
 
 def _outputs(run: Run) -> list[str]:
     if not run.path(SETTINGS).exists():
-        return ["prompts.parquet"]
+        return [PROMPTS.name]
     mapping = _settings(run)
     gold = mapping.labels is not None and mapping.labels.kind == "gold"
-    return ["prompts.parquet", *(["gold.parquet"] if gold else [])]
+    return [PROMPTS.name, *([GOLD.name] if gold else [])]
 
 
 def _work(run: Run) -> StageOutcome:
@@ -125,11 +124,11 @@ def _work(run: Run) -> StageOutcome:
     mapping = _settings(run)
     path = run.path(_source(run, mapping))
     result = convert(read_rows(path), mapping, run.taxonomy, str(path))
-    gold = "gold.parquet" in _outputs(run)
+    gold = GOLD.name in _outputs(run)
     origin = f"{mapping.repository}@{mapping.hub.revision}" if mapping.repository else path.name
     changed = datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
     prompts = prompt_table(result.records, f"imported: {mapping.title} ({origin})", changed, intended=not gold)
-    write_frame(run.path("prompts.parquet"), prompts, PromptRecord)
+    PROMPTS.write(run, prompts)
     before = read_manifest(run, "import")
     warnings: list[str] = []
     if gold and (unlabelled := result.counts["unlabelled"]):
@@ -139,12 +138,12 @@ def _work(run: Run) -> StageOutcome:
         )
     if gold:
         table = gold_table(result.records, run.taxonomy.ids, run.config.reconcile.splits, run.config.seed)
-        write_frame(run.path("gold.parquet"), table, GoldRecord)
+        GOLD.write(run, table)
         equal = equal_texts(table)
         result.counts.update(equal.counts)
         warnings += equal.warnings
-    elif before is not None and "gold.parquet" in before.outputs:
-        run.path("gold.parquet").unlink(missing_ok=True)  # of an earlier import of ours, with another mapping
+    elif before is not None and GOLD.name in before.outputs:
+        GOLD.path(run).unlink(missing_ok=True)  # of an earlier import of ours, with another mapping
     rows = result.counts.pop("rows")
     return StageOutcome(
         counts_in={"rows": rows},
@@ -162,7 +161,6 @@ def _work(run: Run) -> StageOutcome:
 
 STAGE = Stage(
     name="import",
-    summary="bring an existing data set in, by a mapping of its columns and labels",
     inputs=_inputs,
     outputs=_outputs,
     sections=("reconcile",),

@@ -18,7 +18,6 @@ def stage(*, push: bool) -> Stage:
     """The stage; with `push` it really uploads."""
     return Stage(
         name="publish",
-        summary="put the release on the Hugging Face Hub (a dry run unless --push)",
         inputs=lambda run: ["release"],
         outputs=lambda run: [],
         sections=("release",),

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
-
 import polars as pl
-from pydantic import BaseModel
 
-from marginalia.pipeline.annotating.reconcile_stage import GOLD_SEVERITY
 from marginalia.pipeline.annotating.suspect_labels import change_rates, gold_error_rate
-from marginalia.pipeline.core.checked_tables import read_gold, read_scores
+from marginalia.pipeline.core.artifacts import (
+    AGREEMENT,
+    ANSWERS,
+    AUDIT,
+    CALIBRATION,
+    EVALUATION,
+    GOLD,
+    GOLD_SEVERITY,
+    PLAN,
+    PROMPTS,
+    REJECTED,
+    RELEASE,
+    SCORES,
+    THRESHOLDS,
+    Artifact,
+)
 from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.stage_order import stages_before
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, read_manifest
-from marginalia.pipeline.evaluation.evaluate_stage import CALIBRATION, EVALUATION, THRESHOLDS
 from marginalia.pipeline.evaluation.guard_tables import count_gold
 from marginalia.pipeline.release.card_charts import charts
 from marginalia.pipeline.release.dataset_card import CardFacts, card
@@ -21,62 +31,62 @@ from marginalia.pipeline.release.release_folder import read_release, write_relea
 from marginalia.pipeline.release.release_tables import release_tables
 from marginalia.pipeline.release.release_versions import ReleaseHistory, next_versions
 from marginalia.pipeline.report.report_data import ReportData
-from marginalia.schemas.agreement_json import Agreement
 from marginalia.schemas.equal_texts import equal_texts
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
-from marginalia.schemas.storage.files import read_frame, read_model
-from marginalia.schemas.tables import Answer, AuditedRecord, GoldSeverity, PlannedSlot, PromptRecord, RejectedAttempt
+from marginalia.schemas.evaluation_json import Evaluation
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
-LINE = ("import", "plan", "generate", "push", "pull", "adjudicate", "reconcile", "score", "evaluate")
+USED: tuple[Artifact, ...] = (
+    ANSWERS,
+    AGREEMENT,
+    AUDIT,
+    REJECTED,
+    PROMPTS,
+    PLAN,
+    EVALUATION,
+    THRESHOLDS,
+    CALIBRATION,
+)  # where the run has them
 
 
 def _inputs(run: Run) -> list[str]:
-    optional = [
-        "annotations.parquet",
-        "agreement.json",
-        "audit.parquet",
-        "rejected.parquet",
-        "prompts.parquet",
-        *(f"scores/{guard}.parquet" for guard in _scored(run)),
-    ]
+    optional = [*USED, *(SCORES.of(guard) for guard in _scored(run))]
     if run.config.annotation.severity:  # without it an older run of reconcile may have left the file
         optional.append(GOLD_SEVERITY)
-    optional += ["plan.parquet", EVALUATION, THRESHOLDS, CALIBRATION]
-    return ["gold.parquet", *(name for name in optional if run.path(name).exists())]
+    return [GOLD.name, *(one.name for one in optional if one.exists(run))]
 
 
 def _scored(run: Run) -> list[str]:
     """Of the guards in the config: a file of a guard that was taken out of it stays at home."""
     names = [guard.name for guard in run.config.score.guards]
-    return [name for name in names if run.path(f"scores/{name}.parquet").exists()]
+    return [name for name in names if SCORES.of(name).exists(run)]
 
 
 def _work(run: Run) -> StageOutcome:
-    names = _inputs(run)
-    gold = read_gold(run)
-    annotations = _optional(run, "annotations.parquet", Answer, "pull", names)
-    rejected = _optional(run, "rejected.parquet", RejectedAttempt, "generate", names)
-    audited = _optional(run, "audit.parquet", AuditedRecord, "audit", names)
-    agreement = _model(run, "agreement.json", Agreement, "reconcile")
-    evaluation = _model(run, EVALUATION, Evaluation, "evaluate")
+    gold = GOLD.read(run)
+    annotations = ANSWERS.read_if_there(run)
+    rejected = REJECTED.read_if_there(run)
+    audited = AUDIT.read_if_there(run)
+    agreement = AGREEMENT.read_if_there(run)
+    evaluation = EVALUATION.read_if_there(run)
     documents = {
-        name.removesuffix(".json"): found
-        for name, model in ((THRESHOLDS, ThresholdsFile), (CALIBRATION, CalibrationFile))
-        if (found := _model(run, name, model, "evaluate")) is not None
+        name: document
+        for name, document in (
+            ("thresholds", THRESHOLDS.read_if_there(run)),
+            ("calibration", CALIBRATION.read_if_there(run)),
+        )
+        if document is not None
     }
-    prompts = _optional(run, "prompts.parquet", PromptRecord, "generate", names)
-    scores = {guard: read_scores(run, guard) for guard in _scored(run)}
-    severity = _optional(run, GOLD_SEVERITY, GoldSeverity, "reconcile", names)
+    prompts = PROMPTS.read_if_there(run)
+    scores = {guard: SCORES.of(guard).read(run) for guard in _scored(run)}
+    severity = GOLD_SEVERITY.read_if_there(run) if run.config.annotation.severity else None
     tables = release_tables(gold, annotations, scores, rejected, severity)
     records = sum(table.height for path, table in tables.items() if path.startswith("data/gold/"))
     if records == 0:
         raise InputError(f"{run.path('gold.parquet')}: no record has settled labels", hint=run.command("status"))
-    before = read_release(run.path("release"), made_by=f"{run.command('release')} after deleting the folder release")
+    before = read_release(RELEASE.path(run), made_by=f"{run.command('release')} after deleting the folder release")
     versions = next_versions(before[0].versions if before else [], before[1] if before else None, tables)
     history = ReleaseHistory(name=run.name, simulated=run.config.simulated, versions=versions)
-    manifests = [made for stage in LINE if (made := read_manifest(run, stage)) is not None]
+    manifests = [made for stage in stages_before("report") if (made := read_manifest(run, stage)) is not None]
     shown = charts(
         ReportData(
             name=run.name,
@@ -87,7 +97,7 @@ def _work(run: Run) -> StageOutcome:
             gold=gold,
             agreement=agreement,
             manifests=manifests,
-            plan=_optional(run, "plan.parquet", PlannedSlot, "plan", names),
+            plan=PLAN.read_if_there(run),
             prompts=prompts,
         )
     )
@@ -109,7 +119,7 @@ def _work(run: Run) -> StageOutcome:
     )
     section = run.config.release
     text = card(section, facts)
-    write_release(run.path("release"), text, tables, history, run.taxonomy, documents=documents, charts=shown)
+    write_release(RELEASE.path(run), text, tables, history, run.taxonomy, documents=documents, charts=shown)
     return StageOutcome(
         counts_in={"records": gold.height},
         counts_out={
@@ -124,15 +134,6 @@ def _work(run: Run) -> StageOutcome:
             "warnings": equal_texts(gold).warnings,
         },
     )
-
-
-def _optional(run: Run, name: str, model: type, stage: str, names: Sequence[str]) -> pl.DataFrame | None:
-    return read_frame(run.path(name), model, made_by=run.command(stage)) if name in names else None
-
-
-def _model(run: Run, name: str, model: type[ModelT], stage: str) -> ModelT | None:
-    path = run.path(name)
-    return read_model(path, model, made_by=run.command(stage)) if path.exists() else None
 
 
 def _unjudged(run: Run, gold: pl.DataFrame) -> Evaluation:
@@ -168,9 +169,8 @@ def _counts(column: pl.Series) -> dict[str, int]:
 
 STAGE = Stage(
     name="release",
-    summary="write the folder that the Hub will hold: Parquet, card, changelog, JSON Schemas",
     inputs=_inputs,
-    outputs=lambda run: ["release"],
+    outputs=lambda run: [RELEASE.name],
     sections=("release",),
     work=_work,
 )

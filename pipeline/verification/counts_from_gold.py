@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import polars as pl
 
+from marginalia.pipeline.core.artifacts import (
+    CALIBRATION,
+    EVALUATION,
+    GOLD,
+    PROMPTS,
+    SCORE_JOURNAL,
+    SCORED_RECORDS,
+    SCORES,
+    THRESHOLDS,
+)
+from marginalia.pipeline.core.checked_tables import outside_bounds, unknown_score_labels, wrongly_settled
 from marginalia.pipeline.verification.check_results import Verification
 from marginalia.pipeline.verification.run_contents import Contents
 from marginalia.schemas.equal_texts import equal_texts
-from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
 from marginalia.schemas.storage.journal import read_journal
 from marginalia.scoring.score_journal_entry import check_entry
-
-ROUNDING = 1e-9
 
 
 def check_gold(contents: Contents, found: Verification) -> None:
     """Gold has the prompts' records, each with labels of the taxonomy exactly when it is final."""
-    gold, prompts = contents.tables.get("gold.parquet"), contents.tables.get("prompts.parquet")
+    gold, prompts = contents.table(GOLD), contents.table(PROMPTS)
     if gold is None:
         return
-    maker = contents.maker("gold.parquet", "reconcile")
+    maker = contents.maker(GOLD)
     mend = contents.run.command(maker)
     problems = []
     if prompts is not None:
         ours, theirs = set(gold["id"]), set(prompts["id"])
         problems += [f"record '{record}' is in gold and not in prompts" for record in sorted(ours - theirs)]
         problems += [f"record '{record}' is in prompts and not in gold" for record in sorted(theirs - ours)]
-    unsettled = gold.filter((pl.col("status") == "final") != pl.col("labels").is_not_null())["id"]
-    problems += [f"record '{record}' is final without labels, or open with them" for record in unsettled]
+    wrong = wrongly_settled(gold)["id"]
+    problems += [f"record '{record}' is final without labels, or open with them" for record in wrong]
     labels = set(gold["labels"].explode().drop_nulls())
     problems += [f"unknown label '{label}'" for label in sorted(labels - set(contents.run.taxonomy.ids))]
     if across := equal_texts(gold).across_splits:
@@ -39,12 +47,13 @@ def check_gold(contents: Contents, found: Verification) -> None:
 
 def check_scores(contents: Contents, found: Verification) -> None:
     """Every gold record × estimator × label has a probability inside its bounds, or the record has an error."""
-    gold = contents.tables.get("gold.parquet")
+    gold = contents.table(GOLD)
     for guard in contents.guards:
-        scores = contents.tables.get(f"scores/{guard}.parquet")
-        records = contents.tables.get(f"scores/{guard}.records.parquet")
+        scores = contents.table(SCORES.of(guard))
+        records = contents.table(SCORED_RECORDS.of(guard))
         if gold is not None and scores is not None and records is not None:
             problems = _score_problems(gold, scores, records)
+            problems += [f"unknown label '{label}'" for label in unknown_score_labels(scores, contents.run.taxonomy)]
             failed = records["error"].count()
             each = scores.select("estimator", "label").unique().height
             seen = (
@@ -67,9 +76,7 @@ def _score_problems(gold: pl.DataFrame, scores: pl.DataFrame, records: pl.DataFr
         f"record '{record}' has {n or 0} of {every} numbers{' and an error' if error else ''}"
         for record, error, n in wrong.rows()
     ]
-    low, value, high = pl.col("lower"), pl.col("probability"), pl.col("upper")
-    inside = (low >= 0) & (high <= 1) & (low <= value + ROUNDING) & (value <= high + ROUNDING)
-    outside = scores.filter(~inside)
+    outside = outside_bounds(scores)
     return [
         *problems,
         *(f"{row} lies outside its bounds" for row in outside.select(pl.exclude("lower", "upper")).rows()),
@@ -80,7 +87,7 @@ def _check_score_journal(
     contents: Contents, guard: str, scores: pl.DataFrame, records: pl.DataFrame, found: Verification
 ) -> None:
     """The tables hold what the latest entry of each record says: the same error, and numbers with the same sum."""
-    path = contents.run.path(f"scores/{guard}.journal.jsonl")
+    path = SCORE_JOURNAL.of(guard).path(contents.run)
     if not path.exists():
         return
     mend = f"delete {path}, then {contents.run.command('score')} --force"
@@ -103,7 +110,7 @@ def _check_score_journal(
 
 def check_evaluation(contents: Contents, found: Verification) -> None:
     """records judged + left out = final, and thresholds and calibration are those of the same guards."""
-    gold, evaluation = contents.tables.get("gold.parquet"), contents.document("evaluation.json", Evaluation)
+    gold, evaluation = contents.table(GOLD), contents.document(EVALUATION)
     if gold is None or evaluation is None:
         return
     final = gold.filter(pl.col("status") == "final").height
@@ -119,8 +126,8 @@ def check_evaluation(contents: Contents, found: Verification) -> None:
         if page.records + left != final:
             problems.append(f"{page.guard}: {page.records:,} judged + {left:,} left out, {final:,} are final")
     names = {page.guard for page in evaluation.guards}
-    thresholds = contents.document("thresholds.json", ThresholdsFile)
-    calibration = contents.document("calibration.json", CalibrationFile)
+    thresholds = contents.document(THRESHOLDS)
+    calibration = contents.document(CALIBRATION)
     if thresholds is not None and thresholds.guards.keys() != names:
         problems.append("thresholds.json is of other guards")
     if calibration is not None and not {item.guard for item in calibration.calibrations} <= names:

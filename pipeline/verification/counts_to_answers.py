@@ -8,7 +8,16 @@ from collections.abc import Iterator
 import polars as pl
 
 from marginalia.annotation.client.answer_journal import answers_frame, latest
-from marginalia.annotation.gold.gold_questions import FILE, GoldQuestions
+from marginalia.pipeline.core.artifacts import (
+    ANSWER_JOURNAL,
+    ANSWERS,
+    GOLD_QUESTIONS,
+    PLAN,
+    PROMPTS,
+    PUSHED,
+    REJECTED,
+    RESPONSES,
+)
 from marginalia.pipeline.verification.check_results import Verification
 from marginalia.pipeline.verification.manifest_hashes import RESTORE
 from marginalia.pipeline.verification.run_contents import Contents
@@ -19,11 +28,11 @@ from marginalia.schemas.storage.journal import read_journal
 
 def check_generation(contents: Contents, found: Verification) -> None:
     """accepted + open = planned, and every accepted text was answered by the endpoint."""
-    run, tables = contents.run, contents.tables
-    if not {"plan.parquet", "prompts.parquet", "rejected.parquet"} <= tables.keys():
+    run = contents.run
+    plan, prompts, rejected = contents.table(PLAN), contents.table(PROMPTS), contents.table(REJECTED)
+    if plan is None or prompts is None or rejected is None:
         return
-    plan, rejected = tables["plan.parquet"], tables["rejected.parquet"]
-    written = tables["prompts.parquet"].filter(pl.col("slot_id").is_not_null())
+    written = prompts.filter(pl.col("slot_id").is_not_null())
     slots, filled = set(plan["slot_id"]), Counter(written["slot_id"])
     problems = [f"slot {slot} has {n} records" for slot, n in filled.items() if n > 1]
     problems += [f"slot {slot} is not in the plan" for slot in sorted({*filled, *rejected["slot_id"]} - slots)]
@@ -43,7 +52,7 @@ def check_generation(contents: Contents, found: Verification) -> None:
 
 
 def _check_responses(contents: Contents, written: pl.DataFrame, found: Verification) -> None:
-    path = contents.run.path("responses.jsonl")
+    path = RESPONSES.path(contents.run)
     if not path.exists():
         return
     with found.failing("generate", "journal", RESTORE):
@@ -64,10 +73,10 @@ def _check_responses(contents: Contents, written: pl.DataFrame, found: Verificat
 
 def check_annotation(contents: Contents, found: Verification) -> None:
     """pushed ≤ prompts, answers ↔ journal, labels known."""
-    run, prompts = contents.run, contents.tables.get("prompts.parquet")
-    pushed = contents.document("push.json", Pushed)
+    run, prompts = contents.run, contents.table(PROMPTS)
+    pushed = contents.document(PUSHED)
     if pushed is not None and prompts is not None:
-        questions = contents.document(FILE, GoldQuestions)
+        questions = contents.document(GOLD_QUESTIONS)
         extra = len(questions.questions) if questions is not None else 0
         most = prompts.height + extra
         problems = [f"{pushed.records:,} were pushed"] if pushed.records > most else []
@@ -83,8 +92,8 @@ def _changed_labels(contents: Contents, pushed: Pushed) -> Iterator[str]:
 
 
 def _check_answers(contents: Contents, found: Verification) -> None:
-    run, answers = contents.run, contents.tables.get("annotations.parquet")
-    path = run.path("annotations.jsonl")
+    run, answers = contents.run, contents.table(ANSWERS)
+    path = ANSWER_JOURNAL.path(run)
     if answers is None or not path.exists():
         return
     with found.failing("pull", "journal", RESTORE):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from marginalia.pipeline.core.artifacts import ARTIFACTS, GUARD, artifact_of
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_order import STAGES, load_stage
-from marginalia.pipeline.core.stage_runner import PRODUCERS, config_hash, read_manifest
+from marginalia.pipeline.core.stage_runner import config_hash, read_manifest
 from marginalia.pipeline.verification.check_results import Verification
 from marginalia.schemas.errors import MarginaliaError
 from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.storage.files import sha256
 
-JOURNALS = ("responses.jsonl", "annotations.jsonl")
 RESTORE = "restore it from a back-up"
-PRIVATE = ("annotators.key.json", "gold_questions.json", "argilla/credentials.json")  # for their owner's eyes only
 
 
 def check_manifests(run: Run, found: Verification) -> dict[str, Manifest]:
@@ -38,7 +37,7 @@ def _check_files(run: Run, manifest: Manifest, found: Verification) -> None:
     damaged = [name for name in sorted(manifest.outputs) if _hash(run.path(name)) != manifest.outputs[name]]
     problems = [f"{name} is {_state(run.path(name))}" for name in damaged]
     mend = f"{run.command(stage)} --force"
-    if set(damaged) & set(JOURNALS):
+    if any(one is not None and one.journal for one in map(artifact_of, damaged)):
         mend = f"{RESTORE}, or, when a later {stage} was broken off: {run.command(stage)}"
     found.add(stage, "outputs", f"{len(manifest.outputs)} as written", problems, mend)
     if stage not in STAGES or load_stage(stage).live:
@@ -73,16 +72,22 @@ def _state(path: Path) -> str:
 def _check_strays(run: Run, manifests: dict[str, Manifest], found: Verification) -> None:
     """An artifact that no manifest names: its stage was killed before the end, or somebody put it there."""
     written = {name for manifest in manifests.values() for name in manifest.outputs}
-    names = [name for name in PRODUCERS if run.path(name).is_file()]
-    names += [f"scores/{path.name}" for path in sorted(run.path("scores").glob("*.parquet"))]
-    for name in names:
-        if name not in written:
-            command = run.command(PRODUCERS.get(name, "score"))
-            found.add(PRODUCERS.get(name, "score"), "manifest", "", [f"no manifest names {name}"], command)
+    for one in [one for one in ARTIFACTS if one.named]:
+        for path in sorted(run.folder.glob(one.name.replace(GUARD, "*"))):
+            name = path.relative_to(run.folder).as_posix()
+            if path.is_file() and name not in written and artifact_of(name) is one:
+                maker = one.maker(run)
+                with found.failing(maker, "manifest", run.command(maker)):
+                    found.add(maker, "manifest", "", [f"no manifest names {name}"], _mend(run, maker, name))
+
+
+def _mend(run: Run, maker: str, name: str) -> str:
+    """The command that writes a stray file again; where its stage would not write it, the one that removes it."""
+    return run.command(maker) if name in load_stage(maker).outputs(run) else f"rm {run.path(name)}"
 
 
 def _check_modes(run: Run, found: Verification) -> None:
-    there = [name for name in PRIVATE if run.path(name).exists()]
+    there = [one.name for one in ARTIFACTS if one.private and one.exists(run)]
     open_ones = [name for name in there if run.path(name).stat().st_mode & 0o077]
     if there:
         problems = [f"{name} can be read by others" for name in open_ones]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from marginalia.pipeline.annotating.reconcile_stage import GOLD_SEVERITY
+from marginalia.pipeline.core.artifacts import ANSWERS, GOLD, GOLD_SEVERITY, REJECTED, RELEASE, SCORES
 from marginalia.pipeline.release.release_folder import HISTORY
 from marginalia.pipeline.release.release_tables import release_tables
 from marginalia.pipeline.release.release_versions import ReleaseHistory
@@ -15,18 +15,16 @@ from marginalia.schemas.storage.files import frame_hash, read_model
 
 def check_release(contents: Contents, found: Verification) -> None:
     """Every data file of the release equals the table made of the run's artifacts, and release.json says so."""
-    run, gold = contents.run, contents.tables.get("gold.parquet")
-    folder = run.path("release")
+    run, gold = contents.run, contents.table(GOLD)
+    folder = RELEASE.path(run)
     if gold is None or not folder.is_dir():
         return
     mend = f"{run.command('release')} --force"
     with found.failing("release", "counts", mend):
-        tables = contents.tables
-        scores = {guard: tables[name] for guard in contents.guards if (name := f"scores/{guard}.parquet") in tables}
-        severity = tables.get(GOLD_SEVERITY) if run.config.annotation.severity else None
-        expected = release_tables(
-            gold, tables.get("annotations.parquet"), scores, tables.get("rejected.parquet"), severity
-        )
+        read = {guard: contents.table(SCORES.of(guard)) for guard in contents.guards}
+        scores = {guard: table for guard, table in read.items() if table is not None}
+        severity = contents.table(GOLD_SEVERITY) if run.config.annotation.severity else None
+        expected = release_tables(gold, contents.table(ANSWERS), scores, contents.table(REJECTED), severity)
         hashes = {name: frame_hash(table) for name, table in expected.items()}
         there = {path.relative_to(folder).as_posix() for path in folder.glob("data/**/*.parquet")}
         problems = [f"{name} is missing" for name in sorted(hashes.keys() - there)]
@@ -47,6 +45,6 @@ def check_release(contents: Contents, found: Verification) -> None:
 
 def _hash(contents: Contents, name: str) -> str | None:
     try:
-        return frame_hash(pl.read_parquet(contents.run.path("release") / name))
+        return frame_hash(pl.read_parquet(RELEASE.path(contents.run) / name))
     except Exception:  # polars raises many kinds for damaged files
         return None

@@ -28,7 +28,7 @@ def verify(run: Run) -> Verification:
         contents = read_contents(run, manifests, found)
         for check in (check_generation, check_annotation, check_gold, check_scores, check_evaluation, check_release):
             check(contents, found)
-    order = [*STAGES, "audit"]
+    order = list(STAGES)
     found.checks.sort(key=lambda check: order.index(check.stage) if check.stage in order else len(order))
     if not found.checks:
         raise InputError(f"{run.folder}: no stage has run yet, there is nothing to verify", hint=run.command("plan"))

@@ -264,14 +264,6 @@ def frame_hash(frame: pl.DataFrame, *, without: Sequence[str] = ()) -> str:
     return digest.hexdigest()
 
 
-def inside(root: Path, path: Path) -> Path:
-    """`path` resolved, refused when it leaves `root`."""
-    resolved = (root / path).resolve()
-    if not resolved.is_relative_to(root.resolve()):
-        raise InputError(f"{path} lies outside {root}")
-    return resolved
-
-
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).split("\n")), type(error).__name__)
 

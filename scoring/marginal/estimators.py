@@ -13,9 +13,6 @@ from marginalia.scoring.marginal.answer_search import CONSTRAINED, IN_LANGUAGE, 
 from marginalia.scoring.marginal.bounds import point_in
 from marginalia.scoring.marginal.spread_bounds import spread_bounds
 
-POINT_ESTIMATORS = ("conditional", "joint", "conditional_constrained", "joint_constrained", "greedy")
-ESTIMATORS = (RAW, IN_LANGUAGE, CONSTRAINED, *POINT_ESTIMATORS)
-
 
 @dataclass(frozen=True)
 class LabelEstimates:

@@ -36,7 +36,7 @@ def failing(run: Run, error: BaseException) -> None:
     def work(run: Run) -> StageOutcome:
         raise error
 
-    stage = Stage("pull", "", lambda run: [], lambda run: [], (), work)
+    stage = Stage("pull", lambda run: [], lambda run: [], (), work)
     with pytest.raises(type(error)):
         run_stage(stage, run)
 

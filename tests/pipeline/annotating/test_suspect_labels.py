@@ -185,7 +185,7 @@ def test_an_expert_looks_again_blind_and_gold_stays_as_it_was(new_run: Callable[
     given = scores({"r1": {"a": 0.9}, "r2": {"a": 0.8}, "r3": {"a": 0.1}, "r4": {"a": 0.95}})
     write_frame(work.folder / "scores/g.parquet", given, LabelScore)
     before = sha256(work.folder / "gold.parquet")
-    done = run_stage(audit_stage.stage(work.run, top=2, control=1, push=True), work.run)
+    done = run_stage(audit_stage.stage(top=2, control=1, push=True), work.run)
     assert done.manifest.counts_out["sent"] == 2
     shown = work.on_server("audit.json")
     assert {tuple(record["fields"]) for record in shown} == {("record", "votes")}
@@ -194,11 +194,11 @@ def test_an_expert_looks_again_blind_and_gold_stays_as_it_was(new_run: Callable[
     work.answer("eva", {record["external_id"]: ["a"] for record in shown}, file="audit.json")
     work.stage("pull")
     work.stage("reconcile")
-    run_stage(audit_stage.stage(work.run, top=2, control=1, push=False), work.run)
+    run_stage(audit_stage.stage(top=2, control=1), work.run)
     marked = pl.read_parquet(work.folder / "audit.parquet")
     assert marked.filter(id="r4").select("why", "changed").row(0) == ("guard", True)
     assert sha256(work.folder / "gold.parquet") == before
     assert "r4  a: guard 0.950, gold without  changed" in audit_stage.listing(work.run)
     assert "of all final gold records, experts would change" in audit_stage.listing(work.run)
     with pytest.raises(InputError, match="the run has no guard 'h'"):
-        audit_stage.stage(work.run, guard="h", push=False)
+        run_stage(audit_stage.stage(guard="h"), work.run)

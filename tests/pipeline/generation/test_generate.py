@@ -16,7 +16,6 @@ from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
 from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
-from marginalia.pipeline.generation.plan_stage import show
 from marginalia.schemas.errors import ArtifactError, InputError, ServiceError
 from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.storage.files import frame_hash
@@ -320,14 +319,6 @@ def test_own_templates_are_an_input(make_run: MakeRun) -> None:
         again = run_stage(GENERATE, run)
         assert (again.status, again.why) == ("ran", "prompts changed")
         assert again.manifest.facts["templates_sha256"] != first.facts["templates_sha256"]
-
-
-def test_plan_show_prints_the_plan_on_disk(make_run: MakeRun) -> None:
-    run = make_run("http://127.0.0.1:9/v1")
-    with pytest.raises(ArtifactError, match=r"plan\.parquet: no such file"):
-        show(run)
-    run_stage(PLAN, run)
-    assert "forbidden_one" in str(show(run))
 
 
 def test_a_disk_that_refuses_an_answer_ends_the_stage(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

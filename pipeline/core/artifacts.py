@@ -1,0 +1,234 @@
+"""The one table of a run folder's files: what each file holds, which stage makes it, and how it is read and written.
+
+`verify` checks every file as the table describes it: tables and documents against their models, private files for their
+mode, and every file that `named` is true of for a manifest that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Generic, Self, TypeVar
+
+import polars as pl
+from pydantic import BaseModel
+
+from marginalia.annotation.client.pseudonyms import KEY_FILE
+from marginalia.annotation.client.suggestions import FILE as SUGGESTIONS_FILE
+from marginalia.annotation.gold.gold_questions import FILE as GOLD_QUESTIONS_FILE
+from marginalia.annotation.gold.gold_questions import GoldQuestions
+from marginalia.pipeline.core.checked_tables import check_gold, check_scores
+from marginalia.pipeline.core.run import Run
+from marginalia.schemas.agreement_json import Agreement
+from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
+from marginalia.schemas.generation_json import Generation
+from marginalia.schemas.json_schemas import schema_file
+from marginalia.schemas.push_json import Pushed
+from marginalia.schemas.storage.files import read_frame, read_model, write_frame, write_json
+from marginalia.schemas.table_row import Row
+from marginalia.schemas.tables import (
+    Answer,
+    AuditedRecord,
+    CheckedRecord,
+    GoldRecord,
+    GoldSeverity,
+    LabelScore,
+    PlannedSlot,
+    PromptRecord,
+    RejectedAttempt,
+    ScoredRecord,
+    SeverityAnswer,
+    SuggestedRecord,
+)
+
+GUARD = "{guard}"  # in a name: one file for each guard of the config
+IMPORT_SETTINGS = "import.yaml"
+ModelT = TypeVar("ModelT", bound=BaseModel)
+Check = Callable[[Run, Path, pl.DataFrame, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A file of a run folder, or a folder of files. `stage` makes it.
+
+    `when` says when an optional file is there; it is empty for what the stage always writes. `imported`: the stage
+    `import` makes it, too. `journal`: append-only, so that no command rebuilds it. `private`: readable by its owner
+    only."""
+
+    name: str
+    stage: str
+    when: str = ""
+    imported: bool = False
+    journal: bool = False
+    private: bool = False
+
+    def path(self, run: Run) -> Path:
+        return run.path(self.name)
+
+    def exists(self, run: Run) -> bool:
+        return self.path(run).exists()
+
+    def of(self, guard: str) -> Self:
+        """That guard's file."""
+        return replace(self, name=self.name.format(guard=guard))
+
+    @property
+    def named(self) -> bool:
+        """Whether a manifest must name it. Journals and private files outlive the config that asked for them."""
+        return not (self.journal or self.private)
+
+    def maker(self, run: Run) -> str:
+        """The stage that makes the file in this run: `import` where the records were imported, unless the usual stage
+        has run."""
+        by_import = self.imported and run.path(IMPORT_SETTINGS).exists()
+        return "import" if by_import and not run.path(f"manifests/{self.stage}.json").exists() else self.stage
+
+    def command(self, run: Run) -> str:
+        """The command that makes the file, for error messages."""
+        return run.command(self.maker(run))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Artifact):
+    """A Parquet file of `row`. `check` looks at more than its columns and raises ArtifactError."""
+
+    row: type[Row]
+    check: Check | None = None
+
+    @property
+    def schema(self) -> str | None:
+        """The file in schemas/json/ that describes a row."""
+        return schema_file(self.row)
+
+    def read(self, run: Run) -> pl.DataFrame:
+        """The table. Raises ArtifactError when it is missing, or is not what its model and its check say."""
+        frame = self.read_columns(run)
+        if self.check is not None:
+            self.check(run, self.path(run), frame, self.command(run))
+        return frame
+
+    def read_columns(self, run: Run) -> pl.DataFrame:
+        """The table with only its columns checked: `verify` then names every wrong row, not only the first."""
+        return read_frame(self.path(run), self.row, made_by=self.command(run))
+
+    def read_if_there(self, run: Run) -> pl.DataFrame | None:
+        return self.read(run) if self.exists(run) else None
+
+    def write(self, run: Run, frame: pl.DataFrame) -> None:
+        write_frame(self.path(run), frame, self.row)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document(Artifact, Generic[ModelT]):
+    """A JSON file of `model`."""
+
+    model: type[ModelT]
+
+    @property
+    def schema(self) -> str | None:
+        """The file in schemas/json/ that describes it; none for a private file."""
+        return schema_file(self.model)
+
+    def read(self, run: Run) -> ModelT:
+        """The document. Raises ArtifactError or InputError when it is missing, or is not what its model says."""
+        return read_model(self.path(run), self.model, made_by=self.command(run))
+
+    def read_if_there(self, run: Run) -> ModelT | None:
+        return self.read(run) if self.exists(run) else None
+
+    def write(self, run: Run, value: ModelT) -> None:
+        write_json(self.path(run), value.model_dump(mode="json"), mode=0o600 if self.private else 0o644)
+
+
+PLAN = Table(name="plan.parquet", stage="plan", row=PlannedSlot)
+PROMPTS = Table(name="prompts.parquet", stage="generate", imported=True, row=PromptRecord)
+REJECTED = Table(name="rejected.parquet", stage="generate", row=RejectedAttempt)
+RESPONSES = Artifact(name="responses.jsonl", stage="generate", journal=True)
+CHECKS = Table(name="checks.parquet", stage="generate", when="generate.check is enabled", row=CheckedRecord)
+CHECK_JOURNAL = Artifact(name="checks.jsonl", stage="generate", when="generate.check is enabled", journal=True)
+UNREADABLE = Artifact(
+    name="responses.unreadable.jsonl", stage="generate", when="an answer could not be read", journal=True
+)
+UNREADABLE_CHECKS = Artifact(
+    name="checks.unreadable.jsonl", stage="generate", when="an answer of the check could not be read", journal=True
+)
+GENERATION = Document(name="generation.json", stage="generate", model=Generation)
+PUSHED = Document(name="push.json", stage="push", model=Pushed)
+SUGGESTIONS = Table(name=SUGGESTIONS_FILE, stage="push", when="annotation.suggestions is set", row=SuggestedRecord)
+GOLD_QUESTIONS = Document(
+    name=GOLD_QUESTIONS_FILE,
+    stage="push",
+    when="annotation.gold_questions is set",
+    private=True,
+    model=GoldQuestions,
+)
+CREDENTIALS = Artifact(name="argilla/credentials.json", stage="push", when="the server is the run's own", private=True)
+PSEUDONYM_KEY = Artifact(name=KEY_FILE, stage="pull", private=True)
+ANSWERS = Table(name="annotations.parquet", stage="pull", row=Answer)
+ANSWER_JOURNAL = Artifact(name="annotations.jsonl", stage="pull", journal=True)
+SEVERITY = Table(name="severity.parquet", stage="pull", when="annotation.severity is set", row=SeverityAnswer)
+GOLD = Table(name="gold.parquet", stage="reconcile", imported=True, row=GoldRecord, check=check_gold)
+GOLD_SEVERITY = Table(
+    name="gold_severity.parquet", stage="reconcile", when="annotation.severity is set", row=GoldSeverity
+)
+AGREEMENT = Document(name="agreement.json", stage="reconcile", model=Agreement)
+ADJUDICATED = Document(name="adjudicate.json", stage="adjudicate", model=Pushed)
+SCORES = Table(name=f"scores/{GUARD}.parquet", stage="score", row=LabelScore, check=check_scores)
+SCORED_RECORDS = Table(name=f"scores/{GUARD}.records.parquet", stage="score", row=ScoredRecord)
+SCORE_JOURNAL = Artifact(name=f"scores/{GUARD}.journal.jsonl", stage="score", journal=True)
+EVALUATION = Document(name="evaluation.json", stage="evaluate", model=Evaluation)
+CALIBRATION = Document(name="calibration.json", stage="evaluate", model=CalibrationFile)
+THRESHOLDS = Document(name="thresholds.json", stage="evaluate", model=ThresholdsFile)
+AUDIT = Table(name="audit.parquet", stage="audit", when="audit has run", row=AuditedRecord)
+AUDIT_PUSHED = Document(name="audit.json", stage="audit", when="audit --push has run", model=Pushed)
+REPORT = Artifact(name="report.html", stage="report")
+RELEASE = Artifact(name="release", stage="release")
+
+ARTIFACTS: tuple[Artifact, ...] = (
+    PLAN,
+    PROMPTS,
+    REJECTED,
+    RESPONSES,
+    CHECKS,
+    UNREADABLE,
+    CHECK_JOURNAL,
+    UNREADABLE_CHECKS,
+    GENERATION,
+    PUSHED,
+    SUGGESTIONS,
+    GOLD_QUESTIONS,
+    CREDENTIALS,
+    PSEUDONYM_KEY,
+    ANSWERS,
+    ANSWER_JOURNAL,
+    SEVERITY,
+    GOLD,
+    GOLD_SEVERITY,
+    AGREEMENT,
+    ADJUDICATED,
+    SCORED_RECORDS,  # before SCORES, whose pattern fits its name, too
+    SCORES,
+    SCORE_JOURNAL,
+    EVALUATION,
+    CALIBRATION,
+    THRESHOLDS,
+    AUDIT,
+    AUDIT_PUSHED,
+    REPORT,
+    RELEASE,
+)
+
+
+def artifact_of(name: str) -> Artifact | None:
+    """The entry of a file by its name in the run folder; None for what no stage makes."""
+    return next((one for one in ARTIFACTS if fnmatch(name, one.name.replace(GUARD, "*"))), None)
+
+
+def artifacts_of(run: Run) -> Iterator[Artifact]:
+    """Every entry, with one for each guard of the config in place of a pattern."""
+    for one in ARTIFACTS:
+        if GUARD in one.name:
+            yield from (one.of(guard.name) for guard in run.config.score.guards)
+        else:
+            yield one
