@@ -144,14 +144,16 @@ argilla-down: $(VENV)/.ready needs-run ## stop it
 
 # ---- for developers --------------------------------------------------------------------------------------------------
 
-.PHONY: lint types schemas check
+.PHONY: lint types layers schemas check
 lint: $(VENV)/.ready-dev ## ruff: format and lint
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
 types: $(VENV)/.ready-dev ## mypy
 	@$(BIN)/mypy
+layers: $(VENV)/.ready-dev ## import-linter: which package may import which, and no cycles
+	@$(BIN)/lint-imports --no-logo --no-cache
 schemas: $(VENV)/.ready-dev ## write schemas/json again
 	@$(BIN)/python -m marginalia.schemas.json_schemas
-check: lint types test ## all that CI does
+check: lint types layers test ## all that CI does
 
 .PHONY: soak
 soak: $(VENV)/.ready-dev $(SERVER_VENV)/.ready ## kills, and every disk operation of every stage failing once (KILLS=300)

@@ -7,7 +7,7 @@ that is done leaves its row to the next, whose prompt runs in the same pass as t
 
 It plugs into transformers as an attention function, so any causal model that uses the attention interface works, with
 the masks of `marginalia.scoring.models.attention_masks`; `marginalia.scoring.models.tree_self_check` says whether it
-computes the model's own numbers. """
+computes the model's own numbers."""
 
 from __future__ import annotations
 
