@@ -19,6 +19,8 @@ OUT ?=
 ENGINE ?=
 SHARD ?=
 ARGS ?=
+# of make test: processes; one more than cores, because many tests wait for a server (0: none, as a debugger needs it)
+WORKERS ?= 3
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 PIP_INSTALL := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt \
@@ -75,7 +77,7 @@ demo: $(VENV)/.ready $(SERVER_VENV)/.ready ## every stage on this machine, offli
 	@$(MARGINALIA) demo $(if $(FRESH),--fresh)
 
 test: $(VENV)/.ready-dev $(SERVER_VENV)/.ready ## the tests (ARGS='-k search' chooses)
-	@$(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
 # ---- stages ----------------------------------------------------------------------------------------------------------
 
