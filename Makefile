@@ -19,6 +19,8 @@ OUT ?=
 ENGINE ?=
 SHARD ?=
 ARGS ?=
+# of make test: processes; one more than cores, because many tests wait for a server (0: none, as a debugger needs it)
+WORKERS ?= 3
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 PIP_INSTALL := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt \
@@ -81,7 +83,7 @@ demo: $(VENV)/.ready $(SERVER_VENV)/.ready ## every stage on this machine, offli
 	@$(MARGINALIA) demo $(if $(FRESH),--fresh)
 
 test: $(VENV)/.ready-dev $(SERVER_VENV)/.ready ## the tests (ARGS='-k search' chooses)
-	@$(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
 # ---- stages ----------------------------------------------------------------------------------------------------------
 
@@ -150,14 +152,16 @@ argilla-down: $(VENV)/.ready needs-run ## stop it
 
 # ---- for developers --------------------------------------------------------------------------------------------------
 
-.PHONY: lint types schemas check
+.PHONY: lint types layers schemas check
 lint: $(VENV)/.ready-dev ## ruff: format and lint
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
 types: $(VENV)/.ready-dev ## mypy
 	@$(BIN)/mypy
+layers: $(VENV)/.ready-dev ## import-linter: which package may import which, and no cycles
+	@$(BIN)/lint-imports --no-logo --no-cache
 schemas: $(VENV)/.ready-dev ## write schemas/json again
 	@$(BIN)/python -m marginalia.schemas.json_schemas
-check: lint types test ## all that CI does
+check: lint types layers test ## all that CI does
 
 .PHONY: docs
 docs: $(VENV)/.ready-docs ## the documentation site in site/, with all links checked

@@ -26,7 +26,7 @@ STAGES = {
         "importing.import_stage",
         "Enter with an existing data set: prompts.parquet and, when its labels are gold, gold.parquet.",
     ),
-    "plan": StageEntry("generation.plan_stage", "Plan what to write: label sets × attributes, each slot with an id."),
+    "plan": StageEntry("generation.plan_stage", "Plan what to write: label sets by attributes, each slot with an id."),
     "generate": StageEntry(
         "generation.generate_stage",
         "Write the planned texts with an LLM; every answer is journalled before it is used.",

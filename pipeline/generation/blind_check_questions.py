@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from marginalia.pipeline.config.generation import GenerateSection
-from marginalia.pipeline.generation.acceptance.answer_parsing import without_reasoning
+from marginalia.pipeline.generation.answer_parsing import without_reasoning
 from marginalia.pipeline.generation.languages import language_name
 from marginalia.pipeline.generation.writer_requests import WriterRequest
 from marginalia.schemas.storage.files import content_hash

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from marginalia.pipeline.config.generation import GenerateSection
-from marginalia.pipeline.generation.acceptance.answer_parsing import TEXT_KEY
+from marginalia.pipeline.generation.answer_parsing import TEXT_KEY
 from marginalia.pipeline.generation.languages import language_name
 from marginalia.pipeline.generation.writer_templates import Templates
 from marginalia.schemas.storage.files import content_hash

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from marginalia.pipeline.commands.cli import app
 
 COMMANDS = [
     *(
@@ -30,15 +33,22 @@ COMMANDS = [
 ]
 
 
-def marginalia(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def in_a_process(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "marginalia.pipeline.commands.cli", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "200"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
+def marginalia(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same without a process of its own, which would import all packages again."""
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
 @pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    done = marginalia("new", "refunds", "--taxonomy", "support-tickets", cwd=tmp_path)
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    done = marginalia("new", "refunds", "--taxonomy", "support-tickets")
     assert done.returncode == 0, done.stderr
     return tmp_path / "runs" / "refunds"
 
@@ -74,7 +84,7 @@ def test_a_misspelt_key_names_line_and_nearest(run_folder: Path) -> None:
 
 
 def test_a_missing_run_says_how_to_make_one(tmp_path: Path) -> None:
-    done = marginalia("plan", "--run", "runs/nothing", cwd=tmp_path)
+    done = in_a_process("plan", "--run", "runs/nothing", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (
         2,
         "error: runs/nothing: no such run (marginalia new nothing --taxonomy NAME)\n",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,7 @@ from marginalia.schemas.evaluation_json import Calibration, CalibrationFile, Ide
 from marginalia.schemas.tables import LabelScore
 from marginalia.scoring.calibrated_scores import calibrate_scores, choose_maps
 from marginalia.scoring.measures.calibration import apply_map
-from tests.scoring.test_command import ROOT, command, write_records
+from tests.scoring.test_command import command, here, write_records
 from tests.scoring.tiny import save
 
 OWN, POOLED = Platt(slope=0.5, intercept=-1.0), Platt(slope=2.0, intercept=0.0)
@@ -114,9 +112,7 @@ def test_the_command_writes_calibrated_scores_and_says_so(tmp_path: Path) -> Non
     asked = ["--estimator", "marginal"]
     raw, out = tmp_path / "raw.parquet", tmp_path / "out.parquet"
     for target, more in ((raw, asked), (out, ["--calibration", str(path)])):
-        done = subprocess.run(
-            command(records, model, target, *more), cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        done = here(command(records, model, target, *more))
         assert done.returncode == 0, done.stderr
     assert done.stdout == f"{out}: 3 records × 1 estimators × 13 labels, calibrated by {path}\n"
     assert "fitted on SIMULATED annotators" in done.stderr
@@ -127,6 +123,5 @@ def test_the_command_writes_calibrated_scores_and_says_so(tmp_path: Path) -> Non
         for name in ("probability", "lower", "upper"):
             expected = apply_map(mapping, rows[name].to_numpy())
             assert rows[f"{name}_after"].to_numpy() == pytest.approx(expected, abs=1e-12)
-    wrong = command(records, model, out, "--calibration", str(path), "--estimator", "joint")
-    done = subprocess.run([sys.executable, *wrong[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = here(command(records, model, out, "--calibration", str(path), "--estimator", "joint"))
     assert (done.returncode, "has no map for the estimator 'joint'" in done.stderr) == (2, True)

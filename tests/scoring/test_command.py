@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +18,7 @@ import pytest
 
 from marginalia.schemas.storage.files import frame_hash, read_frame
 from marginalia.schemas.tables import LabelScore, ScoredRecord
+from marginalia.scoring.command import main
 from marginalia.scoring.score_request import ESTIMATOR_NAMES
 from tests.scoring.tiny import save
 
@@ -40,13 +44,24 @@ def command(records: Path, model: Path, out: Path, *more: str) -> list[str]:
     ]
 
 
+def in_a_process(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def here(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """The same without a process of its own, which would import PyTorch again."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as errors:
+        code = main([*arguments[3:]])
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
+
+
 def score(records: Path, model: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(records, model, out, *more), cwd=ROOT, capture_output=True, text=True, check=False)
+    return here(command(records, model, out, *more))
 
 
 def test_writes_the_two_tables(tmp_path: Path, model: Path) -> None:
     out = tmp_path / "scores.parquet"
-    done = score(write_records(tmp_path / "r.jsonl"), model, out)
+    done = in_a_process(command(write_records(tmp_path / "r.jsonl"), model, out))
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{out}: 5 records × {len(ESTIMATOR_NAMES)} estimators × 13 labels\n"
     scores = read_frame(out, LabelScore, made_by="test")
@@ -181,12 +196,12 @@ def test_explain_prints_the_tree_of_one_record(tmp_path: Path, model: Path) -> N
     records = write_records(tmp_path / "r.jsonl")
     options = ["--model", str(model), "--guard", "instruct", "--taxonomy", "support-tickets", "--tolerance", "0.05"]
     explain = [sys.executable, "-m", "scoring", "explain", str(records), *options, "--node-budget", "20"]
-    done = subprocess.run([*explain, "--id", "r1"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = here([*explain, "--id", "r1"])
     assert done.returncode == 0, done.stderr
     lines = done.stdout.split("\n")
     assert lines[0] == f"record r1, guard instruct, model {model}"
     assert lines[1] == "1.0000  (prompt)"
-    wrong = subprocess.run([*explain, "--id", "r1x"], cwd=ROOT, capture_output=True, text=True, check=False)
+    wrong = here([*explain, "--id", "r1x"])
     assert (wrong.returncode, wrong.stderr.startswith(f"error: {records}: no record 'r1x'; did you mean 'r1'?")) == (
         2,
         True,
@@ -211,16 +226,7 @@ def test_baselines_are_computed_when_asked_for(tmp_path: Path, model: Path) -> N
 def test_guards_with_one_policy_a_call(tmp_path: Path, model: Path) -> None:
     out = tmp_path / "s.parquet"
     records = write_records(tmp_path / "r.jsonl", 2)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "scoring", str(records), "--model", str(model), "--guard", "shieldgemma"),
-            "--out",
-            out,
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = [sys.executable, "-m", "scoring", str(records), "--model", str(model), "--guard", "shieldgemma"]
+    done = here([*arguments, "--out", str(out)])
     assert done.returncode == 0, done.stderr
     assert set(pl.read_parquet(out)["label"]) > {"unsafe"}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -47,8 +48,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Cluster:
+    address: str
+    process: psutil.Process
+
+    def actors(self) -> list[psutil.Process]:
+        """The processes that score: those of this cluster only, whoever else uses Ray on the machine."""
+        return [child for child in self.process.children(recursive=True) if "ScoringActor" in " ".join(cmdline(child))]
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
 @pytest.fixture(scope="module")
-def address(folder: Path) -> Iterator[str]:
+def cluster(folder: Path) -> Iterator[Cluster]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.scoring.ray_cluster"],
         cwd=ROOT,
@@ -59,7 +77,7 @@ def address(folder: Path) -> Iterator[str]:
         text=True,
     )
     assert process.stdin is not None and process.stdout is not None
-    yield process.stdout.readline().strip()
+    yield Cluster(process.stdout.readline().strip(), psutil.Process(process.pid))
     process.stdin.close()
     process.wait(60)
     process.stdout.close()
@@ -109,9 +127,9 @@ def assert_same_tables(folder: Path, one: str, other: str) -> None:
     )
 
 
-def test_two_nodes_a_killed_driver_and_a_killed_worker(folder: Path, address: str) -> None:
+def test_two_nodes_a_killed_driver_and_a_killed_worker(folder: Path, cluster: Cluster) -> None:
     journal = folder / "killed.journal.jsonl"
-    options = ("--engine", "ray", "--address", address, "--actors", "2")
+    options = ("--engine", "ray", "--address", cluster.address, "--actors", "2")
     job = score(folder, "killed", *options)
     wait_for_lines(job, journal, 4)
     job.kill()
@@ -122,11 +140,7 @@ def test_two_nodes_a_killed_driver_and_a_killed_worker(folder: Path, address: st
     job = score(folder, "killed", *options)
     wait_for_lines(job, journal, len(held) + 1)
     scored_before_the_kill = ids_in(journal)
-    workers = [
-        process for process in psutil.process_iter(["cmdline"]) if "ScoringActor" in " ".join(process.cmdline() or [])
-    ]
-    assert workers
-    workers[0].kill()
+    cluster.actors()[0].kill()
     status, out = finish(job)
     assert status == 0 and out.endswith(f"killed.parquet: {RECORDS} records × 8 estimators × 13 labels\n")
     assert len(set(scored_before_the_kill)) == len(scored_before_the_kill), "a record that was held was scored again"
@@ -153,8 +167,8 @@ def test_started_here_it_listens_on_loopback_only(folder: Path) -> None:
     )
 
 
-def test_what_an_actor_cannot_load_is_told_as_one_process_tells_it(folder: Path, address: str) -> None:
-    job = score(folder, "wrong", "--engine", "ray", "--address", address, "--model", "nowhere")
+def test_what_an_actor_cannot_load_is_told_as_one_process_tells_it(folder: Path, cluster: Cluster) -> None:
+    job = score(folder, "wrong", "--engine", "ray", "--address", cluster.address, "--model", "nowhere")
     _, errors = job.communicate(timeout=300)
     assert job.returncode == 2
     assert "error: no model 'nowhere': there is no such folder (--model takes a folder" in errors

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from marginalia.pipeline.config.generation import GenerateSection
 from marginalia.pipeline.generation.acceptance import refusal_phrases, reserved_identifiers
-from marginalia.pipeline.generation.acceptance.answer_parsing import parse, without_reasoning
 from marginalia.pipeline.generation.acceptance.semantic_duplicates import Embed, SemanticDuplicates, Vectored
 from marginalia.pipeline.generation.acceptance.text_duplicates import TextDuplicates, holds
+from marginalia.pipeline.generation.answer_parsing import parse, without_reasoning
 from marginalia.pipeline.generation.endpoint.chat_completion import is_broken_off, is_cut, why_no_text
 from marginalia.pipeline.generation.languages import other_language, width
 from marginalia.pipeline.generation.response_journal import JournalledAnswer

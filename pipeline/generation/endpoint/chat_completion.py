@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from marginalia.pipeline.generation.acceptance.answer_parsing import without_reasoning
+from marginalia.pipeline.generation.answer_parsing import without_reasoning
 from marginalia.pipeline.generation.response_journal import JournalledAnswer
 
 # what endpoints call their endings: OpenAI, Anthropic, Gemini, Mistral, Cohere, Zhipu, DeepSeek, OpenRouter, vLLM

@@ -129,7 +129,7 @@ def test_a_changed_number_of_annotators_changes_which_records_are_done(new_run: 
     config = work.folder / "config.yaml"
     config.write_text(config.read_text().replace('"annotators": 2', '"annotators": 1'))
     work.stage("push")
-    deadline = time.monotonic() + 10  # Argilla recounts in the background
+    deadline = time.monotonic() + 60  # Argilla recounts in the background
     while work.on_server()[0]["status"] != "completed" and time.monotonic() < deadline:
         time.sleep(0.1)
     assert [record["status"] for record in work.on_server()] == ["completed", "pending", "pending"]

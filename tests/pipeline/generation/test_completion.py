@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from marginalia.pipeline.core.stage_runner import run_stage
-from marginalia.pipeline.generation.acceptance.answer_parsing import parse, without_reasoning
+from marginalia.pipeline.generation.answer_parsing import parse, without_reasoning
 from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
 from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
 from marginalia.schemas.manifest_json import Manifest

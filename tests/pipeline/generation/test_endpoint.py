@@ -177,7 +177,7 @@ def test_a_server_that_trickles_is_left_after_the_time_out() -> None:
         pytest.raises(ServiceError, match=r"no answer in 0\.3 s"),
     ):
         _ask_once(server.url, retries=0, timeout_seconds=0.3)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_time_out_of_reach_is_not_waited_for() -> None:
         started = time.monotonic()
         with pytest.raises(AttemptFailed, match="status 429"):
             _ask_once(server.url)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
 
 
 def test_a_server_that_hangs_is_left_after_the_time_out() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from marginalia.pipeline.generation.acceptance.answer_parsing import parse
+from marginalia.pipeline.generation.answer_parsing import parse
 
 TEXT = "Where is my parcel? It's three days late."
 

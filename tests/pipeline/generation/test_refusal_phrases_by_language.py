@@ -8,8 +8,8 @@ import pytest
 
 from marginalia.pipeline.config.generation import GenerateSection
 from marginalia.pipeline.generation.acceptance.answer_acceptance import AnswerAcceptance, Rejection
-from marginalia.pipeline.generation.acceptance.answer_parsing import parse
 from marginalia.pipeline.generation.acceptance.text_duplicates import TextDuplicates, shingles
+from marginalia.pipeline.generation.answer_parsing import parse
 from marginalia.pipeline.generation.diversity import tokens
 from marginalia.pipeline.generation.languages import other_language, width
 from marginalia.pipeline.generation.response_journal import JournalledAnswer

@@ -143,7 +143,7 @@ def test_files_that_a_second_release_no_longer_has_are_removed(tmp_path: Path, s
 def test_a_commit_whose_answer_is_lost_is_found_and_not_made_twice(
     tmp_path: Path, server: HubServer, fault: str
 ) -> None:
-    run = released(tmp_path, server, timeout=0.5)
+    run = released(tmp_path, server, timeout=1)
     server.faults["commit"] = [fault]
     done = publish(run)
     assert server.count("commit") == 1
@@ -153,7 +153,7 @@ def test_a_commit_whose_answer_is_lost_is_found_and_not_made_twice(
 
 @pytest.mark.parametrize("fault", [500, 502, 503, "late"])
 def test_a_commit_that_was_not_made_is_sent_again(tmp_path: Path, server: HubServer, fault: int | str) -> None:
-    run = released(tmp_path, server, timeout=0.5)
+    run = released(tmp_path, server, timeout=1)
     server.faults["commit"] = [fault]
     done = publish(run)
     assert (server.count("commit"), done.manifest.facts["attempts"]) == (2, 2)
@@ -190,7 +190,7 @@ def test_after_three_failures_it_says_that_nothing_was_published(tmp_path: Path,
 
 
 def test_when_the_hub_cannot_be_asked_the_doubt_is_named(tmp_path: Path, server: HubServer) -> None:
-    run = released(tmp_path, server, timeout=0.5)
+    run = released(tmp_path, server, timeout=1)
     server.faults = {"commit": ["hang"], "commits": [403]}
     with pytest.raises(ServiceError) as caught:
         publish(run)
