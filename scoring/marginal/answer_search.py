@@ -137,7 +137,7 @@ class Search:
                 chosen |= dict.fromkeys(kind.choose(self.limits.tolerance, self._budget))
         if not chosen:
             for kind in (self._raw, self._constrained):
-                kind.finish(self._budget)
+                kind.finish(self.limits.tolerance, self._budget)
         return list(chosen)
 
     @property

@@ -88,7 +88,7 @@ class BestFirst:
         while (waiting := self._next(tolerance, budget)) is not None:
             heaviest = max(heaviest, -waiting.negative_mass)
             narrow = WIDE * len(chosen) > budget - self._evaluated + len(chosen)
-            if narrow and -waiting.negative_mass * NARROW < heaviest:
+            if chosen and narrow and -waiting.negative_mass * NARROW < heaviest:
                 break
             run = self._take()
             if run[0].moves is None:
@@ -111,7 +111,7 @@ class BestFirst:
             self._orders[node] = np.argsort(np.where(node.moves.ends, 0.0, -self._children(node)), kind="stable")
             self._push(node, 0)
 
-    def finish(self, budget: int) -> None:
+    def finish(self, tolerance: float, budget: int) -> None:
         """Takes out of the sums what is not among the start of the order that the budget allows."""
         best = self._best()
         for taken, run in sorted(self._taken, key=lambda pair: pair[0]):
@@ -120,6 +120,8 @@ class BestFirst:
                 self._left_out.update(run)
         if self._left_out:
             self._sum_anew()
+            if self._within(tolerance):
+                self.stopped = "tolerance"
 
     def counts(self, node: Node) -> bool:
         """Whether the sums hold this prefix's moves instead of the prefix."""
@@ -131,12 +133,14 @@ class BestFirst:
         # what comes before something that was taken is taken, too: all that counts is the start of the order
         due = waiting is not None and self._last is not None and waiting < self._last
         if not due and self._within(tolerance):
-            self.stopped = "tolerance" if self._evaluated <= max(budget, 0) else "node_budget"
+            self.stopped = "tolerance"
         elif waiting is None or (not due and self._spent(tolerance)):
             self.stopped = "exhausted"
-        elif not self._fits(waiting, budget):
+        elif self._fits(waiting, budget):
+            return waiting
+        if not self.stopped or self._evaluated > max(budget, 0):
             self.stopped = "node_budget"
-        return None if self.stopped else waiting
+        return None
 
     def _fits(self, waiting: Waiting, budget: int) -> bool:
         """Whether the prefix is among the start of the order that the budget allows, as far as is known."""
