@@ -119,7 +119,7 @@ def _dry_run(run: Run) -> None:
 
 
 def _close(run: Run, ran: list[Done], seconds: float) -> None:
-    from marginalia.pipeline.evaluation.terminal_summary import headline
+    from marginalia.pipeline.report.terminal_summary import headline
 
     evaluation = EVALUATION.read(run)
     print()

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
-from marginalia.pipeline.evaluation.terminal_summary import headline
+from marginalia.pipeline.report.terminal_summary import headline
 from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation
 from tests.pipeline.synthetic_run import Frames, Synthetic, make_frames
 

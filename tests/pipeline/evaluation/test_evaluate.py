@@ -10,7 +10,7 @@ from sklearn import metrics as reference
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, Results, evaluate
 from marginalia.pipeline.evaluation.review_curve import review_points
-from marginalia.pipeline.evaluation.terminal_summary import headline
+from marginalia.pipeline.report.terminal_summary import headline
 from marginalia.schemas.errors import ArtifactError
 from marginalia.schemas.evaluation_json import (
     CalibrationFile,

@@ -14,11 +14,11 @@ from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
 from marginalia.pipeline.evaluation.guard_tables import count_gold
 from marginalia.pipeline.evaluation.paired_differences import finding
-from marginalia.pipeline.evaluation.terminal_summary import headline
 from marginalia.pipeline.release.card_results import headlines
 from marginalia.pipeline.report import as_text, finding_sentences
 from marginalia.pipeline.report.guard_comparison import side_by_side
 from marginalia.pipeline.report.guard_figures import roc_figure
+from marginalia.pipeline.report.terminal_summary import headline
 from marginalia.schemas.agreement_json import Estimate
 from marginalia.schemas.evaluation_json import (
     Bin,
