@@ -1,4 +1,4 @@
-"""The scripts in examples/ are short, and print what examples/README.md shows."""
+"""The scripts in examples/ are short, and print what examples/README.md shows; so do the README's lines of Python."""
 
 from __future__ import annotations
 
@@ -29,9 +29,21 @@ def test_it_prints_what_the_page_shows(command: str, shown: str, tmp_path: Path)
     with tarfile.open(ROOT / "tests/old_runs/version-0.1.tar.gz") as archive:
         archive.extractall(tmp_path / "runs", filter="data")
     script, *arguments = command.split()
+    check([str(ROOT / script), *arguments], shown, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_readme_print_what_it_shows(tmp_path: Path) -> None:
+    page = (ROOT / "README.md").read_text("utf-8")
+    ((code, shown),) = re.findall(r"^```python\n(.*?)^```\n\n```\n(.*?)^```$", page, re.M | re.S)
+    check(["-c", code], shown, tmp_path)
+
+
+def check(arguments: list[str], shown: str, folder: Path) -> None:
+    """What Python prints with these arguments is what is shown, up to 0.02 in its numbers."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments],
-        cwd=tmp_path,
+        [sys.executable, *arguments],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -35,8 +35,13 @@ def run(unpacked: Path, tmp_path: Path) -> Run:
     return open_run(Path(shutil.copytree(unpacked, tmp_path / "demo")))
 
 
-def test_it_verifies(run: Run) -> None:
-    assert [(check.stage, check.what, check.problem) for check in verify(run).failed] == []
+def test_it_verifies_apart_from_stages_whose_config_has_new_keys(run: Run) -> None:
+    """These would give other numbers now (intervals, ranges, tests), so each is to be run again."""
+    failed = verify(run).failed
+    assert [(check.stage, check.what) for check in failed] == [
+        (name, "config") for name in ("reconcile", "evaluate", "report")
+    ]
+    assert [check.mend for check in failed] == [run.command(check.stage) for check in failed]
 
 
 @pytest.mark.parametrize("name", ["plan", "reconcile", "evaluate", "report", "release"])
