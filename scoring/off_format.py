@@ -70,12 +70,20 @@ def off_format_notes(table: pl.DataFrame, guard: Guard, path: Path) -> list[str]
 
 def accepting(pieces: Sequence[PieceSpec], answer: str, codes: Sequence[str]) -> Pieces | None:
     """The alternative with the white space allowed that `answer` has; None where it differs in more than that."""
-    if not pieces:
-        return [] if not answer else None if answer.strip(WHITE) else [Space(space=[answer])]
-    for written, left in _ways(pieces[0], answer, codes):
-        if (after := accepting(pieces[1:], left, codes)) is not None:
-            return [*written, *after]
-    return None
+    dead: set[tuple[int, int]] = set()  # (pieces, characters) that are left and do not go together
+
+    def fit(index: int, text: str) -> Pieces | None:
+        if index == len(pieces):
+            return [] if not text else None if text.strip(WHITE) else [Space(space=[text])]
+        if (index, len(text)) in dead:
+            return None
+        for written, left in _ways(pieces[index], text, codes):
+            if (after := fit(index + 1, left)) is not None:
+                return [*written, *after]
+        dead.add((index, len(text)))
+        return None
+
+    return fit(0, answer)
 
 
 def _widen(forms: list[Pieces], answer: str, guard: Guard) -> int | None:

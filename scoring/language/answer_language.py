@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+MOST_PIECES = 200  # of one alternative: they are read by recursion
+
 
 @dataclass(frozen=True)
 class Text:
@@ -199,6 +201,8 @@ class AnswerLanguage:
         for pieces in self.alternatives:
             if all(map(_optional, pieces)) or sum(isinstance(piece, LabelList) for piece in pieces) > 1:
                 raise ValueError("an alternative needs at least one piece and at most one list of labels")
+            if len(pieces) > MOST_PIECES:
+                raise ValueError(f"an alternative has {len(pieces)} pieces, and may have {MOST_PIECES}")
             if any(not text.text for piece in pieces for text in _texts(piece)):
                 raise ValueError("a piece of text must not be empty")
             if any(isinstance(piece, LabelList) and not all(piece.separators) for piece in pieces):

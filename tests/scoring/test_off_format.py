@@ -165,6 +165,14 @@ def test_many_choices_are_no_product(tmp_path: Path) -> None:
     made = load_guard(str(own(tmp_path, answer=[["safe"], [{"verdict": "unsafe"}, *choices, {"labels": [","]}]])))
     assert rows_of(made, "unsafe" + "ab-" * 10 + "A,B") == BOTH
     assert rows_of(made, "unsafe" + "ab-" * 9 + "A,B") is None
+    with pytest.raises(InputError, match="an alternative has 202 pieces, and may have 200"):
+        load_guard(str(own(tmp_path, answer=[["safe"], [{"verdict": "unsafe"}, *choices * 5, {"labels": [","]}]])))
+
+
+def test_white_space_that_fits_in_many_ways_is_tried_once(tmp_path: Path) -> None:
+    path = guard_with(tmp_path, [["safe"], [*[{"space": [" ", "  "]}] * 25, {"verdict": "unsafe"}, {"labels": [","]}]])
+    notes = off_format_notes(table(" " * 90 + "no"), load_guard(str(path)), path)
+    assert notes[1].endswith("it leaves the format after " + repr(" " * 50))
 
 
 def test_the_command_says_so(tmp_path: Path) -> None:
