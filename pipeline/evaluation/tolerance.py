@@ -27,7 +27,7 @@ def bounds_effect(
         mean=float(widths.mean()),
         beyond=int((widths.max(1) > tolerance + SLACK).sum()) if tolerance is not None else 0,
         wide=list(shown),
-        tolerance=_enough(list(shown.values()), float(widths.max())) if shown else None,
+        tolerance=_finer(list(shown.values()), float(widths.max()), tolerance) if shown else None,
     )
 
 
@@ -37,6 +37,12 @@ def _shown(page: EstimatorEvaluation) -> dict[str, Metric]:
         **{f"{VERDICT}{name}": metric for name, metric in page.verdict.items()},
         **{f"{TUNED}{name}": page.tuned[name] for name in AT_OWN_THRESHOLDS if name in page.tuned},
     }
+
+
+def _finer(metrics: list[Metric], widest: float, tolerance: float | None) -> float | None:
+    """A tolerance that should be enough; None where the search had a finer one and its budget ended it."""
+    enough = _enough(metrics, widest)
+    return enough if tolerance is None or enough < tolerance else None
 
 
 def _enough(metrics: list[Metric], widest: float) -> float:

@@ -51,9 +51,10 @@ def _bounds(page: GuardEvaluation) -> str:
     found = page.bounds
     if found is None or not found.wide:
         return ""
-    advice = f": set score.tolerance: {found.tolerance:g}" if found.tolerance is not None else ""
-    budget = f", and raise score.node_budget ({found.beyond} records reached it)" if found.beyond else ""
-    return f"{len(found.wide)} metrics vary by over a third of their interval within the bounds{advice}{budget}"
+    advice = [f"set score.tolerance: {found.tolerance:g}"] if found.tolerance is not None else []
+    advice += [f"raise score.node_budget ({found.beyond} records reached it)"] if found.beyond else []
+    text = f"{len(found.wide)} metrics vary by over a third of their interval within the bounds"
+    return ": ".join([text, *([" and ".join(advice)] if advice else [])])
 
 
 def _text(metric: Metric) -> str:
