@@ -168,7 +168,10 @@ def test_records_without_labels_are_left_out_and_counted(tmp_path: Path) -> None
         (("records.jsonl", "--model", "http://127.0.0.1:1/v1"), "an endpoint does not tell"),
     ],
 )
-def test_errors_end_with_2(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    done = marginalia("paper", *arguments, cwd=tmp_path)
+def test_errors_end_with_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = marginalia("paper", *arguments)
     assert done.returncode == 2
     assert said in done.stderr
