@@ -73,4 +73,6 @@ def test_a_token_of_one_record_fails_that_record(tmp_path: Path) -> None:
 def test_tokens_that_nothing_needs_do_no_harm(tmp_path: Path) -> None:
     save(tmp_path / "m")
     add(tmp_path, "[PAD]", special=True)
-    assert scorer(tmp_path).score("text")["unsafe"].upper > 0
+    found = scorer(tmp_path)
+    found.settings = Settings(tolerance=1e-4, node_budget=100)  # so far that the lower bound is above 0
+    assert found.score("text")["unsafe"].probability > 0
