@@ -76,7 +76,7 @@ def connect(
     folder: Path, server: LogprobServer | LyingProxy, settings: Settings, models: list[Any], **options: Any
 ) -> Scorer:
     """A scorer of the server's model; `models` takes what is to be closed."""
-    endpoint = EndpointOptions(**{"tokenizer": str(folder / "model"), "timeout_seconds": 1.0, **options})
+    endpoint = EndpointOptions(**{"tokenizer": str(folder / "model"), "timeout_seconds": 30.0, **options})
     scorer = Scorer.load(server.url, str(folder / "guard.yaml"), settings=settings, endpoint=endpoint)
     models.append(scorer.model)
     return scorer

@@ -33,7 +33,7 @@ def two(network: Any) -> Iterator[tuple[LogprobServer, LogprobServer]]:
 
 
 def scorer_of(folder: Path, *urls: str, **options: Any) -> Scorer:
-    endpoint = EndpointOptions(tokenizer=str(folder / "model"), timeout_seconds=2.0, **options)
+    endpoint = EndpointOptions(tokenizer=str(folder / "model"), timeout_seconds=30.0, **options)
     return Scorer.load(",".join(urls), str(folder / "guard.yaml"), settings=FINE, endpoint=endpoint)
 
 
