@@ -27,8 +27,9 @@ from marginalia.pipeline.importing.column_mapping import SHIPPED as MAPPINGS
 from marginalia.pipeline.importing.column_mapping import load_mapping
 from marginalia.pipeline.importing.row_conversion import convert
 from marginalia.schemas.agreement_json import Agreement
+from marginalia.schemas.calibration_json import CalibrationFile
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
+from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.input_records import read_records
 from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.push_json import Pushed
@@ -38,6 +39,7 @@ from marginalia.schemas.storage.journal import Journal, read_journal
 from marginalia.schemas.tables import GoldRecord, LabelScore
 from marginalia.schemas.taxonomy import SHIPPED as TAXONOMIES
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
+from marginalia.schemas.thresholds_json import ThresholdsFile
 from marginalia.scoring.guard import SHIPPED as GUARDS
 from marginalia.scoring.guard import load_guard
 

@@ -101,7 +101,7 @@ ROWS: list[Row] = [
         run(plan=pl.concat([PLAN, PLAN[:1]])),
         GENERATE,
         2,
-        "runs/r/plan.parquet: slot_id ('s00000',) stands there twice (rebuild it with marginalia plan --run runs/r)",
+        "runs/r/plan.parquet: duplicate slot_id: 's00000' (rebuild it with marginalia plan --run runs/r)",
     ),
     (
         "plan: unknown label",
@@ -140,8 +140,8 @@ ROWS: list[Row] = [
         run(annotations=pl.concat([FRAMES.annotations, FRAMES.annotations[:1]])),
         RECONCILE,
         2,
-        "runs/r/annotations.parquet: record_id × annotator × round ('r00000', 'A01', 'annotate') "
-        "stands there twice (rebuild it with marginalia pull --run runs/r)",
+        "runs/r/annotations.parquet: duplicate record_id × annotator × round: 'r00000' × 'A01' × 'annotate' "
+        "(rebuild it with marginalia pull --run runs/r)",
     ),
     (
         "answers: unknown label",
@@ -166,8 +166,8 @@ ROWS: list[Row] = [
         run(annotations=changed(FRAMES.annotations, status="sent")),
         RECONCILE,
         2,
-        "runs/r/annotations.parquet: column 'status' holds 'sent', expected submitted, discarded,"
-        " draft (rebuild it with marginalia pull --run runs/r)",
+        "runs/r/annotations.parquet: column 'status' contains 'sent', expected submitted, discarded, draft "
+        "(rebuild it with marginalia pull --run runs/r)",
     ),
     (
         "gold: missing",
@@ -181,7 +181,7 @@ ROWS: list[Row] = [
         run(gold=pl.concat([FRAMES.gold, FRAMES.gold[:1]])),
         SCORE,
         2,
-        "runs/r/gold.parquet: id ('r00000',) stands there twice (rebuild it with marginalia reconcile --run runs/r)",
+        "runs/r/gold.parquet: duplicate id: 'r00000' (rebuild it with marginalia reconcile --run runs/r)",
     ),
     (
         "gold: unknown label",
@@ -213,10 +213,10 @@ ROWS: list[Row] = [
         run(CONFIG.replace("guard: instruct", "guard: instrct")),
         SCORE,
         2,
-        "runs/r/config.yaml: line 4: guard: no guard 'instrct'; did you mean 'instruct'? (shipped"
-        ": granite-guardian-3, instruct, llama-guard-1, llama-guard-2, llama-guard-3-1b, llama-gu"
-        "ard-3, llama-guard-4, nemotron-aegis-2, qwen3guard-gen, shieldgemma, support-tickets, wi"
-        "ldguard; or the path of a .yaml file)",
+        "runs/r/config.yaml: line 4: guard: no guard 'instrct'; did you mean 'instruct'? (shipped: "
+        "granite-guardian-3, instruct, llama-guard-1, llama-guard-2, llama-guard-3-1b, llama-guard-3, "
+        "llama-guard-4, nemotron-aegis-2, qwen3guard-gen, shieldgemma, support-tickets, wildguard; or give the "
+        "path of a .yaml file)",
     ),
     (
         "scores: missing",
@@ -255,8 +255,8 @@ ROWS: list[Row] = [
         run(scores_smollm2=pl.concat([FRAMES.scores, FRAMES.scores[:1]])),
         EVALUATE,
         2,
-        "runs/r/scores/smollm2.parquet: record_id × estimator × label ('r00002', 'marginal', 'lat"
-        "e_delivery') stands there twice (rebuild it with marginalia score --run runs/r)",
+        "runs/r/scores/smollm2.parquet: duplicate record_id × estimator × label: 'r00002' × 'marginal' × "
+        "'late_delivery' (rebuild it with marginalia score --run runs/r)",
     ),
     (
         "scores: unknown label",
@@ -271,7 +271,8 @@ ROWS: list[Row] = [
         scores(probability=float("nan")),
         EVALUATE,
         2,
-        "runs/r/scores/smollm2.parquet: column 'probability' holds NaN (rebuild it with marginalia score --run runs/r)",
+        "runs/r/scores/smollm2.parquet: column 'probability' contains NaN (rebuild it with marginalia score --run "
+        "runs/r)",
     ),
     (
         "scores: infinite",

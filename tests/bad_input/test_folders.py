@@ -28,21 +28,23 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl(GOOD)},
         "scoring r.jsonl --out /proc/o.parquet",
         2,
-        "/proc/.lock: cannot write: No such file or directory (work in another folder)",
+        "/proc/.lock: cannot write: No such file or directory (use another folder)",
     ),
     (
         "a folder in the place of a file",
         {**RUN, "runs/r/plan.parquet/x": ""},
         "plan --run runs/r",
         2,
-        "runs/r/plan.parquet: cannot write: Is a directory (something else stands in its place: move it away)",
+        "runs/r/plan.parquet: cannot write: Is a directory (a file or folder of another kind has this path: move "
+        "it away)",
     ),
     (
         "a file in the place of a folder",
         {**RUN, "runs/r/manifests": ""},
         "plan --run runs/r",
         2,
-        "runs/r/manifests/plan.json: cannot write: File exists (something else stands in its place: move it away)",
+        "runs/r/manifests/plan.json: cannot write: File exists (a file or folder of another kind has this path: "
+        "move it away)",
     ),
 ]
 
@@ -53,7 +55,7 @@ def test_the_whole_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row:
     check(tmp_path, row)
 
 
-DENIED = "cannot write: Permission denied (mend the permissions, or work in another folder)"
+DENIED = "cannot write: Permission denied (fix the permissions, or use another folder)"
 # command, what nobody may touch there, mode, message
 FORBIDDEN = [
     ("plan --run runs/r", "runs/r", 0o555, f"runs/r/.lock: {DENIED}"),
@@ -65,7 +67,7 @@ FORBIDDEN = [
         "config --run runs/r",
         "runs/r",
         0o000,
-        "runs/r/config.yaml: Permission denied (mend the path or its permissions)",
+        "runs/r/config.yaml: Permission denied (check the path and its permissions)",
     ),
     ("config --run runs/r", "runs/r/config.yaml", 0o000, "runs/r/config.yaml: cannot read: Permission denied"),
 ]
@@ -114,7 +116,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fail_write(patch, 1)
         assert said("plan --run runs/r") == (
             2,
-            "error: runs/r/plan.parquet: cannot write: No space left on device "
-            "(free some space, then give the same command again)\n",
+            "error: runs/r/plan.parquet: cannot write: No space left on device (free some space, then run the same "
+            "command again)\n",
         )
     assert said("plan --run runs/r") == (0, "")

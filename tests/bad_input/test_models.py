@@ -125,7 +125,7 @@ ROWS: list[Row] = [
         "--node-budget: Input should be greater than or equal to 1 (python -m marginalia.scoring --help)",
     ),
     (
-        "a tolerance that is no number",
+        "a tolerance that is not a number",
         RECORDS,
         f"{SCORE} --tolerance nan",
         2,

@@ -26,8 +26,8 @@ from marginalia.pipeline.verification.check_results import Verification
 from marginalia.pipeline.verification.counts_from_gold import check_scores
 from marginalia.pipeline.verification.manifest_hashes import check_manifests
 from marginalia.pipeline.verification.run_contents import Contents
+from marginalia.schemas.calibration_json import CalibrationFile
 from marginalia.schemas.errors import ArtifactError
-from marginalia.schemas.evaluation_json import CalibrationFile
 from marginalia.schemas.json_schemas import MODELS
 from marginalia.schemas.tables import LabelScore, ScoredRecord
 

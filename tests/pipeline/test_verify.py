@@ -140,7 +140,7 @@ def test_damage_inside_a_journal_is_named_with_its_line(copy: Path) -> None:
         (copy / name).write_bytes(b"\n".join(lines))
         problem = failed(copy)[maker, "journal"]
         assert problem.startswith(f"{copy / name}: line 3: damaged: ")
-        assert problem.endswith("(restore the file from a back-up; it is never rewritten)")
+        assert problem.endswith("(restore the file from a back-up; journals are never repaired automatically)")
 
 
 def lie(folder: Path, stage: str, name: str, change: Callable[[Any], Any]) -> None:

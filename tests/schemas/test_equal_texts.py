@@ -71,7 +71,7 @@ def test_conflicts_are_counted_among_records_with_labels_and_name_the_records() 
     assert [(each.ids, each.labels) for each in equal.conflicts] == [(["c", "d"], [["refund"], []])]
     assert equal.warnings == [
         "1 text has different labels in different records, first c: refund, d: none",
-        "1 text is in more than one split, so what is fitted on one is judged on the same texts",
+        "1 text is in more than one split, so fitted maps and thresholds are judged on seen texts",
     ]
     assert equal.counts == {"records_with_equal_texts": 7, "texts_labelled_differently": 1}
 

@@ -97,7 +97,7 @@ def test_when_the_kth_call_fails_the_file_is_whole_and_no_partial_stays(
                 WRITERS[writer](path)
             except InputError as error:
                 assert str(error) == (
-                    f"{path}: cannot write: No space left on device (free some space, then give the same command again)"
+                    f"{path}: cannot write: No space left on device (free some space, then run the same command again)"
                 )
             else:
                 assert k > 1
@@ -148,7 +148,7 @@ def test_a_real_limit_of_the_operating_system_is_named(tmp_path: Path, kind: str
     path.write_bytes(b"old")
     command = [sys.executable, "-c", script, str(path), kind]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{path}: cannot write: File too large (free some space, then give the same command again)\n"
+    assert done.stdout == f"{path}: cannot write: File too large (free some space, then run the same command again)\n"
     assert (path.read_bytes(), len(list(tmp_path.iterdir()))) == (b"old", 1)
 
 
@@ -205,8 +205,8 @@ def test_an_empty_frame_keeps_its_columns(tmp_path: Path) -> None:
          "['record_id', 'estimator', 'label', 'probability', 'lower', 'upper']"),
         (scores(score("r1")).cast({"lower": pl.Float32}), "column 'lower' is Float32, expected Float64"),
         (scores(score("r1", label=None), score("r2")), "column 'label' has 1 nulls"),
-        (scores(score("r1"), score("r1")), "record_id × estimator × label ('r1', 'marginal', 'a') stands there twice"),
-        (scores(score("r1", probability=float("nan"))), "column 'probability' holds NaN"),
+        (scores(score("r1"), score("r1")), "duplicate record_id × estimator × label: 'r1' × 'marginal' × 'a'"),
+        (scores(score("r1", probability=float("nan"))), "column 'probability' contains NaN"),
     ],
 )  # fmt: skip
 def test_a_frame_that_breaks_its_contract_is_refused_on_both_ways(
@@ -228,7 +228,7 @@ def test_a_word_outside_a_closed_set_is_refused(tmp_path: Path) -> None:
     }  # fmt: skip
     path = tmp_path / "a.parquet"
     assert message(lambda: write_frame(path, Answer.frame([row]), Answer)) == (
-        f"{path}: column 'status' holds 'done', expected submitted, discarded, draft"
+        f"{path}: column 'status' contains 'done', expected submitted, discarded, draft"
     )
 
 

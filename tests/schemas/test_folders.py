@@ -85,7 +85,7 @@ def test_an_error_while_building_leaves_the_old_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         write_folder_whole(path, broken)
     assert str(caught.value) == (
-        f"{path}: cannot write: No space left on device (free some space, then give the same command again)"
+        f"{path}: cannot write: No space left on device (free some space, then run the same command again)"
     )
     assert content(tmp_path) == {"release": ["old"]}
 

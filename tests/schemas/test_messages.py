@@ -49,7 +49,7 @@ def test_parts_of_text_are_joined_by_line_ends() -> None:
 def test_parts_of_another_kind_are_refused(part: dict[str, Any]) -> None:
     content = [{"type": "text", "text": "look"}, part]
     assert error_of(messages=[{"role": "user", "content": content}]) == (
-        f"the user message has a part of type '{part['type']}'; only parts of text are read"
+        f"the user message has a part of type '{part['type']}'; only text parts are read"
     )
 
 

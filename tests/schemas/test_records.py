@@ -88,8 +88,8 @@ def test_parquet_is_read_as_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "holds no records"),
-        ([row(), row(text="again")], "line 2: id 'a' stands there twice, first in line 1"),
+        ([], "contains no records"),
+        ([row(), row(text="again")], "line 2: duplicate id 'a', first in line 1"),
         ([{"text": "x"}], "line 1: no column 'id'; it has text"),
         ([row(id="")], "line 1: 'id' must be a non-empty string, saw ''"),
         ([row(id=True)], "line 1: 'id' must be a non-empty string, saw True"),
@@ -122,8 +122,8 @@ def test_every_bad_row_is_named(tmp_path: Path, rows: list[Any], message: str) -
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "holds no records"),
-        (b"\n\n", "holds no records"),
+        (b"", "contains no records"),
+        (b"\n\n", "contains no records"),
         (b'{"id": "a", "text": "x"}\n{"id": "b", "text": "\xff"}\n', "line 2: byte 21 is not UTF-8"),
         (
             b'{"id": "a", "text": "x"}\n{"id": \n',
@@ -143,7 +143,7 @@ def test_every_bad_line_is_named(tmp_path: Path, data: bytes, message: str) -> N
 def test_what_is_no_file_of_records_is_named(tmp_path: Path) -> None:
     assert error_of(tmp_path / "no.jsonl") == "no such file"
     assert error_of(tmp_path) == "is a folder, expected a .jsonl or .parquet file"
-    assert error_of(write(tmp_path, row(), name="r.csv")) == ("cannot tell the format of '.csv'")
+    assert error_of(write(tmp_path, row(), name="r.csv")) == ("unknown format '.csv'")
     assert error_of(write(tmp_path, row(), name="r.parquet")).startswith("not a readable Parquet file: ")
 
 

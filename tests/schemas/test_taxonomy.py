@@ -32,7 +32,7 @@ def error_of(tmp_path: Path, labels: str, more: str = "") -> str:
 @pytest.mark.parametrize(
     ("labels", "more", "message"),
     [
-        (label("a") + label("b") + label("a", "Other"), "", "line 8: label id 'a' stands there twice"),
+        (label("a") + label("b") + label("a", "Other"), "", "line 8: duplicate label id 'a'"),
         (label("a", "Same") + label("b", "same"), "", "line 7: two answers are named 'same'"),
         (label("a", "None of these"), "", "line 6: two answers are named 'none of these'"),
         (label("unsafe"), "", "line 6: label id 'unsafe' is reserved; rename it"),
@@ -41,11 +41,11 @@ def error_of(tmp_path: Path, labels: str, more: str = "") -> str:
         (label("abc", more=", parent: abd") + label("abe"), "",
          "line 6: label 'abc' has the unknown parent 'abd'; did you mean 'abe'?"),
         (label("a", more=", parent: b") + label("b", more=", parent: c") + label("c", more=", parent: a"), "",
-         "line 6: parents run in a circle: a → b → c → a"),
-        (label("a", more=", parent: a"), "", "line 6: parents run in a circle: a → a"),
+         "line 6: parents form a cycle: a → b → c → a"),
+        (label("a", more=", parent: a"), "", "line 6: parents form a cycle: a → a"),
         (label("abc") + label("xyz"), "forbidden_pairs: [[abd, xyz]]\n",
          "line 8: forbidden_pairs: unknown label 'abd'; did you mean 'abc'?"),
-        (label("a"), "forbidden_pairs: [[a, a]]\n", "line 7: forbidden_pairs: 'a' with itself"),
+        (label("a"), "forbidden_pairs: [[a, a]]\n", "line 7: forbidden_pairs: 'a' is paired with itself"),
         ("  []\n", "", "line 5: labels: List should have at least 1 item after validation, not 0"),
         (label("A"), "", "line 6: labels.0.id: String should match pattern '^[a-z0-9][a-z0-9_-]{0,63}$'"),
         (label("a/b"), "", "line 6: labels.0.id: String should match pattern '^[a-z0-9][a-z0-9_-]{0,63}$'"),
@@ -82,8 +82,8 @@ def test_an_unknown_taxonomy_lists_the_shipped_ones(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         load_taxonomy("lama-guard-3", relative_to=tmp_path)
     assert str(caught.value) == (
-        "no taxonomy 'lama-guard-3'; did you mean 'llama-guard-3'? "
-        "(shipped: llama-guard-2, llama-guard-3, support-tickets; or the path of a .yaml file)"
+        "no taxonomy 'lama-guard-3'; did you mean 'llama-guard-3'? (shipped: llama-guard-2, llama-guard-3, "
+        "support-tickets; or give the path of a .yaml file)"
     )
 
 

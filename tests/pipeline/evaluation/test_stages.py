@@ -14,9 +14,11 @@ from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
 from marginalia.pipeline.release.release_stage import STAGE as RELEASE
 from marginalia.pipeline.report.report_stage import STAGE as REPORT
 from marginalia.pipeline.verification.verify import verify
+from marginalia.schemas.calibration_json import CalibrationFile
 from marginalia.schemas.errors import ArtifactError
-from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
+from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.storage.files import read_model
+from marginalia.schemas.thresholds_json import ThresholdsFile
 from tests.pipeline.synthetic_run import Synthetic, write_run
 
 CONFIG = """\
