@@ -38,10 +38,10 @@ def run(unpacked: Path, tmp_path: Path) -> Run:
 def test_it_verifies_apart_from_stages_whose_config_has_new_keys(run: Run) -> None:
     """These would give other numbers now (intervals, ranges, tests), so each is to be run again."""
     failed = verify(run).failed
-    assert [(check.stage, check.what) for check in failed] == [
+    assert [(check.stage, check.subject) for check in failed] == [
         (name, "config") for name in ("reconcile", "evaluate", "report")
     ]
-    assert [check.mend for check in failed] == [run.command(check.stage) for check in failed]
+    assert [check.fix for check in failed] == [run.command(check.stage) for check in failed]
 
 
 @pytest.mark.parametrize("name", ["plan", "reconcile", "evaluate", "report", "release"])
@@ -59,7 +59,7 @@ def test_nothing_is_lost_on_the_way_from_its_answers_to_a_release(run: Run) -> N
     assert after.height == RECORDS
     assert after["labels"].drop_nulls().len() == FINAL
     assert after.select("id", "labels", "status").equals(before.select("id", "labels", "status"))
-    assert [(check.stage, check.what, check.problem) for check in verify(run).failed if check.stage != "score"] == []
+    assert [(check.stage, check.subject, check.problem) for check in verify(run).failed if check.stage != "score"] == []
 
 
 def test_its_scores_are_current_and_its_journal_would_go_on(run: Run) -> None:

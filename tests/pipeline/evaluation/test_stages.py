@@ -85,7 +85,7 @@ def test_gold_of_an_older_version_with_texts_in_several_splits_is_reported(tmp_p
     card = (run.path("release") / "README.md").read_text(encoding="utf-8")
     assert f"{equal.across_splits} in more than one split" in " ".join(card.split())
     problem = next(
-        check.problem for check in verify(run).failed if (check.stage, check.what) == ("reconcile", "counts")
+        check.problem for check in verify(run).failed if (check.stage, check.subject) == ("reconcile", "counts")
     )
     assert f"{equal.across_splits} texts are in more than one split" in str(problem)
 
