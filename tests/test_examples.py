@@ -35,7 +35,7 @@ def test_it_prints_what_the_page_shows(command: str, shown: str, tmp_path: Path)
 @pytest.mark.slow
 def test_the_lines_of_the_readme_print_what_it_shows(tmp_path: Path) -> None:
     page = (ROOT / "README.md").read_text("utf-8")
-    ((code, shown),) = re.findall(r"^```python\n(.*?)^```\n\n```\n(.*?)^```$", page, re.M | re.S)
+    ((code, shown),) = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", page, re.M | re.S)
     check(["-c", code], shown, tmp_path)
 
 

@@ -1,8 +1,10 @@
-"""The whole line on real parts, small: a real LLM endpoint, a real Argilla, a real model, every stage, twice."""
+"""A small run of every stage, twice, with a real LLM endpoint, a real Argilla and a real model."""
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import datasets
@@ -10,7 +12,10 @@ import polars as pl
 import pytest
 import yaml
 
+from marginalia.pipeline.core.run import open_run
 from marginalia.pipeline.core.stage_order import STAGES
+from marginalia.pipeline.core.stage_runner import Done, read_manifest
+from marginalia.pipeline.core.stage_summary import describe
 from marginalia.pipeline.demo import run_demo
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.files import read_frame
@@ -23,6 +28,8 @@ from marginalia.schemas.tables import (
     RejectedAttempt,
     ScoredRecord,
 )
+from tests.pipeline.test_cli import marginalia
+from tests.tutorial import form, steps
 
 pytestmark = pytest.mark.slow
 STAGES_RUN = sorted(set(STAGES) - {"import", "adjudicate", "audit"})
@@ -110,3 +117,54 @@ def test_a_folder_of_somebody_else_is_not_taken_for_the_demo(tmp_path: Path) -> 
     with pytest.raises(InputError, match="is not a demo"):
         run_demo.run_demo(fresh=True, root=tmp_path)
     assert (other / "config.yaml").exists()
+
+
+# ---- docs/tutorial.md, without its numbers; `python -m tests.tutorial --write` updates it ----------------------------
+
+STAGE_COMMAND = re.compile(r"marginalia (\w+) --run runs/(?:shop|tickets)")
+
+
+def shown_by(command: str) -> str:
+    (shown,) = [step.shown for step in steps() if step.text == command]
+    return same_names(shown)
+
+
+def same_names(text: str) -> str:
+    """`text` with one name for the runs and guards of the tutorial and of the demo."""
+    text = re.sub(r"\b(?:stand-in|demo-guard|tickets)\b", "GUARD", text)
+    return re.sub(r"\S*(?:runs/shop|/demo)\b", "RUN", text)
+
+
+def parts(line: str) -> set[str]:
+    """The counts and remarks of a stage's line; singular and plural are the same."""
+    return {re.sub(r"s\b", "", part).strip() for part in re.split(r"[,;:()\n]+", form(same_names(line)))} - {""}
+
+
+def test_the_tutorial_shows_the_counts_that_stages_report(demo_run: Path) -> None:
+    compared = set()
+    for step in steps():
+        command = STAGE_COMMAND.fullmatch(step.text)
+        if command is None or command[1] not in STAGES_RUN or command[1] == "publish":
+            continue
+        manifest = read_manifest(open_run(demo_run), command[1])
+        assert manifest is not None
+        why = step.shown.rstrip(")\n").rpartition("; ")[2]
+        lines = [describe(Done(command[1], status, why, manifest)) for status in ("ran", "up to date")]
+        assert parts(re.sub(r", \d+ rejected: \w+", "", step.shown)) <= parts("\n".join(lines)), step.text
+        compared.add(command[1])
+    assert compared == set(STAGES_RUN) - {"publish", "plan"}
+
+
+@pytest.mark.parametrize("command", ["simulate", "publish", "verify"])
+def test_the_tutorial_shows_what_these_commands_print(demo_run: Path, tmp_path: Path, command: str) -> None:
+    folder = tmp_path / "demo"
+    shutil.copytree(demo_run, folder, ignore=shutil.ignore_patterns("argilla"))
+    done = marginalia(command, "--run", str(folder))
+    assert done.returncode == 0, done.stderr
+    output = same_names(done.stdout)
+    if command == "verify":
+        output = output.splitlines(keepends=True)[-1]
+        command += " --run runs/shop | tail -1"
+    else:
+        command += " --run runs/shop"
+    assert form(output).splitlines() == form(shown_by(f"marginalia {command}")).splitlines()
