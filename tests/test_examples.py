@@ -1,4 +1,4 @@
-"""The scripts in examples/ are short, and print what examples/README.md shows; so do the README's lines of Python."""
+"""The scripts in examples/ are short and print what examples/README.md shows; the README's Python lines as well."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_lines_of_the_readme_print_what_it_shows(tmp_path: Path) -> None:
 
 
 def check(arguments: list[str], shown: str, folder: Path) -> None:
-    """What Python prints with these arguments is what is shown, up to 0.02 in its numbers."""
+    """Python prints with these arguments what the page shows, up to 0.02 in each number."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,

@@ -1,5 +1,5 @@
-"""Plans, answers, gold and scores that no stage may take: whole messages. The files come without manifests, whose
-hashes would refuse them before anybody looked inside."""
+"""Invalid plans, answers, gold and scores: the whole messages. The files have no manifests, whose hashes would
+refuse them before they are read."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ HAZARDS = "taxonomy: llama-guard-3\n"
 
 
 def changed(frame: pl.DataFrame, **changes: Any) -> pl.DataFrame:
-    """The frame with other values in its last row, each of the column's own type."""
+    """The frame with other values, of the column's type, in its last row."""
     head, last = frame[:-1], frame[-1:]
     columns = [pl.Series(name, [value], dtype=frame.schema[name]) for name, value in changes.items()]
     return pl.concat([head, last.with_columns(columns)])
 
 
 def run(config: str = CONFIG, **files: Any) -> Files:
-    """A run with everything up to scores, and `files` (`_` for `/`) in the place of its own."""
-    own = {
+    """A run with all files up to scores; `files` (`_` for `/`) replace some of them."""
+    frames = {
         "plan": PLAN,
         "prompts": FRAMES.prompts,
         "annotations": FRAMES.annotations,
@@ -40,7 +40,7 @@ def run(config: str = CONFIG, **files: Any) -> Files:
         "scores_smollm2.records": FRAMES.records,
         **files,
     }
-    given = {f"runs/r/{name.replace('_', '/')}.parquet": frame for name, frame in own.items() if frame is not None}
+    given = {f"runs/r/{name.replace('_', '/')}.parquet": frame for name, frame in frames.items() if frame is not None}
     return {"runs/r/config.yaml": config, **given}
 
 

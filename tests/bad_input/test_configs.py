@@ -1,4 +1,4 @@
-"""Taxonomies and configs that no command may take: whole messages."""
+"""Invalid taxonomies and configs: the whole messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guard files and mappings that no command may take: whole messages."""
+"""Invalid guard files and mappings: the whole messages."""
 
 from __future__ import annotations
 

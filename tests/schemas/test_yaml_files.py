@@ -1,4 +1,4 @@
-"""Errors in YAML files: whole messages, with line and nearest key."""
+"""Errors in YAML files: the whole messages, with line and nearest key."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
     assert load_yaml(path, Outer) == Outer(title="Äb", inner=Inner(annotators=2), items=[Item(name="x")])
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_key(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_bytes(b"\xef\xbb\xbftitle: a\n")
     assert load_yaml(path, Outer) == Outer(title="a")
@@ -85,21 +85,21 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
         (b"title: x\nb: \xff\n", "line 2: byte 12 is not UTF-8 (save it as UTF-8)"),
     ],
 )  # fmt: skip
-def test_every_flaw_has_its_line(tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_every_error_has_its_line(tmp_path: Path, text: str | bytes, message: str) -> None:
     assert error_of(tmp_path, text) == message
 
 
 def test_the_command_that_explains_the_key_is_named(tmp_path: Path) -> None:
     explain = "marginalia config --explain {key}"
-    found = error_of(tmp_path, "title: x\ninner:\n  anotators: 3\n", explain=explain)
-    assert found == (
+    message = error_of(tmp_path, "title: x\ninner:\n  anotators: 3\n", explain=explain)
+    assert message == (
         "line 3: unknown key 'anotators'; did you mean 'annotators'? (marginalia config --explain annotators)"
     )
-    found = error_of(tmp_path, "title: x\ninner:\n  annotators: 0\n", explain=explain)
-    assert found.endswith("(marginalia config --explain annotators)")
+    message = error_of(tmp_path, "title: x\ninner:\n  annotators: 0\n", explain=explain)
+    assert message.endswith("(marginalia config --explain annotators)")
 
 
-def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.yaml: no such file$"):
         load_yaml(tmp_path / "gone.yaml", Outer)
     with pytest.raises(InputError, match="cannot read: Is a directory"):
