@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from marginalia.schemas.errors import InputError, did_you_mean
-from marginalia.schemas.evaluation_json import UNSAFE, Calibration, CalibrationFile, Identity
+from marginalia.schemas.calibration_json import Calibration, CalibrationFile, Identity
+from marginalia.schemas.evaluation_json import UNSAFE
 from marginalia.schemas.storage.files import read_model
 from marginalia.scoring import COMMAND
 from marginalia.scoring.measures.calibration import apply, apply_map

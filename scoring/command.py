@@ -59,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {missing}", file=sys.stderr)
         return missing.exit_code
     except OSError as error:
-        from marginalia.schemas.storage.files import of_the_system
+        from marginalia.schemas.storage.files import cannot_open
 
-        print(f"error: {of_the_system(error)}", file=sys.stderr)
+        print(f"error: {cannot_open(error)}", file=sys.stderr)
         return InputError.exit_code
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)

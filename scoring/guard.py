@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from marginalia.schemas.base_model import ID_PATTERN, StrictModel, flaw
+from marginalia.schemas.base_model import ID_PATTERN, StrictModel, located_error
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.storage.yaml_files import find_yaml, line_in, load_yaml
 from marginalia.schemas.taxonomy import Label, Taxonomy, load_taxonomy
@@ -134,7 +134,7 @@ class GuardFile(StrictModel):
         seen: dict[str, str] = {}
         for label, code in (self.labels or {}).items():
             if code in seen:
-                raise flaw(
+                raise located_error(
                     f"'{label}' has the code of '{seen[code]}', {code}",
                     "labels",
                     label,
@@ -235,7 +235,7 @@ def load_guard(reference: str, taxonomy: Taxonomy | None = None, *, relative_to:
         try:
             taxonomy = load_taxonomy(file.taxonomy, relative_to=path.parent)
         except InputError as error:
-            raise error.asked_for(path, "taxonomy", line=line_in(path, "taxonomy")) from error
+            raise error.for_setting(path, "taxonomy", line=line_in(path, "taxonomy")) from error
     codes = _codes(path, file, taxonomy)
     try:
         language = answer_language(file, codes)

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from marginalia.schemas.storage.files import content_hash, write_frame
-from marginalia.schemas.storage.journal import Journal, read_at, read_journal, read_places
+from marginalia.schemas.storage.journal import Journal, read_at, read_journal, read_with_offsets
 from marginalia.schemas.storage.large_tables import write_frames
 from marginalia.schemas.tables import LabelScore, ScoredRecord
 from marginalia.scoring.score_journal_entry import KEYS, check_entry
@@ -153,7 +153,7 @@ class _Line:
 def _latest(journal: Path, record_ids: Sequence[str]) -> dict[str, _Line]:
     """The latest line of each record that has one, in the order of `record_ids`."""
     found: dict[str, _Line | None] = dict.fromkeys(record_ids)
-    for place, entry in read_places(journal, KEYS, check_entry):
+    for place, entry in read_with_offsets(journal, KEYS, check_entry):
         if entry["id"] in found:
             found[entry["id"]] = _Line(place, (entry["id"], *(entry[name] for name in FACTS)))
     return {record_id: line for record_id, line in found.items() if line is not None}

@@ -37,9 +37,9 @@ def friendly(command: Callable[Parameters, int | None]) -> Callable[Parameters, 
             print(f"error: {missing}", file=sys.stderr)
             raise typer.Exit(missing.exit_code) from error
         except OSError as error:
-            from marginalia.schemas.storage.files import of_the_system
+            from marginalia.schemas.storage.files import cannot_open
 
-            print(f"error: {of_the_system(error)}", file=sys.stderr)
+            print(f"error: {cannot_open(error)}", file=sys.stderr)
             raise typer.Exit(InputError.exit_code) from error
         except KeyboardInterrupt:
             print("interrupted; the same command goes on where it stopped", file=sys.stderr)

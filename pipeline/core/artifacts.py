@@ -21,7 +21,8 @@ from marginalia.annotation.gold.gold_questions import GoldQuestions
 from marginalia.pipeline.core.checked_tables import check_gold, check_scores
 from marginalia.pipeline.core.run import Run
 from marginalia.schemas.agreement_json import Agreement
-from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
+from marginalia.schemas.calibration_json import CalibrationFile
+from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.generation_json import Generation
 from marginalia.schemas.json_schemas import schema_file
 from marginalia.schemas.push_json import Pushed
@@ -41,6 +42,7 @@ from marginalia.schemas.tables import (
     SeverityAnswer,
     SuggestedRecord,
 )
+from marginalia.schemas.thresholds_json import ThresholdsFile
 
 GUARD = "{guard}"  # in a name: one file for each guard of the config
 IMPORT_SETTINGS = "import.yaml"

@@ -31,7 +31,7 @@ class Run:
             return taxonomy_path(self.config.taxonomy, relative_to=self.folder)
         except InputError as error:
             config = self.folder / "config.yaml"
-            raise error.asked_for(config, "taxonomy", line=line_in(config, "taxonomy")) from error
+            raise error.for_setting(config, "taxonomy", line=line_in(config, "taxonomy")) from error
 
     @cached_property
     def taxonomy(self) -> Taxonomy:

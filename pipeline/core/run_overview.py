@@ -15,7 +15,7 @@ from marginalia.pipeline.core.stage_runner import read_manifest, staleness
 from marginalia.pipeline.core.stage_summary import counted
 from marginalia.schemas.errors import MarginaliaError
 from marginalia.schemas.manifest_json import Manifest
-from marginalia.schemas.storage.run_lock import holder
+from marginalia.schemas.storage.run_lock import lock_holder
 
 State = Literal["up to date", "incomplete", "stale", "not run", "broken off", "running", "not needed"]
 TO_DO: tuple[State, ...] = ("incomplete", "stale", "not run", "broken off")
@@ -65,7 +65,7 @@ class Overview:
 
 def overview(run: Run) -> Overview:
     """The stages that this run needs, in the order of the data."""
-    working, log = holder(run.folder), _last_events(run)
+    working, log = lock_holder(run.folder), _last_events(run)
     found: list[StageState] = []
     behind: str | None = None  # the first stage that must run before those after it can be up to date
     for name in _line(run):

@@ -223,7 +223,7 @@ def _request(run: Run, guard: GuardRun) -> ScoreRequest:
         guard_path(guard.guard, relative_to=run.folder)
     except InputError as error:
         config, at = run.path("config.yaml"), section.guards.index(guard)
-        raise error.asked_for(config, "guard", line=line_in(config, "score", "guards", at, "guard")) from error
+        raise error.for_setting(config, "guard", line=line_in(config, "score", "guards", at, "guard")) from error
     return ScoreRequest(
         **fields_of(GuardModel, guard),
         taxonomy=run.taxonomy,

@@ -16,7 +16,7 @@ import numpy as np
 
 from marginalia.pipeline.generation.writer_requests import WriterRequest
 from marginalia.schemas.errors import ArtifactError
-from marginalia.schemas.storage.journal import RESTORE, Journal, read_at, read_places
+from marginalia.schemas.storage.journal import RESTORE, Journal, read_at, read_with_offsets
 
 _PAUSE = 0.01  # seconds between two fsyncs, in which answers gather
 
@@ -60,7 +60,7 @@ class KnownAnswers:
         self._path = path
         hashes, places = array("Q"), array("q")
         self._last_attempts: dict[str, int] = {}
-        for number, (place, entry) in enumerate(read_places(path), start=1):
+        for number, (place, entry) in enumerate(read_with_offsets(path), start=1):
             try:
                 _typed(_answer(entry))
                 hashes.append(_hash(entry["key"]))

@@ -1,4 +1,4 @@
-"""Models that are not there, are damaged, or answer with no numbers: whole messages, and never a probability."""
+"""Models that are missing, damaged, or answer with NaN: the whole messages, and no probabilities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.bad_input.table import GOOD, Files, Row, check, jsonl, names, said, write
+from tests.bad_input.table import GOOD, Files, Row, check, jsonl, names, run_command, write
 from tests.scoring.tiny import save, tokenizer
 
 RECORDS: Files = {"r.jsonl": jsonl(GOOD)}
@@ -20,8 +20,8 @@ SCORE = "scoring r.jsonl --tolerance 0.9 --node-budget 2"
 
 
 @contextlib.contextmanager
-def around() -> Iterator[None]:
-    """Without the Hub."""
+def offline() -> Iterator[None]:
+    """Makes the Hub unreachable."""
     import huggingface_hub.constants
 
     with pytest.MonkeyPatch.context() as patch:
@@ -125,7 +125,7 @@ ROWS: list[Row] = [
         "--node-budget: Input should be greater than or equal to 1 (python -m marginalia.scoring --help)",
     ),
     (
-        "a tolerance that is no number",
+        "a tolerance that is not a number",
         RECORDS,
         f"{SCORE} --tolerance nan",
         2,
@@ -151,7 +151,7 @@ ROWS: list[Row] = [
 @pytest.mark.parametrize("row", ROWS, ids=names(ROWS))
 def test_the_whole_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row) -> None:
     monkeypatch.chdir(tmp_path)
-    with around():
+    with offline():
         check(tmp_path, row)
 
 
@@ -233,17 +233,17 @@ def test_damaged_models(
     shutil.copytree(model, tmp_path / "m")
     damage(tmp_path / "m")
     write(tmp_path, RECORDS)
-    assert said(f"{SCORE} --model m") == (3, f"error: {message}\n".replace("{folder}", str(tmp_path)))
+    assert run_command(f"{SCORE} --model m") == (3, f"error: {message}\n".replace("{folder}", str(tmp_path)))
     assert not list(tmp_path.glob("o.*")) and not (tmp_path / "RAN").exists()
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:77"])
-def test_a_device_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path, device: str) -> None:
+def test_a_missing_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path, device: str) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path, RECORDS)
-    code, message = said(f"{SCORE} --model {model} --device {device}")
+    code, message = run_command(f"{SCORE} --model {model} --device {device}")
     assert code == 2
-    # between them PyTorch's words, which depend on how it was built
+    # the middle is PyTorch's message, which depends on its build
     assert message.startswith(f"error: cannot use the device '{device}': ")
     assert message.endswith("(--device (device of score.guards) takes auto, cpu, cuda, cuda:1 …)\n")
 
@@ -259,7 +259,7 @@ answer: [[safe], [{verdict: unsafe}, "\\n", {labels: [","]}]]
 """
 
 
-def test_a_record_that_the_model_has_no_numbers_for_is_named_and_has_no_probability(
+def test_a_record_for_which_the_model_answers_nan_is_reported_and_has_no_probability(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -269,7 +269,7 @@ def test_a_record_that_the_model_has_no_numbers_for_is_named_and_has_no_probabil
     weights["model.embed_tokens.weight"][letter] = float("nan")
     save_file(weights, tmp_path / "m" / WEIGHTS, metadata={"format": "pt"})
     write(tmp_path, {"r.jsonl": jsonl(GOOD, {"id": "b", "text": "Z"}), "g.yaml": GUARD})
-    code, message = said(f"{SCORE} --model m --guard g.yaml")
+    code, message = run_command(f"{SCORE} --model m --guard g.yaml")
     assert code == 1
     assert message.endswith(
         "\n1 records could not be scored, first 'b': the model answered NaN (try dtype float32); see the column error "

@@ -26,8 +26,8 @@ from marginalia.pipeline.verification.check_results import Verification
 from marginalia.pipeline.verification.counts_from_gold import check_scores
 from marginalia.pipeline.verification.manifest_hashes import check_manifests
 from marginalia.pipeline.verification.run_contents import Contents
+from marginalia.schemas.calibration_json import CalibrationFile
 from marginalia.schemas.errors import ArtifactError
-from marginalia.schemas.evaluation_json import CalibrationFile
 from marginalia.schemas.json_schemas import MODELS
 from marginalia.schemas.tables import LabelScore, ScoredRecord
 
@@ -91,14 +91,14 @@ def test_a_file_that_no_manifest_names_is_stray(run: Run) -> None:
     CALIBRATION.write(run, CalibrationFile(calibrations=[]))
     (run.folder / "scores").mkdir()
     (run.folder / "scores/removed.parquet").touch()
-    (run.folder / "annotators.key.json").touch()  # no manifest names private files and journals
+    (run.folder / "annotators.key.json").touch()  # no manifest lists private files and journals
     (run.folder / "responses.jsonl").touch()
     found = Verification(str(run.folder))
     check_manifests(run, found)
-    told = [(check.stage, check.problem, check.mend) for check in found.failed if check.what == "manifest"]
-    assert told == [
-        ("score", "no manifest names scores/removed.parquet", f"rm {run.folder / 'scores/removed.parquet'}"),
-        ("evaluate", "no manifest names calibration.json", run.command("evaluate")),
+    unlisted = [(check.stage, check.problem, check.fix) for check in found.failed if check.subject == "manifest"]
+    assert unlisted == [
+        ("score", "no manifest lists scores/removed.parquet", f"rm {run.folder / 'scores/removed.parquet'}"),
+        ("evaluate", "no manifest lists calibration.json", run.command("evaluate")),
     ]
 
 
@@ -120,7 +120,7 @@ def test_readers_and_verify_agree_on_rounding(run: Run, lower: float, accepted: 
     assert outside_bounds(scores).is_empty() == accepted
     found = Verification(str(run.folder))
     check_scores(_contents(run, scores), found)
-    assert [check.ok for check in found.checks if check.what == "counts"] == [accepted]
+    assert [check.ok for check in found.checks if check.subject == "counts"] == [accepted]
 
 
 def test_verify_names_an_unknown_label_of_scores(run: Run) -> None:

@@ -17,7 +17,7 @@ from marginalia.pipeline.core.run_overview import Overview, overview
 from marginalia.pipeline.core.stage_order import load_stage
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.core.stage_summary import counted
-from marginalia.schemas.storage.run_lock import holder, run_lock
+from marginalia.schemas.storage.run_lock import lock_holder, run_lock
 from tests.pipeline.test_cli import marginalia
 
 CONFIG = "taxonomy: support-tickets\nplan: {records: 12, min_per_label: 0}\n"
@@ -62,7 +62,7 @@ def test_a_stage_that_was_killed_is_said_so(folder: Path) -> None:
 
 def test_a_stage_at_work_is_said_so(folder: Path) -> None:
     run = open_run(folder)
-    assert holder(folder) is None
+    assert lock_holder(folder) is None
     with run_lock(folder, "marginalia plan"):
         log_event(run, "plan", "started")
         found = overview(run)
@@ -74,7 +74,7 @@ def test_a_stage_at_work_is_said_so(folder: Path) -> None:
 def test_a_lock_of_a_dead_process_holds_nothing(folder: Path) -> None:
     child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     (folder / ".lock").write_text(f"process {int(child.stdout)} (marginalia plan, since 2026-01-01)")
-    assert holder(folder) is None
+    assert lock_holder(folder) is None
 
 
 def test_an_import_shows_no_generation(folder: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from marginalia.schemas.calibration_json import Calibration, CalibrationFile, Identity, Isotonic, LabelMap, Platt
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.evaluation_json import Calibration, CalibrationFile, Identity, Isotonic, LabelMap, Platt
 from marginalia.schemas.tables import LabelScore
 from marginalia.scoring.calibrated_scores import calibrate_scores, choose_maps
 from marginalia.scoring.measures.calibration import apply_map

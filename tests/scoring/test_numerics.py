@@ -11,7 +11,7 @@ import pytest
 from marginalia.scoring.models.rounding_check import chosen, measure
 from marginalia.scoring.score_files import origin_of, score_to_journal
 from marginalia.scoring.scorer import Scorer, Settings
-from tests.bad_input.table import jsonl, said, write
+from tests.bad_input.table import jsonl, run_command, write
 from tests.scoring.networks import GUARD, plain, saved
 from tests.scoring.tiny import save
 
@@ -72,7 +72,7 @@ def test_the_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "m", 1, sharpness=2.0)
     write(tmp_path, {"r.jsonl": jsonl({"id": "a", "text": "text"})})
-    code, message = said("scoring r.jsonl --tolerance 0.9 --node-budget 2 --model m --dtype bfloat16")
+    code, message = run_command("scoring r.jsonl --tolerance 0.9 --node-budget 2 --model m --dtype bfloat16")
     assert code == 0
     assert "note: bfloat16: the tree search and plain forward passes differ by up to " in message
     assert pl.read_parquet("o.parquet").height

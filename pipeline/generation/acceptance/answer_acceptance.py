@@ -16,7 +16,7 @@ from marginalia.pipeline.generation.languages import other_language, width
 from marginalia.pipeline.generation.response_journal import JournalledAnswer
 from marginalia.schemas.storage.temporary_rows import TemporaryRows
 from marginalia.schemas.taxonomy import Taxonomy
-from marginalia.schemas.text_checks import flaw_of
+from marginalia.schemas.text_checks import text_problem
 from marginalia.schemas.text_equality import fold
 
 _SENTENCE_END = re.compile(r".*(?:[.!?…।؟۔][\"'”’)]*(?=\s|\Z)|[。！？][」』）”]*)", re.DOTALL)
@@ -143,7 +143,7 @@ class AnswerAcceptance:
         size = width(text)
         if size > section.max_characters:
             return Rejection("too_long", f"{size} characters (generate.max_characters {section.max_characters})")
-        if flaw := flaw_of(text):
+        if flaw := text_problem(text):
             return Rejection("invalid", f"text: {flaw}")
         if unreadable := _UNREADABLE.search(text):
             return Rejection("invalid", f"text: the control character U+{ord(unreadable[0]):04X}")

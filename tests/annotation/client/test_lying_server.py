@@ -90,7 +90,7 @@ def test_every_record_and_every_answer_comes_through_once(
         in_the_end(again, "pull")
         again.answer("ann", {"r03": ["b", "c"]})
         in_the_end(again, "pull")
-        assert proxy.told.total() > 0
+        assert proxy.faults.total() > 0
     lines = Counter((line["record_id"], line["annotator"]) for line in again.journal())
     assert lines == Counter({(record, who): 1 for record in TEXTS for who in ("A01", "A02")}) + Counter(
         [("r03", again.pseudonym("ann"))]
@@ -122,8 +122,8 @@ def test_no_call_that_fails_leaves_anything_half(
             with LyingProxy(argilla_server.url, at={k: kinds[k % len(kinds)]}) as proxy:
                 through(work, proxy.url)
                 broken = in_the_end(work, stage)
-                met = proxy.told.total()
-            assert broken == met, f"{stage}, call {k}: {proxy.told}"
+                met = proxy.faults.total()
+            assert broken == met, f"{stage}, call {k}: {proxy.faults}"
             assert Counter(record["external_id"] for record in work.on_server()) == Counter(list(TEXTS)[:6])
             if stage == "pull":
                 assert [line["record_id"] for line in work.journal()] == ["r00", "r02", "r04"]

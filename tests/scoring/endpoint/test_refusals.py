@@ -56,7 +56,7 @@ def test_refused_after_one_call(
 )
 def test_what_asking_again_cannot_mend_fails_at_once(folder: Path, network: Any, status: int, hint: str) -> None:
     with LogprobServer(network, tiny.tokenizer()) as server, LyingProxy(server.url, status=status) as proxy:
-        with pytest.raises(ServiceError, match=rf"{proxy.url}: .*status {status}: ordered by the test.*\(.*{hint}"):
+        with pytest.raises(ServiceError, match=rf"{proxy.url}: .*status {status}: set by the test.*\(.*{hint}"):
             connect(folder, proxy, EXACT, [], endpoint_model="tiny-guard")
         asked = [path for _, path in proxy.calls]
         # where nothing answers, it is asked whether the server only chats
