@@ -6,10 +6,10 @@ import polars as pl
 
 from marginalia.annotation.gold.agreement import agreement_of
 from marginalia.annotation.gold.anchoring import anchoring
-from marginalia.annotation.gold.answer_arrays import answer_arrays
 from marginalia.annotation.gold.gold_questions import ROUND, accuracy, read_gold_questions
 from marginalia.annotation.gold.reconcile import compare_methods, reconcile_with_notes
 from marginalia.annotation.gold.severity import gold_severity, severity_of
+from marginalia.annotation.gold.votes import votes_of
 from marginalia.pipeline.core.artifacts import (
     AGREEMENT,
     ANSWERS,
@@ -40,7 +40,7 @@ def work(run: Run) -> StageOutcome:
         raise InputError.at(ANSWERS.path(run), error.message, hint=error.hint) from error
     agreement = agreement_of(ours, labels, section, seed=seed, taxonomy=run.taxonomy.id, simulated=run.config.simulated)
     known = read_gold_questions(GOLD_QUESTIONS.path(run)).known
-    methods = compare_methods(answer_arrays(ours, labels), section, seed)
+    methods = compare_methods(votes_of(ours, labels), section, seed)
     agreement = agreement.model_copy(
         update={
             "methods": methods,

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 
 from marginalia.annotation.config import ReconcileSection
-from marginalia.annotation.gold.agreement import agreement_of, agreement_of_ticks
-from marginalia.annotation.gold.answer_arrays import AnswerArrays, answer_arrays, masi_distance
+from marginalia.annotation.gold.agreement import agreement_of, agreement_of_votes
 from marginalia.annotation.gold.bootstrap import MOST_UNITS, bundles, resampled_weights
 from marginalia.annotation.gold.pairwise_disagreement import PairSums
+from marginalia.annotation.gold.votes import Votes, masi_distance, votes_of
 from marginalia.schemas.agreement_json import Agreement
 from marginalia.schemas.errors import InputError
 from tests.annotation.answers import answers, skipped
@@ -80,9 +80,9 @@ def test_krippendorffs_own_example_has_its_published_alpha() -> None:
     ],
 )
 def test_masi_distance_equals_the_definition(one: str, other: str, distance: float) -> None:
-    ticks = answer_arrays(answers({"r": {"X": one, "Y": other}}), list("abc"))
-    assert masi_distance(ticks, np.array([0]), np.array([1]))[0] == pytest.approx(distance)
-    assert masi_distance(ticks, np.array([1]), np.array([0]))[0] == pytest.approx(distance)
+    votes = votes_of(answers({"r": {"X": one, "Y": other}}), list("abc"))
+    assert masi_distance(votes, np.array([0]), np.array([1]))[0] == pytest.approx(distance)
+    assert masi_distance(votes, np.array([1]), np.array([0]))[0] == pytest.approx(distance)
 
 
 def test_alpha_over_label_sets_equals_the_one_computed_by_hand() -> None:
@@ -168,7 +168,7 @@ def test_without_two_answers_to_a_record_nothing_is_claimed(frame: pl.DataFrame)
 
 
 def test_a_label_that_the_taxonomy_lacks_is_refused_with_record_and_annotator() -> None:
-    with pytest.raises(InputError, match=r"record '1': X ticked 'z', which the taxonomy does not have"):
+    with pytest.raises(InputError, match=r"record '1': X ticked 'z', which is not in the taxonomy"):
         agreement(answers({"1": {"X": "z"}}))
 
 
@@ -198,13 +198,13 @@ def test_each_resample_draws_as_many_units_as_there_are() -> None:
     assert np.concatenate(blocks, axis=1).var() == pytest.approx(39 / 40, rel=0.1)  # multinomial
 
 
-def drawn_crowd(records: int, seed: int) -> AnswerArrays:
+def drawn_crowd(records: int, seed: int) -> Votes:
     """Three annotators on labels of 30, 10 and 3 %; each misses 20 % and invents 3 %."""
     rng = np.random.default_rng(seed)
     truth = np.repeat(rng.random((records, 3)) < [0.3, 0.1, 0.03], 3, axis=0)
     ticked = np.where(truth, rng.random(truth.shape) >= 0.2, rng.random(truth.shape) < 0.03)
     names = [f"r{at:05}" for at in range(records)]
-    return AnswerArrays(
+    return Votes(
         names, ["X", "Y", "Z"], tuple("abc"), np.repeat(np.arange(records), 3), np.tile(range(3), records), ticked
     )
 
@@ -215,7 +215,7 @@ def test_intervals_cover_and_are_missing_where_a_label_is_too_rare() -> None:
     wanted |= {label: everywhere.alpha[at, 0] for at, label in enumerate("abc")}
     covered, given = dict.fromkeys(wanted, 0), dict.fromkeys(wanted, 0)
     for seed in range(1, 151):
-        found = agreement_of_ticks(drawn_crowd(60, seed), ReconcileSection(bootstrap=200), seed=seed)
+        found = agreement_of_votes(drawn_crowd(60, seed), ReconcileSection(bootstrap=200), seed=seed)
         each = {"masi": found.alpha_masi, "exact": found.exact, "mean": found.alpha_mean}
         each |= {row.label: row.alpha for row in found.per_label}
         for name, one in each.items():
@@ -235,5 +235,5 @@ def test_where_all_agree_the_interval_is_that_of_so_many_records_and_alpha_has_n
     found = agreement(answers({f"r{at}": {"X": "a" * (at % 2), "Y": "a" * (at % 2)} for at in range(40)}), "a")
     assert (found.exact.value, found.exact.low, found.exact.high) == (1.0, pytest.approx(0.025 ** (1 / 40)), 1.0)
     assert (found.per_label[0].alpha.value, found.per_label[0].alpha.low) == (1.0, None)
-    assert found.per_label[0].alpha.reason == "every resample gave the same value: too little data to see the spread"
+    assert found.per_label[0].alpha.reason == "every resample gave the same value: too little data for an interval"
     assert (found.per_annotator[0].precision.value, found.per_annotator[0].precision.low) == (1.0, None)

@@ -65,7 +65,7 @@ def test_a_seeded_share_is_chosen_and_more_records_only_add(tmp_path: Path) -> N
     many = choose(path, taxonomy, [f"r{at}" for at in range(25)], 0.2, 1).questions
     assert (len(few), len(many)) == (3, 5)
     assert list(many)[:3] == list(few)
-    with pytest.raises(InputError, match=r"holds 6 gold questions; a share of 0.2 of 100 records takes 20"):
+    with pytest.raises(InputError, match=r"has 6 gold questions, but a share of 0.2 of 100 records needs 20"):
         choose(path, taxonomy, [f"r{at}" for at in range(100)], 0.2, 1)
     write_questions(tmp_path, [{"id": "q", "text": "t"}])
     with pytest.raises(InputError, match="record 'q' has no labels"):

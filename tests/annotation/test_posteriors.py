@@ -13,10 +13,10 @@ from crowdkit.aggregation import DawidSkene
 from scipy.optimize import minimize
 
 from marginalia.annotation.config import ReconcileSection
-from marginalia.annotation.gold.answer_arrays import AnswerArrays, answer_arrays
 from marginalia.annotation.gold.label_posteriors import posteriors
 from marginalia.annotation.gold.mace import FREQUENCY, HABIT, KNOWING
 from marginalia.annotation.gold.reconcile import compare_methods, reconcile, reconcile_with_notes
+from marginalia.annotation.gold.votes import Votes, votes_of
 from tests.annotation.answers import answers, records
 
 LABELS = "abcdefghijkl"
@@ -94,18 +94,18 @@ def test_a_posterior_in_the_tie_band_goes_to_the_expert_and_others_do_not(method
 
 def test_a_method_that_would_ask_an_expert_does_not_count_as_giving_the_same_labels() -> None:
     frame = answers({f"r{at}": {"X": "a", "Y": ""} for at in range(6)})
-    ticks = answer_arrays(frame, ["a"])
-    found = compare_methods(ticks, ReconcileSection(tie="no"), seed=1)  # ours: final, with no label
+    votes = votes_of(frame, ["a"])
+    found = compare_methods(votes, ReconcileSection(tie="no"), seed=1)  # ours: final, with no label
     assert [(one.records, one.same_labels) for one in found] == [(6, 6), (6, 6)]
     asking = ReconcileSection(adjudicate_below_posterior=1.0, tie="no")
-    assert [(one.records, one.same_labels) for one in compare_methods(ticks, asking, seed=1)] == [(6, 0), (6, 0)]
+    assert [(one.records, one.same_labels) for one in compare_methods(votes, asking, seed=1)] == [(6, 0), (6, 0)]
 
 
-def plain_em(ticks: AnswerArrays, at: int, rounds: int) -> np.ndarray:
+def plain_em(votes: Votes, at: int, rounds: int) -> np.ndarray:
     """Dawid & Skene's two steps, written as in their paper and repeated."""
-    ticked, records, annotators = ticks.ticked[:, at], len(ticks.records), len(ticks.annotators)
+    ticked, records, annotators = votes.indicators[:, at], len(votes.records), len(votes.annotators)
     sheet = np.zeros((records, annotators), dtype=bool)
-    sheet[ticks.record, ticks.annotator] = ticked
+    sheet[votes.record_index, votes.annotator_index] = ticked
     posterior = sheet.mean(axis=1)
     for _ in range(rounds):
         frequency = posterior.mean()
@@ -120,21 +120,23 @@ def plain_em(ticks: AnswerArrays, at: int, rounds: int) -> np.ndarray:
 
 def test_dawid_skene_ends_where_plain_em_ends() -> None:
     _, frame = crowd(300, 0.3, [0.1, 0.3, 0.5], [0.1, 0.2, 0.4], labels="abcd", seed=3)
-    ticks = answer_arrays(frame, list("abcd"))
-    found = posteriors(ticks, "dawid_skene")
+    votes = votes_of(frame, list("abcd"))
+    found = posteriors(votes, "dawid_skene")
     assert found.unconverged == ()
     for at in range(4):
-        assert found.probability[:, at] == pytest.approx(plain_em(ticks, at, 8_000), abs=1e-3)
+        assert found.probability[:, at] == pytest.approx(plain_em(votes, at, 8_000), abs=1e-3)
 
 
 def test_dawid_skene_equals_crowd_kit_run_to_the_end() -> None:
     _, frame = crowd(100, 0.3, [0.1, 0.1, 0.2, 0.2, 0.3], [0.05, 0.1, 0.05, 0.1, 0.1], labels="a", seed=4)
-    ticks = answer_arrays(frame, ["a"])
-    table = pd.DataFrame({"task": ticks.record, "worker": ticks.annotator, "label": ticks.ticked[:, 0].astype(int)})
+    votes = votes_of(frame, ["a"])
+    table = pd.DataFrame(
+        {"task": votes.record_index, "worker": votes.annotator_index, "label": votes.indicators[:, 0].astype(int)}
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = DawidSkene(n_iter=60, tol=-1.0).fit_predict_proba(table)[1].reindex(range(100)).to_numpy()
-    assert posteriors(ticks, "dawid_skene").probability[:, 0] == pytest.approx(expected, abs=1e-5)
+    assert posteriors(votes, "dawid_skene").probability[:, 0] == pytest.approx(expected, abs=1e-5)
 
 
 def test_smoothing_keeps_a_rare_labels_gold_from_following_one_annotator() -> None:
@@ -147,9 +149,9 @@ def test_smoothing_keeps_a_rare_labels_gold_from_following_one_annotator() -> No
 
 def test_mace_is_the_most_likely_fit_that_a_general_optimiser_finds() -> None:
     _, frame = crowd(60, 0.3, [0.05, 0.1, 0.4], [0.02, 0.05, 0.2], labels="a", seed=5)
-    ticks = answer_arrays(frame, ["a"])
+    votes = votes_of(frame, ["a"])
     sheet = np.zeros((60, 3), dtype=bool)
-    sheet[ticks.record, ticks.annotator] = ticks.ticked[:, 0]
+    sheet[votes.record_index, votes.annotator_index] = votes.indicators[:, 0]
     usual = sheet.mean()
 
     def chances(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -168,7 +170,7 @@ def test_mace_is_the_most_likely_fit_that_a_general_optimiser_finds() -> None:
     starts = np.random.default_rng(6).normal(size=(20, 7))
     best = min((minimize(loss, start, tol=1e-10) for start in starts), key=lambda found: found.fun)
     yes, no, _ = chances(best.x)
-    assert posteriors(ticks, "mace").probability[:, 0] == pytest.approx(yes / (yes + no), abs=1e-3)
+    assert posteriors(votes, "mace").probability[:, 0] == pytest.approx(yes / (yes + no), abs=1e-3)
 
 
 def test_a_fit_that_used_up_its_rounds_is_reported() -> None:

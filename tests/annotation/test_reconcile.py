@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from marginalia.annotation.config import ReconcileSection, Splits
-from marginalia.annotation.gold.answer_arrays import answer_arrays
 from marginalia.annotation.gold.label_posteriors import posteriors
 from marginalia.annotation.gold.reconcile import compare_methods, reconcile
+from marginalia.annotation.gold.votes import votes_of
 from marginalia.schemas.tables import GoldRecord
 from tests.annotation.answers import answers, records, skipped
 
@@ -102,7 +102,7 @@ def test_a_dawid_skene_step_equals_the_one_computed_by_hand() -> None:
     frame = answers(
         {"r1": {"X": "a", "Y": "a", "Z": "a"}, "r2": dict.fromkeys("XYZ", ""), "r3": {"X": "a", "Y": "a", "Z": ""}}
     )
-    found = posteriors(answer_arrays(frame, ["a"]), "dawid_skene", iterations=1).probability[:, 0]
+    found = posteriors(votes_of(frame, ["a"]), "dawid_skene", iterations=1).probability[:, 0]
     assert found == pytest.approx([1.0, 0.0, 8 / 9], abs=1e-6)
 
 
@@ -129,8 +129,8 @@ def test_weighing_annotators_overrules_a_majority_of_the_careless(method: str) -
 def test_names_and_order_of_annotators_do_not_change_what_a_method_finds(method: Any) -> None:
     frame = _three_against_two()
     renamed = frame.with_columns(pl.col("annotator").replace({"V": "Z", "W": "Y", "Y": "W", "Z": "V"}))
-    one = posteriors(answer_arrays(frame, ["a"]), method).probability
-    other = posteriors(answer_arrays(renamed, ["a"]), method).probability
+    one = posteriors(votes_of(frame, ["a"]), method).probability
+    other = posteriors(votes_of(renamed, ["a"]), method).probability
     assert other == pytest.approx(one, abs=0.02)
 
 
@@ -142,18 +142,18 @@ def test_an_uncertain_posterior_sends_a_record_to_the_expert() -> None:
 
 
 def test_other_methods_are_compared_on_the_records_that_the_votes_settle() -> None:
-    ticks = answer_arrays(_three_against_two(), ["a"])
-    found = {one.method: one for one in compare_methods(ticks, ReconcileSection(), seed=1)}
+    votes = votes_of(_three_against_two(), ["a"])
+    found = {one.method: one for one in compare_methods(votes, ReconcileSection(), seed=1)}
     assert set(found) == {"dawid_skene", "mace"}
     assert (found["dawid_skene"].records, found["dawid_skene"].same_labels) == (30, 29)
 
 
 def test_very_many_answers_are_compared_on_a_random_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("marginalia.annotation.gold.reconcile.COMPARED", 50)
-    ticks = answer_arrays(_three_against_two(), ["a"])
-    found = compare_methods(ticks, ReconcileSection(), seed=1)
+    votes = votes_of(_three_against_two(), ["a"])
+    found = compare_methods(votes, ReconcileSection(), seed=1)
     assert {one.records for one in found} == {10}
-    assert found == compare_methods(ticks, ReconcileSection(), seed=1)
+    assert found == compare_methods(votes, ReconcileSection(), seed=1)
 
 
 def test_splits_have_their_shares_for_every_label() -> None:
