@@ -14,7 +14,7 @@ from uuid import uuid4
 import polars as pl
 
 from marginalia.annotation.client.connection import Connection
-from marginalia.annotation.client.push_records import listed
+from marginalia.annotation.client.push_records import dataset_records
 from marginalia.annotation.server.server_control import accounts
 from marginalia.pipeline.annotating import adjudicate_stage, pull_stage, push_stage
 from marginalia.pipeline.annotating import reconcile_stage as reconcile
@@ -62,14 +62,14 @@ class SimulatedRun:
 
     def on_server(self, file: str = "push.json", *, responses: bool = False) -> list[dict[str, Any]]:
         with self.as_user("owner") as owner:
-            return list(listed(owner, self.pushed(file)["dataset_id"], responses=responses))
+            return list(dataset_records(owner, self.pushed(file)["dataset_id"], responses=responses))
 
     def on_server_named(self) -> list[dict[str, Any]]:
         """The records of the config's dataset, also before push.json is written."""
         with self.as_user("owner") as owner:
             found = owner.get("/me/datasets")["items"]
             dataset = next(item for item in found if item["name"] == self.run.config.annotation.dataset)
-            return list(listed(owner, dataset["id"]))
+            return list(dataset_records(owner, dataset["id"]))
 
     def answer(
         self,

@@ -106,7 +106,9 @@ def test_a_finished_run(demo_run: Path, tmp_path: Path) -> None:
     assert states(found)["report"] == ("stale", "gold.parquet is not there yet")
     done = marginalia("status", "--run", str(folder))
     assert done.returncode == 0
-    assert done.stdout.endswith(f"annotation: the run's Argilla is down (marginalia argilla up --run {folder})\n")
+    assert done.stdout.endswith(
+        f"annotation: the run's Argilla is not running (marginalia argilla up --run {folder})\n"
+    )
 
 
 def test_counts_are_told_in_the_singular_where_there_is_one() -> None:

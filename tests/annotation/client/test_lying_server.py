@@ -31,8 +31,8 @@ def quick(monkeypatch: pytest.MonkeyPatch, argilla_home: Path) -> None:
     """No pauses, and small pages: more calls to lie about."""
     monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0, 0.0))
     for module in (push_records, changed_records):
-        monkeypatch.setattr(module, "LISTED", 10)
-    monkeypatch.setattr(pull_answers, "TOGETHER", 7)
+        monkeypatch.setattr(module, "PAGE_SIZE", 10)
+    monkeypatch.setattr(pull_answers, "ENTRIES_PER_FSYNC", 7)
     owner = next(account for account in accounts(argilla_home) if account.role == "owner")
     monkeypatch.setenv("ARGILLA_API_KEY", owner.api_key)
 

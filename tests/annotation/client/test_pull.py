@@ -185,7 +185,7 @@ def test_answers_that_a_server_does_not_tell_of_are_found_by_their_number(
     work.answer("ann", {"r1": ["a"]})
     read_anew(work, monkeypatch)
     work.answer("ann", {"r2": ["b"]})
-    monkeypatch.setattr("marginalia.annotation.client.pull_answers.touched", lambda *arguments: iter(()))
+    monkeypatch.setattr("marginalia.annotation.client.pull_answers.changed_since", lambda *arguments: iter(()))
     assert read_anew(work, monkeypatch)["new"] == 1
 
 

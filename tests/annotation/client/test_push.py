@@ -93,14 +93,14 @@ def test_a_changed_text_is_not_slipped_under_answers_given_to_the_old_one(new_ru
     work = new_run()
     work.stage("push")
     write_prompts(work.folder, {"r1": "one", "r2": "TWO", "r3": "three"}, {})
-    with pytest.raises(InputError, match="record 'r2' reads differently from what annotators were shown"):
+    with pytest.raises(InputError, match="the text of record 'r2' differs from the one that annotators see"):
         work.stage("push")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("{id: c, name: Cats", "{id: d, name: Cats", "d was added; c was taken away"),
+        ("{id: c, name: Cats", "{id: d, name: Cats", "d was added; c was removed"),
         ("name: Boats", "name: Ships", "b was renamed from 'Boats' to 'Ships'"),
     ],
 )
@@ -108,7 +108,7 @@ def test_changed_labels_after_a_push_are_explained(new_run: NewRun, old: str, ne
     work = new_run()
     work.stage("push")
     (work.folder / "taxonomy.yaml").write_text(TAXONOMY.replace(old, new))
-    with pytest.raises(InputError, match=f"the taxonomy 'topics' changed since.*{said}.*annotation.dataset"):
+    with pytest.raises(InputError, match=f"the taxonomy 'topics' changed after.*{said}.*annotation.dataset"):
         work.stage("push")
 
 

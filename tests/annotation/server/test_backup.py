@@ -89,12 +89,12 @@ def test_a_damaged_home_can_be_restored_and_its_remains_are_kept(saved: Path, tm
 
 
 def test_a_restore_is_refused_while_the_server_runs(saved: Path, argilla_home: Path) -> None:
-    with pytest.raises(ServiceError, match="make argilla-down"):
+    with pytest.raises(ServiceError, match="marginalia argilla down --run"):
         restore(argilla_home, saved)
 
 
 def test_a_backup_does_not_overwrite(saved: Path, argilla_home: Path) -> None:
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         backup(argilla_home, saved)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,9 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from marginalia.annotation.server import server_process
 from marginalia.annotation.server.server_control import accounts, add_annotators, down, exposure_warning, status, up
 from marginalia.annotation.server.server_home import CREDENTIALS, DATABASE
-from marginalia.annotation.server.server_process import is_served, url_of
+from marginalia.annotation.server.server_process import is_served, server_python, url_of
 from marginalia.schemas.errors import InputError, ServiceError
 from tests.annotation.server.rest import LABELS, connect, create_dataset, respond
 from tests.argilla_fixture import free_port
@@ -151,12 +153,55 @@ def test_a_home_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:
         up(tmp_path / "file" / "home")
 
 
-def test_a_missing_server_environment_names_the_command_that_makes_it(
+def test_a_missing_server_environment_names_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MARGINALIA_ARGILLA_PYTHON", str(tmp_path / "python"))
-    with pytest.raises(ServiceError, match="make argilla-env"):
+    with pytest.raises(ServiceError) as caught:
         up(tmp_path / "home")
+    assert str(caught.value) == (
+        f"the environment of the Argilla server is not installed: no Python at {tmp_path / 'python'} (make argilla-env)"
+    )
+
+
+def test_an_installed_package_looks_for_the_server_environment_in_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MARGINALIA_ARGILLA_PYTHON", raising=False)
+    monkeypatch.delenv("MARGINALIA_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(server_process, "CHECKOUT", None)
+    folder = tmp_path / ".cache/marginalia/argilla-env"
+    with pytest.raises(ServiceError) as caught:
+        server_python(None)
+    assert str(caught.value) == (
+        f"the environment of the Argilla server is not installed: no Python at {folder}/bin/python "
+        f"({sys.executable} -m venv {folder} && {folder}/bin/pip install --requirement {server_process.REQUIREMENTS})"
+    )
+    assert "argilla-server==" in server_process.REQUIREMENTS.read_text()
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/python").symlink_to(sys.executable)
+    assert server_python(None) == folder / "bin/python"
+    monkeypatch.setenv("MARGINALIA_CACHE", str(tmp_path / "elsewhere"))
+    assert server_process.environment_folder() == tmp_path / "elsewhere/argilla-env"
+
+
+def test_a_checkout_has_the_server_environment_in_its_own_folder() -> None:
+    assert server_process.environment_folder() == Path(__file__).parents[3] / ".venv-argilla"
+
+
+def test_a_copy_of_the_package_without_the_repository_is_not_a_checkout(tmp_path: Path) -> None:
+    """As pip installs it: the folders, and no pyproject.toml."""
+    root = Path(__file__).parents[3]
+    for name in ("annotation", "schemas"):
+        shutil.copytree(root / name, tmp_path / "marginalia" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root / "marginalia/__init__.py", tmp_path / "marginalia/__init__.py")
+    code = "from marginalia.annotation.server import server_process as p; print(p.CHECKOUT, p.__file__)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    printed = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert printed.stdout == f"None {tmp_path}/marginalia/annotation/server/server_process.py\n", printed.stderr
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])

@@ -96,7 +96,7 @@ def test_hostile_text_is_plain_text(owner: httpx.Client, dataset: Dataset, text:
 def test_a_search_text_beyond_ten_thousand_characters_is_refused(owner: httpx.Client, dataset: Dataset) -> None:
     answer = owner.post(f"/datasets/{dataset.id}/records/search", json=text_query("a" * 10_001))
     assert answer.status_code == 422
-    assert "10001 characters" in answer.text
+    assert "10,001 characters" in answer.text
 
 
 FORM = {"entity": "metadata", "metadata_property": "form"}

@@ -74,7 +74,7 @@ def test_the_seed_alone_decides() -> None:
 
 
 def test_rates_out_of_range_are_refused() -> None:
-    with pytest.raises(InputError, match=r"--miss takes rates from 0 to 1, saw 1.5"):
+    with pytest.raises(InputError, match=r"--miss: expected rates from 0 to 1, saw 1.5"):
         profiles_of([1.5], [0.1], 0.0)
     assert [p.miss for p in profiles_of([0.1, 0.2], [0.05], 0.0)] == [0.1, 0.2]
 

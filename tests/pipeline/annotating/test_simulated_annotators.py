@@ -66,14 +66,14 @@ def test_an_answer_depends_on_annotator_record_and_seed_alone() -> None:
 def test_they_refuse_a_run_that_is_not_simulated(work: SimulatedRun) -> None:
     config = work.folder / "config.yaml"
     config.write_text(config.read_text().replace('"simulated": true', '"simulated": false'))
-    with pytest.raises(InputError, match="never answer in a run that does not say 'simulated: true'"):
+    with pytest.raises(InputError, match="answer only in a run with 'simulated: true'"):
         annotate(work.run, SimulationSection())
 
 
 def test_they_refuse_any_argilla_but_the_runs_own(work: SimulatedRun) -> None:
     config = work.folder / "config.yaml"
     config.write_text(config.read_text().replace('"annotation": {', f'"annotation": {{"url": "{work.url}", '))
-    with pytest.raises(InputError, match="own local Argilla only"):
+    with pytest.raises(InputError, match="only in the run's own local Argilla"):
         annotate(work.run, SimulationSection())
 
 

@@ -85,7 +85,7 @@ def test_an_unknown_value_is_named_with_its_line_and_the_nearest() -> None:
 
 def test_no_category_together_with_one_is_refused() -> None:
     assert error_of([{"query": "a", "topics": ["ok", "T1"]}]) == (
-        "data.jsonl: line 1: 'topics' says that no category applies and names one: ok, T1"
+        "data.jsonl: line 1: 'topics' says that no category applies, but also names one: ok, T1"
     )
 
 
@@ -106,7 +106,7 @@ def test_a_record_with_nothing_but_ignored_values_is_left_out_and_never_safe() -
 
 def test_the_wrong_form_shows_what_was_seen() -> None:
     assert error_of([{"query": "a", "topics": "T1"}]) == (
-        "data.jsonl: line 1: 'topics' is 'T1', the mapping's form is list"
+        "data.jsonl: line 1: 'topics' is 'T1', expected the form list of the mapping"
     )
 
 
@@ -123,9 +123,9 @@ def test_equal_texts_have_equal_ids_and_ids_survive_any_order() -> None:
     assert ids["a"] != ids["b"]
 
 
-def test_a_text_that_stands_there_twice_is_refused_or_counted() -> None:
+def test_a_duplicate_text_is_refused_or_counted() -> None:
     rows = [{"query": "a", "topics": ["T1"]}, {"query": "a", "topics": ["T2"]}, {"query": "a", "topics": ["T1"]}]
-    assert error_of(rows) == ("data.jsonl: line 2: the same text stands there twice, first in line 1")
+    assert error_of(rows) == "data.jsonl: line 2: duplicate text, first in line 1"
     result = run(rows, duplicates="first")
     assert [record.labels for record in result.records] == [["refund"]]
     assert (result.counts["duplicates"], result.counts["conflicting_duplicates"]) == (2, 1)

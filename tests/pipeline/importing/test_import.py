@@ -257,7 +257,7 @@ def test_what_is_not_there_is_named(
         ("text: a\nlabels: {column: b, separator: ','}\n", "labels: separator goes with form: text, the form is list"),
         (
             "text: a\nlabels: {column: b, ignore: [x], values: {x: hate}}\n",
-            "labels: 'x' stands in values and in ignore",
+            "labels: 'x' is in both values and ignore",
         ),
         ("text: a\nlabels: {column: b, values: {x: hat}}\n", "unknown label 'hat'; did you mean 'hate'?"),
     ],
@@ -274,7 +274,7 @@ def test_what_was_generated_or_reconciled_is_never_replaced(run: Run, data: Path
     run.path(f"manifests/{stage}.json").write_text("{}", encoding="utf-8")
     assert error_of(lambda: bring_in(run, data, "paper-llama-guard-3")) == (
         f"{run.folder}: its {name} comes from {stage}; an import would replace it "
-        "(import into a run of its own: marginalia new NAME)"
+        "(import into a new run: marginalia new NAME)"
     )
 
 

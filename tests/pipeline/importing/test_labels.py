@@ -78,7 +78,7 @@ def test_brackets_that_are_no_list_are_part_of_a_name() -> None:
     assert labels('["x"]', form="text", values={'["x"]': "refund"}) == ["refund"]
     assert (
         error_of({"topics": "[spam]"}, column="topics", form="list")
-        == "'topics' is '[spam]', the mapping's form is list"
+        == "'topics' is '[spam]', expected the form list of the mapping"
     )
 
 
@@ -114,7 +114,7 @@ def test_a_column_of_0_and_1_per_label(yes: Any, no: Any) -> None:
 
 def test_columns_that_contradict_each_other() -> None:
     assert error_of({"late": 1, "money": 0, "fine": 1, "spam": 0}, **COLUMNS) == (
-        "the row says that no category applies and names one: late, fine"
+        "the row says that no category applies, but also names one: late, fine"
     )
     # not without a category, and none is named: one that this mapping does not have
     assert read({"late": 0, "money": 0, "fine": 0, "spam": 0}, **COLUMNS).labels is None
@@ -165,7 +165,7 @@ def test_bytes_are_named_as_such() -> None:
         ({}, "give either column or columns"),
         ({"column": "a", "columns": {"b": "refund"}}, "give either column or columns"),
         ({"columns": {"b": "refund"}, "separator": ","}, "separator goes with column, not with columns"),
-        ({"columns": {"b": "refund"}, "ignore": ["b"]}, "'b' stands in columns and in ignore"),
+        ({"columns": {"b": "refund"}, "ignore": ["b"]}, "'b' is in both columns and ignore"),
     ],
 )
 def test_settings_that_contradict_each_other(settings: dict[str, Any], problem: str) -> None:
