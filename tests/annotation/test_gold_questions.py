@@ -80,7 +80,7 @@ def test_questions_lie_among_the_records_whose_order_stays() -> None:
 
 
 def test_suggestions_without_a_control_would_give_the_questions_away() -> None:
-    with pytest.raises(ValueError, match="annotators would know them"):
+    with pytest.raises(ValueError, match="annotators could recognise them"):
         AnnotationSection(gold_questions="known.jsonl", suggestions=True, control_share=0)
 
 

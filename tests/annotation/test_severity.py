@@ -69,5 +69,5 @@ def test_the_median_stands_in_gold_and_experts_win() -> None:
 
 @pytest.mark.parametrize("wrong", [["one"], ["a", "A"], ["a", " "]])
 def test_levels_that_cannot_be_told_apart_are_refused(wrong: list[str]) -> None:
-    with pytest.raises(ValueError, match="at least two levels, each with a name of its own"):
+    with pytest.raises(ValueError, match="at least two levels with different names"):
         AnnotationSection(severity=wrong)
