@@ -26,7 +26,7 @@ from tests.argilla_fixture import free_port
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home of this module's own, whose server its tests start, stop and kill. Its name would upset a URL."""
+    """A home for this module, whose server its tests start, stop and kill. Its name has characters that break a URL."""
     folder = tmp_path_factory.mktemp("control") / "a home?50%&ü"
     yield folder
     down(folder)
@@ -57,7 +57,7 @@ def test_down_stops_it_and_down_again_is_fine(home: Path) -> None:
         socket.create_connection(("127.0.0.1", server.port), timeout=5)
 
 
-def test_every_confirmed_answer_survives_kill_9_amid_others(home: Path) -> None:
+def test_every_confirmed_answer_survives_kill_9(home: Path) -> None:
     server = up(home, port=free_port())
     annotator = add_annotators(home, ["ann"], "team")[0]
     confirmed: list[str] = []
@@ -79,8 +79,8 @@ def test_every_confirmed_answer_survives_kill_9_amid_others(home: Path) -> None:
     assert kept >= set(confirmed)
 
 
-def test_a_server_file_whose_process_id_was_given_to_another_process_is_replaced(home: Path) -> None:
-    """The other process lives, so that only the lock can tell."""
+def test_a_server_file_whose_process_id_belongs_to_another_process_is_replaced(home: Path) -> None:
+    """The other process is alive, so that only the lock shows the difference."""
     up(home, port=free_port())
     kill(home)
     stale = json.loads((home / "server.json").read_bytes())
@@ -112,7 +112,7 @@ def test_two_processes_that_start_at_once_get_the_same_server(home: Path) -> Non
     assert first == second != b""
 
 
-def test_a_port_asked_for_that_is_taken_is_an_error(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=rf"cannot listen on 127\.0\.0\.1:{port}: Address already in use"):
@@ -126,7 +126,7 @@ def test_a_host_that_is_not_this_machines_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_start_that_fails_shows_the_end_of_the_log(tmp_path: Path) -> None:
-    """Here because the Python is that of an environment without the server."""
+    """It fails because the given Python is that of an environment without the server."""
     with pytest.raises(ServiceError, match=r"(?s)ended while it was starting.*No module named"):
         up(tmp_path / "home", port=free_port(), python=Path(sys.executable))
     assert status(tmp_path / "home") is None
@@ -139,7 +139,7 @@ def test_a_database_without_credentials_is_not_taken_over(tmp_path: Path) -> Non
     assert not (tmp_path / CREDENTIALS).exists()
 
 
-def test_a_folder_with_other_things_in_it_is_not_made_a_home(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_does_not_become_a_home(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("")
     tmp_path.chmod(0o755)
     with pytest.raises(InputError, match="not an Argilla home"):
@@ -147,7 +147,7 @@ def test_a_folder_with_other_things_in_it_is_not_made_a_home(tmp_path: Path) -> 
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
-def test_a_home_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_created_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="Not a directory"):
         up(tmp_path / "file" / "home")
@@ -210,7 +210,7 @@ def test_a_loopback_host_is_no_exposure(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "annotation.example.com"])
-def test_any_other_host_is_warned_of(host: str) -> None:
+def test_any_other_host_has_a_warning(host: str) -> None:
     assert f"listen on {host}" in str(exposure_warning(host))
 
 
