@@ -17,7 +17,7 @@ from marginalia.schemas.errors import ArtifactError
 from marginalia.schemas.storage.journal import RESTORE, read_journal
 from marginalia.schemas.tables import Answer, SeverityAnswer
 
-IDENTITY = ("record_id", "annotator", "round")
+IDENTITY = ("record_id", "annotator", "round")  # the keys that identify an answer
 CONTENT = ("labels", "status", "note", "unsure", "severity", "submitted_at", "rejected")
 
 

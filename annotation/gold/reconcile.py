@@ -18,15 +18,7 @@ from marginalia.annotation.config import ReconcileSection
 from marginalia.annotation.gold.bootstrap import generator
 from marginalia.annotation.gold.label_posteriors import METHODS, Method, posteriors
 from marginalia.annotation.gold.splits import assign_splits
-from marginalia.annotation.gold.votes import (
-    Bools,
-    Floats,
-    Votes,
-    jaccard,
-    pairs_of,
-    sample,
-    votes_of,
-)
+from marginalia.annotation.gold.votes import Bools, Floats, Votes, jaccard, pairs_of, sample, votes_of
 from marginalia.schemas.agreement_json import MethodComparison
 from marginalia.schemas.tables import GoldRecord
 
@@ -145,12 +137,12 @@ def decide(votes: Votes, method: Method, section: ReconcileSection) -> Decisions
     tied = np.abs(probability - 0.5) <= (HALF if method == "majority" else TIE_BAND)
     decided = np.where(tied, section.tie == "yes", probability > 0.5)
     agreement = record_agreement(votes)
-    open_ = tied.any(axis=1) & (section.tie == "adjudicate")
-    open_ |= np.nan_to_num(agreement, nan=1.0) < section.adjudicate_below_agreement
+    unsettled = tied.any(axis=1) & (section.tie == "adjudicate")
+    unsettled |= np.nan_to_num(agreement, nan=1.0) < section.adjudicate_below_agreement
     if method != "majority":
-        sure = np.maximum(probability, 1 - probability).min(axis=1, initial=1.0)
-        open_ |= sure < section.adjudicate_below_posterior
-    return Decisions(probability, decided, open_, agreement, fitted.unconverged)
+        certainty = np.maximum(probability, 1 - probability).min(axis=1, initial=1.0)
+        unsettled |= certainty < section.adjudicate_below_posterior
+    return Decisions(probability, decided, unsettled, agreement, fitted.unconverged)
 
 
 def record_agreement(votes: Votes) -> Floats:
@@ -169,12 +161,12 @@ def compare_methods(votes: Votes, section: ReconcileSection, seed: int) -> list[
         return []
     votes = sample(votes, COMPARED, generator(f"{seed}:compare"))
     enough = votes.answers_per_record >= section.min_answers
-    ours = decide(votes, section.method, section)
-    final = enough & ~ours.open
+    chosen = decide(votes, section.method, section)
+    final = enough & ~chosen.open
     comparisons = []
     for method in METHODS:
         if method != section.method:
-            theirs = decide(votes, method, section)
-            same = (ours.decided == theirs.decided).all(axis=1) & final & ~theirs.open
+            other = decide(votes, method, section)
+            same = (chosen.decided == other.decided).all(axis=1) & final & ~other.open
             comparisons.append(MethodComparison(method=method, records=int(final.sum()), same_labels=int(same.sum())))
     return comparisons

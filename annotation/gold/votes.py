@@ -25,8 +25,8 @@ class Votes:
     """The submitted answers of one round, sorted by record, then annotator: the order in which they were given does not
     affect any result.
 
-    `records` (R) and `annotators` (W) are ids in sorted order; `record_index` and `annotator_index` (A) say whose each
-    of the A answers is; `indicators` (A x L) is true where an answer ticks a label."""
+    `records` (R) and `annotators` (W) are ids in sorted order; `record_index` and `annotator_index` (A) are the
+    indices in them of each of the A answers; `indicators` (A x L) is true where an answer ticks a label."""
 
     records: list[str]
     annotators: list[str]
