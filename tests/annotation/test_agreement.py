@@ -167,6 +167,15 @@ def test_without_two_answers_to_a_record_nothing_is_claimed(frame: pl.DataFrame)
     assert result.notes
 
 
+def test_few_records_with_two_answers_are_noted() -> None:
+    assert agreement(answers({"1": {"X": "a", "Y": "a"}, "2": {"X": "a"}})).notes == [
+        "Only 1 record has two or more answers; the intervals are wide."
+    ]
+    assert agreement(answers({at: {"X": "a", "Y": "a"} for at in "12"})).notes == [
+        "Only 2 records have two or more answers; the intervals are wide."
+    ]
+
+
 def test_a_label_that_the_taxonomy_lacks_is_refused_with_record_and_annotator() -> None:
     with pytest.raises(InputError, match=r"record '1': X ticked 'z', which is not in the taxonomy"):
         agreement(answers({"1": {"X": "z"}}))

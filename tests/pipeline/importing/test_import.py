@@ -162,7 +162,7 @@ def test_blank_labels_stay_open_and_are_reported(run: Run, tmp_path: Path) -> No
     assert gold["labels"].to_list() == [None, ["hate"], None, None]
     assert count_gold(gold, run.taxonomy.ids).safe == 0
     assert done.manifest.counts_out["unlabelled"] == 3
-    assert "3 of 4 records are not labelled" in describe(done)
+    assert "warning: 3 of 4 records are not labelled and not counted in any result; if a blank cell" in describe(done)
     with_none = mapping.read_text(encoding="utf-8").replace("labels: {", "labels: {blank: none, ")
     mapping.write_text(with_none, encoding="utf-8")
     assert "not labelled" not in describe(run_import(run, own, str(mapping)))
