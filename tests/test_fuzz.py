@@ -358,7 +358,7 @@ def test_gold_with_hostile_columns(tmp_path: Path) -> None:
         ({"labels": 5}, "labels: Input should be a valid list"),
         ({"record_id": "a\ud800"}, "surrogates not allowed"),
         ({"submitted_at": None}, "submitted without a time"),
-        ({"pulled_at": "2026-01-02"}, "a time without its zone"),
+        ({"pulled_at": "2026-01-02"}, "a time without a time zone"),
         ({"severity": [1]}, "severity: Input should be a valid dictionary"),
     ],
 )

@@ -25,9 +25,9 @@ def up(
     port: Annotated[int | None, typer.Option(help="port; default: 6900, or a free one where that is taken")] = None,
 ) -> None:
     """Start the server, make the team's accounts, and print address and log-ins."""
-    from marginalia.pipeline.annotating.annotator_logins import open_for_people
+    from marginalia.pipeline.annotating.annotator_logins import start_for_annotators
 
-    print(open_for_people(open_folder(run), host=host, port=port))
+    print(start_for_annotators(open_folder(run), host=host, port=port))
 
 
 @argilla.command(epilog="Example: marginalia argilla down --run runs/refunds")

@@ -225,7 +225,7 @@ def status(
 @friendly
 def simulate(
     run: RunOption,
-    overlap: Annotated[list[int] | None, typer.Option(help="annotators a record; repeat it to compare")] = None,
+    overlap: Annotated[list[int] | None, typer.Option(help="annotators per record; repeat it to compare")] = None,
     miss: Annotated[
         list[float] | None,
         typer.Option(help="chance to leave out a label that applies; repeat it: one for each annotator"),

@@ -30,6 +30,8 @@ def counted(counts: Mapping[str, int], most: int | None = None) -> str:
 
 
 def _named(name: str, value: int) -> str:
+    if name.startswith("needs_"):  # a verb: 1 needs answers, 2 need answers
+        return name.replace("needs_", "needs " if value == 1 else "need ", 1)
     words, number = [], value
     for word in name.replace("_", " ").split(" "):
         number = int(word) if word.isdecimal() else number  # "with 3 labels"

@@ -148,18 +148,18 @@ ROWS: list[Row] = [
         run(annotations=changed(FRAMES.annotations, labels=["refnd"])),
         RECONCILE,
         2,
-        "runs/r/annotations.parquet: record 'r00005': A03 ticked 'refnd', which the taxonomy does"
-        " not have; did you mean 'refund'? (the taxonomy changed since the answers were given: pu"
-        "t its labels back, or annotate anew)",
+        "runs/r/annotations.parquet: record 'r00005': A03 ticked 'refnd', which is not in the "
+        "taxonomy; did you mean 'refund'? (the taxonomy changed after these answers were given: "
+        "restore its labels, or start annotation again)",
     ),
     (
         "answers: none with a category",
         run(annotations=changed(FRAMES.annotations, labels=["none", "refund"])),
         RECONCILE,
         2,
-        "runs/r/annotations.parquet: record 'r00005': A03 ticked 'none', which the taxonomy does "
-        "not have (the taxonomy changed since the answers were given: put its labels back, or ann"
-        "otate anew)",
+        "runs/r/annotations.parquet: record 'r00005': A03 ticked 'none', which is not in the "
+        "taxonomy (the taxonomy changed after these answers were given: restore its labels, or "
+        "start annotation again)",
     ),
     (
         "answers: a status that is none",

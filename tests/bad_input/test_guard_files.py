@@ -231,7 +231,7 @@ MAPPING_FILES: list[Row] = [
         IMPORT,
         2,
         "m.yaml: line 9: labels.values.late: unknown label 'late_delivry'; did you mean 'late_del"
-        "ivery'? (the ids of the taxonomy support-tickets stand on the right)",
+        "ivery'? (the values on the right must be ids of the taxonomy support-tickets)",
     ),
     (
         "a column that is not there",
@@ -246,7 +246,7 @@ MAPPING_FILES: list[Row] = [
         mapping("form: list", "form: flags"),
         IMPORT,
         2,
-        "{folder}/r.jsonl: line 1: 'labels' is \"['late_delivery']\", the mapping's form is flags ("
+        "{folder}/r.jsonl: line 1: 'labels' is \"['late_delivery']\", expected the form flags of the mapping ("
         "labels.form of the mapping: list, text with a separator, or flags)",
     ),
     (

@@ -102,8 +102,8 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({**GOOD, "id": 1.5})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: 'id' must be a non-empty string, saw 1.5 (mend the row, or lea"
-        "ve id out of the mapping: then ids are made from the texts)",
+        "{folder}/r.jsonl: line 1: 'id' must be a non-empty string, saw 1.5 (fix the row, or remo"
+        "ve id from the mapping: then ids are made from the texts)",
     ),
     (
         "an empty text",
@@ -141,7 +141,7 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl(GOOD, OTHER, GOOD)},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 3: id 'a' stands there twice, first in line 1 (set duplicates: first in the mapping)",
+        "{folder}/r.jsonl: line 3: duplicate id 'a', first in line 1 (set duplicates: first in the mapping)",
     ),
     (
         "unknown label",
@@ -149,7 +149,7 @@ ROWS: list[Row] = [
         "import r.jsonl --run runs/r",
         2,
         "{folder}/r.jsonl: line 2: 'labels': unknown label 'late_delivry'; did you mean 'late_del"
-        "ivery'? (other values than the taxonomy's ids are read by labels.values of a mapping)",
+        "ivery'? (map values that are not ids of the taxonomy with labels.values of a mapping)",
     ),
     (
         "a label like none",
@@ -159,7 +159,7 @@ ROWS: list[Row] = [
         "{folder}/r.jsonl: line 1: 'labels': unknown label 'zzz'; the taxonomy support-tickets ha"
         "s late_delivery, damaged_or_faulty, wrong_or_missing_item, return, refund, payment_probl"
         "em, order_change, account_access, invoice, discount, product_question, service_complaint"
-        " (other values than the taxonomy's ids are read by labels.values of a mapping)",
+        " (map values that are not ids of the taxonomy with labels.values of a mapping)",
     ),
     (
         "unknown label, paper",
@@ -184,8 +184,8 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl(GOOD, {**OTHER, "labels": ["none", "late_delivery"]})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 2: 'labels' says that no category applies and names one: none, la"
-        "te_delivery (mend the row: either no category applies, or these do)",
+        "{folder}/r.jsonl: line 2: 'labels' says that no category applies, but also names one: none, la"
+        "te_delivery (fix the row: either no category applies, or these do)",
     ),
     (
         "labels of another form",
@@ -200,7 +200,7 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({**GOOD, "labels": "late_delivery"})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: 'labels' is 'late_delivery', the mapping's form is list (label"
+        "{folder}/r.jsonl: line 1: 'labels' is 'late_delivery', expected the form list of the mapping (label"
         "s.form of the mapping: list, text with a separator, or flags)",
     ),
     (
@@ -216,7 +216,7 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl(GOOD, {**OTHER, "text": LONG})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 2: text of 10,000,000 characters; the limit is 1,000,000 (mend th"
+        "{folder}/r.jsonl: line 2: text of 10,000,000 characters; the limit is 1,000,000 (fix th"
         "e row, or set unusable: skip in the mapping)",
     ),
     (
@@ -232,7 +232,7 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({**GOOD, "text": "a\0b"})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: a NUL character at position 1 (mend the row, or set unusable: skip in the mapping)",
+        "{folder}/r.jsonl: line 1: a NUL character at position 1 (fix the row, or set unusable: skip in the mapping)",
     ),
     (
         "a lone surrogate",
@@ -247,7 +247,7 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({**GOOD, "text": "a\ud800"})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: a lone surrogate U+D800 at position 1 (mend the row, or set un"
+        "{folder}/r.jsonl: line 1: a lone surrogate U+D800 at position 1 (fix the row, or set un"
         "usable: skip in the mapping)",
     ),
     (
@@ -263,7 +263,7 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({**GOOD, "text": "abc\u202e"})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: the reordering character U+202E at position 3 (mend the row, o"
+        "{folder}/r.jsonl: line 1: the reordering character U+202E at position 3 (fix the row, o"
         "r set unusable: skip in the mapping)",
     ),
     (
@@ -271,7 +271,7 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({**GOOD, "id": "\u202e"})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: id: the reordering character U+202E at position 0 (mend the row)",
+        "{folder}/r.jsonl: line 1: id: the reordering character U+202E at position 0 (fix the row)",
     ),
     (
         "invalid UTF-8",
@@ -323,16 +323,16 @@ ROWS: list[Row] = [
         {"r.parquet": parquet(labels=["refnd"])},
         "import r.parquet --run runs/r",
         2,
-        "{folder}/r.parquet: row 0: 'labels': unknown label 'refnd'; did you mean 'refund'? (othe"
-        "r values than the taxonomy's ids are read by labels.values of a mapping)",
+        "{folder}/r.parquet: row 0: 'labels': unknown label 'refnd'; did you mean 'refund'? (map "
+        "values that are not ids of the taxonomy with labels.values of a mapping)",
     ),
     (
         "none with a category, Parquet",
         {"r.parquet": parquet(labels=["refund", "none"])},
         "import r.parquet --run runs/r",
         2,
-        "{folder}/r.parquet: row 0: 'labels' says that no category applies and names one: refund,"
-        " none (mend the row: either no category applies, or these do)",
+        "{folder}/r.parquet: row 0: 'labels' says that no category applies, but also names one: refund,"
+        " none (fix the row: either no category applies, or these do)",
     ),
     (
         "10 MB, Parquet",

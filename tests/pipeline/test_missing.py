@@ -40,7 +40,7 @@ def test_audit_says_which_records_it_could_not_look_at(tmp_path: Path) -> None:
     make_run(tmp_path, whole=True)
     code, said = call("audit", tmp_path)
     assert code == 1
-    assert said.startswith("incomplete: 1 of 37 final records have no score by smollm2 and were not looked at\n")
+    assert said.startswith("incomplete: 1 of 37 final records has no score by smollm2 and could not be audited\n")
 
 
 def test_a_stage_that_did_all_its_work_is_complete_whatever_is_left_to_other_people(tmp_path: Path) -> None:

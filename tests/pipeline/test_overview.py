@@ -106,7 +106,9 @@ def test_a_finished_run(demo_run: Path, tmp_path: Path) -> None:
     assert states(found)["report"] == ("stale", "gold.parquet is not there yet")
     done = marginalia("status", "--run", str(folder))
     assert done.returncode == 0
-    assert done.stdout.endswith(f"annotation: the run's Argilla is down (marginalia argilla up --run {folder})\n")
+    assert done.stdout.endswith(
+        f"annotation: the run's Argilla is not running (marginalia argilla up --run {folder})\n"
+    )
 
 
 def test_counts_are_told_in_the_singular_where_there_is_one() -> None:
@@ -114,6 +116,8 @@ def test_counts_are_told_in_the_singular_where_there_is_one() -> None:
     assert counted(counts) == "3 accepted, 1 rejected attempt, 1 record judged, 1 rejected: refused, 2 files"
     assert counted(counts, 1) == "3 accepted"
     assert counted({"with 1 labels": 3, "with 3 labels": 1}) == "3 with 1 label, 1 with 3 labels"
+    assert counted({"needs_answers": 1, "needs_adjudication": 1}) == "1 needs answers, 1 needs adjudication"
+    assert counted({"needs_answers": 0, "needs_adjudication": 2}) == "0 need answers, 2 need adjudication"
 
 
 def test_a_new_run_is_told_of_both_ways_to_records(folder: Path) -> None:
