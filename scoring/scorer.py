@@ -161,10 +161,10 @@ class Scorer:
         if self._source.alone or not records:
             return
         from marginalia.scoring.models.local_model import LocalModel
-        from marginalia.scoring.models.rounding_check import chosen, measure
+        from marginalia.scoring.models.rounding_check import evenly_spaced, measure
 
         if isinstance(self.model, LocalModel) and self.model.dtype != "float32":
-            prepared = [self._prepare(*record) for record in chosen(records)]
+            prepared = [self._prepare(*record) for record in evenly_spaced(records)]
             found = measure(self.model, self._flow(), [job for job in prepared if isinstance(job, RecordJob)])
             self.notes = [str(found)] if found is not None else []
 

@@ -144,11 +144,11 @@ ERRORS = [
     ),
     (
         ["--model", "no-such-folder"],
-        "error: no model 'no-such-folder': there is no such folder (--model takes a folder",
+        "error: no model 'no-such-folder': no such folder (--model takes a folder",
     ),
     (
         ["--model", "owner/name"],
-        "error: no folder 'owner/name', and the Hub model of this name needs a pinned revision (set revision",
+        "error: no folder 'owner/name', and a Hub model needs a pinned revision (set revision",
     ),
     (["--estimator", "marginals"], "error: --estimator: unknown estimator 'marginals'; did you mean 'marginal'?"),
     (["--out", "scores.csv"], "error: --out scores.csv: expected a name that ends in .parquet"),
@@ -173,7 +173,7 @@ def test_nan_logits_become_an_error_and_no_number(tmp_path: Path) -> None:
     network.save_pretrained(folder)
     done = score(write_records(tmp_path / "r.jsonl"), folder, tmp_path / "s.parquet")
     assert done.returncode == 3
-    assert "answers with NaN or infinite logits" in done.stderr
+    assert "returns NaN or infinite logits" in done.stderr
     assert not (tmp_path / "s.parquet").exists()
 
 

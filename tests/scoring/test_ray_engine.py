@@ -171,7 +171,7 @@ def test_what_an_actor_cannot_load_is_told_as_one_process_tells_it(folder: Path,
     job = score(folder, "wrong", "--engine", "ray", "--address", cluster.address, "--model", "nowhere")
     _, errors = job.communicate(timeout=300)
     assert job.returncode == 2
-    assert "error: no model 'nowhere': there is no such folder (--model takes a folder" in errors
+    assert "error: no model 'nowhere': no such folder (--model takes a folder" in errors
     assert "[on the Ray node " in errors
 
 
