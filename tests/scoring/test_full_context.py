@@ -37,7 +37,9 @@ def test_a_prompt_that_leaves_too_little_room_fails_alone(tmp_path: Path, name: 
     records = [(key, [{"role": "user", "content": "x" * count}]) for key, count in letters.items()]
     found = {result.record_id: result for result in made.score_records(records)}
     assert found["short"].error is None
-    assert found["last that fits"].error == "too long: an answer continues beyond 128 tokens, of which the prompt has 104"
+    assert (
+        found["last that fits"].error == "too long: an answer continues beyond 128 tokens, of which the prompt has 104"
+    )
     assert found["too long"].error == "too long: a prompt of 105 tokens, the model takes 104"
     assert found["far too long"].error == "too long: a prompt of 258 tokens, the model takes 104"
     (alone,) = made.score_records(records[:1])

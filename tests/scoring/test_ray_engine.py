@@ -179,7 +179,7 @@ def test_no_cluster_at_the_address(folder: Path) -> None:
     job = score(folder, "wrong", "--engine", "ray", "--address", "not-an-address")
     _, errors = job.communicate(timeout=300)
     assert job.returncode == 3
-    assert "error: no Ray at not-an-address" in errors and "host:port" in errors
+    assert "error: cannot connect to Ray at not-an-address" in errors and "host:port" in errors
 
 
 def test_without_ray_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

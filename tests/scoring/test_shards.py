@@ -84,26 +84,32 @@ def test_merge_refuses_what_does_not_fit(tmp_path: Path, model: str, capsys: pyt
 
     folder = tmp_path / "parts.shards"
     command = f"python -m marginalia.scoring {records} … --out {tmp_path / 'parts.parquet'} --shard"
-    assert refused() == f"error: {folder}: holds no shards (score them first: {command} 1/4)\n"
+    assert refused() == f"error: {folder}: contains no shards (score them first: {command} 1/4)\n"
     again("1/2")
     assert refused() == f"error: {folder}: shard 2/2 is missing ({command} 2/2)\n"
     again("2/2", "--tolerance", "0.2")
-    how = "other settings (dtype, tolerance, budget, guard file or taxonomy)"
-    assert refused() == f"error: shard 2/2 was scored with {how} than shard 1/2 (again: {command} 2/2)\n"
+    settings = "different settings (dtype, tolerance, budget, guard file or taxonomy)"
+    hint = f"(score 2/2 again: {command} 2/2)"
+    assert refused() == f"error: shards 1/2 and 2/2 were scored with {settings} {hint}\n"
     again("2/2", "--estimator", "marginal")
-    assert "shard 2/2 was scored with another estimators (['marginal'], not ['marginal', " in refused()
+    said = refused()
+    assert "shards 1/2 and 2/2 were scored with different estimators: ['marginal', 'marginal_in_language', " in said
+    assert "] and ['marginal'] (score 2/2 again: " in said
     again("2/2")
     table = folder / "2-of-2" / "parts.parquet"
     whole = table.read_bytes()
     table.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert refused() == f"error: {table}: is not what its shard wrote ({command} 2/2)\n"
+    assert refused() == f"error: {table}: has changed since its shard was scored ({command} 2/2)\n"
     table.write_bytes(whole)
     assert merge(records) == 0
     records_in(tmp_path, 7)
     assert "was scored from other records: it has" in refused()
     records_in(tmp_path, 6)
     again("1/3")
-    assert "holds shards of 2 and of 3 (delete those that do not belong here, such as " in refused()
+    assert (
+        "contains shards of a job with 2 parts and of one with 3 (delete those that you do not need, such as "
+        in refused()
+    )
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/0", "-1/2", "a/b", "1/2/3"])
