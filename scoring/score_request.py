@@ -1,7 +1,8 @@
-"""What is scored with, and how: the one place that defines every option of the scorer, its default and its meaning.
+"""Defines every option of the scorer, with its default and meaning.
 
-A `ScoreRequest` is all that a scorer is loaded from. The score section of config.yaml, the command line of the scorer
-and `Scorer.load` are views of it. Nothing heavy is imported here: `--help` reads this file."""
+A `ScoreRequest` contains everything that a scorer is loaded from. The score section of config.yaml, the scorer's
+command line and `Scorer.load` read their options from it. This module imports nothing large, because `--help` needs
+it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from marginalia.schemas.extra_body import check_extra_body
 from marginalia.schemas.server_addresses import check_variable
 from marginalia.schemas.taxonomy import Taxonomy
 
-# named here and not in marginalia.scoring.marginal.estimators, which needs numpy
+# here and not in marginalia.scoring.marginal.estimators, which imports numpy
 ESTIMATOR_NAMES = (
     "marginal",
     "marginal_in_language",
@@ -30,12 +31,12 @@ ESTIMATOR_NAMES = (
 )
 
 
-# these evaluate further prefixes after the search, and need every token's probability
+# these evaluate more prefixes after the search, and need the probability of every token
 BASELINE_NAMES = ("max_over_steps", "monte_carlo")
 
 
 def check_estimators(names: list[str]) -> list[str]:
-    """The names without repetitions. Raises ValueError, with the nearest name, for one that is not an estimator."""
+    """The names without duplicates. Raises ValueError, with the nearest name, for one that is not an estimator."""
     for name in names:
         known = (*ESTIMATOR_NAMES, *BASELINE_NAMES)
         if name not in known:
@@ -45,21 +46,22 @@ def check_estimators(names: list[str]) -> list[str]:
 
 
 def join_urls(urls: list[object]) -> str:
-    """A list of endpoints as it is written on a command line: `http://a/v1,http://b/v1`."""
+    """Endpoint URLs as one string, as on the command line: `http://a/v1,http://b/v1`. Raises ValueError for other
+    values."""
     for url in urls:
         if not isinstance(url, str) or not url.startswith(("http://", "https://")) or "," in url:
-            raise ValueError(f"a list here is one of addresses that start with http:// or https://; saw {url!r}")
+            raise ValueError(f"expected a list of addresses that start with http:// or https://, saw {url!r}")
     if not urls:
         raise ValueError("the list of addresses is empty")
     return ",".join(str(url) for url in urls)
 
 
 def split_urls(text: str) -> list[str]:
-    """`http://a/v1,http://b/v1` → both; one URL → itself."""
+    """The endpoint URLs in a string such as `http://a/v1,http://b/v1`."""
     return re.split(r"\s*,\s*(?=https?://)", text.strip())
 
 
-# keys of a request without which its answer could not be read, and where each is set instead
+# keys of a request that users must not change, with the option to use instead
 OF_THE_SCORER = {
     "model": "endpoint_model",
     "logprobs": "top_logprobs",
@@ -68,7 +70,7 @@ OF_THE_SCORER = {
 
 
 class EndpointOptions(StrictModel):
-    """How a model behind the URL of an OpenAI-compatible server is asked. Of no use for other models."""
+    """Options for a model behind the URL of an OpenAI-compatible server."""
 
     tokenizer: str | None = Field(
         default=None,
@@ -110,7 +112,7 @@ class EndpointOptions(StrictModel):
 
 
 class GuardModel(EndpointOptions):
-    """A guard, and the model that it is asked of."""
+    """A guard and the model that it runs on."""
 
     guard: str = Field(
         description="a shipped guard's name, or the path of a YAML file (in config.yaml: relative to that file)"
@@ -172,15 +174,15 @@ class SearchOptions(StrictModel):
 
 
 class Settings(SearchOptions):
-    """SearchOptions and the seed, which in a run is that of the whole run.
+    """SearchOptions and a seed. In a run, the seed is that of the whole run.
 
-    A value that cannot be raises pydantic's ValidationError, which is a ValueError."""
+    Raises pydantic.ValidationError, which is a ValueError, for invalid values."""
 
     seed: int = Field(default=2026, description="of monte_carlo's samples")
 
 
 class ScoreRequest(GuardModel):
-    """All that a scorer is loaded from, as values that can travel to another machine."""
+    """Everything that a scorer is loaded from, as values that can be sent to another machine."""
 
     taxonomy: str | Taxonomy | None = Field(
         default=None, description="a shipped taxonomy or a YAML file, for guards that name none"
@@ -193,5 +195,5 @@ class ScoreRequest(GuardModel):
 
 
 def fields_of(model: type[BaseModel], source: object) -> dict[str, Any]:
-    """The fields of `model`, read from the attributes of anything that has them all."""
+    """{name: value} of the fields of `model`, read from the attributes of `source`."""
     return {name: getattr(source, name) for name in model.model_fields}

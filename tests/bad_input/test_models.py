@@ -272,8 +272,8 @@ def test_a_record_that_the_model_has_no_numbers_for_is_named_and_has_no_probabil
     code, message = said(f"{SCORE} --model m --guard g.yaml")
     assert code == 1
     assert message.endswith(
-        "\n1 records could not be scored, first 'b': the model answered NaN (try dtype float32); see the column error "
-        "of o.records.parquet; the same command tries them again\n"
+        "\n1 record could not be scored, first 'b': the model answered NaN (try dtype float32); see the column error "
+        "of o.records.parquet; run the same command to try them again\n"
     )
     records = pl.read_parquet("o.records.parquet").select("record_id", "predicted", "off_language", "error").rows()
     assert records[1] == ("b", None, None, "the model answered NaN (try dtype float32)")

@@ -130,7 +130,7 @@ def test_a_record_that_is_too_long_is_said_so_and_not_cut(tmp_path: Path) -> Non
     records.write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = score(records, short, tmp_path / "s.parquet")
     assert done.returncode == 1
-    assert "1 records could not be scored, first 'long': too long: a prompt of " in done.stderr
+    assert "1 record could not be scored, first 'long': too long: the prompt has " in done.stderr
     table = pl.read_parquet(tmp_path / "s.records.parquet")
     assert table.filter(pl.col("record_id") == "ok")["error"].item() is None
     assert set(pl.read_parquet(tmp_path / "s.parquet")["record_id"]) == {"ok"}

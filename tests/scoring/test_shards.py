@@ -60,7 +60,7 @@ def test_three_shards_make_the_tables_of_one_job(
     assert_same(tmp_path)
     said = capsys.readouterr()
     assert said.out.endswith("parts.parquet: 10 records × 8 estimators × 13 labels\n")
-    assert "1 records could not be scored, first 'r3': too long" in said.err
+    assert "1 record could not be scored, first 'r3': too long" in said.err
 
 
 def test_a_shard_without_records_and_one_without_scores(tmp_path: Path, model: str) -> None:
@@ -127,4 +127,4 @@ def test_every_record_is_in_one_shard_and_shards_are_even() -> None:
 
 def test_calibrated_shards_are_refused(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert score(records_in(tmp_path), model, "one.parquet", "--shard", "1/2", "--calibration", "c.json") == 2
-    assert "--calibration is not for shards (score without --shard)" in capsys.readouterr().err
+    assert "--calibration cannot be used with --shard (leave one of them out)" in capsys.readouterr().err

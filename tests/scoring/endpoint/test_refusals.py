@@ -139,7 +139,7 @@ def test_a_record_that_is_too_long_is_said_so(remote: Any) -> None:
     records = [RECORDS[0], ("long", [{"role": "user", "content": "word " * 50}])]
     found = by_id(scorer.score_records(records))
     assert found["r0"].error is None
-    assert (found["long"].error or "").startswith("too long: a prompt of ")
+    assert (found["long"].error or "").startswith("too long: the prompt has ")
 
 
 def test_a_prompt_that_the_server_finds_too_long_fails_alone(remote: Any) -> None:
