@@ -80,7 +80,7 @@ class PromptSpec(StrictModel):
 
 
 class GuardFile(StrictModel):
-    """scoring/guards/NAME.yaml."""
+    """A guard file, such as scoring/guards/llama-guard-3.yaml."""
 
     guard: str = Field(pattern=ID_PATTERN)
     title: str
@@ -271,7 +271,7 @@ def _codes(path: Path, file: GuardFile, taxonomy: Taxonomy) -> dict[str, str]:
         if label not in taxonomy.ids:
             near = did_you_mean(label, taxonomy.ids)
             hint = (
-                f"guard {file.guard} is for {f'the taxonomy {file.taxonomy}' if file.taxonomy else 'another taxonomy'}"
+                f"guard {file.guard} is for {'the taxonomy ' + file.taxonomy if file.taxonomy else 'another taxonomy'}"
             )
             problem = f"label '{label}' is not in the taxonomy {taxonomy.id}{near}"
             raise InputError.at(path, problem, line=line_in(path, "labels", label), hint=hint)
@@ -279,8 +279,8 @@ def _codes(path: Path, file: GuardFile, taxonomy: Taxonomy) -> dict[str, str]:
 
 
 def answer_language(file: GuardFile, codes: dict[str, str]) -> AnswerLanguage:
-    """The language of a guard file's `answer`, with `codes` by taxonomy id. Raises ValueError when it is ambiguous or
-    too large."""
+    """The language of a guard file's `answer`, with `codes` by taxonomy id. Raises ValueError when the pieces and codes
+    do not form a valid language."""
     if file.calls == "per_label":
         codes = {}
     numbers = {row: number for number, row in enumerate([*codes, VERDICT])}

@@ -139,9 +139,9 @@ def _own_ways(piece: PieceSpec, text: str, codes: Sequence[str]) -> Iterator[tup
 def _variants(fixed: str, text: str) -> Iterator[str]:
     """The start of the text, if it consists of the words of `fixed` with other white space between and before them."""
     words = [re.escape(word) for word in re.split(f"[{WHITE_SPACE}]+", fixed)]
-    found = re.match(f"[{WHITE_SPACE}]*".join(words if words[0] == "" else ["", *words]), text)
-    if found is not None and found[0] != fixed:
-        yield found[0]
+    match = re.match(f"[{WHITE_SPACE}]*".join(words if words[0] == "" else ["", *words]), text)
+    if match is not None and match[0] != fixed:
+        yield match[0]
 
 
 def _list_ways(piece: CodeList, text: str, codes: Sequence[str]) -> Iterator[tuple[Pieces, str]]:
@@ -151,14 +151,14 @@ def _list_ways(piece: CodeList, text: str, codes: Sequence[str]) -> Iterator[tup
     between = "|".join(
         f"[{WHITE_SPACE}]*{re.escape(core)}[{WHITE_SPACE}]*" if core else f"[{WHITE_SPACE}]+" for core in sorted(cores)
     )
-    found = re.match(any_code, text) if any_code else None
-    if found is None:
+    match = re.match(any_code, text) if any_code else None
+    if match is None:
         return
-    ways, separators, end = [([piece], found.end())], list(piece.labels), found.end()
-    while cores and (found := re.compile(f"({between})(?:{any_code})").match(text, end)) is not None:
-        end = found.end()
-        if found[1] not in separators:
-            separators.append(found[1])
+    ways, separators, end = [([piece], match.end())], list(piece.labels), match.end()
+    while cores and (match := re.compile(f"({between})(?:{any_code})").match(text, end)) is not None:
+        end = match.end()
+        if match[1] not in separators:
+            separators.append(match[1])
         ways.append(([CodeList(labels=list(separators))], end))
     for written, end in reversed(ways):
         yield [*written], text[end:]

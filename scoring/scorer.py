@@ -34,8 +34,8 @@ WINDOW = 512  # records sorted by length at a time: bounds memory, keeps batches
 class Scorer:
     """Scores records with one guard on one model.
 
-    scorer = Scorer.load("meta-llama/Llama-Guard-3-8B", "llama-guard-3", revision="…")
-    scorer.score("How do I pick a lock?")["non_violent_crimes"].probability
+        scorer = Scorer.load("meta-llama/Llama-Guard-3-8B", "llama-guard-3", revision="…")
+        scorer.score("How do I pick a lock?")["non_violent_crimes"].probability
 
     `notes`: what readers of the scores should know about their numbers. Raises ModelError when the model cannot score
     any record with this guard."""
@@ -139,7 +139,7 @@ class Scorer:
         prepared = self._prepare("", messages)
         if isinstance(prepared, Result):
             raise ModelError(str(prepared.error))
-        ((job,),) = self._flow().run([prepared])
+        ((job,),) = self._record_batches().run([prepared])
         if job.error is not None:
             raise ModelError(job.error)
         return job.search
@@ -161,7 +161,7 @@ class Scorer:
             prepared = [self._prepare(record_id, messages) for record_id, messages in window]
             if failed := [job for job in prepared if isinstance(job, Result)]:
                 yield failed
-            for done in self._flow().run((job for job in prepared if isinstance(job, RecordJob)), journalled):
+            for done in self._record_batches().run((job for job in prepared if isinstance(job, RecordJob)), journalled):
                 yield [self._result(job) for job in done]
 
     def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
@@ -174,7 +174,9 @@ class Scorer:
 
         if isinstance(self.model, LocalModel) and self.model.dtype != "float32":
             prepared = [self._prepare(*record) for record in evenly_spaced(records)]
-            numerics = measure(self.model, self._flow(), [job for job in prepared if isinstance(job, RecordJob)])
+            numerics = measure(
+                self.model, self._record_batches(), [job for job in prepared if isinstance(job, RecordJob)]
+            )
             self.notes = [str(numerics)] if numerics is not None else []
 
     @property
@@ -182,7 +184,7 @@ class Scorer:
         """Whether a record's numbers are independent of the records that are scored with it."""
         return self._source.alone
 
-    def _flow(self) -> RecordBatches:
+    def _record_batches(self) -> RecordBatches:
         settings = self.settings
         return RecordBatches(self._source, self.tokens, records=settings.batch_records, tokens=settings.batch_tokens)
 
@@ -293,9 +295,9 @@ class PerLabelScorer(Scorer):
                 continue
             if self._alone:
                 window = missing
-            calls_of: dict[str, dict[str, Result]] = {record_id: {} for record_id, _ in window}
+            results: dict[str, dict[str, Result]] = {record_id: {} for record_id, _ in window}
             for row, call in self._calls.items():
                 call.settings = self.settings
                 for result in call.score_records(window):
-                    calls_of[result.record_id][row] = result
-            yield [combine(record_id, calls_of[record_id], self.guard) for record_id, _ in missing]
+                    results[result.record_id][row] = result
+            yield [combine(record_id, results[record_id], self.guard) for record_id, _ in missing]

@@ -51,12 +51,12 @@ class RequestFormat:
     partial: bool = False
     floor: float | None = None
 
-    def asks_ids(self, wanted: Collection[int]) -> bool:
+    def asks_ids(self, needed_ids: Collection[int]) -> bool:
         """Whether the request asks for these ids. Otherwise it asks for the most probable tokens."""
-        return self.extras and self.exact and 0 < len(wanted) <= MOST_ASKED_IDS
+        return self.extras and self.exact and 0 < len(needed_ids) <= MOST_ASKED_IDS
 
-    def body(self, prompt: list[int] | str, wanted: Collection[int] = ()) -> dict[str, Any]:
-        """The request for the token after `prompt`. `wanted`: the ids whose log-probabilities are needed.
+    def body(self, prompt: list[int] | str, needed_ids: Collection[int] = ()) -> dict[str, Any]:
+        """The request for the token after `prompt`. `needed_ids`: the ids whose log-probabilities matter.
 
         Temperature 0 makes the sampled token the most probable one; log-probabilities are of temperature 1."""
         body: dict[str, Any] = {
@@ -72,8 +72,8 @@ class RequestFormat:
             body |= {"return_tokens_as_token_ids": True, "n_probs": self.top, "repetition_penalty": 1.0}
             if not self.ids:
                 body["add_special_tokens"] = False
-            if self.asks_ids(wanted):
-                body["logprob_token_ids"] = [int(token) for token in wanted]
+            if self.asks_ids(needed_ids):
+                body["logprob_token_ids"] = [int(token) for token in needed_ids]
         return {**body, **self.extra_body}
 
 
@@ -95,9 +95,9 @@ class TokenAnswer:
         """All log-probabilities (nats)."""
         return [*self.by_id.values(), *self.by_text.values()]
 
-    def expected(self, request_format: RequestFormat, wanted: Collection[int]) -> Expected:
-        """What a complete answer to the request for `wanted` would contain."""
-        top = None if request_format.asks_ids(wanted) else request_format.top
+    def expected(self, request_format: RequestFormat, needed_ids: Collection[int]) -> Expected:
+        """What a complete answer to a request for `needed_ids` would contain."""
+        top = None if request_format.asks_ids(needed_ids) else request_format.top
         return Expected(top, request_format.vocabulary, named=not self.by_text, floor=request_format.floor)
 
     def above(self, floor: float | None) -> TokenAnswer:

@@ -26,8 +26,8 @@ def streamed(text: str) -> Events | None:
     """The server-sent events that an answer consists of; None when it is not server-sent events."""
     if not text.lstrip().startswith(("data:", "event:", ": ", "id:", "retry:")):
         return None
-    said = f"server-sent events, not JSON: {text[:SHOWN]!r}"
-    return Events(said, said if '"error"' in text or "event: error" in text else None)
+    description = f"server-sent events, not JSON: {text[:SHOWN]!r}"
+    return Events(description, description if '"error"' in text or "event: error" in text else None)
 
 
 def hint(said: str) -> str | None:

@@ -192,14 +192,14 @@ def _rare_ids(served: ServedTokenizer, ids: list[int]) -> list[int]:
 def _simpler_format(request_format: RequestFormat, error: Refused) -> RequestFormat | None:
     if error.status not in (400, 422):
         return None
-    said = error.said.lower()
-    if any(name.lower() in said for name in request_format.extra_body):
+    reason = error.said.lower()
+    if any(name.lower() in reason for name in request_format.extra_body):
         return None  # the refusal concerns the user's extra_body
     if request_format.extras and any(
-        word in said for word in (*EXTRAS, "extra", "unrecognized", "unknown", "unexpected")
+        word in reason for word in (*EXTRAS, "extra", "unrecognized", "unknown", "unexpected")
     ):
         return replace(request_format, extras=False)
-    if request_format.ids and "prompt" in said and re.search(r"\bstr(ing)?s?\b|\btext\b", said):
+    if request_format.ids and "prompt" in reason and re.search(r"\bstr(ing)?s?\b|\btext\b", reason):
         return replace(request_format, ids=False)
     return None
 

@@ -49,10 +49,10 @@ def evenly_spaced(records: Sequence[ItemT]) -> list[ItemT]:
     return [records[(2 * number + 1) * len(records) // (2 * count)] for number in range(count)]
 
 
-def measure(model: LocalModel, flow: RecordBatches, jobs: Iterable[RecordJob]) -> Numerics | None:
+def measure(model: LocalModel, batches: RecordBatches, jobs: Iterable[RecordJob]) -> Numerics | None:
     """Scores the jobs and compares each with plain forward passes; None when none of them can be scored."""
     differences = []
-    for job in [job for done in flow.run(jobs) for job in done if job.error is None]:
+    for job in [job for finished in batches.run(jobs) for job in finished if job.error is None]:
         # the scores are already written: a comparison that does not fit into memory must not end the run
         with suppress(torch.OutOfMemoryError, MemoryError):
             differences.append(_differences(model, job))
