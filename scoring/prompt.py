@@ -79,7 +79,7 @@ class PromptBuilder:
         same = 0
         while same < min(len(first), len(second)) and first[same] == second[same]:
             same += 1
-        return first[: max(same - 1, 0)]  # the last shared token may be another one before other texts
+        return first[: max(same - 1, 0)]  # the last one is left out: other texts may merge with it into another token
 
     def _template(self, roles: tuple[str, ...]) -> tuple[str, int]:
         """The rendered prompt with a mark in the place of each message's text, and its number of control tokens."""

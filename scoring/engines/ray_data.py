@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from marginalia.schemas.errors import ArtifactError, InputError, ModelError, ServiceError
+from marginalia.schemas.errors import ArtifactError, InputError, ModelError, ServiceError, first_line
 from marginalia.schemas.storage.journal import Journal
 from marginalia.scoring.config import RayOptions
 from marginalia.scoring.engines.portable_request import portable
@@ -88,8 +88,8 @@ class RayJob:
         for row in rows:
             if row["failure"] is not None:
                 failure = json.loads(row["failure"])
-                error = _ERRORS.get(failure["kind"], ModelError)
-                raise error(f"{failure['message']} [on the Ray node {failure['node']}]")
+                error_class = _ERRORS.get(failure["kind"], ModelError)
+                raise error_class(f"{failure['message']} [on the Ray node {failure['node']}]")
             if row["origin"] is not None:
                 self._add_origin(json.loads(row["origin"]))
         return [json.loads(row["entry"]) for row in rows if row["entry"] is not None]
@@ -222,7 +222,7 @@ def _connect(ray: Any, address: str | None, options: RayOptions) -> None:
             cores = max(len(os.sched_getaffinity(0)), (options.actors or 1) * (options.cpus or 1))
             ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
     except (ConnectionError, TimeoutError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        reason = next((line for line in str(error).split("\n") if line.strip()), type(error).__name__)
+        reason = first_line(error)
         if address is None:
             raise ServiceError(f"cannot start Ray on this machine: {reason}", hint="see Ray's logs") from error
         hint = "is it running? the address is the host:port of its head node"

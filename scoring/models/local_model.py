@@ -1,5 +1,4 @@
-"""A causal language model run by this process: from a folder, a pinned Hub revision, a GGUF file, or the bundled
-one."""
+"""A causal language model in this process, from a folder, a pinned Hub revision, a GGUF file or the bundled model."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from marginalia.schemas.errors import InputError, ModelError, did_you_mean
+from marginalia.schemas.errors import InputError, ModelError, did_you_mean, first_line
 from marginalia.schemas.hub_client import check_downloads
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
@@ -122,13 +121,13 @@ def load_local(
         hint = MODEL_HINT if recorded_revision != revision else _HUB_HINT
         if "scaled_dot_product_attention" in str(error):
             hint = SERVE_HINT
-        raise ModelError(f"cannot load the model '{reference}': {_first_line(error)}", hint=hint) from error
+        raise ModelError(f"cannot load the model '{reference}': {first_line(error)}", hint=hint) from error
     try:
         model = model.to(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device).eval()
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled for the device
-        problem = f"cannot use the device '{device}': {_first_line(error)}"
+        problem = f"cannot use the device '{device}': {first_line(error)}"
         raise InputError(problem, hint="--device (device of score.guards) takes auto, cpu, cuda, cuda:1 …") from error
     return local_model(model, tokenizer, reference, recorded_revision)
 
@@ -159,7 +158,7 @@ def _as_model_error(name: str) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # each unsupported architecture fails in its own way
-        reason = f"the self-check failed: {type(error).__name__}: {_first_line(error)}"
+        reason = f"the self-check failed: {type(error).__name__}: {first_line(error)}"
         if isinstance(error, ModelError):
             reason = error.message
         raise ModelError(f"the model '{name}' cannot be scored on this machine: {reason}", hint=SERVE_HINT) from error
@@ -299,7 +298,3 @@ class LocalBatch:
             ancestor = ancestor.parent
         node.slot = self._tree.take_slot(row)
         return TokenToRun(row, node.token, node.slot, prompt + node.depth - 1, prompt, sees)
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).split("\n") if line.strip()), type(error).__name__)

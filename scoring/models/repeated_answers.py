@@ -41,9 +41,8 @@ def spread_between(first: TokenAnswer, second: TokenAnswer) -> Spread | None:
     """How much two answers to one question differ, over the tokens that both contain; None when there is none."""
     pairs = [(value, second.by_id[name]) for name, value in first.by_id.items() if name in second.by_id]
     pairs += [(value, second.by_text[name]) for name, value in first.by_text.items() if name in second.by_text]
-    pairs = [
-        pair for pair in pairs if min(pair) > IMPLAUSIBLE and max(pair) < 1.0
-    ]  # neither a floor nor an invalid value
+    # leave out floors and invalid values
+    pairs = [pair for pair in pairs if min(pair) > IMPLAUSIBLE and max(pair) < 1.0]
     if not pairs:
         return None
     nats = max((abs(one - other) for one, other in pairs if max(one, other) > LOWEST_COMPARED), default=0.0)
@@ -88,8 +87,8 @@ class Repeats:
         if len(self._kept) == 1:
             self.compare([self._kept[0][0]] * COPIES, ask([self._kept[0][0]] * COPIES))
         else:
-            bodies = [body for body, _ in self._kept]
-            self.compare(bodies, ask(bodies))
+            repeated = [body for body, _ in self._kept]
+            self.compare(repeated, ask(repeated))
         if self.compared:
             self.first = self.spread
 
