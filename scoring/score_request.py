@@ -78,7 +78,7 @@ class EndpointOptions(StrictModel):
         "(with revision); required when model is a URL",
     )
     endpoint_model: str | None = Field(
-        default=None, description="the model's name at the endpoint; without it the only one that /models lists"
+        default=None, description="the model's name at the endpoint; default: the only one that /models lists"
     )
     api_key_env: str | None = Field(
         default=None, description="the environment variable that holds the endpoint's key (never the key itself)"
@@ -86,19 +86,19 @@ class EndpointOptions(StrictModel):
     allow_http: bool = Field(
         default=False,
         exclude=True,  # changes no number
-        description="send the key unencrypted where model is an http:// address of another machine",
+        description="send the key unencrypted to an http:// address of another machine",
     )
     extra_body: dict[str, Any] = Field(
         default={},
         exclude_if=lambda value: not value,  # configs without it keep their hash
-        description="further keys of each request, as the server knows them, such as {min_p: 0, top_k: -1}",
+        description="additional keys for each request, as in the server's API, such as {min_p: 0, top_k: -1}",
     )
     top_logprobs: int = Field(
         default=20, ge=1, description="log-probabilities asked for per prefix; the mass of all others counts as open"
     )
-    concurrency: int = Field(default=32, ge=1, description="requests to the endpoint under way at once")
-    retries: int = Field(default=8, ge=0, description="how often a request that failed in passing is sent again")
-    timeout_seconds: float = Field(default=120.0, gt=0, description="how long the endpoint may take for one request")
+    concurrency: int = Field(default=32, ge=1, description="requests that are sent to the endpoint at the same time")
+    retries: int = Field(default=8, ge=0, description="how often a request is repeated after a temporary failure")
+    timeout_seconds: float = Field(default=120.0, gt=0, description="time limit for one request, in seconds")
 
     @field_validator("api_key_env")
     @classmethod
@@ -119,14 +119,15 @@ class GuardModel(EndpointOptions):
     )
     model: str = Field(
         description="a folder, a .gguf file, 'bundled' (SmolLM2-135M-Instruct), 'bundled-guard' (the same, trained for "
-        "guard support-tickets), a Hub id, or the URL of an endpoint; a list of URLs (on the command line URL,URL) are "
-        "replicas of one server: the least busy is asked, and one that fails is left alone for a while"
+        "guard support-tickets), a Hub id, or the URL of an endpoint; a list of URLs (on the command line URL,URL) is "
+        "for replicas of one server: the least busy is asked, and one that fails is skipped for a while"
     )
     revision: str | None = Field(
-        default=None, description="the Hub commit to load; required for a Hub id (of an endpoint: its tokenizer's)"
+        default=None,
+        description="the Hub commit to load; required for a Hub id (for an endpoint: the commit of its tokenizer)",
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the model's weights")
-    device: str = Field(default="auto", description="cpu, cuda, cuda:1 …; auto takes the GPU where there is one")
+    device: str = Field(default="auto", description="cpu, cuda, cuda:1 …; auto uses a GPU if there is one")
 
     @field_validator("model", mode="before")
     @classmethod
@@ -139,25 +140,27 @@ class SearchOptions(StrictModel):
 
     estimators: tuple[str, ...] = Field(
         default=ESTIMATOR_NAMES,
-        description="what to compute; max_over_steps and monte_carlo may be added (they cost further forward passes)",
+        description="what to compute; max_over_steps and monte_carlo can be added (they need more forward passes)",
     )
-    samples: int = Field(default=100, ge=1, description="answers that monte_carlo samples for each record")
+    samples: int = Field(default=100, ge=1, description="answers that monte_carlo samples per record")
     tolerance: float = Field(
         default=1e-4,
         ge=0,
         le=1,
-        description="the search goes on until upper − lower is at most this for every label; what it costs and what it "
-        "does to the metrics: docs/numbers.md",
+        description="search until upper − lower is at most this for every label; docs/numbers.md has its cost and its "
+        "effect on metrics",
     )
     node_budget: int = Field(
-        default=256, ge=1, description="answer prefixes that count for one record at most, the most probable ones"
+        default=256, ge=1, description="maximum number of answer prefixes used per record (the most probable ones)"
     )
     answer_tokens: int = Field(
-        default=24, ge=1, description="how long a greedy answer outside the guard's format is followed, in tokens"
+        default=24, ge=1, description="for how many tokens a greedy answer outside the guard's format is followed"
     )
-    batch_records: int = Field(default=16, ge=1, description="records searched together at most")
+    batch_records: int = Field(default=16, ge=1, description="maximum number of records searched together")
     batch_tokens: int = Field(
-        default=4096, ge=1, description="prompt tokens of a batch at most, those that all share not counted"
+        default=4096,
+        ge=1,
+        description="maximum number of prompt tokens in a batch, without the start that all prompts share",
     )
 
     @field_validator("estimators", mode="before")
@@ -185,12 +188,12 @@ class ScoreRequest(GuardModel):
     """Everything that a scorer is loaded from, as values that can be sent to another machine."""
 
     taxonomy: str | Taxonomy | None = Field(
-        default=None, description="a shipped taxonomy or a YAML file, for guards that name none"
+        default=None, description="a shipped taxonomy or a YAML file, for guards without one of their own"
     )
     settings: Settings = Settings()
-    folder: Path = Field(default=Path(), description="what relative paths of taxonomy, guard and tokenizer start from")
+    folder: Path = Field(default=Path(), description="relative paths of taxonomy, guard and tokenizer start from here")
     guard_text: str | None = Field(
-        default=None, description="the guard file's content, where the file itself may not exist (on another machine)"
+        default=None, description="the guard file's content, for a machine on which the file may not exist"
     )
 
 
