@@ -19,7 +19,7 @@ import numpy.typing as npt
 from marginalia.schemas.errors import ModelError
 from marginalia.scoring.marginal.answer_search import NextTokens
 from marginalia.scoring.models.endpoint_calls import Malformed
-from marginalia.scoring.models.logprob_floors import CUT_HINT, IMPOSSIBLE, Coverage, Expected, coverage_of
+from marginalia.scoring.models.logprob_floors import CUT_HINT, IMPOSSIBLE, AnswerCoverage, Expected, coverage_of
 
 MOST_ASKED_IDS = 128  # that vLLM accepts in logprob_token_ids
 UNKNOWN = -1  # in place of the id of the most probable token, when the answer does not identify it
@@ -206,7 +206,7 @@ def check_numbers(answer: TokenAnswer) -> None:
         raise ModelError("the endpoint returned only tokens with probability 0")
 
 
-def truncation_message(answer: TokenAnswer, coverage: Coverage) -> str:
+def truncation_message(answer: TokenAnswer, coverage: AnswerCoverage) -> str:
     """The error message for a truncated distribution, with the evidence in the answer."""
     problem = "the distribution was truncated before its log-probabilities were computed"
     floor = "" if coverage.floor is None else f"the others have the log-probability {coverage.floor:.4g}"

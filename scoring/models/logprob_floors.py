@@ -37,7 +37,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Coverage:
+class AnswerCoverage:
     """What one answer covers. `floor`: values up to it are placeholders (None: there are none). `hides`: whether it
     lacks tokens that a server with raw log-probabilities would have returned. `complete`: whether the measured values
     add up to 1 over less than the vocabulary. An answer that both hides and is complete was truncated."""
@@ -47,7 +47,7 @@ class Coverage:
     complete: bool
 
 
-def coverage_of(values: Collection[float], expected: Expected) -> Coverage:
+def coverage_of(values: Collection[float], expected: Expected) -> AnswerCoverage:
     """What the log-probabilities `values` (nats) of one answer cover."""
     floor = _floor(values, expected)
     measured = [value for value in values if floor is None or value > floor]
@@ -59,7 +59,7 @@ def coverage_of(values: Collection[float], expected: Expected) -> Coverage:
         fewest = min(expected.top, expected.vocabulary)
         hides = hides or len(values) < (fewest if expected.named else fewest / 2)
     complete = abs(1.0 - _mass(measured)) <= COMPLETE_WITHIN and len(measured) < expected.vocabulary
-    return Coverage(floor, hides, complete)
+    return AnswerCoverage(floor, hides, complete)
 
 
 def _floor(values: Collection[float], expected: Expected) -> float | None:
