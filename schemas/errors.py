@@ -59,6 +59,11 @@ class LockedError(MarginaliaError):
     exit_code = 4
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that is not empty, or else the name of its class."""
+    return next((line for line in str(error).split("\n") if line.strip()), type(error).__name__)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'annotators'?` for the most similar known word, or an empty string if none is similar."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -21,7 +21,7 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl(GOOD)},
         "scoring r.jsonl --out n/o.parquet",
         2,
-        "--out n/o.parquet: there is no folder n (make it first)",
+        "--out n/o.parquet: no such folder: n (create it first)",
     ),
     (
         "a folder that takes no files",

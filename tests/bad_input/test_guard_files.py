@@ -92,7 +92,7 @@ GUARD_FILES: list[Row] = [
         guard("conversation", "convrsation"),
         SCORE,
         2,
-        "g.yaml: line 17: prompt.message: the template asks for 'convrsation'; did you mean 'conv"
+        "g.yaml: line 17: prompt.message: the template uses the unknown variable 'convrsation'; did you mean 'conv"
         "ersation'? (scoring/guards/README.md explains the keys)",
     ),
     (
@@ -108,7 +108,7 @@ GUARD_FILES: list[Row] = [
         guard("hate: S10", "hate: S2", shipped=LLAMA),
         f"{SCORE} --taxonomy llama-guard-3",
         2,
-        "g.yaml: line 19: 'hate' has the code of 'non_violent_crimes', S2 (each label has a code of its own)",
+        "g.yaml: line 19: 'hate' has the same code as 'non_violent_crimes': S2 (give each label a code of its own)",
     ),
     (
         "unknown label",
@@ -116,14 +116,14 @@ GUARD_FILES: list[Row] = [
         f"{SCORE} --taxonomy llama-guard-3",
         2,
         "g.yaml: line 19: label 'haet' is not in the taxonomy llama-guard-3; did you mean 'hate'?"
-        " (guard llama-guard-3 speaks of the taxonomy llama-guard-3)",
+        " (guard llama-guard-3 is for the taxonomy llama-guard-3)",
     ),
     (
         "a name for no label",
         guard("  hate: Hate", "  haet: Hate", shipped=LLAMA),
         f"{SCORE} --taxonomy llama-guard-3",
         2,
-        "g.yaml: line 34: names speak of 'haet', which is not one of its labels; did you mean 'ha"
+        "g.yaml: line 34: 'haet' in 'names' is not one of the guard's labels; did you mean 'ha"
         "te'? (scoring/guards/README.md explains the keys)",
     ),
     (
@@ -132,7 +132,7 @@ GUARD_FILES: list[Row] = [
         SCORE,
         2,
         "g.yaml: line 10: label 'violent_crimes' is not in the taxonomy support-tickets (guard ll"
-        "ama-guard-3 speaks of the taxonomy llama-guard-3)",
+        "ama-guard-3 is for the taxonomy llama-guard-3)",
     ),
     (
         "unknown taxonomy",

@@ -35,18 +35,18 @@ ROWS: list[Row] = [
         RECORDS,
         f"{SCORE} --model bundld-guard",
         2,
-        "no model 'bundld-guard': there is no such folder; did you mean 'bundled-guard'? (--model"
+        "no model 'bundld-guard': no such folder; did you mean 'bundled-guard'? (--model"
         " takes a folder with config.json, tokenizer and *.safetensors, a .gguf file, 'bundled-gu"
-        "ard' or 'bundled' (both come with the installation), a Hub id with --revision, or a URL)",
+        "ard' or 'bundled' (both are installed with Marginalia), a Hub id with --revision, or a URL)",
     ),
     (
         "a folder that is not there",
         RECORDS,
         f"{SCORE} --model ./Llama-Guard-3-8B",
         2,
-        "no model './Llama-Guard-3-8B': there is no such folder (--model takes a folder with conf"
-        "ig.json, tokenizer and *.safetensors, a .gguf file, 'bundled-guard' or 'bundled' (both c"
-        "ome with the installation), a Hub id with --revision, or a URL)",
+        "no model './Llama-Guard-3-8B': no such folder (--model takes a folder with config.json, "
+        "tokenizer and *.safetensors, a .gguf file, 'bundled-guard' or 'bundled' (both are instal"
+        "led with Marginalia), a Hub id with --revision, or a URL)",
     ),
     (
         "an empty folder",
@@ -54,8 +54,8 @@ ROWS: list[Row] = [
         f"{SCORE} --model m",
         2,
         "m: no config.json in this folder (--model takes a folder with config.json, tokenizer and"
-        " *.safetensors, a .gguf file, 'bundled-guard' or 'bundled' (both come with the installat"
-        "ion), a Hub id with --revision, or a URL)",
+        " *.safetensors, a .gguf file, 'bundled-guard' or 'bundled' (both are installed with Marg"
+        "inalia), a Hub id with --revision, or a URL)",
     ),
     (
         "a GGUF file that is not there",
@@ -63,7 +63,7 @@ ROWS: list[Row] = [
         f"{SCORE} --model m.gguf",
         2,
         "m.gguf: no such GGUF file (--model takes a folder with config.json, tokenizer and *.safe"
-        "tensors, a .gguf file, 'bundled-guard' or 'bundled' (both come with the installation), a"
+        "tensors, a .gguf file, 'bundled-guard' or 'bundled' (both are installed with Marginalia), a"
         " Hub id with --revision, or a URL)",
     ),
     (
@@ -73,7 +73,7 @@ ROWS: list[Row] = [
         3,
         "cannot load the model 'm.gguf': ./m.gguf does not start with the GGUF magic bytes, so it"
         " is not a GGUF file. (--model takes a folder with config.json, tokenizer and *.safetenso"
-        "rs, a .gguf file, 'bundled-guard' or 'bundled' (both come with the installation), a Hub "
+        "rs, a .gguf file, 'bundled-guard' or 'bundled' (both are installed with Marginalia), a Hub "
         "id with --revision, or a URL)",
     ),
     (
@@ -81,8 +81,8 @@ ROWS: list[Row] = [
         RECORDS,
         f"{SCORE} --model owner/guard",
         2,
-        "no folder 'owner/guard', and the Hub model of this name needs a pinned revision (set rev"
-        "ision (--revision) to a commit id, which its Hub page shows)",
+        "no folder 'owner/guard', and a Hub model needs a pinned revision (set rev"
+        "ision (--revision) to a commit id from the model's Hub page)",
     ),
     (
         "a Hub id without a network",
@@ -90,16 +90,16 @@ ROWS: list[Row] = [
         f"{SCORE} --model owner/guard --revision 0123abc",
         3,
         "cannot load the model 'owner/guard': We couldn't connect to 'https://huggingface.co' to "
-        "load the files, and couldn't find them in the cached files. (load it once with a network"
-        " (HF_TOKEN for a gated model), or give the folder it was loaded to; 'bundled-guard' and "
-        "'bundled' come with the installation)",
+        "load the files, and couldn't find them in the cached files. (load it once with network a"
+        "ccess (HF_TOKEN for a gated model), or give the folder it was downloaded to; 'bundled-gu"
+        "ard' and 'bundled' are installed with Marginalia)",
     ),
     (
         "a URL without a tokenizer",
         RECORDS,
         f"{SCORE} --model http://127.0.0.1:9/v1",
         2,
-        "a model behind a URL needs its tokenizer on this machine (set tokenizer (--tokenizer) to"
+        "a model behind a URL needs a local copy of its tokenizer (set tokenizer (--tokenizer) to"
         " the served model's folder, .gguf file or Hub id)",
     ),
     (
@@ -204,10 +204,10 @@ def filled_with(value: float) -> Callable[[Path], None]:
 
 TAKES = (
     "(--model takes a folder with config.json, tokenizer and *.safetensors, a .gguf file, 'bundled-guard' or 'bundled' "
-    "(both come with the installation), a Hub id with --revision, or a URL)"
+    "(both are installed with Marginalia), a Hub id with --revision, or a URL)"
 )
 LOGITS = (
-    "the model 'm' answers with NaN or infinite logits (its weights are damaged, or too large for the dtype: try "
+    "the model 'm' returns NaN or infinite logits (its weights are damaged, or too large for the dtype: try "
     "--dtype float32)"
 )
 DAMAGED: list[tuple[Callable[[Path], None], str]] = [
@@ -272,8 +272,8 @@ def test_a_record_for_which_the_model_answers_nan_is_reported_and_has_no_probabi
     code, message = run_command(f"{SCORE} --model m --guard g.yaml")
     assert code == 1
     assert message.endswith(
-        "\n1 records could not be scored, first 'b': the model answered NaN (try dtype float32); see the column error "
-        "of o.records.parquet; the same command tries them again\n"
+        "\n1 record could not be scored, first 'b': the model answered NaN (try dtype float32); see the column error "
+        "of o.records.parquet; run the same command to try them again\n"
     )
     records = pl.read_parquet("o.records.parquet").select("record_id", "predicted", "off_language", "error").rows()
     assert records[1] == ("b", None, None, "the model answered NaN (try dtype float32)")

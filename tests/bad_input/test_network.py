@@ -73,7 +73,7 @@ ROWS: list[Row] = [
         f"{SCORE} --model {CLOSED}",
         3,
         "http://127.0.0.1:9/v1: connection failed: All connection attempts failed (1 call) (is th"
-        "e server running? --model is its address)",
+        "e server running at the address given as --model?)",
     ),
     (
         "score, no such name",
@@ -81,7 +81,7 @@ ROWS: list[Row] = [
         f"{SCORE} --model {NOWHERE}",
         3,
         "http://nowhere.invalid/v1: connection failed: [Errno -2] Name or service not known (1 ca"
-        "ll) (is the server running? --model is its address)",
+        "ll) (is the server running at the address given as --model?)",
     ),
     (
         "Argilla is down",

@@ -51,7 +51,7 @@ def test_shards_of_a_run_merge_into_the_stage(run: Run) -> None:
     run_stage(STAGE, run)
     one = pl.read_parquet(run.path("scores/tiny.parquet"))
     run.path("scores/tiny.parquet").unlink()
-    with pytest.raises(InputError, match=r"holds no shards .*marginalia score --run .* --shard 1/4"):
+    with pytest.raises(InputError, match=r"contains no shards .*marginalia score --run .* --shard 1/4"):
         run_stage(MERGE, run)
     assert [score_shard(run, Shard(number, 2))[0].endswith("0 failed") for number in (1, 2)] == [True, True]
     done = run_stage(MERGE, run)

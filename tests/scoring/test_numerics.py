@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from marginalia.scoring.models.rounding_check import chosen, measure
+from marginalia.scoring.models.rounding_check import evenly_spaced, measure
 from marginalia.scoring.score_files import origin_of, score_to_journal
 from marginalia.scoring.scorer import Scorer, Settings
 from tests.bad_input.table import jsonl, run_command, write
@@ -32,7 +32,7 @@ def test_the_measure_is_that_of_plain_passes(tmp_path: Path, dtype: str, least: 
     scorer = load(tmp_path / "m", dtype)
     jobs = [scorer._prepare(*record) for record in RECORDS[:2]]
     done = list(jobs)
-    found = measure(scorer.model, scorer._flow(), jobs)
+    found = measure(scorer.model, scorer._record_batches(), jobs)
     assert found is not None
     nats = probability = 0.0
     prefixes = 0
@@ -79,6 +79,6 @@ def test_the_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_records_are_spread_evenly() -> None:
-    assert chosen(range(100)) == [12, 37, 62, 87]
-    assert chosen(range(3)) == [0, 1, 2]
-    assert chosen([]) == []
+    assert evenly_spaced(range(100)) == [12, 37, 62, 87]
+    assert evenly_spaced(range(3)) == [0, 1, 2]
+    assert evenly_spaced([]) == []

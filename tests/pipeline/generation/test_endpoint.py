@@ -284,7 +284,9 @@ def test_a_server_that_only_streams_ends_the_stage_and_shows_what_it_sent() -> N
         assert server.calls == 3, "none is tried again, and after three it is clear"
     assert [type(reply) for reply in replies] == [AttemptFailed] * 2 + [ServiceError] * 3
     assert re.search(r"not JSON: 'data: .*\[DONE\].*\(1 call\)", str(replies[0]))
-    assert re.search(r"not JSON: 'data: .*\[DONE\].*it answers in pieces .stream: true. only", str(replies[2]))
+    assert re.search(
+        r"not JSON: 'data: .*\[DONE\].*the server only streams its answers .stream: true.", str(replies[2])
+    )
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -297,7 +299,7 @@ def test_a_refusal_that_speaks_of_streams_or_thinking(status: int) -> None:
         _ask_once(server.url)
     with (
         OpenAIServer(status=status, error={"message": "stream must be true"}) as server,
-        pytest.raises(ServiceError, match="it answers in pieces"),
+        pytest.raises(ServiceError, match="the server only streams its answers"),
     ):
         _ask_once(server.url)
 

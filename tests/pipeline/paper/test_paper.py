@@ -162,7 +162,7 @@ def test_records_without_labels_are_left_out_and_counted(tmp_path: Path) -> None
     ("arguments", "message"),
     [
         (("records.jsonl", "--guard", "granite-guardian-3"), "no such file"),
-        (("records.jsonl", "--guard", "instruct"), "names no taxonomy of its own"),
+        (("records.jsonl", "--guard", "instruct"), "has no taxonomy of its own"),
         (("records.jsonl", "--model", "http://127.0.0.1:1/v1"), "which an endpoint does not report"),
     ],
 )
