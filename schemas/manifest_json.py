@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from marginalia.schemas.base_model import StrictModel
 
@@ -32,5 +32,18 @@ class Manifest(StrictModel):
     models: dict[str, str] = Field(default={}, description="model → revision, fingerprint or endpoint")
     versions: dict[str, str] = Field(description="Python and the packages that can change the result")
     facts: dict[str, Any] = Field(default={}, description="what else the stage wants known")
+    warnings: list[str] = Field(
+        default=[], description="what the user should look at although the stage is complete; shown after each call"
+    )
     missing: list[Missing] = Field(default=[], description="what the stage ended without; empty when it is complete")
     finished_at: datetime
+
+    @model_validator(mode="before")
+    @classmethod
+    def _warnings_in_facts(cls, value: Any) -> Any:
+        """Version 0.1 kept the warnings among the facts."""
+        facts = value.get("facts") if isinstance(value, dict) else None
+        if not isinstance(facts, dict) or not isinstance(facts.get("warnings"), list) or "warnings" in value:
+            return value
+        others = {name: fact for name, fact in facts.items() if name != "warnings"}
+        return {**value, "facts": others, "warnings": facts["warnings"]}

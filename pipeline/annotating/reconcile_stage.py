@@ -66,8 +66,8 @@ def work(run: Run) -> StageOutcome:
             "method": section.method,
             "alpha_masi": agreement.alpha_masi.value,
             "simulated": run.config.simulated,
-            "warnings": equal.warnings,
         },
+        warnings=equal.warnings,
     )
 
 

@@ -63,9 +63,6 @@ def _run(stage: Stage, run: Run, *, force: bool) -> int:
 
     done = run_stage(stage, run, force=force)
     print(describe(done))
-    for name, facts in done.manifest.facts.items():  # of score and merge: by guard
-        for note in facts.get("off_format", []) if isinstance(facts, dict) else []:
-            print(f"{name}: {note}", file=sys.stderr)
     return _exit_code(done.manifest.missing)
 
 

@@ -30,8 +30,7 @@ PACKAGES = ("argilla", "datasets", "krippendorff", "openai", "polars", "torch", 
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """What a stage's work tells its manifest. `counts_in` and `counts_out` say what went in and came out, `missing`
-    what it could not finish."""
+    """What a stage's work contributes to its manifest: the fields of the same names in `Manifest`."""
 
     counts_in: dict[str, int]
     counts_out: dict[str, int]
@@ -39,6 +38,7 @@ class StageOutcome:
     cost: float | None = None
     models: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
     missing: Sequence[Missing] = ()
 
 
@@ -97,6 +97,7 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
             models=outcome.models,
             versions=_versions(),
             facts=outcome.facts,
+            warnings=list(outcome.warnings),
             missing=list(outcome.missing),
             finished_at=datetime.now(UTC),
         )

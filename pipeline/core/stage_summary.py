@@ -14,9 +14,12 @@ def describe(done: Done) -> str:
     """`plan: 60 planned (0.1 s; not run yet)`, or `plan: up to date (60 planned)`; then a line for each warning."""
     counts = counted(done.manifest.counts_out)
     status = f"up to date ({counts})" if done.status == "up to date" else f"{counts} ({_spent(done)}; {done.why})"
-    return "\n".join(
-        [f"{done.stage}: {status}", *(f"  warning: {each}" for each in done.manifest.facts.get("warnings", []))]
-    )
+    return "\n".join([f"{done.stage}: {status}", *warning_lines(done.manifest.warnings)])
+
+
+def warning_lines(warnings: Iterable[str]) -> list[str]:
+    """One indented entry per warning; the further lines of a warning are indented below its first."""
+    return ["  warning: " + warning.replace("\n", "\n    ") for warning in warnings]
 
 
 def incomplete(missing: Iterable[Missing]) -> str:

@@ -66,7 +66,9 @@ def test_a_stage_tries_again_and_is_waited_for_where_that_is_said(tmp_path: Path
     assert call("plan", tmp_path) == ((0, "") if retry else (1, "incomplete: half of it\n  to continue: do it\n"))
 
 
-def test_a_manifest_of_an_older_version_has_nothing_missing() -> None:
+def test_a_manifest_of_an_older_version_is_read() -> None:
     manifest = {"stage": "plan", "inputs": {}, "outputs": {}, "config_sha256": "", "counts_in": {}, "counts_out": {}}
     more = {"seconds": 0, "versions": {}, "finished_at": "2026-01-01T00:00:00Z"}
     assert Manifest.model_validate({**manifest, **more}).missing == []
+    old = Manifest.model_validate({**manifest, **more, "facts": {"method": "majority", "warnings": ["two are equal"]}})
+    assert (old.facts, old.warnings) == ({"method": "majority"}, ["two are equal"])
