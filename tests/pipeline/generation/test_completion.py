@@ -157,7 +157,7 @@ def test_a_broken_off_answer_of_an_older_journal_is_not_accepted(make_run: MakeR
         assert server.calls == 7
     rejected = pl.read_parquet(run.path("rejected.parquet")).row(0, named=True)
     assert (rejected["slot_id"], rejected["attempt"], rejected["reason"]) == (entries[0]["slot_id"], 1, "invalid")
-    assert rejected["detail"] == "the answer broke off: finish_reason 'error'"
+    assert rejected["detail"] == "incomplete answer: finish_reason 'error'"
 
 
 FIRST = "My order has been on its way for nine days now, and nobody knows where it is."

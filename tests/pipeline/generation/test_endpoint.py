@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from marginalia.pipeline.config.generation import GenerateSection
-from marginalia.pipeline.generation.blind_check_questions import Checker
+from marginalia.pipeline.generation.blind_check_questions import CheckQuestions
 from marginalia.pipeline.generation.endpoint.llm_endpoint import AttemptFailed, Endpoint
 from marginalia.pipeline.generation.response_journal import Reply
 from marginalia.pipeline.generation.writer_requests import RequestBuilder, WriterRequest
@@ -357,7 +357,7 @@ def test_further_keys_of_a_request() -> None:
     assert extra.items() <= own.payload.items() and plain.key != own.key
     assert "extra_body" not in GenerateSection().model_dump(mode="json")["endpoint"], "old configs keep their hash"
     checked = GenerateSection.model_validate({"endpoint": {"extra_body": extra}, "check": {"enabled": True}})
-    asked = Checker(checked, taxonomy, 1).question("r", [{"role": "user", "content": "x"}])
+    asked = CheckQuestions(checked, taxonomy, 1).question("r", [{"role": "user", "content": "x"}])
     assert extra.items() <= asked.payload.items()
     for name, instead in (
         ("seed", "generate.send_seed"),

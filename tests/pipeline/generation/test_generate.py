@@ -347,5 +347,5 @@ def test_a_disk_that_refuses_an_answer_ends_the_stage(make_run: MakeRun, monkeyp
 
 def test_an_unreachable_folder_of_templates(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run("http://127.0.0.1:9/v1", templates="nowhere")
-    with pytest.raises(InputError, match="no such template folder"):
+    with pytest.raises(InputError, match="template folder not found"):
         _generate(run)

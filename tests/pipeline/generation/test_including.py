@@ -51,12 +51,12 @@ def test_included_records_follow_and_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"id": "a", "text": "x"}, "record 'a' has no labels (give the labels it is held to carry, [] for none)"),
+        ({"id": "a", "text": "x"}, "record 'a' has no labels (add the labels that you think apply, [] for none)"),
         (
             {"id": "a", "text": "x", "labels": ["refunds"]},
             "record 'a': unknown label 'refunds'; did you mean 'refund'?",
         ),
-        ({"id": "0001-aaaa", "text": "x", "labels": []}, "record '0001-aaaa': a written record has the same id"),
+        ({"id": "0001-aaaa", "text": "x", "labels": []}, "record '0001-aaaa': a generated record has the same id"),
     ],
 )
 def test_flaws_are_refused_with_the_record(tmp_path: Path, row: dict, message: str) -> None:

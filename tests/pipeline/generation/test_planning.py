@@ -109,13 +109,15 @@ def test_a_target_out_of_reach_says_which_number_would_do(taxonomy: Taxonomy, ta
 
 def test_pairs_asked_for_without_any_text_of_two_labels(taxonomy: Taxonomy) -> None:
     section = PlanSection(records=20, shares={1: 1.0}, min_per_pair=1)
-    with pytest.raises(InputError, match=r"no number of records would do \(raise the larger sizes in plan\.shares\)"):
+    with pytest.raises(
+        InputError, match=r"no number of records is enough \(raise the shares of larger sets in plan\.shares\)"
+    ):
         plan_slots(section, taxonomy, 1)
 
 
 def test_more_labels_at_once_than_the_taxonomy_allows(taxonomy: Taxonomy) -> None:
     two = taxonomy.model_copy(update={"labels": taxonomy.labels[:2], "forbidden_pairs": []})
-    with pytest.raises(InputError, match=r"texts with 3 labels, but at most 2 labels may stand together"):
+    with pytest.raises(InputError, match=r"texts with 3 labels, but the taxonomy allows at most 2 together"):
         plan_slots(PlanSection(), two, 1)
     plan = plan_slots(PlanSection(records=12, shares={0: 0.5, 2: 0.5}), two, 1)
     assert _pairs(plan) == {("parcel", "invoice"): 6}

@@ -58,7 +58,7 @@ def test_they_count_and_the_budget_is_never_exceeded(make_run: MakeRun, fault: s
         assert _generate(run).cost == manifest.cost
         assert server.calls == calls
         run.path("responses.unreadable.jsonl").write_text('{"prompt_bytes": "many"}\n', encoding="utf-8")
-        with pytest.raises(ArtifactError, match=r"responses\.unreadable\.jsonl: line 1: expected the size of a prompt"):
+        with pytest.raises(ArtifactError, match=r"responses\.unreadable\.jsonl: line 1: prompt_bytes is not a size"):
             _generate(run)
 
 
