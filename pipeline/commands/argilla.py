@@ -1,4 +1,4 @@
-"""`marginalia argilla …`: the run's own server."""
+"""The commands `marginalia argilla …`, for the run's own server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from marginalia.pipeline.commands.shared_options import RunOption, friendly, open_folder
 
 argilla = typer.Typer(
-    help="The run's own Argilla server, for people to annotate in.",
+    help="Control the run's own Argilla server.",
     epilog="Example: marginalia argilla up --run runs/refunds",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -24,7 +24,9 @@ def up(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="port; default: 6900, or a free one where that is taken")] = None,
 ) -> None:
-    """Start the server, make the team's accounts, and print address and log-ins."""
+    """Start the server and print the log-ins. The accounts of team and experts are created.
+
+    Reads config.yaml. Writes the folder argilla/ in the run folder."""
     from marginalia.pipeline.annotating.annotator_logins import open_for_people
 
     print(open_for_people(open_folder(run), host=host, port=port))
@@ -33,16 +35,20 @@ def up(
 @argilla.command(epilog="Example: marginalia argilla down --run runs/refunds")
 @friendly
 def down(run: RunOption) -> None:
-    """Stop the server. Nothing is lost: its data stay in the run's folder."""
+    """Stop the server. Its data are kept in the run folder.
+
+    Reads the folder argilla/ in the run folder. Writes nothing."""
     from marginalia.annotation.server.server_control import down as stop
 
-    print("stopped" if stop(open_folder(run).path("argilla")) else "it was not running")
+    print("stopped" if stop(open_folder(run).path("argilla")) else "not running")
 
 
 @argilla.command("status", epilog="Example: marginalia argilla status --run runs/refunds")
 @friendly
 def server_status(run: RunOption) -> int:
-    """Say whether the server runs, and where. Exit code 1 when it does not."""
+    """Show whether the server is running. The exit code is 1 when it is not.
+
+    Reads the folder argilla/ in the run folder. Writes nothing."""
     from marginalia.annotation.server.server_control import status as running
 
     server = running(open_folder(run).path("argilla"))
@@ -53,7 +59,9 @@ def server_status(run: RunOption) -> int:
 @argilla.command(epilog="Example: marginalia argilla users --run runs/refunds")
 @friendly
 def users(run: RunOption) -> None:
-    """Print the log-ins, passwords included."""
+    """Print the log-ins with their passwords.
+
+    Reads the folder argilla/ in the run folder. Writes nothing."""
     from marginalia.pipeline.annotating.annotator_logins import log_ins
 
     print(log_ins(open_folder(run)))
@@ -61,8 +69,10 @@ def users(run: RunOption) -> None:
 
 @argilla.command(epilog="Example: marginalia argilla backup backups/monday --run runs/refunds")
 @friendly
-def backup(to: Annotated[Path, typer.Argument(help="the folder to write; must not exist yet")], run: RunOption) -> None:
-    """Copy the server's database and accounts into a folder, also while it runs."""
+def backup(to: Annotated[Path, typer.Argument(help="the folder to create")], run: RunOption) -> None:
+    """Copy database and accounts into a folder. The server may be running.
+
+    Reads the folder argilla/ in the run folder. Writes the new folder."""
     from marginalia.annotation.server.server_backup import backup as save
 
     print(save(open_folder(run).path("argilla"), to))
@@ -71,8 +81,10 @@ def backup(to: Annotated[Path, typer.Argument(help="the folder to write; must no
 @argilla.command(epilog="Example: marginalia argilla restore backups/monday --run runs/refunds")
 @friendly
 def restore(source: Annotated[Path, typer.Argument(help="a folder that backup wrote")], run: RunOption) -> None:
-    """Put a back-up in place; what it replaces is kept beside it. The server must be down."""
+    """Restore a backup. The server must be stopped; the replaced data are kept in another folder.
+
+    Reads a folder that backup wrote. Writes the folder argilla/ in the run folder."""
     from marginalia.annotation.server.server_backup import restore as put_back
 
     kept = put_back(open_folder(run).path("argilla"), source)
-    print("restored" + (f"; what was there before is in {kept}" if kept else ""))
+    print("restored" + (f"; the replaced data are in {kept}" if kept else ""))

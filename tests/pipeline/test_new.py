@@ -55,7 +55,7 @@ def test_an_existing_run_is_left_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a b", "x" * 65])
 def test_only_plain_names_become_folders(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="cannot name a run"):
+    with pytest.raises(InputError, match="is not a valid run name"):
         new_run(name, "support-tickets", root=tmp_path)
     assert list(tmp_path.iterdir()) == []
 

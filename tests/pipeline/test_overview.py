@@ -37,7 +37,7 @@ def test_a_new_run_begins_with_the_plan(folder: Path) -> None:
     found = overview(open_run(folder))
     assert found.next == f"marginalia plan --run {folder}"
     assert states(found)["plan"] == ("not run", None)
-    assert states(found)["generate"] == ("not run", "plan.parquet is not there yet")
+    assert states(found)["generate"] == ("not run", "plan.parquet does not exist yet")
     assert "import" not in states(found)
     assert not (folder / ".lock").exists()
 
@@ -57,7 +57,10 @@ def test_a_stage_that_was_killed_is_said_so(folder: Path) -> None:
     run = open_run(folder)
     run_stage(load_stage("plan"), run)
     log_event(run, "generate", "started", why="not run yet")
-    assert states(overview(run))["generate"] == ("broken off", "the last call did not end; the same command goes on")
+    assert states(overview(run))["generate"] == (
+        "broken off",
+        "the last call was interrupted; run the same command to continue",
+    )
 
 
 def test_a_stage_at_work_is_said_so(folder: Path) -> None:
@@ -103,7 +106,7 @@ def test_a_finished_run(demo_run: Path, tmp_path: Path) -> None:
     (folder / "gold.parquet").unlink()
     found = overview(open_run(folder))
     assert states(found)["reconcile"] == ("stale", "gold.parquet is missing")
-    assert states(found)["report"] == ("stale", "gold.parquet is not there yet")
+    assert states(found)["report"] == ("stale", "gold.parquet does not exist yet")
     done = marginalia("status", "--run", str(folder))
     assert done.returncode == 0
     assert done.stdout.endswith(f"annotation: the run's Argilla is down (marginalia argilla up --run {folder})\n")
@@ -119,5 +122,5 @@ def test_counts_are_told_in_the_singular_where_there_is_one() -> None:
 def test_a_new_run_is_told_of_both_ways_to_records(folder: Path) -> None:
     assert str(overview(open_run(folder))).endswith(
         f"next: marginalia plan --run {folder}\n"
-        f"or, with records of your own: marginalia import FILE --run {folder} --mapping MAPPING"
+        f"or, with your own records: marginalia import FILE --run {folder} --mapping MAPPING"
     )

@@ -58,7 +58,7 @@ def test_how_a_stage_broke_off(run: Run) -> None:
     ends = [{key: entry.get(key) for key in ("event", "error", "message")} for entry in read_log(run.folder)][1::2]
     assert ends == [
         {"event": "failed", "error": "ServiceError", "message": "Argilla is away (start it)"},
-        {"event": "failed", "error": "ValueError", "message": "a fault of the program"},
+        {"event": "failed", "error": "ValueError", "message": "unexpected error"},
         {"event": "interrupted", "error": "KeyboardInterrupt", "message": None},
     ]
 
@@ -89,7 +89,7 @@ def test_a_log_that_cannot_be_written_is_said_once_and_breaks_nothing(
     assert run_stage(load_stage("plan"), run).status == "ran"
     run_stage(load_stage("plan"), run)
     said = capsys.readouterr().err
-    assert said == f"warning: {run.folder / LOG}: cannot write: Is a directory; the work goes on without a log\n"
+    assert said == f"warning: {run.folder / LOG}: cannot write: Is a directory; continuing without a log\n"
 
 
 def test_a_full_disk_costs_the_log_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

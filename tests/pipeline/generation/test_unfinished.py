@@ -81,7 +81,7 @@ def test_an_outage_ends_incomplete_and_the_next_call_gets_the_rest(make_run: Mak
         again = marginalia("generate", "--run", str(run.folder))
         assert (again.returncode, again.stderr) == (0, "")
         assert again.stdout.startswith("generate: 20 accepted, 0 open, 0 rejected attempts (")
-        assert "tries again what was missing" in again.stdout
+        assert "retries what was missing" in again.stdout
     assert _records(run).equals(_records(whole))
     assert len(run.path("responses.jsonl").read_bytes().splitlines()) == 20
     assert _state(run) == ("up to date", f"marginalia push --run {run.folder}")

@@ -92,7 +92,7 @@ def test_a_record_without_an_answer_is_tried_again_by_the_next_call(make: MakeFo
     before = len(server.requests)
     code, said, left = call("score", folder)
     assert (code, left) == (0, "")
-    assert "tries again what was missing" in said
+    assert "retries what was missing" in said
     assert scored(folder) == TEXTS.keys()
     rare = str(tiny.tokenizer()("z", add_special_tokens=False)["input_ids"][0])
     about = [json.dumps(body["prompt"]) for body in server.requests[before:]]
