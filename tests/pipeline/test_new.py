@@ -115,7 +115,7 @@ def test_explain_says_type_default_and_every_place() -> None:
         "  default: 3"
     )
     assert "type: one of manual, auto, open" in explain("release.gated")
-    assert "none, it must be given" in explain("taxonomy")
+    assert "none (required)" in explain("taxonomy")
     assert explain("model").startswith("generate.endpoint.model\n")
     assert "\n\nscore.guards.model\n" in explain("model")
     assert "keys: name, guard, model" in explain("score.guards")
@@ -126,9 +126,7 @@ def test_without_a_key_all_are_listed_one_line_each() -> None:
     assert [line.split()[0] for line in lines] == list(dict.fromkeys(line.split()[0] for line in lines))
     assert {line.split()[0] for line in lines} == known_keys(Config)
     assert all(len(line.split(None, 1)[1]) <= 90 for line in lines)
-    assert next(line for line in lines if line.startswith("seed ")).endswith(
-        "  all randomness of the run comes from it"
-    )
+    assert next(line for line in lines if line.startswith("seed ")).endswith("  seed of all random choices of the run")
 
 
 def test_an_unknown_key_is_answered_with_the_nearest() -> None:

@@ -190,7 +190,7 @@ def test_a_model_that_cannot_be_used_is_told_before_anything_is_paid(make_run: M
             with pytest.raises(InputError, match=message):
                 run_stage(GENERATE, run)
         assert server.calls == 0
-    with pytest.raises(InputError, match="method embeddings needs a model"):
+    with pytest.raises(InputError, match="method embeddings requires a model"):
         make_run("http://127.0.0.1:9/v1", duplicates={"method": "embeddings"})
 
 

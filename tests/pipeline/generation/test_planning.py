@@ -160,7 +160,7 @@ def test_the_coverage_matrix_counts_labels_and_pairs(taxonomy: Taxonomy) -> None
     [
         ({"shares": {0: 0.5, 1: 0.4}}, "add up to 0.9"),
         ({"shares": {4: 1.0}}, "0 to 3 labels, saw 4"),
-        ({"attributes": {"labels": ["x"]}}, "'labels' cannot name an attribute"),
+        ({"attributes": {"labels": ["x"]}}, "'labels' is not a valid attribute name"),
         ({"attributes": {"tone": ["x", "x"]}}, "lists 'x' twice"),
         ({"attributes": {"tone": []}}, "at least one value"),
     ],
