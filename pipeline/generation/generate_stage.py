@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from marginalia.pipeline.config.generation import GenerateSection, unreadable_path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from marginalia.pipeline.generation.generation_result import GenerationResult
     from marginalia.pipeline.generation.preview import Preview
     from marginalia.pipeline.generation.writer_templates import Templates
+    from marginalia.schemas.generation_json import Diversity
 
 
 def _work(run: Run) -> StageOutcome:
@@ -53,28 +54,60 @@ def _work(run: Run) -> StageOutcome:
     if checked is not None:
         missing += missing_checks(section, checked, run.command("generate"))
     GENERATION.write(run, Generation(diversity=varied, check=checked.check if checked else None))
+    outcome = _Outcome(result, checked, varied)
     return StageOutcome(
         counts_in={"planned": plan.height},
-        counts_out={
-            "accepted": len(result.accepted),
-            "open": result.open,
-            **({"included": records - len(result.accepted)} if section.include is not None else {}),
-            "rejected attempts": len(result.rejected),
-            **{f"rejected: {reason}": count for reason, count in result.rejected.reasons().items()},
-            **(_checked_counts(checked) if checked else {}),
-        },
-        tokens={
-            "prompt": result.prompt_tokens,
-            "completion": result.completion_tokens,
-            **(
-                {"check prompt": checked.prompt_tokens, "check completion": checked.completion_tokens}
-                if checked
-                else {}
-            ),
-        },
+        counts_out=outcome.counts(records if section.include is not None else None),
+        tokens=outcome.tokens(),
         cost=_cost(section, result, checked),
         models={section.endpoint.model: section.endpoint.address, **_check_model(section)},
-        facts={
+        facts=outcome.facts(section, seed, templates, embed),
+        missing=missing,
+    )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What the stage did, for its manifest."""
+
+    result: GenerationResult
+    checked: BlindCheckResult | None
+    diversity: list[Diversity]
+
+    def counts(self, records: int | None) -> dict[str, int]:
+        """Counts of the output. `records` are those of prompts.parquet when others were included, else None."""
+        result, accepted = self.result, len(self.result.accepted)
+        return {
+            "accepted": accepted,
+            "open": result.open,
+            **({"included": records - accepted} if records is not None else {}),
+            "rejected attempts": len(result.rejected),
+            **{f"rejected: {reason}": count for reason, count in result.rejected.reasons().items()},
+            **self._check_counts(),
+        }
+
+    def _check_counts(self) -> dict[str, int]:
+        if self.checked is None:
+            return {}
+        check = self.checked.check
+        unlabelled = {"check unreadable": check.unreadable, "check failed": check.failed}
+        counts = {name: count for name, count in unlabelled.items() if count}
+        return {"checked": check.labelled, "check differs": check.differ, **counts}
+
+    def tokens(self) -> dict[str, int]:
+        """Prompt and completion tokens of writer and check."""
+        tokens = {"prompt": self.result.prompt_tokens, "completion": self.result.completion_tokens}
+        if self.checked is not None:
+            tokens["check prompt"] = self.checked.prompt_tokens
+            tokens["check completion"] = self.checked.completion_tokens
+        return tokens
+
+    def facts(
+        self, section: GenerateSection, seed: int, templates: Templates, embed: Embedder | None
+    ) -> dict[str, Any]:
+        """The facts of the manifest."""
+        result, checked, first = self.result, self.checked, self.diversity[0] if self.diversity else None
+        return {
             "templates_sha256": templates.sha256,
             "currency": section.prices.currency if section.prices else None,
             "seed": seed,
@@ -88,21 +121,12 @@ def _work(run: Run) -> StageOutcome:
             "torn bytes cut from the journal": result.torn_bytes,
             **({"endpoints": result.endpoints} if result.endpoints else {}),
             "stopped early by": result.stopped or ("budget" if checked and checked.stopped else None),
-            "distinct-1": varied[0].distinct_1 if varied else None,
-            "distinct-2": varied[0].distinct_2 if varied else None,
-            "self-BLEU": varied[0].self_bleu if varied else None,
+            "distinct-1": first.distinct_1 if first else None,
+            "distinct-2": first.distinct_2 if first else None,
+            "self-BLEU": first.self_bleu if first else None,
             **({"embeddings": section.duplicates.model, "embeddings revision": embed.revision} if embed else {}),
             **({"check asked now": checked.asked_now, "check obedience": checked.check.obedience} if checked else {}),
-        },
-        missing=missing,
-    )
-
-
-def _checked_counts(checked: BlindCheckResult) -> dict[str, int]:
-    check = checked.check
-    unlabelled = {"check unreadable": check.unreadable, "check failed": check.failed}
-    counts = {name: count for name, count in unlabelled.items() if count}
-    return {"checked": check.labelled, "check differs": check.differ, **counts}
+        }
 
 
 def _guessed(section: GenerateSection, result: GenerationResult, checked: BlindCheckResult | None) -> float | None:

@@ -155,7 +155,7 @@ def test_a_damaged_input_is_caught_by_its_hash(run_folder: Path) -> None:
     assert done.stderr == expected
 
 
-def test_a_second_process_is_refused_and_told_which_holds_the_run(run_folder: Path) -> None:
+def test_a_second_process_is_refused_and_names_the_process_that_uses_the_run(run_folder: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from marginalia.schemas.storage.run_lock import run_lock\n"
         "with run_lock(Path(sys.argv[1]), 'holding'):\n  print('held', flush=True); time.sleep(60)"

@@ -18,11 +18,11 @@ from marginalia.schemas.taxonomy import SHIPPED
 
 
 def keys_of(model: type[BaseModel], path: str = "") -> list[str]:
-    found = []
+    keys = []
     for name, field in model.model_fields.items():
         inner = section_of(field)
-        found += keys_of(inner, f"{path}{name}.") if inner else [path + name]
-    return found
+        keys += keys_of(inner, f"{path}{name}.") if inner else [path + name]
+    return keys
 
 
 @pytest.mark.parametrize("taxonomy", ["support-tickets", "llama-guard-3", "llama-guard-2"])
@@ -78,14 +78,14 @@ def test_a_taxonomy_of_ones_own_is_copied_with_its_comments(tmp_path: Path) -> N
     assert open_run(folder).taxonomy.ids == ["a"]
 
 
-def test_every_key_stands_in_the_config_once_with_its_default(tmp_path: Path) -> None:
+def test_every_key_is_in_the_config_once_with_its_default(tmp_path: Path) -> None:
     text = run_config("support-tickets", "all")
     path = tmp_path / "config.yaml"
     path.write_text(re.sub(r"^( *(?:- )?)#(?! \S)", r"\1", text, flags=re.MULTILINE), encoding="utf-8")
     everything = load_config(path)
-    wanted = Config(taxonomy="taxonomy.yaml")
-    assert everything.model_copy(update={"score": wanted.score}) == wanted
-    assert everything.score.model_copy(update={"guards": []}) == wanted.score
+    defaults = Config(taxonomy="taxonomy.yaml")
+    assert everything.model_copy(update={"score": defaults.score}) == defaults
+    assert everything.score.model_copy(update={"guards": []}) == defaults.score
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
     for key in keys_of(Config):
         if key.partition(".")[0] not in HIDDEN:

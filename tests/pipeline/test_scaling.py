@@ -49,7 +49,7 @@ def score(folder: Path) -> None:
 
 def test_shards_of_a_run_merge_into_the_stage(run: Run) -> None:
     run_stage(STAGE, run)
-    one = pl.read_parquet(run.path("scores/tiny.parquet"))
+    whole = pl.read_parquet(run.path("scores/tiny.parquet"))
     run.path("scores/tiny.parquet").unlink()
     with pytest.raises(InputError, match=r"holds no shards .*marginalia score --run .* --shard 1/4"):
         run_stage(MERGE, run)
@@ -58,8 +58,8 @@ def test_shards_of_a_run_merge_into_the_stage(run: Run) -> None:
     assert done.manifest.counts_out == {"scored by tiny": 7, "failed with tiny": 0}
     assert done.manifest.facts["tiny"]["shards"] == 2
     merged = pl.read_parquet(run.path("scores/tiny.parquet"))
-    assert merged.drop("probability", "lower", "upper").equals(one.drop("probability", "lower", "upper"))
-    assert (merged["probability"] - one["probability"]).abs().max() <= 1e-4
+    assert merged.drop("probability", "lower", "upper").equals(whole.drop("probability", "lower", "upper"))
+    assert (merged["probability"] - whole["probability"]).abs().max() <= 1e-4
     assert staleness(STAGE, run) is None
 
 

@@ -110,8 +110,8 @@ def test_only_an_answer_in_form_is_taken(checker: CheckQuestions, answer: str | 
 
 def _labels_of(text: str) -> list[str]:
     """What the stand-in says of a text: a function of the text's first sentence."""
-    place = sum(map(ord, text.split(";")[0])) % (len(LABELS) + 1)
-    return [] if place == len(LABELS) else [LABELS[place]]
+    index = sum(map(ord, text.split(";")[0])) % (len(LABELS) + 1)
+    return [] if index == len(LABELS) else [LABELS[index]]
 
 
 def _honest(payload: dict[str, Any]) -> str:

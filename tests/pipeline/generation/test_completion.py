@@ -103,14 +103,14 @@ def test_an_answer_without_a_text_says_why(
     manifest, texts, rejected, server = _generate(make_run, lambda _: completion(message, finish))
     assert (texts, server.calls) == ([], 12)
     assert set(rejected["reason"]) == {reason}
-    assert all(said.startswith(detail) for said in rejected["detail"])
+    assert all(actual.startswith(detail) for actual in rejected["detail"])
     assert detail in manifest.missing[0].what
 
 
-def test_tokens_of_reasoning_that_is_kept_back_are_told_from_the_usage(make_run: MakeRun) -> None:
+def test_hidden_reasoning_tokens_are_reported_from_the_usage(make_run: MakeRun) -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 256, "completion_tokens_details": {"reasoning_tokens": 256}}
     _, _, rejected, _ = _generate(make_run, lambda _: completion({"content": ""}, "length", usage=usage))
-    assert all(said.startswith(SPENT) for said in rejected["detail"])
+    assert all(actual.startswith(SPENT) for actual in rejected["detail"])
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,7 @@ FIRST = "My order has been on its way for nine days now, and nobody knows where 
 
 @pytest.mark.parametrize("form", ["json", "fence", "plain"])
 @pytest.mark.parametrize("when_cut", ["reject", "trim"])
-def test_a_cut_answer_is_said_so_and_trimmed_where_that_is_asked_for(
-    make_run: MakeRun, form: str, when_cut: str
-) -> None:
+def test_a_cut_answer_is_rejected_as_too_long_or_trimmed(make_run: MakeRun, form: str, when_cut: str) -> None:
     def raw(payload: Payload) -> bytes:
         number = payload["seed"] % 1000
         text = f"{FIRST.replace('nine', str(number))} My sister has written “{written(payload)}\n"
@@ -189,12 +187,12 @@ def test_a_cut_answer_is_said_so_and_trimmed_where_that_is_asked_for(
 def test_a_cut_json_string_gives_the_part_of_its_text(cut: int) -> None:
     text = 'Gr\u00fc\u00dfe \U0001f600 "x" \\ \n end'
     answer = json.dumps({"text": text})[:-cut]
-    found = parse(answer, cut=True)
+    parsed = parse(answer, cut=True)
     begun = answer.removeprefix('{"text": "')
     if begun == answer:
-        assert found is None
+        assert parsed is None
         return
-    assert found == parse(_decoded(begun))
+    assert parsed == parse(_decoded(begun))
 
 
 def _decoded(string: str) -> str:

@@ -28,10 +28,10 @@ def test_the_nearest_text_is_named() -> None:
     seen = TextDuplicates(0.5)
     seen.add("first", "my parcel has not come for nine days now")
     seen.add("second", "my parcel has not come for eight days now")
-    found = seen.find("my parcel has not come for nine days today")
-    assert found is not None
-    assert found[0] == "first"
-    assert 0.5 <= found[1] < 1
+    match = seen.find("my parcel has not come for nine days today")
+    assert match is not None
+    assert match[0] == "first"
+    assert 0.5 <= match[1] < 1
     assert seen.find("something else entirely about vouchers") is None
 
 
@@ -47,14 +47,14 @@ def test_what_is_found_reaches_the_threshold_and_is_the_nearest(texts: list[str]
     seen = TextDuplicates(threshold)
     for number, text in enumerate(texts[:-1]):
         seen.add(str(number), text)
-    found = seen.find(texts[-1])
+    match = seen.find(texts[-1])
     similar = {
         str(number): jaccard(shingles(fold(text)), shingles(fold(texts[-1]))) for number, text in enumerate(texts[:-1])
     }
-    if found is not None:
-        assert similar[found[0]] == found[1] >= threshold
+    if match is not None:
+        assert similar[match[0]] == match[1] >= threshold
     if any(value == 1.0 for value in similar.values()):
-        assert found is not None
+        assert match is not None
 
 
 def test_nearly_all_pairs_above_the_threshold_are_found() -> None:
@@ -66,8 +66,8 @@ def test_nearly_all_pairs_above_the_threshold_are_found() -> None:
     for number, text in enumerate(texts):
         seen.add(str(number), " ".join(text))
     changed = [[*text[:20], "changed", *text[21:]] for text in texts]
-    found = [seen.find(" ".join(text)) for text in changed]
-    assert sum(each is not None and each[0] == str(number) for number, each in enumerate(found)) >= 396
+    matches = [seen.find(" ".join(text)) for text in changed]
+    assert sum(match is not None and match[0] == str(number) for number, match in enumerate(matches)) >= 396
     fresh = [seen.find(" ".join(draw.choices(words, k=40))) for _ in range(100)]
     assert fresh == [None] * 100
 

@@ -28,7 +28,7 @@ KEY = "sk-canary-0123456789"
 def _ask(url: str, *payloads: dict[str, Any], **changes: Any) -> list[Reply | BaseException]:
     async def ask() -> list[Reply | BaseException]:
         async with Endpoint(GenerateSection.model_validate(changes), url) as endpoint:
-            return await asyncio.gather(*(endpoint.ask(each) for each in payloads), return_exceptions=True)
+            return await asyncio.gather(*(endpoint.ask(payload) for payload in payloads), return_exceptions=True)
 
     return asyncio.run(ask())
 
@@ -62,7 +62,7 @@ def test_an_answer_with_its_usage() -> None:
         (422, "send_seed"),
     ],
 )
-def test_what_no_retry_can_mend_ends_the_stage_after_one_call(
+def test_what_no_retry_can_fix_ends_the_stage_after_one_call(
     monkeypatch: pytest.MonkeyPatch, status: int, setting: str
 ) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
@@ -99,7 +99,7 @@ def test_a_passing_fault_is_tried_again(monkeypatch: pytest.MonkeyPatch, fault: 
     with OpenAIServer(faults={fault: 0.5}) as server:
         replies = _ask(server.url, *_numbered(20), retries=12)
         assert [reply.text for reply in replies if isinstance(reply, Reply)] == [
-            written(each) for each in _numbered(20)
+            written(payload) for payload in _numbered(20)
         ]
         assert server.calls > server.answered == 20
 

@@ -36,7 +36,7 @@ def included(tmp_path: Path, *rows: dict) -> Path:
     return path
 
 
-def test_included_records_follow_and_are_told_apart(tmp_path: Path) -> None:
+def test_included_records_follow_and_have_their_source(tmp_path: Path) -> None:
     path = included(tmp_path, {"id": "own-1", "text": "Thanks!", "labels": []})
     frame = pl.concat(with_included([WRITTEN], path, TAXONOMY))
     assert frame["id"].to_list() == ["0001-aaaa", "own-1"]

@@ -55,7 +55,10 @@ LIES: dict[str, tuple[Callable[[Payload], bytes], str | None]] = {
         lambda _: _body(gzip.compress(b" " * 60_000_000, compresslevel=1), b"Content-Encoding: gzip"),
         "failed",
     ),
-    "the prompt": (lambda payload: _text("\n".join(each["content"] for each in payload["messages"])[:700]), "copied"),
+    "the prompt": (
+        lambda payload: _text("\n".join(message["content"] for message in payload["messages"])[:700]),
+        "copied",
+    ),
     "the order": (lambda payload: _text(payload["messages"][-1]["content"][:300]), "copied"),
     "a NUL": (lambda payload: _text(written(payload) + "\0"), "invalid"),
     "a lone surrogate": (lambda payload: _text(written(payload) + "\ud800!"), "invalid"),

@@ -177,7 +177,7 @@ def test_the_models_own_pooling_is_obeyed(minilm: Path, tmp_path: Path) -> None:
     assert first.shape == (2, 384)
 
 
-def test_a_model_that_cannot_be_used_is_told_before_anything_is_paid(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_used_is_reported_before_anything_is_paid(make_run: MakeRun, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with OpenAIServer() as server:
         for model, message in (
@@ -194,7 +194,7 @@ def test_a_model_that_cannot_be_used_is_told_before_anything_is_paid(make_run: M
         make_run("http://127.0.0.1:9/v1", duplicates={"method": "embeddings"})
 
 
-def test_a_pooling_that_nobody_knows_here_is_refused(minilm: Path, tmp_path: Path) -> None:
+def test_an_unsupported_pooling_is_refused(minilm: Path, tmp_path: Path) -> None:
     _folder(tmp_path, minilm, pooling_mode_max_tokens=True)
     with pytest.raises(ModelError, match="pools by pooling_mode_max_tokens; mean and cls are supported"):
         Embedder(DuplicatesSection(method="embeddings", model="model"), relative_to=tmp_path)

@@ -256,8 +256,8 @@ def _reasons(journal: Path, tongue: Tongue, prompts: pl.DataFrame, rejected: pl.
         kind, draw = _drawn(entry["request"])
         seen[kind] += 1
         if kind in tongue.said:
-            wanted = tongue.said[kind][1]
-            assert reason == wanted or (reason is None and wanted == "duplicate"), (kind, reason)
+            expected = tongue.said[kind][1]
+            assert reason == expected or (reason is None and expected == "duplicate"), (kind, reason)
         elif kind in ("english", "long"):
             assert reason == ("language" if kind == "english" else "too_long")
         else:

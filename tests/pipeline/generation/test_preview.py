@@ -31,7 +31,7 @@ def test_what_preview_paid_for_is_not_paid_for_again(make_run: MakeRun) -> None:
         assert run_stage(GENERATE, run).manifest.facts["read from the journal"] == 5
         assert preview(run, 5).result.from_journal == 5
         assert server.calls == 24 + 24
-    ids = [pl.read_parquet(each.path("prompts.parquet"))["id"].to_list() for each in (whole, run)]
+    ids = [pl.read_parquet(folder.path("prompts.parquet"))["id"].to_list() for folder in (whole, run)]
     assert ids[0] == ids[1]
 
 
@@ -60,7 +60,7 @@ def test_preview_says_why_a_slot_stayed_open(make_run: MakeRun) -> None:
     assert "    no text\n" in shown
 
 
-def test_a_budget_on_the_command_line_stands_in_for_the_config(make_run: MakeRun) -> None:
+def test_a_budget_on_the_command_line_overrides_the_config(make_run: MakeRun) -> None:
     with OpenAIServer() as server:
         run = make_run(server.url, waves=1, max_tokens=64, prices=ONE_A_TOKEN)
         run_stage(PLAN, run)

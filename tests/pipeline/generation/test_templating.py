@@ -75,7 +75,7 @@ def test_examples_may_be_turns(taxonomy: Taxonomy) -> None:
     ("own", "asked", "examples_are", "text_is"),
     [("en", "en", "", ""), ("en", "de", " in English", " in German"), ("ja", None, " in Japanese", " in Japanese")],
 )
-def test_a_small_model_is_told_the_language(
+def test_a_small_model_gets_the_language(
     taxonomy: Taxonomy, own: str, asked: str | None, examples_are: str, text_is: str
 ) -> None:
     asker = _asker(taxonomy.model_copy(update={"language": own}), SHIPPED / "small-model", few_shot=1)

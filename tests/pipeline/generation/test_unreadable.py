@@ -75,8 +75,8 @@ def test_they_count_and_the_budget_is_never_exceeded(make_run: MakeRun, fault: s
 def test_what_came_with_a_good_status_counts(raw: bytes, said: str | None) -> None:
     heard: list[str] = []
 
-    def unreadable(what: str) -> bool:
-        heard.append(what)
+    def unreadable(body: str) -> bool:
+        heard.append(body)
         return False
 
     async def ask(url: str) -> None:
@@ -85,7 +85,7 @@ def test_what_came_with_a_good_status_counts(raw: bytes, said: str | None) -> No
 
     with OpenAIServer(raw=raw) as server, pytest.raises((AttemptFailed, ServiceError)) as failed:
         asyncio.run(ask(server.url))
-    assert [said in what for what in heard] == [True] if said is not None else not heard
+    assert [said in body for body in heard] == [True] if said is not None else not heard
     assert ("generate.budget allows no other try" in str(failed.value)) == (said is not None)
     assert server.calls == 1
 
