@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from marginalia.pipeline.commands.shared_options import RunOption, friendly, open_folder
+from marginalia.pipeline.commands.shared_options import RunOption, open_folder, with_error_messages
 
 argilla = typer.Typer(
     help="Control the run's own Argilla server.",
@@ -18,7 +18,7 @@ argilla = typer.Typer(
 
 
 @argilla.command(epilog="Example: marginalia argilla up --run runs/refunds")
-@friendly
+@with_error_messages
 def up(
     run: RunOption,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
@@ -33,7 +33,7 @@ def up(
 
 
 @argilla.command(epilog="Example: marginalia argilla down --run runs/refunds")
-@friendly
+@with_error_messages
 def down(run: RunOption) -> None:
     """Stop the server. Its data are kept in the run folder.
 
@@ -44,7 +44,7 @@ def down(run: RunOption) -> None:
 
 
 @argilla.command("status", epilog="Example: marginalia argilla status --run runs/refunds")
-@friendly
+@with_error_messages
 def server_status(run: RunOption) -> int:
     """Show whether the server is running. The exit code is 1 when it is not.
 
@@ -57,7 +57,7 @@ def server_status(run: RunOption) -> int:
 
 
 @argilla.command(epilog="Example: marginalia argilla users --run runs/refunds")
-@friendly
+@with_error_messages
 def users(run: RunOption) -> None:
     """Print the log-ins with their passwords.
 
@@ -68,7 +68,7 @@ def users(run: RunOption) -> None:
 
 
 @argilla.command(epilog="Example: marginalia argilla backup backups/monday --run runs/refunds")
-@friendly
+@with_error_messages
 def backup(to: Annotated[Path, typer.Argument(help="the folder to create")], run: RunOption) -> None:
     """Copy database and accounts into a folder. The server may be running.
 
@@ -79,7 +79,7 @@ def backup(to: Annotated[Path, typer.Argument(help="the folder to create")], run
 
 
 @argilla.command(epilog="Example: marginalia argilla restore backups/monday --run runs/refunds")
-@friendly
+@with_error_messages
 def restore(source: Annotated[Path, typer.Argument(help="a folder that backup wrote")], run: RunOption) -> None:
     """Restore a backup. The server must be stopped; the replaced data are kept in another folder.
 

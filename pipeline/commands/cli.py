@@ -12,7 +12,7 @@ import typer
 
 from marginalia import __version__
 from marginalia.pipeline.commands.argilla import argilla
-from marginalia.pipeline.commands.shared_options import ForceOption, RunOption, friendly, open_folder
+from marginalia.pipeline.commands.shared_options import ForceOption, RunOption, open_folder, with_error_messages
 from marginalia.pipeline.core.stage_order import STAGES, load_stage
 from marginalia.pipeline.paper.paper_command import EXAMPLE as PAPER_EXAMPLE
 from marginalia.pipeline.paper.paper_command import paper
@@ -78,13 +78,13 @@ def _exit_code(missing: Sequence[Missing]) -> int:
 
 def _add_stage(name: str) -> None:
     @app.command(name, help=STAGES[name].help, epilog=f"Example: marginalia {name} --run runs/refunds")
-    @friendly
+    @with_error_messages
     def command(run: RunOption, force: ForceOption = False) -> int:
         return _run(load_stage(name), open_folder(run), force=force)
 
 
 @app.command(epilog="Example: marginalia new refunds --taxonomy support-tickets")
-@friendly
+@with_error_messages
 def new(
     name: Annotated[str, typer.Argument(help="the run's name; its folder is runs/NAME")],
     taxonomy: Annotated[str, typer.Option(help="a shipped taxonomy's name, or a YAML file")],
@@ -101,7 +101,7 @@ def new(
 
 
 @app.command(epilog="Example: marginalia config --explain annotators")
-@friendly
+@with_error_messages
 def config(
     key: Annotated[str | None, typer.Argument(help="with --explain: the key to describe", metavar="KEY")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="describe this key; without one, list all")] = False,
@@ -126,7 +126,7 @@ def config(
     help=STAGES["import"].help,
     epilog="Example: marginalia import data.jsonl --run runs/paper --mapping paper-llama-guard-3",
 )
-@friendly
+@with_error_messages
 def import_records(
     run: RunOption,
     source: Annotated[
@@ -145,7 +145,7 @@ def import_records(
 
 
 @app.command(help=STAGES["plan"].help, epilog="Example: marginalia plan --run runs/refunds --show")
-@friendly
+@with_error_messages
 def plan(
     run: RunOption,
     force: ForceOption = False,
@@ -163,7 +163,7 @@ def plan(
 
 
 @app.command(epilog="Example: marginalia preview --run runs/refunds")
-@friendly
+@with_error_messages
 def preview(
     run: RunOption,
     records: Annotated[int, typer.Option(min=1, max=100, help="how many of the planned texts to write")] = 5,
@@ -182,7 +182,7 @@ def preview(
 
 
 @app.command(help=STAGES["generate"].help, epilog="Example: marginalia generate --run runs/refunds --budget 5.00")
-@friendly
+@with_error_messages
 def generate(
     run: RunOption,
     force: ForceOption = False,
@@ -198,7 +198,7 @@ def generate(
 
 
 @app.command(help=STAGES["push"].help, epilog="Example: marginalia push --run runs/refunds --more 200")
-@friendly
+@with_error_messages
 def push(
     run: RunOption,
     force: ForceOption = False,
@@ -213,7 +213,7 @@ def push(
 
 
 @app.command(epilog="Example: marginalia status --run runs/refunds --json")
-@friendly
+@with_error_messages
 def status(
     run: RunOption,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
@@ -236,7 +236,7 @@ def status(
 
 
 @app.command(epilog="Example: marginalia simulate --run runs/refunds --miss 0.15 --overlap 1 --overlap 3 --overlap 5")
-@friendly
+@with_error_messages
 def simulate(
     run: RunOption,
     overlap: Annotated[
@@ -275,7 +275,7 @@ _add_stage("adjudicate")
 @app.command(
     help=STAGES["score"].help, epilog="Example: marginalia score --run runs/refunds --engine ray --address auto"
 )
-@friendly
+@with_error_messages
 def score(
     run: RunOption,
     force: ForceOption = False,
@@ -308,7 +308,7 @@ def score(
 
 
 @app.command(epilog="Example: marginalia merge --run runs/refunds")
-@friendly
+@with_error_messages
 def merge(run: RunOption, force: ForceOption = False) -> int:
     """Merge the results of score --shard. The files are those that score writes without shards.
 
@@ -322,7 +322,7 @@ _add_stage("evaluate")
 
 
 @app.command(help=STAGES["audit"].help, epilog="Example: marginalia audit --run runs/refunds --push")
-@friendly
+@with_error_messages
 def audit(
     run: RunOption,
     guard: Annotated[str | None, typer.Option(help="the guard that disputes; default: the run's first guard")] = None,
@@ -349,7 +349,7 @@ _add_stage("report")
 
 
 @app.command(epilog="Example: marginalia compare runs/before runs/after --out compare.html")
-@friendly
+@with_error_messages
 def compare(
     a: Annotated[Path, typer.Argument(help="the first run")],
     b: Annotated[Path, typer.Argument(help="the second run; differences are b minus a")],
@@ -385,7 +385,7 @@ _add_stage("release")
 
 
 @app.command(help=STAGES["publish"].help, epilog="Example: marginalia publish --run runs/refunds --push")
-@friendly
+@with_error_messages
 def publish(
     run: RunOption,
     push: Annotated[bool, typer.Option("--push", help="upload; without it nothing leaves the machine")] = False,
@@ -399,11 +399,11 @@ def publish(
     return _exit_code(manifest.missing)
 
 
-app.command("paper", epilog=PAPER_EXAMPLE)(friendly(paper))
+app.command("paper", epilog=PAPER_EXAMPLE)(with_error_messages(paper))
 
 
 @app.command(epilog="Example: marginalia verify --run runs/refunds --json")
-@friendly
+@with_error_messages
 def verify(
     run: RunOption,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
@@ -419,7 +419,7 @@ def verify(
 
 
 @app.command(epilog="Example: marginalia demo")
-@friendly
+@with_error_messages
 def demo(fresh: Annotated[bool, typer.Option("--fresh", help="delete runs/demo and start over")] = False) -> None:
     """Run every stage offline on this machine. It uses small models and simulated annotators.
 

@@ -23,7 +23,7 @@ HEAD = """\
 # A line such as `#key: value` shows a default: remove the # to change it.
 
 """
-CHOSEN = (
+CHOSEN = (  # keys that are not commented out, with their defaults
     "seed",
     "plan.records",
     "generate.endpoint.base_url",
@@ -44,11 +44,12 @@ CHOSEN = (
     "release.gated",
 )
 HIDDEN = ("simulated", "simulation")  # only for the demo and for tests
-YOUR_ENDPOINT = {
+YOUR_ENDPOINT = {  # placeholders to be filled in
     "generate.endpoint.base_url": "http://127.0.0.1:8000/v1",
     "generate.endpoint.model": "your-model",
     "generate.endpoint.api_key_env": "OPENAI_API_KEY",
 }
+# by taxonomy: the model of the guard that was made for it
 HUB_MODELS = {"llama-guard-3": "meta-llama/Llama-Guard-3-8B", "llama-guard-2": "meta-llama/Meta-Llama-Guard-2-8B"}
 
 

@@ -21,7 +21,7 @@ RunOption = Annotated[Path, typer.Option("--run", help="the run's folder, such a
 ForceOption = Annotated[bool, typer.Option("--force", help="run although nothing has changed")]
 
 
-def friendly(command: Callable[Parameters, int | None]) -> Callable[Parameters, None]:
+def with_error_messages(command: Callable[Parameters, int | None]) -> Callable[Parameters, None]:
     """Prints a MarginaliaError as one line on stderr and exits with its code; Ctrl-C exits with 130."""
 
     @functools.wraps(command)

@@ -68,7 +68,7 @@ WHOLE: dict[str, Callable[[str], dict[str, Any]]] = {
     "two ends of reasoning": lambda text: {"content": f"{THOUGHT}</think>\nNo, wait. {THOUGHT}</think>\n{text}"},
     "reasoning of Magistral": lambda text: {"content": f"[THINK]{THOUGHT}[/THINK]{text}"},
     "reasoning of Seed": lambda text: {"content": f"<seed:think>{THOUGHT}</seed:think>{text}"},
-    "reasoning beside it": lambda text: {"content": text, "reasoning_content": THOUGHT},
+    "reasoning in its own field": lambda text: {"content": text, "reasoning_content": THOUGHT},
 }
 
 

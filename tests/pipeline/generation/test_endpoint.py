@@ -315,7 +315,7 @@ def test_a_server_that_fails_on_a_seed(status: int) -> None:
 
 
 def test_a_server_that_dies_of_its_first_requests() -> None:
-    """vLLM's CPU engine: one 500 that says nothing, and from then on nobody listens."""
+    """vLLM's CPU engine: one 500 without a message, and then the port is closed."""
     with OpenAIServer(status=500, error={"message": "EngineCore encountered an issue"}) as server:
         calls = iter([0.0])
 

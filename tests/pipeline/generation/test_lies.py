@@ -102,8 +102,8 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_is_rejected_with_its_reason(make_run: MakeRun, lie: str) -> None:
-    told, reason = LIES[lie]
-    with OpenAIServer(raw=lambda payload: told(payload) if _lies_to(payload) else None) as server:
+    reply, reason = LIES[lie]
+    with OpenAIServer(raw=lambda payload: reply(payload) if _lies_to(payload) else None) as server:
         run = make_run(server.url, records=12, max_attempts=3, retries=0, waves=2)
         run_stage(PLAN, run)
         try:

@@ -222,7 +222,7 @@ def test_a_changed_word_makes_a_near_duplicate_also_without_spaces() -> None:
     assert shingles(fold("荷物が来ない")) == {"荷物が", "物が来", "が来な", "来ない"}
 
 
-def test_a_text_has_at_least_and_at_most_the_configured_length(taxonomy: Taxonomy) -> None:
+def test_japanese_characters_count_twice_in_the_length_limits(taxonomy: Taxonomy) -> None:
     """The same matter takes half as many characters in Japanese."""
     assert width("荷物が来ません。") == 16
     assert _verdict(taxonomy, "ja", "荷物が来ません。") == "荷物が来ません。"

@@ -174,10 +174,10 @@ def test_slots_whose_attempts_are_used_up_are_missing_but_not_tried_in_vain(make
     with OpenAIServer(answer=lambda _: REFUSAL) as server:
         run = make_run(server.url, records=6, max_attempts=2)
         run_stage(PLAN, run)
-        for said in ("generate: 0 accepted, 6 open", "generate: up to date (0 accepted, 6 open"):
+        for summary in ("generate: 0 accepted, 6 open", "generate: up to date (0 accepted, 6 open"):
             done = marginalia("generate", "--run", str(run.folder))
             assert done.returncode == 1
-            assert done.stdout.startswith(said)
+            assert done.stdout.startswith(summary)
             assert "incomplete: 6 of 6 planned texts had every attempt rejected, most often as refused: " in done.stderr
             assert "generate.max_attempts, then: marginalia generate --run " in done.stderr
         assert server.calls == 12

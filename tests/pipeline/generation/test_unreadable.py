@@ -63,7 +63,7 @@ def test_they_count_and_the_budget_is_never_exceeded(make_run: MakeRun, fault: s
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "fragment"),
     [
         (_HEAD + b"Content-Length: 900\r\n\r\n" + b'{"choices": [', "connection failed"),
         (_HEAD + b"\r\n" + b" " * 4_000_001, "an answer of more than 4,000,000 bytes"),
@@ -72,7 +72,7 @@ def test_they_count_and_the_budget_is_never_exceeded(make_run: MakeRun, fault: s
         (b"", None),
     ],
 )
-def test_what_came_with_a_good_status_counts(raw: bytes, said: str | None) -> None:
+def test_what_came_with_a_good_status_counts(raw: bytes, fragment: str | None) -> None:
     heard: list[str] = []
 
     def unreadable(body: str) -> bool:
@@ -85,8 +85,8 @@ def test_what_came_with_a_good_status_counts(raw: bytes, said: str | None) -> No
 
     with OpenAIServer(raw=raw) as server, pytest.raises((AttemptFailed, ServiceError)) as failed:
         asyncio.run(ask(server.url))
-    assert [said in body for body in heard] == [True] if said is not None else not heard
-    assert ("generate.budget allows no other try" in str(failed.value)) == (said is not None)
+    assert [fragment in body for body in heard] == [True] if fragment is not None else not heard
+    assert ("generate.budget allows no other try" in str(failed.value)) == (fragment is not None)
     assert server.calls == 1
 
 
