@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from marginalia.schemas.base_model import StrictModel
 
@@ -34,5 +34,18 @@ class Manifest(StrictModel):
     models: dict[str, str] = Field(default={}, description="model → revision, fingerprint or endpoint")
     versions: dict[str, str] = Field(description="versions of Python and of packages that affect the result")
     facts: dict[str, Any] = Field(default={}, description="further information, different for each stage")
+    warnings: list[str] = Field(
+        default=[], description="what the user should look at although the stage is complete; shown after each call"
+    )
     missing: list[Missing] = Field(default=[], description="what the result lacks; empty if the stage is complete")
     finished_at: datetime
+
+    @model_validator(mode="before")
+    @classmethod
+    def _warnings_in_facts(cls, value: Any) -> Any:
+        """Version 0.1 kept the warnings among the facts."""
+        facts = value.get("facts") if isinstance(value, dict) else None
+        if not isinstance(facts, dict) or not isinstance(facts.get("warnings"), list) or "warnings" in value:
+            return value
+        others = {name: fact for name, fact in facts.items() if name != "warnings"}
+        return {**value, "facts": others, "warnings": facts["warnings"]}

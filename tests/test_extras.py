@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from marginalia.pipeline.commands.shared_options import friendly
+from marginalia.pipeline.commands.shared_options import with_error_messages
 from marginalia.schemas.extras import EXTRA_OF, missing_extra
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +60,7 @@ def test_the_extra_installs_the_module(module: str, extra: str) -> None:
 def test_a_command_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "argilla", None)
 
-    @friendly
+    @with_error_messages
     def command() -> None:
         import argilla  # noqa: F401
 

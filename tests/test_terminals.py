@@ -89,9 +89,9 @@ def test_a_command_of_marginalia(
     (tmp_path / "runs").touch()  # so that the demo cannot be created
     for options in (["--help"], needed(MARGINALIA[words])):
         expected = run(marginalia(*words, *options), "utf-8")
-        found = run(marginalia(*words, *options), encoding)
-        assert found[0] == expected[0]
-        assert [shown(text, encoding) for text in found[1:]] == [shown(text, encoding) for text in expected[1:]]
+        result = run(marginalia(*words, *options), encoding)
+        assert result[0] == expected[0]
+        assert [shown(text, encoding) for text in result[1:]] == [shown(text, encoding) for text in expected[1:]]
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +159,8 @@ def test_a_command_of_scoring(
 
     for words in (["--help"], SCORING.get(name, [UNUSUAL_NAME])):
         code, out, _ = run(of(words), "utf-8")
-        found = run(of(words), encoding)
-        assert (found[0], shown(found[1], encoding)) == (code, shown(out, encoding))
+        result = run(of(words), encoding)
+        assert (result[0], shown(result[1], encoding)) == (code, shown(out, encoding))
 
 
 def test_json_keeps_all_characters(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,8 +69,8 @@ def _work(run: Run) -> StageOutcome:
             "method": section.method,
             "alpha_masi": agreement.alpha_masi.value,
             "simulated": run.config.simulated,
-            "warnings": equal.warnings,
         },
+        warnings=equal.warnings,
     )
 
 

@@ -67,8 +67,8 @@ def work(run: Run) -> StageOutcome:
         facts={
             "simulated": run.config.simulated,
             "left_out": counts.left_out,
-            "warnings": counts.equal_texts.warnings if counts.equal_texts else [],
         },
+        warnings=counts.equal_texts.warnings if counts.equal_texts else [],
         missing=[one for page in results.evaluation.guards for one in _missing(run, page)],
     )
 

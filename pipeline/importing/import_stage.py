@@ -156,8 +156,8 @@ def _work(run: Run) -> StageOutcome:
             "labels": "gold" if gold else "intended",
             "revision": mapping.hub.revision,
             "ignored_values": dict(sorted(result.ignored.items())),
-            "warnings": warnings,
         },
+        warnings=warnings,
     )
 
 

@@ -61,9 +61,10 @@ def paper(
     as_json: Annotated[bool, typer.Option("--json", help="print paper.json instead of the table")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="print paper.csv instead of the table")] = False,
 ) -> int:
-    """Print the paper's table (F1, Hamming loss and ROC AUC of every strategy) with ours below it.
+    """Reproduce the paper's table on your records. It has F1, Hamming loss and ROC AUC of each strategy and of ours.
 
-    Every record is journalled: after an interruption, run the same command to continue."""
+    A stopped command continues when it is run again. Reads labelled records. Writes the journals, paper.json and
+    paper.csv to --out."""
     from marginalia.pipeline.core.stage_summary import incomplete
     from marginalia.pipeline.paper.labelled_records import read_labelled
     from marginalia.schemas.manifest_json import Missing

@@ -197,7 +197,7 @@ CONFIGS: list[Row] = [
         {"runs/r/config.yaml": None},
         CHECK,
         2,
-        "runs/r/config.yaml: no such file, so this folder is no run (marginalia new NAME lays one out)",
+        "runs/r: not a run folder: config.yaml not found (create one with: marginalia new NAME --taxonomy NAME)",
     ),
     ("no run", {}, "plan --run runs/other", 2, "runs/other: no such run (marginalia new other --taxonomy NAME)"),
     (

@@ -29,45 +29,50 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def states(found: Overview) -> dict[str, tuple[str, str | None]]:
-    return {one.stage: (one.state, one.why) for one in found.stages}
+def states(progress: Overview) -> dict[str, tuple[str, str | None]]:
+    return {stage.stage: (stage.state, stage.why) for stage in progress.stages}
 
 
 def test_a_new_run_begins_with_the_plan(folder: Path) -> None:
-    found = overview(open_run(folder))
-    assert found.next == f"marginalia plan --run {folder}"
-    assert states(found)["plan"] == ("not run", None)
-    assert states(found)["generate"] == ("not run", "plan.parquet is not there yet")
-    assert "import" not in states(found)
+    progress = overview(open_run(folder))
+    assert progress.next == f"marginalia plan --run {folder}"
+    assert states(progress)["plan"] == ("not run", None)
+    assert states(progress)["generate"] == ("not run", "plan.parquet does not exist yet")
+    assert "import" not in states(progress)
     assert not (folder / ".lock").exists()
 
 
 def test_a_changed_config_makes_its_stage_and_all_after_it_stale(folder: Path) -> None:
     run_stage(load_stage("plan"), open_run(folder))
-    found = overview(open_run(folder))
-    assert (states(found)["plan"], found.next) == (("up to date", None), f"marginalia generate --run {folder}")
-    assert found.stages[0].age_seconds is not None and found.stages[0].counts["planned"] == 12
+    progress = overview(open_run(folder))
+    assert (states(progress)["plan"], progress.next) == (("up to date", None), f"marginalia generate --run {folder}")
+    assert progress.stages[0].age_seconds is not None and progress.stages[0].counts["planned"] == 12
     (folder / "config.yaml").write_text(CONFIG.replace("12", "13"))
-    found = overview(open_run(folder))
-    assert states(found)["plan"] == ("stale", "config changed (plan, seed or taxonomy)")
-    assert found.next == f"marginalia plan --run {folder}"
+    progress = overview(open_run(folder))
+    assert states(progress)["plan"] == ("stale", "config changed (plan, seed or taxonomy)")
+    assert progress.next == f"marginalia plan --run {folder}"
 
 
-def test_a_stage_that_was_killed_is_said_so(folder: Path) -> None:
+def test_a_killed_stage_is_shown_as_broken_off(folder: Path) -> None:
     run = open_run(folder)
     run_stage(load_stage("plan"), run)
     log_event(run, "generate", "started", why="not run yet")
-    assert states(overview(run))["generate"] == ("broken off", "the last call did not end; the same command goes on")
+    assert states(overview(run))["generate"] == (
+        "broken off",
+        "the last call was interrupted; run the same command to continue",
+    )
 
 
-def test_a_stage_at_work_is_said_so(folder: Path) -> None:
+def test_a_stage_at_work_is_shown_as_running(folder: Path) -> None:
     run = open_run(folder)
     assert lock_holder(folder) is None
     with run_lock(folder, "marginalia plan"):
         log_event(run, "plan", "started")
-        found = overview(run)
-        assert found.working is not None and found.working.startswith(f"process {os.getpid()} (marginalia plan, since ")
-        assert states(found)["plan"] == ("running", None)
+        progress = overview(run)
+        assert progress.working is not None and progress.working.startswith(
+            f"process {os.getpid()} (marginalia plan, since "
+        )
+        assert states(progress)["plan"] == ("running", None)
     assert overview(run).working is None
 
 
@@ -88,8 +93,8 @@ def test_an_import_shows_no_generation(folder: Path) -> None:
 def test_the_command_prints_stages_without_a_server(folder: Path) -> None:
     done = marginalia("status", "--run", str(folder), "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["next"], found["annotation"]) == (f"marginalia plan --run {folder}", [])
+    progress = json.loads(done.stdout)
+    assert (progress["next"], progress["annotation"]) == (f"marginalia plan --run {folder}", [])
     assert marginalia("status", "--run", str(folder)).stdout.split("\n")[0] == str(folder)
 
 
@@ -97,13 +102,13 @@ def test_the_command_prints_stages_without_a_server(folder: Path) -> None:
 def test_a_finished_run(demo_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     shutil.copytree(demo_run, folder, ignore=shutil.ignore_patterns("argilla"))
-    found = overview(open_run(folder))
-    assert {one.state for one in found.stages} <= {"up to date", "not needed"}
-    assert found.next is None
+    progress = overview(open_run(folder))
+    assert {stage.state for stage in progress.stages} <= {"up to date", "not needed"}
+    assert progress.next is None
     (folder / "gold.parquet").unlink()
-    found = overview(open_run(folder))
-    assert states(found)["reconcile"] == ("stale", "gold.parquet is missing")
-    assert states(found)["report"] == ("stale", "gold.parquet is not there yet")
+    progress = overview(open_run(folder))
+    assert states(progress)["reconcile"] == ("stale", "gold.parquet is missing")
+    assert states(progress)["report"] == ("stale", "gold.parquet does not exist yet")
     done = marginalia("status", "--run", str(folder))
     assert done.returncode == 0
     assert done.stdout.endswith(
@@ -111,7 +116,7 @@ def test_a_finished_run(demo_run: Path, tmp_path: Path) -> None:
     )
 
 
-def test_counts_are_told_in_the_singular_where_there_is_one() -> None:
+def test_a_count_of_one_is_in_the_singular() -> None:
     counts = {"accepted": 3, "rejected attempts": 1, "records_judged": 1, "rejected: refused": 1, "files": 2}
     assert counted(counts) == "3 accepted, 1 rejected attempt, 1 record judged, 1 rejected: refused, 2 files"
     assert counted(counts, 1) == "3 accepted"
@@ -120,8 +125,8 @@ def test_counts_are_told_in_the_singular_where_there_is_one() -> None:
     assert counted({"needs_answers": 0, "needs_adjudication": 2}) == "0 need answers, 2 need adjudication"
 
 
-def test_a_new_run_is_told_of_both_ways_to_records(folder: Path) -> None:
+def test_a_new_run_shows_both_ways_to_records(folder: Path) -> None:
     assert str(overview(open_run(folder))).endswith(
         f"next: marginalia plan --run {folder}\n"
-        f"or, with records of your own: marginalia import FILE --run {folder} --mapping MAPPING"
+        f"or, with your own records: marginalia import FILE --run {folder} --mapping MAPPING"
     )

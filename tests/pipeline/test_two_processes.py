@@ -38,7 +38,7 @@ def new_folder(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, ["score"], ["import", "records.jsonl"]], ids=" ".join)
-def test_a_second_process_is_refused_and_told_who_works_there(
+def test_a_second_process_is_refused_and_names_the_first(
     folder: Path, new_folder: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = new_folder if command[0] == "import" else folder

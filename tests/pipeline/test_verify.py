@@ -150,11 +150,11 @@ def lie(folder: Path, stage: str, name: str, change: Callable[[Any], Any]) -> No
         change(pl.read_parquet(path)).write_parquet(path)
     else:
         path.write_text(json.dumps(change(json.loads(path.read_bytes()))))
-    for manifest_file in (folder / "manifests").glob("*.json"):
-        manifest = json.loads(manifest_file.read_bytes())
-        for section in ("inputs", "outputs"):
-            manifest[section] |= {name: sha256(path)} if name in manifest[section] else {}
-        manifest_file.write_text(json.dumps(manifest))
+    for manifest_path in (folder / "manifests").glob("*.json"):
+        manifest = json.loads(manifest_path.read_bytes())
+        for kind in ("inputs", "outputs"):
+            manifest[kind] |= {name: sha256(path)} if name in manifest[kind] else {}
+        manifest_path.write_text(json.dumps(manifest))
 
 
 def without_first(frame: pl.DataFrame) -> pl.DataFrame:

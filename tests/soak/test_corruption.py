@@ -142,8 +142,8 @@ def test_a_turned_bit_in_a_journal_is_named_with_its_line(folder: Path, name: st
 
 
 WRONG = [
-    ("responses.jsonl", ("text",), 5, "text is no text"),
-    ("responses.jsonl", ("prompt_tokens",), "many", "prompt_tokens is no count"),
+    ("responses.jsonl", ("text",), 5, "text is not text"),
+    ("responses.jsonl", ("prompt_tokens",), "many", "prompt_tokens is not a whole number"),
     ("responses.jsonl", ("created_at",), "yesterday", "Invalid isoformat string"),
     ("annotations.jsonl", ("labels",), "a", "labels: Input should be a valid list"),
     ("annotations.jsonl", ("status",), "thought", "status: Input should be 'submitted', 'discarded' or 'draft'"),

@@ -75,7 +75,7 @@ def test_gold_of_an_older_version_with_texts_in_several_splits_is_reported(tmp_p
     assert (equal.texts, equal.records) == (9, 36)
     assert equal.across_splits == (splits > 1).sum() > 0
     assert equal.conflicting == (label_sets.list.len() > 1).sum() > 0
-    assert done.manifest.facts["warnings"] == equal.warnings != []
+    assert done.manifest.warnings == equal.warnings != []
     assert f"{equal.across_splits} texts are in more than one split" in describe(done)
     run_stage(REPORT, run)
     page = " ".join(run.path("report.html").read_text(encoding="utf-8").split())
