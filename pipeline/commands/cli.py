@@ -272,10 +272,10 @@ def score(
         str | None, typer.Option(help="score the Ith of N parts only; marginalia merge follows", metavar="I/N")
     ] = None,
 ) -> int:
-    from marginalia.pipeline.evaluation.score_stage import STAGE, missing_in_shard, score_shard, spread
+    from marginalia.pipeline.evaluation.score_stage import STAGE, missing_in_shard, score_shard, with_engine_options
 
     ray = {"address": address, "actors": actors, "cpus": actor_cpus, "gpus": actor_gpus}
-    opened = spread(open_folder(run), engine, ray)
+    opened = with_engine_options(open_folder(run), engine, ray)
     if shard is None:
         return _run(STAGE, opened, force=force)
     from marginalia.scoring.engines.shards import parse_shard
@@ -326,7 +326,7 @@ _add_stage("report")
 @friendly
 def compare(
     a: Annotated[Path, typer.Argument(help="the run to compare with")],
-    b: Annotated[Path, typer.Argument(help="the other run; differences are b less a")],
+    b: Annotated[Path, typer.Argument(help="the other run; differences are b minus a")],
     guard_a: Annotated[str | None, typer.Option(help="a's guard; default: its first")] = None,
     guard_b: Annotated[str | None, typer.Option(help="b's guard; default: its first")] = None,
     estimator_a: Annotated[str | None, typer.Option(help="a's estimator; default: the recommended one")] = None,
@@ -335,20 +335,20 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="write a self-contained HTML page, too", metavar="FILE")] = None,
 ) -> None:
     """Compare two evaluated runs (or two guards of one): what differs, and whether the numbers clearly do."""
-    from marginalia.pipeline.compare.compare_runs import compare as comparison
+    from marginalia.pipeline.compare.compare_runs import compare as compare_runs
     from marginalia.pipeline.compare.compared_run import load_compared_run
     from marginalia.pipeline.compare.comparison_page import build_comparison
-    from marginalia.pipeline.compare.comparison_text import table
+    from marginalia.pipeline.compare.comparison_text import comparison_table
     from marginalia.schemas.storage.files import write_text
 
     if out is not None and out.suffix != ".html":
         raise InputError(f"--out {out}: expected a name that ends in .html")
-    sides = load_compared_run(a, guard_a, estimator_a), load_compared_run(b, guard_b, estimator_b)
-    found = comparison(*sides)
+    runs = load_compared_run(a, guard_a, estimator_a), load_compared_run(b, guard_b, estimator_b)
+    comparison = compare_runs(*runs)
     if out is not None:
-        names = {label.id: label.name for side in sides for label in side.run.taxonomy.labels}
-        write_text(out, build_comparison(found, names))
-    print(json_for_stdout(json.loads(found.model_dump_json())) if as_json else table(found))
+        names = {label.id: label.name for compared in runs for label in compared.run.taxonomy.labels}
+        write_text(out, build_comparison(comparison, names))
+    print(json_for_stdout(json.loads(comparison.model_dump_json())) if as_json else comparison_table(comparison))
     if out is not None:
         print(f"written: {out}", file=sys.stderr)
 

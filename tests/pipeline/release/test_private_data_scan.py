@@ -25,7 +25,7 @@ from marginalia.pipeline.release.private_data_scan import holds_secret, private_
         ("order 4471 from the 3rd, 12.50 euros", []),
     ],
 )
-def test_identifiers_that_could_be_somebodys_are_found(text: str, kinds: list[str]) -> None:
+def test_identifiers_that_could_belong_to_a_person_are_found(text: str, kinds: list[str]) -> None:
     assert private_data(text) == kinds
 
 
