@@ -164,7 +164,8 @@ def recommend(
     best = max(better, key=lambda row: abs(row.difference.value or 0.0))
     gain = best.difference
     return best.estimator, (
-        f"its {name} differs from that of {reference} by {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+        f"its {name} is clearly better than that of {reference}, the reference: the difference is {gain.value:+.3f} "
+        f"[{gain.low:+.3f}, {gain.high:+.3f}]"
     )
 
 

@@ -68,7 +68,7 @@ def evaluate(
     """Judges every estimator of every guard against `gold` (GoldRecord). `prompts` (PromptRecord) contain the records'
     attributes; None when there are none."""
     attributes = attribute_rows(prompts) if prompts is not None else None
-    pages, thresholds_by_guard, calibrations, recommended = [], {}, [], []
+    guard_evaluations, thresholds_by_guard, calibrations, recommended = [], {}, [], []
     judged = chosen_gold(gold, attributes, config.where)
     for files in guards:
         table = guard_table(files.guard, judged, files.scores, files.records, taxonomy.ids)
@@ -77,14 +77,14 @@ def evaluate(
                 count_gold(gold, taxonomy.ids).final - count_gold(judged, taxonomy.ids).final
             )
         evaluated = _evaluate_estimators(table, config, seed, simulated)
-        guard_page = _guard_page(table, files, evaluated, attributes, config, seed)
-        pages.append(guard_page)
-        thresholds_by_guard[files.guard] = _guard_thresholds(guard_page)
-        if guard_page.recommended is not None:
-            recommended.append(JudgedEstimator.of(table, evaluated[guard_page.recommended].report))
+        guard_evaluation = _evaluate_guard(table, files, evaluated, attributes, config, seed)
+        guard_evaluations.append(guard_evaluation)
+        thresholds_by_guard[files.guard] = _guard_thresholds(guard_evaluation)
+        if guard_evaluation.recommended is not None:
+            recommended.append(JudgedEstimator.of(table, evaluated[guard_evaluation.recommended].report))
         calibrations += [
             fitted.model_copy(update={"family": files.family, "model": files.model})
-            for fitted in _calibrations(guard_page.recommended, evaluated)
+            for fitted in _calibrations(guard_evaluation.recommended, evaluated)
         ]
     evaluation = Evaluation(
         simulated=simulated,
@@ -93,7 +93,7 @@ def evaluate(
         resamples=config.resamples,
         seed=seed,
         gold=count_gold(gold, taxonomy.ids),
-        guards=pages,
+        guards=guard_evaluations,
         guard_differences=guard_differences(recommended, config, seed),
     )
     thresholds_file = ThresholdsFile(
@@ -137,7 +137,7 @@ def attribute_rows(prompts: pl.DataFrame) -> pl.DataFrame:
     return exploded.unnest("attributes").select("id", "name", "value")
 
 
-def _guard_page(
+def _evaluate_guard(
     table: GuardTable,
     files: GuardScores,
     evaluated: dict[str, EvaluatedEstimator],
@@ -169,7 +169,7 @@ def _guard_page(
         unexplored=_mean(records["unexplored"]),
         seconds=float(records["seconds"].sum()),
         forward_passes=int(records["forward_passes"].sum()),
-        estimators=[evaluated.report for evaluated in evaluated.values()],
+        estimators=[estimator.report for estimator in evaluated.values()],
         differences=paired,
         against_frequency=against_frequency(evaluated, recommended, config) if recommended is not None else None,
         bounds=bounds_effect(table, best.report, config, files.tolerance) if best is not None else None,
@@ -186,9 +186,9 @@ def _mean(values: pl.Series) -> float | None:
     return float(mean) if isinstance(mean, float) else None
 
 
-def _guard_thresholds(guard_page: GuardEvaluation) -> GuardThresholds:
+def _guard_thresholds(guard_evaluation: GuardEvaluation) -> GuardThresholds:
     return GuardThresholds(
-        recommended=guard_page.recommended,
+        recommended=guard_evaluation.recommended,
         estimators={
             estimator.estimator: EstimatorThresholds(
                 overall={threshold.goal: _service_threshold(threshold) for threshold in estimator.thresholds.overall},
@@ -197,7 +197,7 @@ def _guard_thresholds(guard_page: GuardEvaluation) -> GuardThresholds:
                     for label, rows in estimator.thresholds.labels.items()
                 },
             )
-            for estimator in guard_page.estimators
+            for estimator in guard_evaluation.estimators
             if estimator.estimator != LABEL_FREQUENCY
         },
     )

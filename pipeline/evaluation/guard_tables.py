@@ -106,11 +106,12 @@ def guard_table(
 
 
 def _check_scores(guard: str, scores: pl.DataFrame) -> None:
-    wrong = scores.filter(
-        pl.col("probability").is_nan()
-        | ~pl.col("probability").is_between(0, 1)
-        | (pl.col("estimator") == LABEL_FREQUENCY)
-    )
+    if LABEL_FREQUENCY in scores["estimator"]:
+        raise ArtifactError(
+            f"scores/{guard}.parquet: '{LABEL_FREQUENCY}' is a baseline of evaluate, not an estimator of a guard",
+            hint="score again",
+        )
+    wrong = scores.filter(pl.col("probability").is_nan() | ~pl.col("probability").is_between(0, 1))
     if wrong.height:
         row = wrong.row(0, named=True)
         raise ArtifactError(
@@ -168,9 +169,8 @@ def _matrices(
     matrices, verdicts = {}, {}
     for (name,), cells_of_estimator in cells.group_by("estimator", maintain_order=True):
         matrix = np.full((len(ids), len(labels) + 1), np.nan)
-        matrix[cells_of_estimator["row"].to_numpy(), cells_of_estimator["column"].to_numpy()] = cells_of_estimator[
-            value
-        ].to_numpy()
+        rows, columns = cells_of_estimator["row"].to_numpy(), cells_of_estimator["column"].to_numpy()
+        matrix[rows, columns] = cells_of_estimator[value].to_numpy()
         matrices[str(name)] = matrix[:, :-1]
         if len(ids) and np.isfinite(matrix[:, -1]).all():
             verdicts[str(name)] = matrix[:, -1]

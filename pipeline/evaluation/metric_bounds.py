@@ -18,6 +18,7 @@ from marginalia.schemas.evaluation_json import (
     Metric,
     Outcome,
     Threshold,
+    ThresholdReport,
 )
 from marginalia.scoring.measures import calibration, metric_ranges
 from marginalia.scoring.measures.intervals import Array, Flags
@@ -85,7 +86,7 @@ def with_ranges(
     bounds = table.bounds.get(evaluation.estimator)
     if bounds is None or not table.labels:
         return evaluation
-    judged, in_test, in_calibration = table.on(config.judged_on), table.on(["test"]), table.on(["calibration"])
+    judged, in_test = table.on(config.judged_on), table.on(["test"])
     truth, test_bounds = table.truth, (bounds[0][in_test], bounds[1][in_test])
     update: dict[str, object] = {}
     decided = metric_ranges.decision_ranges(truth[judged], bounds[0][judged], bounds[1][judged], config.threshold)
@@ -105,31 +106,7 @@ def with_ranges(
         assert own is not None  # otherwise `tuned` would be empty
         at_own = metric_ranges.decision_ranges(truth[in_test], *test_bounds, own)
         update["tuned"] = _metrics_with_ranges(evaluation.tuned, at_own.pooled)
-    columns = {
-        label: (truth[:, column], (bounds[0][:, column], bounds[1][:, column]))
-        for column, label in enumerate(table.labels)
-    }
-    if verdict is not None:
-        columns[UNSAFE] = (table.any_label, verdict)
-    update["thresholds"] = evaluation.thresholds.model_copy(
-        update={
-            "overall": [
-                _threshold(
-                    row,
-                    truth.ravel(),
-                    (bounds[0].ravel(), bounds[1].ravel()),
-                    *_repeat_per_label(in_calibration, in_test, truth),
-                )
-                for row in evaluation.thresholds.overall
-            ],
-            "labels": {
-                label: [_threshold(row, *columns[label], in_calibration, in_test) for row in rows]
-                if label in columns
-                else rows
-                for label, rows in evaluation.thresholds.labels.items()
-            },
-        }
-    )
+    update["thresholds"] = _thresholds(evaluation.thresholds, table, bounds, verdict)
     if evaluation.calibration.raw is not None:
         calibrated_bounds = tuple(_calibrated(fitted, table.labels, end) for end in test_bounds)
         p, q = table.scores[evaluation.estimator][in_test], calibrated[in_test]
@@ -152,6 +129,31 @@ def _metrics_with_ranges(metrics: Mapping[str, Metric], allowed: Mapping[str, Ra
 def _label(row: LabelMetrics, allowed: Mapping[str, metric_ranges.Ends], column: int) -> LabelMetrics:
     own = {name: (float(low[column]), float(high[column])) for name, (low, high) in allowed.items()}
     return row.model_copy(update={"metrics": _metrics_with_ranges(row.metrics, own)})
+
+
+def _thresholds(
+    report: ThresholdReport, table: GuardTable, bounds: Bounds, verdict_bounds: Bounds | None
+) -> ThresholdReport:
+    truth, in_calibration, in_test = table.truth, table.on(["calibration"]), table.on(["test"])
+    all_cells = truth.ravel(), (bounds[0].ravel(), bounds[1].ravel())
+    splits_of_cells = _repeat_per_label(in_calibration, in_test, truth)
+    columns = {
+        label: (truth[:, column], (bounds[0][:, column], bounds[1][:, column]))
+        for column, label in enumerate(table.labels)
+    }
+    if verdict_bounds is not None:
+        columns[UNSAFE] = (table.any_label, verdict_bounds)
+    return report.model_copy(
+        update={
+            "overall": [_threshold(row, *all_cells, *splits_of_cells) for row in report.overall],
+            "labels": {
+                label: [_threshold(row, *columns[label], in_calibration, in_test) for row in rows]
+                if label in columns
+                else rows
+                for label, rows in report.labels.items()
+            },
+        }
+    )
 
 
 def _repeat_per_label(in_calibration: Flags, in_test: Flags, truth: Flags) -> tuple[Flags, Flags]:

@@ -119,54 +119,42 @@ class PairedDifferences:
         ]
         both = [_aligned_scores(judged, rows, self.labels) for judged, rows in zip((a, b), rows_of_both, strict=True)]
         self.truth = _cells(a.table.truth, rows_of_both[0], _columns(a, self.labels))
-        any_label = a.table.any_label[rows_of_both[0]]
-        in_test = (a.table.splits[rows_of_both[0]] == "test") & (b.table.splits[rows_of_both[1]] == "test")
-        self._judged = self._pair(
-            [
-                metrics.together([metrics.decisions(self.truth, scores.p >= at), metrics.ranking(self.truth, scores.p)])
-                for scores in both
-                for at in [scores.judged.threshold]
-            ],
-            [
-                pooled_ranges(self.truth, scores.bounds, scores.judged.threshold) if scores.bounds else {}
-                for scores in both
-            ],
-            len(self.truth),
-        )
-        self._label_ranges = [
-            {
-                **ranges.ranking_ranges(self.truth, *scores.bounds).labels,
-                **ranges.decision_ranges(self.truth, *scores.bounds, scores.judged.threshold).labels,
-            }
-            if scores.bounds
-            else {}
-            for scores in both
-        ]
-        truth, n = self.truth[in_test], int(in_test.sum())
-        self._in_test = in_test
-        self._forecasts = self._pair(
+        self._in_test = (a.table.splits[rows_of_both[0]] == "test") & (b.table.splits[rows_of_both[1]] == "test")
+        self._judged = self._at_fixed_thresholds(both)
+        self._label_ranges = [_label_ranges(self.truth, scores) for scores in both]
+        self._forecasts = self._of_forecasts(both)
+        self._verdicts = self._of_verdicts(both, a.table.any_label[rows_of_both[0]])
+        self._tuned = self._at_own_thresholds(both)
+
+    def _at_fixed_thresholds(self, both: list[AlignedScores]) -> PairedMeasures | None:
+        truth = self.truth
+        measures, allowed_ranges = [], []
+        for scores in both:
+            threshold = scores.judged.threshold
+            decisions, ranking = metrics.decisions(truth, scores.p >= threshold), metrics.ranking(truth, scores.p)
+            measures.append(metrics.together([decisions, ranking]))
+            allowed_ranges.append(pooled_ranges(truth, scores.bounds, threshold) if scores.bounds else {})
+        return self._pair(measures, allowed_ranges, len(truth))
+
+    def _of_forecasts(self, both: list[AlignedScores]) -> PairedMeasures | None:
+        in_test, truth = self._in_test, self.truth[self._in_test]
+        return self._pair(
             [forecast_measure(truth, scores.p[in_test]) for scores in both],
             [
                 ranges.forecast_ranges(truth, *_bounds_of_rows(scores.bounds, in_test)) if scores.bounds else {}
                 for scores in both
             ],
-            n,
+            len(truth),
         )
-        self._verdicts = self._pair(
-            [
-                verdict_measure(any_label, scores.verdict, scores.judged.threshold)
-                for scores in both
-                if scores.verdict is not None
-            ],
-            [
-                verdict_ranges(any_label, scores.verdict_bounds, scores.judged.threshold)
-                if scores.verdict_bounds
-                else {}
-                for scores in both
-            ],
-            len(any_label),
-        )
-        self._tuned = self._at_own_thresholds(both, truth, in_test)
+
+    def _of_verdicts(self, both: list[AlignedScores], any_label: Flags) -> PairedMeasures | None:
+        measures, allowed_ranges = [], []
+        for scores in both:
+            threshold, bounds = scores.judged.threshold, scores.verdict_bounds
+            if scores.verdict is not None:
+                measures.append(verdict_measure(any_label, scores.verdict, threshold))
+            allowed_ranges.append(verdict_ranges(any_label, bounds, threshold) if bounds else {})
+        return self._pair(measures, allowed_ranges, len(any_label))
 
     def _pair(
         self, measures: Sequence[Measure], ranges_of_both: list[dict[str, Range]], n: int
@@ -178,7 +166,8 @@ class PairedDifferences:
             [metrics.bootstrap(measure, n, resamples=resamples, seed=seed) for measure in measures], ranges_of_both, n
         )
 
-    def _at_own_thresholds(self, both: list[AlignedScores], truth: Flags, in_test: Flags) -> PairedMeasures | None:
+    def _at_own_thresholds(self, both: list[AlignedScores]) -> PairedMeasures | None:
+        in_test, truth = self._in_test, self.truth[self._in_test]
         bootstrapped, allowed_ranges = [], []
         for scores in both:
             if scores.own_thresholds is None or not in_test.any() or not scores.judged.table.on(["calibration"]).any():
@@ -252,6 +241,15 @@ class PairedDifferences:
         )
 
 
+def _label_ranges(truth: Flags, scores: AlignedScores) -> dict[str, ranges.Ends]:
+    if scores.bounds is None:
+        return {}
+    return {
+        **ranges.ranking_ranges(truth, *scores.bounds).labels,
+        **ranges.decision_ranges(truth, *scores.bounds, scores.judged.threshold).labels,
+    }
+
+
 def _finite_or_none(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
@@ -308,26 +306,26 @@ def _including_value(metric: Metric) -> Metric:
 
 
 def with_simultaneous_intervals(
-    metrics_given: Sequence[Metric], replicates: Sequence[Array], sizes: Sequence[float], confidence: float
+    differences: Sequence[Metric], replicates: Sequence[Array], sizes: Sequence[float], confidence: float
 ) -> list[Metric]:
     """The metrics with simultaneous intervals: the confidence holds for all of them at once.
 
     Metrics without an interval stay as they are. `sizes`: see
     `marginalia.scoring.measures.intervals.simultaneous`."""
     with_interval = [
-        index for index, metric in enumerate(metrics_given) if metric.low is not None and metric.low != metric.high
+        index for index, metric in enumerate(differences) if metric.low is not None and metric.low != metric.high
     ]
     if not with_interval:
-        return list(metrics_given)
+        return list(differences)
     chosen = np.column_stack([replicates[index] for index in with_interval])
     low, high = simultaneous(chosen, confidence, [sizes[index] for index in with_interval])
-    changed = list(metrics_given)
+    changed = list(differences)
     for index, *ends in zip(with_interval, low.tolist(), high.tolist(), strict=True):
         finite = bool(np.isfinite(ends).all())
         update = (
             {"low": ends[0], "high": ends[1]} if finite else {"low": None, "high": None, "reason": NO_COMPLETE_RESAMPLE}
         )
-        changed[index] = _including_value(metrics_given[index].model_copy(update=update))
+        changed[index] = _including_value(differences[index].model_copy(update=update))
     return changed
 
 

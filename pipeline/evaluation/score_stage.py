@@ -96,12 +96,12 @@ def missing_in_shard(run: Run, shard: Shard) -> list[Missing]:
 
     command = f"{run.command('score')} --shard {shard}"
     ids = [record_id for record_id, _ in _records(run)[1] if shard.holds(record_id)]
-    found = []
+    missing = []
     for guard in run.config.score.guards:
         out = shard_path(SCORES.of(guard.name).path(run), shard)
         table = read_frame(records_path(out), SCORED_RECORDS.row, made_by=command)
-        found += _missing(guard, len(ids), failures_of(table, ids, [journal_path(out)]), command)
-    return found
+        missing += _missing(guard, len(ids), failures_of(table, ids, [journal_path(out)]), command)
+    return missing
 
 
 def off_format(guard: str, facts: dict[str, Any]) -> list[str]:
@@ -190,7 +190,7 @@ def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command
     missing = []
     for temporary, verb, command_text in (
         (True, "were not", command),
-        (False, "cannot be", f"change what {table} names, then: {command}; evaluate leaves them out"),
+        (False, "cannot be", f"fix the errors in {table}, then: {command}; evaluate leaves these records out"),
     ):
         if group := [failure for failure in failures if failure.passing == temporary]:
             text = f"{len(group):,} of {records:,} records {verb} scored by {guard.name}, the first "
@@ -224,8 +224,8 @@ def _request(run: Run, guard: GuardRun) -> ScoreRequest:
     try:
         guard_path(guard.guard, relative_to=run.folder)
     except InputError as error:
-        config, at = run.path("config.yaml"), section.guards.index(guard)
-        raise error.asked_for(config, "guard", line=line_in(config, "score", "guards", at, "guard")) from error
+        config, index = run.path("config.yaml"), section.guards.index(guard)
+        raise error.asked_for(config, "guard", line=line_in(config, "score", "guards", index, "guard")) from error
     return ScoreRequest(
         **fields_of(GuardModel, guard),
         taxonomy=run.taxonomy,

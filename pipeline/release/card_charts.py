@@ -7,7 +7,7 @@ from pathlib import Path
 
 from marginalia.pipeline.report.gold_sections import dataset_section, trust_section
 from marginalia.pipeline.report.guard_figures import estimators_figure, labels_figure, reliability_figure
-from marginalia.pipeline.report.report_data import Figure, ReportData
+from marginalia.pipeline.report.report_data import Figure, ReportData, recommended_estimator
 from marginalia.pipeline.report.svg import standalone
 
 STYLE = Path(__file__).parent / "chart.css"
@@ -31,7 +31,7 @@ def charts(data: ReportData) -> list[Chart]:
         ("agreement", agreement.figure if agreement is not None else None),
     ]
     for guard in data.evaluation.guards:
-        best = next((estimator for estimator in guard.estimators if estimator.estimator == guard.recommended), None)
+        best = recommended_estimator(guard)
         if best is None:
             continue
         of_guard = {

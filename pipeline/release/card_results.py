@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.report_data import recommended_estimator
 from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation
 
 
@@ -25,12 +26,8 @@ class ResultRow:
 
 def result_rows(evaluation: Evaluation) -> list[ResultRow]:
     """A row for each guard that has a recommended estimator."""
-    recommended = [(guard, _recommended(guard)) for guard in evaluation.guards]
+    recommended = [(guard, recommended_estimator(guard)) for guard in evaluation.guards]
     return [_result_row(guard, estimator) for guard, estimator in recommended if estimator is not None]
-
-
-def _recommended(guard: GuardEvaluation) -> EstimatorEvaluation | None:
-    return next((estimator for estimator in guard.estimators if estimator.estimator == guard.recommended), None)
 
 
 def _result_row(guard: GuardEvaluation, best: EstimatorEvaluation) -> ResultRow:

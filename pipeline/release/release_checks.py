@@ -14,6 +14,7 @@ from marginalia.pipeline.config.release import ReleaseSection
 from marginalia.pipeline.release.dataset_card import TEMPLATE
 from marginalia.pipeline.release.private_data_scan import holds_secret, private_data
 from marginalia.pipeline.release.release_tables import PSEUDONYM
+from marginalia.pipeline.report.as_text import plural
 from marginalia.schemas.errors import InputError
 
 LISTED_RECORDS = 10  # records that a message lists
@@ -110,7 +111,7 @@ def _check_table(file_name: str, frame: pl.DataFrame, names: Collection[str], re
         shown = "; ".join(f"'{key}' ({', '.join(kinds)})" for key, kinds in list(problems.items())[:LISTED_RECORDS])
         more = f" and {len(problems) - LISTED_RECORDS} more" if len(problems) > LISTED_RECORDS else ""
         raise InputError(
-            f"{file_name}: possible private data in {len(problems)} record{'s' * (len(problems) > 1)}: {shown}{more}",
+            f"{file_name}: possible private data in {plural(len(problems), 'record')}: {shown}{more}",
             hint="check these records: remove them, or list the harmless ones in release.reviewed_records",
         )
 

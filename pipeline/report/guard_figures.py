@@ -184,7 +184,7 @@ def labels_figure(best: EstimatorEvaluation, names: dict[str, str], confidence: 
         PlotRow(
             names.get(row.label, row.label),
             [Mark(auc.value, auc.low, auc.high, 1, note=auc.reason or "")],
-            f"{as_text.with_interval(auc)}" if auc.value is not None else "—",
+            as_text.with_interval(auc) if auc.value is not None else "—",
         )
         for row in ordered
         for auc in [row.metrics["roc_auc"]]
@@ -197,23 +197,15 @@ def labels_figure(best: EstimatorEvaluation, names: dict[str, str], confidence: 
 def review_figure(best: EstimatorEvaluation) -> Figure:
     """Risk against coverage: the errors that remain when the least certain records are reviewed."""
     points = [point for point in best.review if point.subset_error_overall is not None]
+    shares = [point.share_reviewed for point in points]
+    left = [point.subset_error_overall or 0.0 for point in points]
+    among_kept = [point.subset_error or 0.0 for point in points]
+    start = left[0] if left else 0.0
     series = [
-        Series(
-            "wrong records left, of all records",
-            [p.share_reviewed for p in points],
-            [p.subset_error_overall or 0.0 for p in points],
-            1,
-        ),
-        Series(
-            "wrong records among those not reviewed",
-            [p.share_reviewed for p in points],
-            [p.subset_error or 0.0 for p in points],
-            2,
-        ),
+        Series("wrong records left, of all records", shares, left, 1),
+        Series("wrong records among those not reviewed", shares, among_kept, 2),
+        Series("wrong records left, reviewed at random", shares, [start * (1 - share) for share in shares], 5),
     ]
-    start = points[0].subset_error_overall or 0.0 if points else 0.0
-    shares = [p.share_reviewed for p in points]
-    series.append(Series("wrong records left, reviewed at random", shares, [start * (1 - at) for at in shares], 5))
     title = finding_sentences.review_finding(best.review)
     note = (
         "A record is wrong when any of its labels is wrong. Records with the most expected wrong labels are reviewed "

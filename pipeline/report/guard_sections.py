@@ -17,7 +17,7 @@ from marginalia.pipeline.report.guard_figures import (
     roc_figure,
     slices_figure,
 )
-from marginalia.pipeline.report.report_data import Figure, ReportData
+from marginalia.pipeline.report.report_data import Figure, ReportData, recommended_estimator
 from marginalia.schemas.evaluation_json import (
     UNSAFE,
     Difference,
@@ -91,7 +91,7 @@ class GuardView:
 def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
     """Prepares everything that the template shows of a guard."""
     names, confidence = data.label_names, data.evaluation.confidence
-    best = next((estimator for estimator in guard.estimators if estimator.estimator == guard.recommended), None)
+    best = recommended_estimator(guard)
     soft = (best.soft_tuned or best.soft) if best is not None else None
     reference = guard.differences[0].reference if guard.differences else ""
     return GuardView(

@@ -59,7 +59,6 @@ class Series:
     tone: int
     low: Sequence[float] = ()
     high: Sequence[float] = ()
-    line: bool = True
 
 
 def forest(rows: Sequence[PlotRow], axis: Axis, *, alt: str, legend: Sequence[tuple[str, int]] = ()) -> Markup:
@@ -67,9 +66,9 @@ def forest(rows: Sequence[PlotRow], axis: Axis, *, alt: str, legend: Sequence[tu
     return wide_and_narrow(lambda width: _forest(rows, axis, width, alt, legend))
 
 
-def bars(rows: Sequence[PlotRow], axis: Axis, *, alt: str, legend: Sequence[tuple[str, int]] = ()) -> Markup:
+def bars(rows: Sequence[PlotRow], axis: Axis, *, alt: str) -> Markup:
     """One bar per row for its first mark; further marks are vertical lines across the bar."""
-    return wide_and_narrow(lambda width: _forest(rows, axis, width, alt, legend, as_bars=True))
+    return wide_and_narrow(lambda width: _forest(rows, axis, width, alt, (), as_bars=True))
 
 
 def curves(series: Sequence[Series], x: Axis, y: Axis, *, alt: str, diagonal: bool) -> Markup:
@@ -128,7 +127,7 @@ def _forest(
                 _bar(drawing, mark, x_of, middle, first=index == 0)
             else:
                 _whisker(drawing, mark, x_of, middle + offset, left)
-    _legend(drawing, legend, left, bottom + 54, right)
+    _legend(drawing, legend, left, bottom + 54)
     return drawing
 
 
@@ -178,7 +177,7 @@ def _point(drawing: Drawing, x: float, y: float, tone: int) -> None:
         drawing.rect(x - 4, y - 4, 8, 8, f"point tone{tone}")
 
 
-def _legend(drawing: Drawing, legend: Sequence[tuple[str, int]], left: float, y: float, right: float) -> None:
+def _legend(drawing: Drawing, legend: Sequence[tuple[str, int]], left: float, y: float) -> None:
     x = left
     for name, tone in legend:
         _point(drawing, x + 5, y - 4, tone)
@@ -212,28 +211,34 @@ def _curves(series: Sequence[Series], x: Axis, y: Axis, width: float, alt: str, 
         end = min(x.high, y.high)
         drawing.line(at_x(0), at_y(0), at_x(end), at_y(end), "reference")
     for curve in series:
-        points = [(at_x(a), at_y(b)) for a, b in zip(curve.x, curve.y, strict=True)]
-        if curve.low:
-            edges = [
-                [(px, at_y(min(max(end, y.low), y.high))) for (px, _), end in zip(points, ends, strict=True)]
-                for ends in (curve.high, curve.low)
-            ]
-            drawing.area([*edges[0], *reversed(edges[1])], f"band tone{curve.tone}")
-        if curve.line and len(points) > 1:
-            drawing.path(points, f"curve tone{curve.tone}")
-        for (px, _), low, high in zip(points, curve.low, curve.high, strict=bool(curve.low)):
-            drawing.line(px, at_y(max(low, y.low)), px, at_y(min(high, y.high)), f"whisker tone{curve.tone}")
-        if curve.low or not curve.line:
-            for px, py in points:
-                _point(drawing, px, py, curve.tone)
+        _curve(drawing, curve, y, at_x, at_y)
     for row, curve in enumerate(series):
         legend_y = legend_top + 22 * row
-        if curve.line:
-            drawing.line(legend_left, legend_y - 4, legend_left + 22, legend_y - 4, f"curve tone{curve.tone}")
-        if curve.low or not curve.line:
+        drawing.line(legend_left, legend_y - 4, legend_left + 22, legend_y - 4, f"curve tone{curve.tone}")
+        if curve.low:
             _point(drawing, legend_left + 11, legend_y - 4, curve.tone)
         drawing.text(legend_left + 30, legend_y, curve.name, "legend")
     return drawing
+
+
+def _curve(
+    drawing: Drawing, curve: Series, y: Axis, at_x: Callable[[float], float], at_y: Callable[[float], float]
+) -> None:
+    """A line; for a series with intervals also their band, whiskers cut off at the ends of the axis, and points."""
+    points = [(at_x(a), at_y(b)) for a, b in zip(curve.x, curve.y, strict=True)]
+    if curve.low:
+        edges = [
+            [(px, at_y(min(max(end, y.low), y.high))) for (px, _), end in zip(points, ends, strict=True)]
+            for ends in (curve.high, curve.low)
+        ]
+        drawing.area([*edges[0], *reversed(edges[1])], f"band tone{curve.tone}")
+    if len(points) > 1:
+        drawing.path(points, f"curve tone{curve.tone}")
+    if curve.low:
+        for (px, _), low, high in zip(points, curve.low, curve.high, strict=True):
+            drawing.line(px, at_y(max(low, y.low)), px, at_y(min(high, y.high)), f"whisker tone{curve.tone}")
+        for px, py in points:
+            _point(drawing, px, py, curve.tone)
 
 
 def nice_axis(largest: float, title: str) -> Axis:

@@ -9,7 +9,7 @@ import polars as pl
 from markupsafe import Markup
 
 from marginalia.schemas.agreement_json import Agreement
-from marginalia.schemas.evaluation_json import Evaluation
+from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation
 from marginalia.schemas.generation_json import Generation
 from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.taxonomy import Taxonomy
@@ -48,6 +48,11 @@ class Figure:
     title: str
     drawing: Markup
     note: str
+
+
+def recommended_estimator(guard: GuardEvaluation) -> EstimatorEvaluation | None:
+    """The evaluation of the guard's recommended estimator; None when no estimator is recommended."""
+    return next((estimator for estimator in guard.estimators if estimator.estimator == guard.recommended), None)
 
 
 def currency_of(manifests: Sequence[Manifest]) -> str:

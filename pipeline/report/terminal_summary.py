@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from marginalia.pipeline.report.as_text import UNCLEAR, against_chance, plural
+from marginalia.pipeline.report.report_data import recommended_estimator
 from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Metric
 from marginalia.scoring.measures.conclusions import range_of, wide
 
@@ -23,7 +24,7 @@ def headline(evaluation: Evaluation) -> list[str]:
 def _guard(guard: GuardEvaluation) -> list[str]:
     left_out = "".join(f", {n} left out ({reason})" for reason, n in guard.left_out.items())
     lines = [f"guard {guard.guard}: {guard.records} records{left_out}"]
-    best = next((estimator for estimator in guard.estimators if estimator.estimator == guard.recommended), None)
+    best = recommended_estimator(guard)
     if best is None:
         return [*lines, f"  no estimator to recommend: {guard.recommended_because}"]
     auc = best.metrics["macro_roc_auc"]
@@ -35,13 +36,10 @@ def _guard(guard: GuardEvaluation) -> list[str]:
         lines[-1] += f", {_with_interval(tuned)} at own thresholds (test split, {plural(tuned.n, 'record')})"
     raw = best.calibration.raw
     if raw is not None:
-        recalibrated = best.calibration.recalibrated
-        recalibrated_part = (
-            f", {recalibrated.ece.value:.2f} after {best.calibration.method}"
-            if recalibrated and recalibrated.ece.value is not None
-            else ""
-        )
-        lines.append(f"  calibration error {_with_interval(raw.ece)}{recalibrated_part}")
+        lines.append(f"  calibration error {_with_interval(raw.ece)}")
+        after = best.calibration.recalibrated
+        if after is not None and after.ece.value is not None:
+            lines[-1] += f", {after.ece.value:.2f} after {best.calibration.method}"
     bounds = _bounds_warning(guard)
     return [*lines, f"  {bounds}"] if bounds else lines
 

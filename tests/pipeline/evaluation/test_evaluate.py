@@ -273,6 +273,12 @@ def test_an_impossible_probability_is_refused_with_its_record(frames: Frames) ->
             results_of(Frames(**{**vars(frames), "scores": wrong_scores}))
 
 
+def test_scores_of_a_reserved_estimator_are_refused(frames: Frames) -> None:
+    renamed = frames.scores.with_columns(pl.col("estimator").replace("joint", "label_frequency"))
+    with pytest.raises(ArtifactError, match="'label_frequency' is a baseline of evaluate, not an estimator"):
+        results_of(Frames(**{**vars(frames), "scores": renamed}))
+
+
 def test_headline_says_simulated_and_chance_level() -> None:
     lines = headline(results_of(make_frames(Synthetic(n=48, skill=0.0))).evaluation)
     assert "SIMULATED" in lines[0]
