@@ -1,4 +1,4 @@
-"""`marginalia compare`: two runs on the same gold, on different gold, and what it refuses."""
+"""`marginalia compare`: two runs with the same gold, with different gold, and input that it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bounds of probabilities do to an evaluation: ranges beside the numbers, findings that wait, a tolerance."""
+"""The bounds of probabilities in an evaluation: ranges of metrics, findings that stay open, a suggested tolerance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONFIG = EvaluateSection(resamples=150)
 
 
 def with_bounds(frames: Frames, width: float) -> pl.DataFrame:
-    """The scores, each known to lie within bounds so far apart."""
+    """The scores with bounds that are `width` apart."""
     p = pl.col("probability")
     low = pl.max_horizontal(p - width / 2, pl.lit(0.0))
     return frames.scores.with_columns(lower=low, upper=pl.min_horizontal(low + width, pl.lit(1.0)))
@@ -113,7 +113,7 @@ def test_guards_are_not_called_different_when_bounds_could_explain_the_differenc
         (row,) = rows
         assert row.metric == "macro_roc_auc"
         assert row.difference.low is not None
-        assert row.difference.low > 0  # clear, were it not for the bounds
+        assert row.difference.low > 0  # clear if the probabilities were exact
         assert row.finding == finding
         if width:
             assert row.difference.range_low is not None

@@ -1,4 +1,4 @@
-"""evaluation.json against scikit-learn on the very files, and its account of what was left out."""
+"""evaluation.json compared with scikit-learn on the same files, and its counts of what was left out."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def estimator(results: Results, name: str) -> EstimatorEvaluation:
 
 
 def by_hand(frames: Frames, name: str, splits: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(gold, probabilities) of an estimator straight from the frames, with plain loops."""
+    """(gold, probabilities) of an estimator, read from the frames with plain loops."""
     labels = frames.taxonomy.ids
     rows_of_estimator = frames.scores.filter(pl.col("estimator") == name)
     probabilities = {
@@ -305,7 +305,7 @@ def test_reviewing_the_least_certain_finds_the_errors_that_calibrated_probabilit
     p = rng.beta(0.4, 0.4, size=(6000, 1))
     truth = rng.random(p.shape) < p
     points = review_points(truth, p >= 0.5, p)
-    error_rates = np.sort(np.minimum(p, 1 - p).ravel())  # a calibrated forecast errs with just this probability
+    error_rates = np.sort(np.minimum(p, 1 - p).ravel())  # a calibrated forecast is wrong with this probability
     for point in points:
         kept = error_rates[: point.n_kept]
         assert point.subset_error == pytest.approx(kept.mean(), abs=0.02)

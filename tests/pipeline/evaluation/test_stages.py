@@ -59,7 +59,7 @@ def test_an_imported_run_needs_gold_and_scores_only(tmp_path: Path) -> None:
 
 
 def test_gold_of_an_older_version_with_texts_in_several_splits_is_reported(tmp_path: Path) -> None:
-    """Nine texts in 36 records, each in any split: the gold stays readable, and what is wrong with it is said."""
+    """Nine texts in 36 records, in several splits: the gold is still read, with warnings about these texts."""
     texts = ["one", "two", "three", *(f"text {number}" for number in range(6))]
     write_run(tmp_path, Synthetic(n=36, texts=texts), whole=False, simulated=False)
     (tmp_path / "config.yaml").write_text(CONFIG.format(simulated="false"), encoding="utf-8")

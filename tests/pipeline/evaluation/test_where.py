@@ -1,4 +1,4 @@
-"""evaluate.where: judging only the records with certain attributes."""
+"""evaluate.where: only records with the given attributes are judged."""
 
 from __future__ import annotations
 

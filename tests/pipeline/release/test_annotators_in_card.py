@@ -1,4 +1,4 @@
-"""What a card says of gold questions, suggestions and the audit."""
+"""What a data set card says about gold questions, suggestions and the audit."""
 
 from __future__ import annotations
 

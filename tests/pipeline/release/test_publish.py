@@ -1,4 +1,4 @@
-"""publish against a server that speaks the Hub's calls, through the real huggingface_hub client."""
+"""publish with the real huggingface_hub client, against a local server with the Hub's API."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_push_makes_a_private_gated_repository_with_exactly_the_folder(tmp_pat
     entry = done.manifest.facts["published"][0]
     assert entry["commit"] == repository.commits[-1].id
     assert describe(done.manifest.facts) == f"published {REPO}: version 1, {entry['url']}"
-    # the gate is closed before anything lies behind it
+    # access is restricted before the files are uploaded
     assert server.calls.index(("PUT", "settings")) < server.calls.index(("POST", "commit"))
 
 
@@ -161,7 +161,7 @@ def test_a_commit_that_was_not_made_is_sent_again(tmp_path: Path, server: HubSer
 
 
 def test_a_failing_call_never_publishes_a_part_or_twice(tmp_path: Path) -> None:
-    """The k-th call fails, for every k, each time in another way; publishing again ends with one commit of it all."""
+    """The k-th call fails, for every k, in different ways. Publishing again ends with one commit of all files."""
     kinds = [name for name in FAULTS if name not in ("hang", "429")]
     k, met = 0, 1
     while met:

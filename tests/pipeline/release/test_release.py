@@ -1,4 +1,4 @@
-"""The folder that a release writes: what is in it, what is not, and that strangers can load it."""
+"""The release folder: what it contains, what it must not contain, and that other people can load it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def card_of(run: Run) -> tuple[dict[str, object], str]:
 
 
 def everything(folder: Path) -> str:
-    """All that the folder says, Parquet cells included."""
+    """All text of the folder: file names, files and the cells of Parquet files."""
     texts = []
     for path in sorted(folder.rglob("*")):
         if path.suffix == ".parquet":
@@ -134,7 +134,7 @@ def test_a_stranger_loads_every_config_offline(tmp_path: Path) -> None:
 
 
 def test_ordinary_data_can_be_joined_to_a_release(tmp_path: Path) -> None:
-    """polars' large_string and large_list made concatenate_datasets refuse it."""
+    """concatenate_datasets refuses files with the types large_string and large_list, which polars writes."""
     run = make_run(tmp_path)
     release(run)
     script = (
@@ -319,7 +319,7 @@ def test_charts_headline_numbers_and_the_files_that_a_service_loads(tmp_path: Pa
         assert title.endswith("\\(simulated annotators\\)")
         drawing = ElementTree.fromstring((folder / path).read_text(encoding="utf-8"))
         assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
-        assert "class" not in drawing.attrib  # the page's rule hides one of the two sizes by its class
+        assert "class" not in drawing.attrib  # on the page, this class hides one of the two sizes
         tags = {element.tag.partition("}")[2] for element in drawing.iter()}
         assert tags <= {"svg", "title", "style", "rect", "line", "text", "circle", "polygon", "polyline"}
     page = read_model(run.path("evaluation.json"), Evaluation, made_by="evaluate").guards[0]
@@ -353,7 +353,7 @@ def test_the_severity_of_released_labels_is_released(tmp_path: Path) -> None:
     assert [config["config_name"] for config in head["configs"]][:2] == ["gold", "severity"]  # type: ignore[index,attr-defined]
     assert "| `severity` | one label of a record, with the median of the levels that annotators gave | 1 |" in body
 
-    off = make_run(tmp_path, name="off")  # a file that an earlier setting left
+    off = make_run(tmp_path, name="off")  # the file is left from an earlier config
     write_frame(off.path("gold_severity.parquet"), GoldSeverity.frame(rows), GoldSeverity)
     release(off)
     assert not (off.path("release") / "data/severity").exists()

@@ -1,4 +1,4 @@
-"""What the report says of gold questions, suggestions, severity and the audit, where there were any."""
+"""What the report says about gold questions, suggestions, severity and the audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every finding with planted values: yes, no, cannot tell and not computed each say something else."""
+"""Every finding with planted values: yes, no, cannot tell and not computed give different sentences."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_the_confidence_holds_for_all_labels_at_once() -> None:
     assert sentence(BETTER, NONE).endswith("1 label has too few records to tell")
     assert sentence(UNCLEAR, WORSE).startswith("None of 2 labels is recognised clearly better than chance")
     assert sentence(NONE) == "No label has enough records to say whether the guard recognises it"
-    barely = metric(0.6, 0.51, 0.69)  # clear alone, not among ten
+    barely = metric(0.6, 0.51, 0.69)  # clear for one label, not for ten at once
     assert sentence(barely).startswith("All 1")
     assert sentence(*[barely] * 10).startswith("None of 10 labels is recognised clearly")
 
@@ -246,7 +246,7 @@ def test_slices() -> None:
     assert sentence(WORSE, BETTER, UNCLEAR) == "The guard is clearly worse where form is v0 (0.30) than v1 (0.90)"
     assert sentence(UNCLEAR, UNCLEAR) == "No attribute makes a clear difference"
     assert sentence(BETTER, NONE) == "Too few records share an attribute to say where the guard is worse"
-    apart = metric(0.6, 0.55, 0.65), metric(0.68, 0.66, 0.7)  # the intervals lie apart; among many values that is luck
+    apart = metric(0.6, 0.55, 0.65), metric(0.68, 0.66, 0.7)  # intervals apart: not clear among many values
     assert sentence(*apart).startswith("The guard is clearly worse")
     assert sentence(*apart, *[metric(0.64, 0.6, 0.69)] * 10) == "No attribute makes a clear difference"
 
@@ -277,7 +277,7 @@ def test_label_frequencies(row: Difference | None, expected: str) -> None:
 
 
 def test_the_recommended_estimator_is_compared_with_label_frequencies_even_when_it_is_not_the_reference() -> None:
-    """Once "not clearly different" was printed of 0.90 against 0.55, because nothing had compared the two."""
+    """0.90 against 0.55 must not be called "not clearly different" only because nothing compared the two."""
     frames = make_frames(Synthetic(n=240, skill=0.1))
     truth = frames.gold.select("id", pl.col("labels").fill_null([])).rename({"id": "record_id"})
     good_scores = frames.scores.filter(pl.col("estimator") == "joint").join(truth, on="record_id").with_columns(

@@ -1,4 +1,4 @@
-"""The report page: parsed as a browser would, from good, poor, imported and hostile runs."""
+"""The report page, parsed as HTML: of good, poor, imported and hostile runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """Every element, attribute and text of a page; fails on tags that do not nest."""
+    """All elements, attributes and texts of a page. Fails when tags are not nested."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Page(HTMLParser):
 
     @property
     def shape(self) -> set[tuple[str, str]]:
-        """Which elements there are, with which attribute names."""
+        """The kinds of elements, with the names of their attributes."""
         return {(tag, name) for tag, attributes in self.elements for name in ["", *attributes]}
 
 
@@ -235,16 +235,6 @@ def test_hostile_records_add_no_element_and_no_attribute(poor_page: Page) -> Non
         assert re.sub(r"\s+", " ", text) in page.text  # shown, as text
 
 
-def test_what_scoring_noted_is_shown(poor: ReportData) -> None:
-    """By how much a served model's answers vary is part of what its bounds mean."""
-    facts = (
-        {poor.evaluation.guards[0].guard: {"notes": ["its answers vary by 0.25 nats <b>"]}} if poor.evaluation else {}
-    )
-    manifest = poor.manifests[0].model_copy(update={"facts": facts})
-    page = Page(build_page(replace(poor, manifests=[manifest])))
-    assert "Scoring: its answers vary by 0.25 nats <b>." in page.text
-
-
 @pytest.fixture(scope="module")
 def middling() -> ReportData:
     return report_data(Synthetic(n=160, skill=0.5))
@@ -296,12 +286,12 @@ def test_two_guards_are_shown_side_by_side(middling: ReportData) -> None:
     page = Page(build_page(replace(middling, evaluation=results.evaluation)))
     assert "small is clearly worse than large at ranking labels" in page.text
     summary = [text for text in page.texts if text.startswith(("large: ", "small: "))]
-    assert len(summary) == 6  # three findings at the top for each guard, which name their guard
+    assert len(summary) == 6  # three findings for each guard at the top of the page
     assert "Guards side by side" not in Page(build_page(middling)).text
 
 
 def test_untested_findings_in_an_evaluation_of_an_older_version_are_not_shown(middling: ReportData) -> None:
-    """Before, every row had a finding, and none had a range."""
+    """In older versions every row had a finding, and none had a range."""
     new_fields = {"tested", "range_low", "range_high", "bounds", "against_frequency", "bias", "improvement"}
 
     def older(value: Any) -> Any:

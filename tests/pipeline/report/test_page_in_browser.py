@@ -1,4 +1,4 @@
-"""The page in a real browser: nothing sticks out of a phone, and its content policy blocks nothing of its own."""
+"""The page in a real browser: nothing overflows on a phone, and its content policy blocks nothing of the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What generation.json says, in the report."""
+"""What the report says about the texts, from generation.json."""
 
 from __future__ import annotations
 
