@@ -20,9 +20,9 @@ def private_data(text: str) -> list[str]:
     """The kinds of private data in `text`, each once: e-mail address, phone number, card number and so on, secret."""
     cleaned = clean(text)
     kinds = [kind for kind in cleaned.found if kind not in _PUBLIC]
-    return [*kinds, *([cleaned.refused] if cleaned.refused else []), *(["secret"] if holds_secret(text) else [])]
+    return [*kinds, *([cleaned.refused] if cleaned.refused else []), *(["secret"] if contains_secret(text) else [])]
 
 
-def holds_secret(text: str) -> bool:
+def contains_secret(text: str) -> bool:
     """Whether `text` contains what looks like an access token or a private key."""
     return _SECRET.search(text) is not None

@@ -12,7 +12,7 @@ import polars as pl
 
 from marginalia.pipeline.config.release import ReleaseSection
 from marginalia.pipeline.release.dataset_card import TEMPLATE
-from marginalia.pipeline.release.private_data_scan import holds_secret, private_data
+from marginalia.pipeline.release.private_data_scan import contains_secret, private_data
 from marginalia.pipeline.release.release_tables import PSEUDONYM
 from marginalia.pipeline.report.as_text import plural
 from marginalia.schemas.errors import InputError
@@ -77,7 +77,7 @@ def _refuse_text(name: str, text: str, names: re.Pattern[str] | None) -> None:
             f"{name} contains the name of an annotator",
             hint="a release must not contain names: remove it from the config, then release again",
         )
-    if holds_secret(text):
+    if contains_secret(text):
         raise InputError(
             f"{name} contains what looks like an access token", hint="remove it from the config, then release again"
         )
@@ -105,7 +105,7 @@ def _check_table(file_name: str, frame: pl.DataFrame, names: Collection[str], re
             )
         if identifier not in reviewed and (kinds := private_data(messages)):
             problems[identifier] = kinds
-        if holds_secret(other_texts):
+        if contains_secret(other_texts):
             problems[identifier] = ["secret"]
     if problems:
         shown = "; ".join(f"'{key}' ({', '.join(kinds)})" for key, kinds in list(problems.items())[:LISTED_RECORDS])

@@ -84,7 +84,7 @@ def reliability_figure(best: EstimatorEvaluation) -> Figure | None:
     report = best.calibration
     if report.raw is None:
         return None
-    versions = [("as the guard says", report.raw, 1)]
+    versions = [("before recalibration", report.raw, 1)]
     if report.recalibrated is not None:
         versions.append((f"recalibrated ({as_text.calibration_method(report.method)})", report.recalibrated, 2))
     series = [_reliability(name, quality, tone, banded=True) for name, quality, tone in versions]
@@ -106,7 +106,7 @@ def label_reliability_figure(best: EstimatorEvaluation, names: dict[str, str]) -
         return None
     panels_of_labels, largest = [], 0.0
     for label, raw in report.labels_raw.items():
-        series = [_reliability("as the guard says", raw, 1, banded=True)]
+        series = [_reliability("before recalibration", raw, 1, banded=True)]
         if (recalibrated := report.labels_recalibrated.get(label)) is not None:
             series.append(
                 _reliability(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from marginalia.pipeline.release.private_data_scan import holds_secret, private_data
+from marginalia.pipeline.release.private_data_scan import contains_secret, private_data
 
 
 @pytest.mark.parametrize(
@@ -30,5 +30,5 @@ def test_identifiers_that_could_belong_to_a_person_are_found(text: str, kinds: l
 
 
 def test_a_private_key_is_a_secret_and_a_word_with_a_dash_is_not() -> None:
-    assert holds_secret("-----BEGIN OPENSSH PRIVATE KEY-----")
-    assert not holds_secret("a risk-free sk-ill")
+    assert contains_secret("-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert not contains_secret("a risk-free sk-ill")
