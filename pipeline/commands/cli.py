@@ -293,10 +293,10 @@ def score(
     ] = None,
 ) -> int:
     """The command `score`."""
-    from marginalia.pipeline.evaluation.score_stage import STAGE, missing_in_shard, score_shard, spread
+    from marginalia.pipeline.evaluation.score_stage import STAGE, missing_in_shard, score_shard, with_engine_options
 
     ray = {"address": address, "actors": actors, "cpus": actor_cpus, "gpus": actor_gpus}
-    opened = spread(open_folder(run), engine, ray)
+    opened = with_engine_options(open_folder(run), engine, ray)
     if shard is None:
         return _run(STAGE, opened, force=force)
     from marginalia.scoring.engines.shards import parse_shard
@@ -363,20 +363,20 @@ def compare(
     """Compare two evaluated runs or two guards. It shows which differences are statistically clear.
 
     Reads the files of both runs. Writes nothing without --out."""
-    from marginalia.pipeline.compare.compare_runs import compare as comparison
+    from marginalia.pipeline.compare.compare_runs import compare as compare_runs
     from marginalia.pipeline.compare.compared_run import load_compared_run
     from marginalia.pipeline.compare.comparison_page import build_comparison
-    from marginalia.pipeline.compare.comparison_text import table
+    from marginalia.pipeline.compare.comparison_text import comparison_table
     from marginalia.schemas.storage.files import write_text
 
     if out is not None and out.suffix != ".html":
         raise InputError(f"--out {out}: expected a file name that ends in .html")
     runs = load_compared_run(a, guard_a, estimator_a), load_compared_run(b, guard_b, estimator_b)
-    result = comparison(*runs)
+    comparison = compare_runs(*runs)
     if out is not None:
         names = {label.id: label.name for compared in runs for label in compared.run.taxonomy.labels}
-        write_text(out, build_comparison(result, names))
-    print(json_for_stdout(json.loads(result.model_dump_json())) if as_json else table(result))
+        write_text(out, build_comparison(comparison, names))
+    print(json_for_stdout(json.loads(comparison.model_dump_json())) if as_json else comparison_table(comparison))
     if out is not None:
         print(f"written: {out}", file=sys.stderr)
 

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from marginalia.pipeline.report import as_text
-from marginalia.pipeline.report.plots import WIDE, both, tick
+from marginalia.pipeline.report.plots import WIDE, tick_label, wide_and_narrow
 from marginalia.pipeline.report.svg import Drawing
 from marginalia.schemas.evaluation_json import Metric, Outcome, Split
 from marginalia.scoring.measures.intervals import Array, Flags
@@ -21,7 +21,7 @@ LEFT, TOP, HEIGHT = 46.0, 64.0, 220.0
 
 @dataclass(frozen=True)
 class ThresholdCurve:
-    """What each of `thresholds` does on the same records, and the `chosen` one (None: no threshold is marked)."""
+    """The outcome of each threshold on the same records, and of the `chosen` one (None: no threshold is marked)."""
 
     title: str
     records: int
@@ -34,7 +34,7 @@ class ThresholdCurve:
 def threshold_curve(
     truth: Flags, p: Array, *, title: str, chosen: float | None, split: Split = "test", confidence: float = 0.95
 ) -> ThresholdCurve:
-    """The curve of `truth` and `p`, each (records,) or (records, labels), of records that `chosen` was not chosen on.
+    """The curve of `truth` and `p`, each (records,) or (records, labels). `chosen` must be chosen on other records.
 
     `title` names the label or labels."""
 
@@ -47,7 +47,7 @@ def threshold_curve(
 
 
 def sentence(curve: ThresholdCurve) -> str:
-    """What the chosen threshold does, with intervals and the number of records behind it."""
+    """The recall and precision of the chosen threshold, with intervals and the number of records."""
     if curve.chosen is None or curve.at_chosen is None:
         return f"{curve.title}: no threshold was chosen"
     judged = curve.at_chosen
@@ -60,7 +60,7 @@ def sentence(curve: ThresholdCurve) -> str:
 
 def threshold_plot(curve: ThresholdCurve) -> Markup:
     """Two curves with the bands of their intervals, and a vertical line at the chosen threshold."""
-    return both(lambda width: _draw(curve, width))
+    return wide_and_narrow(lambda width: _draw(curve, width))
 
 
 def _draw(curve: ThresholdCurve, width: float) -> Drawing:
@@ -68,30 +68,30 @@ def _draw(curve: ThresholdCurve, width: float) -> Drawing:
     drawing = Drawing(width, TOP + HEIGHT + 48, alt=sentence(curve), css=css)
     right = width - 14
 
-    def x(value: float) -> float:
+    def x_of(value: float) -> float:
         return LEFT + (right - LEFT) * value
 
-    def y(value: float) -> float:
+    def y_of(value: float) -> float:
         return TOP + HEIGHT * (1 - value)
 
     for value in (0.0, 0.25, 0.5, 0.75, 1.0):
-        drawing.line(x(value), TOP, x(value), TOP + HEIGHT, "grid")
-        drawing.line(LEFT, y(value), right, y(value), "grid")
-        drawing.text(x(value), TOP + HEIGHT + 17, tick(value), "tick", anchor="middle")
-        drawing.text(LEFT - 8, y(value) + 4, f"{value:.0%}", "tick", anchor="end")
+        drawing.line(x_of(value), TOP, x_of(value), TOP + HEIGHT, "grid")
+        drawing.line(LEFT, y_of(value), right, y_of(value), "grid")
+        drawing.text(x_of(value), TOP + HEIGHT + 17, tick_label(value), "tick", anchor="middle")
+        drawing.text(LEFT - 8, y_of(value) + 4, f"{value:.0%}", "tick", anchor="end")
     drawing.text((LEFT + right) / 2, TOP + HEIGHT + 38, "threshold", "axis-title", anchor="middle")
     for name, tone, metric in (("recall", 1, _recall), ("precision", 2, _precision)):
-        _curve(drawing, curve, metric, tone, x, y)
-        legend = LEFT + 110 * (tone - 1)
-        drawing.line(legend, TOP - 40, legend + 24, TOP - 40, f"curve tone{tone}")
-        drawing.text(legend + 32, TOP - 36, name, "legend")
+        _curve(drawing, curve, metric, tone, x_of, y_of)
+        legend_left = LEFT + 110 * (tone - 1)
+        drawing.line(legend_left, TOP - 40, legend_left + 24, TOP - 40, f"curve tone{tone}")
+        drawing.text(legend_left + 32, TOP - 36, name, "legend")
     if curve.chosen is not None and curve.at_chosen is not None:
-        drawing.line(x(curve.chosen), TOP - 6, x(curve.chosen), TOP + HEIGHT, "reference")
-        for tone, value in ((2, curve.at_chosen.precision.value), (1, curve.at_chosen.recall.value)):
-            if value is not None:
-                drawing.circle(x(curve.chosen), y(value), 4.5, f"point tone{tone}")
+        drawing.line(x_of(curve.chosen), TOP - 6, x_of(curve.chosen), TOP + HEIGHT, "reference")
+        for tone, share in ((2, curve.at_chosen.precision.value), (1, curve.at_chosen.recall.value)):
+            if share is not None:
+                drawing.circle(x_of(curve.chosen), y_of(share), 4.5, f"point tone{tone}")
         anchor = "end" if curve.chosen > 0.5 else "start"
-        drawing.text(x(curve.chosen), TOP - 12, f"threshold {as_text.number(curve.chosen)}", "name", anchor=anchor)
+        drawing.text(x_of(curve.chosen), TOP - 12, f"threshold {as_text.number(curve.chosen)}", "name", anchor=anchor)
     return drawing
 
 
@@ -100,16 +100,18 @@ def _curve(
     curve: ThresholdCurve,
     metric: Callable[[Outcome], Metric],
     tone: int,
-    x: Callable[[float], float],
-    y: Callable[[float], float],
+    x_of: Callable[[float], float],
+    y_of: Callable[[float], float],
 ) -> None:
-    # above the highest score nothing is flagged: precision has no value there
-    shown = [(at, metric(each)) for at, each in zip(curve.thresholds, curve.outcomes, strict=True)]
-    points = [(at, each.value, each.low, each.high) for at, each in shown if each.value is not None]
-    upper = [(x(at), y(value if high is None else high)) for at, value, _, high in points]
-    lower = [(x(at), y(value if low is None else low)) for at, value, low, _ in points]
+    metrics = [
+        (x_of(threshold), metric(judged)) for threshold, judged in zip(curve.thresholds, curve.outcomes, strict=True)
+    ]
+    # above the highest score nothing is flagged, so precision has no value there
+    points = [(x, measured.value, measured.low, measured.high) for x, measured in metrics if measured.value is not None]
+    upper = [(x, y_of(value if high is None else high)) for x, value, _, high in points]
+    lower = [(x, y_of(value if low is None else low)) for x, value, low, _ in points]
     drawing.area([*upper, *reversed(lower)], f"band tone{tone}")
-    drawing.path([(x(at), y(value)) for at, value, _, _ in points], f"curve tone{tone}")
+    drawing.path([(x, y_of(value)) for x, value, _, _ in points], f"curve tone{tone}")
 
 
 def _precision(judged: Outcome) -> Metric:

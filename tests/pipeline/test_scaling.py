@@ -12,7 +12,7 @@ import typer
 from marginalia.pipeline.commands.cli import score as command
 from marginalia.pipeline.core.run import Run, open_run
 from marginalia.pipeline.core.stage_runner import config_hash, run_stage, staleness
-from marginalia.pipeline.evaluation.score_stage import MERGE, STAGE, score_shard, spread
+from marginalia.pipeline.evaluation.score_stage import MERGE, STAGE, score_shard, with_engine_options
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.files import write_frame
 from marginalia.schemas.tables import GoldRecord
@@ -88,7 +88,7 @@ def assert_off_format(first: str, others: list[str]) -> None:
 
 
 def test_where_it_runs_does_not_make_the_stage_stale(run: Run) -> None:
-    elsewhere = spread(run, "ray", {"address": "head:6379", "actors": 8, "cpus": None, "gpus": None})
+    elsewhere = with_engine_options(run, "ray", {"address": "head:6379", "actors": 8, "cpus": None, "gpus": None})
     assert (elsewhere.config.score.engine, elsewhere.config.score.ray.actors) == ("ray", 8)
     assert config_hash(STAGE, elsewhere) == config_hash(STAGE, run)
 
@@ -98,4 +98,4 @@ def test_where_it_runs_does_not_make_the_stage_stale(run: Run) -> None:
 )
 def test_wrong_options_are_named(run: Run, engine: str | None, actors: int | None, option: str) -> None:
     with pytest.raises(InputError, match=option):
-        spread(run, engine, {"actors": actors})
+        with_engine_options(run, engine, {"actors": actors})
