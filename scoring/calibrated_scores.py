@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.calibration_json import Calibration, CalibrationFile, Identity
+from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.evaluation_json import UNSAFE
 from marginalia.schemas.storage.files import read_model
 from marginalia.scoring import COMMAND

@@ -115,7 +115,7 @@ def _records(run: Run) -> tuple[int, Records]:
 
 @dataclass(frozen=True)
 class _Scored:
-    """The result of one guard: its model's revision, facts and warnings for the manifest, and records that it could not score."""
+    """The result of one guard: its model's revision, facts and warnings for the manifest, and failed records."""
 
     revision: str
     facts: dict[str, Any]
