@@ -6,16 +6,8 @@ import numpy as np
 
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.guard_tables import GuardTable
-from marginalia.schemas.evaluation_json import (
-    UNSAFE,
-    Calibration,
-    CalibrationReport,
-    Identity,
-    LabelMap,
-    Metric,
-    Threshold,
-    ThresholdReport,
-)
+from marginalia.schemas.calibration_json import Calibration, Identity, LabelMap
+from marginalia.schemas.evaluation_json import UNSAFE, CalibrationReport, Metric, Threshold, ThresholdReport
 from marginalia.scoring.measures import calibration, thresholds
 from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric
 from marginalia.scoring.measures.metrics import Measured, bootstrap

@@ -18,15 +18,8 @@ from marginalia.pipeline.evaluation.guard_tables import LABEL_FREQUENCY, GuardTa
 from marginalia.pipeline.evaluation.metric_bounds import with_ranges
 from marginalia.pipeline.evaluation.review_curve import review_points
 from marginalia.pipeline.evaluation.soft_label_evaluation import soft_metrics
-from marginalia.schemas.evaluation_json import (
-    UNSAFE,
-    Calibration,
-    Curve,
-    EstimatorEvaluation,
-    LabelMetrics,
-    Metric,
-    ThresholdReport,
-)
+from marginalia.schemas.calibration_json import Calibration
+from marginalia.schemas.evaluation_json import UNSAFE, Curve, EstimatorEvaluation, LabelMetrics, Metric, ThresholdReport
 from marginalia.scoring.measures import calibration, metrics, refitted_thresholds
 from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric, share
 from marginalia.scoring.measures.jackknife import label_variances, pooled_variance

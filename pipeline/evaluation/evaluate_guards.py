@@ -17,19 +17,11 @@ from marginalia.pipeline.evaluation.failure_analysis import confusions, slices, 
 from marginalia.pipeline.evaluation.guard_tables import LABEL_FREQUENCY, GuardTable, count_gold, guard_table
 from marginalia.pipeline.evaluation.paired_differences import JudgedEstimator
 from marginalia.pipeline.evaluation.tolerance import bounds_effect
+from marginalia.schemas.calibration_json import Calibration, CalibrationFile
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.evaluation_json import (
-    Calibration,
-    CalibrationFile,
-    EstimatorThresholds,
-    Evaluation,
-    GuardEvaluation,
-    GuardThresholds,
-    ServiceThreshold,
-    Threshold,
-    ThresholdsFile,
-)
+from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Threshold
 from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.schemas.thresholds_json import EstimatorThresholds, GuardThresholds, ServiceThreshold, ThresholdsFile
 
 MANY_VALUES, MOST_THREADS = 100_000, 4
 

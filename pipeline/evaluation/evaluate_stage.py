@@ -69,8 +69,8 @@ def _work(run: Run) -> StageOutcome:
         facts={
             "simulated": run.config.simulated,
             "left_out": counts.left_out,
-            "warnings": counts.equal_texts.warnings if counts.equal_texts else [],
         },
+        warnings=counts.equal_texts.warnings if counts.equal_texts else [],
         missing=[missing for guard in results.evaluation.guards for missing in _missing(run, guard)],
     )
 

@@ -9,9 +9,9 @@ import numpy as np
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.calibration_fitting import own_thresholds
 from marginalia.pipeline.evaluation.guard_tables import Bounds, GuardTable
+from marginalia.schemas.calibration_json import Calibration
 from marginalia.schemas.evaluation_json import (
     UNSAFE,
-    Calibration,
     CalibrationQuality,
     EstimatorEvaluation,
     LabelMetrics,

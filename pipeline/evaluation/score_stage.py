@@ -12,6 +12,7 @@ from marginalia.pipeline.core.artifacts import GOLD, SCORED_RECORDS, SCORES
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.run_log import log_event
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
+from marginalia.pipeline.core.stage_summary import warning_lines
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.manifest_json import Missing
 from marginalia.schemas.storage.files import cannot_write, read_frame
@@ -82,9 +83,9 @@ def score_shard(run: Run, shard: Shard) -> list[str]:
         except OSError as error:
             raise cannot_write(out.parent, error) from error
         with run_lock(out.parent, f"marginalia score --shard {shard}"):
-            facts = _score_guard(run, guard, records_of_shard, shard).facts
-        lines.append(f"score --shard {shard}: {facts['scored']} scored by {guard.name}, {facts['failed']} failed")
-        lines += off_format(guard.name, facts)
+            scored = _score_guard(run, guard, records_of_shard, shard)
+        counts = f"{scored.facts['scored']} scored by {guard.name}, {scored.facts['failed']} failed"
+        lines += [f"score --shard {shard}: {counts}", *warning_lines(scored.warnings)]
     return lines
 
 
@@ -104,11 +105,6 @@ def missing_in_shard(run: Run, shard: Shard) -> list[Missing]:
     return missing
 
 
-def off_format(guard: str, facts: dict[str, Any]) -> list[str]:
-    """Lines for the terminal about answers outside a guard's format, from its facts in the manifest."""
-    return [f"{guard}: {note}" for note in facts["off_format"]]
-
-
 def _records(run: Run) -> tuple[int, Records]:
     gold = GOLD.read(run)
     if not run.config.score.guards:
@@ -119,10 +115,11 @@ def _records(run: Run) -> tuple[int, Records]:
 
 @dataclass(frozen=True)
 class _Scored:
-    """The result of one guard: its model's revision, facts for the manifest, and records that it could not score."""
+    """The result of one guard: its model's revision, facts and warnings for the manifest, and failed records."""
 
     revision: str
     facts: dict[str, Any]
+    warnings: list[str]
     missing: list[Missing]
 
 
@@ -131,14 +128,18 @@ def _outcome(run: Run, scores: Callable[[GuardRun, Records], _Scored]) -> StageO
     models: dict[str, str] = {}
     counts: dict[str, int] = {}
     facts: dict[str, Any] = {}
+    warnings: list[str] = []
     missing: list[Missing] = []
     for guard in run.config.score.guards:
         scored = scores(guard, records)
         models[guard.model], facts[guard.name] = scored.revision, scored.facts
+        warnings += scored.warnings
         missing += scored.missing
         counts[f"scored by {guard.name}"] = facts[guard.name]["scored"]
         counts[f"failed with {guard.name}"] = facts[guard.name]["failed"]
-    return StageOutcome(counts_in={"gold": height}, counts_out=counts, models=models, facts=facts, missing=missing)
+    return StageOutcome(
+        counts_in={"gold": height}, counts_out=counts, models=models, facts=facts, warnings=warnings, missing=missing
+    )
 
 
 def _merge_guard(run: Run, guard: GuardRun, records: Records) -> _Scored:
@@ -148,14 +149,15 @@ def _merge_guard(run: Run, guard: GuardRun, records: Records) -> _Scored:
 
     out = SCORES.of(guard.name).path(run)
     merged = merge_shards(out, records, lambda shard: f"{run.command('score')} --shard {shard}")
-    facts = {**_facts(run, guard, merged.notes, merged.table, len(records)), "shards": merged.facts.of}
+    facts, warnings = _facts_and_warnings(run, guard, merged.notes, merged.table, len(records))
+    facts["shards"] = merged.facts.of
     shards = [Shard(number, merged.facts.of) for number in range(1, merged.facts.of + 1)]
     journals = [journal_path(shard_path(out, shard)) for shard in shards]
     failures = failures_of(merged.table, [record_id for record_id, _ in records], journals)
     failed = [shard for shard in shards if any(shard.holds(failure.record_id) for failure in failures)]
     again = [f"{run.command('score')} --shard {shard}" for shard in failed]
     missing = _missing(guard, len(records), failures, ", then ".join([*again, run.command("merge")]))
-    return _Scored(merged.facts.revision, facts, missing)
+    return _Scored(merged.facts.revision, facts, warnings, missing)
 
 
 def _score_guard(run: Run, guard: GuardRun, records: Records, shard: Shard | None = None) -> _Scored:
@@ -178,10 +180,10 @@ def _score_guard(run: Run, guard: GuardRun, records: Records, shard: Shard | Non
         finish_shard(out, shard, records, job.origin, section.estimators)
     if job.origin.notes:
         log_event(run, "score", "notes", guard=guard.name, notes=list(job.origin.notes))
-    facts = _facts(run, guard, job.origin.notes, table, len(records))
+    facts, warnings = _facts_and_warnings(run, guard, job.origin.notes, table, len(records))
     command = run.command("score") + (f" --shard {shard}" if shard is not None else "")
     missing = _missing(guard, len(ids), failures_of(table, ids, [journal_path(out)]), command)
-    return _Scored(job.origin.revision, facts, missing)
+    return _Scored(job.origin.revision, facts, warnings, missing)
 
 
 def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command: str) -> list[Missing]:
@@ -199,22 +201,25 @@ def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command
     return missing
 
 
-def _facts(run: Run, guard: GuardRun, notes: Sequence[str], table: pl.DataFrame, records: int) -> dict[str, Any]:
+def _facts_and_warnings(
+    run: Run, guard: GuardRun, notes: Sequence[str], table: pl.DataFrame, records: int
+) -> tuple[dict[str, Any], list[str]]:
     from marginalia.scoring.guard import guard_path, load_guard
     from marginalia.scoring.off_format import off_format_notes
 
     scored = table.filter(table["error"].is_null())
     loaded = load_guard(guard.guard, run.taxonomy, relative_to=run.folder)
-    return {
+    off_format = off_format_notes(table, loaded, guard_path(guard.guard, relative_to=run.folder))
+    facts = {
         "guard": loaded.name,
         "notes": list(notes),
-        "off_format": off_format_notes(table, loaded, guard_path(guard.guard, relative_to=run.folder)),
         "scored": scored.height,
         "failed": records - scored.height,
         "median_nodes": scored["nodes"].median(),
         "median_forward_passes": scored["forward_passes"].median(),
         "seconds": round(float(table["seconds"].sum()), 1),
     }
+    return facts, ["\n".join([f"{guard.name}: {off_format[0]}", *off_format[1:]])] if off_format else []
 
 
 def _request(run: Run, guard: GuardRun) -> ScoreRequest:
@@ -225,7 +230,7 @@ def _request(run: Run, guard: GuardRun) -> ScoreRequest:
         guard_path(guard.guard, relative_to=run.folder)
     except InputError as error:
         config, index = run.path("config.yaml"), section.guards.index(guard)
-        raise error.asked_for(config, "guard", line=line_in(config, "score", "guards", index, "guard")) from error
+        raise error.for_setting(config, "guard", line=line_in(config, "score", "guards", index, "guard")) from error
     return ScoreRequest(
         **fields_of(GuardModel, guard),
         taxonomy=run.taxonomy,

@@ -19,7 +19,7 @@ _SECRET = re.compile(
 def private_data(text: str) -> list[str]:
     """The kinds of private data in `text`, each once: e-mail address, phone number, card number and so on, secret."""
     cleaned = clean(text)
-    kinds = [kind for kind in cleaned.found if kind not in _PUBLIC]
+    kinds = [kind for kind in cleaned.replaced if kind not in _PUBLIC]
     return [*kinds, *([cleaned.refused] if cleaned.refused else []), *(["secret"] if contains_secret(text) else [])]
 
 

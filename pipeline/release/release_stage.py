@@ -131,8 +131,8 @@ def _work(run: Run) -> StageOutcome:
             "version": history.latest.version,
             "license": section.license,
             "simulated": history.simulated,
-            "warnings": equal_texts(gold).warnings,
         },
+        warnings=equal_texts(gold).warnings,
     )
 
 

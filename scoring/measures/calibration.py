@@ -1,7 +1,7 @@
 """Recalibration: monotone maps from a guard's probability to one that matches frequencies.
 
 Maps are fitted on the calibration split, chosen by cross-fitted log loss, and kept as small JSON
-(schemas/evaluation_json.py:Calibration). All are monotone, so they apply to lower and upper bounds as well. Sources:
+(schemas/calibration_json.py:Calibration). All are monotone, so they apply to lower and upper bounds as well. Sources:
 Platt 1999 (with his smoothed targets, which keep slopes finite on separable data), Zadrozny & Elkan 2002 (isotonic),
 Kull, Silva Filho & Flach 2017 (beta), Sechidis et al. 2011 (stratification of multi-label folds)."""
 
@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from marginalia.schemas.evaluation_json import (
+from marginalia.schemas.calibration_json import (
     Beta,
     Calibration,
     CalibrationMap,

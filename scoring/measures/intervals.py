@@ -146,7 +146,7 @@ def _as_student(deviations: float, size: float) -> float:
 
 
 def share(successes: int, n: int, *, confidence: float, undefined: str) -> Metric:
-    """successes / n with the Clopper-Pearson interval; null with `undefined` when n is 0."""
+    """Successes / n with the Clopper-Pearson interval; null with `undefined` when n is 0."""
     if n == 0:
         return Metric(value=None, n=0, reason=undefined)
     low, high = clopper_pearson(successes, n, confidence=confidence)

@@ -159,7 +159,7 @@ def label_tokens(encode: Callable[[str], Sequence[int]], labels: Sequence[str]) 
 
 
 def uncertainty(logits: Floats, kind: Uncertainty, *, k: int = 2) -> float:
-    """u of one record's label logits: small where the model is sure. `k`: logits that LogTokU looks at."""
+    """U of one record's label logits: small where the model is sure. `k`: logits that LogTokU looks at."""
     if kind == "probability":
         return float(1.0 / (softmax(logits).max() + 1.0))
     if kind == "entropy":

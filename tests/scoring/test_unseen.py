@@ -11,7 +11,14 @@ from marginalia.schemas.errors import ModelError
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import MARGINALS, Limits, NextTokens, Search
 from marginalia.scoring.marginal.estimators import estimate
-from marginalia.scoring.models.completions_api import UNKNOWN, Form, NoLogprobs, TokenAnswer, next_tokens, read_answer
+from marginalia.scoring.models.completions_api import (
+    UNKNOWN,
+    NoLogprobs,
+    RequestFormat,
+    TokenAnswer,
+    next_tokens,
+    read_answer,
+)
 from tests.scoring.scripted import Script, token_language
 from tests.scoring.tiny import END
 
@@ -49,7 +56,7 @@ def told(so_far: Script, text: bytes, top: int) -> TokenAnswer:
 
 
 def run(top: int, limits: Limits | None = None) -> Search:
-    form = Form("m", top, partial=True)  # the script has no more tokens, and a real server would
+    form = RequestFormat("m", top, partial=True)  # the script has no more tokens, and a real server would
     language: TokenLanguage = token_language(CODES, b",")
     search = Search(language, limits or Limits(tolerance=0))
     while nodes := search.wanted():
@@ -102,22 +109,23 @@ def test_no_prefix_is_evaluated_in_vain() -> None:
 def test_a_token_outside_the_top_is_no_more_probable_than_the_last_inside() -> None:
     answer = TokenAnswer({ord("s"): math.log(0.5), ord("x"): math.log(0.1)}, {}, None, None)
     allowed = np.array([ord("s"), ord("u"), ord("n")])
-    assert next_tokens(answer, allowed, {}, Form("m", 2)).unseen == pytest.approx(0.2)  # 2 · 0.1, not 0.4
-    assert next_tokens(answer, allowed, {}, Form("m", 2)).unseen_top == pytest.approx(0.1)
-    assert next_tokens(answer, allowed, {}, Form("m", 3)).unseen == pytest.approx(0.4)  # fewer than were asked for
-    assert next_tokens(answer, allowed[:1], {}, Form("m", 3)).unseen == 0  # all that matter were told
+    assert next_tokens(answer, allowed, {}, RequestFormat("m", 2)).unseen == pytest.approx(0.2)  # 2 · 0.1, not 0.4
+    assert next_tokens(answer, allowed, {}, RequestFormat("m", 2)).unseen_top == pytest.approx(0.1)
+    # fewer than were asked for
+    assert next_tokens(answer, allowed, {}, RequestFormat("m", 3)).unseen == pytest.approx(0.4)
+    assert next_tokens(answer, allowed[:1], {}, RequestFormat("m", 3)).unseen == 0  # all that matter were told
 
 
 def test_texts_of_several_tokens_count_as_unseen() -> None:
     ids_of = {"a": (1,), "b": (2, 3), "c": (4, 5)}
     answer = TokenAnswer({}, {"a": math.log(0.5), "b": math.log(0.3), "c": math.log(0.1)}, None, None)
-    found = next_tokens(answer, np.array([1, 2]), ids_of, Form("m", 3))
+    found = next_tokens(answer, np.array([1, 2]), ids_of, RequestFormat("m", 3))
     assert np.exp(found.log_probabilities) == pytest.approx([0.5, 0])
     assert found.unseen == pytest.approx(0.4)  # c is neither 1 nor 2, b may be 2
     assert (found.top, found.top_log_probability) == (1, pytest.approx(math.log(0.5)))
     unlike = TokenAnswer({}, {"b": math.log(0.6), "a": math.log(0.3)}, None, None)
-    assert next_tokens(unlike, np.array([1, 2]), ids_of, Form("m", 2)).top == UNKNOWN
-    assert next_tokens(unlike, np.array([1]), ids_of, Form("m", 2)).top == 2  # of no matter which: it leaves
+    assert next_tokens(unlike, np.array([1, 2]), ids_of, RequestFormat("m", 2)).top == UNKNOWN
+    assert next_tokens(unlike, np.array([1]), ids_of, RequestFormat("m", 2)).top == 2  # of no matter which: it leaves
 
 
 def test_an_unknown_greedy_token_is_an_error_and_no_number() -> None:
@@ -140,7 +148,7 @@ def test_the_constrained_greedy_answer_has_bounds_where_tokens_are_untold() -> N
     (root,) = cut.wanted()
     allowed = cut.language.moves(cut.language.language.start).ids
     answer = TokenAnswer({ord("x"): math.log(0.9)}, {}, None, None)  # s or u have 0.1 together, which is best is untold
-    cut.tell(root, next_tokens(answer, allowed, {}, Form("m", 1)))
+    cut.tell(root, next_tokens(answer, allowed, {}, RequestFormat("m", 1)))
     bounds = estimate(cut, ["joint_constrained"])["joint_constrained"]
     assert (bounds.lower.tolist(), bounds.upper.tolist()) == ([0, 0, 0], [1, 1, 1])
 
@@ -151,18 +159,18 @@ def test_clamped_log_probabilities_do_not_underflow() -> None:
     (root,) = search.wanted()
     allowed = search.language.moves(search.language.language.start).ids
     answer = TokenAnswer({ord("x"): math.log(0.5), ord("s"): -9999.0}, {}, None, None)
-    search.tell(root, next_tokens(answer, allowed, {}, Form("m", 3)))
+    search.tell(root, next_tokens(answer, allowed, {}, RequestFormat("m", 3)))
     assert search.constrained.open == pytest.approx(1)
     assert estimate(search, ["marginal_constrained"])["marginal_constrained"].upper.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [([math.nan, -1.0], "answered NaN"), ([2.0, 1.0], "add up to 10.11 .*--logprobs-mode raw_logprobs")],
+    [([math.nan, -1.0], "returned NaN"), ([2.0, 1.0], "add up to 10.11 .*--logprobs-mode raw_logprobs")],
 )
 def test_numbers_that_are_no_log_probabilities(values: list[float], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        next_tokens(TokenAnswer(dict(enumerate(values)), {}, None, None), np.array([1]), {}, Form("m", 2))
+        next_tokens(TokenAnswer(dict(enumerate(values)), {}, None, None), np.array([1]), {}, RequestFormat("m", 2))
 
 
 def test_answers_are_read_from_every_form() -> None:

@@ -11,14 +11,10 @@ from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, Results, evaluate
 from marginalia.pipeline.evaluation.review_curve import review_points
 from marginalia.pipeline.report.terminal_summary import headline
+from marginalia.schemas.calibration_json import CalibrationFile
 from marginalia.schemas.errors import ArtifactError
-from marginalia.schemas.evaluation_json import (
-    CalibrationFile,
-    EstimatorEvaluation,
-    Evaluation,
-    GuardEvaluation,
-    ThresholdsFile,
-)
+from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation
+from marginalia.schemas.thresholds_json import ThresholdsFile
 from marginalia.scoring.measures import calibration
 from marginalia.scoring.measures.intervals import clopper_pearson
 from tests.pipeline.synthetic_run import Frames, Synthetic, make_frames

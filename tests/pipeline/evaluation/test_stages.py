@@ -14,9 +14,11 @@ from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
 from marginalia.pipeline.release.release_stage import STAGE as RELEASE
 from marginalia.pipeline.report.report_stage import STAGE as REPORT
 from marginalia.pipeline.verification.verify import verify
+from marginalia.schemas.calibration_json import CalibrationFile
 from marginalia.schemas.errors import ArtifactError
-from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
+from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.storage.files import read_model
+from marginalia.schemas.thresholds_json import ThresholdsFile
 from tests.pipeline.synthetic_run import Synthetic, write_run
 
 CONFIG = """\
@@ -74,7 +76,7 @@ def test_gold_of_an_older_version_with_texts_in_several_splits_is_reported(tmp_p
     assert (equal.texts, equal.records) == (9, 36)
     assert equal.across_splits == (splits > 1).sum() > 0
     assert equal.conflicting == (label_sets.list.len() > 1).sum() > 0
-    assert outcome.manifest.facts["warnings"] == equal.warnings != []
+    assert outcome.manifest.warnings == equal.warnings != []
     assert f"{equal.across_splits} texts are in more than one split" in describe(outcome)
     run_stage(REPORT, run)
     page = " ".join(run.path("report.html").read_text(encoding="utf-8").split())
@@ -84,7 +86,7 @@ def test_gold_of_an_older_version_with_texts_in_several_splits_is_reported(tmp_p
     card = (run.path("release") / "README.md").read_text(encoding="utf-8")
     assert f"{equal.across_splits} in more than one split" in " ".join(card.split())
     problem = next(
-        check.problem for check in verify(run).failed if (check.stage, check.what) == ("reconcile", "counts")
+        check.problem for check in verify(run).failed if (check.stage, check.subject) == ("reconcile", "counts")
     )
     assert f"{equal.across_splits} texts are in more than one split" in str(problem)
 

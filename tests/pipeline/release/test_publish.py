@@ -170,7 +170,7 @@ def test_a_failing_call_never_publishes_a_part_or_twice(tmp_path: Path) -> None:
             run = released(tmp_path / str(k), proxy)
             with suppress(ServiceError):
                 publish(run)
-            met, proxy.at = proxy.told.total(), {}
+            met, proxy.at = proxy.faults.total(), {}
             publish(run)
             commits = hub_server.repositories[REPO].commits
             assert len(commits) == 2, k
@@ -239,7 +239,7 @@ def test_a_refusal_names_the_setting_after_one_call(
     with pytest.raises(ServiceError) as caught:
         publish(run)
     assert str(caught.value) == (
-        f"the Hub refused to create the repository ({REPO}): HTTP {status} ordered by the test "
+        f"the Hub refused to create the repository ({REPO}): HTTP {status} set by the test "
         f"({remedy.format(url=server.url)})"
     )
     assert server.count("create") == 1
