@@ -136,5 +136,5 @@ def test_a_record_does_not_depend_on_longer_ones_beside_it(tmp_path: Path, name:
     (alone,) = scorer.score_records([short])
     before, after = alone.estimates["marginal"], together["short"].estimates["marginal"]
     assert abs(before.probability - after.probability).max() < 1e-6
-    reason = f"the model takes {limit - 8} (above {limit} tokens its position encoding ({name}) depends on the length"
+    reason = f"the model accepts {limit - 8} (above {limit} tokens its position encoding ({name}) depends on the length"
     assert reason in str(together["long"].error)
