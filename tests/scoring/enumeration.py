@@ -147,6 +147,38 @@ class Enumeration:
             text = moves[best]
             reach.append(len(text))
 
+    def over_steps(self) -> Floats:
+        """max_over_steps: at the start and wherever the greedy answer has completed a row, the probability of each row
+        to be completed next; of each row the largest of these."""
+        path, text = (), b""
+        largest = self._next_row(path, text)
+        while True:
+            best = int(self.model.log_probabilities(path).argmax())
+            moves = self.moves(text)
+            if best not in moves:
+                return largest
+            before, path, text = self.done[text], (*path, best), moves[best]
+            if self.done[text] - before:
+                largest = np.maximum(largest, self._next_row(path, text))
+
+    def _next_row(self, start: tuple[int, ...], begun: bytes) -> Floats:
+        """Of each row: the probability that after this prefix it is the next one to be completed."""
+        found = np.zeros(self.rows)
+        waiting = [(start, begun, 1.0)]
+        while waiting:
+            path, text, probability = waiting.pop()
+            probabilities = np.exp(self.model.log_probabilities(path))
+            if text in self.final:
+                ended = sum(float(probabilities[end]) for end in self.model.end_ids)
+                found[list(self.final[text] - self.done[begun])] += probability * ended
+            for token, after in self.moves(text).items():
+                share = probability * float(probabilities[token])
+                if new := self.done[after] - self.done[begun]:
+                    found[list(new)] += share
+                elif self.possible(after) - self.done[begun]:
+                    waiting.append(((*path, token), after, share))
+        return found
+
     def along(self, *, constrained: bool) -> list[dict[str, Floats]]:
         """greedy, conditional and joint for each reading that explains the greedy answer."""
         steps, text, ended, reach = self.greedy(constrained=constrained)

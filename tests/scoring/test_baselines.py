@@ -105,6 +105,39 @@ def test_a_budget_ends_it() -> None:
     assert baseline.nodes == 1
 
 
+def uncertain(so_far: bytes) -> dict[bytes | None, float]:
+    """unsafe; then S1 0.7 or S2 0.3; after S1: a comma 0.6, S10's zero 0.3, the end 0.1; then S2 0.55 or S10 0.45."""
+    table: dict[bytes, dict[bytes | None, float]] = {
+        b"unsafe\nS": {b"1": 0.7, b"2": 0.3},
+        b"unsafe\nS1": {b",": 0.6, b"0": 0.3, None: 0.1},
+        b"unsafe\nS1,S": {b"2": 0.55, b"1": 0.45},
+    }
+    if so_far in table:
+        return table[so_far]
+    for answer in (b"unsafe\nS2", b"unsafe\nS10", b"unsafe\nS1,S2", b"unsafe\nS1,S10"):
+        if answer.startswith(so_far):
+            return {answer[len(so_far) : len(so_far) + 1] or None: 1.0}
+    raise AssertionError(so_far)
+
+
+@pytest.mark.parametrize("script", [forked, leaves, goes_on, uncertain])
+def test_a_finer_tolerance_or_a_larger_budget_never_widens_the_bounds_over_steps(script: Script) -> None:
+    truth = np.array(over_steps(script)[0])
+    found = {}
+    for tolerance in (0.5, 0.35, 0.2, 0.1, 0.0):
+        for budget in range(9):
+            search = run(token_language(CODES), script, LAZY)
+            baseline = MaxOverSteps(search, tolerance=tolerance, node_budget=budget)
+            drive(search, script, baseline)
+            bounds = found[tolerance, budget] = baseline.estimate()
+            assert (bounds.lower <= truth + 1e-12).all() and (truth <= bounds.upper + 1e-12).all()
+    for (tolerance, budget), coarse in found.items():
+        for (finer, larger), fine in found.items():
+            if finer <= tolerance and larger >= budget:
+                at = (tolerance, budget, finer, larger)
+                assert (fine.lower >= coarse.lower - 1e-12).all() and (fine.upper <= coarse.upper + 1e-12).all(), at
+
+
 def test_baselines_leave_the_search_as_it_is() -> None:
     search = run(token_language(CODES), forked, LAZY)
     before = estimate(search, ["marginal"])["marginal"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from marginalia.schemas.errors import InputError
@@ -79,8 +79,8 @@ class Case:
         return HashedModel(VOCABULARIES[self.vocabulary], favoured=frozenset(written), **self.model)
 
     @property
-    def truth(self) -> dict[str, Any]:
-        return Enumeration(self.hashed, list(readings(self.answer, self.codes)), len(self.codes) + 1).run()
+    def enumeration(self) -> Enumeration:
+        return Enumeration(self.hashed, list(readings(self.answer, self.codes)), len(self.codes) + 1)
 
 
 @st.composite
@@ -114,7 +114,7 @@ def many(share: float) -> settings:
 @many(0.5)
 @given(case=cases())
 def test_the_truth_lies_inside(case: Case) -> None:
-    truth, guard = case.truth, case.guard()
+    truth, guard = case.enumeration.run(), case.guard()
     for budget in (2, 10, EVERYTHING):
         widths = {}
         for tolerance in (0.5, 0.05, 0.0):
@@ -131,16 +131,41 @@ def test_the_truth_lies_inside(case: Case) -> None:
         assert found.estimates[name].probability == pytest.approx(truth[name], abs=1e-6), name
 
 
+@many(0.5)
+@given(case=cases(), tolerance=st.sampled_from([0.5, 0.05, 0.0]), budget=st.sampled_from([1, 2, 3, 5, 8, EVERYTHING]))
+def test_the_largest_of_the_steps_lies_inside(case: Case, tolerance: float, budget: int) -> None:
+    truth = case.enumeration.over_steps()
+    chosen = {"tolerance": tolerance, "node_budget": budget, "estimators": ("max_over_steps",)}
+    bounds = scored(case, **chosen).estimates["max_over_steps"]
+    assert (bounds.lower <= truth + 1e-9).all() and (truth <= bounds.upper + 1e-9).all()
+    assert (bounds.lower >= 0).all() and (bounds.upper <= 1).all()
+    assert (bounds.lower <= bounds.probability).all() and (bounds.probability <= bounds.upper).all()
+    if budget == EVERYTHING:
+        assert (bounds.upper - bounds.lower).max() <= tolerance + 1e-9
+
+
 TOLERANCES = (0.5, 0.2, 0.1, 0.05, 0.01, 1e-3, 0.0)
 BUDGETS = (1, 3, 6, 12, 25, 50, 100, EVERYTHING)
 
 
+STEPS = Case(
+    ["1ba", "a1"],
+    [
+        ["k", {"space": [" "]}],
+        [{"space": ["\n"]}, {"verdict": "n"}, {"space": [" "]}, {"labels": [","]}, {"space": [" ", "\n"]}],
+    ],
+    {"seed": 872150, "favour": 9.0, "spread": 2.0},
+    0,
+)  # a greedy answer with two label steps, each with several open prefixes
+
+
 @many(0.5)
+@example(case=STEPS, tolerances=[0.2, 0.0], budgets=[2], names=(*MARGINALS, "max_over_steps"))
 @given(
     case=cases(),
     tolerances=st.lists(st.sampled_from(TOLERANCES), min_size=2, max_size=3, unique=True),
     budgets=st.lists(st.sampled_from(BUDGETS), min_size=2, max_size=3, unique=True),
-    names=st.sampled_from([MARGINALS, *((name,) for name in MARGINALS)]),
+    names=st.sampled_from([(*MARGINALS, "max_over_steps"), *((name,) for name in MARGINALS), ("max_over_steps",)]),
 )
 def test_a_finer_tolerance_or_a_larger_budget_never_widens_bounds(
     case: Case, tolerances: list[float], budgets: list[int], names: tuple[str, ...]
@@ -165,7 +190,7 @@ def test_a_finer_tolerance_or_a_larger_budget_never_widens_bounds(
 @given(case=cases(), budget=st.integers(1, 60))
 def test_at_the_budget_the_most_probable_prefixes_count(case: Case, budget: int) -> None:
     """Against a search that evaluates one prefix at a time, the most probable one, over the enumerated answers."""
-    enumeration = Enumeration(case.hashed, list(readings(case.answer, case.codes)), len(case.codes) + 1)
+    enumeration = case.enumeration
     limits = {"tolerance": 0.0, "node_budget": budget, "estimators": ("marginal",), "answer_tokens": 1}
     scorer = Scorer(case.hashed, case.guard(), Settings(**limits))
     search = scorer.search(HELLO)
