@@ -1,7 +1,7 @@
 """Baselines that need forward passes of their own: the maximum over label steps, and sampling.
 
 Both run after a record's search has finished, and extend its tree: a prefix that the search has evaluated is not
-evaluated again. They are driven like the search, by `wanted` and `tell`, and do not change its bounds."""
+evaluated again. They are driven like the search, by `ask` and `tell`, and do not change its bounds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from marginalia.scoring.language.token_language import Floats
-from marginalia.scoring.marginal.answer_search import CRUMB, NextTokens, Node, Search
+from marginalia.scoring.marginal.answer_search import ROUNDING, NextTokens, Node, Search
 from marginalia.scoring.marginal.best_first import NARROW, WIDE
 from marginalia.scoring.marginal.bounds import point_in, row_vector
 from marginalia.scoring.marginal.estimators import LabelEstimates
@@ -23,9 +23,9 @@ CONFIDENCE = 1.959963984540054  # standard normal quantile for intervals of 95 %
 
 
 class Baseline(Protocol):
-    """An estimator that needs further prefixes, in rounds. `estimate` is valid once `wanted` returns an empty list."""
+    """An estimator that needs further prefixes, in rounds. `estimate` is valid once `ask` returns an empty list."""
 
-    def wanted(self) -> list[Node]:
+    def ask(self) -> list[Node]:
         """The prefixes to evaluate next; empty when the baseline is done."""
         ...
 
@@ -71,11 +71,11 @@ class _StepBounds:
     def next(self, tolerance: float) -> _Waiting | None:
         """The most probable waiting prefix that can still change the bounds; None when they are within `tolerance`."""
         lower, upper = self.largest()
-        if (upper - lower).max() <= tolerance + CRUMB:
+        if (upper - lower).max() <= tolerance + ROUNDING:
             return None
         while self.waiting:
             first = self.waiting[0]
-            above = self.settled[first.step] + self.open[first.step] > lower + CRUMB
+            above = self.settled[first.step] + self.open[first.step] > lower + ROUNDING
             if (_could(first) * above).any():
                 return first
             heapq.heappop(self.waiting)  # another step is certain to have larger probabilities of all its rows
@@ -128,7 +128,7 @@ class MaxOverSteps:
         for step, node in enumerate(self.steps):
             self._bounds.expand(step, node, 1.0)
 
-    def wanted(self) -> list[Node]:
+    def ask(self) -> list[Node]:
         """The prefixes to evaluate next: those that the order reaches if each before them settles all its mass."""
         while (node := self._next(self._bounds)) is not None and node.moves is not None:
             self._advance(self._bounds, node)
@@ -195,7 +195,7 @@ class MonteCarlo:
         self._unfinished: dict[int, Node] = dict.fromkeys(range(samples), search.root)  # sample → its prefix so far
         self._draws: npt.NDArray[np.float64] = np.empty(0)  # uniform in [0, 1), one per sample, for the next token
 
-    def wanted(self) -> list[Node]:
+    def ask(self) -> list[Node]:
         """Samples as far as the tree is evaluated; then the prefixes that are needed to continue."""
         while self._unfinished:
             unevaluated = {id(node): node for node in self._unfinished.values() if node.moves is None}

@@ -23,7 +23,7 @@ LAZY = Limits(tolerance=1.0)  # no more than the greedy answers
 def drive(search: Search, script: Script, baseline: Baseline) -> list[float]:
     """The baseline's probabilities; each prefix is asked for once at most."""
     asked: set[int] = set()
-    while nodes := baseline.wanted():
+    while nodes := baseline.ask():
         assert not asked.intersection(map(id, nodes))
         asked.update(map(id, nodes))
         for node in nodes:
@@ -85,7 +85,7 @@ def test_what_the_search_knows_is_not_asked_again() -> None:
     assert found == pytest.approx(over_steps(forked)[0])
     search = run(token_language(CODES), forked, Limits(tolerance=0))
     sampled = MonteCarlo(search, samples=50, rng=record_rng(1, "a"))
-    assert sampled.wanted() == [] and sampled.nodes == 0
+    assert sampled.ask() == [] and sampled.nodes == 0
 
 
 def test_tolerance_gives_bounds_that_hold() -> None:
@@ -192,7 +192,7 @@ def test_on_a_real_model(tmp_path: Path) -> None:
         return search, batch
 
     def feed(asking: Search | MaxOverSteps | MonteCarlo, batch: LocalBatch) -> None:
-        while nodes := asking.wanted():
+        while nodes := asking.ask():
             answers = batch.next_tokens([(0, node) for node in nodes])
             for node, answer in zip(nodes, answers, strict=True):
                 asking.tell(node, answer)

@@ -52,7 +52,7 @@ def run(top: int, limits: Limits | None = None) -> Search:
     form = Form("m", top, partial=True)  # the script has no more tokens, and a real server would
     language: TokenLanguage = token_language(CODES, b",")
     search = Search(language, limits or Limits(tolerance=0))
-    while nodes := search.wanted():
+    while nodes := search.ask():
         for node in nodes:
             allowed = language.moves(node.state).ids if node.state is not None else np.empty(0, dtype=np.int64)
             answer = told(script, language.text(node.path()), top)
@@ -122,9 +122,9 @@ def test_texts_of_several_tokens_count_as_unseen() -> None:
 
 def test_an_unknown_greedy_token_is_an_error_and_no_number() -> None:
     search = Search(token_language(CODES, b","), Limits())
-    (root,) = search.wanted()
+    (root,) = search.ask()
     count = len(search.language.moves(search.language.language.start).ids)
-    with pytest.raises(ModelError, match="use a server that tells token ids"):
+    with pytest.raises(ModelError, match="use a server that returns token ids"):
         search.tell(root, NextTokens(np.full(count, -np.inf), UNKNOWN, -0.1, 1.0, 1.0))
 
 
@@ -137,7 +137,7 @@ def test_the_constrained_greedy_answer_has_bounds_where_tokens_are_untold() -> N
     assert found["greedy"].upper.tolist() == [0, 0, 0]
     assert found["conditional_constrained"].upper.tolist() == [0, 0, 0]  # its answer is safe to the end
     cut = Search(token_language(CODES, b","), Limits())
-    (root,) = cut.wanted()
+    (root,) = cut.ask()
     allowed = cut.language.moves(cut.language.language.start).ids
     answer = TokenAnswer({ord("x"): math.log(0.9)}, {}, None, None)  # s or u have 0.1 together, which is best is untold
     cut.tell(root, next_tokens(answer, allowed, {}, Form("m", 1)))
@@ -148,7 +148,7 @@ def test_the_constrained_greedy_answer_has_bounds_where_tokens_are_untold() -> N
 def test_clamped_log_probabilities_do_not_underflow() -> None:
     """vLLM writes −9999 for −inf; allowed tokens of no mass beside untold ones leave everything open."""
     search = Search(token_language(CODES, b","), Limits())
-    (root,) = search.wanted()
+    (root,) = search.ask()
     allowed = search.language.moves(search.language.language.start).ids
     answer = TokenAnswer({ord("x"): math.log(0.5), ord("s"): -9999.0}, {}, None, None)
     search.tell(root, next_tokens(answer, allowed, {}, Form("m", 3)))
