@@ -19,7 +19,7 @@ from marginalia.scoring.marginal.baselines import Baseline
 from marginalia.scoring.marginal.model_protocol import Batch, Source
 
 PASS_TOKENS = 1024  # answer prefixes in one forward pass: bounds the logits in memory
-GROUP = 4  # a group has this many times as many records as a batch has rows: its last passes are few of all its passes
+GROUP = 4  # records per group, as a multiple of batch rows: only a group's last passes run with free rows
 LENGTH_SLACK = 64  # prompts of one group have at most twice as many unshared tokens as its shortest, plus this
 
 
@@ -27,7 +27,7 @@ LENGTH_SLACK = 64  # prompts of one group have at most twice as many unshared to
 class RecordJob:
     """The work for one record: its search, then its baselines, each made by its function when its turn comes.
 
-    imitations: how many control tokens the record's text imitates (`scoring/prompt.py`). forward_passes: how many it
+    imitations: how many control tokens the record's text spells out. forward_passes: how many it
     took part in. seconds: its share of their duration, by tokens. error: why it could not be scored; passing: whether
     the error may be gone at another time."""
 
