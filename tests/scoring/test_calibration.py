@@ -272,7 +272,7 @@ def test_gathering_many_values_leaves_the_fit_as_it_is(monkeypatch: pytest.Monke
     truth, p, _ = distorted(30_000, slope=0.6, intercept=-0.7, seed=10)
     p[:50] = 0.0  # the clipped ends, too
     gathered = [calibration.METHODS[method](truth, p).model_dump() for method in ("platt", "beta")]
-    monkeypatch.setattr(calibration, "MANY", 10**9)
+    monkeypatch.setattr(calibration, "MOST_VALUES", 10**9)
     for found, method in zip(gathered, ("platt", "beta"), strict=True):
         exact = calibration.METHODS[method](truth, p).model_dump()
         assert {**found, "method": 0} == pytest.approx({**exact, "method": 0}, abs=2e-4)

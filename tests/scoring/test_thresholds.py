@@ -98,7 +98,7 @@ def test_a_rare_label_uses_the_overall_threshold_and_says_so() -> None:
     )
     assert rows[0].goal == "max_f1"
     assert (rows[0].threshold, rows[0].source) == (0.4, "global")
-    assert rows[0].reason == "1 positives on the calibration split; 10 are asked for"
+    assert rows[0].reason == "1 positive on the calibration split; at least 10 are required"
     assert rows[1].threshold is None
 
 
