@@ -66,7 +66,7 @@ def _trigrams(text: str) -> set[str]:
         ({"labels": ["refunds"]}, "unknown label 'refunds'"),
         ({"labels": ["refund", "return"]}, "in taxonomy order"),
         ({"labels": ["refund", "refund"]}, "each label once"),
-        ({"id": "a"}, "the id 'a' stands there twice"),
+        ({"id": "a"}, "duplicate id 'a'"),
         ({"split": "test"}, "not an example"),
     ],
 )
