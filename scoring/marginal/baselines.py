@@ -43,7 +43,7 @@ class _Waiting(NamedTuple):
 
     negative_probability: float  # −P(child | start of its step)
     parent: Node
-    index: int  # into the parent's moves
+    move: int  # index into the parent's moves
     step: int
 
 
@@ -78,7 +78,7 @@ class _StepBounds:
             above = self.settled[first.step] + self.open[first.step] > lower + ROUNDING
             if (_could(first) * above).any():
                 return first
-            heapq.heappop(self.waiting)  # another step is certain to have larger probabilities of all its rows
+            heapq.heappop(self.waiting)  # another step has at least as large probabilities of all its rows
         return None
 
     def take(self) -> _Waiting:
@@ -163,7 +163,7 @@ class MaxOverSteps:
         first = bounds.next(self._tolerance)
         if first is None:
             return None
-        node = _child(first.parent, first.index)
+        node = _child(first.parent, first.move)
         return node if bounds.budget > 0 or self._is_free(node) else None
 
     def _advance(self, bounds: _StepBounds, node: Node) -> None:
@@ -295,4 +295,5 @@ def _next_probabilities(node: Node) -> Floats:
 def _could(waiting: _Waiting) -> Floats:
     """0/1 over rows: those that an answer through the waiting prefix can still complete."""
     assert waiting.parent.moves is not None
-    return waiting.parent.moves.could[waiting.index]
+    could: Floats = waiting.parent.moves.could[waiting.move]
+    return could

@@ -1,4 +1,4 @@
-"""Searches over a scripted model: next-token probabilities given by a function of the path."""
+"""Searches over a scripted model: a function gives the next-token probabilities after each text."""
 
 from __future__ import annotations
 
