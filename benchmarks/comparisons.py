@@ -20,7 +20,7 @@ from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.calibration_fitting import choose_thresholds
 from marginalia.pipeline.evaluation.estimator_choice import GUARDS_COMPARED, guard_differences
 from marginalia.pipeline.evaluation.guard_tables import GuardTable
-from marginalia.pipeline.evaluation.paired_differences import Judged
+from marginalia.pipeline.evaluation.paired_differences import JudgedEstimator
 from marginalia.schemas.evaluation_json import GuardDifference
 from marginalia.scoring.measures import metrics
 from marginalia.scoring.measures.intervals import Array, Flags
@@ -55,7 +55,7 @@ def draw(world: World, rng: np.random.Generator, n: int) -> tuple[Flags, list[Ar
     return truth, scores
 
 
-def judged(guard: str, truth: Flags, scores: Array, config: EvaluateSection) -> Judged:
+def judged(guard: str, truth: Flags, scores: Array, config: EvaluateSection) -> JudgedEstimator:
     """A guard's scores with its thresholds, which are chosen on every second record and evaluated on the others."""
     n, unknown = len(truth), np.full(truth.shape, np.nan)
     splits = np.where(np.arange(n) % 2 == 0, "calibration", "test")
@@ -76,7 +76,7 @@ def judged(guard: str, truth: Flags, scores: Array, config: EvaluateSection) -> 
         estimators_left_out={},
     )
     chosen = choose_thresholds(table, "marginal", table.on(["calibration"]), table.on(["test"]), config)
-    return Judged(table, "marginal", list(config.judged_on), config.threshold, chosen)
+    return JudgedEstimator(table, "marginal", list(config.judged_on), config.threshold, chosen)
 
 
 def compared(world: World, config: EvaluateSection, *, pairs: int, seed: int) -> Iterator[list[GuardDifference]]:

@@ -22,10 +22,10 @@ import polars as pl
 from scipy.stats import norm
 
 from marginalia.annotation.config import ReconcileSection
-from marginalia.annotation.gold.agreement import agreement_of_ticks
-from marginalia.annotation.gold.answer_arrays import AnswerArrays
+from marginalia.annotation.gold.agreement import agreement_of_votes
 from marginalia.annotation.gold.label_posteriors import METHODS, posteriors
 from marginalia.annotation.gold.pairwise_disagreement import PairSums
+from marginalia.annotation.gold.votes import Votes
 from marginalia.pipeline.annotating.suspect_labels import gold_error_rate, select, with_answers
 from marginalia.pipeline.evaluation.estimator_evaluation import SHARES
 from marginalia.schemas.agreement_json import Estimate
@@ -160,9 +160,7 @@ def _resampled_gaps(truth: Flags, p: Array, seed: int) -> Iterator[Array]:
             yield (row[:, None] * (p - truth)).ravel()
 
 
-def crowd(
-    rng: np.random.Generator, n: int, miss: Array, false_alarm: Array, rates: Array
-) -> tuple[Flags, AnswerArrays]:
+def crowd(rng: np.random.Generator, n: int, miss: Array, false_alarm: Array, rates: Array) -> tuple[Flags, Votes]:
     """(truth, the answers of all annotators to every record). `miss`, `false_alarm`: error rates of each annotator."""
     annotators = len(miss)
     truth = rng.random((n, len(rates))) < rates
@@ -171,7 +169,7 @@ def crowd(
     ticked = np.where(truth[record], drawn >= miss[who][:, None], drawn < false_alarm[who][:, None])
     names = [f"r{at:06}" for at in range(n)]
     labels = tuple(f"label{at}" for at in range(len(rates)))
-    return truth, AnswerArrays(names, [f"A{at}" for at in range(annotators)], labels, record, who, ticked)
+    return truth, Votes(names, [f"A{at}" for at in range(annotators)], labels, record, who, ticked)
 
 
 def agreement_coverage(worlds: int, n: int) -> Tallies:
@@ -180,8 +178,8 @@ def agreement_coverage(worlds: int, n: int) -> Tallies:
     large = PairSums(crowd(np.random.default_rng(0), LARGE // 2, miss, alarm, rates)[1], "all").statistics()
     found: Tallies = defaultdict(Tally)
     for seed in range(1, worlds + 1):
-        ticks = crowd(np.random.default_rng([seed, 3]), n, miss, alarm, rates)[1]
-        page = agreement_of_ticks(ticks, ReconcileSection(bootstrap=RESAMPLES), seed=seed)
+        votes = crowd(np.random.default_rng([seed, 3]), n, miss, alarm, rates)[1]
+        page = agreement_of_votes(votes, ReconcileSection(bootstrap=RESAMPLES), seed=seed)
         known = [at for at, row in enumerate(page.per_label) if row.alpha.value is not None]
         found["alpha over label sets"].add(page.alpha_masi, float(large.alpha_masi[0]))
         found["mean alpha"].add(page.alpha_mean, float(large.alpha[known, 0].mean()))
@@ -230,10 +228,10 @@ def share_coverage(worlds: int, n: int) -> Tallies:
 def rare_label_gold(n: int = 400) -> dict[str, dict[str, float]]:
     """Precision, recall and squared error of each method's gold, for 12 labels of 8 % and three annotators."""
     rates = np.full(12, 0.08)
-    truth, ticks = crowd(np.random.default_rng(1), n, np.full(3, 0.2), np.full(3, 0.05), rates)
+    truth, votes = crowd(np.random.default_rng(1), n, np.full(3, 0.2), np.full(3, 0.05), rates)
     found = {}
     for method in METHODS:
-        p = posteriors(ticks, method).probability
+        p = posteriors(votes, method).probability
         decided = p > 0.5
         hits = float((decided & truth).sum())
         found[method] = {

@@ -20,9 +20,9 @@ import polars as pl
 
 from marginalia.annotation.config import ReconcileSection
 from marginalia.annotation.gold.agreement import agreement_of
-from marginalia.annotation.gold.answer_arrays import answer_arrays
 from marginalia.annotation.gold.label_posteriors import METHODS, posteriors
 from marginalia.annotation.gold.reconcile import reconcile
+from marginalia.annotation.gold.votes import votes_of
 from marginalia.schemas.tables import Answer, PromptRecord
 
 LABELS = [f"label{at:02}" for at in range(12)]
@@ -87,13 +87,13 @@ def main() -> None:
     figures = {"answers": answers.height, "seconds": round(seconds, 2), "peak_gib": round(peak_gib(), 3)}
 
     few = answers.filter(pl.col("record_id").is_in(records["id"].head(options.methods_records).implode()))
-    ticks = answer_arrays(few, LABELS)
-    for method in METHODS if ticks.answers else ():
+    votes = votes_of(few, LABELS)
+    for method in METHODS if votes.n_answers else ():
         started = time.perf_counter()
-        posteriors(ticks, method, iterations=section.iterations)
+        posteriors(votes, method, iterations=section.iterations)
         figures[f"{method}_seconds"] = round(time.perf_counter() - started, 3)
-        print(f"{method} with {ticks.answers:,} answers: {figures[f'{method}_seconds']} s", flush=True)
-    print(json.dumps({**figures, "methods_answers": ticks.answers}))
+        print(f"{method} with {votes.n_answers:,} answers: {figures[f'{method}_seconds']} s", flush=True)
+    print(json.dumps({**figures, "methods_answers": votes.n_answers}))
 
 
 if __name__ == "__main__":

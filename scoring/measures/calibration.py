@@ -1,7 +1,7 @@
 """Recalibration: monotone maps from a guard's probability to one that matches frequencies.
 
 Maps are fitted on the calibration split, chosen by cross-fitted log loss, and stored as small JSON (`Calibration` in
-schemas/evaluation_json.py). They are monotone, so they can be applied to lower and upper bounds, too. Sources: Platt
+schemas/calibration_json.py). They are monotone, so they can be applied to lower and upper bounds, too. Sources: Platt
 1999 (with smoothed targets, which keep slopes finite on separable data), Zadrozny & Elkan 2002 (isotonic), Kull, Silva
 Filho & Flach 2017 (beta), Sechidis et al. 2011 (stratified folds of multi-label data).
 
@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from marginalia.schemas.evaluation_json import (
+from marginalia.schemas.calibration_json import (
     Beta,
     Calibration,
     CalibrationMap,

@@ -36,7 +36,7 @@ SUPPORTED = {
 REFUSED = {
     "mamba": "cannot load the model .*serve it and use an endpoint URL",
     "recurrent layers": "0 of its 4 layers have attention that can be replaced .*serve it and use an endpoint URL",
-    "recurrent beside attention": "depend on other tokens in another way than by attention",
+    "recurrent beside attention": "depend on other tokens by other means than attention",
     "bidirectional": "its attention sees later tokens too",
     "bidirectional window": "its attention sees later tokens too",
 }

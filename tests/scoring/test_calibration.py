@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.isotonic import IsotonicRegression
 
-from marginalia.schemas.evaluation_json import Beta, Calibration, Identity, Isotonic, LabelMap, Platt
+from marginalia.schemas.calibration_json import Beta, Calibration, Identity, Isotonic, LabelMap, Platt
 from marginalia.scoring.measures import calibration
 from marginalia.scoring.measures.reliability import (
     decompose_brier,

@@ -137,13 +137,16 @@ YES_NO = [["No"], [{"verdict": "Yes"}]]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"answer": [["safe"], [{"word": "A", "rows": ["three"]}]]}, "a word completes the row 'three'"),
-        ({"answer": [["no"], [{"word": "yes", "rows": ["one"]}]]}, "holds label codes, and no word completes 'two'"),
-        ({"calls": "per_label"}, "an answer is a verdict, without label codes or rows"),
-        ({"overall": {"name": "any", "definition": "x"}}, "'overall' is for guards with calls: per_label"),
-        ({"definitions": {"three": "x"}}, "speak of 'three', which is not one of its labels"),
+        ({"answer": [["safe"], [{"word": "A", "rows": ["three"]}]]}, "a word has the unknown row 'three'"),
+        (
+            {"answer": [["no"], [{"word": "yes", "rows": ["one"]}]]},
+            "'answer' has no list of label codes, and no word that completes 'two'",
+        ),
+        ({"calls": "per_label"}, "'answer' must have a verdict, and no label codes or rows"),
+        ({"overall": {"name": "any", "definition": "x"}}, "'overall' is only for guards with calls: per_label"),
+        ({"definitions": {"three": "x"}}, "'three' in 'definitions' is not one of the guard's labels"),
         ({"labels": {}}, "'labels' is empty"),
-        ({"labels": {"one": "A", "two": "A"}}, "line 10: 'two' has the code of 'one', A"),
+        ({"labels": {"one": "A", "two": "A"}}, "line 10: 'two' has the same code as 'one': A"),
         ({"labels": {"one": "", "two": "A"}}, "codes must be non-empty and differ"),
         ({"labels": {"one": "A", "tow": "B"}}, "label 'tow' is not in the taxonomy own; did you mean 'two'"),
         ({"answer": [["safe"], ["unsafe ", {"labels": [","]}]]}, "no word of 'answer' completes the row 'unsafe'"),

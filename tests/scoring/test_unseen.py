@@ -11,7 +11,14 @@ from marginalia.schemas.errors import ModelError
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import MARGINALS, Limits, NextTokens, Search
 from marginalia.scoring.marginal.estimators import estimate
-from marginalia.scoring.models.completions_api import UNKNOWN, Form, NoLogprobs, TokenAnswer, next_tokens, read_answer
+from marginalia.scoring.models.completions_api import (
+    UNKNOWN,
+    NoLogprobs,
+    RequestFormat,
+    TokenAnswer,
+    next_tokens,
+    read_answer,
+)
 from tests.scoring.scripted import Script, token_language
 from tests.scoring.tiny import END
 
@@ -49,7 +56,7 @@ def server_answer(so_far: Script, text: bytes, top: int) -> TokenAnswer:
 
 
 def run(top: int, limits: Limits | None = None) -> Search:
-    form = Form("m", top, partial=True)  # the script has no more tokens, and a real server would
+    form = RequestFormat("m", top, partial=True)  # the script has no more tokens, and a real server would
     language: TokenLanguage = token_language(CODES, b",")
     search = Search(language, limits or Limits(tolerance=0))
     while nodes := search.ask():
@@ -103,22 +110,22 @@ def test_no_prefix_is_evaluated_unnecessarily() -> None:
 def test_a_token_outside_the_top_is_no_more_probable_than_the_last_inside() -> None:
     answer = TokenAnswer({ord("s"): math.log(0.5), ord("x"): math.log(0.1)}, {}, None, None)
     allowed = np.array([ord("s"), ord("u"), ord("n")])
-    assert next_tokens(answer, allowed, {}, Form("m", 2)).unseen == pytest.approx(0.2)  # 2 · 0.1, not 0.4
-    assert next_tokens(answer, allowed, {}, Form("m", 2)).unseen_top == pytest.approx(0.1)
-    assert next_tokens(answer, allowed, {}, Form("m", 3)).unseen == pytest.approx(0.4)  # fewer than requested
-    assert next_tokens(answer, allowed[:1], {}, Form("m", 3)).unseen == 0  # all allowed tokens were returned
+    assert next_tokens(answer, allowed, {}, RequestFormat("m", 2)).unseen == pytest.approx(0.2)  # 2 · 0.1, not 0.4
+    assert next_tokens(answer, allowed, {}, RequestFormat("m", 2)).unseen_top == pytest.approx(0.1)
+    assert next_tokens(answer, allowed, {}, RequestFormat("m", 3)).unseen == pytest.approx(0.4)  # fewer than requested
+    assert next_tokens(answer, allowed[:1], {}, RequestFormat("m", 3)).unseen == 0  # all allowed tokens were returned
 
 
 def test_texts_of_several_tokens_count_as_unseen() -> None:
     ids_of = {"a": (1,), "b": (2, 3), "c": (4, 5)}
     answer = TokenAnswer({}, {"a": math.log(0.5), "b": math.log(0.3), "c": math.log(0.1)}, None, None)
-    result = next_tokens(answer, np.array([1, 2]), ids_of, Form("m", 3))
+    result = next_tokens(answer, np.array([1, 2]), ids_of, RequestFormat("m", 3))
     assert np.exp(result.log_probabilities) == pytest.approx([0.5, 0])
     assert result.unseen == pytest.approx(0.4)  # c is neither 1 nor 2, b may be 2
     assert (result.top, result.top_log_probability) == (1, pytest.approx(math.log(0.5)))
     unlike = TokenAnswer({}, {"b": math.log(0.6), "a": math.log(0.3)}, None, None)
-    assert next_tokens(unlike, np.array([1, 2]), ids_of, Form("m", 2)).top == UNKNOWN
-    assert next_tokens(unlike, np.array([1]), ids_of, Form("m", 2)).top == 2  # either id leaves the language
+    assert next_tokens(unlike, np.array([1, 2]), ids_of, RequestFormat("m", 2)).top == UNKNOWN
+    assert next_tokens(unlike, np.array([1]), ids_of, RequestFormat("m", 2)).top == 2  # either id leaves the language
 
 
 def test_an_unknown_greedy_token_is_an_error() -> None:
@@ -141,7 +148,7 @@ def test_the_constrained_greedy_answer_has_bounds_where_tokens_are_unseen() -> N
     (root,) = cut.ask()
     allowed = cut.language.moves(cut.language.language.start).ids
     answer = TokenAnswer({ord("x"): math.log(0.9)}, {}, None, None)  # s and u share 0.1; which one is best is unknown
-    cut.tell(root, next_tokens(answer, allowed, {}, Form("m", 1)))
+    cut.tell(root, next_tokens(answer, allowed, {}, RequestFormat("m", 1)))
     bounds = estimate(cut, ["joint_constrained"])["joint_constrained"]
     assert (bounds.lower.tolist(), bounds.upper.tolist()) == ([0, 0, 0], [1, 1, 1])
 
@@ -152,18 +159,18 @@ def test_clamped_log_probabilities_do_not_underflow() -> None:
     (root,) = search.ask()
     allowed = search.language.moves(search.language.language.start).ids
     answer = TokenAnswer({ord("x"): math.log(0.5), ord("s"): -9999.0}, {}, None, None)
-    search.tell(root, next_tokens(answer, allowed, {}, Form("m", 3)))
+    search.tell(root, next_tokens(answer, allowed, {}, RequestFormat("m", 3)))
     assert search.constrained.open == pytest.approx(1)
     assert estimate(search, ["marginal_constrained"])["marginal_constrained"].upper.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [([math.nan, -1.0], "answered NaN"), ([2.0, 1.0], "add up to 10.11 .*--logprobs-mode raw_logprobs")],
+    [([math.nan, -1.0], "returned NaN"), ([2.0, 1.0], "add up to 10.11 .*--logprobs-mode raw_logprobs")],
 )
 def test_numbers_that_are_not_log_probabilities(values: list[float], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        next_tokens(TokenAnswer(dict(enumerate(values)), {}, None, None), np.array([1]), {}, Form("m", 2))
+        next_tokens(TokenAnswer(dict(enumerate(values)), {}, None, None), np.array([1]), {}, RequestFormat("m", 2))
 
 
 def test_answers_of_every_format_are_read() -> None:

@@ -216,7 +216,7 @@ class Endpoint:
     def _failed(self, problem: _TryAgain, calls: int) -> Exception:
         self._failures += 1
         what = _after(str(problem), calls)
-        rest = min(replica.rests_until for replica in self._replicas.all) - time.monotonic()
+        rest = min(replica.paused_until for replica in self._replicas.all) - time.monotonic()
         if rest > _LONGEST_WAIT:
             self._down = f"{self._url}: {problem}; it wants no call in the next {_duration(rest)}"
         elif self._answered and self._failures >= max(_MANY_FAILURES, 2 * self._section.concurrency):
