@@ -48,17 +48,17 @@ class StandIn:
     name = revision = "stand-in"
     identity = ("stand-in",)
     notes: tuple[str, ...] = ()
-    shared = 0
-    together = 1
-    alone = True
+    shared_tokens = 0
+    min_records = 1
+    batch_invariant = True
 
     def source(self) -> StandIn:
         """The stand-in itself."""
         return self
 
-    def share(self, ids: Sequence[int]) -> None:
+    def set_shared_start(self, ids: Sequence[int]) -> None:
         """Sets the token ids that all prompts start with."""
-        self.shared = len(ids)
+        self.shared_tokens = len(ids)
 
     def open(self, batch_rows: int, longest: int, tokens: TokenLanguage) -> _Batch:
         """A batch of any size."""

@@ -29,21 +29,21 @@ class Source(Protocol):
     """Creates batches for the prompts of one guard."""
 
     @property
-    def shared(self) -> int:
+    def shared_tokens(self) -> int:
         """How many tokens all prompts start with; they are evaluated once."""
         ...
 
     @property
-    def together(self) -> int:
+    def min_records(self) -> int:
         """How many records should be searched at a time, at least, so that none of the source's capacity is idle."""
         ...
 
     @property
-    def alone(self) -> bool:
+    def batch_invariant(self) -> bool:
         """Whether a record's numbers do not depend on which others share its batch, as far as is known."""
         ...
 
-    def share(self, ids: Sequence[int]) -> None:
+    def set_shared_start(self, ids: Sequence[int]) -> None:
         """Sets the token ids that all prompts start with."""
         ...
 

@@ -80,7 +80,7 @@ class RecordBatches:
     def __init__(self, source: Source, language: TokenLanguage, *, records: int, tokens: int) -> None:
         self._source = source
         self._language = language
-        self._records = max(records, source.together)
+        self._records = max(records, source.min_records)
         self._tokens = tokens
 
     def run(self, jobs: Iterable[RecordJob], skip: Container[str] = ()) -> Iterator[list[RecordJob]]:
@@ -158,7 +158,7 @@ class RecordBatches:
 
     def _unshared(self, job: RecordJob) -> int:
         """How many tokens of its prompt are not part of the shared start; at least 1."""
-        return max(len(job.ids) - self._source.shared, 1)
+        return max(len(job.ids) - self._source.shared_tokens, 1)
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -140,11 +140,11 @@ class HashedModel:
 @dataclass
 class _Source:
     model: HashedModel
-    shared = 0
-    together = 1
-    alone = True
+    shared_tokens = 0
+    min_records = 1
+    batch_invariant = True
 
-    def share(self, ids: Sequence[int]) -> None:
+    def set_shared_start(self, ids: Sequence[int]) -> None:
         pass
 
     def open(self, batch_rows: int, longest: int, tokens: TokenLanguage) -> _Batch:
