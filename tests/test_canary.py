@@ -23,6 +23,7 @@ from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.release import hub_repository
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.hub_client import check_downloads
+from marginalia.schemas.retries import RetryPolicy
 from tests.pipeline.release.labelled_run import make_run
 from tests.scoring.tiny import save
 
@@ -136,11 +137,11 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, key in KEYS.items():
         monkeypatch.setenv(name, key)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(connection, "PAUSES", ())
+    monkeypatch.setattr(connection, "RETRIES", 0)
     monkeypatch.setattr(hub_repository, "PAUSE", 0.01)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.01)
-    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls._FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint.POLICY", RetryPolicy(first_backoff=0.01))
+    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls.POLICY", RetryPolicy(first_backoff=0.01))
 
 
 def run_of(folder: Path, url: str, model: Path, *, more: str = "") -> Run:
@@ -223,7 +224,7 @@ def test_an_argilla_of_our_own_is_reached_at_whatever_address_it_has() -> None:
     """Started for a team, it listens on the machine's own address, which no rule can know as this machine's."""
     told = (200, "application/json", json.dumps({"role": "owner", "username": "o"}).encode())
     with eavesdropper() as heard, parrot(lambda said: told) as url, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("marginalia.annotation.client.connection.direct", lambda urls: {})
+        patch.setattr("marginalia.schemas.server_addresses.is_loopback", lambda url: False)
         with connection.Connection(url, KEYS["ARGILLA_API_KEY"], key_hint="", here=True) as found:
             assert found.role == "owner"
     assert heard == []

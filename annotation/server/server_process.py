@@ -13,14 +13,16 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from marginalia.annotation.server.server_home import read_credentials
 from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.http_client import ExchangeLimits, client
 
 REPOSITORY = Path(__file__).parents[2]
 LAUNCHER = Path(__file__).parent / "inside" / "serve.py"
 ANSWER_TIMEOUT = 10.0  # seconds
+_LARGEST_ANSWER = 1_000_000  # bytes
 
 # Exit codes of the launcher (inside/serve.py), which lives in another environment and cannot share them.
 _PORT_TAKEN = 11
@@ -125,8 +127,8 @@ def _answers(server: RunningServer) -> bool:
     owner = read_credentials(server.home).owner
     try:
         # Proxies of the environment are for the world outside, not for a server of this machine.
-        with httpx.Client(trust_env=False, timeout=ANSWER_TIMEOUT) as client:
-            answer = client.get(f"{server.url}/api/v1/me", headers={"X-Argilla-Api-Key": owner.api_key})
+        with client(ExchangeLimits(ANSWER_TIMEOUT, _LARGEST_ANSWER), proxies=False) as http:
+            answer = http.get(f"{server.url}/api/v1/me", headers={"X-Argilla-Api-Key": owner.api_key})
             return answer.status_code == 200 and answer.json()["username"] == owner.username
-    except (httpx.HTTPError, ValueError, KeyError):
+    except (httpx2.HTTPError, ValueError, KeyError, TypeError, RecursionError):
         return False

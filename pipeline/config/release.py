@@ -56,4 +56,8 @@ class ReleaseSection(StrictModel):
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="environment variable that holds the Hub's write token; never the token itself",
     )
-    timeout: float = Field(default=120.0, gt=0, description="seconds without a byte after which a request is given up")
+    timeout: float = Field(
+        default=120.0,
+        gt=0,
+        description="seconds that a request may take, in addition to what its bytes need at 10 kB per second",
+    )

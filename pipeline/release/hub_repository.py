@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from marginalia.pipeline.config.release import ReleaseSection
 from marginalia.schemas.errors import InputError, MarginaliaError, ServiceError
 from marginalia.schemas.hub_client import upload_to
+from marginalia.schemas.key_masking import KeyMask
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -40,7 +41,7 @@ class HubRepository:
             raise InputError("release.repo_id is not set", hint="marginalia config --explain repo_id")
         self.repo_id = section.repo_id
         self._section = section
-        self._token = token
+        self._safe = KeyMask(token)
         self._api: HfApi = HfApi(endpoint=section.endpoint, token=token, library_name="marginalia")
         upload_to(self._api.endpoint, timeout=section.timeout, allow_http=section.allow_http)
 
@@ -132,7 +133,7 @@ class HubRepository:
                 if error.response.status_code >= 500:
                     raise _Unsure(f"HTTP {error.response.status_code}") from error
                 raise
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 raise _Unsure(type(error).__name__) from error
         return made.oid
 
@@ -167,19 +168,19 @@ class HubRepository:
                 f"the Hub refused to {doing} ({self.repo_id}): HTTP {status} {self._scrubbed(said)}",
                 hint=self._remedy(status),
             ) from None  # the library's error prints the request
-        except (KeyError, TypeError, AttributeError):  # JSON, and not the Hub's
+        except (KeyError, TypeError, AttributeError, RecursionError):  # JSON, and not the Hub's
             raise ServiceError(
                 f"cannot {doing} at {self._api.endpoint}: it does not answer as the Hub does",
                 hint="check release.endpoint",
             ) from None
-        except (httpx2.TransportError, ValueError, OSError) as error:
+        except (httpx2.RequestError, ValueError, OSError) as error:
             what = self._scrubbed(str(error)) or type(error).__name__
             raise ServiceError(
                 f"cannot {doing} at {self._api.endpoint}: {what}", hint="check the network and release.endpoint"
             ) from None
 
     def _scrubbed(self, text: str) -> str:
-        return " ".join(text.replace(self._token, "***").split())
+        return " ".join(self._safe(text, limit=None).split())
 
     def _remedy(self, status: int) -> str:
         if status == 401:

@@ -11,11 +11,12 @@ from typing import Any
 from marginalia.schemas.errors import InputError, ServiceError
 from marginalia.schemas.server_addresses import check_endpoint, check_key_goes
 from marginalia.scoring.models.completions_api import EXTRAS, Form, NoLogprobs, TokenAnswer, read_answer, told_cut
-from marginalia.scoring.models.endpoint_calls import Caller, CallFailed, Refused
+from marginalia.scoring.models.endpoint_calls import Caller, CallFailed
 from marginalia.scoring.models.endpoint_dialects import hint as hint_of
 from marginalia.scoring.models.endpoint_model import PATH, EndpointModel
 from marginalia.scoring.models.logprob_floors import CUT_HINT, shown
 from marginalia.scoring.models.repeated_answers import Spread, between
+from marginalia.scoring.models.retried_calls import Refused
 from marginalia.scoring.models.served_tokenizer import ServedTokenizer, load_tokenizer
 from marginalia.scoring.score_request import EndpointOptions, split_urls
 

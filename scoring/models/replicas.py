@@ -15,7 +15,8 @@ OF_THE_SERVER = (401, 403, 404, 405, 501)  # refusals that speak of a server's s
 
 @dataclass
 class Replica:
-    """One server. `failures` is how many calls failed since its last answer, `why` the latest reason."""
+    """One server. `failures` is how many calls failed since its last answer, `why` the latest reason; `not_before`:
+    the time (time.monotonic) before which it asked not to be called."""
 
     url: str
     in_flight: int = 0
@@ -24,6 +25,7 @@ class Replica:
     failures: int = 0
     rests: int = 0  # since its last answer
     rests_until: float = 0.0
+    not_before: float = 0.0
     why: str = ""
 
     def is_ready(self, now: float) -> bool:

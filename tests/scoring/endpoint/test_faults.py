@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from marginalia.schemas.errors import ServiceError
+from marginalia.schemas.retries import RetryPolicy
 from marginalia.schemas.storage.files import frame_hash
 from marginalia.scoring.score_files import score_to_journal, scorer_fingerprint, tables
 from marginalia.scoring.scorer import Settings
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
 def test_faults_change_no_number(remote: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rate: float) -> None:
     """A record either has the numbers of a calm server or says why it has none; the same command then goes on."""
-    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls._FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls.POLICY", RetryPolicy(first_backoff=0.001))
     settings = Settings(tolerance=0.05)
     _, calm = remote(settings, {"asked_ids": True})
     faults = {**dict.fromkeys(FAULTS, rate / (len(FAULTS) - 1)), "hang": 0.01}
