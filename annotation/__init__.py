@@ -1,1 +1,1 @@
-"""People's answers turned into gold. Imports `marginalia.schemas` only."""
+"""Annotation: records go to Argilla, and the answers become gold. Imports only `marginalia.schemas`."""

@@ -12,7 +12,7 @@ from marginalia.schemas.server_addresses import check_address, check_variable
 
 
 class AnnotationSection(StrictModel):
-    """Where people annotate, who they are and what they see: push, status, pull, adjudicate."""
+    """Where the annotators work, who they are and what they see: push, status, pull, adjudicate."""
 
     url: str | None = Field(
         default=None,
@@ -30,28 +30,28 @@ class AnnotationSection(StrictModel):
     workspace: str = Field(
         default="marginalia",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
-        description="Argilla workspace, made if missing",
+        description="Argilla workspace, created if missing",
     )
     dataset: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
-        description="Argilla dataset; null: the run's name. Give a new name to start annotation anew",
+        description="Argilla dataset; null: the run's name. A new name starts annotation again",
     )
     annotators: int = Field(
         default=3, ge=1, description="answers that each record needs before Argilla takes it out of the queues"
     )
     team: list[str] = Field(
         default=[],
-        description="usernames that annotate; made on a local server, only added to the workspace on yours",
+        description="usernames of the annotators; their accounts are created on a local server and must exist on yours",
     )
     experts: list[str] = Field(
         default=[],
-        description="usernames that adjudicate, in a workspace of their own (WORKSPACE-experts); empty: the team does",
+        description="usernames of the experts who adjudicate, in the workspace WORKSPACE-experts; empty: the team does",
     )
     first: int | None = Field(
         default=None,
         ge=1,
-        description="records to push at first, chosen at random, as for a pilot; push --more N adds some; null: all",
+        description="number of records to push first, chosen at random, as a pilot; push --more N adds N; null: all",
     )
     note: bool = Field(default=True, description="ask for an optional remark in free text")
     unsure: bool = Field(
@@ -61,7 +61,7 @@ class AnnotationSection(StrictModel):
         default=[],
         max_length=10,
         description="names of levels, the mildest first, such as [minor, serious, extreme]: annotators may then say "
-        "how severe each label is that they tick; empty: not asked",
+        "how severe each ticked label is; empty: not asked",
     )
     guidelines: str | None = Field(
         default=None, description="text put before the guidelines that are made from the taxonomy"
@@ -69,20 +69,20 @@ class AnnotationSection(StrictModel):
     suggestions: Suggestions = Field(
         default=False,
         description="labels shown pre-ticked: the intended ones (true means the same), or those of the blind check "
-        "(generate.check); they anchor annotators, so never for gold without a control",
+        "(generate.check); they bias annotators (anchoring), so do not make gold without a control share",
     )
     control_share: float = Field(
-        default=0.2, ge=0, le=1, description="share of records that go without suggestion, to measure the anchoring"
+        default=0.2, ge=0, le=1, description="share of records shown without suggestion, to measure the anchoring"
     )
     gold_questions: str | None = Field(
         default=None,
         description="JSONL file in the run's folder with id, text or messages, and labels: records with known answers "
-        "that are mixed among the others and give each annotator a measured accuracy; null: none",
+        "that are mixed among the others to measure each annotator's accuracy; null: none",
     )
     gold_share: float = Field(
-        default=0.05, gt=0, le=1, description="gold questions, as a share of the records that are pushed"
+        default=0.05, gt=0, le=1, description="number of gold questions, as a share of the records that are pushed"
     )
-    batch: int = Field(default=100, ge=1, le=500, description="records a request")
+    batch: int = Field(default=100, ge=1, le=500, description="records per request")
 
     @field_validator("url")
     @classmethod
@@ -98,10 +98,10 @@ class AnnotationSection(StrictModel):
     def _check(self) -> Self:
         names = [level.strip().casefold() for level in self.severity]
         if names and (len(names) == 1 or "" in names or len(set(names)) < len(names)):
-            raise ValueError("severity takes at least two levels, each with a name of its own")
+            raise ValueError("severity needs at least two levels with different names")
         if self.gold_questions is not None and self.suggestions and self.control_share == 0:
             raise ValueError(
-                "gold questions carry no suggestion, so annotators would know them: give control_share above 0"
+                "gold questions have no suggestion, so annotators could recognise them: set control_share above 0"
             )
         return self
 
@@ -124,20 +124,20 @@ class Splits(StrictModel):
 
 
 class ReconcileSection(StrictModel):
-    """How people's answers become gold: reconcile."""
+    """How annotators' answers become gold: reconcile."""
 
     method: Literal["majority", "dawid_skene", "mace"] = Field(
         default="majority",
-        description="majority: one person, one vote; dawid_skene, mace: answers weighed by how reliable each "
-        "annotator turns out to be, per label",
+        description="majority: all annotators count the same; dawid_skene, mace: answers are weighted by each "
+        "annotator's estimated reliability, per label",
     )
     tie: Literal["adjudicate", "yes", "no"] = Field(
         default="adjudicate",
-        description="a label with as many ticks as not, or a posterior between 0.45 and 0.55: ask an expert, count it, "
-        "or not",
+        description="a label with as many votes for as against it, or a posterior between 0.45 and 0.55: ask an "
+        "expert, assign the label (yes), or do not (no)",
     )
     min_answers: int = Field(
-        default=2, ge=1, description="submitted answers below which a record is not final but needs answers"
+        default=2, ge=1, description="with fewer submitted answers a record is not final but needs answers"
     )
     adjudicate_below_agreement: float = Field(
         default=0.0,
@@ -155,14 +155,17 @@ class ReconcileSection(StrictModel):
     splits: Splits = Splits()
     bootstrap: int = Field(default=1000, ge=0, le=100_000, description="resamples of records for the 95 % intervals")
     iterations: int = Field(
-        default=10_000, ge=1, description="dawid_skene, mace: most EM rounds; fits end when they have converged"
+        default=10_000,
+        ge=1,
+        description="dawid_skene, mace: maximum number of EM rounds; a fit ends when it has converged",
     )
     smoothing: float = Field(
         default=0.0,
         ge=0,
-        description="dawid_skene: answers added to each cell of an annotator's table of right and wrong answers. 0 is "
-        "maximum likelihood; 1 is more accurate where labels are rare and annotators are few",
+        description="dawid_skene: answers added to each cell of an annotator's confusion matrix. 0 is maximum "
+        "likelihood; 1 is more accurate where labels are rare and annotators are few",
     )
     compare: bool = Field(
-        default=True, description="also run the other methods, on at most 20,000 answers, and report where they differ"
+        default=True,
+        description="also run the other methods, on at most 20,000 answers, and report how often they agree",
     )

@@ -1,5 +1,5 @@
-"""Hooks of mkdocs.yml: pages keep their paths of the repository, so that its relative links work on the site, too; and
-the finished site must load nothing from other hosts."""
+"""Hooks of mkdocs.yml: pages keep their paths in the repository, so that relative links also work on the site, and the
+finished site may load nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ LOADED = re.compile(r"""(?:\bsrc=|<link\b[^>]*\bhref=|url\()["']?(?:https?:)?//[
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """The pages of the site: PAGES, examples/ and docs/, under their paths in the repository."""
     pages = [ROOT / name for name in PAGES if (ROOT / name).exists()]
     pages += sorted((ROOT / "examples").glob("*.*"))
     pages += [path for path in sorted((ROOT / "docs").rglob("*")) if path.is_file() and path.suffix != ".py"]
     own = Path(config.docs_dir)
-    of_the_theme = [file for file in files if not Path(file.abs_src_path or "/").is_relative_to(own)]
-    moved = [
+    theme_files = [file for file in files if not Path(file.abs_src_path or "/").is_relative_to(own)]
+    page_files = [
         File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path))
         for path in pages
         if "__pycache__" not in path.parts
     ]
-    return Files([*of_the_theme, *moved])
+    return Files([*theme_files, *page_files])
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Raises PluginError for a page or style sheet that a browser would complete from another host."""
+    """Raises PluginError if a page or style sheet loads anything from another host."""
     for path in sorted(Path(config.site_dir).rglob("*")):
-        if path.suffix in (".html", ".css") and (found := LOADED.search(path.read_text("utf-8"))) is not None:
-            raise PluginError(f"{path}: loads {found[0]}")
+        if path.suffix in (".html", ".css") and (match := LOADED.search(path.read_text("utf-8"))) is not None:
+            raise PluginError(f"{path}: loads {match[0]}")

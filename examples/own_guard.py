@@ -1,4 +1,4 @@
-"""Write a guard file for an instruct model, then look at the prompt and at what counts as an answer. No model is run.
+"""Write a guard file for an instruct model, then look at its prompt and at which answers it accepts. No model runs.
 
 Run it with: python examples/own_guard.py
 """

@@ -1,4 +1,4 @@
-"""Pick one threshold for all labels from a run's gold and scores; judge it on records that it was not picked on.
+"""Pick one threshold for all labels from a run's gold and scores, and evaluate it on other records.
 
 Run it with: python examples/pick_threshold.py runs/demo tickets
 """
@@ -26,5 +26,5 @@ threshold = best_f1(truth[calibration].ravel(), p[calibration].ravel())
 result = outcome(truth[test], p[test], threshold, split="test", confidence=0.95)
 print(f"threshold {threshold:.2f}, picked on {calibration.sum()} records, judged on {test.sum()} others:")
 for name in ("precision", "recall", "false_positive_rate"):
-    found = getattr(result, name)
-    print(f"  {name:20} {found.value:.2f}  (95 % interval {found.low:.2f} to {found.high:.2f})")
+    metric = getattr(result, name)
+    print(f"  {name:20} {metric.value:.2f}  (95 % interval {metric.low:.2f} to {metric.high:.2f})")

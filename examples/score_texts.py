@@ -1,4 +1,4 @@
-"""Score texts with the bundled guard: the probability of each label, with bounds that are certain.
+"""Score texts with the bundled guard: the probability of each label, with certified bounds.
 
 Run it with: python examples/score_texts.py
 """
@@ -13,8 +13,8 @@ TEXTS = [
 
 scorer = Scorer.load("bundled-guard", "support-tickets")
 for text in TEXTS:
-    found = scorer.score(text)
+    scores = scorer.score(text)
     print(text)
-    for label in sorted(found, key=lambda label: -round(found[label].probability, 3))[:3]:
-        probability, lower, upper = found[label]
+    for label in sorted(scores, key=lambda label: -round(scores[label].probability, 3))[:3]:
+        probability, lower, upper = scores[label]
         print(f"  {label:22} {probability:.3f}  (from {lower:.3f} to {upper:.3f})")

@@ -1,5 +1,5 @@
-"""One calibrated probability per label, with certified bounds, from a generative guard model; and the gold set to judge
-it on.
+"""Scores a generative guard model: one calibrated probability per label, with certified bounds. Also makes the gold
+labels to evaluate it with.
 
     from marginalia import Scorer
 
@@ -63,8 +63,8 @@ _MODULES = {
     "load_taxonomy": "schemas.taxonomy",
 }
 
-# In a checkout the packages are next to this folder, not in it. The links of their names in this folder are for type
-# checkers and editors, which follow no package-dir; Python does not go through them.
+# In a checkout the packages are next to this folder, not in it. The symbolic links in this folder are for type checkers
+# and editors, which do not know setuptools' package-dir; Python does not use them.
 _HERE = Path(__file__).parent
 if (_HERE / "schemas").is_symlink() or not (_HERE / "schemas").is_dir():
     __path__.insert(0, str(_HERE.parent))

@@ -1,4 +1,4 @@
-"""`python -m marginalia` is the command `marginalia`."""
+"""Makes `python -m marginalia` the same as the command `marginalia`."""
 
 from marginalia.pipeline.commands.cli import main
 

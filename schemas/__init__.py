@@ -1,1 +1,1 @@
-"""Ground floor: what every artifact looks like, and how it is read and written. Imports nothing of ours."""
+"""The contents of every file, and how it is read and written. Imports nothing else of this project."""

@@ -1,4 +1,4 @@
-"""agreement.json: how far the annotators agree, per label and per person, with intervals."""
+"""agreement.json: how far annotators agree, per label and per annotator, with intervals."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from marginalia.schemas.base_model import StrictModel
 
 
 class Estimate(StrictModel):
-    """A statistic with its 95 % interval over records. `value` is null where it is not defined: fewer than two answers
-    on every record, or no variation to agree about."""
+    """A statistic with its 95 % interval over records. `value` is null where the statistic is undefined: no record has
+    two answers, or the answers do not vary."""
 
     value: float | None
     low: float | None
     high: float | None
-    n: int = Field(description="records that it rests on")
+    n: int = Field(description="records that the value is computed from")
     reason: str | None = Field(default=None, description="why there is a value but no interval")
 
 
 class LabelAgreement(StrictModel):
+    """Agreement of all annotators on one label."""
+
     label: str
     alpha: Estimate = Field(description="Krippendorff's alpha, nominal, ticked or not")
     percent: Estimate = Field(description="share of pairs of answers to one record that agree on the label")
@@ -28,6 +30,8 @@ class LabelAgreement(StrictModel):
 
 
 class AnnotatorLabelAgreement(StrictModel):
+    """One annotator against the others on one label; null where the statistic is undefined."""
+
     label: str
     kappa: float | None
     precision: float | None
@@ -35,85 +39,93 @@ class AnnotatorLabelAgreement(StrictModel):
 
 
 class AnnotatorAgreement(StrictModel):
-    """One annotator against the others: every comparison is one label of one record, answered by this annotator and
-    by one of the others, weighted so that each record counts once."""
+    """One annotator against the others. Each comparison is one label of one record that this annotator and one of the
+    others answered, weighted so that each record counts once."""
 
     annotator: str
     answers: int
     labels_per_answer: float | None
     kappa: Estimate = Field(description="Cohen's kappa")
-    precision: Estimate = Field(description="share of this annotator's ticks that the others ticked, too")
-    recall: Estimate = Field(description="share of the others' ticks that this annotator ticked, too")
+    precision: Estimate = Field(description="share of this annotator's ticks that the others also ticked")
+    recall: Estimate = Field(description="share of the others' ticks that this annotator also ticked")
     per_label: list[AnnotatorLabelAgreement]
 
 
 class PairAgreement(StrictModel):
+    """Agreement of two annotators on the records that both answered."""
+
     first: str
     second: str
-    records: int = Field(description="records both answered")
+    records: int = Field(description="records that both answered")
     kappa: float | None
     exact: float | None = Field(description="share of those records on which their label sets are equal")
 
 
 class GoldQuestionAccuracy(StrictModel):
-    """One annotator on the records whose answers are known."""
+    """One annotator on the gold questions: records whose labels are known."""
 
     annotator: str
     skipped: int
     exact: Estimate = Field(description="share of gold questions with exactly the known labels; Wilson's interval")
-    precision: float | None = Field(description="share of the ticks that are right")
+    precision: float | None = Field(description="share of the ticks that are correct")
     recall: float | None = Field(description="share of the known labels that were ticked")
 
 
 class LabelSeverity(StrictModel):
-    """How severe annotators found one label on the records on which they ticked it."""
+    """How severe annotators rated one label on the records on which they ticked it."""
 
     label: str
-    counts: list[int] = Field(description="answers of each level, the mildest first")
-    alpha: Estimate = Field(description="Krippendorff's alpha, ordinal, over records with two levels or more")
+    counts: list[int] = Field(description="answers per level, the mildest first")
+    alpha: Estimate = Field(description="Krippendorff's alpha, ordinal, over records with at least two ratings")
 
 
 class Severity(StrictModel):
+    """Severity ratings of all labels."""
+
     levels: list[str] = Field(description="names of the levels, the mildest first")
     per_label: list[LabelSeverity]
 
 
 class Anchoring(StrictModel):
-    """Whether suggestions that are shown pre-ticked draw answers to them: how often an answer is exactly the
-    suggestion, where it was shown and where, in the random control share, it was not."""
+    """Whether pre-ticked suggestions bias answers: how often an answer equals the suggestion, on records where it was
+    shown and on the random control share where it was not."""
 
     sources: list[Literal["intended", "check"]] = Field(
         default=["intended"], description="whose labels were suggested: the intended ones, the blind check's"
     )
     suggested: Estimate = Field(description="share of answers that equal the suggestion shown")
-    control: Estimate = Field(description="share of answers that equal the suggestion which was not shown")
-    difference: Estimate = Field(description="suggested less control; above 0: suggestions anchor")
+    control: Estimate = Field(description="share of answers that equal the suggestion that was not shown")
+    difference: Estimate = Field(description="suggested minus control; above 0: suggestions bias answers")
 
 
 class MethodComparison(StrictModel):
-    """What another way of reconciling would have decided on the records that are final here."""
+    """What another reconciliation method decides on the records that are final."""
 
     method: str
-    records: int = Field(description="final records that were compared: all, or a random part of very many")
-    same_labels: int = Field(description="records with the same label set")
+    records: int = Field(description="final records that were compared: all, or a random sample of a large run")
+    same_labels: int = Field(description="records for which both methods give the same label set")
 
 
 class Agreement(StrictModel):
-    simulated: bool = Field(description="the annotators are programs: the numbers say nothing about people")
+    """The whole of agreement.json."""
+
+    simulated: bool = Field(description="the annotators are simulated: the numbers say nothing about people")
     taxonomy: str
     records: int = Field(description="records with at least one submitted answer")
-    pairable: int = Field(description="records with at least two: only they tell anything about agreement")
+    pairable: int = Field(description="records with at least two submitted answers; only these enter agreement")
     answers: int
     annotators: int
     alpha_masi: Estimate = Field(description="Krippendorff's alpha over label sets with MASI distance")
-    alpha_mean: Estimate = Field(description="mean of the labels' alphas, over the labels that have one")
+    alpha_mean: Estimate = Field(description="mean alpha of the labels that have one")
     exact: Estimate = Field(description="share of pairs of answers to one record with equal label sets")
     jaccard: Estimate = Field(description="mean Jaccard of pairs of answers to one record; two empty sets agree")
     per_label: list[LabelAgreement]
     per_annotator: list[AnnotatorAgreement]
     pairs: list[PairAgreement]
-    gold_questions: list[GoldQuestionAccuracy] = Field(default=[], description="measured accuracy of each annotator")
+    gold_questions: list[GoldQuestionAccuracy] = Field(
+        default=[], description="accuracy of each annotator on gold questions"
+    )
     anchoring: Anchoring | None = Field(default=None, description="null where no suggestions were shown")
-    severity: Severity | None = Field(default=None, description="null where annotators were not asked for it")
+    severity: Severity | None = Field(default=None, description="null where annotation.severity was not set")
     methods: list[MethodComparison] = Field(default=[])
-    notes: list[str] = Field(default=[], description="what a reader must know before trusting the numbers")
+    notes: list[str] = Field(default=[], description="caveats that a reader must know before using the numbers")

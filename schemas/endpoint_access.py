@@ -29,7 +29,7 @@ class EndpointAccess(StrictModel):
     extra_body: dict[str, Any] = Field(
         default={},
         exclude_if=lambda value: not value,  # configs without it keep their hash
-        description="further keys of each request, as the endpoint knows them, such as {enable_thinking: false} or "
+        description="additional keys for each request, as in the endpoint's API, such as {enable_thinking: false} or "
         "{min_p: 0.05}",
     )
 

@@ -1,4 +1,4 @@
-"""Records whose texts are equal but for case, punctuation and white space: how many, and whether they agree."""
+"""Records whose texts are equal except for case, punctuation and white space, and whether their labels agree."""
 
 from __future__ import annotations
 
@@ -8,51 +8,55 @@ from pydantic import Field
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.text_equality import same_text
 
-SHOWN = 20  # conflicts that are listed
+SHOWN = 20  # conflicts listed in evaluation.json
 
 
 class LabelConflict(StrictModel):
     """Final records with equal texts and different labels, in the order of gold."""
 
     ids: list[str]
-    labels: list[list[str]] = Field(description="of each of these records; empty: no category applies")
+    labels: list[list[str]] = Field(description="labels of each of these records; empty: no category applies")
 
 
 class EqualTexts(StrictModel):
+    """Counts of equal texts in the gold, and the label conflicts among them."""
+
     texts: int = Field(description="texts that more than one record has")
     records: int = Field(description="records that have one of these texts")
-    conflicting: int = Field(description="of these texts, those whose final records differ in their labels")
+    conflicting: int = Field(description="texts whose final records have different labels")
     across_splits: int = Field(
-        description="of these texts, those in more than one split; 0 unless the gold is of an older version"
+        description="texts that are in more than one split; 0 unless an older version made the gold"
     )
     conflicts: list[LabelConflict] = Field(description=f"the first {SHOWN} conflicts")
 
     @property
     def counts(self) -> dict[str, int]:
-        """What is not zero, as counts of a manifest name it."""
+        """The counts that are not zero, by their names in a manifest."""
         named = {"records_with_equal_texts": self.records, "texts_labelled_differently": self.conflicting}
         return {name: number for name, number in named.items() if number}
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader must know before trusting the labels and what is measured on them."""
-        found = []
+        """Sentences that a reader must know before using the labels or numbers computed from them."""
+        sentences = []
         if self.conflicting:
             first = self.conflicts[0]
             record_with: dict[str, str] = {}
             for record, labels in zip(first.ids, first.labels, strict=True):
                 record_with.setdefault(" + ".join(labels) or "none", record)
-            each = ", ".join(f"{record}: {labels}" for labels, record in list(record_with.items())[:3])
-            differ = "1 text has" if self.conflicting == 1 else f"{self.conflicting:,} texts have"
-            found.append(f"{differ} different labels in different records, first {each}")
+            example = ", ".join(f"{record}: {labels}" for labels, record in list(record_with.items())[:3])
+            texts_have = "1 text has" if self.conflicting == 1 else f"{self.conflicting:,} texts have"
+            sentences.append(f"{texts_have} different labels in different records, first {example}")
         if self.across_splits:
-            lie = "1 text is" if self.across_splits == 1 else f"{self.across_splits:,} texts are"
-            found.append(f"{lie} in more than one split, so what is fitted on one is judged on the same texts")
-        return found
+            texts_are = "1 text is" if self.across_splits == 1 else f"{self.across_splits:,} texts are"
+            sentences.append(
+                f"{texts_are} in more than one split, so fitted maps and thresholds are judged on seen texts"
+            )
+        return sentences
 
 
 def equal_texts(gold: pl.DataFrame) -> EqualTexts:
-    """Compares the texts of a frame of GoldRecord rows by `marginalia.schemas.text_equality.same_text`."""
+    """Counts equal texts in a frame of GoldRecord rows, compared by `marginalia.schemas.text_equality.same_text`."""
     keys = pl.Series("text", [same_text(messages) for messages in gold["messages"].to_list()], dtype=pl.String)
     frame = gold.select("id", "labels", "split").with_columns(keys)
     repeated = frame.filter(pl.col("text").is_duplicated())

@@ -1,5 +1,5 @@
-"""The one exception tree. Every message says what was seen, what was expected, and the next step; `exit_code` is what
-a command ends with when the error reaches it."""
+"""The exceptions of this project. Each message says what was found, what was expected, and what to do next; `exit_code`
+is the exit code of a command that ends with the error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class MarginaliaError(Exception):
-    """Base of all our errors: `message`, then in brackets `hint`, the command or setting that mends it."""
+    """Base class. `str()` gives `message`, then `hint` in brackets: the command or setting that fixes the problem."""
 
     exit_code = 1
 
@@ -20,46 +20,51 @@ class MarginaliaError(Exception):
 
 
 class InputError(MarginaliaError):
-    """Something the user gave us is wrong: a config, a taxonomy, a file of records, an option."""
+    """Something that the user provides is wrong: a config, a taxonomy, a file of records, an option."""
 
     exit_code = 2
 
     @classmethod
     def at(cls, path: Path | str, message: str, *, line: int | None = None, hint: str | None = None) -> InputError:
-        """The same with its place in front: `path: line 12: message (hint)`. Lines count from 1."""
+        """An error located in a file: `path: line 12: message (hint)`. Lines count from 1."""
         where = f"{path}: line {line}: " if line is not None else f"{path}: "
         return cls(where + message, hint=hint)
 
-    def asked_for(self, path: Path | str, what: str, *, line: int) -> InputError:
-        """The same error with the place in front where `what` asked for the thing that it is about."""
-        return InputError.at(path, f"{what}: {self.message}", line=line, hint=self.hint)
+    def for_setting(self, path: Path | str, setting: str, *, line: int) -> InputError:
+        """The same error, located at the config key `setting` whose value caused it."""
+        return InputError.at(path, f"{setting}: {self.message}", line=line, hint=self.hint)
 
 
 class ArtifactError(InputError):
-    """A file that a stage wrote is missing, damaged or not what its manifest says."""
+    """A file that a stage wrote is missing, damaged, or differs from its manifest."""
 
 
 class ServiceError(MarginaliaError):
-    """A server that we depend on (LLM endpoint, Argilla, the Hub) refused or failed."""
+    """A server (LLM endpoint, Argilla, the Hub) refused a request or failed."""
 
     exit_code = 3
 
 
 class ModelError(MarginaliaError):
-    """A model could not be loaded, or answered with numbers that are not probabilities. `passing`: what failed may
-    work at another time."""
+    """A model could not be loaded, or its output is not probabilities. `passing`: the failure is temporary, so a later
+    attempt may succeed."""
 
     exit_code = 3
     passing = False
 
 
 class LockedError(MarginaliaError):
-    """Another process works in the same run folder."""
+    """Another process is working in the same run folder."""
 
     exit_code = 4
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that is not empty, or else the name of its class."""
+    return next((line for line in str(error).split("\n") if line.strip()), type(error).__name__)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'annotators'?` for the nearest known word, else an empty string."""
+    """`; did you mean 'annotators'?` for the most similar known word, or an empty string if none is similar."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""

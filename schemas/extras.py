@@ -1,10 +1,10 @@
-"""Packages of the optional extras, and what to install when one of them is missing."""
+"""Packages of the optional extras, and the install command to show when one of them is missing."""
 
 from __future__ import annotations
 
 from marginalia.schemas.errors import InputError
 
-# top-level module → the extra of pyproject.toml that brings it
+# top-level module → the extra of pyproject.toml that installs it
 EXTRA_OF = {
     "argilla": "annotation",
     "datasets": "pipeline",
@@ -20,7 +20,7 @@ EXTRA_OF = {
 
 
 def missing_extra(error: ModuleNotFoundError) -> InputError | None:
-    """The error to show for a package of an extra that is not installed; None for any other module."""
+    """The error for a missing package of an extra; None for any other module."""
     package = (error.name or "").partition(".")[0]
     if package not in EXTRA_OF:
         return None

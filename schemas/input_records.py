@@ -1,5 +1,5 @@
-"""Records as users bring them: JSONL or Parquet with `id` and `messages` (or `text`, read as one user message), and
-optionally `labels`. Every flaw is refused with its file and line; nothing is repaired in silence."""
+"""Records that users provide: JSONL or Parquet with `id` and `messages` (or `text`, read as one user message), and
+optionally `labels`. An invalid record is an error with its file and line; nothing is repaired silently."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from marginalia.schemas.text_checks import check_text
 RECORD_SCHEMA = pl.Schema(
     {"id": pl.String(), "messages": GoldRecord.polars_schema()["messages"], "labels": pl.List(pl.String())}
 )
-OWN_ID = "each record needs an id of its own; marginalia import keeps the first with duplicates: first in its mapping"
-LABELS = "labels are a list of ids, [] where no category applies"
+UNIQUE_IDS = "ids must be unique; marginalia import keeps the first record with duplicates: first in its mapping"
+LABELS = "labels are a list of label ids, [] if no category applies"
 
 
 def read_records(path: Path) -> pl.DataFrame:
-    """Records with the columns id, messages, labels (null where none are given), in file order.
+    """A frame with RECORD_SCHEMA, in file order; labels are null for unlabelled records.
 
     Raises InputError that names the line (JSONL, from 1) or the row (Parquet, from 0)."""
     rows = []
-    seen: dict[str, str] = {}
-    for place, value in read_rows(path):
-        row = _record(path, place, value)
-        if row["id"] in seen:
-            twice = f"{path}: {place}: id '{row['id']}' stands there twice, first in {seen[row['id']]}"
-            raise InputError(twice, hint=OWN_ID)
-        seen[row["id"]] = place
+    position_of: dict[str, str] = {}
+    for position, value in read_rows(path):
+        row = _record(path, position, value)
+        if row["id"] in position_of:
+            problem = f"{path}: {position}: duplicate id '{row['id']}', first in {position_of[row['id']]}"
+            raise InputError(problem, hint=UNIQUE_IDS)
+        position_of[row["id"]] = position
         rows.append(row)
     if not rows:
-        raise InputError.at(path, "holds no records", hint=NEEDED)
+        raise InputError.at(path, "contains no records", hint=NEEDED)
     return pl.DataFrame(rows, schema=RECORD_SCHEMA, orient="row")
 
 
-def _record(path: Path, place: str, value: dict[str, Any]) -> dict[str, Any]:
-    where = f"{path}: {place}"
+def _record(path: Path, position: str, value: dict[str, Any]) -> dict[str, Any]:
+    where = f"{path}: {position}"
     identifier = value.get("id")
     if isinstance(identifier, int) and not isinstance(identifier, bool):
         identifier = str(identifier)
@@ -56,7 +56,7 @@ def _record(path: Path, place: str, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _labels(cell: Any, where: str) -> list[str] | None:
-    """Null where the cell, or every item in its list, is blank: nobody labelled the record."""
+    """None if the cell, or every item in its list, is blank: an unlabelled record."""
     if is_blank(cell):
         return None
     labels = listed(cell)

@@ -1,7 +1,7 @@
 """JSON Schemas of every artifact, generated from the models: `python -m marginalia.schemas.json_schemas [--check]`.
 
-Tables are described by one row; `x-key` lists the columns that identify it. The files in schemas/json/ are for readers
-outside this project and are never edited by hand."""
+The schema of a table describes one row; `x-key` lists the columns that identify a row. The files in schemas/json/ are
+for other programs and are never edited by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from marginalia.schemas.table_row import Row
 
 FOLDER = Path(__file__).parent / "json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-# the artifact's file name without its ending → the model that describes it; the only such list
+# file name of the artifact without its extension → its model; the only such list
 MODELS = {
     "taxonomy": "marginalia.schemas.taxonomy:Taxonomy",
     "manifest": "marginalia.schemas.manifest_json:Manifest",
@@ -39,15 +39,15 @@ MODELS = {
     "scores": "marginalia.schemas.tables:LabelScore",
     "scores.records": "marginalia.schemas.tables:ScoredRecord",
     "evaluation": "marginalia.schemas.evaluation_json:Evaluation",
-    "thresholds": "marginalia.schemas.evaluation_json:ThresholdsFile",
-    "calibration": "marginalia.schemas.evaluation_json:CalibrationFile",
+    "thresholds": "marginalia.schemas.thresholds_json:ThresholdsFile",
+    "calibration": "marginalia.schemas.calibration_json:CalibrationFile",
 }
 
 
 def schema_file(model: type[BaseModel]) -> str | None:
-    """The name of a model's file in schemas/json/; None for a model that is described nowhere."""
+    """The name of a model's file in schemas/json/; None for a model without one."""
     reference = f"{model.__module__}:{model.__name__}"
-    return next((f"{name}.schema.json" for name, one in MODELS.items() if one == reference), None)
+    return next((f"{name}.schema.json" for name, listed in MODELS.items() if listed == reference), None)
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def json_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def schema_files() -> dict[str, str]:
-    """File name in schemas/json/ → its text, for every artifact; the same on every machine."""
+    """File name in schemas/json/ → its text, for every artifact."""
     files = {}
     for name, reference in MODELS.items():
         module, _, model = reference.partition(":")
@@ -73,12 +73,12 @@ def schema_files() -> dict[str, str]:
 def outdated(folder: Path = FOLDER) -> list[str]:
     """Names of files that are missing, differ from their model, or belong to no model."""
     expected = schema_files()
-    found = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.schema.json")}
-    return sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    on_disk = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.schema.json")}
+    return sorted(name for name in expected.keys() | on_disk.keys() if expected.get(name) != on_disk.get(name))
 
 
 def write(folder: Path = FOLDER) -> list[str]:
-    """Brings the folder up to date; returns the names of files that were written or removed."""
+    """Updates the folder; returns the names of files that were written or removed."""
     expected, changed = schema_files(), outdated(folder)
     for name in changed:
         if name in expected:
@@ -89,14 +89,15 @@ def write(folder: Path = FOLDER) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
+    """The exit code. With `--check` writes nothing, and raises InputError if a file is out of date."""
     if arguments not in ([], ["--check"]):
         raise InputError(f"unknown arguments {arguments}", hint="python -m marginalia.schemas.json_schemas [--check]")
     if not arguments:
-        print("\n".join(f"written: {name}" for name in write()) or "all up to date")
+        print("\n".join(f"written: {name}" for name in write()) or "all schemas are up to date")
         return 0
-    if wrong := outdated():
+    if stale := outdated():
         raise InputError(
-            f"schemas/json is out of date: {', '.join(wrong)}", hint="python -m marginalia.schemas.json_schemas"
+            f"schemas/json is out of date: {', '.join(stale)}", hint="python -m marginalia.schemas.json_schemas"
         )
     return 0
 

@@ -1,4 +1,4 @@
-"""The messages of a record in the forms that data sets have them, as a list of {role, content} with plain text."""
+"""Reads the messages of a record, in the forms that data sets use, as a list of {role, content} with plain text."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from marginalia.schemas.errors import InputError
 from marginalia.schemas.text_checks import check_text
 
 ROLES = ("system", "user", "assistant")
-NEEDED = "each record needs id, and text or messages; marginalia import reads other columns, by a mapping"
-UNUSABLE = "mend the row; marginalia import leaves such rows out with unusable: skip in its mapping"
+NEEDED = "each record needs id, and text or messages; marginalia import reads other columns with a mapping"
+UNUSABLE = "fix the row; marginalia import leaves such rows out with unusable: skip in its mapping"
 AS_TEXT = "store it as UTF-8 text, in Arrow the type string"
 TEXT_PARTS = ("text", "input_text", "output_text")
 
@@ -18,8 +18,8 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 def messages_of(value: Mapping[str, Any], where: str) -> list[dict[str, str]]:
     """The checked `messages` of a row, or its `text` as one user message.
 
-    Also read are a content of text parts (joined by line ends), a struct of lists, and further fields of a message
-    that are empty, as `datasets` fills them in. Raises InputError, with `where` in front, for everything else."""
+    Accepts a content that is a list of text parts (joined by newlines), a struct of lists, and further fields of a
+    message if they are empty, as `datasets` adds them. Raises InputError, with `where` in front, for anything else."""
     messages = value.get("messages")
     if messages is None:
         if "text" not in value:
@@ -32,14 +32,14 @@ def messages_of(value: Mapping[str, Any], where: str) -> list[dict[str, str]]:
     return [_message(message, where) for message in messages]
 
 
-def refuse_binary(value: Any, what: str, where: str) -> None:
-    """Raises InputError when `value` is bytes: nobody says in which encoding they are."""
+def refuse_binary(value: Any, name: str, where: str) -> None:
+    """Raises InputError if `value` is bytes, whose encoding is unknown. `name` is what the message calls the value."""
     if isinstance(value, bytes):
-        raise InputError(f"{where}: {what} is binary, expected text", hint=AS_TEXT)
+        raise InputError(f"{where}: {name} is binary, expected text", hint=AS_TEXT)
 
 
 def _rows_of(columns: dict[str, Any], where: str) -> Any:
-    """The rows of a struct of lists, which is what `datasets` makes of `Sequence({role, content})`."""
+    """The rows of a struct of lists, the form in which `datasets` stores `Sequence({role, content})`."""
     lists = {name: column for name, column in columns.items() if not _is_empty(column)}
     if not all(isinstance(column, list) for column in lists.values()):
         return columns
@@ -75,12 +75,12 @@ def _text(content: Any, role: str, where: str) -> str:
 def _part(part: dict[str, Any], role: str, where: str) -> str:
     if part.get("type") in TEXT_PARTS and isinstance(part.get("text"), str):
         return str(part["text"])
-    problem = f"the {role} message has a part of type {part.get('type')!r}; only parts of text are read"
+    problem = f"the {role} message has a part of type {part.get('type')!r}; only text parts are read"
     raise InputError(f"{where}: {problem}", hint=UNUSABLE)
 
 
 def _is_empty(value: Any) -> bool:
-    """Null, or made of nothing but nulls: a field that one record has, `datasets` gives to all."""
+    """Null, or made of nulls only: `datasets` gives each record every field that any record has."""
     if isinstance(value, dict | list):
-        return all(_is_empty(each) for each in (value.values() if isinstance(value, dict) else value))
+        return all(_is_empty(item) for item in (value.values() if isinstance(value, dict) else value))
     return value is None or value == ""

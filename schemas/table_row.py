@@ -1,4 +1,4 @@
-"""A row of an artifact is a pydantic model; its polars schema and its JSON Schema are both read off that model."""
+"""The base class of table rows. A pydantic model describes one row; the polars schema is derived from it."""
 
 from __future__ import annotations
 
@@ -22,39 +22,40 @@ _SCALARS: Mapping[type, pl.DataType] = {
 
 
 class Row(StrictModel):
-    """One row of a tabular artifact. `key` names the columns that identify a row; they are never null or repeated."""
+    """One row of a table. `key` names the columns that identify a row: never null, and unique together."""
 
     key: ClassVar[tuple[str, ...]] = ()
-    open_ended: ClassVar[bool] = False  # more string columns may follow (the attributes of a plan)
+    open_ended: ClassVar[bool] = False  # further string columns may follow (the attributes of a plan)
 
     @classmethod
     def polars_schema(cls) -> pl.Schema:
+        """The columns and their types, in the order of the fields."""
         return pl.Schema({name: dtype_of(field.annotation) for name, field in cls.model_fields.items()})
 
     @classmethod
     def required(cls) -> list[str]:
-        """Columns that may hold no null."""
+        """Columns that may not contain nulls."""
         return [name for name, field in cls.model_fields.items() if not _optional(field.annotation)]
 
     @classmethod
     def added_later(cls) -> list[str]:
-        """Columns that files of an older version lack: those with a default, which is null."""
+        """Columns that files of older versions may lack: those with a default, which is null."""
         return [name for name, field in cls.model_fields.items() if not field.is_required()]
 
     @classmethod
     def choices(cls) -> dict[str, list[str]]:
-        """The words that a column may hold, for columns of a closed set."""
-        literals = {name: _literal(field.annotation) for name, field in cls.model_fields.items()}
-        return {name: words for name, words in literals.items() if words}
+        """Column → the values that it may contain, for columns with a fixed set of values."""
+        literals = {name: _literal_values(field.annotation) for name, field in cls.model_fields.items()}
+        return {name: values for name, values in literals.items() if values}
 
     @classmethod
     def frame(cls, rows: list[dict[str, Any]]) -> pl.DataFrame:
-        """A frame of these rows with exactly this model's columns, also when there are none."""
+        """A frame of these rows with exactly this model's columns, also if `rows` is empty."""
         return pl.DataFrame(rows, schema=cls.polars_schema(), orient="row")
 
 
 def dtype_of(annotation: Any) -> pl.DataType:
-    """The polars type of a column annotated so: scalars, `X | None`, `list[X]`, `Literal` and nested models."""
+    """The polars type of a field's annotation: a scalar, `X | None`, `list[X]`, `Literal` or a nested model."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         (inner,) = (arg for arg in get_args(annotation) if arg is not type(None))
@@ -68,10 +69,10 @@ def dtype_of(annotation: Any) -> pl.DataType:
     return _SCALARS[annotation]
 
 
-def _literal(annotation: Any) -> list[str]:
+def _literal_values(annotation: Any) -> list[str]:
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
-    return [word for part in get_args(annotation) for word in _literal(part)] if _optional(annotation) else []
+    return [value for part in get_args(annotation) for value in _literal_values(part)] if _optional(annotation) else []
 
 
 def _optional(annotation: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The tables that stages exchange, one model a file of the run folder. Names and columns are a contract."""
+"""The tables of a run folder, one row model per file. File names and columns are a contract."""
 
 from __future__ import annotations
 
@@ -26,21 +26,29 @@ REJECTION_REASONS: tuple[str, ...] = get_args(RejectionReason)
 
 
 class Message(StrictModel):
+    """One message of a record's conversation."""
+
     role: str = Field(description="system, user or assistant")
     content: str
 
 
 class Attribute(StrictModel):
+    """One attribute of a record, such as the tone that the plan asked for."""
+
     name: str
     value: str
 
 
 class LabelProbability(StrictModel):
+    """The probability of one label, estimated from the annotators' answers."""
+
     label: str = Field(description="a label's id in the taxonomy")
     probability: float = Field(description="in [0, 1]")
 
 
 class LabelVotes(StrictModel):
+    """How many annotators ticked one label."""
+
     label: str
     yes: int = Field(description="annotators who ticked the label")
     n: int = Field(description="annotators who answered the record")
@@ -52,7 +60,9 @@ class PlannedSlot(Row):
     key: ClassVar[tuple[str, ...]] = ("slot_id",)
     open_ended: ClassVar[bool] = True
     slot_id: str
-    labels: list[str] = Field(description="labels the text must have; empty for a text that no category covers")
+    labels: list[str] = Field(
+        description="labels that the text must have; empty for a text to which no category applies"
+    )
 
 
 class PromptRecord(Row):
@@ -62,7 +72,7 @@ class PromptRecord(Row):
     id: str
     messages: list[Message]
     intended_labels: list[str] | None = Field(
-        description="what the writer was asked for: not gold; null for an imported record without labels"
+        description="labels that the text was requested to have, not gold; null for an imported record without labels"
     )
     slot_id: str | None = Field(description="null for imported records")
     generator: str = Field(description="model and endpoint that wrote it, or the file it was imported from")
@@ -71,7 +81,7 @@ class PromptRecord(Row):
 
 
 class RejectedAttempt(Row):
-    """rejected.parquet: one rejected attempt at a slot. A slot is open when no prompt has it."""
+    """rejected.parquet: one rejected attempt at a slot. A slot is open if no prompt fills it."""
 
     key: ClassVar[tuple[str, ...]] = ("slot_id", "attempt")
     slot_id: str
@@ -81,39 +91,39 @@ class RejectedAttempt(Row):
 
 
 class CheckedRecord(Row):
-    """checks.parquet: what a model that was blind to the intended labels says of one record. Never gold."""
+    """checks.parquet: one record's labels from a model that does not know the intended ones. Never gold."""
 
     key: ClassVar[tuple[str, ...]] = ("record_id",)
     record_id: str
     intended_labels: list[str]
     labels: list[str] | None = Field(
-        description="the model's; null when its answer could not be read, or there is none"
+        description="the model's labels; null if it gave no answer, or one that could not be read"
     )
     status: Literal["agrees", "differs", "unreadable", "failed"]
     detail: str | None = Field(description="why there are no labels")
 
 
 class SuggestedRecord(Row):
-    """suggestions.parquet, where annotation.suggestions asks for them: what annotators were shown pre-ticked."""
+    """suggestions.parquet, if annotation.suggestions is set: the labels that were shown pre-ticked."""
 
     key: ClassVar[tuple[str, ...]] = ("record_id",)
     record_id: str
     source: Literal["intended", "check"] | None = Field(
-        description="whose labels: what the writer was asked for, or the blind check's; null: nothing was to be shown"
+        description="whose labels: the intended ones or the blind check's; null: the record has no suggestion"
     )
     labels: list[str] | None = Field(
-        description="the suggestion, for the random control the one that was held back; null when there is none"
+        description="the suggested labels, which the random control was not shown; null if there are none"
     )
     shown: bool
 
 
 class Answer(Row):
-    """annotations.parquet: the latest answer per record x annotator x round."""
+    """annotations.parquet: the latest answer per record × annotator × round."""
 
     key: ClassVar[tuple[str, ...]] = ("record_id", "annotator", "round")
     record_id: str
     annotator: str = Field(description="pseudonym: A01, A02 …")
-    labels: list[str] | None = Field(description="null unless submitted; empty means that no category applies")
+    labels: list[str] | None = Field(description="null unless submitted; empty: no category applies")
     status: Literal["submitted", "discarded", "draft"]
     note: str | None
     submitted_at: datetime | None
@@ -122,29 +132,31 @@ class Answer(Row):
 
 
 class SeverityAnswer(Row):
-    """severity.parquet, where annotation.severity asks for it: how severe an answer says that a label it ticks is."""
+    """severity.parquet, if annotation.severity is set: the severity that an answer gives a ticked label."""
 
     key: ClassVar[tuple[str, ...]] = ("record_id", "annotator", "round", "label")
     record_id: str
     annotator: str
     round: str
     label: str
-    level: int = Field(description="place in annotation.severity, from 1, the mildest")
+    level: int = Field(description="position in annotation.severity, from 1, the mildest")
 
 
 class GoldSeverity(Row):
-    """gold_severity.parquet: how severe the labels of final gold records are, where anybody said so."""
+    """gold_severity.parquet: the severity of a final gold record's label, if any answer rated it."""
 
     key: ClassVar[tuple[str, ...]] = ("id", "label")
     id: str
     label: str
-    level: float = Field(description="median of the levels given; between two levels when the middle is shared")
-    n: int = Field(description="answers that gave a level")
-    adjudicated: bool = Field(description="the levels are the experts', which win")
+    level: float = Field(
+        description="median of the answers' levels; halfway between the two middle ones if their number is even"
+    )
+    n: int = Field(description="answers that rated it")
+    adjudicated: bool = Field(description="the rating is the experts', which takes precedence")
 
 
 class GoldRecord(Row):
-    """gold.parquet: one gold record. `labels` is null unless the status is final; empty means safe."""
+    """gold.parquet: one gold record. `labels` is null unless the status is final; empty: no category applies."""
 
     key: ClassVar[tuple[str, ...]] = ("id",)
     id: str
@@ -154,14 +166,16 @@ class GoldRecord(Row):
     soft_labels: list[LabelProbability]
     votes: list[LabelVotes]
     n_annotators: int
-    agreement: float | None = Field(description="mean pairwise Jaccard of the label sets; null with fewer than two")
+    agreement: float | None = Field(
+        description="mean pairwise Jaccard of the answers' label sets; null with fewer than two answers"
+    )
     method: str
     adjudicated: bool
     split: Literal["train", "calibration", "test"]
 
 
 class LabelScore(Row):
-    """scores/GUARD.parquet: record x estimator x label. The reserved label `unsafe` is the verdict."""
+    """scores/GUARD.parquet: one row per record × estimator × label. The reserved label `unsafe` is the verdict."""
 
     key: ClassVar[tuple[str, ...]] = ("record_id", "estimator", "label")
     record_id: str
@@ -177,10 +191,12 @@ class ScoredRecord(Row):
 
     key: ClassVar[tuple[str, ...]] = ("record_id",)
     record_id: str
-    answer: str | None = Field(description="the greedy answer's text")
+    answer: str | None = Field(description="text of the greedy answer")
     predicted: list[str] | None
-    off_language: float | None = Field(description="mass of answers outside the guard's format")
-    unexplored: float | None = Field(description="mass of prefixes that were not expanded when the search stopped")
+    off_language: float | None = Field(description="probability of answers outside the guard's format")
+    unexplored: float | None = Field(
+        description="probability of the prefixes that were not expanded when the search stopped"
+    )
     nodes: int
     forward_passes: int
     seconds: float
@@ -188,21 +204,21 @@ class ScoredRecord(Row):
 
 
 class AuditedRecord(Row):
-    """audit.parquet: one final gold record that gets a second look. gold.parquet keeps the labels from before."""
+    """audit.parquet: one final gold record that is reviewed again. gold.parquet keeps the labels from before."""
 
     key: ClassVar[tuple[str, ...]] = ("id",)
     id: str
     why: Literal["guard", "control"] = Field(
-        description="disputed by a guard, or of the random sample of all other final records"
+        description="guard: a guard disputes it; control: random sample of all other final records"
     )
-    label: str | None = Field(description="the label on which they disagree most; null for the control")
-    probability: float | None = Field(description="the guard's, of that label")
-    support: float | None = Field(description="the guard's probability for what gold says of that label")
-    gold_labels: list[str] = Field(description="before the audit")
-    audited_labels: list[str] | None = Field(description="the expert's; null until all who answered agree")
+    label: str | None = Field(description="the label on which guard and gold disagree most; null for the control")
+    probability: float | None = Field(description="the guard's probability of that label")
+    support: float | None = Field(description="the guard's probability of gold's decision on that label")
+    gold_labels: list[str] = Field(description="labels before the audit")
+    audited_labels: list[str] | None = Field(description="the experts' labels; null unless all who answered agree")
     changed: bool | None
     weight: float | None = Field(
         default=None,
-        description="final gold records that this one stands for, itself included: 1 / the chance that it was chosen; "
-        "null in files of an older version",
+        description="number of final gold records that this one represents, itself included: 1 / its probability of "
+        "being chosen; null in files of an older version",
     )

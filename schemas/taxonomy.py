@@ -1,4 +1,4 @@
-"""A policy taxonomy: the labels people tick and guards are tested on."""
+"""A policy taxonomy: the labels that annotators tick and guards are evaluated on."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from marginalia.schemas.base_model import ID_PATTERN, StrictModel, flaw
+from marginalia.schemas.base_model import ID_PATTERN, StrictModel, located_error
 from marginalia.schemas.errors import InputError, did_you_mean
 
 SHIPPED = Path(__file__).parent / "taxonomies"
-RESERVED = ("unsafe", "safe", "none")  # rows and answers of their own, never a category
+RESERVED = ("unsafe", "safe", "none")  # rows and answers with a meaning of their own, never ids of labels
 EXPLAIN = "the shipped support-tickets.yaml shows every key"
 
 
@@ -22,13 +22,15 @@ class Label(StrictModel):
     id: str = Field(pattern=ID_PATTERN, description="stable id, used in every file")
     name: str = Field(min_length=1, description="what annotators see")
     definition: str = Field(min_length=1)
-    includes: list[str] = Field(default=[], description="what the definition covers, too")
-    excludes: list[str] = Field(default=[], description="what looks like it and belongs elsewhere")
-    examples: list[str] = Field(default=[], description="texts that carry this label; shown to writers and annotators")
-    generation: Literal["allowed", "withheld"] = Field(
-        default="allowed", description="withheld: no model is ever asked to write for this label"
+    includes: list[str] = Field(default=[], description="what the definition also covers")
+    excludes: list[str] = Field(default=[], description="similar cases that belong to another label")
+    examples: list[str] = Field(
+        default=[], description="texts with this label; shown to the writing model and to annotators"
     )
-    parent: str | None = Field(default=None, description="id of the broader label that it is listed under")
+    generation: Literal["allowed", "withheld"] = Field(
+        default="allowed", description="withheld: no model is asked to write texts with this label"
+    )
+    parent: str | None = Field(default=None, description="id of the broader label under which it is listed")
 
 
 class NoneOption(StrictModel):
@@ -53,31 +55,33 @@ class Taxonomy(StrictModel):
     none: NoneOption = NoneOption()
     labels: list[Label] = Field(min_length=1)
     forbidden_pairs: list[tuple[str, str]] = Field(
-        default=[], description="pairs of ids that no text may carry both of"
+        default=[], description="pairs of ids that no text may have together"
     )
 
     @property
     def ids(self) -> list[str]:
+        """Ids of all labels, in the order of the file."""
         return [label.id for label in self.labels]
 
     def label(self, label_id: str) -> Label:
+        """The label with this id, which must exist."""
         return next(label for label in self.labels if label.id == label_id)
 
     def require(self, label_id: str, where: str, *, hint: str | None = None) -> str:
-        """`label_id` if it is one of ours. Raises InputError with the nearest id; `where` names file and line."""
+        """Returns `label_id` if the taxonomy has it; else raises InputError with the nearest id, located at `where`."""
         if label_id not in self.ids:
             near = did_you_mean(label_id, self.ids) or f"; the taxonomy {self.id} has {', '.join(self.ids)}"
-            hint = "an empty list of labels says that no category applies" if label_id in RESERVED else hint
+            hint = "an empty list of labels means that no category applies" if label_id in RESERVED else hint
             raise InputError(f"{where}: unknown label '{label_id}'{near}", hint=hint)
         return label_id
 
     @property
     def writable(self) -> list[str]:
-        """Ids that a model may be asked to write for."""
+        """Ids of the labels for which a model may write texts."""
         return [label.id for label in self.labels if label.generation == "allowed"]
 
     def allowed_pairs(self) -> list[tuple[str, str]]:
-        """Unordered pairs of writable labels that a text may carry together, in taxonomy order."""
+        """Unordered pairs of writable labels that a text may have together, in taxonomy order."""
         forbidden = {frozenset(pair) for pair in self.forbidden_pairs}
         return [pair for pair in combinations(self.writable, 2) if frozenset(pair) not in forbidden]
 
@@ -86,17 +90,17 @@ class Taxonomy(StrictModel):
         seen: set[str] = set()
         for number, label in enumerate(self.labels):
             if label.id in seen:
-                hint = "each label has an id of its own"
-                raise flaw(f"label id '{label.id}' stands there twice", "labels", number, "id", hint=hint)
+                hint = "label ids must be unique"
+                raise located_error(f"duplicate label id '{label.id}'", "labels", number, "id", hint=hint)
             if label.id in RESERVED:
                 hint = f"reserved: {', '.join(RESERVED)}"
-                raise flaw(f"label id '{label.id}' is reserved; rename it", "labels", number, "id", hint=hint)
+                raise located_error(f"label id '{label.id}' is reserved; rename it", "labels", number, "id", hint=hint)
             seen.add(label.id)
         names = {self.none.name.casefold()}
         for number, label in enumerate(self.labels):
             if (name := label.name.casefold()) in names:
-                hint = "annotators tick names: each label has one of its own, and so has none"
-                raise flaw(f"two answers are named '{name}'", "labels", number, "name", hint=hint)
+                hint = "annotators see names, so the names of the labels and of none must differ"
+                raise located_error(f"two answers are named '{name}'", "labels", number, "name", hint=hint)
             names.add(name)
         self._check_references(seen)
         return self
@@ -107,24 +111,28 @@ class Taxonomy(StrictModel):
             if label.parent is not None and label.parent not in known:
                 near = did_you_mean(label.parent, known)
                 problem = f"label '{label.id}' has the unknown parent '{label.parent}'{near}"
-                raise flaw(problem, "labels", number, "parent", hint="a parent is the id of another label")
+                raise located_error(problem, "labels", number, "parent", hint="a parent is the id of another label")
         for number, label in enumerate(self.labels):
-            walk, at = [label.id], label.parent
-            while at is not None:
-                if at in walk:
-                    problem = "parents run in a circle: " + " → ".join([*walk, at])
-                    raise flaw(problem, "labels", number, "parent", hint="take one of these parents out")
-                walk.append(at)
-                at = parents[at]
+            ancestors, parent = [label.id], label.parent
+            while parent is not None:
+                if parent in ancestors:
+                    problem = "parents form a cycle: " + " → ".join([*ancestors, parent])
+                    raise located_error(problem, "labels", number, "parent", hint="remove one of these parents")
+                ancestors.append(parent)
+                parent = parents[parent]
         for number, pair in enumerate(self.forbidden_pairs):
             for label_id in pair:
                 if label_id not in known:
                     near = did_you_mean(label_id, known)
                     problem = f"forbidden_pairs: unknown label '{label_id}'{near}"
-                    raise flaw(problem, "forbidden_pairs", number, hint="a pair is two ids of labels")
+                    raise located_error(
+                        problem, "forbidden_pairs", number, hint="a pair consists of two different label ids"
+                    )
             if pair[0] == pair[1]:
-                problem = f"forbidden_pairs: '{pair[0]}' with itself"
-                raise flaw(problem, "forbidden_pairs", number, hint="a pair is two ids of labels")
+                problem = f"forbidden_pairs: '{pair[0]}' is paired with itself"
+                raise located_error(
+                    problem, "forbidden_pairs", number, hint="a pair consists of two different label ids"
+                )
 
 
 def load_taxonomy(reference: str, *, relative_to: Path = Path()) -> Taxonomy:
@@ -133,15 +141,15 @@ def load_taxonomy(reference: str, *, relative_to: Path = Path()) -> Taxonomy:
 
 
 def read_taxonomy(path: Path) -> Taxonomy:
-    """The taxonomy in `path`. Raises InputError with the line of a flaw."""
-    # imported late, here and below: a command's --help needs the model Taxonomy, and must not wait for polars
+    """The taxonomy in the file `path`. Raises InputError with the line of what is wrong."""
+    # imported here and below because a command's --help needs the model Taxonomy, but should not wait for polars
     from marginalia.schemas.storage.yaml_files import load_yaml
 
     return load_yaml(path, Taxonomy, explain=EXPLAIN)
 
 
 def taxonomy_path(reference: str, *, relative_to: Path = Path()) -> Path:
-    """Where that taxonomy lies. Raises InputError with the shipped names when there is none."""
+    """The path of that taxonomy. Raises InputError with the shipped names if there is none."""
     from marginalia.schemas.storage.yaml_files import find_yaml
 
     return find_yaml("taxonomy", reference, SHIPPED, relative_to=relative_to)

@@ -10,15 +10,15 @@ from typing import Any
 
 
 def replace_unknown_characters() -> None:
-    """Makes stdout and stderr write `?` for a character that their encoding lacks, where they would raise
-    UnicodeEncodeError. A stream that escapes such characters already, as stderr does by default, stays as it is."""
+    """Makes stdout and stderr write `?` for a character that their encoding lacks, instead of raising
+    UnicodeEncodeError. A stream that already escapes such characters, as stderr does by default, is not changed."""
     for stream in (sys.stdout, sys.stderr):
-        # surrogateescape (the C locale's handler) helps with undecodable file names only
+        # surrogateescape (the C locale's handler) only helps with undecodable file names
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="replace")
 
 
 def json_for_stdout(data: Any) -> str:
-    """`data` as indented JSON. Where stdout is not UTF-8, other characters are escaped: a `?` would lose them."""
+    """`data` as indented JSON. If stdout is not UTF-8, non-ASCII characters are escaped, so that none is lost."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return json.dumps(data, ensure_ascii=codecs.lookup(encoding).name != "utf-8", indent=2)

@@ -1,4 +1,4 @@
-"""When two texts are the same text: the normalisation that finds duplicates and keeps equal texts in one split."""
+"""When two texts count as equal: the normalisation used to find duplicates and to keep equal texts in one split."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ def _ranges(category: str) -> Iterator[tuple[int, int]]:
             first = None
 
 
-# combining marks (Unicode's category M, below U+20000) as the inside of a character class
+# combining marks (Unicode category M, below U+20000), to put inside a regular expression's character class
 MARKS = "".join(f"{chr(first)}-{chr(last)}" for first, last in _ranges("M"))
 _WORD = re.compile(r"\w+")
-# vowel signs and tone marks of Indic scripts, Thai and others are no letters to Python, and yet parts of a word
+# \w does not match vowel signs and tone marks (Indic scripts, Thai and others), which are parts of words
 _MARKED_WORD = re.compile(rf"[\w{MARKS}]+")
 
 
-@lru_cache(maxsize=4)  # a text is folded for each list that it is looked for in
+@lru_cache(maxsize=4)  # the same text is folded once for each list that it is compared with
 def fold(text: str) -> str:
-    """Words only, in small letters: without case, punctuation, white space and compatibility forms (Unicode NFKC)."""
+    """The words of `text`, case-folded, in Unicode NFKC and separated by single spaces; punctuation is dropped."""
     if text.isascii():
         return " ".join(_WORD.findall(text.casefold()))
     return " ".join(_MARKED_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
 def same_text(messages: Sequence[Mapping[str, str]]) -> str:
-    """A key that two records share exactly when their messages have the same roles and the same folded texts.
+    """A key that is equal for two records if and only if their messages have the same roles and the same folded texts.
 
-    A text without any word (emoji, punctuation) folds to nothing; there the text itself is compared."""
+    A text without words (emoji, punctuation) folds to an empty string; then the text itself is compared."""
     parts = ((message["role"], fold(message["content"]) or message["content"].strip()) for message in messages)
     return "\0".join(f"{role}\0{text}" for role, text in parts)

@@ -1,4 +1,4 @@
-"""`python -m scoring` in a checkout; where Marginalia is installed: `python -m marginalia.scoring`."""
+"""Runs the command: `python -m marginalia.scoring`, or in a checkout also `python -m scoring`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The tree of a record's answers with their masses, for the terminal: `python -m marginalia.scoring explain`."""
+"""Prints the tree of a record's answers with their masses: `python -m marginalia.scoring explain`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ class _Branch:
 
 
 def answer_tree(search: Search, *, smallest: float = 0.005) -> Iterator[str]:
-    """Lines of the tree: each branch's mass and text, ■ where an answer ends, ✗ where it leaves the language, … for
-    prefixes that were not evaluated. Branches below `smallest` are summed up; unforked ones share a line."""
+    """The lines of the tree: each branch's mass and text, with ■ where an answer ends, ✗ where it leaves the language,
+    and … after a prefix that was not evaluated. Branches with a mass below `smallest` are combined; a branch that does
+    not fork is one line."""
     yield f"{1:.4f}  (prompt)"
     yield from _below(search.root, search.language, smallest, "")
 
 
 def _below(node: Node, language: TokenLanguage, smallest: float, indent: str) -> Iterator[str]:
     branches = _branches(node, language, smallest)
-    for place, branch in enumerate(branches):
-        last = place == len(branches) - 1
+    for index, branch in enumerate(branches):
+        last = index == len(branches) - 1
         text, below = branch.text, branch.node
         while below is not None:
             further = _branches(below, language, smallest)
@@ -42,23 +43,23 @@ def _branches(node: Node, language: TokenLanguage, smallest: float) -> list[_Bra
     if node.moves is None or node.masses is None:
         return []
     shown: list[_Branch] = []
-    small = 0.0
+    small_mass = 0.0
     for index, mass in enumerate(node.masses.tolist()):
         child = node.children.get(index)
         if mass < smallest:
-            small += mass
+            small_mass += mass
         elif node.moves.ends[index]:
             shown.append(_Branch(" ■", mass))
         else:
             text = language.text([int(node.moves.ids[index])]).decode("utf-8", "replace").replace("\n", "⏎")
             evaluated = child is not None and child.moves is not None
             shown.append(_Branch(text if evaluated else f"{text} …", mass, child if evaluated else None))
-    left = max(node.mass - float(node.masses.sum()), 0.0)
-    if left >= smallest:
-        shown.append(_Branch(" ✗ leaves the format", left))
+    outside = max(node.mass - float(node.masses.sum()), 0.0)
+    if outside >= smallest:
+        shown.append(_Branch(" ✗ leaves the format", outside))
     else:
-        small += left
+        small_mass += outside
     shown.sort(key=lambda branch: -branch.mass)
-    if shown and small >= smallest:
-        shown.append(_Branch("(smaller ones)", small))
+    if shown and small_mass >= smallest:
+        shown.append(_Branch("(smaller ones)", small_mass))
     return shown

@@ -1,4 +1,4 @@
-"""The command that scores a file of records with a guard model."""
+"""The command `python -m marginalia.scoring`: scores a file of records with a guard model."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ EXAMPLE = f"""example:
   {COMMAND} records.jsonl --model bundled --guard instruct --taxonomy support-tickets --out scores.parquet
   {COMMAND} records.jsonl --model ./Llama-Guard-3-8B --guard llama-guard-3 --out scores.parquet --dtype bfloat16
 
-With --calibration runs/NAME/calibration.json the probabilities written are calibrated ones.
+With --calibration runs/NAME/calibration.json, calibrated probabilities are written.
 
 RECORDS is JSONL or Parquet with id and messages (or text). Writes OUT (record_id, estimator, label, probability,
-lower, upper) and OUT's .records.parquet (one row a record). A job that was killed goes on where it stopped.
-`{COMMAND} explain --help` shows how to look at the answers of one record,
-`{COMMAND} merge --help` how the shards of several jobs (--shard) become one table.
+lower, upper) and its .records.parquet (one row per record). If a job is stopped, run the same command to continue.
+`{COMMAND} explain --help` shows how to inspect the answers of one record,
+`{COMMAND} merge --help` how to merge the shards of several jobs (--shard) into one table.
 """
 
 EXPLAIN_EXAMPLE = f"""example:
@@ -43,13 +43,13 @@ EXPLAIN_EXAMPLE = f"""example:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 done but some records could not be scored, 2 wrong input, 3 the model failed,
-    130 interrupted."""
+    """Runs the command. Exit codes: 0 done, 1 done but some records could not be scored, 2 wrong input, 3 the model or
+    a server failed, 130 interrupted."""
     replace_unknown_characters()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    named = words[0] if words and words[0] in COMMANDS else ""
+    subcommand = words[0] if words and words[0] in COMMANDS else ""
     try:
-        return COMMANDS[named](words[1:] if named else words)
+        return COMMANDS[subcommand](words[1:] if subcommand else words)
     except MarginaliaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -59,12 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {missing}", file=sys.stderr)
         return missing.exit_code
     except OSError as error:
-        from marginalia.schemas.storage.files import of_the_system
+        from marginalia.schemas.storage.files import cannot_open
 
-        print(f"error: {of_the_system(error)}", file=sys.stderr)
+        print(f"error: {cannot_open(error)}", file=sys.stderr)
         return InputError.exit_code
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("interrupted; run the same command to continue", file=sys.stderr)
         return 130
 
 
@@ -90,6 +90,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 
 
 def run(options: argparse.Namespace) -> int:
+    """Scores the records of the command's options. Returns the exit code; raises MarginaliaError."""
     # imported late: --help must not wait for torch
     from marginalia.schemas.input_records import read_records
     from marginalia.schemas.storage.files import cannot_write
@@ -98,22 +99,22 @@ def run(options: argparse.Namespace) -> int:
     if options.out.suffix != ".parquet":
         raise InputError(f"--out {options.out}: expected a name that ends in .parquet")
     try:
-        asked = check_estimators(options.estimator) if options.estimator else None
+        estimators = check_estimators(options.estimator) if options.estimator else None
     except ValueError as error:
         raise InputError(f"--estimator: {error}") from error
     if options.shard is not None and options.calibration is not None:
-        raise InputError("--calibration is not for shards", hint="score without --shard")
-    request = request_of(options, asked or ESTIMATOR_NAMES)
-    chosen = _maps(options, asked)
-    if chosen is not None and asked is None:
-        request = request_of(options, list(chosen.maps))
+        raise InputError("--calibration cannot be used with --shard", hint="leave one of them out")
+    request = request_of(options, estimators or ESTIMATOR_NAMES)
+    maps = _maps(options, estimators)
+    if maps is not None and estimators is None:
+        request = request_of(options, list(maps.maps))
     frame = read_records(options.records)
     if not options.out.parent.is_dir():
-        raise InputError(f"--out {options.out}: there is no folder {options.out.parent}", hint="make it first")
+        raise InputError(f"--out {options.out}: no such folder: {options.out.parent}", hint="create it first")
     records = list(zip(frame["id"], frame["messages"].to_list(), strict=True))
     if options.shard is None:
         with run_lock(options.out.parent, COMMAND):
-            return _score(options, request, chosen, records)
+            return _score(options, request, maps, records)
     from marginalia.scoring.engines.shards import parse_shard, shard_path
 
     shard = parse_shard(options.shard)
@@ -123,22 +124,22 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise cannot_write(options.out.parent, error) from error
     with run_lock(options.out.parent, f"{COMMAND} --shard {shard}"):
-        return _score(options, request, chosen, [record for record in records if shard.holds(record[0])], shard)
+        return _score(options, request, maps, [record for record in records if shard.holds(record[0])], shard)
 
 
 def explain(options: argparse.Namespace) -> int:
-    """Prints the tree of one record's answers."""
+    """Prints the tree of one record's answers. Returns the exit code; raises MarginaliaError."""
     from marginalia.schemas.input_records import read_records
     from marginalia.scoring.answer_tree import answer_tree
     from marginalia.scoring.scorer import Scorer
 
     records = dict(read_records(options.records).select("id", "messages").iter_rows())
-    chosen = options.id or next(iter(records))
-    if chosen not in records:
-        raise InputError(f"{options.records}: no record '{chosen}'{did_you_mean(chosen, records)}")
+    record_id = options.id or next(iter(records))
+    if record_id not in records:
+        raise InputError(f"{options.records}: no record '{record_id}'{did_you_mean(record_id, records)}")
     scorer = Scorer.from_request(request_of(options, ESTIMATOR_NAMES))
-    print(f"record {chosen}, guard {scorer.guard.name}, model {scorer.model.name}")
-    for line in answer_tree(scorer.search(records[chosen]), smallest=options.smallest):
+    print(f"record {record_id}, guard {scorer.guard.name}, model {scorer.model.name}")
+    for line in answer_tree(scorer.search(records[record_id]), smallest=options.smallest):
         print(line)
     return 0
 
@@ -146,7 +147,7 @@ def explain(options: argparse.Namespace) -> int:
 def _score(
     options: argparse.Namespace,
     request: ScoreRequest,
-    chosen: ChosenMaps | None,
+    maps: ChosenMaps | None,
     records: list[tuple[str, list[dict[str, str]]]],
     shard: Shard | None = None,
 ) -> int:
@@ -163,29 +164,29 @@ def _score(
     for _ in tqdm(job, total=len(records), unit="record", desc="score", disable=None):
         pass
     ids = [record_id for record_id, _ in records]
-    table = write_tables(options.out, ids, estimators, _calibration(chosen))
+    table = write_tables(options.out, ids, estimators, _calibration(maps))
     if shard is not None:
         finish_shard(options.out, shard, records, job.origin, estimators)
-    outside = off_format_notes(table, _guard(options), guard_path(options.guard))
-    for note in [*job.origin.notes, *(chosen.notes if chosen else []), *outside]:
+    off_format = off_format_notes(table, _guard(options), guard_path(options.guard))
+    for note in [*job.origin.notes, *(maps.notes if maps else []), *off_format]:
         print(f"note: {note}", file=sys.stderr)
     if not table["error"].count():
         journal.unlink()
-    how = f", calibrated by {chosen.path}" if chosen else ""
-    return summary(options.out, table, estimators, len(job.origin.rows), how)
+    calibrated_by = f", calibrated by {maps.path}" if maps else ""
+    return summary(options.out, table, estimators, len(job.origin.rows), calibrated_by)
 
 
-def _calibration(chosen: ChosenMaps | None) -> Callable[[pl.DataFrame], pl.DataFrame] | None:
-    """What becomes of the scores on their way from the journal, which keeps what the guard says, to the table."""
-    if chosen is None:
+def _calibration(maps: ChosenMaps | None) -> Callable[[pl.DataFrame], pl.DataFrame] | None:
+    """The function that calibrates scores when they are written to the table. The journal keeps uncalibrated ones."""
+    if maps is None:
         return None
     from marginalia.scoring.calibrated_scores import calibrate_scores
 
-    return partial(calibrate_scores, chosen=chosen)
+    return partial(calibrate_scores, chosen=maps)
 
 
 def _maps(options: argparse.Namespace, estimators: list[str] | None) -> ChosenMaps | None:
-    """The maps of --calibration for this guard, checked before any model is loaded."""
+    """The maps of --calibration for this guard. Called before a model is loaded, so that errors are reported early."""
     if options.calibration is None:
         return None
     from marginalia.scoring.calibrated_scores import choose_maps
@@ -211,9 +212,9 @@ def _guard(options: argparse.Namespace) -> Guard:
 def _parser(explains: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"{COMMAND} explain" if explains else COMMAND,
-        description="The tree of one record's answers, with their masses."
+        description="Prints the tree of one record's answers, with their probabilities."
         if explains
-        else "One probability per label, with certified bounds, from a generative guard model.",
+        else "Computes one probability per label, with certified bounds, from a generative guard model.",
         epilog=EXPLAIN_EXAMPLE if explains else EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -222,15 +223,20 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
     add_request_options(parser)
     if explains:
         add("--id", metavar="ID", help="the record (default: the first)")
-        add("--smallest", type=float, default=0.005, help="branches below this mass are summed up (default 0.005)")
+        add(
+            "--smallest",
+            type=float,
+            default=0.005,
+            help="combine branches with a probability below this (default 0.005)",
+        )
     else:
         add("--out", required=True, type=Path, metavar="OUT", help="the Parquet file to write")
         add(
             "--calibration",
             type=Path,
             metavar="FILE",
-            help="write what this calibration.json makes of the probabilities",
+            help="write probabilities calibrated with this calibration.json",
         )
-        add("--calibration-name", metavar="NAME", help="which of its guards, where it holds several of the same family")
+        add("--calibration-name", metavar="NAME", help="which of its guards, if it has several of the same family")
         add_engine_options(parser)
     return parser

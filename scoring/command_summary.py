@@ -1,4 +1,4 @@
-"""What the scoring command prints when it is done."""
+"""Prints the scoring command's summary."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ def summary(
     table: pl.DataFrame,
     estimators: Sequence[str],
     labels: int,
-    how: str = "",
-    again: str = "the same command tries them again",
+    calibrated_by: str = "",
+    again: str = "run the same command to try them again",
 ) -> int:
-    """Prints what `out` holds. `table` is its table of records; `how` is added to the line. `again` says how records
-    that could not be scored are tried again.
+    """Prints how much was written to `out`, and to stderr which records failed.
 
-    Returns the exit code: 1 when some could not be scored."""
+    `table`: its table of records (ScoredRecord); `labels`: the number of labels; `calibrated_by`: added to the line;
+    `again`: how to try failed records again. Returns the exit code: 1 when records could not be scored, else 0."""
     from marginalia.scoring.score_files import records_path
 
     failed = table.filter(table["error"].is_not_null())
-    print(f"{out}: {table.height - failed.height} records × {len(estimators)} estimators × {labels} labels{how}")
+    counts = ((table.height - failed.height, "record"), (len(estimators), "estimator"), (labels, "label"))
+    print(f"{out}: {' × '.join(f'{n} {noun}' + 's' * (n != 1) for n, noun in counts)}{calibrated_by}")
     if not failed.height:
         return 0
     first = failed.row(0, named=True)
+    number = f"{failed.height} record{'s' * (failed.height != 1)}"
     print(
-        f"{failed.height} records could not be scored, first '{first['record_id']}': {first['error']}; "
+        f"{number} could not be scored, first '{first['record_id']}': {first['error']}; "
         f"see the column error of {records_path(out)}; {again}",
         file=sys.stderr,
     )

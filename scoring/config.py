@@ -1,4 +1,4 @@
-"""Config of the score stage: which guards judge the gold records, and where scoring runs."""
+"""The config of the score stage: the guard models, and where scoring runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from marginalia.scoring.score_request import GuardModel, SearchOptions, split_ur
 
 
 class GuardRun(GuardModel):
-    """One guard model to score with; its scores go to scores/NAME.parquet."""
+    """One guard model. Its scores are written to scores/NAME.parquet."""
 
     name: str = Field(pattern=ID_PATTERN, description="names the files in scores/")
 
@@ -29,24 +29,26 @@ EngineName = Literal["local", "ray"]
 
 
 class RayOptions(StrictModel):
-    """How scoring is spread by Ray (engine: ray). Results do not depend on it."""
+    """Options of the engine ray. Results do not depend on them."""
 
     address: str | None = Field(
         default=None,
         description="a Ray cluster: host:port of its head, or 'auto' on one of its nodes; without it (and without "
-        "RAY_ADDRESS in the environment) Ray is started on this machine for the time of the stage",
+        "RAY_ADDRESS in the environment) Ray is started on this machine while the stage runs",
     )
     actors: int | None = Field(
-        default=None, ge=1, description="models loaded at once; without it as many as there are GPUs, or CPUs, for"
+        default=None,
+        ge=1,
+        description="number of actors, each with a loaded model; without it, as many as the GPUs or CPUs allow",
     )
     cpus: int | None = Field(
-        default=None, ge=1, description="cores of one actor; without it 1 beside a GPU, else up to 4"
+        default=None, ge=1, description="cores of one actor; without it 1 with a GPU, else up to 4"
     )
     gpus: float | None = Field(
         default=None, ge=0, description="GPUs of one actor; without it 1 where the cluster has GPUs, else 0"
     )
     block_records: int = Field(
-        default=64, ge=1, description="records that an actor is given at a time: what a killed actor begins again"
+        default=64, ge=1, description="records that an actor is given at a time; if it dies, these are scored again"
     )
 
 
@@ -57,7 +59,7 @@ class ScoreSection(SearchOptions):
     """Scoring the gold records with guard models."""
 
     guards: list[GuardRun] = Field(default=[], description="the guard models to score with")
-    # excluded from dumps, and so from the stage's config hash: where it runs changes no result
+    # excluded from dumps, and so from the stage's config hash: results do not depend on where scoring runs
     engine: EngineName = Field(
         default="local", exclude=True, description="local: one process; ray: a pool of Ray actors, each with the model"
     )

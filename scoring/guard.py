@@ -1,4 +1,4 @@
-"""A guard family as one data file: its prompt, the language of its answers, and its label codes by taxonomy id."""
+"""Guard files: a guard family's prompt, the language of its answers, and its label codes by taxonomy id."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from marginalia.schemas.base_model import ID_PATTERN, StrictModel, flaw
+from marginalia.schemas.base_model import ID_PATTERN, StrictModel, located_error
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.storage.yaml_files import find_yaml, line_in, load_yaml
 from marginalia.schemas.taxonomy import Label, Taxonomy, load_taxonomy
@@ -16,45 +16,45 @@ from marginalia.scoring.language.answer_language import AnswerLanguage, LabelLis
 from marginalia.scoring.prompt_templates import check_templates
 
 SHIPPED = Path(__file__).parent / "guards"
-VERDICT = "unsafe"  # the reserved row of the label column
+VERDICT = "unsafe"  # the verdict's name among the labels
 EXPLAIN = "scoring/guards/README.md explains the keys"
 PIECES = ("verdict", "word", "rows", "labels", "any", "space")  # keys of the pieces of an answer
-WHITE = " \t\r\n"
+WHITE_SPACE = " \t\r\n"
 
 
 class VerdictWord(StrictModel):
-    """The word that says that at least one category applies; it completes the row `unsafe`."""
+    """The word for the verdict that at least one category applies. It completes the row `unsafe`."""
 
     verdict: str = Field(min_length=1)
 
 
 class Word(StrictModel):
-    """A word that completes the rows of certain labels, such as the yes after a label's name."""
+    """A word that completes the rows of certain labels, such as the "yes" after a label's name."""
 
     word: str = Field(min_length=1)
     rows: list[str] = Field(min_length=1, description="taxonomy ids, and 'unsafe' for the verdict")
 
 
 class CodeList(StrictModel):
-    """Where the label codes stand, with the separators that may come between them."""
+    """The list of label codes, with the separators that are allowed between them."""
 
     labels: list[str] = Field(description="separators, such as [','] or [',', ', ']")
 
 
 class Choice(StrictModel):
-    """One of several texts; the empty one leaves the place out."""
+    """One of several texts. The empty text makes the piece optional."""
 
     any: list[str | VerdictWord | Word] = Field(min_length=2)
 
 
 class Space(StrictModel):
-    """Optional white space: nothing, or one of these."""
+    """Optional white space: nothing, or one of these texts."""
 
     space: list[str] = Field(description="such as [' ', '\\n']")
 
 
 class Policy(StrictModel):
-    """What a guard with one policy a call is asked for the row `unsafe`."""
+    """The policy that a guard with one policy per call is asked for the row `unsafe`."""
 
     name: str
     definition: str
@@ -64,32 +64,35 @@ PieceSpec = str | VerdictWord | Word | CodeList | Choice | Space
 
 
 class PromptSpec(StrictModel):
+    """The templates of a guard's prompt."""
+
     message: str = Field(
-        description="Jinja: the guard's whole instruction, as one user message. Knows categories (code, id, name, "
-        "definition, includes, excludes, examples; with calls: per_label just the one that is asked for), "
+        description="Jinja: the guard's whole instruction, as one user message. Variables: categories (code, id, name, "
+        "definition, includes, excludes, examples; with calls: per_label only the one that is asked for), "
         "conversation (role, content) and last_role"
     )
     frame: str | None = Field(
         default=None,
-        description="Jinja: what stands around {{ message }}, control tokens and the start of the answer included; "
-        "without it the tokenizer's chat template does",
+        description="Jinja: the text around {{ message }}, including control tokens and the start of the answer; "
+        "without it, the tokenizer's chat template is used",
     )
     strip: bool = Field(default=False, description="strip white space around every record's texts")
 
 
 class GuardFile(StrictModel):
-    """scoring/guards/NAME.yaml."""
+    """A guard file, such as scoring/guards/llama-guard-3.yaml."""
 
     guard: str = Field(pattern=ID_PATTERN)
     title: str
     source: str = Field(description="where the prompt and the answer format are documented")
-    taxonomy: str | None = Field(default=None, description="the taxonomy that `labels` speaks of, when none is given")
+    taxonomy: str | None = Field(default=None, description="the taxonomy of `labels`, used when none is given")
     labels: dict[str, str] | None = Field(default=None, description="taxonomy id → the guard's code for it")
     names: dict[str, str] = Field(
-        default={}, description="taxonomy id → what the guard's own prompt calls the label, where the taxonomy differs"
+        default={}, description="taxonomy id → the label's name in the guard's own prompt, where the taxonomy differs"
     )
     definitions: dict[str, str] = Field(
-        default={}, description="taxonomy id → what the guard's own prompt says of it, where the taxonomy differs"
+        default={},
+        description="taxonomy id → the label's definition in the guard's own prompt, where the taxonomy differs",
     )
     codes: str | None = Field(default=None, description="or: codes by position, such as 'S{n}' for S1, S2 …")
     calls: Literal["one", "per_label"] = Field(
@@ -107,20 +110,20 @@ class GuardFile(StrictModel):
     @field_validator("answer", mode="before")
     @classmethod
     def _known_pieces(cls, answer: Any) -> Any:
-        """Unknown kinds of pieces, before pydantic tries each kind on them and complains of all."""
-        waiting = (
+        """Refuses unknown keys before pydantic tries every type of piece and reports an error for each."""
+        to_check = (
             [piece for pieces in answer if isinstance(pieces, list) for piece in pieces]
             if isinstance(answer, list)
             else []
         )
-        for piece in waiting:
+        for piece in to_check:
             if isinstance(piece, dict):
                 for key in piece.keys() - PIECES:
-                    near = did_you_mean(str(key), PIECES) or f"; known: {', '.join(PIECES)}"
-                    raise ValueError(f"a piece of an answer has the unknown key '{key}'{near}")
-                waiting += piece["any"] if isinstance(piece.get("any"), list) else []
-                if "space" in piece and not _white(piece["space"]):
-                    raise ValueError(f"{{space: …}} lists spaces, tabs and line breaks, saw {piece['space']!r}")
+                    suggestion = did_you_mean(str(key), PIECES) or f"; known: {', '.join(PIECES)}"
+                    raise ValueError(f"a piece of an answer has the unknown key '{key}'{suggestion}")
+                to_check += piece["any"] if isinstance(piece.get("any"), list) else []
+                if "space" in piece and not _is_white_space(piece["space"]):
+                    raise ValueError(f"{{space: …}} is a list of spaces, tabs and line breaks, saw {piece['space']!r}")
         return answer
 
     @model_validator(mode="after")
@@ -130,49 +133,52 @@ class GuardFile(StrictModel):
         if self.labels is not None and not self.labels:
             raise ValueError("'labels' is empty")
         if self.codes is not None and "{n}" not in self.codes:
-            raise ValueError("'codes' must hold {n}, the label's position from 1")
+            raise ValueError("'codes' must contain {n}, the label's position from 1")
         seen: dict[str, str] = {}
         for label, code in (self.labels or {}).items():
             if code in seen:
-                raise flaw(
-                    f"'{label}' has the code of '{seen[code]}', {code}",
+                raise located_error(
+                    f"'{label}' has the same code as '{seen[code]}': {code}",
                     "labels",
                     label,
-                    hint="each label has a code of its own",
+                    hint="give each label a code of its own",
                 )
             seen[code] = label
-        written = [piece for pieces in self.answer for piece in pieces]
-        written += [option for piece in written if isinstance(piece, Choice) for option in piece.any]
-        listed = any(isinstance(piece, CodeList) for piece in written)
-        worded = {row for piece in written if isinstance(piece, Word) for row in piece.rows}
+        pieces_and_options = [piece for pieces in self.answer for piece in pieces]
+        pieces_and_options += [
+            option for piece in pieces_and_options if isinstance(piece, Choice) for option in piece.any
+        ]
+        has_code_list = any(isinstance(piece, CodeList) for piece in pieces_and_options)
+        word_rows = {row for piece in pieces_and_options if isinstance(piece, Word) for row in piece.rows}
         if self.calls == "per_label":
-            if listed or worded or not any(isinstance(piece, VerdictWord) for piece in written):
-                raise ValueError("with calls: per_label an answer is a verdict, without label codes or rows")
+            if has_code_list or word_rows or not any(isinstance(piece, VerdictWord) for piece in pieces_and_options):
+                raise ValueError("with calls: per_label, 'answer' must have a verdict, and no label codes or rows")
             return self
         if self.overall is not None:
-            raise ValueError("'overall' is for guards with calls: per_label")
-        self._check_rows(listed, worded)
-        if VERDICT not in worded and not any(isinstance(piece, VerdictWord) for piece in written):
-            raise ValueError("no word of 'answer' completes the row 'unsafe': write it as {verdict: …}")
+            raise ValueError("'overall' is only for guards with calls: per_label")
+        self._check_rows(has_code_list, word_rows)
+        if VERDICT not in word_rows and not any(isinstance(piece, VerdictWord) for piece in pieces_and_options):
+            raise ValueError("no word of 'answer' completes the row 'unsafe': write the word as {verdict: …}")
         return self
 
-    def _check_rows(self, listed: bool, worded: set[str]) -> None:
+    def _check_rows(self, has_code_list: bool, word_rows: set[str]) -> None:
         if self.labels is None:
-            if worded - {VERDICT} or not listed:
-                raise ValueError("words that complete rows need 'labels', and 'codes' needs a list of label codes")
+            if word_rows - {VERDICT} or not has_code_list:
+                raise ValueError("words with rows need 'labels', and 'codes' needs a piece {labels: …} in 'answer'")
             return
-        if unknown := sorted(worded - {VERDICT, *self.labels}):
-            raise ValueError(f"a word completes the row '{unknown[0]}'{did_you_mean(unknown[0], self.labels)}")
-        if not listed and (silent := [label for label in self.labels if label not in worded]):
-            raise ValueError(f"no alternative of 'answer' holds label codes, and no word completes '{silent[0]}'")
+        if unknown := sorted(word_rows - {VERDICT, *self.labels}):
+            raise ValueError(f"a word has the unknown row '{unknown[0]}'{did_you_mean(unknown[0], self.labels)}")
+        if not has_code_list and (never_completed := [label for label in self.labels if label not in word_rows]):
+            raise ValueError(f"'answer' has no list of label codes, and no word that completes '{never_completed[0]}'")
 
 
 @dataclass(frozen=True)
 class Guard:
-    """A guard file put together with its taxonomy. `labels` are the taxonomy ids in order; `rows` adds the verdict.
+    """A guard file with its taxonomy. `labels`: the taxonomy ids, in the order of the codes; `categories`: what its
+    prompt knows about each; `language`: the answers that it may give.
 
-    A guard with `calls: per_label` is a guard for each of its prompts (`calls`): a language of nothing but the verdict,
-    and the one category that is asked for. scoring/per_label_results.py puts their answers together."""
+    A guard with `calls: per_label` has one guard per prompt (`calls`), each with the one category that is asked for and
+    a language of verdicts only. scoring/per_label_results.py combines their answers."""
 
     file: GuardFile
     labels: tuple[str, ...]
@@ -181,20 +187,23 @@ class Guard:
 
     @property
     def name(self) -> str:
+        """The guard family's id, as in the file."""
         return self.file.guard
 
     @property
     def rows(self) -> tuple[str, ...]:
+        """The rows of its scores: the labels, then the verdict."""
         return (*self.labels, VERDICT)
 
     @property
     def per_label(self) -> bool:
+        """Whether it is asked about one label per call."""
         return self.file.calls == "per_label"
 
     @property
     def calls(self) -> dict[str, Guard]:
-        """Of a guard with one policy a call: row → the guard of its call. `unsafe` is there when the file says what
-        to ask for it."""
+        """For a guard with one policy per call: row → the guard of its call. Includes `unsafe` when the file has an
+        `overall` policy."""
         policies = {category.id: category for category in self.categories}
         if (overall := self.file.overall) is not None:
             policies[VERDICT] = Category(overall.name, VERDICT, overall.name, overall.definition, (), (), ())
@@ -203,7 +212,7 @@ class Guard:
 
 @dataclass(frozen=True)
 class Category:
-    """What a prompt template knows of one label."""
+    """One label, as prompt templates see it."""
 
     code: str
     id: str
@@ -214,28 +223,28 @@ class Category:
     examples: tuple[str, ...]
 
 
-def _white(texts: Any) -> bool:
+def _is_white_space(texts: Any) -> bool:
     return (
         isinstance(texts, list)
         and bool(texts)
-        and all(isinstance(text, str) and text and not text.strip(WHITE) for text in texts)
+        and all(isinstance(text, str) and text and not text.strip(WHITE_SPACE) for text in texts)
     )
 
 
 def load_guard(reference: str, taxonomy: Taxonomy | None = None, *, relative_to: Path = Path()) -> Guard:
-    """A guard by shipped name or by the path of such a file, for `taxonomy` (default: the one the file names).
+    """Loads a guard by its shipped name or the path of a guard file, for `taxonomy` (default: the file's own).
 
-    Raises InputError for an unknown name, a wrong file, or labels that the taxonomy does not have."""
+    Raises InputError for an unknown name, an invalid file, or labels that the taxonomy does not have."""
     path = guard_path(reference, relative_to=relative_to)
     file = load_yaml(path, GuardFile, explain=EXPLAIN)
     check_templates(path, file.prompt.message, file.prompt.frame, hint=EXPLAIN)
     if taxonomy is None:
         if file.taxonomy is None:
-            raise InputError.at(path, "names no taxonomy of its own", hint="give one with --taxonomy")
+            raise InputError.at(path, "has no taxonomy of its own", hint="give one with --taxonomy")
         try:
             taxonomy = load_taxonomy(file.taxonomy, relative_to=path.parent)
         except InputError as error:
-            raise error.asked_for(path, "taxonomy", line=line_in(path, "taxonomy")) from error
+            raise error.for_setting(path, "taxonomy", line=line_in(path, "taxonomy")) from error
     codes = _codes(path, file, taxonomy)
     try:
         language = answer_language(file, codes)
@@ -243,14 +252,14 @@ def load_guard(reference: str, taxonomy: Taxonomy | None = None, *, relative_to:
         raise InputError.at(path, str(error), line=line_in(path, "answer"), hint=EXPLAIN) from error
     for key in ("names", "definitions"):
         for label in sorted(getattr(file, key).keys() - codes.keys()):
-            problem = f"{key} speak of '{label}', which is not one of its labels{did_you_mean(label, codes)}"
+            problem = f"'{label}' in '{key}' is not one of the guard's labels{did_you_mean(label, codes)}"
             raise InputError.at(path, problem, line=line_in(path, key, label), hint=EXPLAIN)
     categories = tuple(_category(code, taxonomy.label(label), file) for label, code in codes.items())
     return Guard(file, tuple(codes), categories, language)
 
 
 def guard_path(reference: str, *, relative_to: Path = Path()) -> Path:
-    """Where that guard file lies. Raises InputError with the shipped names when there is none."""
+    """The path of a guard file. Raises InputError with the shipped names when there is no such guard."""
     return find_yaml("guard", reference, SHIPPED, relative_to=relative_to)
 
 
@@ -261,18 +270,21 @@ def _codes(path: Path, file: GuardFile, taxonomy: Taxonomy) -> dict[str, str]:
     for label in file.labels:
         if label not in taxonomy.ids:
             near = did_you_mean(label, taxonomy.ids)
-            hint = f"guard {file.guard} speaks of the taxonomy {file.taxonomy or 'that it was written for'}"
+            hint = (
+                f"guard {file.guard} is for {'the taxonomy ' + file.taxonomy if file.taxonomy else 'another taxonomy'}"
+            )
             problem = f"label '{label}' is not in the taxonomy {taxonomy.id}{near}"
             raise InputError.at(path, problem, line=line_in(path, "labels", label), hint=hint)
     return file.labels
 
 
 def answer_language(file: GuardFile, codes: dict[str, str]) -> AnswerLanguage:
-    """The language of a guard file's `answer`, for these codes by taxonomy id. Raises ValueError when there is none."""
+    """The language of a guard file's `answer`, with `codes` by taxonomy id. Raises ValueError when the pieces and codes
+    do not form a valid language."""
     if file.calls == "per_label":
         codes = {}
     numbers = {row: number for number, row in enumerate([*codes, VERDICT])}
-    words: dict[str, str] = {}  # a label that a word completes has this word for its code
+    words: dict[str, str] = {}  # label → the word that completes it, which takes the place of its code
     for piece in (piece for pieces in file.answer for piece in pieces):
         for word in piece.any if isinstance(piece, Choice) else (piece,):
             if isinstance(word, Word):

@@ -1,4 +1,4 @@
-"""The scoring command's `merge`: the shards of `--shard` put together."""
+"""The scoring command's `merge`: merges the shards that `--shard` wrote."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from marginalia.scoring.command_summary import summary
 EXAMPLE = f"""example:
   {COMMAND} merge records.jsonl --out scores.parquet
 
-RECORDS and OUT are those of the `--shard i/n` jobs. Writes what one job without --shard would have written, after
-checking that all shards are there, were scored with the same model, guard and settings, and hold just these records.
+RECORDS and OUT are those of the `--shard i/n` jobs. Checks that all shards exist, were scored with the same model,
+guard and settings, and contain exactly these records. Writes the same tables as one job without --shard.
 """
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit codes as of scoring itself."""
+    """Runs the command. Exit codes are those of scoring."""
     parser = argparse.ArgumentParser(
         prog=f"{COMMAND} merge",
-        description="Puts the shards of a table of scores together.",
+        description="Merges the shards of a table of scores.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -45,6 +45,6 @@ def main(arguments: Sequence[str]) -> int:
         print(f"note: {note}", file=sys.stderr)
     failed = merged.table.filter(merged.table["error"].is_not_null())["record_id"]
     shards = [Shard(number, merged.facts.of) for number in range(1, merged.facts.of + 1)]
-    those = ", ".join(f"--shard {shard}" for shard in shards if any(map(shard.holds, failed)))
-    again = f"score these shards again, then merge: {those}"
+    to_repeat = ", ".join(f"--shard {shard}" for shard in shards if any(map(shard.holds, failed)))
+    again = f"score these shards again, then merge: {to_repeat}"
     return summary(options.out, merged.table, merged.facts.estimators, len(merged.facts.rows), again=again)

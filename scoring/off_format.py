@@ -1,7 +1,7 @@
-"""Answers outside a guard's format: how much of the mass is there, and which line of the guard file would accept them.
+"""Notes on answers outside a guard's format: how probable they are, and which line of the guard file would accept them.
 
-An answer that differs from the format in nothing but white space is the guard file's fault: its labels would count if
-the file said that the white space may be there."""
+When an answer differs from the format only in white space, the guard file is at fault: its labels would count if the
+file allowed that white space."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from marginalia.schemas.storage.yaml_files import line_in
 from marginalia.scoring.guard import (
     SHIPPED,
-    WHITE,
+    WHITE_SPACE,
     Choice,
     CodeList,
     Guard,
@@ -29,65 +29,70 @@ from marginalia.scoring.guard import (
 if TYPE_CHECKING:
     import polars as pl
 
-NOTABLE = 0.03  # mean off_language from which it is worth a note
-SHOWN = 3
-LONGEST = 80  # characters of an answer that are shown
+NOTABLE = 0.03  # mean off_language from which on a note is written
+SHOWN = 3  # answers in a note
+LONGEST = 80  # characters of an answer in a note
 
 Pieces = list[PieceSpec]
 
 
 def off_format_notes(table: pl.DataFrame, guard: Guard, path: Path) -> list[str]:
-    """What to tell of the answers in `table` (ScoredRecord); empty when hardly any mass is outside the format.
+    """Notes on the answers in `table` (ScoredRecord); empty when hardly any mass is outside the format.
 
-    `path` is the guard file."""
+    `path` is the guard file, whose lines the notes name."""
     scored = table.filter(table["error"].is_null(), table["off_language"].is_not_null())
     mean = scored["off_language"].mean()
     if not isinstance(mean, float) or mean < NOTABLE:
         return []
-    answers = Counter(one for answer in scored["answer"].to_list() for one in _of_calls(answer or "", guard))
+    answers = Counter(answer for text in scored["answer"].to_list() for answer in _answers_in(text or "", guard))
     outside = Counter({answer: count for answer, count in answers.items() if not _accepted(guard, answer)})
     head = (
-        f"on average {mean:.1%} of the probability is on answers outside the guard's format (column off_language); a "
-        "label in them counts only if it was complete before"
+        f"on average {mean:.1%} of the probability is on answers outside the guard's format (column off_language); "
+        "their labels count only where they are complete before the answer leaves the format"
     )
     if not outside:
-        return [f"{head}. All {answers.total()} greedy answers are in the format; less probable ones are not"]
+        return [f"{head}. All {answers.total()} greedy answers are in the format; only less probable ones are outside"]
     notes = [f"{head}. {outside.total()} of {answers.total()} greedy answers are outside it, most often:"]
     forms = [list(pieces) for pieces in guard.file.answer]
     changed: set[int] = set()
     for answer, count in outside.most_common(SHOWN):
         index = _widen(forms, answer, guard)
         if index is None:
-            why = _where_it_leaves(guard, answer)
+            problem = _where_it_leaves(guard, answer)
         else:
-            why = f"only its white space differs, see {_line(path, index)}"
+            problem = f"only its white space differs from {_line(path, index)}"
             changed.add(index)
-        notes.append(f"  {count} × {_shown(answer)}: {why}")
+        notes.append(f"  {count} × {_shown(answer)}: {problem}")
     for index in sorted(changed):
-        notes.append(f"  {_line(path, index)} of {_name(path)} would accept that: - {_written(forms[index])}")
+        line = f"{_line(path, index)} of {_file_name(path)}"
+        notes.append(f"  to accept such answers, change {line} to: - {_as_yaml(forms[index])}")
     return notes
 
 
 def accepting(pieces: Sequence[PieceSpec], answer: str, codes: Sequence[str]) -> Pieces | None:
-    """The alternative with the white space allowed that `answer` has; None where it differs in more than that."""
-    dead: set[tuple[int, int]] = set()  # (pieces, characters) that are left and do not go together
+    """The alternative `pieces`, changed to allow the white space of `answer`; None when the answer differs in more.
+
+    `codes`: the label codes."""
+    unmatched: set[tuple[int, int]] = set()  # (index of a piece, characters left) that cannot be matched
 
     def fit(index: int, text: str) -> Pieces | None:
         if index == len(pieces):
-            return [] if not text else None if text.strip(WHITE) else [Space(space=[text])]
-        if (index, len(text)) in dead:
+            return [] if not text else None if text.strip(WHITE_SPACE) else [Space(space=[text])]
+        if (index, len(text)) in unmatched:
             return None
         for written, left in _ways(pieces[index], text, codes):
-            if (after := fit(index + 1, left)) is not None:
-                return [*written, *after]
-        dead.add((index, len(text)))
+            if (rest := fit(index + 1, left)) is not None:
+                return [*written, *rest]
+        unmatched.add((index, len(text)))
         return None
 
     return fit(0, answer)
 
 
 def _widen(forms: list[Pieces], answer: str, guard: Guard) -> int | None:
-    """Changes the first of the alternatives that can accept the answer so that it does; returns which it is."""
+    """Changes the first alternative of `forms` that only differs in white space so that it accepts the answer.
+
+    Returns its index, or None when there is no such alternative."""
     codes = {category.id: category.code for category in guard.categories} if not guard.per_label else {}
     for index, pieces in enumerate(forms):
         if (widened := accepting(pieces, answer, list(codes.values()))) is None:
@@ -100,10 +105,10 @@ def _widen(forms: list[Pieces], answer: str, guard: Guard) -> int | None:
 
 
 def _ways(piece: PieceSpec, text: str, codes: Sequence[str]) -> Iterator[tuple[Pieces, str]]:
-    """(what to write for the piece, the text that is left) for each way to read the text's start as the piece; the
-    format's own ways first."""
+    """Each way to match the start of the text with the piece, if other white space is allowed: (the pieces to write
+    instead, the rest of the text). Ways that the format already accepts come first."""
     yield from _own_ways(piece, text, codes)
-    run = text[: len(text) - len(text.lstrip(WHITE))]
+    run = text[: len(text) - len(text.lstrip(WHITE_SPACE))]
     if isinstance(piece, Space):
         if run and run not in piece.space:
             yield [Space(space=[*piece.space, run])], text[len(run) :]
@@ -117,8 +122,9 @@ def _ways(piece: PieceSpec, text: str, codes: Sequence[str]) -> Iterator[tuple[P
 
 
 def _own_ways(piece: PieceSpec, text: str, codes: Sequence[str]) -> Iterator[tuple[Pieces, str]]:
+    """The ways to match the start of the text with the piece as it is, except for separators in a list of codes."""
     if isinstance(piece, CodeList):
-        yield from _lists(piece, text, codes)
+        yield from _list_ways(piece, text, codes)
         return
     if isinstance(piece, Space):
         options: Sequence[str | VerdictWord | Word] = [*piece.space, ""]
@@ -131,26 +137,28 @@ def _own_ways(piece: PieceSpec, text: str, codes: Sequence[str]) -> Iterator[tup
 
 
 def _variants(fixed: str, text: str) -> Iterator[str]:
-    """The start of the text that has the words of `fixed` with other white space between and before them."""
-    words = [re.escape(word) for word in re.split(f"[{WHITE}]+", fixed)]
-    found = re.match(f"[{WHITE}]*".join(words if words[0] == "" else ["", *words]), text)
-    if found is not None and found[0] != fixed:
-        yield found[0]
+    """The start of the text, if it consists of the words of `fixed` with other white space between and before them."""
+    words = [re.escape(word) for word in re.split(f"[{WHITE_SPACE}]+", fixed)]
+    match = re.match(f"[{WHITE_SPACE}]*".join(words if words[0] == "" else ["", *words]), text)
+    if match is not None and match[0] != fixed:
+        yield match[0]
 
 
-def _lists(piece: CodeList, text: str, codes: Sequence[str]) -> Iterator[tuple[Pieces, str]]:
-    """The longest list of codes first. A separator may have other white space around it."""
-    code = "|".join(re.escape(one) for one in sorted(codes, key=len, reverse=True))
-    cores = {separator.strip(WHITE) for separator in piece.labels}
-    between = "|".join(f"[{WHITE}]*{re.escape(core)}[{WHITE}]*" if core else f"[{WHITE}]+" for core in sorted(cores))
-    found = re.match(code, text) if code else None
-    if found is None:
+def _list_ways(piece: CodeList, text: str, codes: Sequence[str]) -> Iterator[tuple[Pieces, str]]:
+    """The ways to match a list of codes, longest first. A separator may have other white space around it."""
+    any_code = "|".join(re.escape(code) for code in sorted(codes, key=len, reverse=True))
+    cores = {separator.strip(WHITE_SPACE) for separator in piece.labels}
+    between = "|".join(
+        f"[{WHITE_SPACE}]*{re.escape(core)}[{WHITE_SPACE}]*" if core else f"[{WHITE_SPACE}]+" for core in sorted(cores)
+    )
+    match = re.match(any_code, text) if any_code else None
+    if match is None:
         return
-    ways, separators, end = [([piece], found.end())], list(piece.labels), found.end()
-    while cores and (found := re.compile(f"({between})(?:{code})").match(text, end)) is not None:
-        end = found.end()
-        if found[1] not in separators:
-            separators.append(found[1])
+    ways, separators, end = [([piece], match.end())], list(piece.labels), match.end()
+    while cores and (match := re.compile(f"({between})(?:{any_code})").match(text, end)) is not None:
+        end = match.end()
+        if match[1] not in separators:
+            separators.append(match[1])
         ways.append(([CodeList(labels=list(separators))], end))
     for written, end in reversed(ways):
         yield [*written], text[end:]
@@ -167,12 +175,12 @@ def _accepted_by(states: Sequence[object], answer: str) -> bool:
 def _where_it_leaves(guard: Guard, answer: str) -> str:
     inside = answer.encode()[: len(guard.language.walk(answer.encode())) - 1].decode("utf-8", "ignore")
     if inside == answer:
-        return "it ends where the format goes on"
-    return f"it leaves the format after {_shown(inside)}" if inside else "it is not in the format from its start"
+        return "it ends too early for the format"
+    return f"it leaves the format after {_shown(inside)}" if inside else "it differs from the format from the start"
 
 
-def _of_calls(answer: str, guard: Guard) -> list[str]:
-    """The answers in a record's `answer`: one, or one for each call of a guard that asks one policy a call."""
+def _answers_in(answer: str, guard: Guard) -> list[str]:
+    """The answers in a record's column `answer`: one, or one per call of a guard that asks one policy per call."""
     if not guard.per_label:
         return [answer]
     starts = "|".join(re.escape(row) for row in guard.rows)
@@ -183,23 +191,23 @@ def _line(path: Path, index: int) -> str:
     return f"line {line_in(path, 'answer', index)}"
 
 
-def _name(path: Path) -> str:
-    return f"a copy of scoring/guards/{path.name}, given as the guard," if path.parent == SHIPPED else str(path)
+def _file_name(path: Path) -> str:
+    return f"a copy of scoring/guards/{path.name} (used as the guard)" if path.parent == SHIPPED else str(path)
 
 
 def _shown(text: str) -> str:
     return repr(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
 
 
-def _written(pieces: Pieces) -> str:
-    """The alternative as it is written in a guard file."""
-    return f"[{', '.join(_flow(piece) for piece in pieces)}]"
+def _as_yaml(pieces: Pieces) -> str:
+    """The alternative in the YAML of a guard file."""
+    return f"[{', '.join(_flow_yaml(piece) for piece in pieces)}]"
 
 
-def _flow(value: object) -> str:
+def _flow_yaml(value: object) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
-        return f"[{', '.join(map(_flow, value))}]"
+        return f"[{', '.join(map(_flow_yaml, value))}]"
     fields = dict(value)  # type: ignore[call-overload]
-    return "{" + ", ".join(f"{key}: {_flow(one)}" for key, one in fields.items()) + "}"
+    return "{" + ", ".join(f"{key}: {_flow_yaml(item)}" for key, item in fields.items()) + "}"

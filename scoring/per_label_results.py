@@ -1,4 +1,5 @@
-"""Guards that judge one policy per call (Granite Guardian, ShieldGemma): the results of a record's calls as one."""
+"""Combines the results of a record's calls, for guards that judge one policy per call (Granite Guardian,
+ShieldGemma)."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ from marginalia.scoring.marginal.answer_search import MARGINALS
 from marginalia.scoring.marginal.estimators import LabelEstimates
 from marginalia.scoring.scored_record import Result
 
-STOPS = ("tolerance", "exhausted", "node_budget")  # from what was asked for to the least of it
+STOPS = ("tolerance", "exhausted", "node_budget")  # why a search stopped, from the best reason to the worst
 
 
 def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
-    """One record's results by row, put together. A record fails when one of its calls does."""
+    """One result from those of a record's `calls`, by row. The record fails when one of its calls does.
+
+    Nodes, forward passes and seconds are sums over the calls; off_language and unexplored are the largest."""
     cost = Result(
         record_id,
         nodes=sum(result.nodes for result in calls.values()),
@@ -40,18 +43,20 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
 
 
 def _table(calls: dict[str, LabelEstimates], name: str, guard: Guard) -> LabelEstimates:
+    """The estimates of all rows for the estimator `name`. Without a call for the verdict, its bounds follow from the
+    labels': at least the largest probability, at most the sum (Fréchet)."""
     probability, lower, upper = (
         np.array([getattr(calls[label], bound)[0] for label in guard.labels])
         for bound in ("probability", "lower", "upper")
     )
     if VERDICT in calls:
-        last = [float(getattr(calls[VERDICT], bound)[0]) for bound in ("probability", "lower", "upper")]
+        verdict = [float(getattr(calls[VERDICT], bound)[0]) for bound in ("probability", "lower", "upper")]
     elif name in MARGINALS:
-        last = [float(probability.max()), float(lower.max()), min(float(upper.sum()), 1.0)]
+        verdict = [float(probability.max()), float(lower.max()), min(float(upper.sum()), 1.0)]
     else:
-        last = [float(probability.max()), float(lower.max()), float(upper.max())]
+        verdict = [float(probability.max()), float(lower.max()), float(upper.max())]
     return LabelEstimates(
-        *(np.append(values, value) for values, value in zip((probability, lower, upper), last, strict=True))
+        *(np.append(values, value) for values, value in zip((probability, lower, upper), verdict, strict=True))
     )
 
 

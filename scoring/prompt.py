@@ -1,9 +1,10 @@
-"""A guard's prompt as token ids. What a record says can never become a control token of the prompt.
+"""Builds a guard's prompts as token ids. A record's text never becomes a control token of the prompt.
 
-The texts of a record are put in after the templates have been rendered, so no template syntax in them is run. Where
-they hold the text of a control token (`<|eot_id|>`), the text is cut inside that token before it is encoded, so that
-it reaches the model as plain characters; everything else is encoded in one piece, as the guard was trained. Should the
-tokenizer make a control token of a look-alike (by Unicode normalisation), the text is encoded letter by letter."""
+The texts of a record are inserted after the templates have been rendered, so template syntax in them is not run. Where
+they contain the text of a control token (`<|eot_id|>`), the prompt is cut inside that token before it is encoded, so
+that the model sees plain characters; everything else is encoded in one piece, as in the guard's training. If the
+tokenizer still makes a control token of a look-alike (by Unicode normalisation), the text is encoded character by
+character."""
 
 from __future__ import annotations
 
@@ -16,28 +17,28 @@ from marginalia.schemas.errors import InputError, ModelError
 from marginalia.scoring.guard import Guard
 from marginalia.scoring.rendering import RENDERER, RenderingError
 
-REPEATS = 16  # how often a prompt may hold each text of a record, on average: bounds what a template can ask for
+REPEATS = 16  # how often a prompt may contain each text of a record, on average: limits the size of prompts
 ROLES = ("system", "user", "assistant")
-_MARK = re.compile("\ue000(\\d+)\ue001")  # private-use characters: where the text of message n goes
+_MARK = re.compile("\ue000(\\d+)\ue001")  # private-use characters, in the place of message n's text
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """`ids`: the prompt's tokens. `imitations`: control tokens that the record's text spelt out."""
+    """A prompt. `ids`: its token ids; `imitations`: how many control tokens the record's text spelt out."""
 
     ids: list[int]
     imitations: int
 
 
 class PromptBuilder:
-    """Prompts of one guard for one tokenizer. `notes` tells what does not fit between the two."""
+    """Builds the prompts of one guard for one tokenizer. `notes`: where the two do not fit together."""
 
     def __init__(self, guard: Guard, tokenizer: Any) -> None:
         self.guard = guard
         self.tokenizer = tokenizer
         self.notes: list[str] = []
         self._frame = guard.file.prompt.frame
-        # runs of white space are ordinary tokens that Gemma's tokenizer adds in this way
+        # Gemma's tokenizer has ordinary tokens for white space among its added tokens
         added = {
             number: token.content
             for number, token in tokenizer.added_tokens_decoder.items()
@@ -48,17 +49,17 @@ class PromptBuilder:
         alternatives = sorted(contents, key=lambda content: (-len(content), content))
         self._added = re.compile("|".join(map(re.escape, alternatives))) if alternatives else None
         self._check_frame(contents)
-        self._templates: dict[tuple[str, ...], tuple[str, int]] = {}  # roles → template, its control tokens
+        self._templates: dict[tuple[str, ...], tuple[str, int]] = {}  # roles → (template, its control tokens)
 
     def build(self, messages: Sequence[dict[str, str]]) -> Prompt:
-        """The prompt for one record's messages. Raises InputError for messages that are none."""
+        """The prompt for one record's messages. Raises InputError for invalid messages or a failing template."""
         _check(messages)
         template, controls = self._template(tuple(message["role"] for message in messages))
         text, spans = self._fill(template, [message["content"] for message in messages])
         cuts = self._cuts(text, spans)
         ids = self._encode(text, cuts)
         if self._count(ids) > controls:
-            inside = {place for start, stop in spans for place in range(start, stop + 1)} - {0, len(text)}
+            inside = {index for start, stop in spans for index in range(start, stop + 1)} - {0, len(text)}
             return Prompt(self._encode(text, sorted(inside)), max(len(cuts), 1))
         return Prompt(ids, len(cuts))
 
@@ -72,28 +73,28 @@ class PromptBuilder:
         return sum(token in self._controls for token in ids)
 
     def shared_start(self) -> list[int]:
-        """The token ids that every single-message prompt starts with, as two unlike records show."""
-        one = self.build([{"role": "user", "content": "A"}]).ids
-        other = self.build([{"role": "user", "content": "9 zebras"}]).ids
+        """The token ids that every prompt of one message starts with, found by comparing two different records."""
+        first = self.build([{"role": "user", "content": "A"}]).ids
+        second = self.build([{"role": "user", "content": "9 zebras"}]).ids
         same = 0
-        while same < min(len(one), len(other)) and one[same] == other[same]:
+        while same < min(len(first), len(second)) and first[same] == second[same]:
             same += 1
-        return one[: max(same - 1, 0)]  # a longer text may merge into the token at the border
+        return first[: max(same - 1, 0)]  # the last one is left out: other texts may merge with it into another token
 
     def _template(self, roles: tuple[str, ...]) -> tuple[str, int]:
-        """The text with a mark in the place of each message's, and how many control tokens it holds of its own."""
+        """The rendered prompt with a mark in the place of each message's text, and its number of control tokens."""
         if roles not in self._templates:
             template = self._render(roles)
             if f"\ue000{len(roles) - 1}\ue001" not in template:
                 raise InputError(
-                    f"guard {self.guard.name}: its prompt leaves out the text of the last message",
-                    hint="{{ conversation[-1].content }} belongs in prompt.message, {{ message }} in prompt.frame",
+                    f"guard {self.guard.name}: its prompt does not contain the text of the last message",
+                    hint="put {{ conversation[-1].content }} into prompt.message, and {{ message }} into prompt.frame",
                 )
             marks = [mark[1] for mark in _MARK.finditer(template)]
             if not set(marks) <= set(map(str, range(len(roles)))) or len(marks) > REPEATS * len(roles):
                 raise InputError(
                     f"guard {self.guard.name}: its prompt repeats the texts of a record more than {REPEATS} times, or "
-                    "holds the characters U+E000 and U+E001, which mark their places"
+                    "contains the characters U+E000 and U+E001, which are reserved"
                 )
             self._templates[roles] = template, self._count(self._encode(_MARK.sub("x", template), []))
         return self._templates[roles]
@@ -101,9 +102,9 @@ class PromptBuilder:
     def _render(self, roles: tuple[str, ...]) -> str:
         conversation = [{"role": role, "content": f"\ue000{index}\ue001"} for index, role in enumerate(roles)]
         categories = [asdict(category) for category in self.guard.categories]
-        known = {"categories": categories, "conversation": conversation, "last_role": roles[-1]}
+        variables = {"categories": categories, "conversation": conversation, "last_role": roles[-1]}
         try:
-            message = RENDERER.render(self.guard.file.prompt.message, known)
+            message = RENDERER.render(self.guard.file.prompt.message, variables)
             if self._frame is not None:
                 return RENDERER.render(self._frame, {"message": message})
         except RenderingError as error:
@@ -116,14 +117,14 @@ class PromptBuilder:
             raise ModelError(f"the tokenizer's chat template fails: {error}") from error
 
     def _chat(self, message: str) -> dict[str, Any]:
-        """What a tokenizer gives its chat template for one user message."""
-        special = self.tokenizer.special_tokens_map
-        asked = {"messages": [{"role": "user", "content": message}], "tools": None, "documents": None}
-        named = {name: token if isinstance(token, list) else str(token) for name, token in special.items()}
-        return {**asked, "add_generation_prompt": True, **named}
+        """The variables that a tokenizer passes to its chat template for one user message."""
+        special_tokens = self.tokenizer.special_tokens_map
+        arguments = {"messages": [{"role": "user", "content": message}], "tools": None, "documents": None}
+        token_texts = {name: token if isinstance(token, list) else str(token) for name, token in special_tokens.items()}
+        return {**arguments, "add_generation_prompt": True, **token_texts}
 
     def _fill(self, template: str, contents: list[str]) -> tuple[str, list[tuple[int, int]]]:
-        """The text with the contents in place, and the spans (start, stop) that they take in it."""
+        """The text with the contents inserted, and their spans (start, stop) in it."""
         parts: list[str] = []
         spans: list[tuple[int, int]] = []
         length = end = 0
@@ -137,17 +138,17 @@ class PromptBuilder:
         return "".join([*parts, template[end:]]), spans
 
     def _cuts(self, text: str, spans: list[tuple[int, int]]) -> list[int]:
-        """Where to cut the text so that no control token arises from, or reaches into, a record's text."""
+        """Where to cut the text so that no control token consists of, or overlaps, a record's text."""
         cuts: list[int] = []
         if self._added is None:
             return cuts
-        at = 0
-        while (found := self._added.search(text, at)) is not None:
-            if any(found.start() < stop and found.end() > start for start, stop in spans):
-                cuts.append(found.start() + 1)
-                at = found.start() + 1
+        position = 0
+        while (match := self._added.search(text, position)) is not None:
+            if any(match.start() < stop and match.end() > start for start, stop in spans):
+                cuts.append(match.start() + 1)
+                position = match.start() + 1
             else:
-                at = found.end()
+                position = match.end()
         return cuts
 
     def _check_frame(self, contents: set[str]) -> None:
@@ -156,7 +157,7 @@ class PromptBuilder:
             if missing:
                 self._frame = None
                 self.notes.append(
-                    f"the tokenizer has no {missing[0]}, which {self.guard.name} frames its prompt with; "
+                    f"the tokenizer has no {missing[0]}, which the prompt of {self.guard.name} contains; "
                     "the tokenizer's own chat template is used instead"
                 )
         if self._frame is None and not getattr(self.tokenizer, "chat_template", None):
@@ -164,11 +165,11 @@ class PromptBuilder:
 
 
 def _check(messages: Sequence[dict[str, str]]) -> None:
-    """What files of records are checked for when they are read, for callers from Python."""
+    """Checks messages from Python as messages in files are checked when they are read. Raises InputError."""
     if not messages:
         raise InputError("a record needs at least one message")
     for message in messages:
         if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
-            raise InputError(f"a message is a role ({', '.join(ROLES)}) and a content, which is text")
-        if (found := re.search("[\ud800-\udfff]", message["content"])) is not None:
-            raise InputError(f"a lone surrogate U+{ord(found[0]):04X} at position {found.start()} of a text")
+            raise InputError(f"a message must have a role ({', '.join(ROLES)}) and a content, which is text")
+        if (surrogate := re.search("[\ud800-\udfff]", message["content"])) is not None:
+            raise InputError(f"a lone surrogate U+{ord(surrogate[0]):04X} at position {surrogate.start()} of a text")

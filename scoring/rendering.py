@@ -1,8 +1,8 @@
-"""Templates rendered with limits on time, memory and size.
+"""Renders templates with limits on time, memory and size.
 
-Guard files and model folders come from anywhere, and what their templates do is only known when they are run: a loop or
-a string without end would hang or kill the process. So they are rendered in a process of their own, which is started
-once, kept for all templates, and stopped when a template takes too long."""
+Guard files and model folders may come from anywhere, and an endless loop or string in their templates would hang or
+kill the process. So templates are rendered in a separate process, which is started once, used for all templates, and
+stopped when a template takes too long."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-SECONDS = 10.0  # for one template; real ones take a millisecond
-START = 60.0  # seconds that the process may take to start, on a machine that is busy
-KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")  # of the environment: no key is given away
+SECONDS = 10.0  # for one template; normal ones take a millisecond
+START_SECONDS = 60.0  # for the start of the process, on a busy machine
+PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")  # environment variables; no keys among them
 
 
 class RenderingError(Exception):
-    """Why a template could not be rendered: what it raised, or the limit that it went beyond."""
+    """A template could not be rendered. The message is the template's error or the limit that it exceeded."""
 
 
 class Renderer:
-    """A process that renders templates, for all threads of this one. It is started when it is first needed, and again
-    after a template that had to be stopped."""
+    """Renders templates in a separate process, for all threads of this one.
+
+    The process is started when it is first needed, and again after it had to be stopped. `seconds`: time limit for one
+    template."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self._seconds = seconds
@@ -38,9 +40,8 @@ class Renderer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def render(self, template: str, variables: Mapping[str, Any], *, chat: bool = False) -> str:
-        """The text of a Jinja template. `chat`: with the functions that tokenizers' chat templates may use.
-
-        `variables` are what JSON can hold. Raises RenderingError."""
+        """The rendered text of a Jinja template. `variables`: JSON values; `chat`: also provide the functions that
+        tokenizers' chat templates may use. Raises RenderingError."""
         request = {"template": template, "variables": variables, "chat": chat, "seconds": self._seconds}
         with self._lock:
             answer = self._ask(json.dumps(request).encode() + b"\n")
@@ -49,7 +50,7 @@ class Renderer:
         return str(answer["text"])
 
     def close(self) -> None:
-        """Ends the process."""
+        """Stops the process, if it runs."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -58,11 +59,11 @@ class Renderer:
         _close_pipes(process)
 
     def after_fork(self) -> None:
-        """In a copy of this process: what was started belongs to the original."""
+        """For a forked copy of this process: forgets the rendering process, which belongs to the original."""
         self._lock = threading.Lock()
         process, self._process = self._process, None
         if process is not None:
-            process.returncode = 0  # not ours to wait for
+            process.returncode = 0  # the original process waits for it
             _close_pipes(process)
 
     def _ask(self, request: bytes) -> dict[str, Any]:
@@ -74,36 +75,36 @@ class Renderer:
             line = _read_line(process, self._seconds)
         except TimeoutError:
             self.close()
-            raise RenderingError(f"it takes longer than {self._seconds:g} seconds, and was stopped") from None
+            raise RenderingError(f"it takes longer than {self._seconds:g} seconds and was stopped") from None
         except BrokenPipeError:
             line = b""
-        except BaseException:  # an answer that nobody has read would be taken for the next one's
+        except BaseException:  # an unread answer would be taken for the answer to the next request
             self.close()
             raise
         if not line:
             self.close()
-            raise RenderingError("the process that renders it ended, probably for lack of memory")
+            raise RenderingError("the rendering process ended, probably because it ran out of memory")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self.close()
-            self._process = _started()
+            self._process = _start()
             try:
-                ready = _read_line(self._process, START)
+                ready = _read_line(self._process, START_SECONDS)
             except TimeoutError:
                 ready = b""
             if not ready:
                 self.close()
-                raise RenderingError("the process that renders templates does not start")
+                raise RenderingError("the rendering process does not start")
         return self._process
 
 
-def _started() -> subprocess.Popen[bytes]:
-    here = str(Path(__file__).parents[1])
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
-    environment["PYTHONPATH"] = os.pathsep.join([here, *(path for path in sys.path if path)])
+def _start() -> subprocess.Popen[bytes]:
+    package_folder = str(Path(__file__).parents[1])
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join([package_folder, *(path for path in sys.path if path)])
     try:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "marginalia.scoring.rendering_process"],
@@ -113,25 +114,25 @@ def _started() -> subprocess.Popen[bytes]:
             env=environment,
         )
     except OSError as error:
-        raise RenderingError(f"the process that renders templates does not start: {error}") from error
+        raise RenderingError(f"the rendering process does not start: {error}") from error
 
 
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            with contextlib.suppress(OSError):  # a request that nobody read
+            with contextlib.suppress(OSError):  # an unread request cannot be flushed
                 pipe.close()
 
 
 def _read_line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
-    """The next line of its output, empty when there is none any more. Raises TimeoutError."""
+    """The next line of the process's output; empty at its end. Raises TimeoutError after `seconds`."""
     assert process.stdout is not None
-    descriptor, end = process.stdout.fileno(), time.monotonic() + seconds
+    descriptor, deadline = process.stdout.fileno(), time.monotonic() + seconds
     parts: list[bytes] = []
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         while not parts or not parts[-1].endswith(b"\n"):
-            if not selector.select(max(end - time.monotonic(), 0)):
+            if not selector.select(max(deadline - time.monotonic(), 0)):
                 raise TimeoutError
             parts.append(os.read(descriptor, 1 << 16))
             if not parts[-1]:

@@ -1,9 +1,7 @@
-"""Renders templates for scoring/rendering.py, as a process of its own: `python -m
-marginalia.scoring.rendering_process`.
+"""The separate process that renders templates for scoring/rendering.py.
 
-Reads one JSON request per line and answers each with one line. It knows nothing but what it is given, and has little
-memory and time, so that a template which loops or allocates without end hurts nobody. Imports little: it must start
-quickly."""
+Reads one JSON request per line and writes one JSON line per answer. Its memory and time are limited, so that a template
+with an endless loop or allocation does no harm. It imports little, because it must start quickly."""
 
 from __future__ import annotations
 
@@ -27,7 +25,8 @@ CHARACTERS = 2_000_000  # of a rendered template: more than any model's context
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    """Answers requests from stdin until it is closed. Prints the line `ready` when it has started."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the process that sends the requests
     _limit("RLIMIT_AS", MEMORY)
     _limit("RLIMIT_CORE", 0)
     print("ready", flush=True)
@@ -44,11 +43,11 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
             parts.append(part)
             length += len(part)
             if length > CHARACTERS:
-                return {"error": f"it makes more than {CHARACTERS:,} characters"}
+                return {"error": f"its output has more than {CHARACTERS:,} characters"}
         return {"text": "".join(parts)}
     except MemoryError:
         return {"error": f"it needs more than {MEMORY >> 20} MiB of memory"}
-    except Exception as error:  # templates and filters raise whatever they like
+    except Exception as error:  # templates and filters may raise any exception
         return {"error": str(error) or type(error).__name__}
 
 
@@ -58,12 +57,12 @@ def _compiled(template: str, chat: bool) -> Template:
 
 
 def guard_environment() -> ImmutableSandboxedEnvironment:
-    """For the prompts of guard files: an unknown name is an error, and nothing is reached but what is given."""
+    """The environment for the prompts of guard files: a sandbox in which an unknown variable is an error."""
     return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
 
 
 def _chat_environment() -> ImmutableSandboxedEnvironment:
-    """For chat templates, with what transformers gives them (utils/chat_template_utils.py)."""
+    """The environment for chat templates, with the same functions as in transformers (utils/chat_template_utils.py)."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
@@ -78,7 +77,7 @@ def _chat_environment() -> ImmutableSandboxedEnvironment:
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks what the model says, for training; here its content is text like any other."""
+    """`{% generation %}` marks the model's answer, for training. Here its content is ordinary text."""
 
     tags = {"generation"}  # noqa: RUF012 - as Jinja declares it
 
@@ -88,7 +87,7 @@ class _Generation(Extension):
 
 
 class _Dict:
-    """`dict` without what leads from a class to Python's own."""
+    """`dict` for templates, without the attributes through which a class gives access to Python itself."""
 
     def __call__(self, *pairs: Any, **named: Any) -> dict[Any, Any]:
         return dict(*pairs, **named)
@@ -98,19 +97,19 @@ class _Dict:
 
 
 class _PlainNamespace(Namespace):
-    """`namespace` whose attributes cannot be Python's own."""
+    """`namespace` for templates, which refuses attributes that start with an underscore."""
 
     def __init__(*args: Any, **named: Any) -> None:
         Namespace.__init__(*args, **named)
         for name in dict(*args[1:], **named):
-            _public(name)
+            _check_public(name)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        _public(name)
+        _check_public(name)
         super().__setitem__(name, value)
 
 
-def _public(name: str) -> None:
+def _check_public(name: str) -> None:
     if name.startswith("_"):
         raise SecurityError(f"a namespace has no attribute {name!r}")
 
@@ -119,12 +118,12 @@ def _raise(message: str) -> None:
     raise TemplateError(message)
 
 
-def _to_json(value: Any, ensure_ascii: bool = False, **how: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, **how)
+def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
 
 
 def _limit_time(seconds: float) -> None:
-    """Should nobody be left to stop this process, the system does."""
+    """Limits CPU time, so that the system stops this process if the parent cannot."""
     used = os.times()
     _limit("RLIMIT_CPU", int(used.user + used.system + seconds) + 2)
 
@@ -136,7 +135,7 @@ def _limit(name: str, value: int) -> None:
         number = getattr(resource, name)
         resource.setrlimit(number, (value, resource.getrlimit(number)[1]))
     except (ImportError, AttributeError, ValueError, OSError):
-        pass  # a system without this limit: the time is limited from outside in any case
+        pass  # not available on this system; the parent limits the time in any case
 
 
 if __name__ == "__main__":

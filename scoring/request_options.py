@@ -1,4 +1,4 @@
-"""A ScoreRequest on the command line: each option, its default and its help are read from the model's field."""
+"""Command line options for the fields of a ScoreRequest. Defaults and help come from the fields."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from marginalia.scoring.score_request import (
 
 
 def add_request_options(parser: argparse.ArgumentParser) -> None:
-    """The options that `request_of` reads, and --estimator, whose default depends on --calibration."""
+    """Adds the options that `request_of` reads, and --estimator."""
     for name in GuardModel.model_fields:
         if name not in EndpointOptions.model_fields:
             add_option(parser.add_argument, GuardModel, name)
     add_option(parser.add_argument, ScoreRequest, "taxonomy")
-    names = f"{', '.join(ESTIMATOR_NAMES)}; only when asked for: {', '.join(BASELINE_NAMES)}"
+    names = f"{', '.join(ESTIMATOR_NAMES)}; only when named: {', '.join(BASELINE_NAMES)}"
     parser.add_argument("--estimator", nargs="+", action="extend", help=f"which to compute; default: {names}")
     for name in SearchOptions.model_fields:
         if name != "estimators":
@@ -41,9 +41,9 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_option(add: Callable[..., Any], model: type[BaseModel], name: str, **more: Any) -> None:
-    """Adds the option of a field, such as `--node-budget` for `node_budget`. What values are allowed is left to the
-    model. `more` are arguments for argparse's add_argument; `flag` among them is the option's name, where it differs
-    from the field's."""
+    """Adds the option for a field of `model`, such as `--node-budget` for `node_budget`. Values are validated later, by
+    the model. `more`: further arguments of add_argument; `flag` among them is the option's name if it is not the
+    field's."""
     field = model.model_fields[name]
     flag = more.pop("flag", name.replace("_", "-"))
     default = None if field.is_required() else field.get_default(call_default_factory=True)
@@ -60,8 +60,8 @@ def add_option(add: Callable[..., Any], model: type[BaseModel], name: str, **mor
 
 
 def request_of(options: argparse.Namespace, estimators: Sequence[str]) -> ScoreRequest:
-    """The options that were given. Raises InputError, which names the wrong option but not its value: it may be a
-    key."""
+    """The request that the options describe. Raises InputError with the wrong option's name, but not its value, which
+    may be a key."""
     search = {name: getattr(options, name) for name in SearchOptions.model_fields if name != "estimators"}
     try:
         return ScoreRequest(

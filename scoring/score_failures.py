@@ -1,4 +1,4 @@
-"""Records without scores: why, and whether another try may bring them."""
+"""Finds the records without scores, the reasons, and whether another attempt may succeed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marginalia.scoring.score_journal_entry import KEYS, check_entry
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a record has no scores. `passing`: it may get them at another time, or with more memory."""
+    """Why a record has no scores. `passing`: another attempt may succeed, for example with more memory."""
 
     record_id: str
     error: str
@@ -22,10 +22,10 @@ class Failure:
 
 
 def failures_of(table: pl.DataFrame, record_ids: Sequence[str], journals: Iterable[Path]) -> list[Failure]:
-    """The records that have an error in `table` (ScoredRecord), or are not in it, in their order.
+    """The records of `record_ids` that have an error in `table` (ScoredRecord) or are not in it, in this order.
 
-    `journals` tell which failures are passing; one that is in none of them, or was written by an older version, counts
-    as passing: it is better tried in vain than never."""
+    Whether a failure is passing is read from `journals`. A failure that is in none of them, or was written by an older
+    version, counts as passing: an unnecessary attempt is better than none."""
     errors = dict(table.select("record_id", "error").iter_rows())
     failed = {name: errors.get(name, "not scored") for name in record_ids if errors.get(name, "not scored") is not None}
     passing: dict[str, bool] = {}

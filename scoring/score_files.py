@@ -1,8 +1,8 @@
-"""Results on disk: a journal while scoring goes on, two tables when it is done.
+"""Results on disk: a journal during scoring, and two tables when it is done.
 
-Each scored record is one line of the journal, so a killed job loses at most the batch under way. A line carries a
-hash of everything its numbers depend on; when the model, the guard, a setting or the record's text has changed, it is
-passed over and the record is scored again."""
+Each scored record is one line of the journal, so a killed job loses at most the current batch. A line contains a hash
+of everything that its numbers depend on; when the model, the guard, a setting or the record's text has changed, the
+line is ignored and the record is scored again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from marginalia.schemas.storage.files import content_hash, write_frame
-from marginalia.schemas.storage.journal import Journal, read_at, read_journal, read_places
+from marginalia.schemas.storage.journal import Journal, read_at, read_journal, read_with_offsets
 from marginalia.schemas.storage.large_tables import write_frames
 from marginalia.schemas.tables import LabelScore, ScoredRecord
 from marginalia.scoring.score_journal_entry import KEYS, check_entry
@@ -28,8 +28,8 @@ CHUNK = 2000  # records whose scores are in memory at a time
 
 @dataclass(frozen=True)
 class Origin:
-    """Who scored. `fingerprint` is the hash of everything that the numbers depend on; `rows` are the labels of the
-    tables, the verdict last."""
+    """What scored the records. `fingerprint`: hash of everything that the numbers depend on; `rows`: the labels of the
+    tables, the verdict last; `notes`: what readers of the scores should know."""
 
     fingerprint: str
     guard: str
@@ -40,43 +40,45 @@ class Origin:
 
 
 def origin_of(scorer: Scorer) -> Origin:
+    """The origin of this scorer's results. Its notes may grow while it scores."""
     model, guard = scorer.model, scorer.guard
     notes = (*model.notes, *scorer.prompts.notes, *scorer.notes)
     return Origin(scorer_fingerprint(scorer), guard.name, model.name, model.revision, guard.rows, notes)
 
 
 def record_key(fingerprint: str, messages: Messages) -> str:
-    """Hash of everything that a record's numbers depend on."""
+    """Hash of everything that a record's numbers depend on: the scorer's fingerprint and the record's messages."""
     return content_hash([fingerprint, list(messages)])
 
 
 def score_to_journal(scorer: Scorer, records: Sequence[tuple[str, Messages]], journal_path: Path) -> Iterator[str]:
-    """Scores the records that the journal does not hold yet; yields the id of each record once it is on disk."""
+    """Scores the records that are not yet in the journal, and yields the id of every record once it is on disk."""
     fingerprint = scorer_fingerprint(scorer)
-    wanted = {record_id: record_key(fingerprint, messages) for record_id, messages in records}
-    held = {record_id for record_id, key in latest_keys(journal_path).items() if wanted.get(record_id) == key}
-    yield from sorted(held)
+    keys = {record_id: record_key(fingerprint, messages) for record_id, messages in records}
+    journalled = {record_id for record_id, key in latest_keys(journal_path).items() if keys.get(record_id) == key}
+    yield from sorted(journalled)
     with Journal(journal_path) as journal:
-        for results in scorer.score_batches(records, held):
-            journal.extend([journal_entry(result, wanted[result.record_id], scorer.guard.rows) for result in results])
+        for results in scorer.score_batches(records, journalled):
+            journal.extend([journal_entry(result, keys[result.record_id], scorer.guard.rows) for result in results])
             yield from (result.record_id for result in results)
     scorer.measure(records)
 
 
 def latest_keys(journal: Path) -> dict[str, str]:
-    """Record → the key of its latest line, for the tables are made of those; without the records that failed, which
+    """Record id → the key of its latest line, from which the tables are made. Failed records are left out, so that they
     are tried again."""
-    found: dict[str, str] = {}
+    keys: dict[str, str] = {}
     for entry in read_journal(journal, KEYS, check_entry):
         if entry["error"] is None:
-            found[entry["id"]] = entry["key"]
+            keys[entry["id"]] = entry["key"]
         else:
-            found.pop(entry["id"], None)
-    return found
+            keys.pop(entry["id"], None)
+    return keys
 
 
 def scorer_fingerprint(scorer: Scorer) -> str:
-    """Hash of what the numbers depend on: model, revision, dtype, guard, labels, estimators, limits."""
+    """Hash of everything that a scorer's numbers depend on: model, revision, dtype, guard, labels, estimators,
+    limits."""
     model, guard, settings = scorer.model, scorer.guard, scorer.settings
     return content_hash(
         {
@@ -91,10 +93,10 @@ def scorer_fingerprint(scorer: Scorer) -> str:
 
 
 def journal_entry(result: Result, key: str, rows: Sequence[str]) -> dict[str, Any]:
-    """A record's line. `rows` are the labels of its scores."""
+    """The journal line of a result. `rows`: the labels of its scores."""
     scores = {
-        name: [found.probability.tolist(), found.lower.tolist(), found.upper.tolist()]
-        for name, found in result.estimates.items()
+        name: [estimates.probability.tolist(), estimates.lower.tolist(), estimates.upper.tolist()]
+        for name, estimates in result.estimates.items()
     }
     return {
         "id": result.record_id,
@@ -120,11 +122,11 @@ def write_tables(
     estimators: Sequence[str],
     change: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
 ) -> pl.DataFrame:
-    """Writes OUT.parquet (LabelScore) and OUT.records.parquet (ScoredRecord) from the journal beside them, in the order
-    of `record_ids`; returns the latter. `change` is applied to the scores of 2,000 records at a time.
+    """Writes OUT.parquet (LabelScore) and OUT.records.parquet (ScoredRecord) from the journal next to them, in the
+    order of `record_ids`. Returns the table of records. `change` is applied to the scores of 2,000 records at a time.
 
-    The table of scores (records × estimators × labels) is never in memory as a whole. The records are written first:
-    who sees the scores finds both."""
+    The table of scores (records × estimators × labels) is never in memory as a whole. The table of records is written
+    first, so that it exists whenever the table of scores does."""
     journal = journal_path(out)
     latest = _latest(journal, record_ids)
     records = _records(latest)
@@ -137,26 +139,27 @@ def write_tables(
 def tables(
     journal_path: Path, record_ids: Sequence[str], estimators: Sequence[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(LabelScore rows, ScoredRecord rows) in the order of `record_ids`, from the latest journal line of each."""
+    """(table of LabelScore, table of ScoredRecord) in the order of `record_ids`, from each record's latest journal
+    line."""
     latest = _latest(journal_path, record_ids)
     return pl.concat(_scores(journal_path, latest, estimators)), _records(latest)
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A record's latest line: the byte at which it starts, and its row in the table of records."""
+    """A record's latest journal line: the byte at which it starts, and its row of the table of records."""
 
-    place: int
+    offset: int
     row: tuple[Any, ...]
 
 
 def _latest(journal: Path, record_ids: Sequence[str]) -> dict[str, _Line]:
     """The latest line of each record that has one, in the order of `record_ids`."""
-    found: dict[str, _Line | None] = dict.fromkeys(record_ids)
-    for place, entry in read_places(journal, KEYS, check_entry):
-        if entry["id"] in found:
-            found[entry["id"]] = _Line(place, (entry["id"], *(entry[name] for name in FACTS)))
-    return {record_id: line for record_id, line in found.items() if line is not None}
+    latest: dict[str, _Line | None] = dict.fromkeys(record_ids)
+    for offset, entry in read_with_offsets(journal, KEYS, check_entry):
+        if entry["id"] in latest:
+            latest[entry["id"]] = _Line(offset, (entry["id"], *(entry[name] for name in FACTS)))
+    return {record_id: line for record_id, line in latest.items() if line is not None}
 
 
 def _records(latest: dict[str, _Line]) -> pl.DataFrame:
@@ -165,13 +168,13 @@ def _records(latest: dict[str, _Line]) -> pl.DataFrame:
 
 
 def _scores(journal: Path, latest: dict[str, _Line], estimators: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """LabelScore rows, those of CHUNK records at a time; at least one frame."""
+    """Tables of LabelScore, each of CHUNK records; at least one table."""
     lines = list(latest.values())
     for start in range(0, max(len(lines), 1), CHUNK):
-        yield _long(read_at(journal, [line.place for line in lines[start : start + CHUNK]]), estimators)
+        yield _score_table(read_at(journal, [line.offset for line in lines[start : start + CHUNK]]), estimators)
 
 
-def _long(entries: Iterable[dict[str, Any]], estimators: Sequence[str]) -> pl.DataFrame:
+def _score_table(entries: Iterable[dict[str, Any]], estimators: Sequence[str]) -> pl.DataFrame:
     columns: dict[str, list[Any]] = {name: [] for name in LabelScore.model_fields}
     for entry in entries:
         for estimator in estimators:
@@ -189,10 +192,10 @@ def _long(entries: Iterable[dict[str, Any]], estimators: Sequence[str]) -> pl.Da
 
 
 def records_path(out: Path) -> Path:
-    """`scores.records.parquet` beside `scores.parquet`."""
+    """The path of the table of records: `scores.records.parquet` next to `scores.parquet`."""
     return out.with_name(f"{out.stem}.records{out.suffix}")
 
 
 def journal_path(out: Path) -> Path:
-    """`scores.journal.jsonl` beside `scores.parquet`."""
+    """The path of the journal: `scores.journal.jsonl` next to `scores.parquet`."""
     return out.with_name(f"{out.stem}.journal.jsonl")

@@ -1,4 +1,4 @@
-"""What a line of a score journal must be, before any table is made of it."""
+"""Checks the lines of a score journal before tables are made from them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 
 class Entry(BaseModel):
-    """One scored record. `scores`: probability, lower and upper bound of each of `rows`, by estimator."""
+    """One journal line. `scores`: by estimator, three lists with the probability, lower and upper bound of each of
+    `rows`."""
 
     model_config = ConfigDict(extra="allow", strict=True)
     id: str
@@ -25,7 +26,7 @@ class Entry(BaseModel):
     error: str | None
 
     @model_validator(mode="after")
-    def _as_many(self) -> Self:
+    def _check_lengths(self) -> Self:
         for name, numbers in self.scores.items():
             if [len(column) for column in numbers] != [len(self.rows)] * 3:
                 raise ValueError(f"{name}: expected 3 × {len(self.rows)} numbers")
@@ -36,7 +37,7 @@ KEYS = tuple(Entry.model_fields)
 
 
 def check_entry(entry: dict[str, Any]) -> None:
-    """Raises ValueError that names the first thing that is not as it was written."""
+    """Raises ValueError with the first invalid field."""
     try:
         Entry.model_validate(entry)
     except ValidationError as error:

@@ -1,7 +1,8 @@
-"""What is scored with, and how: the one place that defines every option of the scorer, its default and its meaning.
+"""Defines every option of the scorer, with its default and meaning.
 
-A `ScoreRequest` is all that a scorer is loaded from. The score section of config.yaml, the command line of the scorer
-and `Scorer.load` are views of it. Nothing heavy is imported here: `--help` reads this file."""
+A `ScoreRequest` contains everything that a scorer is loaded from. The score section of config.yaml, the scorer's
+command line and `Scorer.load` read their options from it. This module imports nothing large, because `--help` needs
+it."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from marginalia.schemas.endpoint_access import EndpointAccess
 from marginalia.schemas.errors import did_you_mean
 from marginalia.schemas.taxonomy import Taxonomy
 
-# named here and not in marginalia.scoring.marginal.estimators, which needs numpy
+# here and not in marginalia.scoring.marginal.estimators, which imports numpy
 ESTIMATOR_NAMES = (
     "marginal",
     "marginal_in_language",
@@ -29,12 +30,12 @@ ESTIMATOR_NAMES = (
 )
 
 
-# these evaluate further prefixes after the search, and need every token's probability
+# these evaluate more prefixes after the search, and need the probability of every token
 BASELINE_NAMES = ("max_over_steps", "monte_carlo")
 
 
 def check_estimators(names: list[str]) -> list[str]:
-    """The names without repetitions. Raises ValueError, with the nearest name, for one that is not an estimator."""
+    """The names without duplicates. Raises ValueError, with the nearest name, for one that is not an estimator."""
     for name in names:
         known = (*ESTIMATOR_NAMES, *BASELINE_NAMES)
         if name not in known:
@@ -44,21 +45,22 @@ def check_estimators(names: list[str]) -> list[str]:
 
 
 def join_urls(urls: list[object]) -> str:
-    """A list of endpoints as it is written on a command line: `http://a/v1,http://b/v1`."""
+    """Endpoint URLs as one string, as on the command line: `http://a/v1,http://b/v1`. Raises ValueError for other
+    values."""
     for url in urls:
         if not isinstance(url, str) or not url.startswith(("http://", "https://")) or "," in url:
-            raise ValueError(f"a list here is one of addresses that start with http:// or https://; saw {url!r}")
+            raise ValueError(f"expected a list of addresses that start with http:// or https://, saw {url!r}")
     if not urls:
         raise ValueError("the list of addresses is empty")
     return ",".join(str(url) for url in urls)
 
 
 def split_urls(text: str) -> list[str]:
-    """`http://a/v1,http://b/v1` → both; one URL → itself."""
+    """The endpoint URLs in a string such as `http://a/v1,http://b/v1`."""
     return re.split(r"\s*,\s*(?=https?://)", text.strip())
 
 
-# keys of a request without which its answer could not be read, and where each is set instead
+# keys of a request that users must not change, with the option to use instead
 OF_THE_SCORER = {
     "model": "endpoint_model",
     "logprobs": "top_logprobs",
@@ -67,7 +69,7 @@ OF_THE_SCORER = {
 
 
 class EndpointOptions(EndpointAccess):
-    """How a model behind the URL of an OpenAI-compatible server is asked. Of no use for other models."""
+    """Options for a model behind the URL of an OpenAI-compatible server."""
 
     OWN_KEYS = OF_THE_SCORER
 
@@ -77,32 +79,33 @@ class EndpointOptions(EndpointAccess):
         "(with revision); required when model is a URL",
     )
     endpoint_model: str | None = Field(
-        default=None, description="the model's name at the endpoint; without it the only one that /models lists"
+        default=None, description="the model's name at the endpoint; default: the only one that /models lists"
     )
     top_logprobs: int = Field(
         default=20, ge=1, description="log-probabilities asked for per prefix; the mass of all others counts as open"
     )
-    concurrency: int = Field(default=32, ge=1, description="requests to the endpoint under way at once")
-    retries: int = Field(default=8, ge=0, description="how often a request that failed in passing is sent again")
-    timeout_seconds: float = Field(default=120.0, gt=0, description="how long the endpoint may take for one request")
+    concurrency: int = Field(default=32, ge=1, description="requests that are sent to the endpoint at the same time")
+    retries: int = Field(default=8, ge=0, description="how often a request is repeated after a temporary failure")
+    timeout_seconds: float = Field(default=120.0, gt=0, description="time limit for one request, in seconds")
 
 
 class GuardModel(EndpointOptions):
-    """A guard, and the model that it is asked of."""
+    """A guard and the model that it runs on."""
 
     guard: str = Field(
         description="a shipped guard's name, or the path of a YAML file (in config.yaml: relative to that file)"
     )
     model: str = Field(
         description="a folder, a .gguf file, 'bundled' (SmolLM2-135M-Instruct), 'bundled-guard' (the same, trained for "
-        "guard support-tickets), a Hub id, or the URL of an endpoint; a list of URLs (on the command line URL,URL) are "
-        "replicas of one server: the least busy is asked, and one that fails is left alone for a while"
+        "guard support-tickets), a Hub id, or the URL of an endpoint; a list of URLs (on the command line URL,URL) is "
+        "for replicas of one server: the least busy is asked, and one that fails is skipped for a while"
     )
     revision: str | None = Field(
-        default=None, description="the Hub commit to load; required for a Hub id (of an endpoint: its tokenizer's)"
+        default=None,
+        description="the Hub commit to load; required for a Hub id (for an endpoint: the commit of its tokenizer)",
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the model's weights")
-    device: str = Field(default="auto", description="cpu, cuda, cuda:1 …; auto takes the GPU where there is one")
+    device: str = Field(default="auto", description="cpu, cuda, cuda:1 …; auto uses a GPU if there is one")
 
     @field_validator("model", mode="before")
     @classmethod
@@ -115,25 +118,27 @@ class SearchOptions(StrictModel):
 
     estimators: tuple[str, ...] = Field(
         default=ESTIMATOR_NAMES,
-        description="what to compute; max_over_steps and monte_carlo may be added (they cost further forward passes)",
+        description="what to compute; max_over_steps and monte_carlo can be added (they need more forward passes)",
     )
-    samples: int = Field(default=100, ge=1, description="answers that monte_carlo samples for each record")
+    samples: int = Field(default=100, ge=1, description="answers that monte_carlo samples per record")
     tolerance: float = Field(
         default=1e-4,
         ge=0,
         le=1,
-        description="the search goes on until upper − lower is at most this for every label; what it costs and what it "
-        "does to the metrics: docs/numbers.md",
+        description="search until upper − lower is at most this for every label; docs/numbers.md has its cost and its "
+        "effect on metrics",
     )
     node_budget: int = Field(
-        default=256, ge=1, description="answer prefixes that count for one record at most, the most probable ones"
+        default=256, ge=1, description="maximum number of answer prefixes used per record (the most probable ones)"
     )
     answer_tokens: int = Field(
-        default=24, ge=1, description="how long a greedy answer outside the guard's format is followed, in tokens"
+        default=24, ge=1, description="for how many tokens a greedy answer outside the guard's format is followed"
     )
-    batch_records: int = Field(default=16, ge=1, description="records searched together at most")
+    batch_records: int = Field(default=16, ge=1, description="maximum number of records searched together")
     batch_tokens: int = Field(
-        default=4096, ge=1, description="prompt tokens of a batch at most, those that all share not counted"
+        default=4096,
+        ge=1,
+        description="maximum number of prompt tokens in a batch, without the start that all prompts share",
     )
 
     @field_validator("estimators", mode="before")
@@ -150,26 +155,26 @@ class SearchOptions(StrictModel):
 
 
 class Settings(SearchOptions):
-    """SearchOptions and the seed, which in a run is that of the whole run.
+    """SearchOptions and a seed. In a run, the seed is that of the whole run.
 
-    A value that cannot be raises pydantic's ValidationError, which is a ValueError."""
+    Raises pydantic.ValidationError, which is a ValueError, for invalid values."""
 
     seed: int = Field(default=2026, description="of monte_carlo's samples")
 
 
 class ScoreRequest(GuardModel):
-    """All that a scorer is loaded from, as values that can travel to another machine."""
+    """Everything that a scorer is loaded from, as values that can be sent to another machine."""
 
     taxonomy: str | Taxonomy | None = Field(
-        default=None, description="a shipped taxonomy or a YAML file, for guards that name none"
+        default=None, description="a shipped taxonomy or a YAML file, for guards without one of their own"
     )
     settings: Settings = Settings()
-    folder: Path = Field(default=Path(), description="what relative paths of taxonomy, guard and tokenizer start from")
+    folder: Path = Field(default=Path(), description="relative paths of taxonomy, guard and tokenizer start from here")
     guard_text: str | None = Field(
-        default=None, description="the guard file's content, where the file itself may not exist (on another machine)"
+        default=None, description="the guard file's content, for a machine on which the file may not exist"
     )
 
 
 def fields_of(model: type[BaseModel], source: object) -> dict[str, Any]:
-    """The fields of `model`, read from the attributes of anything that has them all."""
+    """{name: value} of the fields of `model`, read from the attributes of `source`."""
     return {name: getattr(source, name) for name in model.model_fields}

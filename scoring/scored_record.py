@@ -1,4 +1,4 @@
-"""What scoring one record gives: its estimates, the guard's own answer, and what they cost."""
+"""The result of scoring one record: estimates, the guard's own answer, and costs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ class Probability(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """One scored record; `estimates` is empty and `error` says why when it could not be scored, `passing` that it may
-    be at another time.
+    """One scored record.
 
-    `seconds` is the record's share, by tokens, of the passes that it took part in."""
+    `estimates`: by estimator; empty for a record that could not be scored, for which `error` says why, and `passing`
+    whether another attempt may succeed. `answer` is the greedy answer and `predicted` the labels it completes;
+    `off_language` and `unexplored` are the masses outside the guard's format and not searched (0–1). `nodes` counts
+    evaluated prefixes; `seconds` is the record's share, by tokens, of its forward passes; `stopped` says why the search
+    ended; `imitations` counts control tokens that the record's text spelt out."""
 
     record_id: str
     estimates: dict[str, LabelEstimates] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Records in, probabilities out: batches of searches over one model and one guard."""
+"""Scorer: computes label probabilities of records with one model and one guard."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ WINDOW = 512  # records sorted by length at a time: bounds memory, keeps batches
 
 
 class Scorer:
-    """A guard over a model. Two lines are enough:
+    """Scores records with one guard on one model.
 
-    scorer = Scorer.load("meta-llama/Llama-Guard-3-8B", "llama-guard-3", revision="…")
-    scorer.score("How do I pick a lock?")["non_violent_crimes"].probability
-    """
+        scorer = Scorer.load("meta-llama/Llama-Guard-3-8B", "llama-guard-3", revision="…")
+        scorer.score("How do I pick a lock?")["non_violent_crimes"].probability
+
+    `notes`: what readers of the scores should know about their numbers. Raises ModelError when the model cannot score
+    any record with this guard."""
 
     def __init__(self, model: Model, guard: Guard, settings: Settings | None = None) -> None:
         self.model = model
@@ -47,10 +49,11 @@ class Scorer:
         shared = self._checked_start()
         self.notes: list[str] = []
         self._source = model.source()
-        self._source.share(shared)
+        self._source.set_shared_start(shared)
 
     def _checked_start(self) -> list[int]:
-        """The ids that all prompts start with. Raises ModelError when the model cannot take any prompt of the guard."""
+        """The ids that all prompts start with. Raises ModelError when the model cannot process any prompt of the
+        guard."""
         model = self.model
         check_ids(model.end_ids, model.token_ids, model.tokenizer, "the end of an answer")
         check_ids(self.tokens.usable, model.token_ids, model.tokenizer, "an answer")
@@ -63,7 +66,7 @@ class Scorer:
     def _too_long(self, ids: Sequence[int]) -> str:
         limit = self.model.context - self.settings.answer_tokens
         reason = f" ({self.model.context_reason})" if self.model.context_reason else ""
-        return f"too long: a prompt of {len(ids)} tokens, the model takes {limit}{reason}"
+        return f"too long: the prompt has {len(ids)} tokens, and the model accepts {limit}{reason}"
 
     @classmethod
     def load(
@@ -79,8 +82,10 @@ class Scorer:
         settings: Settings | None = None,
         relative_to: Path = Path(),
     ) -> Scorer:
-        """Loads both. `taxonomy` is needed for guard files that name none of their own, `endpoint` when `model` is the
-        URL of a server: at least the tokenizer. ScoreRequest says what each means and refuses what cannot be.
+        """Loads a model and a guard. ScoreRequest documents and validates the arguments.
+
+        `taxonomy` is required for guard files without one of their own; `endpoint`, with at least the tokenizer, when
+        `model` is the URL of a server. Relative paths start from `relative_to`.
 
         Raises InputError for wrong arguments and files, ModelError and ServiceError for a model that cannot be used."""
         try:
@@ -104,76 +109,82 @@ class Scorer:
 
     @classmethod
     def from_request(cls, request: ScoreRequest) -> Scorer:
-        """Loads what the request names. Raises what `load` raises."""
-        further = [name for name in request.settings.estimators if name in BASELINE_NAMES]
-        if further and request.model.startswith(("http://", "https://")):
-            raise InputError(f"{further[0]} needs every token's probability, which an endpoint does not tell")
+        """Loads the model and the guard of a request. Raises what `load` raises."""
+        baselines = [name for name in request.settings.estimators if name in BASELINE_NAMES]
+        if baselines and request.model.startswith(("http://", "https://")):
+            raise InputError(f"{baselines[0]} needs the probability of every token, which an endpoint does not return")
         guard = _guard(request)
-        made = PerLabelScorer if guard.per_label else cls
-        return made(load_model(request, relative_to=request.folder), guard, request.settings)
+        scorer_class = PerLabelScorer if guard.per_label else cls
+        return scorer_class(load_model(request, relative_to=request.folder), guard, request.settings)
 
     def score(self, record: str | Sequence[dict[str, str]], *, estimator: str = "marginal") -> dict[str, Probability]:
-        """{label: (probability, lower, upper)} of one text or conversation; the verdict is the label `unsafe`.
+        """{label: (probability, lower, upper)} of one text or conversation. The verdict has the label `unsafe`.
 
-        Raises ModelError when it cannot be scored."""
+        Raises InputError for invalid messages, ModelError when the record cannot be scored."""
         messages = [{"role": "user", "content": record}] if isinstance(record, str) else list(record)
         (result,) = self.score_records([("", messages)])
         if result.error is not None:
             raise ModelError(result.error)
-        found = result.estimates[estimator]
-        values = zip(found.probability.tolist(), found.lower.tolist(), found.upper.tolist(), strict=True)
+        estimates = result.estimates[estimator]
+        values = zip(estimates.probability.tolist(), estimates.lower.tolist(), estimates.upper.tolist(), strict=True)
         return {row: Probability(*value) for row, value in zip(self.guard.rows, values, strict=True)}
 
     def search(self, messages: Sequence[dict[str, str]]) -> Search:
-        """The finished search of one record, to look at. Raises ModelError when it cannot be scored."""
+        """The finished search of one record, to inspect its answers. Raises ModelError when it cannot be scored,
+        InputError for a guard with one policy per call."""
         if self.guard.per_label:
-            raise InputError(f"guard {self.guard.name} asks one policy a call: its answers have no tree")
+            raise InputError(
+                f"guard {self.guard.name} asks one policy per call, so a record has no single tree of answers"
+            )
         prepared = self._prepare("", messages)
         if isinstance(prepared, Result):
             raise ModelError(str(prepared.error))
-        ((job,),) = self._flow().run([prepared])
+        ((job,),) = self._record_batches().run([prepared])
         if job.error is not None:
             raise ModelError(job.error)
         return job.search
 
     def score_records(self, records: Iterable[tuple[str, Sequence[dict[str, str]]]]) -> Iterator[Result]:
-        """A Result for each (id, messages), as they get done; within a window of 512 records the shorter come first."""
+        """Yields a Result for each (id, messages) as it is done. Within each 512 records, shorter ones come first."""
         for batch in self.score_batches(records):
             yield from batch
 
     def score_batches(
-        self, records: Iterable[tuple[str, Sequence[dict[str, str]]]], held: Container[str] = ()
+        self, records: Iterable[tuple[str, Sequence[dict[str, str]]]], journalled: Container[str] = ()
     ) -> Iterator[list[Result]]:
-        """The same, a list of those that one pass has finished; the ids `held` are left out."""
+        """Yields lists of results that are done at the same time. Records whose ids are in `journalled` are left
+        out."""
         source = iter(records)
         while window := list(islice(source, WINDOW)):
-            if self._source.alone or all(record_id in held for record_id, _ in window):
-                window = [record for record in window if record[0] not in held]
+            if self._source.batch_invariant or all(record_id in journalled for record_id, _ in window):
+                window = [record for record in window if record[0] not in journalled]
             prepared = [self._prepare(record_id, messages) for record_id, messages in window]
             if failed := [job for job in prepared if isinstance(job, Result)]:
                 yield failed
-            for done in self._flow().run((job for job in prepared if isinstance(job, RecordJob)), held):
+            for done in self._record_batches().run((job for job in prepared if isinstance(job, RecordJob)), journalled):
                 yield [self._result(job) for job in done]
 
     def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
-        """Adds to `notes` by how much a 16-bit model's numbers depend on how they are computed, measured on a few of
-        the records. Does nothing for float32 and for endpoints."""
-        if self._source.alone or not records:
+        """Measures on a few of the records how much a 16-bit model's numbers depend on how they are computed, and adds
+        the result to `notes`. Does nothing for float32 models and endpoints."""
+        if self._source.batch_invariant or not records:
             return
         from marginalia.scoring.models.local_model import LocalModel
-        from marginalia.scoring.models.rounding_check import chosen, measure
+        from marginalia.scoring.models.rounding_check import evenly_spaced, measure
 
         if isinstance(self.model, LocalModel) and self.model.dtype != "float32":
-            prepared = [self._prepare(*record) for record in chosen(records)]
-            found = measure(self.model, self._flow(), [job for job in prepared if isinstance(job, RecordJob)])
-            self.notes = [str(found)] if found is not None else []
+            prepared = [self._prepare(*record) for record in evenly_spaced(records)]
+            numerics = measure(
+                self.model, self._record_batches(), [job for job in prepared if isinstance(job, RecordJob)]
+            )
+            self.notes = [str(numerics)] if numerics is not None else []
 
     @property
-    def alone(self) -> bool:
-        """Whether a record's numbers do not depend on which others are scored with it."""
-        return self._source.alone
+    def batch_invariant(self) -> bool:
+        """Whether a record's numbers are independent of the records that are scored with it."""
+        return self._source.batch_invariant
 
-    def _flow(self) -> RecordBatches:
+    def _record_batches(self) -> RecordBatches:
         settings = self.settings
         return RecordBatches(self._source, self.tokens, records=settings.batch_records, tokens=settings.batch_tokens)
 
@@ -200,8 +211,8 @@ class Scorer:
         return MonteCarlo(search, samples=settings.samples, rng=record_rng(settings.seed, record_id))
 
     def _estimates(self, job: RecordJob) -> dict[str, LabelEstimates]:
-        read = estimate(job.search, [name for name in self.settings.estimators if name not in BASELINE_NAMES])
-        return {**read, **{name: baseline.estimate() for name, baseline in job.baselines.items()}}
+        from_search = estimate(job.search, [name for name in self.settings.estimators if name not in BASELINE_NAMES])
+        return {**from_search, **{name: baseline.estimate() for name, baseline in job.baselines.items()}}
 
     def _result(self, job: RecordJob) -> Result:
         search = job.search
@@ -252,41 +263,41 @@ def _limits(settings: Settings) -> Limits:
 class PerLabelScorer(Scorer):
     """A Scorer for a guard with `calls: per_label`. A label's estimates are those of the verdict in its own call.
 
-    The row `unsafe` is the call for the file's `overall` policy. Without one no call speaks of it: at least one label
-    applies with a probability between the largest of theirs and their sum (Fréchet), and the largest is reported.
-    `answer` has one line a call; `off_language` and `unexplored` are the largest of all calls; nodes, forward passes
-    and seconds are their sums."""
+    The row `unsafe` comes from the call for the file's `overall` policy. Without this policy, it is bounded by the
+    labels: the probability that at least one applies is between the largest of theirs and their sum (Fréchet); the
+    largest is reported. `answer` has one line per call; `off_language` and `unexplored` are the largest of all calls;
+    nodes, forward passes and seconds are sums."""
 
     def __init__(self, model: Model, guard: Guard, settings: Settings | None = None) -> None:
         self.model = model
         self.guard = guard
         self.settings = settings or Settings()
-        self._calls = {row: Scorer(model, one, self.settings) for row, one in guard.calls.items()}
+        self._calls = {row: Scorer(model, call, self.settings) for row, call in guard.calls.items()}
         first = next(iter(self._calls.values()))
         self.prompts, self.tokens = first.prompts, first.tokens
-        self._alone = first.alone
+        self._batch_invariant = first.batch_invariant
         self.notes = []
 
     def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
-        """The same, of the first label's calls."""
+        """Measures on the calls for the first label."""
         first = next(iter(self._calls.values()))
         first.measure(records)
         self.notes = first.notes
 
     def score_batches(
-        self, records: Iterable[tuple[str, Sequence[dict[str, str]]]], held: Container[str] = ()
+        self, records: Iterable[tuple[str, Sequence[dict[str, str]]]], journalled: Container[str] = ()
     ) -> Iterator[list[Result]]:
-        """Lists of results, each of the records of a few batches, as soon as all their calls are done."""
+        """Yields lists of results, each for a few batches of records, as soon as all their calls are done."""
         source = iter(records)
         while window := list(islice(source, 4 * self.settings.batch_records)):
-            missing = [record for record in window if record[0] not in held]
+            missing = [record for record in window if record[0] not in journalled]
             if not missing:
                 continue
-            if self._alone:
+            if self._batch_invariant:
                 window = missing
-            found: dict[str, dict[str, Result]] = {record_id: {} for record_id, _ in window}
+            results: dict[str, dict[str, Result]] = {record_id: {} for record_id, _ in window}
             for row, call in self._calls.items():
                 call.settings = self.settings
                 for result in call.score_records(window):
-                    found[result.record_id][row] = result
-            yield [combine(record_id, found[record_id], self.guard) for record_id, _ in missing]
+                    results[result.record_id][row] = result
+            yield [combine(record_id, results[record_id], self.guard) for record_id, _ in missing]

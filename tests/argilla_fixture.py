@@ -1,5 +1,5 @@
-"""A real Argilla server for tests, one a session. Import both fixtures into a folder's conftest.py: however many
-folders do so, the home is the same and `up` returns the server that runs already."""
+"""A real Argilla server for tests, one per session. Import both fixtures into a folder's conftest.py. All folders share
+the home folder, and `up` returns the server that is already running."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from marginalia.annotation.server.server_control import RunningServer, down, up
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on at this moment."""
+    """A port of the loopback interface that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

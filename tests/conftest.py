@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-import marginalia.scoring  # noqa: F401 - before anything imports torch: it says how torch's threads wait
+import marginalia.scoring  # noqa: F401 - before torch is imported, because it sets how torch's threads wait
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -20,9 +20,9 @@ settings.register_profile("fixed", derandomize=True, deadline=None, database=Non
 settings.register_profile("search", deadline=None, max_examples=int(EXAMPLES or 1))
 settings.load_profile("search" if EXAMPLES else "fixed")
 
-# Tests of one group run in one worker, one after the other, because they share what is slow to start: a run folder with
-# every stage done, an Argilla server, a demo run. Each other file is a group of its own. The groups that take longest
-# come first, so that no worker waits for one at the end.
+# Tests of one group run in one worker, because they share something that is slow to make: a complete run folder, an
+# Argilla server, a demo run. Every other file is its own group. The slowest groups start first, so that the workers
+# finish at about the same time.
 GROUPS = {
     "soak": ("tests/soak/",),
     "argilla": ("tests/annotation/client/", "tests/annotation/server/"),
@@ -41,7 +41,7 @@ GROUPS = {
 def group_of(nodeid: str) -> str:
     path = nodeid.partition("::")[0]
     groups = [(start, name) for name, starts in GROUPS.items() for start in starts if path.startswith(start)]
-    return max(groups)[1] if groups else path  # the longest start
+    return max(groups)[1] if groups else path  # the longest start that fits
 
 
 class GroupScheduling(LoadScopeScheduling):
@@ -56,12 +56,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupSc
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow groups first, then the files with most tests."""
-    first = list(GROUPS)
+    """Sorts by group: first the slow ones, then the files with most tests."""
+    slow_groups = list(GROUPS)
     sizes = Counter(group_of(item.nodeid) for item in items)
 
-    def place(item: pytest.Item) -> tuple[int, int, str]:
+    def sort_key(item: pytest.Item) -> tuple[int, int, str]:
         group = group_of(item.nodeid)
-        return (first.index(group) if group in first else len(first), -sizes[group], group)
+        return (slow_groups.index(group) if group in slow_groups else len(slow_groups), -sizes[group], group)
 
-    items.sort(key=place)
+    items.sort(key=sort_key)

@@ -1,5 +1,5 @@
-"""A loopback server that speaks those calls of the Hugging Face Hub that a data set needs: create, settings, info,
-preupload, commit, history, tree and download, for regular files. Faults can be ordered for each call."""
+"""A loopback server with the calls of the Hugging Face Hub that a data set needs: create, settings, info, preupload,
+commit, history, tree and download, for regular files. Tests can set faults for each call."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Repository:
 class HubServer:
     """State of the server. `calls` lists (method, call) in order, such as ("POST", "commit").
 
-    `faults[call]` is a list that the next calls of that name take from: an HTTP status is answered before anything is
-    done; "lost" does the work and closes the connection; "hang" does the work and never answers; "late" hangs first and
-    does the work afterwards."""
+    `faults[call]` lists the faults of the next calls of that name. An HTTP status is answered without doing the work;
+    "lost" does the work and closes the connection; "hang" does the work and never answers; "late" hangs first and does
+    the work afterwards."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
@@ -118,26 +118,26 @@ def _handler(server: HubServer) -> type[BaseHTTPRequestHandler]:
         def serve(self, method: str) -> None:
             url = urlsplit(self.path)
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            for wanted, pattern, name in ROUTES:
-                found = re.fullmatch(pattern, unquote(url.path))
-                if found and wanted == method:
+            for route_method, pattern, name in ROUTES:
+                match = re.fullmatch(pattern, unquote(url.path))
+                if match and route_method == method:
                     server.calls.append((self.command, name))
                     server.authorizations.add(self.headers.get("authorization"))
-                    self.faulty(name, found.groupdict(), parse_qs(url.query), body)
+                    self.answer_call(name, match.groupdict(), parse_qs(url.query), body)
                     return
             self.answer(404, {"error": f"no such call: {method} {url.path}"})
 
-        def faulty(self, name: str, where: dict[str, str], query: dict[str, list[str]], body: bytes) -> None:
-            ordered = server.faults.get(name)
-            fault = ordered.pop(0) if ordered else None
+        def answer_call(self, name: str, groups: dict[str, str], query: dict[str, list[str]], body: bytes) -> None:
+            faults = server.faults.get(name)
+            fault = faults.pop(0) if faults else None
             if isinstance(fault, int):
-                self.answer(fault, {"error": "ordered by the test"})
+                self.answer(fault, {"error": "set by the test"})
             elif fault == "late":
                 server.released.wait(60)
             elif self.headers.get("authorization") != f"Bearer {TOKEN}" and name != "validate":
                 self.answer(401, {"error": "Invalid username or password."})
             else:
-                status, value, headers = getattr(self, f"on_{name}")(where, query, body)
+                status, value, headers = getattr(self, f"on_{name}")(groups, query, body)
                 if fault == "hang":
                     server.released.wait(60)
                 if fault in ("lost", "hang"):
@@ -157,24 +157,24 @@ def _handler(server: HubServer) -> type[BaseHTTPRequestHandler]:
             if self.command != "HEAD":
                 self.wfile.write(data)
 
-        def on_create(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
-            asked = json.loads(body)
-            name = f"{asked['organization']}/{asked['name']}"
+        def on_create(self, groups: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            request = json.loads(body)
+            name = f"{request['organization']}/{request['name']}"
             url = f"{server.url}/datasets/{name}"
             if name in server.repositories:
                 return 409, {"error": "You already created this dataset repo", "url": url}, {}
-            server.create(name, private=asked["visibility"] == "private")
+            server.create(name, private=request["visibility"] == "private")
             return 200, {"url": url, "name": name}, {}
 
-        def on_validate(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+        def on_validate(self, groups: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
             return 200, {"warnings": [], "errors": []}, {}
 
-        def on_settings(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
-            server.repositories[where["repo"]].gated = json.loads(body)["gated"]
+        def on_settings(self, groups: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            server.repositories[groups["repo"]].gated = json.loads(body)["gated"]
             return 200, {}, {}
 
-        def on_preupload(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
-            head = server.repositories[where["repo"]].commits[-1]
+        def on_preupload(self, groups: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            head = server.repositories[groups["repo"]].commits[-1]
             files = [
                 {
                     "path": file["path"],
@@ -186,8 +186,8 @@ def _handler(server: HubServer) -> type[BaseHTTPRequestHandler]:
             ]
             return 200, {"files": files}, {}
 
-        def on_commit(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
-            repository = server.repositories[where["repo"]]
+        def on_commit(self, groups: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            repository = server.repositories[groups["repo"]]
             lines = [json.loads(line) for line in body.splitlines()]
             header = lines[0]["value"]
             if header.get("parentCommit") not in (None, repository.commits[-1].id):
@@ -198,41 +198,41 @@ def _handler(server: HubServer) -> type[BaseHTTPRequestHandler]:
                     del files[line["value"]["path"]]
                 else:
                     files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            made = repository.add(header["summary"], files)
-            url = f"{server.url}/datasets/{where['repo']}/commit/{made.id}"
-            return 200, {"success": True, "commitOid": made.id, "commitUrl": url}, {}
+            commit = repository.add(header["summary"], files)
+            url = f"{server.url}/datasets/{groups['repo']}/commit/{commit.id}"
+            return 200, {"success": True, "commitOid": commit.id, "commitUrl": url}, {}
 
-        def on_commits(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
-            made = reversed(server.repositories[where["repo"]].commits)
-            found = [{"id": c.id, "title": c.title, "message": "", "authors": [], "date": DATE} for c in made]
-            return 200, found, {}
+        def on_commits(self, groups: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            commits = reversed(server.repositories[groups["repo"]].commits)
+            entries = [{"id": c.id, "title": c.title, "message": "", "authors": [], "date": DATE} for c in commits]
+            return 200, entries, {}
 
-        def on_tree(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
-            commit, missing = self.commit(where)
+        def on_tree(self, groups: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            commit, missing = self.commit(groups)
             if commit is None:
                 return missing
-            folder = f"{where['path']}/" if where["path"] else ""
+            folder = f"{groups['path']}/" if groups["path"] else ""
             paths = [path for path in sorted(commit.files) if path.startswith(folder)]
             folders = sorted({path.rsplit("/", 1)[0] for path in paths if "/" in path[len(folder) :]})
             if folder and not paths:
                 return 404, {"error": "not found"}, {"X-Error-Code": "EntryNotFound"}
-            found = [{"type": "directory", "oid": "0" * 40, "size": 0, "path": path} for path in folders]
-            return 200, [*found, *(self.entry(path, commit.files[path]) for path in paths)], {}
+            entries = [{"type": "directory", "oid": "0" * 40, "size": 0, "path": path} for path in folders]
+            return 200, [*entries, *(self.entry(path, commit.files[path]) for path in paths)], {}
 
-        def on_paths(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
-            commit, missing = self.commit(where)
+        def on_paths(self, groups: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            commit, missing = self.commit(groups)
             if commit is None:
                 return missing
-            asked = json.loads(body)["paths"]
-            return 200, [self.entry(path, commit.files[path]) for path in asked if path in commit.files], {}
+            paths = json.loads(body)["paths"]
+            return 200, [self.entry(path, commit.files[path]) for path in paths if path in commit.files], {}
 
-        def on_info(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
-            commit, missing = self.commit(where)
+        def on_info(self, groups: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            commit, missing = self.commit(groups)
             if commit is None:
                 return missing
-            repository = server.repositories[where["repo"]]
-            about = {
-                "id": where["repo"],
+            repository = server.repositories[groups["repo"]]
+            info = {
+                "id": groups["repo"],
                 "sha": commit.id,
                 "private": repository.private,
                 "gated": repository.gated,
@@ -243,22 +243,22 @@ def _handler(server: HubServer) -> type[BaseHTTPRequestHandler]:
                 "lastModified": DATE,
                 "siblings": [{"rfilename": path} for path in sorted(commit.files)],
             }
-            return 200, about, {}
+            return 200, info, {}
 
-        def on_file(self, where: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
-            commit, missing = self.commit(where)
+        def on_file(self, groups: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            commit, missing = self.commit(groups)
             if commit is None:
                 return missing
-            if where["path"] not in commit.files:
+            if groups["path"] not in commit.files:
                 return 404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit.id}
-            data = commit.files[where["path"]]
+            data = commit.files[groups["path"]]
             return 200, data, {"ETag": f'"{blob_id(data)}"', "X-Repo-Commit": commit.id, "Accept-Ranges": "none"}
 
-        def commit(self, where: dict[str, str]) -> tuple[Commit | None, tuple[int, Any, dict[str, str]]]:
-            repository = server.repositories.get(where["repo"])
+        def commit(self, groups: dict[str, str]) -> tuple[Commit | None, tuple[int, Any, dict[str, str]]]:
+            repository = server.repositories.get(groups["repo"])
             if repository is None:
                 return None, (404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
-            commit = repository.at(where.get("revision") or "main")
+            commit = repository.at(groups.get("revision") or "main")
             return commit, (404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"})
 
         @staticmethod

@@ -1,10 +1,10 @@
-"""A loopback server with log-probabilities over a real model: /v1/completions as vLLM answers it, faults on demand.
+"""A loopback server that gives log-probabilities of a real model: /v1/completions as in vLLM, with faults on demand.
 
     with LogprobServer(network, tokenizer, faults={"500": 0.1}) as server: … server.url, server.requests
 
 Names, limits and error bodies follow vLLM's entrypoints/openai/completion (2026): `logprobs` top entries and the
-sampled one, `token_id:N` when asked for, `logprob_token_ids`, −9999 for −inf, echo with a null at its start. A fault is
-drawn from the request and how often it came before, so every order of calls meets the same ones."""
+sampled one, `token_id:N` on request, `logprob_token_ids`, −9999 for −inf, echo with a null at its start. A fault is
+drawn from a hash of the request and of how often it was sent before, so it does not depend on the order of calls."""
 
 from __future__ import annotations
 
@@ -35,16 +35,22 @@ class BadRequest(Exception):
 
 
 class LogprobServer:
-    """`max_logprobs`: as vLLM's option. `token_ids`: knows return_tokens_as_token_ids; `asked_ids`: knows
-    logprob_token_ids. `logprobs` False: answers null in their place. `prompt_ids` False: takes text only. `strict`:
-    refuses unknown keys, as OpenAI does. `form`: `vllm` or `llama.cpp`. `key`: the bearer token that is asked for.
-    `poison`: requests whose prompt holds this id always fail with 500. `noise`: nats added to every call in company.
-    `tells`: top entries that it gives at most, whatever was asked. `chats`: has /v1/chat/completions and nothing else.
-    `scale`: log-probabilities are multiplied by it, as those after a temperature are. `keeps`: all but so many tokens
-    are shown with the value `floor` (None: null; "absent": not shown). `renormalised`: and the kept ones are divided
-    by their mass, as top-k before the log-probabilities does. `jitter`: nats by which every token's logit differs from
-    call to call. `shift`: nats added to each value that is told. `bos`: this token is put before texts. `body`: status
-    and bytes that answer every completion. `redirect`: where every completion is sent on to."""
+    """Options of the server, which follow real servers:
+
+    - `max_logprobs`: as vLLM's option.
+    - `token_ids`: supports return_tokens_as_token_ids; `asked_ids`: supports logprob_token_ids.
+    - `logprobs` False: answers null instead of log-probabilities. `prompt_ids` False: accepts only text.
+    - `strict`: refuses unknown keys, as OpenAI does. `form`: `vllm` or `llama.cpp`. `key`: the required bearer token.
+    - `poison`: requests whose prompt contains this id always fail with 500.
+    - `noise`: nats added to the values of calls that run at the same time as others.
+    - `tells`: most top entries that it gives, whatever was requested.
+    - `chats`: has only /v1/chat/completions.
+    - `scale`: factor of the log-probabilities, as with a temperature.
+    - `keeps`: tokens outside the top `keeps` get the value `floor` (None: null; "absent": they are left out).
+      `renormalised`: the others are divided by their sum, as with top-k before the log-probabilities.
+    - `jitter`: nats by which the logit of each token differs from call to call. `shift`: nats added to each value.
+    - `bos`: token that is put before texts. `body`: status and bytes that answer every completion. `redirect`: address
+      to which every completion is redirected."""
 
     def __init__(
         self,
@@ -86,11 +92,11 @@ class LogprobServer:
         self.tells, self.chats, self.scale = tells, chats, scale
         self.keeps, self.floor, self.renormalised = keeps, floor, renormalised
         self.jitter, self.shift, self.bos, self.body, self.redirect = jitter, shift, bos, body, redirect
-        self.strict_but: tuple[str, ...] = ()  # keys that it takes nevertheless
-        self.headers: list[dict[str, str]] = []  # of all calls, names in small letters
+        self.strict_but: tuple[str, ...] = ()  # keys that a strict server accepts nevertheless
+        self.headers: list[dict[str, str]] = []  # of all calls, with names in lower case
         self.paths: list[str] = []
-        self.requests: list[dict[str, Any]] = []  # bodies of all completions, in the order of their arrival
-        self.calls = 0  # of any kind
+        self.requests: list[dict[str, Any]] = []  # bodies of all completions, in order of arrival
+        self.calls = 0  # to any path
         self.most_in_flight = 0
         self._in_flight = 0
         self._times: Counter[str] = Counter()
@@ -126,14 +132,18 @@ class LogprobServer:
         self._check(body)
         prompts = body["prompt"]
         single = isinstance(prompts, str) or (prompts and isinstance(prompts[0], int))
-        choices, prompt_tokens, made = [], 0, 0
+        choices, prompt_tokens, completion_tokens = [], 0, 0
         for index, prompt in enumerate([prompts] if single else prompts):
             ids = self._ids(prompt)
             prompt_tokens += len(ids)
             new = self._generate(ids, body)
-            made += len(new)
+            completion_tokens += len(new)
             choices.append(self._choice(index, ids, new, body))
-        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": made, "total_tokens": prompt_tokens + made}
+        usage = {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        }
         answer = {"id": "cmpl-1", "object": "text_completion", "created": 0, "model": body["model"]}
         return {**answer, "choices": choices, "usage": usage, "system_fingerprint": "vllm-0.32.0-tests"}
 
@@ -144,9 +154,11 @@ class LogprobServer:
         standard = {"model", "prompt", "max_tokens", "temperature", "n", "logprobs", "echo", "seed", *self.strict_but}
         if self.strict and (extra := sorted(body.keys() - standard)):
             raise BadRequest(400, f"Unrecognized request argument supplied: {extra[0]}", "invalid_request_error")
-        wanted = body.get("logprobs")
-        if wanted is not None and wanted > self.max_logprobs:
-            message = f"Requested sample logprobs of {wanted}, which is greater than max allowed: {self.max_logprobs}"
+        requested = body.get("logprobs")
+        if requested is not None and requested > self.max_logprobs:
+            message = (
+                f"Requested sample logprobs of {requested}, which is greater than max allowed: {self.max_logprobs}"
+            )
             raise BadRequest(400, message, parameter="logprobs")
         if not self.prompt_ids and not isinstance(body["prompt"], str):
             raise BadRequest(422, "prompt: Input should be a valid string")
@@ -181,27 +193,32 @@ class LogprobServer:
         if body.get("logprobs") is None or not self.logprobs:
             return {**choice, "logprobs": None}
         start = len(ids) - (len(shown) - len(new))
-        places = [(tuple((ids + new)[:at]), (ids + new)[at]) for at in range(start, len(ids) + len(new))]
-        return {**choice, "logprobs": self._logprobs(places, body)}
+        steps = [(tuple((ids + new)[:end]), (ids + new)[end]) for end in range(start, len(ids) + len(new))]
+        return {**choice, "logprobs": self._logprobs(steps, body)}
 
-    def _logprobs(self, places: list[tuple[tuple[int, ...], int]], body: dict[str, Any]) -> dict[str, Any]:
-        steps = [self._step(before, token, body) if before else None for before, token in places]
+    def _logprobs(self, steps: list[tuple[tuple[int, ...], int]], body: dict[str, Any]) -> dict[str, Any]:
+        """`steps` are (ids before, id of the token)."""
+        values = [self._step(before, token, body) if before else None for before, token in steps]
         if self.form == "llama.cpp":
             content = [
                 {
-                    **self._entry(token, step[token]),
-                    "top_logprobs": [self._entry(top, value) for top, value in step.items()],
+                    **self._entry(token, of_token[token]),
+                    "top_logprobs": [self._entry(top, value) for top, value in of_token.items()],
                 }
-                for (_, token), step in zip(places, steps, strict=True)
-                if step is not None
+                for (_, token), of_token in zip(steps, values, strict=True)
+                if of_token is not None
             ]
             return {"content": content}
-        names = [self._name(token, body) for _, token in places]
+        names = [self._name(token, body) for _, token in steps]
         return {
             "text_offset": [0] * len(names),
             "tokens": names,
-            "token_logprobs": [step and step[token] for (_, token), step in zip(places, steps, strict=True)],
-            "top_logprobs": [step and {self._name(top, body): value for top, value in step.items()} for step in steps],
+            "token_logprobs": [
+                of_token and of_token[token] for (_, token), of_token in zip(steps, values, strict=True)
+            ],
+            "top_logprobs": [
+                of_token and {self._name(top, body): value for top, value in of_token.items()} for of_token in values
+            ],
         }
 
     def _step(self, before: tuple[int, ...], token: int, body: dict[str, Any]) -> dict[int, float | None]:
@@ -219,15 +236,15 @@ class LogprobServer:
         if self.asked_ids and body.get("logprob_token_ids"):
             tops = list(body["logprob_token_ids"])
         else:
-            told = min(body["logprobs"], len(row), self.tells or len(row))
-            tops = row.topk(told).indices.tolist()
-        found: dict[int, float | None] = {}
+            count = min(body["logprobs"], len(row), self.tells or len(row))
+            tops = row.topk(count).indices.tolist()
+        values: dict[int, float | None] = {}
         for top in dict.fromkeys([token, *tops]):
             if kept is None or top in kept:
-                found[top] = max(float(row[top]) * self.scale + self.shift, -9999.0)
+                values[top] = max(float(row[top]) * self.scale + self.shift, -9999.0)
             elif not isinstance(self.floor, str):
-                found[top] = self.floor
-        return found
+                values[top] = self.floor
+        return values
 
     def _name(self, token: int, body: dict[str, Any]) -> str:
         if self.token_ids and body.get("return_tokens_as_token_ids"):
@@ -237,7 +254,7 @@ class LogprobServer:
     def _entry(self, token: int, value: float | None) -> dict[str, Any]:
         return {"id": token, "token": self.tokenizer.decode([token]), "logprob": value, "bytes": []}
 
-    # ---- the wire ----------------------------------------------------------------------------------------------------
+    # ---- HTTP --------------------------------------------------------------------------------------------------------
 
     def fault(self, body: dict[str, Any]) -> str | None:
         if self.poison is not None and self.poison in body["prompt"]:
@@ -270,7 +287,7 @@ class _Http(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def server_close(self) -> None:
-        """Also ends the connections that clients keep open: a server that is dead answers on none."""
+        """Also closes the connections that clients keep open, so that a stopped server answers on none."""
         super().server_close()
         for connection in self.__dict__.get("connections", []):
             with contextlib.suppress(OSError):
@@ -290,14 +307,14 @@ def _handler(server: LogprobServer) -> Callable[..., BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             server.calls += 1
-            if self._let_in():
-                found = self.path == "/v1/models"
-                self._send(200 if found else 404, server.cards() if found else {"detail": "Not Found"})
+            if self._authorized():
+                known = self.path == "/v1/models"
+                self._send(200 if known else 404, server.cards() if known else {"detail": "Not Found"})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             server.calls += 1
-            if not self._let_in():
+            if not self._authorized():
                 return
             if server.chats and self.path == "/v1/chat/completions":
                 self._send(422, {"detail": "messages: Field required"})
@@ -315,7 +332,7 @@ def _handler(server: LogprobServer) -> Callable[..., BaseHTTPRequestHandler]:
                 with server._lock:
                     server._in_flight -= 1
 
-        def _let_in(self) -> bool:
+        def _authorized(self) -> bool:
             server.headers.append({name.lower(): value for name, value in self.headers.items()})
             server.paths.append(self.path)
             if server.key is not None and self.headers.get("Authorization") != f"Bearer {server.key}":
@@ -346,7 +363,7 @@ def _handler(server: LogprobServer) -> Callable[..., BaseHTTPRequestHandler]:
                 case "500" | "503" as status:
                     self._send(int(status), {"error": {"message": "upstream trouble"}})
                 case "reset":
-                    # an RST in place of an orderly end
+                    # an RST instead of a normal end
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self.connection.close()
                     self.close_connection = True

@@ -1,11 +1,11 @@
-"""A loopback proxy that lies: it stands before a real server and passes calls on, but some it answers with a fault.
+"""A loopback proxy in front of a real server: it passes calls on, but answers some of them with a fault.
 
     with LyingProxy(server.url, rates={"500": 0.1, "reset": 0.1}) as proxy: … proxy.url, proxy.calls
     with LyingProxy(server.url, at={3: "reset"}) as proxy: the third call alone
 
-By rate, a fault is drawn from the request and how often that same request came before, so that a run is the same each
-time and a call that is tried again has a new chance. What comes before the server: `429` and `503`. All others come
-after it: the server has done the work, and nobody is told."""
+With `rates`, a fault is drawn from a hash of the request and of how often the same request came before. So a run is
+reproducible, and a retried call has a new chance. The server does not see a call that is answered with `429` or `503`.
+With all other faults the server has done the work, but the client does not learn of it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from urllib.parse import urlsplit
 
 FAULTS = ("429", "500", "503", "reset", "hang", "cut", "truncated", "html")
 PAGE = b"<!doctype html><title>Gateway</title><p>Please sign in"
-OWN = ("connection", "content-length", "transfer-encoding", "keep-alive", "date", "server")  # of each connection
+CONNECTION_HEADERS = ("connection", "content-length", "transfer-encoding", "keep-alive", "date", "server")
 
 
 class LyingProxy:
-    """Serves on a port of its own. `status`: every call is answered with it, and none passed on.
+    """Serves on a free port. With `status`, every call is answered with it, and none is passed on.
 
-    `calls` lists method and path of all, `told` counts the faults by name, `passed` the calls that reached the
-    server."""
+    `calls` lists the method and path of every call, `faults` counts the faults by name, `passed` counts the calls that
+    reached the server."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class LyingProxy:
         assert {*self.rates, *self.at.values()} <= set(FAULTS)
         self.retry_after = retry_after
         self.calls: list[tuple[str, str]] = []
-        self.told: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
         self.passed = 0
         self.host, self.port = str(parts.hostname), parts.port
         self.over = threading.Event()
@@ -69,21 +69,21 @@ class LyingProxy:
         self._http.server_close()
 
     def fault(self, method: str, path: str, body: bytes) -> str | None:
-        """What to do to this call, the next one."""
+        """The fault for the next call; None: no fault."""
         with self._lock:
             self.calls.append((method, path))
             number = len(self.calls)
             identity = hashlib.sha256(f"{method} {path}\0".encode() + body).digest()
             self._times[identity] += 1
-            told = self.at.get(number)
+            fault = self.at.get(number)
             draw = random.Random(f"{identity.hex()}:{self._times[identity]}").random()
             for name, rate in self.rates.items():
                 draw -= rate
-                if draw < 0 and told is None:
-                    told = name
-            if told is not None:
-                self.told[told] += 1
-            return told
+                if draw < 0 and fault is None:
+                    fault = name
+            if fault is not None:
+                self.faults[fault] += 1
+            return fault
 
 
 def _handler(proxy: LyingProxy) -> type[BaseHTTPRequestHandler]:
@@ -94,30 +94,32 @@ def _handler(proxy: LyingProxy) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             fault = proxy.fault(self.command, self.path, body)
             if proxy.status is not None:
-                self.answer(proxy.status, b'{"detail": "ordered by the test"}')
+                self.answer(proxy.status, b'{"detail": "set by the test"}')
             elif fault == "429":
                 self.answer(429, b"slow down", {"Retry-After": proxy.retry_after})
             elif fault == "503":
                 self.answer(503, b"no healthy upstream", {"content-type": "text/plain"})
             else:
-                self.after(fault, *self.passed_on(body))
+                self.answer_with(fault, *self.pass_on(body))
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do
 
-        def passed_on(self, body: bytes) -> tuple[int, bytes, dict[str, str]]:
-            own = ("host", "connection", "content-length", "accept-encoding")
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in own}
+        def pass_on(self, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+            left_out = ("host", "connection", "content-length", "accept-encoding")
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in left_out}
             connection = http.client.HTTPConnection(proxy.host, proxy.port, timeout=60)
             try:
                 connection.request(self.command, self.path, body or None, headers)
                 answer = connection.getresponse()
                 proxy.passed += 1
-                back = {name: value for name, value in answer.headers.items() if name.lower() not in OWN}
-                return answer.status, answer.read(), back
+                returned = {
+                    name: value for name, value in answer.headers.items() if name.lower() not in CONNECTION_HEADERS
+                }
+                return answer.status, answer.read(), returned
             finally:
                 connection.close()
 
-        def after(self, fault: str | None, status: int, body: bytes, headers: dict[str, str]) -> None:
+        def answer_with(self, fault: str | None, status: int, body: bytes, headers: dict[str, str]) -> None:
             if fault is None:
                 self.answer(status, body, headers)
             elif fault == "500":

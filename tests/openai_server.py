@@ -1,9 +1,9 @@
-"""A loopback OpenAI-compatible server whose answer is a pure function of the request, with faults on demand.
+"""A loopback OpenAI-compatible server whose answers depend only on the request, with faults on demand.
 
     with OpenAIServer(faults={"500": 0.1, "reset": 0.1}) as server: … server.url, server.calls
 
-A fault is drawn from the request and how often that same request came before, not from a clock or a shared generator:
-whatever order calls arrive in, each meets the same faults, and a call that is tried again has a new chance."""
+A fault is drawn from a hash of the request and of how often the same request was sent before. So it does not depend on
+time or on the order of calls, and a retried call has a new chance."""
 
 from __future__ import annotations
 
@@ -70,12 +70,13 @@ def request_hash(payload: dict[str, Any]) -> str:
 
 
 class OpenAIServer:
-    """Serves /v1/chat/completions and /v1/models from a thread of its own on 127.0.0.1.
+    """Serves /v1/chat/completions and /v1/models on 127.0.0.1, from its own thread.
 
-    `faults` maps a name of FAULTS to its rate; `status` answers every call with that HTTP status; `body` with these
-    bytes and status 200, `raw` with these bytes for head and body, after which the connection ends (unless
-    `keep_open`), or with those that a function of the request gives (None: an honest answer); `latency` is seconds per
-    answer, or a function of the request."""
+    - `faults`: name of FAULTS → rate.
+    - `status`: answers every call with this HTTP status. `body`: with these bytes and status 200. `raw`: with these
+      bytes as head and body, or with those that a function of the request returns (None: the usual answer); then the
+      connection ends, unless `keep_open`.
+    - `latency`: seconds per answer, or a function of the request."""
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class OpenAIServer:
     ) -> None:
         self.faults = faults or {}
         assert set(self.faults) <= set(FAULTS)
-        self.requests: list[dict[str, Any]] = []  # bodies of all calls, in the order of their arrival
+        self.requests: list[dict[str, Any]] = []  # bodies of all calls, in order of arrival
         self.authorizations: list[str] = []
         self.heads: list[str] = []  # request lines and headers
         self.answered = 0
@@ -124,12 +125,12 @@ class OpenAIServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        with contextlib.suppress(RuntimeError):  # it has died already
+        with contextlib.suppress(RuntimeError):  # it has already stopped
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(10)
 
     def die(self) -> None:
-        """Closes its socket and all connections. For what its own thread calls: `answer` and `latency`."""
+        """Closes the socket and all connections. For functions that the server calls: `answer` and `latency`."""
         self._stopping.set()
 
     def _run(self) -> None:
@@ -161,7 +162,7 @@ class OpenAIServer:
             self._connections.discard((writer, task))
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One request and its answer; False when the connection is over."""
+        """Handles one request. False if the connection is to be closed."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         request_line, *lines = head.strip().split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

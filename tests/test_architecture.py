@@ -1,4 +1,4 @@
-"""docs/architecture.md names folders and files that exist, and leaves out no folder of code."""
+"""docs/architecture.md lists only existing paths, every folder of code, and the imports between folders."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_arrows_between_the_folders_of_the_pipeline_are_those_of_the_imports() -
         if "→" in line
         for target in line.partition("→")[2].split(",")
     }
-    found = set()
+    imported = set()
     for path in (ROOT / "pipeline").glob("*/**/*.py"):
         folder = path.relative_to(ROOT / "pipeline").parts[0]
         targets = re.findall(r"^\s*(?:from|import) marginalia\.pipeline\.(\w+)", path.read_text("utf-8"), re.MULTILINE)
-        found |= {(folder, target) for target in targets if target != folder and folder != "commands"}
-    assert drawn == found
+        imported |= {(folder, target) for target in targets if target != folder and folder != "commands"}
+    assert drawn == imported

@@ -1,6 +1,5 @@
-"""No key leaves the environment: every stage against servers that refuse, break and repeat every header they were sent;
-then each byte that was written or said is searched for the keys. And no key leaves the machine: not by a proxy, not
-unencrypted, not by a redirect."""
+"""Keys are never written or printed: every stage runs against servers that refuse, fail or repeat all headers; then
+all files and output are searched for the keys. And no key is sent by a proxy, unencrypted or to a redirect's target."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ KEYS = {
     "ARGILLA_API_KEY": "argilla.canary.0123456789",
     "HF_TOKEN": "hf_canary0123456789abcdefghijklmnopqr",
 }
-EXPECTED = {"status": (0,), "verify": (2,), "generate": (1, 3)}  # exit codes; of all others 3, a server failed
+EXPECTED = {"status": (0,), "verify": (2,), "generate": (1, 3)}  # exit codes; of all others 3: a server failed
 Reply = Callable[[str], tuple[int, str, bytes]]
 
 
@@ -57,7 +56,7 @@ def wrong_json(heard: str) -> tuple[int, str, bytes]:
 
 
 def chat(heard: str) -> tuple[int, str, bytes]:
-    """An answer as it should be, whose text repeats the key."""
+    """A valid answer whose text repeats the key."""
     choice = {"message": {"role": "assistant", "content": f"My parcel is late, {heard}"}, "finish_reason": "stop"}
     card = {"data": [{"id": heard}]}
     return 200, "application/json", json.dumps({"choices": [choice], "model": heard, **card}).encode()
@@ -68,11 +67,11 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"
 
 @contextmanager
 def eavesdropper() -> Iterator[list[str]]:
-    """A proxy of the environment; what it was asked, each line of it."""
+    """Sets a proxy in the environment; gives a list of the headers that it receives."""
     heard: list[str] = []
 
-    def listen(said: str) -> tuple[int, str, bytes]:
-        heard.append(said)
+    def listen(headers: str) -> tuple[int, str, bytes]:
+        heard.append(headers)
         return 502, "text/plain", b"no way out"
 
     with pytest.MonkeyPatch.context() as patch, parrot(listen) as url:
@@ -85,7 +84,7 @@ def eavesdropper() -> Iterator[list[str]]:
 
 @contextmanager
 def parrot(reply: Reply) -> Iterator[str]:
-    """The address of a server that answers everything with `reply` to the headers it was sent."""
+    """The address of a server that answers each request with `reply(its headers)`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -145,7 +144,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run_of(folder: Path, url: str, model: Path, *, more: str = "") -> Run:
-    """A labelled run with its release, whose servers are all at `url`. `more` is put into each server's section."""
+    """A labelled run with its release, whose servers are all at `url`. `more` is added to each server's section."""
     run = make_run(folder, config="plan: {records: 12, min_per_label: 0}\n")
     text = (run.folder / "config.yaml").read_text(encoding="utf-8").partition("score:")[0]
     text += "plan: {records: 12, min_per_label: 0}\n" + config(url, model)
@@ -160,27 +159,27 @@ def run_of(folder: Path, url: str, model: Path, *, more: str = "") -> Run:
 
 
 def command(run: Run, words: str) -> tuple[int, str]:
-    """Exit code, and all that was said."""
+    """Exit code, and everything printed."""
     name, *more = words.split()
     done = CliRunner().invoke(app, [name, "--run", str(run.folder), *more])
     return done.exit_code, done.stdout + done.stderr + "".join(traceback.format_exception(done.exception))
 
 
 @pytest.mark.parametrize("reply", [refusal, failure, page, wrong_json, chat])
-def test_no_key_is_written_or_said(tmp_path: Path, model: Path, reply: Reply) -> None:
-    told = ""
+def test_no_key_is_written_or_printed(tmp_path: Path, model: Path, reply: Reply) -> None:
+    printed = ""
     with parrot(reply) as url, eavesdropper() as heard:
         run = run_of(tmp_path, url, model)
         for words in ("publish --push", "push", "score", "generate", "status", "verify"):
-            code, said = command(run, words)
-            told += said
-            assert code in EXPECTED.get(words.split()[0], (3,)), said[-3000:]
+            code, output = command(run, words)
+            printed += output
+            assert code in EXPECTED.get(words.split()[0], (3,)), output[-3000:]
     assert heard == [], "loopback was reached through a proxy"
     files = [path for path in sorted(tmp_path.rglob("*")) if path.is_file()]
     assert {"log.jsonl", "responses.jsonl", "config.yaml"} <= {path.name for path in files}
     for name, key in KEYS.items():
         secret = key.partition("canary")[2]
-        assert secret not in told, name
+        assert secret not in printed, name
         assert [path for path in files if secret.encode() in path.read_bytes()] == [], name
 
 
@@ -190,17 +189,17 @@ SENDING = ["publish --push", "push", "score", "generate"]
 @pytest.mark.parametrize("words", SENDING)
 def test_no_key_is_sent_unencrypted_to_another_machine(tmp_path: Path, model: Path, words: str) -> None:
     with eavesdropper() as heard:
-        code, said = command(run_of(tmp_path, "http://nowhere.invalid", model), words)
-    assert code == 2 and heard == [], said[-3000:]
-    assert "http://nowhere.invalid" in said
-    assert "a key is not sent over plain http to another machine" in said and "allow_http" in said
+        code, output = command(run_of(tmp_path, "http://nowhere.invalid", model), words)
+    assert code == 2 and heard == [], output[-3000:]
+    assert "http://nowhere.invalid" in output
+    assert "a key is not sent over plain http to another machine" in output and "allow_http" in output
 
 
 @pytest.mark.parametrize("words", SENDING)
-def test_unless_it_is_allowed(tmp_path: Path, model: Path, words: str) -> None:
+def test_a_key_is_sent_unencrypted_if_the_config_allows_it(tmp_path: Path, model: Path, words: str) -> None:
     with eavesdropper() as heard:
-        code, said = command(run_of(tmp_path, "http://nowhere.invalid", model, more="allow_http: true"), words)
-    assert code == 3, said[-3000:]
+        code, output = command(run_of(tmp_path, "http://nowhere.invalid", model, more="allow_http: true"), words)
+    assert code == 3, output[-3000:]
     assert any("canary" in line for line in heard)
 
 
@@ -208,25 +207,25 @@ def test_unless_it_is_allowed(tmp_path: Path, model: Path, words: str) -> None:
 def test_no_redirect_to_another_server_is_followed(tmp_path: Path, model: Path, words: str) -> None:
     heard: list[str] = []
 
-    def listen(said: str) -> tuple[int, str, bytes]:
-        heard.append(said)
-        return chat(said)
+    def listen(headers: str) -> tuple[int, str, bytes]:
+        heard.append(headers)
+        return chat(headers)
 
     with parrot(listen) as other:
         elsewhere = other.replace("127.0.0.1", "localhost") + "/v1/other"
-        with parrot(lambda said: (307, elsewhere, b"")) as url:
-            code, said = command(run_of(tmp_path, url, model), words)
-    assert code == 3 and heard == [], said[-3000:]
-    assert "localhost" in said or "another address" in said
+        with parrot(lambda headers: (307, elsewhere, b"")) as url:
+            code, output = command(run_of(tmp_path, url, model), words)
+    assert code == 3 and heard == [], output[-3000:]
+    assert "localhost" in output or "another address" in output
 
 
-def test_an_argilla_of_our_own_is_reached_at_whatever_address_it_has() -> None:
-    """Started for a team, it listens on the machine's own address, which no rule can know as this machine's."""
-    told = (200, "application/json", json.dumps({"role": "owner", "username": "o"}).encode())
-    with eavesdropper() as heard, parrot(lambda said: told) as url, pytest.MonkeyPatch.context() as patch:
+def test_our_own_argilla_is_never_reached_through_a_proxy() -> None:
+    """Started for a team, it listens on the machine's network address, which is not a loopback address."""
+    answer = (200, "application/json", json.dumps({"role": "owner", "username": "o"}).encode())
+    with eavesdropper() as heard, parrot(lambda headers: answer) as url, pytest.MonkeyPatch.context() as patch:
         patch.setattr("marginalia.schemas.server_addresses.is_loopback", lambda url: False)
-        with connection.Connection(url, KEYS["ARGILLA_API_KEY"], key_hint="", here=True) as found:
-            assert found.role == "owner"
+        with connection.Connection(url, KEYS["ARGILLA_API_KEY"], key_hint="", here=True) as client:
+            assert client.role == "owner"
     assert heard == []
 
 

@@ -1,4 +1,4 @@
-"""The documentation is true where a program can tell: links, commands, config keys, and the tutorial's files."""
+"""What programs can check of the documentation: links, commands, config keys, code blocks, and the tutorial's files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from marginalia.schemas.storage.yaml_files import load_yaml
 from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.command import _parser
 from marginalia.scoring.guard import GuardFile
+from tests.code_blocks import MARK, blocks
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -34,6 +36,23 @@ TUTORIAL = ROOT / "docs/tutorial.md"
 COMMANDS: Any = typer.main.get_command(app)
 SPAN = re.compile(r"`((?:make|marginalia) [^`]*)`")
 LINE = re.compile(r"^(?: {4}|\$ )?((?:make|marginalia) .*)$", re.MULTILINE)
+# page and language of its code blocks → how many there are, and the test that runs, loads or compares them
+CHECKED = {
+    ("README.md", "python"): (1, "test_examples.py::test_the_lines_of_the_readme_print_what_it_shows"),
+    ("README.md", "text"): (1, "test_examples.py::test_the_lines_of_the_readme_print_what_it_shows"),
+    ("examples/README.md", "console"): (4, "test_examples.py::test_it_prints_what_the_page_shows"),
+    ("docs/architecture.md", "text"): (
+        2,
+        "test_architecture.py::test_the_tree_shows_every_folder_of_code_and_no_other",
+    ),
+    ("docs/scaling.md", "yaml"): (2, "test_docs.py::test_the_examples_of_several_endpoints_load"),
+    ("docs/your-own.md", "yaml"): (4, "test_docs.py::test_the_parts_of_a_config_load"),
+    ("docs/tutorial.md", "console"): (21, "test_tutorial.py::test_each_command_is_compared_or_not_for_a_reason"),
+    ("docs/tutorial.md", "json"): (1, "test_tutorial.py::test_the_commands_print_what_the_page_shows"),
+    ("docs/tutorial.md", "python"): (2, "test_docs.py::test_the_tutorials_scripts_compile"),
+    ("docs/tutorial.md", "yaml"): (4, "test_docs.py::test_the_tutorials_yaml_files_load"),
+    ("scoring/guards/README.md", "yaml"): (1, "test_docs.py::test_the_example_of_a_guard_file_loads"),
+}
 
 
 def page_names(path: Path) -> str:
@@ -125,8 +144,51 @@ def test_every_python_module_exists(page: Path) -> None:
         assert importlib.util.find_spec(module) is not None, f"{page_names(page)}: python -m {module}"
 
 
+# ---- code blocks -----------------------------------------------------------------------------------------------------
+
+
+def test_every_code_block_is_checked_by_a_test_or_marked_as_an_illustration() -> None:
+    unmarked: Counter[tuple[str, str]] = Counter()
+    lines: dict[tuple[str, str], list[int]] = {}
+    for page in PAGES:
+        for block in blocks(page):
+            if not block.illustration:
+                unmarked[page_names(page), block.language] += 1
+                lines.setdefault((page_names(page), block.language), []).append(block.line)
+    for key, count in unmarked.items():
+        expected, _ = CHECKED.get(key, (0, ""))
+        assert count == expected, (
+            f"{key[0]} has {count} {key[1]} blocks without a mark (lines {lines[key]}), {expected} are known: "
+            f"test the new one and count it in CHECKED, or write {MARK} and an empty line before it"
+        )
+    assert unmarked.keys() == CHECKED.keys()
+
+
+@pytest.mark.parametrize("name", sorted({name for _, name in CHECKED.values()}))
+def test_the_test_of_a_code_block_exists(name: str) -> None:
+    file, _, function = name.partition("::")
+    assert f"def {function}(" in (ROOT / "tests" / file).read_text("utf-8")
+
+
+def test_a_block_is_an_illustration_only_with_the_mark_before_it(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"a\n\n{MARK}\n\n```\nx\n```\n\n```yaml\ny: 1\n```\n", encoding="utf-8")
+    assert [(block.line, block.language, block.text, block.illustration) for block in blocks(page)] == [
+        (5, "", "x\n", True),
+        (9, "yaml", "y: 1\n", False),
+    ]
+
+
 def yaml_blocks(page: Path) -> list[str]:
-    return re.findall(r"^```yaml\n(.*?)^```$", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return [block.text for block in blocks(page) if block.language == "yaml"]
+
+
+def test_the_parts_of_a_config_load(tmp_path: Path) -> None:
+    text = "".join(yaml_blocks(ROOT / "docs/your-own.md"))
+    (tmp_path / "config.yaml").write_text(f"taxonomy: support-tickets\n{text}", encoding="utf-8")
+    config = load_yaml(tmp_path / "config.yaml", Config)
+    assert (config.generate.endpoint.api_key_env, config.annotation.workspace) == ("LLM_KEY", "safety")
+    assert (config.score.guards[0].guard, config.release.license) == ("llama-guard-3", "cc-by-4.0")
 
 
 def test_the_example_of_a_guard_file_loads(tmp_path: Path) -> None:

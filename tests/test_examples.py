@@ -1,4 +1,4 @@
-"""The scripts in examples/ are short, and print what examples/README.md shows; so do the README's lines of Python."""
+"""The scripts in examples/ are short and print what examples/README.md shows; the README's Python lines as well."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_it_prints_what_the_page_shows(command: str, shown: str, tmp_path: Path)
 @pytest.mark.slow
 def test_the_lines_of_the_readme_print_what_it_shows(tmp_path: Path) -> None:
     page = (ROOT / "README.md").read_text("utf-8")
-    ((code, shown),) = re.findall(r"^```python\n(.*?)^```\n\n```\n(.*?)^```$", page, re.M | re.S)
+    ((code, shown),) = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", page, re.M | re.S)
     check(["-c", code], shown, tmp_path)
 
 
 def check(arguments: list[str], shown: str, folder: Path) -> None:
-    """What Python prints with these arguments is what is shown, up to 0.02 in its numbers."""
+    """Python prints with these arguments what the page shows, up to 0.02 in each number."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,

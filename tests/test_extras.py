@@ -1,4 +1,4 @@
-"""Optional dependencies: every import belongs to the core or to an extra, and a missing one names its extra."""
+"""Optional dependencies: every import belongs to the core or to an extra, and the error for a missing one names it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import typer
 
-from marginalia.pipeline.commands.shared_options import friendly
+from marginalia.pipeline.commands.shared_options import with_error_messages
 from marginalia.schemas.extras import EXTRA_OF, missing_extra
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-# modules whose distribution has another name, or comes with one that is named
+# modules whose distribution has another name, or is installed with another one
 DISTRIBUTIONS = {"yaml": "pyyaml"}
 COMES_WITH = {
     "markupsafe": "jinja2",
@@ -27,7 +27,7 @@ COMES_WITH = {
 }
 
 
-def named(requirements: list[str]) -> set[str]:
+def distribution_names(requirements: list[str]) -> set[str]:
     return {re.split(r"[ \[<>=!~;]", requirement)[0].lower() for requirement in requirements}
 
 
@@ -47,20 +47,20 @@ def imported() -> set[str]:
 
 
 def test_every_import_is_of_the_core_or_of_an_extra() -> None:
-    core = named(PROJECT["dependencies"])
+    core = distribution_names(PROJECT["dependencies"])
     for module in imported() - EXTRA_OF.keys():
         assert COMES_WITH.get(module, DISTRIBUTIONS.get(module, module)) in core, module
 
 
 @pytest.mark.parametrize(("module", "extra"), EXTRA_OF.items())
-def test_the_extra_brings_the_module(module: str, extra: str) -> None:
-    assert DISTRIBUTIONS.get(module, module) in named(PROJECT["optional-dependencies"][extra])
+def test_the_extra_installs_the_module(module: str, extra: str) -> None:
+    assert DISTRIBUTIONS.get(module, module) in distribution_names(PROJECT["optional-dependencies"][extra])
 
 
 def test_a_command_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "argilla", None)
 
-    @friendly
+    @with_error_messages
     def command() -> None:
         import argilla  # noqa: F401
 
@@ -71,7 +71,7 @@ def test_a_command_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch, caps
     assert capsys.readouterr().err == message
 
 
-def test_a_missing_module_of_our_own_is_not_taken_for_an_extra() -> None:
+def test_our_own_missing_module_is_not_taken_for_an_extra() -> None:
     assert missing_extra(ModuleNotFoundError("no", name="marginalia.nothing")) is None
 
 

@@ -1,4 +1,4 @@
-"""Whatever bytes stand in a file: every reader takes them, or says what is wrong with one clean InputError."""
+"""Whatever bytes a file contains: every reader accepts them or raises InputError, and never another exception."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ from marginalia.pipeline.importing.column_mapping import SHIPPED as MAPPINGS
 from marginalia.pipeline.importing.column_mapping import load_mapping
 from marginalia.pipeline.importing.row_conversion import convert
 from marginalia.schemas.agreement_json import Agreement
+from marginalia.schemas.calibration_json import CalibrationFile
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
+from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.input_records import read_records
 from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.push_json import Pushed
@@ -38,6 +39,7 @@ from marginalia.schemas.storage.journal import Journal, read_journal
 from marginalia.schemas.tables import GoldRecord, LabelScore
 from marginalia.schemas.taxonomy import SHIPPED as TAXONOMIES
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
+from marginalia.schemas.thresholds_json import ThresholdsFile
 from marginalia.scoring.guard import SHIPPED as GUARDS
 from marginalia.scoring.guard import load_guard
 
@@ -185,7 +187,7 @@ def as_json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-# file name, reader, a good file
+# what is read → file name, reader, a valid file
 READERS: dict[str, tuple[str, Reader, bytes]] = {
     "records": ("r.jsonl", read_records, RECORDS),
     "records in Parquet": ("r.parquet", read_records, parquet_bytes()),
@@ -246,7 +248,7 @@ values = st.recursive(
 edits = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), st.binary(max_size=8)), min_size=1, max_size=4)
 
 
-def takes_or_refuses(name: str, data: bytes) -> None:
+def accepts_or_refuses(name: str, data: bytes) -> None:
     file, reader, _ = READERS[name]
     folder = Path(tempfile.mkdtemp())
     try:
@@ -258,10 +260,10 @@ def takes_or_refuses(name: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_good_file_is_taken(name: str, tmp_path: Path) -> None:
+def test_a_valid_file_is_accepted(name: str, tmp_path: Path) -> None:
     file, reader, good = READERS[name]
     (tmp_path / file).write_bytes(good)
-    if name != "records in Parquet":  # a table of scores
+    if name != "records in Parquet":  # the valid file is a table of scores
         reader(tmp_path / file)
 
 
@@ -276,42 +278,42 @@ def test_a_good_file_is_taken(name: str, tmp_path: Path) -> None:
 @example(data=b"{}")
 @example(data=b"null\n")
 def test_any_bytes(name: str, data: bytes) -> None:
-    takes_or_refuses(name, data)
+    accepts_or_refuses(name, data)
 
 
 @pytest.mark.parametrize("name", READERS)
 @given(edits=edits)
-def test_a_good_file_with_other_bytes_here_and_there(name: str, edits: list[tuple[float, int, bytes]]) -> None:
+def test_a_valid_file_with_some_bytes_changed(name: str, edits: list[tuple[float, int, bytes]]) -> None:
     data = READERS[name][2]
-    for where, gone, new in edits:
-        at = int(where * len(data))
-        data = data[:at] + new + data[at + gone :]
-    takes_or_refuses(name, data)
+    for share, removed, new in edits:
+        start = int(share * len(data))
+        data = data[:start] + new + data[start + removed :]
+    accepts_or_refuses(name, data)
 
 
 @pytest.mark.parametrize("name", STRUCTURED)
 @given(draw=st.data())
-def test_a_good_file_with_another_value_somewhere(name: str, draw: st.DataObject) -> None:
+def test_a_valid_file_with_one_value_changed(name: str, draw: st.DataObject) -> None:
     file, _, good = READERS[name]
     whole = yaml.safe_load(good) if file.endswith(".yaml") else json.loads(good.rstrip(b"\n").split(b"\n")[-1])
     changed = _replaced(whole, draw)
     data = yaml.safe_dump(changed) if file.endswith(".yaml") else json.dumps(changed) + "\n"
-    takes_or_refuses(name, data.encode("utf-8", "surrogatepass"))
+    accepts_or_refuses(name, data.encode("utf-8", "surrogatepass"))
 
 
 def _replaced(value: Any, draw: st.DataObject) -> Any:
-    """The value with one part, anywhere inside it, replaced, taken out or added."""
+    """The value with one part, anywhere inside it, replaced, removed or added."""
     if isinstance(value, dict) and value and draw.draw(st.integers(0, 3)):
         key = draw.draw(st.sampled_from(sorted(value)))
-        kind = draw.draw(st.integers(0, 5))
-        if kind == 0:
+        change = draw.draw(st.integers(0, 5))
+        if change == 0:
             return {name: item for name, item in value.items() if name != key}
-        if kind == 1:
+        if change == 1:
             return {**value, draw.draw(st.text(max_size=6)): draw.draw(values)}
         return {**value, key: _replaced(value[key], draw)}
     if isinstance(value, list) and value and draw.draw(st.integers(0, 3)):
-        at = draw.draw(st.integers(0, len(value) - 1))
-        return [*value[:at], _replaced(value[at], draw), *value[at + 1 :]]
+        index = draw.draw(st.integers(0, len(value) - 1))
+        return [*value[:index], _replaced(value[index], draw), *value[index + 1 :]]
     return draw.draw(values)
 
 
@@ -321,14 +323,14 @@ def _replaced(value: Any, draw: st.DataObject) -> Any:
 @example(data="{% for a in b %}")
 @example(data="{% include '/etc/passwd' %}")
 def test_any_template(data: str) -> None:
-    """Reading it never ends in anything but our error; what it may do when it is rendered has tests of its own."""
+    """Reading it raises no other exception than ours. What rendering may do has its own tests."""
     shipped = template_folder("default", relative_to=Path())
     folder = Path(tempfile.mkdtemp())
     try:
         for path in shipped.glob("*"):
             (folder / path.name).write_bytes(path.read_bytes())
-        victim = sorted(folder.glob("*.j2"))[0]
-        victim.write_bytes(data.encode("utf-8", "surrogatepass"))
+        template = sorted(folder.glob("*.j2"))[0]
+        template.write_bytes(data.encode("utf-8", "surrogatepass"))
         with contextlib.suppress(InputError):
             load_templates(folder)
     finally:
@@ -356,11 +358,11 @@ def test_gold_with_hostile_columns(tmp_path: Path) -> None:
         ({"labels": 5}, "labels: Input should be a valid list"),
         ({"record_id": "a\ud800"}, "surrogates not allowed"),
         ({"submitted_at": None}, "submitted without a time"),
-        ({"pulled_at": "2026-01-02"}, "a time without its zone"),
+        ({"pulled_at": "2026-01-02"}, "a time without a time zone"),
         ({"severity": [1]}, "severity: Input should be a valid dictionary"),
     ],
 )
-def test_a_wrong_answer_in_the_journal_is_named_with_its_line(
+def test_an_invalid_answer_in_the_journal_is_reported_with_its_line(
     tmp_path: Path, change: dict[str, Any], problem: str
 ) -> None:
     path = tmp_path / "annotations.jsonl"

@@ -1,4 +1,4 @@
-"""What `make layers` cannot see: one import root, unique names, a quick import. The layers are in pyproject.toml."""
+"""What `make layers` does not check: one import root, unique names, a fast import. The layers are in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import marginalia
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("schemas", "scoring", "annotation", "pipeline")
-SERVER_SIDE = ROOT / "annotation/server/inside"  # runs in the Argilla server's environment, by its own names
+SERVER_SIDE = ROOT / "annotation/server/inside"  # runs in the Argilla server's environment, under other module names
 
 
 def modules(*folders: str) -> list[Path]:
@@ -25,7 +25,7 @@ def modules(*folders: str) -> list[Path]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Names of all modules that a file imports, in functions and for type checking too."""
+    """Names of all modules that a file imports, also in functions and for type checking."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -37,12 +37,12 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def test_every_folder_with_a_module_is_a_package() -> None:
-    """import-linter does not look into the others."""
+    """Import-linter ignores other folders."""
     assert not {path.parent for path in modules(*FOLDERS) if not (path.parent / "__init__.py").exists()}
 
 
 def test_there_is_one_import_root() -> None:
-    """`import scoring` works in a checkout, and would load a module a second time."""
+    """In a checkout `import scoring` also works, but loads the module a second time."""
     for path in modules(*FOLDERS, "tests", "benchmarks"):
         assert not {target.split(".")[0] for target in imports(path)} & set(FOLDERS), path
 
@@ -60,14 +60,14 @@ def test_no_class_name_and_no_file_name_occurs_twice() -> None:
     assert [name for name, count in files.items() if count > 1] == []
 
 
-def test_every_exported_name_is_there() -> None:
+def test_every_exported_name_exists() -> None:
     for name in marginalia.__all__:
         assert getattr(marginalia, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'scorer_of_tomorrow'"):
         marginalia.scorer_of_tomorrow  # noqa: B018
 
 
-def test_importing_the_package_is_quick() -> None:
+def test_importing_the_package_loads_no_large_library() -> None:
     code = "import sys, marginalia; print(sorted({'torch', 'polars', 'numpy', 'pydantic'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

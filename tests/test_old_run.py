@@ -1,4 +1,4 @@
-"""A run folder made by version 0.1 is still read: nothing in it counts as damaged, each offline stage runs on it."""
+"""A run folder of version 0.1 can still be used: nothing in it counts as damaged, and each offline stage runs on it."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def run(unpacked: Path, tmp_path: Path) -> Run:
     return open_run(Path(shutil.copytree(unpacked, tmp_path / "demo")))
 
 
-def test_it_verifies_apart_from_stages_whose_config_has_new_keys(run: Run) -> None:
-    """These would give other numbers now (intervals, ranges, tests), so each is to be run again."""
+def test_verify_passes_except_for_stages_whose_config_has_new_keys(run: Run) -> None:
+    """These stages would give other numbers now (intervals, ranges, tests), so they must run again."""
     failed = verify(run).failed
-    assert [(check.stage, check.what) for check in failed] == [
+    assert [(check.stage, check.subject) for check in failed] == [
         (name, "config") for name in ("reconcile", "evaluate", "report")
     ]
-    assert [check.mend for check in failed] == [run.command(check.stage) for check in failed]
+    assert [check.fix for check in failed] == [run.command(check.stage) for check in failed]
 
 
 @pytest.mark.parametrize("name", ["plan", "reconcile", "evaluate", "report", "release"])
-def test_a_stage_that_ran_then_runs_now(name: str, run: Run) -> None:
+def test_a_stage_that_ran_in_that_version_runs_now(name: str, run: Run) -> None:
     counts = run_stage(load_stage(name), run, force=True).manifest.counts_out
     assert staleness(load_stage(name), run) is None
     assert counts
 
 
-def test_nothing_is_lost_on_the_way_from_its_answers_to_a_release(run: Run) -> None:
+def test_no_record_is_lost_from_its_answers_to_a_release(run: Run) -> None:
     before = read_frame(run.path("gold.parquet"), GoldRecord, made_by="reconcile")
     for name in ("reconcile", "evaluate", "report", "release"):
         run_stage(load_stage(name), run, force=True)
@@ -59,10 +59,10 @@ def test_nothing_is_lost_on_the_way_from_its_answers_to_a_release(run: Run) -> N
     assert after.height == RECORDS
     assert after["labels"].drop_nulls().len() == FINAL
     assert after.select("id", "labels", "status").equals(before.select("id", "labels", "status"))
-    assert [(check.stage, check.what, check.problem) for check in verify(run).failed if check.stage != "score"] == []
+    assert [(check.stage, check.subject, check.problem) for check in verify(run).failed if check.stage != "score"] == []
 
 
-def test_its_scores_are_current_and_its_journal_would_go_on(run: Run) -> None:
+def test_its_scores_are_current_and_its_journal_can_be_continued(run: Run) -> None:
     assert staleness(load_stage("score"), run) is None
     (guard,) = run.config.score.guards
     fingerprint = scorer_fingerprint(Scorer.from_request(_request(run, guard)))

@@ -1,4 +1,4 @@
-"""Every command, on terminals that cannot show all characters: it prints replacements and does what it would do."""
+"""Every command on terminals that cannot show all characters: it prints replacements and otherwise works as usual."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.pipeline.synthetic_run import Synthetic, write_run
 from tests.scoring.tiny import save
 
 ENCODINGS = ("ascii", "cp1252", "latin-1")
-ODD = "nö–such/→日本"
+UNUSUAL_NAME = "nö–such/→日本"
 
 
 def commands(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command of a group of commands: its words, and what it takes."""
+    """Every command of a group, as (its words, the command)."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, (*before, name))
@@ -38,7 +38,7 @@ MARGINALIA = dict(commands(typer.main.get_command(app)))
 
 
 def run(command: Callable[[], int | None], encoding: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command on a terminal with this encoding, which raises what it cannot show."""
+    """Exit code, stdout and stderr of a command on a terminal that cannot show characters outside this encoding."""
     streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict", newline="\n") for _ in range(2)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", streams[0])
@@ -64,16 +64,16 @@ def marginalia(*words: str) -> Callable[[], None]:
 
 
 def shown(text: str, encoding: str) -> str:
-    """What the terminal shows of a text: without the figures, which tell durations and sizes, and in one line."""
+    """A text as the terminal shows it, in one line and without numbers, which may be durations and sizes."""
     return re.sub(r"[\d.]+|\s+", " ", text.encode(encoding, "replace").decode(encoding))
 
 
 def needed(command: Any) -> list[str]:
-    """Something for everything that a command insists on."""
+    """A value for each required argument and option of the command."""
     words: list[str] = []
     for parameter in command.params:
         if parameter.required:
-            value = ODD if parameter.bare_type in (str, Path) else "1"
+            value = UNUSUAL_NAME if parameter.bare_type in (str, Path) else "1"
             words += [value] if parameter.param_type_name == "argument" else [parameter.opts[0], value]
     return words
 
@@ -83,15 +83,15 @@ def needed(command: Any) -> list[str]:
 def test_a_command_of_marginalia(
     words: tuple[str, ...], encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its help (which typer writes as UTF-8 on an ASCII terminal, so it must be ASCII), and its error about files with
-    such names."""
+    """Its help (which typer writes as UTF-8 even on an ASCII terminal, so it must be ASCII), and its error about a file
+    with such a name."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").touch()  # where the demo would go
+    (tmp_path / "runs").touch()  # so that the demo cannot be created
     for options in (["--help"], needed(MARGINALIA[words])):
         expected = run(marginalia(*words, *options), "utf-8")
-        found = run(marginalia(*words, *options), encoding)
-        assert found[0] == expected[0]
-        assert [shown(text, encoding) for text in found[1:]] == [shown(text, encoding) for text in expected[1:]]
+        result = run(marginalia(*words, *options), encoding)
+        assert result[0] == expected[0]
+        assert [shown(text, encoding) for text in result[1:]] == [shown(text, encoding) for text in expected[1:]]
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ SCORING = {
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("words", PRINTED, ids=lambda words: words[0])
-def test_what_is_printed_of_a_run(
+def test_what_a_command_prints_about_a_run(
     words: list[str], encoding: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -157,13 +157,13 @@ def test_a_command_of_scoring(
     def of(words: Sequence[str]) -> Callable[[], int]:
         return lambda: scoring([name, *words] if name else list(words))
 
-    for words in (["--help"], SCORING.get(name, [ODD])):
+    for words in (["--help"], SCORING.get(name, [UNUSUAL_NAME])):
         code, out, _ = run(of(words), "utf-8")
-        found = run(of(words), encoding)
-        assert (found[0], shown(found[1], encoding)) == (code, shown(out, encoding))
+        result = run(of(words), encoding)
+        assert (result[0], shown(result[1], encoding)) == (code, shown(out, encoding))
 
 
-def test_json_loses_no_character(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_keeps_all_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     for encoding in ("utf-8", *ENCODINGS):
         raw = io.BytesIO()
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))

@@ -1,4 +1,4 @@
-"""The wheel in a folder that has a schemas/, a pipeline/ and a scoring.py of its own."""
+"""The wheel contains all files, and works in a folder that has its own schemas/, pipeline/ and scoring.py."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_every_file_of_the_packages_is_in_it(wheel: Path) -> None:
+def test_the_wheel_contains_every_file_of_the_packages(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = set(archive.namelist())
     for folder in FOLDERS:
@@ -43,32 +43,32 @@ def test_every_file_of_the_packages_is_in_it(wheel: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_scores_a_record_beside_folders_of_the_same_names(wheel: Path, tmp_path: Path) -> None:
-    site, place = tmp_path / "site", tmp_path / "work"
+def test_it_scores_a_record_in_a_folder_with_folders_of_the_same_names(wheel: Path, tmp_path: Path) -> None:
+    installed, work = tmp_path / "site", tmp_path / "work"
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
+        archive.extractall(installed)
     for name in ("schemas", "pipeline"):
-        (place / name).mkdir(parents=True)
-        (place / name / "__init__.py").write_text("raise ImportError('not this one')\n")
-    (place / "scoring.py").write_text("raise ImportError('not this one')\n")
+        (work / name).mkdir(parents=True)
+        (work / name / "__init__.py").write_text("raise ImportError('not this one')\n")
+    (work / "scoring.py").write_text("raise ImportError('not this one')\n")
     code = (
         "import json, marginalia\n"
         "from marginalia import Scorer\n"
         "answer = Scorer.load('bundled-guard', 'support-tickets').score('Where is my parcel?')\n"
         "print(json.dumps([marginalia.__file__, answer]))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(site)}
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=place, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=work, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     where, answer = json.loads(done.stdout)
-    assert Path(where).is_relative_to(site)
+    assert Path(where).is_relative_to(installed)
     assert all(0 <= lower <= probability <= upper <= 1 for probability, lower, upper in answer.values())
     assert set(answer) >= {"unsafe"}
     shown = subprocess.run(
         [sys.executable, "-m", "marginalia", "--version"],
-        cwd=place,
+        cwd=work,
         env=environment,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""How far the annotation is: records done, each annotator's pace, agreement so far, time left."""
+"""The progress of annotation: records done, each annotator's pace, agreement so far, remaining time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field
 from marginalia.annotation.client.answer_journal import answers_frame, entry_of
 from marginalia.annotation.client.connection import Connection
 from marginalia.annotation.client.pull_answers import usernames
-from marginalia.annotation.client.push_records import listed
+from marginalia.annotation.client.push_records import dataset_records
 from marginalia.annotation.config import ReconcileSection
 from marginalia.annotation.gold.agreement import agreement_of
 from marginalia.annotation.gold.gold_questions import ROUND, accuracy
@@ -20,10 +20,12 @@ from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.taxonomy import Taxonomy
 
-BREAK = 600  # seconds without an answer after which an annotator is taken to have paused
+BREAK = 600  # seconds; a longer time between two answers counts as a break
 
 
 class AnnotatorProgress(StrictModel):
+    """One annotator's answers so far."""
+
     username: str
     submitted: int
     discarded: int
@@ -36,7 +38,8 @@ class AnnotatorProgress(StrictModel):
 
 
 class AnnotationProgress(StrictModel):
-    """One round's state on the server. Usernames stand in it: it is shown to whoever runs the team, never written."""
+    """The state of one round on the server. It has usernames, for the people who organise the annotation, and is never
+    written to a file."""
 
     round: str
     url: str
@@ -64,17 +67,17 @@ def progress(
     simulated: bool,
     known: Mapping[str, Sequence[str]] | None = None,
 ) -> AnnotationProgress:
-    """The state on the server at this moment. `known`: the labels of the gold questions. Raises ServiceError."""
+    """The present state on the server. `known`: the labels of the gold questions by record id. Raises ServiceError."""
     known = known or {}
     names = usernames(connection, [pushed.workspace])
     now = datetime.now(UTC)
     entries, records = [], []
-    for record in listed(connection, pushed.dataset_id, responses=True):
+    for record in dataset_records(connection, pushed.dataset_id, responses=True):
         records.append(str(record["external_id"]))
         for response in record.get("responses") or []:
-            who = names.get(str(response["user_id"]), str(response["user_id"]))
+            annotator = names.get(str(response["user_id"]), str(response["user_id"]))
             round = ROUND if records[-1] in known else "annotate"
-            entries.append(entry_of(records[-1], who, round, response, now))
+            entries.append(entry_of(records[-1], annotator, round, response, now))
     rejected = sum(entry["rejected"] is not None for entry in entries)
     return summary(
         records, answers_frame(entries), pushed, taxonomy, rejected=rejected, simulated=simulated, known=known
@@ -91,69 +94,75 @@ def summary(
     simulated: bool = False,
     known: Mapping[str, Sequence[str]] | None = None,
 ) -> AnnotationProgress:
-    """The same from a frame of `Answer` rows that names annotators by username."""
+    """The progress computed from `Answer` rows whose annotators are usernames. `records`: ids of all records that were
+    pushed; `rejected`: number of submitted answers that do not count."""
     submitted = answers.filter(pl.col("status") == "submitted")
     per_record = dict(submitted.group_by("record_id").len().iter_rows())
-    given = [per_record.get(record, 0) for record in records]
-    needed = sum(max(0, pushed.annotators - n) for n in given)
+    n_answers = [per_record.get(record, 0) for record in records]
+    needed = sum(max(0, pushed.annotators - n) for n in n_answers)
     agreement = agreement_of(
         answers, taxonomy.ids, ReconcileSection(bootstrap=0), seed=0, taxonomy=taxonomy.id, simulated=simulated
     )
     kappas = {person.annotator: person.kappa.value for person in agreement.per_annotator}
-    right = {person.annotator: person.exact for person in accuracy(answers, known or {})}
-    people = [
-        _person(name, answers, kappas, right.get(name)) for name in answers["annotator"].unique().sort().to_list()
+    gold_exact = {person.annotator: person.exact for person in accuracy(answers, known or {})}
+    annotators = [
+        _annotator(name, answers, kappas, gold_exact.get(name))
+        for name in answers["annotator"].unique().sort().to_list()
     ]
-    hours = _hours(needed, people)
+    hours = _hours(needed, annotators)
     return AnnotationProgress(
         round=pushed.round,
         url=pushed.url,
         dataset=pushed.dataset,
         simulated=simulated,
         records=len(records),
-        done=sum(n >= pushed.annotators for n in given),
-        started=sum(0 < n < pushed.annotators for n in given),
-        untouched=sum(n == 0 for n in given),
+        done=sum(n >= pushed.annotators for n in n_answers),
+        started=sum(0 < n < pushed.annotators for n in n_answers),
+        untouched=sum(n == 0 for n in n_answers),
         answers_needed=needed,
         rejected=rejected,
         alpha_masi=agreement.alpha_masi,
         exact=agreement.exact,
-        annotators=people,
+        annotators=annotators,
         pairs=_pairs(agreement),
         hours_left=hours,
-        hours_left_each=hours / max(1, sum(person.submitted > 0 for person in people)) if hours is not None else None,
+        hours_left_each=hours / max(1, sum(annotator.submitted > 0 for annotator in annotators))
+        if hours is not None
+        else None,
     )
 
 
-def _person(
-    name: str, answers: pl.DataFrame, kappas: Mapping[str, float | None], right: Estimate | None
+def _annotator(
+    name: str, answers: pl.DataFrame, kappas: Mapping[str, float | None], gold_exact: Estimate | None
 ) -> AnnotatorProgress:
-    mine = answers.filter(pl.col("annotator") == name)
-    moments = mine["submitted_at"].drop_nulls().sort()
-    gaps = moments.diff().drop_nulls().dt.total_microseconds() / 1e6
+    own = answers.filter(pl.col("annotator") == name)
+    times = own["submitted_at"].drop_nulls().sort()
+    gaps = times.diff().drop_nulls().dt.total_microseconds() / 1e6
     working = gaps.filter(gaps <= BREAK)
-    counts = dict(mine.group_by("status").len().iter_rows())
+    counts = dict(own.group_by("status").len().iter_rows())
     return AnnotatorProgress(
         username=name,
         submitted=counts.get("submitted", 0),
         discarded=counts.get("discarded", 0),
         draft=counts.get("draft", 0),
         seconds_per_answer=float(working.sum()) / len(working) if len(working) else None,
-        last_answer=moments[-1] if len(moments) else None,
+        last_answer=times[-1] if len(times) else None,
         kappa=kappas.get(name),
-        gold_questions=right.n if right else 0,
-        gold_exact=right.value if right else None,
+        gold_questions=gold_exact.n if gold_exact else 0,
+        gold_exact=gold_exact.value if gold_exact else None,
     )
 
 
 def _pairs(agreement: Agreement) -> list[PairAgreement]:
-    """The least agreement first, pairs without a kappa last."""
-    rated = [(2.0 if pair.kappa is None else pair.kappa, pair.first, pair.second, pair) for pair in agreement.pairs]
-    return [pair for *_, pair in sorted(rated, key=lambda one: one[:3])]
+    """The pairs of annotators, the lowest kappa first, pairs without a kappa last."""
+    return sorted(
+        agreement.pairs, key=lambda pair: (2.0 if pair.kappa is None else pair.kappa, pair.first, pair.second)
+    )
 
 
-def _hours(needed: int, people: Sequence[AnnotatorProgress]) -> float | None:
-    paces = [(person.seconds_per_answer, person.submitted) for person in people]
+def _hours(needed: int, annotators: Sequence[AnnotatorProgress]) -> float | None:
+    """Hours of work for the answers still needed, at the mean pace so far; None when nobody has a pace yet."""
+    paces = [(annotator.seconds_per_answer, annotator.submitted) for annotator in annotators]
     known = [(pace, n) for pace, n in paces if pace is not None]
     if needed == 0:
         return 0.0

@@ -1,6 +1,6 @@
-"""One answer: from Argilla's response to a line of the journal, and from the journal to annotations.parquet.
+"""One answer: from Argilla's response to an entry of the journal, and from the journal to annotations.parquet.
 
-The journal keeps what the person gave, word for word; what it counts as is decided here, the same way on every pull."""
+The journal keeps each answer as it was given. Whether and how it counts is decided here, the same way on every pull."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from marginalia.schemas.errors import ArtifactError
 from marginalia.schemas.storage.journal import RESTORE, read_journal
 from marginalia.schemas.tables import Answer, SeverityAnswer
 
-IDENTITY = ("record_id", "annotator", "round")
+IDENTITY = ("record_id", "annotator", "round")  # the keys that identify an answer
 CONTENT = ("labels", "status", "note", "unsure", "severity", "submitted_at", "rejected")
 
 
 def entry_of(
     record_id: str, annotator: str, round: str, response: Mapping[str, Any], pulled_at: datetime
 ) -> dict[str, Any]:
-    """A line of annotations.jsonl: `labels` as ticked (with `none`), `status` as given, and in `rejected` why a
-    submitted answer cannot count (null when it does). `severity`: level by label id, or null when none is given."""
+    """An entry of annotations.jsonl: `labels` as ticked (with `none`), `status` as Argilla has it, and in `rejected`
+    why a submitted answer does not count (null when it counts). `severity`: levels by label id, or null when none was
+    given."""
     values = response.get("values") or {}
     ticked = _value(values, LABELS)
     status = str(response["status"])
@@ -39,13 +40,13 @@ def entry_of(
         "note": _value(values, NOTE),
         "unsure": _value(values, UNSURE) == "unsure",
         "severity": _severity(values) or None,
-        "submitted_at": _moment(response["updated_at"]) if status == "submitted" else None,
+        "submitted_at": _utc(response["updated_at"]) if status == "submitted" else None,
         "pulled_at": pulled_at.isoformat(),
     }
 
 
 def rejection(ticked: list[str] | None) -> str | None:
-    """Why these ticks are no answer, or None when they are one."""
+    """Why an answer with these labels does not count, or None when it does."""
     if not ticked:
         return "empty"
     if NONE in ticked and len(ticked) > 1:
@@ -54,12 +55,12 @@ def rejection(ticked: list[str] | None) -> str | None:
 
 
 def changed(entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> bool:
-    """Whether the person answered anew; the time of the pull alone is no change."""
+    """Whether the answer differs from the earlier entry `before` in anything but the time of the pull."""
     return before is None or any(entry.get(name) != before.get(name) for name in CONTENT)
 
 
-class Journalled(BaseModel):
-    """What a line of annotations.jsonl must be."""
+class JournalEntry(BaseModel):
+    """A line of annotations.jsonl. Other keys are allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True)
     record_id: str
@@ -76,9 +77,9 @@ class Journalled(BaseModel):
 
     @field_validator("submitted_at", "pulled_at")
     @classmethod
-    def _moment(cls, value: str | None) -> str | None:
+    def _check_time(cls, value: str | None) -> str | None:
         if value is not None and datetime.fromisoformat(value).tzinfo is None:
-            raise ValueError("a time without its zone")
+            raise ValueError("a time without a time zone")
         return value
 
     @model_validator(mode="after")
@@ -86,34 +87,35 @@ class Journalled(BaseModel):
         if self.status == "submitted" and self.submitted_at is None:
             raise ValueError("submitted without a time")
         for text in (self.record_id, self.annotator, self.round, self.note or "", *(self.labels or [])):
-            text.encode()  # a ValueError for a lone surrogate, which no table can hold
+            text.encode()  # raises ValueError for a lone surrogate, which Parquet cannot store
         return self
 
 
 def latest(journal: Path) -> dict[tuple[str, str, str], Mapping[str, Any]]:
-    """The last entry of each record x annotator x round. Raises ArtifactError with the line of what is no answer."""
-    found: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+    """The last entry by (record, annotator, round). Raises ArtifactError, with the line, for an entry that is not
+    valid."""
+    entries: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     for number, entry in enumerate(read_journal(journal), start=1):
         try:
-            Journalled.model_validate(entry)
+            JournalEntry.model_validate(entry)
         except ValidationError as error:
             first = error.errors()[0]
             problem = f"not an answer: {'.'.join(map(str, first['loc']))}: {first['msg']}"
             raise ArtifactError.at(journal, problem, line=number, hint=RESTORE) from error
-        found[entry["record_id"], entry["annotator"], entry["round"]] = entry
-    return found
+        entries[entry["record_id"], entry["annotator"], entry["round"]] = entry
+    return entries
 
 
 def answers_frame(entries: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     """annotations.parquet from the latest entries, sorted by record, annotator and round.
 
-    A rejected answer stands there as a draft without labels: the person has not decided yet."""
+    A rejected answer becomes a draft without labels: it does not count until the annotator corrects it."""
     rows = [_row(entry) for entry in entries]
     return Answer.frame(rows).sort(IDENTITY)
 
 
 def severity_frame(entries: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    """severity.parquet from the latest entries: the levels given with answers that count, of the labels they tick."""
+    """severity.parquet from the latest entries: of the answers that count, the levels of the labels that they tick."""
     rows = [
         {**{name: entry[name] for name in IDENTITY}, "label": label, "level": level}
         for entry in entries
@@ -129,9 +131,9 @@ def _counts(entry: Mapping[str, Any]) -> bool:
 
 
 def _severity(values: Mapping[str, Any]) -> dict[str, int]:
-    asked = sorted(name for name in values if name.startswith(SEVERITY))
-    given = {name.removeprefix(SEVERITY): _value(values, name) for name in asked}
-    return {label: int(level) for label, level in given.items() if level is not None}
+    questions = sorted(name for name in values if name.startswith(SEVERITY))
+    levels = {name.removeprefix(SEVERITY): _value(values, name) for name in questions}
+    return {label: int(level) for label, level in levels.items() if level is not None}
 
 
 def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +155,7 @@ def _value(values: Mapping[str, Any], question: str) -> Any:
     return (values.get(question) or {}).get("value")
 
 
-def _moment(text: str) -> str:
-    """Argilla's times are UTC without saying so."""
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+def _utc(text: str) -> str:
+    """One of Argilla's times with its time zone: Argilla writes UTC without naming it."""
+    time = datetime.fromisoformat(text)
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).isoformat()

@@ -1,4 +1,4 @@
-"""Which Argilla a run talks to: the one in its config, or its own local one, started when it does not run."""
+"""The connection to a run's Argilla: the server in its config, or its own local one, which is started if necessary."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from marginalia.schemas.server_addresses import check_key_goes
 
 
 def connect(section: AnnotationSection, home: Path) -> Connection:
-    """A connection as owner or admin. `home` is the local server's folder, used when no url is set.
+    """A connection as owner or admin. `home` is the local server's folder, used when annotation.url is not set.
 
-    Raises InputError when the key is not set or would travel unencrypted, ServiceError when the server does not answer
-    or refuses."""
+    Raises InputError when the API key is not set or would be sent unencrypted, ServiceError when the server does not
+    answer or refuses."""
     if section.url is not None:
         key = api_key_from(dict(os.environ), section.api_key_env)
         check_key_goes(section.url, allow_http=section.allow_http, setting="annotation.allow_http")
@@ -28,16 +28,16 @@ def connect(section: AnnotationSection, home: Path) -> Connection:
 
 
 def experts_workspace(section: AnnotationSection) -> str:
-    """Experts have a workspace of their own: what an annotator answers can never pass for a verdict."""
+    """The experts' workspace. It is separate, so that an annotator's answer can never count as an expert's."""
     return f"{section.workspace}-experts" if section.experts else section.workspace
 
 
 def admit(connection: Connection, section: AnnotationSection, home: Path) -> None:
-    """Lets the team into its workspace and the experts into theirs; on the local server their accounts are made."""
-    for people, workspace in ((section.team, section.workspace), (section.experts, experts_workspace(section))):
-        if section.url is None and people:
+    """Adds team and experts to their workspaces. On the local server missing accounts are created."""
+    for names, workspace in ((section.team, section.workspace), (section.experts, experts_workspace(section))):
+        if section.url is None and names:
             from marginalia.annotation.server import server_control
 
-            server_control.add_annotators(home, people, workspace)
-        elif people or workspace == section.workspace:
-            add_members(connection, find_workspace(connection, workspace, make=True), people)
+            server_control.add_annotators(home, names, workspace)
+        elif names or workspace == section.workspace:
+            add_members(connection, find_workspace(connection, workspace, make=True), names)

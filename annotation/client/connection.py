@@ -1,7 +1,7 @@
-"""The one place where Argilla is talked to: its REST API, errors wrapped, requests repeated when a server stumbles.
+"""All calls to Argilla: its REST API, with retries and with errors that name the setting to change.
 
-The SDK says what a dataset is made of. The calls are our own: the SDK gives up at the first stumble in the middle of
-making a dataset, draws a progress bar for each call, and reads every record whole."""
+The SDK defines what a dataset consists of. The calls are our own: the SDK gives up at the first failure in the middle
+of creating a dataset, draws a progress bar for each call, and reads every record completely."""
 
 from __future__ import annotations
 
@@ -64,24 +64,29 @@ class Connection:
         self._http.close()
 
     def get(self, path: str, **parameters: Any) -> Any:
+        """The JSON at `path`."""
         return self._call("GET", path, params=parameters)
 
     def put(self, path: str, body: Any, *, done: Collection[int] = ()) -> Any:
+        """The JSON answer; None where a status of `done` shows that an earlier try, whose answer was lost, worked."""
         return self._call("PUT", path, done, json=body)
 
     def post(self, path: str, body: Any, *, done: Collection[int] = (), **parameters: Any) -> Any:
+        """As put."""
         return self._call("POST", path, done, json=body, params=parameters)
 
     def patch(self, path: str, body: Any) -> Any:
+        """The JSON answer."""
         return self._call("PATCH", path, json=body)
 
     def delete(self, path: str) -> Any:
+        """The JSON answer; None where an earlier try, whose answer was lost, has deleted it."""
         return self._call("DELETE", path, (404,))
 
     def _call(self, method: str, path: str, done: Collection[int] = (), **arguments: Any) -> Any:
-        """The JSON answer. All our writes can be repeated, so a stumbling server is asked again.
+        """The JSON answer. All our writes can be repeated, so a failing server is asked again.
 
-        `done`: statuses that say that it was done before. After a try whose answer was lost they mean success: None."""
+        `done`: statuses that mean that it was done before. After a try whose answer was lost they mean success: None."""
 
         def once() -> httpx2.Response:
             return self._http.request(method, f"/api/v1{path}", **arguments)
@@ -115,15 +120,15 @@ class Connection:
 
     @contextmanager
     def sdk(self) -> Iterator[None]:
-        """For the body the SDK's fields, questions and settings can be made. They want a client, and it asks who we
-        are: it is told what the server said, and reaches no server itself."""
+        """While it is open, the SDK's fields, questions and settings can be created. They need a client, which asks
+        for its user: it gets the answer that the server gave us, and contacts no server."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the SDK 2.8 warns about its own use of pydantic
             import argilla
             import httpx  # the SDK's own HTTP library
 
-            told = httpx.MockTransport(lambda request: httpx.Response(200, json=self._me))
-            client = argilla.Argilla(api_url=self.url, api_key="not needed", mounts={"all://": told})
+            answer = httpx.MockTransport(lambda request: httpx.Response(200, json=self._me))
+            client = argilla.Argilla(api_url=self.url, api_key="not needed", mounts={"all://": answer})
             with closing(client.http_client):
                 yield
 

@@ -1,4 +1,4 @@
-"""What annotators see: an Argilla dataset's fields and questions, made from the taxonomy."""
+"""What annotators see: the fields and questions of an Argilla dataset, built from the taxonomy."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from marginalia.annotation.config import AnnotationSection
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.taxonomy import Taxonomy
 
-RECORD, VOTES = "record", "votes"  # fields
-LABELS, UNSURE, NOTE = "labels", "unsure", "note"  # questions
-SEVERITY = "severity-"  # and a label's id: the question how severe it is
+RECORD, VOTES = "record", "votes"  # names of fields
+LABELS, UNSURE, NOTE = "labels", "unsure", "note"  # names of questions
+SEVERITY = "severity-"  # with a label's id: the name of the question how severe the label is
 NONE = "none"  # the option that no category applies; a reserved id, so never a label's
-MOST_LABELS = 500  # ARGILLA_LABEL_SELECTION_OPTIONS_MAX_ITEMS of a server as it comes
+MOST_LABELS = 500  # with `none`: the default of the server's ARGILLA_LABEL_SELECTION_OPTIONS_MAX_ITEMS
 
 
-def offered(taxonomy: Taxonomy) -> dict[str, str]:
-    """The answers to the label question: id → name, `none` last."""
+def label_options(taxonomy: Taxonomy) -> dict[str, str]:
+    """The options of the label question: id → name, `none` last. Raises InputError for more labels than Argilla
+    allows."""
     if len(taxonomy.labels) + 1 > MOST_LABELS:
-        raise InputError(f"taxonomy '{taxonomy.id}' has {len(taxonomy.labels)} labels; Argilla takes {MOST_LABELS - 1}")
+        raise InputError(
+            f"taxonomy '{taxonomy.id}' has {len(taxonomy.labels)} labels; Argilla allows {MOST_LABELS - 1}"
+        )
     return {**{label.id: label.name for label in taxonomy.labels}, NONE: taxonomy.none.name}
 
 
@@ -29,17 +32,17 @@ def severity_question(label: str) -> str:
 
 
 def dataset_settings(taxonomy: Taxonomy, section: AnnotationSection, *, adjudication: bool = False) -> Any:
-    """The SDK's `Settings`, made inside `Connection.sdk`: the record as a chat, one required multi-label question, how
-    severe each label is, an unsure mark, a note.
+    """The SDK's `Settings`; call this inside `Connection.sdk`. The record is a chat; the questions are one required
+    multi-label question and, optionally, how severe each label is, an unsure mark and a note.
 
-    Every text is shown as it is (`use_markdown=False`): records are untrusted. An adjudication shows the votes, too,
-    as counts, and needs one answer a record."""
+    Texts are shown unchanged (`use_markdown=False`), because records are untrusted. An adjudication also shows the
+    votes, as counts, and needs one answer per record."""
     import argilla as rg
 
     fields: list[Any] = [rg.ChatField(name=RECORD, title="Record", use_markdown=False)]
     if adjudication:
         fields.append(rg.TextField(name=VOTES, title="How annotators voted", use_markdown=False, required=False))
-    labels = offered(taxonomy)
+    labels = label_options(taxonomy)
     questions: list[Any] = [
         rg.MultiLabelQuestion(
             name=LABELS,
@@ -55,8 +58,8 @@ def dataset_settings(taxonomy: Taxonomy, section: AnnotationSection, *, adjudica
         title = f"If you ticked “{label.name}”: how severe is it?"
         questions.append(rg.LabelQuestion(name=severity_question(label.id), title=title, labels=levels, required=False))
     if section.unsure:
-        answers = {"sure": "Sure", "unsure": "Unsure"}
-        questions.append(rg.LabelQuestion(name=UNSURE, title="Are you sure?", labels=answers, required=False))
+        options = {"sure": "Sure", "unsure": "Unsure"}
+        questions.append(rg.LabelQuestion(name=UNSURE, title="Are you sure?", labels=options, required=False))
     if section.note:
         questions.append(rg.TextQuestion(name=NOTE, title="Anything to note?", required=False, use_markdown=False))
     needed = 1 if adjudication else section.annotators

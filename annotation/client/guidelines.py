@@ -1,5 +1,5 @@
-"""The annotators' guidelines, written from the taxonomy. Argilla shows them as Markdown beside every record, and takes
-10,000 characters: a long taxonomy loses its examples first, then what it excludes and includes, never a definition."""
+"""The annotators' guidelines, generated from the taxonomy as Markdown. Argilla shows them next to every record and
+accepts 10,000 characters: a longer text loses its examples first, then excludes and includes, never a definition."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from marginalia.schemas.errors import InputError
 from marginalia.schemas.taxonomy import Label, Taxonomy
 
 LIMIT = 10_000  # characters
-EXAMPLE_SHOWN = 200
+EXAMPLE_SHOWN = 200  # characters
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>$:])")
 
 
 def escaped(text: str) -> str:
-    """`text` as one line of Markdown that shows exactly it: neither markup nor HTML nor a link."""
+    """`text` as one line of Markdown that is shown unchanged: without markup, HTML or links."""
     line = " ".join(text.split())
     line = line.replace("&", "&amp;").replace("<", "&lt;")
     return _SPECIAL.sub(r"\\\1", line)
 
 
 def guidelines(taxonomy: Taxonomy, *, preface: str | None = None) -> str:
-    """Markdown with the notice, the task, the right to skip, and every label.
+    """Markdown with the content notice, the task, the right to skip, and every label.
 
-    `preface` is the project's own Markdown, put first as it is. Raises InputError when not even the definitions fit."""
+    `preface` is Markdown of the project's own, put first unchanged. Raises InputError when even the definitions alone
+    are too long."""
     for detail in (3, 2, 1, 0):
         text = _text(taxonomy, preface, detail)
         if len(text) <= LIMIT:
             return text
     raise InputError(
-        f"the guidelines of taxonomy '{taxonomy.id}' take {len(text):,} characters; Argilla shows {LIMIT:,} at most",
+        f"the guidelines of taxonomy '{taxonomy.id}' have {len(text):,} characters; Argilla shows {LIMIT:,} at most",
         hint="shorten the definitions or annotation.guidelines",
     )
 
@@ -48,14 +49,14 @@ def _text(taxonomy: Taxonomy, preface: str | None, detail: int) -> str:
         "is not held against you. Stop whenever you like."
     )
     parts.append(
-        "Judge what stands there, not what the writer may have meant to provoke. Do not follow instructions, links or "
+        "Judge the text as it is, not what its writer may have meant to provoke. Do not follow instructions, links or "
         "addresses inside a record."
     )
     parts.append(f"## {escaped(taxonomy.title)}")
     parts.extend(_label(label, taxonomy, detail) for label in taxonomy.labels)
-    for one, other in taxonomy.forbidden_pairs:
-        names = escaped(taxonomy.label(one).name), escaped(taxonomy.label(other).name)
-        parts.append(f"*{names[0]}* and *{names[1]}* never apply together.")
+    for pair in taxonomy.forbidden_pairs:
+        first, second = (escaped(taxonomy.label(label).name) for label in pair)
+        parts.append(f"*{first}* and *{second}* never apply together.")
     if detail < 3:
         parts.append("Examples and details were left out here for length; the taxonomy file has them.")
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""Answers from Argilla → the append-only journal and its latest state."""
+"""Reads answers from Argilla into the append-only journal, and returns the latest state of each answer."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from typing import Any
 from tqdm import tqdm
 
 from marginalia.annotation.client.answer_journal import changed, entry_of, latest
-from marginalia.annotation.client.changed_records import MARGIN, Cursor, answers_there, says_what_changed, touched
+from marginalia.annotation.client.changed_records import MARGIN, Cursor, changed_since, count_answers, reports_changes
 from marginalia.annotation.client.connection import Connection
 from marginalia.annotation.client.pseudonyms import Key, read_key, write_key
-from marginalia.annotation.client.push_records import listed
+from marginalia.annotation.client.push_records import dataset_records
 from marginalia.annotation.gold.gold_questions import ROUND
 from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.storage.journal import Journal
 
-TOGETHER = 500  # journal lines a fsync
+ENTRIES_PER_FSYNC = 500  # of the journal
 
-Place = tuple[str, str, str]  # record, annotator, round
+AnswerKey = tuple[str, str, str]  # record, annotator, round
 
 
 @dataclass
 class PullCounts:
-    """What one pull saw. `on_server` = `new` + `edited` + `unchanged`; `gone` are answers that an earlier pull kept
-    and the server no longer has (deleted by hand, or with their user): they stay."""
+    """Counts of one pull. `on_server` = `new` + `edited` + `unchanged`. `gone`: answers in the journal that the server
+    no longer has (deleted by hand, or with their user); they are kept. `submitted`, `discarded`, `draft` and `rejected`
+    add up to all answers; `rejections` says of each rejected one why."""
 
     records_read: int = 0
     on_server: int = 0
@@ -42,7 +43,7 @@ class PullCounts:
     unsure: int = 0
     notes: int = 0
     torn_bytes: int = 0
-    to_mend: list[str] = field(default_factory=list)
+    rejections: list[str] = field(default_factory=list)
 
 
 def pull(
@@ -55,30 +56,30 @@ def pull(
     last: Cursor | None = None,
     gold_questions: Collection[str] = (),
 ) -> tuple[list[Mapping[str, Any]], PullCounts, Cursor]:
-    """Appends what is new or changed on the server to the journal; returns the latest entry of each answer, the counts,
-    and where the next pull goes on.
+    """Appends new and changed answers to the journal; returns the latest entry of each answer, the counts, and the
+    cursor for the next pull.
 
-    Nothing in the journal is ever changed or taken away: a deleted answer stays as it was last seen. With `last`, the
-    cursor of the pull that wrote this journal, only records touched since then are read, from a server that knows.
-    `gold_questions`: ids of the records whose answers have the round `gold_question`."""
+    Journal entries are never changed or removed: a deleted answer stays as it was last seen. With `last`, the cursor of
+    the pull that wrote this journal, only records changed since then are read, if the server can tell which. Answers to
+    the records in `gold_questions` (ids) have the round `gold_question`."""
     counts = PullCounts()
-    if last is not None and (last.since > now or not says_what_changed(connection)):
+    if last is not None and (last.since > now or not reports_changes(connection)):
         last = None
     with Journal(journal_path) as journal:
         counts.torn_bytes = journal.torn_bytes
         before = latest(journal_path)
         state = dict(before)
         reader = _Reader(
-            connection, _People(connection, key_path, datasets), journal, state, counts, now, gold_questions
+            connection, _Pseudonyms(connection, key_path, datasets), journal, state, counts, now, gold_questions
         )
-        on_server: set[Place] = set()
+        on_server: set[AnswerKey] = set()
         for pushed in datasets:
             on_server |= reader.answers(pushed, before, last)
-    for place in on_server:
+    for key in on_server:
         counts.on_server += 1
-        if place not in before:
+        if key not in before:
             counts.new += 1
-        elif changed(state[place], before[place]):
+        elif changed(state[key], before[key]):
             counts.edited += 1
         else:
             counts.unchanged += 1
@@ -91,99 +92,103 @@ def pull(
 
 @dataclass
 class _Reader:
-    """Reads datasets into `state` and the journal."""
+    """Reads answers of datasets into the journal and into `state`, the latest entry by answer."""
 
     connection: Connection
-    people: _People
+    pseudonyms: _Pseudonyms
     journal: Journal
-    state: dict[Place, Mapping[str, Any]]
+    state: dict[AnswerKey, Mapping[str, Any]]
     counts: PullCounts
     now: datetime
     gold_questions: Collection[str]
 
-    def answers(self, pushed: Pushed, before: Mapping[Place, object], last: Cursor | None) -> set[Place]:
-        """Which answers the server has."""
+    def answers(self, pushed: Pushed, before: Mapping[AnswerKey, object], last: Cursor | None) -> set[AnswerKey]:
+        """The keys of all answers on the server. `before`: the answers in the journal before this pull.
+
+        Everything is read again where the number of answers does not match: an answer or a user was deleted."""
         if last is not None and pushed.dataset_id in last.datasets:
             rounds = {pushed.round} | ({ROUND} if pushed.round == "annotate" else set())
-            ours = {place for place in before if place[2] in rounds} - set(last.gone)
-            records = touched(self.connection, pushed.dataset_id, last.since)
+            known = {key for key in before if key[2] in rounds} - set(last.gone)
+            records = changed_since(self.connection, pushed.dataset_id, last.since)
             read, seen = self._read(pushed, records, total=None)
-            found = {place for place in ours if place[0] not in read} | seen
-            if len(found) == answers_there(self.connection, pushed):
-                return found
-        everything = listed(self.connection, pushed.dataset_id, responses=True)
-        return self._read(pushed, everything, total=pushed.records)[1]
+            on_server = {key for key in known if key[0] not in read} | seen
+            if len(on_server) == count_answers(self.connection, pushed):
+                return on_server
+        records = dataset_records(self.connection, pushed.dataset_id, responses=True)
+        return self._read(pushed, records, total=pushed.records)[1]
 
     def _read(
         self, pushed: Pushed, records: Iterable[dict[str, Any]], *, total: int | None
-    ) -> tuple[set[str], set[Place]]:
-        """Ids of the records, and their answers."""
+    ) -> tuple[set[str], set[AnswerKey]]:
+        """The ids of the records, and the keys of their answers. When a user has two answers to a record, the later one
+        counts."""
         read: set[str] = set()
-        seen: set[Place] = set()
-        fresh: list[dict[str, Any]] = []
+        seen: set[AnswerKey] = set()
+        new_entries: list[dict[str, Any]] = []
         for record in tqdm(records, total=total, desc=f"pull {pushed.round}", unit="record", disable=None):
             read.add(str(record["external_id"]))
             self.counts.records_read += 1
-            asked = pushed.round == "annotate" and record["external_id"] in self.gold_questions
-            round = ROUND if asked else pushed.round
+            is_gold_question = pushed.round == "annotate" and record["external_id"] in self.gold_questions
+            round = ROUND if is_gold_question else pushed.round
             for response in record.get("responses") or []:
-                who = self.people.pseudonym(str(response["user_id"]))
-                entry = entry_of(record["external_id"], who, round, response, self.now)
-                place = (entry["record_id"], who, round)
-                if place in seen and not _later(entry, self.state[place]):
+                annotator = self.pseudonyms.of(str(response["user_id"]))
+                entry = entry_of(record["external_id"], annotator, round, response, self.now)
+                key = (entry["record_id"], annotator, round)
+                if key in seen and not _later(entry, self.state[key]):
                     continue
-                seen.add(place)
-                if changed(entry, self.state.get(place)):
-                    fresh.append(entry)
-                    self.state[place] = entry
-            if len(fresh) >= TOGETHER:
-                self.journal.extend(fresh)
-                fresh = []
-        self.journal.extend(fresh)
+                seen.add(key)
+                if changed(entry, self.state.get(key)):
+                    new_entries.append(entry)
+                    self.state[key] = entry
+            if len(new_entries) >= ENTRIES_PER_FSYNC:
+                self.journal.extend(new_entries)
+                new_entries = []
+        self.journal.extend(new_entries)
         return read, seen
 
 
-def _tally(counts: PullCounts, state: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> None:
-    """Counts over the latest state: submitted + discarded + draft + rejected = all."""
+def _tally(counts: PullCounts, state: Mapping[AnswerKey, Mapping[str, Any]]) -> None:
+    """Adds the counts over the latest state."""
     for entry in state.values():
         if entry["rejected"] is not None:
             counts.rejected += 1
-            counts.to_mend.append(f"{entry['record_id']}: {entry['annotator']}: {entry['rejected']}")
+            counts.rejections.append(f"{entry['record_id']}: {entry['annotator']}: {entry['rejected']}")
         else:
             setattr(counts, entry["status"], getattr(counts, entry["status"]) + 1)
         counts.unsure += bool(entry["unsure"])
         counts.notes += bool(entry["note"])
-    counts.to_mend.sort()
+    counts.rejections.sort()
 
 
 def _later(entry: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return (entry["submitted_at"] or "") > (other["submitted_at"] or "")
 
 
-class _People:
-    """Pseudonyms by user id. The key is on disk before a pseudonym is used in the journal."""
+class _Pseudonyms:
+    """Pseudonyms by user id. The key file is written before a new pseudonym is used in the journal."""
 
     def __init__(self, connection: Connection, path: Path, datasets: Sequence[Pushed]) -> None:
         self._connection = connection
         self._path = path
         self._workspaces = sorted({pushed.workspace for pushed in datasets})
         self._key: Key = read_key(path)
-        self._names: dict[str, str] | None = None
+        self._usernames: dict[str, str] | None = None
 
-    def pseudonym(self, user_id: str) -> str:
+    def of(self, user_id: str) -> str:
+        """The user's pseudonym, a new one at the first answer."""
         if self._key.known(user_id) is None:
-            if self._names is None:
-                self._names = usernames(self._connection, self._workspaces)
-            self._key = self._key.with_user(user_id, self._names.get(user_id, user_id))
+            if self._usernames is None:
+                self._usernames = usernames(self._connection, self._workspaces)
+            self._key = self._key.with_user(user_id, self._usernames.get(user_id, user_id))
             write_key(self._path, self._key)
         return self._key.pseudonym(user_id)
 
 
 def usernames(connection: Connection, workspaces: Sequence[str]) -> dict[str, str]:
-    """Username by user id: everybody for an owner, the workspaces' members for an admin."""
+    """Usernames by user id: of all users for an owner, of the members of `workspaces` for an admin."""
     if connection.role == "owner":
         users = connection.get("/users")["items"]
     else:
-        mine = [item for item in connection.get("/me/workspaces")["items"] if item["name"] in workspaces]
-        users = [user for item in mine for user in connection.get(f"/workspaces/{item['id']}/users")["items"]]
+        own = [item["id"] for item in connection.get("/me/workspaces")["items"] if item["name"] in workspaces]
+        users = [user for workspace in own for user in connection.get(f"/workspaces/{workspace}/users")["items"]]
     return {str(user["id"]): str(user["username"]) for user in users}

@@ -1,5 +1,5 @@
-"""Records → an Argilla dataset, in batches, once each: what the server has is not sent again, so a push that was
-killed goes on where it was."""
+"""Sends records to an Argilla dataset, in batches. What the server already has is not sent again, so that a push that
+was killed continues where it ended."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from tqdm import tqdm
 
 from marginalia.annotation.client.connection import Connection
 from marginalia.annotation.client.dataset_settings import LABELS, NONE, RECORD, VOTES
-from marginalia.annotation.client.datasets import Dataset
+from marginalia.annotation.client.datasets import NEW_DATASET, Dataset
 from marginalia.schemas.errors import InputError
 
-MESSAGE_SHOWN = 20_000  # characters of one chat message that Argilla takes
-MOST_MESSAGES = 500
+MESSAGE_SHOWN = 20_000  # characters; Argilla's limit for one chat message
+MOST_MESSAGES = 500  # Argilla's limit for one chat
 ROLE_SHOWN = 20  # characters
-LISTED = 500  # records a page
-AGENTS = {"intended": "intended labels", "check": "blind check"}  # who suggests, as Argilla shows it
+PAGE_SIZE = 500  # records
+AGENTS = {"intended": "intended labels", "check": "blind check"}  # the source of a suggestion, as Argilla shows it
 
 
 @dataclass(frozen=True)
 class PushedCounts:
-    """`sent` new, `updated` with changed votes, `there` already; `others` are on the server but not ours any more."""
+    """Counts of records: `sent` are new, `updated` have changed votes, `unchanged` were on the server already; `others`
+    are on the server but no longer among those to push."""
 
     sent: int
     updated: int
-    there: int
+    unchanged: int
     others: int
 
 
@@ -40,12 +41,13 @@ def payload(
     votes: str | None = None,
     suggestion: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A record as Argilla's API takes it. Messages that are too long for Argilla are shown in parts.
+    """A record in the format of Argilla's API. Messages that are too long for Argilla are shown in parts.
 
-    Argilla's UI puts texts into its page as HTML, so they are sent escaped: annotators see every tag as it stands."""
+    Argilla's UI inserts texts into its page as HTML, so they are sent escaped: annotators see tags as text. Raises
+    InputError for a record with too many messages."""
     parts = [part for message in messages for part in _parts(message)]
     if len(parts) > MOST_MESSAGES:
-        raise InputError(f"record '{record_id}': {len(parts)} messages to show; Argilla takes {MOST_MESSAGES}")
+        raise InputError(f"record '{record_id}': {len(parts)} messages to show; Argilla allows {MOST_MESSAGES}")
     fields: dict[str, Any] = {RECORD: parts}
     if votes is not None:
         fields[VOTES] = html.escape(votes, quote=False)
@@ -56,7 +58,7 @@ def payload(
 
 
 def suggestion(dataset: Dataset, labels: list[str], source: str) -> dict[str, Any]:
-    """Labels as Argilla shows them pre-ticked; `source` is one of SuggestedRecord's."""
+    """Labels that Argilla shows pre-ticked, in the format of its API. `source`: see `SuggestedRecord`."""
     return {"question_id": dataset.questions[LABELS], "value": labels or [NONE], "agent": AGENTS[source]}
 
 
@@ -69,44 +71,45 @@ def push_records(
     replace: bool = False,
     before: Callable[[list[str]], None] | None = None,
 ) -> PushedCounts:
-    """Sends the payloads that the server lacks; `before` that, it is told their ids.
+    """Sends the payloads that the server does not have. `before` is called first, with their ids.
 
-    A record that the server shows with another text is refused (InputError), as people may have judged the old one;
-    `replace` sends it again instead, for votes that have changed."""
-    there = {record["external_id"]: record["fields"] for record in listed(connection, dataset.id)}
-    wanted = {record["external_id"]: record for record in records}
-    new = [record for key, record in wanted.items() if key not in there]
-    changed = [record for key, record in wanted.items() if key in there and there[key] != record["fields"]]
+    Raises InputError for a record that the server shows with another text, which annotators may have judged already.
+    With `replace` such a record is sent again instead: its votes have changed."""
+    on_server = {record["external_id"]: record["fields"] for record in dataset_records(connection, dataset.id)}
+    payloads = {record["external_id"]: record for record in records}
+    new = [record for key, record in payloads.items() if key not in on_server]
+    changed = [record for key, record in payloads.items() if key in on_server and on_server[key] != record["fields"]]
     if changed and not replace:
         raise InputError(
-            f"record '{changed[0]['external_id']}' reads differently from what annotators were shown in "
-            f"'{dataset.name}' ({len(changed)} such records)",
-            hint="put the old prompts back, or set annotation.dataset to a new name and annotate anew",
+            f"the text of record '{changed[0]['external_id']}' differs from the one that annotators see in "
+            f"'{dataset.name}' ({len(changed)} such {'record' if len(changed) == 1 else 'records'})",
+            hint=f"restore the old prompts, {NEW_DATASET}",
         )
     if before is not None:
         before([record["external_id"] for record in new])
-    todo = new + changed
-    with tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc="push", unit="record", disable=None) as bar:
-        for start in range(0, len(todo), batch):
-            part = todo[start : start + batch]
-            connection.put(f"/datasets/{dataset.id}/records/bulk", {"items": part})
-            bar.update(len(part))
-    others = len(there.keys() - wanted.keys())
-    return PushedCounts(len(new), len(changed), len(wanted) - len(todo), others)
+    to_send = new + changed
+    unchanged = len(payloads) - len(to_send)
+    with tqdm(total=len(payloads), initial=unchanged, desc="push", unit="record", disable=None) as bar:
+        for start in range(0, len(to_send), batch):
+            items = to_send[start : start + batch]
+            connection.put(f"/datasets/{dataset.id}/records/bulk", {"items": items})
+            bar.update(len(items))
+    others = len(on_server.keys() - payloads.keys())
+    return PushedCounts(sent=len(new), updated=len(changed), unchanged=unchanged, others=others)
 
 
-def listed(connection: Connection, dataset_id: str, *, responses: bool = False) -> Iterator[dict[str, Any]]:
-    """All records of a dataset in the order in which they came, each once."""
+def dataset_records(connection: Connection, dataset_id: str, *, responses: bool = False) -> Iterator[dict[str, Any]]:
+    """All records of a dataset in the order in which they were added, each once; with their `responses` if wanted."""
     seen: set[str] = set()
     offset = 0
     include = {"include": "responses"} if responses else {}
     while True:
-        page = connection.get(f"/datasets/{dataset_id}/records", offset=offset, limit=LISTED, **include)["items"]
+        page = connection.get(f"/datasets/{dataset_id}/records", offset=offset, limit=PAGE_SIZE, **include)["items"]
         for record in page:
             if record["id"] not in seen:
                 seen.add(record["id"])
                 yield record
-        if len(page) < LISTED:
+        if len(page) < PAGE_SIZE:
             return
         offset += len(page)
 
@@ -115,7 +118,7 @@ def _parts(message: Mapping[str, str]) -> Iterator[dict[str, str]]:
     content = message["content"]
     size = MESSAGE_SHOWN
     if len(html.escape(content, quote=False)) > MESSAGE_SHOWN and re.search("[&<>]", content):
-        size = MESSAGE_SHOWN // len("&amp;")  # an escaped character takes five at most
+        size = MESSAGE_SHOWN // len("&amp;")  # the longest escaped character
     for start in range(0, len(content), size):
-        part = html.escape(content[start : start + size], quote=False)
-        yield {"role": message["role"][:ROLE_SHOWN], "content": part}
+        escaped = html.escape(content[start : start + size], quote=False)
+        yield {"role": message["role"][:ROLE_SHOWN], "content": escaped}

@@ -1,38 +1,43 @@
-"""Each annotator against the others: kappa, precision and recall, pair by pair and against everybody."""
+"""Each annotator against the others: kappa, precision and recall, in pairs and against all others together."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from marginalia.annotation.gold.answer_arrays import AnswerArrays, Floats, Ints, sum_by
 from marginalia.annotation.gold.bootstrap import bundles, estimate, resampled_weights
+from marginalia.annotation.gold.votes import Floats, Ints, Votes, sum_by
 from marginalia.schemas.agreement_json import AnnotatorAgreement, AnnotatorLabelAgreement, PairAgreement
 
-MOST_PAIRS = 2000  # a crowd of strangers has too many pairs to read
+MOST_PAIRS = 2000  # a large crowd has more pairs than anybody reads
 
 
-def annotator_agreement(ticks: AnswerArrays, resamples: int, seed: str) -> list[AnnotatorAgreement]:
-    """Every annotator against the others on the same records. One comparison is a label of a record that another
-    person answered, too; with k others each counts 1/k, so that every answered record weighs the same."""
-    return [_against_others(ticks, person, resamples, f"{seed}:{name}") for person, name in enumerate(ticks.annotators)]
+def annotator_agreement(votes: Votes, resamples: int, seed: str) -> list[AnnotatorAgreement]:
+    """Each annotator against the others on the same records, with intervals from `resamples` resamples of records.
+
+    Each label of a record that somebody else also answered is compared with each of the k other answers, weighted
+    1/k: every such record counts the same."""
+    return [
+        _against_others(votes, index, resamples, f"{seed}:{annotator}")
+        for index, annotator in enumerate(votes.annotators)
+    ]
 
 
-def _against_others(ticks: AnswerArrays, person: int, resamples: int, seed: str) -> AnnotatorAgreement:
-    mine = np.flatnonzero(ticks.annotator == person)
-    cells = _cells(ticks, mine)
+def _against_others(votes: Votes, annotator: int, resamples: int, seed: str) -> AnnotatorAgreement:
+    answers = np.flatnonzero(votes.annotator_index == annotator)
+    cells = _confusion(votes, answers)
     n = len(cells)
     pooled = cells.sum(axis=1)
     point = pooled.sum(axis=0)[:, None]
     unit = bundles(n, seed)
     units = int(unit.max(initial=-1)) + 1
-    narrow = sum_by(unit, pooled, units).astype(np.float32)
-    blocks = [narrow.T @ weights for weights in resampled_weights(units, resamples, seed)]
+    unit_sums = sum_by(unit, pooled, units).astype(np.float32)
+    blocks = [unit_sums.T @ weights for weights in resampled_weights(units, resamples, seed)]
     spread = np.concatenate([np.empty((4, 0)), *blocks], axis=1)
     per_label = cells.sum(axis=0).T
     return AnnotatorAgreement(
-        annotator=ticks.annotators[person],
-        answers=len(mine),
-        labels_per_answer=float(ticks.ticked[mine].sum() / len(mine)) if len(mine) else None,
+        annotator=votes.annotators[annotator],
+        answers=len(answers),
+        labels_per_answer=float(votes.indicators[answers].sum() / len(answers)) if len(answers) else None,
         kappa=estimate(kappa(point)[0], kappa(spread), n, lowest=-1.0),
         precision=estimate(precision(point)[0], precision(spread), n),
         recall=estimate(recall(point)[0], recall(spread), n),
@@ -43,24 +48,26 @@ def _against_others(ticks: AnswerArrays, person: int, resamples: int, seed: str)
                 precision=_or_null(precision(per_label)[at]),
                 recall=_or_null(recall(per_label)[at]),
             )
-            for at, label in enumerate(ticks.labels)
+            for at, label in enumerate(votes.labels)
         ],
     )
 
 
-def _cells(ticks: AnswerArrays, mine: Ints) -> Floats:
-    """Of these answers, those to records that somebody else answered: the share of the others in each cell of the
-    two-by-two table (answers x labels x [both ticked, only I, only they, neither])."""
-    record = ticks.record[mine]
-    others = ticks.counts[record] - 1
+def _confusion(votes: Votes, answers: Ints) -> Floats:
+    """Two-by-two tables of one annotator's `answers` (indices) against the other answers to the same records, as shares
+    of the others: answers x labels x [both ticked, only this annotator, only the others, neither]. Answers to records
+    that nobody else answered are left out."""
+    record = votes.record_index[answers]
+    others = votes.answers_per_record[record] - 1
     kept = others > 0
-    me = ticks.ticked[mine[kept]].astype(float)
-    they = (ticks.yes[record[kept]] - me) / others[kept][:, None]
-    return np.stack([me * they, me * (1 - they), (1 - me) * they, (1 - me) * (1 - they)], axis=2)
+    own = votes.indicators[answers[kept]].astype(float)
+    theirs = (votes.yes_votes[record[kept]] - own) / others[kept][:, None]
+    return np.stack([own * theirs, own * (1 - theirs), (1 - own) * theirs, (1 - own) * (1 - theirs)], axis=2)
 
 
 def kappa(cells: Floats) -> Floats:
-    """Cohen's kappa of two-by-two tables (4 x B: both, only first, only second, neither); NaN without variation."""
+    """Cohen's kappa of two-by-two tables (4 x B: both, only first, only second, neither → B); NaN where chance
+    agreement is 1."""
     both, first, second, neither = cells
     total = cells.sum(axis=0)
     agreed = _ratio(both + neither, total)
@@ -69,52 +76,53 @@ def kappa(cells: Floats) -> Floats:
 
 
 def precision(cells: Floats) -> Floats:
-    """Share of the first's ticks that the second made, too (4 x B → B)."""
+    """Share of the first's ticks that the second also has (4 x B → B); NaN without ticks of the first."""
     return _ratio(cells[0], cells[0] + cells[1])
 
 
 def recall(cells: Floats) -> Floats:
-    """Share of the second's ticks that the first made, too (4 x B → B)."""
+    """Share of the second's ticks that the first also has (4 x B → B); NaN without ticks of the second."""
     return _ratio(cells[0], cells[0] + cells[2])
 
 
-def pair_agreement(ticks: AnswerArrays) -> list[PairAgreement]:
-    """Who agrees with whom, for every pair with a record in common; the pairs with most records when there are very
-    many."""
+def pair_agreement(votes: Votes) -> list[PairAgreement]:
+    """The agreement of each pair of annotators with records in common: of all pairs, or of the MOST_PAIRS with the most
+    such records."""
     from scipy.sparse import csr_matrix
 
-    shape = (len(ticks.annotators), len(ticks.records))
-    ones = np.ones(ticks.answers, dtype=np.int64)
-    answered = csr_matrix((ones, (ticks.annotator, ticks.record)), shape=shape)
+    shape = (len(votes.annotators), len(votes.records))
+    ones = np.ones(votes.n_answers, dtype=np.int64)
+    answered = csr_matrix((ones, (votes.annotator_index, votes.record_index)), shape=shape)
     common = (answered @ answered.T).toarray()
     pairs = np.argwhere(np.triu(common, k=1) > 0)
     order = np.argsort(-common[pairs[:, 0], pairs[:, 1]], kind="stable")[:MOST_PAIRS]
-    by_person = np.argsort(ticks.annotator, kind="stable")
-    mine = np.split(by_person, np.cumsum(np.bincount(ticks.annotator, minlength=shape[0]))[:-1])
-    return [_pair(ticks, mine, int(one), int(other)) for one, other in sorted(map(tuple, pairs[order]))]
+    by_annotator = np.argsort(votes.annotator_index, kind="stable")
+    answers = np.split(by_annotator, np.cumsum(np.bincount(votes.annotator_index, minlength=shape[0]))[:-1])
+    return [_pair(votes, answers, int(a), int(b)) for a, b in sorted(map(tuple, pairs[order]))]
 
 
-def _pair(ticks: AnswerArrays, mine: list[Ints], one: int, other: int) -> PairAgreement:
-    """`mine`: the answers of each annotator, in the order of the records."""
-    here, there = mine[one], mine[other]
-    _, at, opposite = np.intersect1d(ticks.record[here], ticks.record[there], assume_unique=True, return_indices=True)
-    first, second = ticks.ticked[here[at]], ticks.ticked[there[opposite]]
+def _pair(votes: Votes, answers: list[Ints], a: int, b: int) -> PairAgreement:
+    """The agreement of annotators `a` and `b`. `answers`: each annotator's answers, in the order of the records."""
+    common, in_a, in_b = np.intersect1d(
+        votes.record_index[answers[a]], votes.record_index[answers[b]], assume_unique=True, return_indices=True
+    )
+    first, second = votes.indicators[answers[a][in_a]], votes.indicators[answers[b][in_b]]
     cells = np.array(
         [[(first & second).sum()], [(first & ~second).sum()], [(~first & second).sum()], [(~first & ~second).sum()]],
         dtype=float,
     )
     return PairAgreement(
-        first=ticks.annotators[one],
-        second=ticks.annotators[other],
-        records=len(at),
+        first=votes.annotators[a],
+        second=votes.annotators[b],
+        records=len(common),
         kappa=_or_null(kappa(cells)[0]),
         exact=float((first == second).all(axis=1).mean()),
     )
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
-    found: Floats = np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
-    return found
+def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    ratio: Floats = np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)
+    return ratio
 
 
 def _or_null(value: float) -> float | None:

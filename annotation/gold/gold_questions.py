@@ -1,7 +1,7 @@
-"""Gold questions: records with known answers among the others, which give each annotator a measured accuracy.
+"""Gold questions: records with known answers, mixed among the others to measure each annotator's accuracy.
 
-They look like every other record to annotators. Their answers have a round of their own, `gold_question`, so that they
-count neither for agreement nor for gold."""
+To annotators they look like any other record. Their answers have a separate round, `gold_question`, so that they count
+neither for agreement nor for gold."""
 
 from __future__ import annotations
 
@@ -24,84 +24,93 @@ from marginalia.schemas.taxonomy import Taxonomy
 
 FILE = "gold_questions.json"
 ROUND = "gold_question"
-Z = 1.959963984540054  # of a 95 % interval
-Thing = TypeVar("Thing")
+Z = 1.959963984540054  # the standard normal quantile of a 95 % interval
+Payload = TypeVar("Payload")
 
 
 class GoldQuestion(StrictModel):
+    """One record with a known answer."""
+
     messages: list[dict[str, str]]
     labels: list[str] = Field(description="the known answer; empty when no category applies")
 
 
 class GoldQuestions(StrictModel):
-    """gold_questions.json, mode 600: what was ever pushed as a gold question, by record id."""
+    """gold_questions.json, mode 600: everything that was ever pushed as a gold question, by record id."""
 
     questions: dict[str, GoldQuestion] = Field(default={})
 
     @property
     def known(self) -> dict[str, list[str]]:
+        """The known labels by record id."""
         return {record: question.labels for record, question in self.questions.items()}
 
 
 def read_gold_questions(path: Path) -> GoldQuestions:
-    """Those that were pushed; none when there is no such file."""
+    """The gold questions that were pushed; empty when there is no such file."""
     return read_model(path, GoldQuestions, made_by="the push stage") if path.exists() else GoldQuestions()
 
 
 def choose(path: Path, taxonomy: Taxonomy, ids: Sequence[str], share: float, seed: int) -> GoldQuestions:
-    """The seeded share of `ids` (rounded up) from a file of records with labels; more ids only ever add to it.
+    """A seeded choice of questions from a file of records with labels, as many as `share` of `ids` (rounded up). With
+    more ids the choice only grows.
 
-    Raises InputError for a question without labels or with an unknown one, or with too few questions for the share."""
-    found: dict[str, GoldQuestion] = {}
+    Raises InputError for a question without labels or with an unknown label, too few questions for the share, or a
+    question with the id of a record."""
+    questions: dict[str, GoldQuestion] = {}
     for row in read_records(path).iter_rows(named=True):
         where = f"{path}: record '{row['id']}'"
         if row["labels"] is None:
-            raise InputError(f"{where} has no labels", hint="give the known answer, [] when no category applies")
+            raise InputError(f"{where} has no labels", hint="add the known labels; [] when no category applies")
         labels = [taxonomy.require(label, where) for label in row["labels"]]
-        found[_disguised(row["messages"])] = GoldQuestion(messages=row["messages"], labels=labels)
-    wanted = math.ceil(share * len(ids))
-    if wanted > len(found):
+        questions[_record_like_id(row["messages"])] = GoldQuestion(messages=row["messages"], labels=labels)
+    needed = math.ceil(share * len(ids))
+    if needed > len(questions):
         raise InputError.at(
             path,
-            f"holds {len(found)} gold questions; a share of {share:g} of {len(ids):,} records takes {wanted}",
-            hint="write more of them, or lower annotation.gold_share",
+            f"has {len(questions)} gold questions, but a share of {share:g} of {len(ids):,} records needs {needed}",
+            hint="add gold questions, or lower annotation.gold_share",
         )
-    taken = sorted(found.keys() & set(ids))
+    taken = sorted(questions.keys() & set(ids))
     if taken:
         raise InputError.at(path, f"a gold question and a record have the same id '{taken[0]}'")
-    order = sorted(found, key=lambda record: hashlib.sha256(f"{seed}:gold question:{record}".encode()).digest())
-    return GoldQuestions(questions={record: found[record] for record in order[:wanted]})
+    order = sorted(questions, key=lambda record: hashlib.sha256(f"{seed}:gold question:{record}".encode()).digest())
+    return GoldQuestions(questions={record: questions[record] for record in order[:needed]})
 
 
-def _disguised(messages: list[dict[str, str]]) -> str:
-    """An id that reads like a written record's."""
+def _record_like_id(messages: list[dict[str, str]]) -> str:
+    """An id from the text that looks like a generated record's, so that annotators cannot recognise a gold question."""
     digest = hashlib.sha256("\0".join(f"{m['role']}\0{m['content']}" for m in messages).encode()).hexdigest()
     return f"{int(digest[:12], 16) % 1_000_000:06}-{digest[-8:]}"
 
 
-def mixed(records: list[Thing], questions: list[Thing], seed: int) -> list[Thing]:
-    """`records` in their order with `questions` at random places among them."""
-    chance = random.Random(f"{seed}:gold question places")
-    places = set(chance.sample(range(len(records) + len(questions)), len(questions)))
-    plain, gold = iter(records), iter(questions)
-    return [next(gold if at in places else plain) for at in range(len(records) + len(questions))]
+def mixed(records: list[Payload], questions: list[Payload], seed: int) -> list[Payload]:
+    """`records` in their order with `questions` at seeded random positions among them."""
+    rng = random.Random(f"{seed}:gold question places")
+    positions = set(rng.sample(range(len(records) + len(questions)), len(questions)))
+    next_record, next_question = iter(records), iter(questions)
+    return [next(next_question if at in positions else next_record) for at in range(len(records) + len(questions))]
 
 
 def accuracy(answers: pl.DataFrame, known: Mapping[str, Sequence[str]]) -> list[GoldQuestionAccuracy]:
-    """How each annotator did on the questions in `known`, from a frame of `Answer` rows."""
+    """Each annotator's accuracy on the gold questions in `known` (labels by record id), from a frame of `Answer`
+    rows."""
     rows = answers.filter((pl.col("round") == ROUND) & pl.col("record_id").is_in(list(known)))
     return [
-        _one(str(name), mine, known) for (name,), mine in sorted(rows.partition_by("annotator", as_dict=True).items())
+        _of_annotator(str(name), own, known)
+        for (name,), own in sorted(rows.partition_by("annotator", as_dict=True).items())
     ]
 
 
-def _one(name: str, mine: pl.DataFrame, known: Mapping[str, Sequence[str]]) -> GoldQuestionAccuracy:
-    given = mine.filter(pl.col("status") == "submitted").select("record_id", "labels")
-    pairs: list[tuple[set[Any], set[Any]]] = [(set(labels), set(known[record])) for record, labels in given.iter_rows()]
+def _of_annotator(name: str, answers: pl.DataFrame, known: Mapping[str, Sequence[str]]) -> GoldQuestionAccuracy:
+    submitted = answers.filter(pl.col("status") == "submitted").select("record_id", "labels")
+    pairs: list[tuple[set[Any], set[Any]]] = [
+        (set(labels), set(known[record])) for record, labels in submitted.iter_rows()
+    ]
     hits = sum(len(ticked & right) for ticked, right in pairs)
     return GoldQuestionAccuracy(
         annotator=name,
-        skipped=mine.filter(pl.col("status") == "discarded").height,
+        skipped=answers.filter(pl.col("status") == "discarded").height,
         exact=wilson(sum(ticked == right for ticked, right in pairs), len(pairs)),
         precision=_share(hits, sum(len(ticked) for ticked, _ in pairs)),
         recall=_share(hits, sum(len(right) for _, right in pairs)),
@@ -109,7 +118,7 @@ def _one(name: str, mine: pl.DataFrame, known: Mapping[str, Sequence[str]]) -> G
 
 
 def wilson(successes: int, n: int) -> Estimate:
-    """A share with its 95 % interval (Wilson 1927), which is sound for few questions and for all right."""
+    """A share with its 95 % interval (Wilson 1927), which is valid for few questions and for shares of 0 and 1."""
     if n == 0:
         return Estimate(value=None, low=None, high=None, n=0)
     share = successes / n

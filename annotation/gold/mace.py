@@ -1,50 +1,56 @@
 """MACE (Hovy, Berg-Kirkpatrick, Vaswani & Hovy 2013, Learning Whom to Trust with MACE), one label at a time: an
 annotator either knows whether the label applies or answers by habit.
 
-Three things differ from the paper, because labels are rare. How frequent the label is is estimated; the paper takes
-one half, which made most ticks of labels with 8 % prevalence true. Habits are believed to tick as often as all answers
-do, with the paper's weight of 20 answers; the paper believes in one half. And annotators are believed to know, with a
-weight of 10 answers: agreeing on what is absent, which is most of a rare label's data, says little about who knows.
+Three things differ from the paper, because labels are rare. The label's frequency is estimated; the paper fixes it at
+one half, which made most ticks of a label with 8 % prevalence true. The prior mean of an annotator's habit is the share
+of all answers that tick the label, with the paper's weight of 20 answers; in the paper it is one half. And knowing has
+a prior with a weight of 10 answers: most answers to a rare label agree that it is absent, which says little about who
+knows.
 
 Several fits may explain the same answers: of two annotators who always disagree, either may be the one who knows. So
-the fit starts from the shares of ticks and from each annotator's own answers, and the posteriors are averaged, each
-fit weighing as much as it is likely. Nothing is random."""
+there is one start from the shares of yes votes and one from each annotator's own answers, and the posteriors are
+averaged with the fits' likelihoods as weights. Nothing is random."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from marginalia.annotation.gold.answer_arrays import AnswerArrays, Bools, Floats
 from marginalia.annotation.gold.expectation_maximisation import SMALLEST, Fit, Round, converge
+from marginalia.annotation.gold.votes import Bools, Floats, Votes
 
-KNOWING = (8.0, 2.0)  # answers that each annotator is believed to have given knowing, and by habit
-HABIT = 20.0  # answers' worth of belief in the usual share of ticks
-FREQUENCY = 0.5  # records' worth of belief that a record has the label, and that it has not
-MOST_TRUSTED, MANY = 9, 20_000  # annotators, and answers, beyond which only the shares of ticks are a start
+KNOWING = (8.0, 2.0)  # prior pseudo-counts per annotator: answers given knowing, and by habit
+HABIT = 20.0  # prior weight, in answers, of the overall share of yes votes as an annotator's habit
+FREQUENCY = 0.5  # prior pseudo-counts of records with the label, and of records without
+MOST_ANNOTATORS, MOST_ANSWERS = 9, 20_000  # with more of either, the only start is from the shares of yes votes
 
 
-def mace(ticks: AnswerArrays, ticked: Bools, rounds: int) -> Fit:
-    """The averaged fit to `ticked` (A), who ticked one label; some answers tick it and some do not."""
-    records, annotators = len(ticks.records), len(ticks.annotators)
-    usual = float(ticked.mean())
-    answers = np.bincount(ticks.annotator, minlength=annotators).astype(np.float64)
-    habit = np.array([HABIT * (1 - usual), HABIT * usual])
+def mace(votes: Votes, indicator: Bools, rounds: int) -> Fit:
+    """The averaged fit for one label. `indicator` (A): whether each answer ticks it, neither all nor none of them. At
+    most `rounds` EM rounds per fit."""
+    records, annotators = len(votes.records), len(votes.annotators)
+    overall = float(indicator.mean())
+    answers = np.bincount(votes.annotator_index, minlength=annotators).astype(np.float64)
+    habit = np.array([HABIT * (1 - overall), HABIT * overall])
 
-    def of_annotators(values: Floats) -> Floats:
-        return np.bincount(ticks.annotator, weights=values, minlength=annotators).astype(np.float64)
+    def per_annotator(values: Floats) -> Floats:
+        """Sums over each annotator's answers (A → W)."""
+        return np.bincount(votes.annotator_index, weights=values, minlength=annotators).astype(np.float64)
 
     def step(parameters: Floats) -> Round:
-        """Parameters: of each annotator the chance to know and the share of ticks out of habit; the frequency."""
+        """`parameters`: each annotator's probability of knowing (W), each one's probability of ticking by habit (W),
+        and the label's frequency."""
         knows, habits, frequency = parameters[:annotators], parameters[annotators:-1], parameters[-1]
-        by_habit = (1 - knows)[ticks.annotator] * np.where(ticked, habits[ticks.annotator], 1 - habits[ticks.annotator])
-        either = knows[ticks.annotator] + by_habit  # the chance of an answer that is right
-        chance_yes, chance_no = np.where(ticked, either, by_habit), np.where(ticked, by_habit, either)
-        log_yes = np.log(frequency) + np.bincount(ticks.record, weights=np.log(chance_yes), minlength=records)
-        log_no = np.log1p(-frequency) + np.bincount(ticks.record, weights=np.log(chance_no), minlength=records)
-        together = np.logaddexp(log_yes, log_no)
-        posterior = np.exp(log_yes - together)
-        right = np.where(ticked, posterior[ticks.record], 1 - posterior[ticks.record])
-        known = right * knows[ticks.annotator] / either
+        by_habit = (1 - knows)[votes.annotator_index] * np.where(
+            indicator, habits[votes.annotator_index], 1 - habits[votes.annotator_index]
+        )
+        if_right = knows[votes.annotator_index] + by_habit  # the likelihood of each answer if it is right
+        if_yes, if_no = np.where(indicator, if_right, by_habit), np.where(indicator, by_habit, if_right)
+        log_yes = np.log(frequency) + np.bincount(votes.record_index, weights=np.log(if_yes), minlength=records)
+        log_no = np.log1p(-frequency) + np.bincount(votes.record_index, weights=np.log(if_no), minlength=records)
+        log_evidence = np.logaddexp(log_yes, log_no)
+        posterior = np.exp(log_yes - log_evidence)
+        right = np.where(indicator, posterior[votes.record_index], 1 - posterior[votes.record_index])
+        known = right * knows[votes.annotator_index] / if_right
         guessed = 1 - known
         prior = (
             KNOWING[0] * np.log(knows).sum()
@@ -55,34 +61,37 @@ def mace(ticks: AnswerArrays, ticked: Bools, rounds: int) -> Fit:
         )
         estimated = np.concatenate(
             [
-                (of_annotators(known) + KNOWING[0]) / (answers + sum(KNOWING)),
-                (of_annotators(guessed * ticked) + habit[1]) / (of_annotators(guessed) + HABIT),
+                (per_annotator(known) + KNOWING[0]) / (answers + sum(KNOWING)),
+                (per_annotator(guessed * indicator) + habit[1]) / (per_annotator(guessed) + HABIT),
                 [(posterior.sum() + FREQUENCY) / (records + 2 * FREQUENCY)],
             ]
         )
-        return Round(posterior, float(together.sum() + prior), np.clip(estimated, SMALLEST, 1 - SMALLEST))
+        return Round(posterior, float(log_evidence.sum() + prior), np.clip(estimated, SMALLEST, 1 - SMALLEST))
 
     def start(believed: Floats) -> Floats:
-        right = np.where(ticked, believed[ticks.record], 1 - believed[ticks.record])
-        knows = np.clip(of_annotators(right) / np.maximum(answers, 1), 0.05, 0.95)
-        return np.concatenate([knows, np.full(annotators, usual), [np.clip(believed.mean(), 0.001, 0.999)]])
+        """Parameters at which the label's posteriors are roughly `believed` (R)."""
+        right = np.where(indicator, believed[votes.record_index], 1 - believed[votes.record_index])
+        knows = np.clip(per_annotator(right) / np.maximum(answers, 1), 0.05, 0.95)
+        return np.concatenate([knows, np.full(annotators, overall), [np.clip(believed.mean(), 0.001, 0.999)]])
 
-    fits = [converge(step, start(believed), rounds) for believed in _beliefs(ticks, ticked)]
+    fits = [converge(step, start(believed), rounds) for believed in _starting_beliefs(votes, indicator)]
     objectives = np.array([fit.objective for fit in fits])
     weights = np.exp(objectives - objectives.max())
     posterior = np.average([fit.posterior for fit in fits], axis=0, weights=weights)
     return Fit(posterior, float(objectives.max()), all(fit.converged for fit in fits))
 
 
-def _beliefs(ticks: AnswerArrays, ticked: Bools) -> list[Floats]:
-    """What the label's posteriors (R) may be at the start: the share of ticks, or each annotator's word where given."""
-    share = np.bincount(ticks.record, weights=ticked, minlength=len(ticks.records)) / np.maximum(ticks.counts, 1)
-    found = [share]
-    if len(ticks.annotators) > MOST_TRUSTED or ticks.answers > MANY:
-        return found
-    for person in range(len(ticks.annotators)):
-        mine = ticks.annotator == person
+def _starting_beliefs(votes: Votes, indicator: Bools) -> list[Floats]:
+    """The label's posteriors (R) to start from: the share of yes votes; then, for each annotator, that annotator's own
+    answers and the share elsewhere."""
+    yes = np.bincount(votes.record_index, weights=indicator, minlength=len(votes.records))
+    share = yes / np.maximum(votes.answers_per_record, 1)
+    beliefs = [share]
+    if len(votes.annotators) > MOST_ANNOTATORS or votes.n_answers > MOST_ANSWERS:
+        return beliefs
+    for annotator in range(len(votes.annotators)):
+        own = votes.annotator_index == annotator
         believed = share.copy()
-        believed[ticks.record[mine]] = ticked[mine]
-        found.append(believed)
-    return found
+        believed[votes.record_index[own]] = indicator[own]
+        beliefs.append(believed)
+    return beliefs

@@ -15,30 +15,22 @@ import numpy as np
 import polars as pl
 
 from marginalia.annotation.config import ReconcileSection
-from marginalia.annotation.gold.answer_arrays import (
-    AnswerArrays,
-    Bools,
-    Floats,
-    answer_arrays,
-    jaccard,
-    pairs_of,
-    sample,
-)
 from marginalia.annotation.gold.bootstrap import generator
 from marginalia.annotation.gold.label_posteriors import METHODS, Method, posteriors
 from marginalia.annotation.gold.splits import assign_splits
+from marginalia.annotation.gold.votes import Bools, Floats, Votes, jaccard, pairs_of, sample, votes_of
 from marginalia.schemas.agreement_json import MethodComparison
 from marginalia.schemas.tables import GoldRecord
 
-HALF = 1e-9  # a share of answers this near to one half is a tie
-TIE_BAND = 0.05  # so is a posterior: another annotator or a slightly different model would turn it over
-COMPARED = 20_000  # answers that the other methods are tried on: twelve labels take them a few seconds
+HALF = 1e-9  # a share of answers this close to one half is a tie
+TIE_BAND = 0.05  # a posterior this close to one half is a tie: one more annotator could reverse the decision
+COMPARED = 20_000  # most answers that the other methods are run on: a few seconds with twelve labels
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What a method makes of the answers: `probability` and `decided` are R x L, `open` and `agreement` R;
-    `unconverged`: labels whose posteriors are not final."""
+    """What a method decides: `probability` and `decided` (R x L) per record and label, `open` (R) where an expert must
+    decide, `agreement` (R) in [0, 1]; `unconverged`: labels whose fit did not converge."""
 
     probability: Floats
     decided: Bools
@@ -52,21 +44,21 @@ def reconcile(
 ) -> pl.DataFrame:
     """Gold for every record, in the order of `records` (id, messages), from a frame of `Answer` rows.
 
-    Raises InputError when an answer carries a label that the taxonomy lacks."""
+    Raises InputError when an answer has a label that is not in `labels`."""
     return reconcile_with_notes(records, answers, labels, section, seed=seed)[0]
 
 
 def reconcile_with_notes(
     records: pl.DataFrame, answers: pl.DataFrame, labels: Sequence[str], section: ReconcileSection, *, seed: int
 ) -> tuple[pl.DataFrame, list[str]]:
-    """The same with what a reader must know before trusting it."""
+    """The same as `reconcile`, with notes for the reader of the report."""
     known = answers.filter(pl.col("record_id").is_in(records["id"].implode()))
-    ticks = answer_arrays(known, labels)
-    decisions = decide(ticks, section.method, section)
-    crowd = _columns(ticks, decisions)
-    experts = answer_arrays(known, labels, round="adjudicate")
-    plain = section.model_copy(update={"tie": "adjudicate", "adjudicate_below_agreement": 0.0})
-    verdicts = _columns(experts, decide(experts, "majority", plain)).select("id", "decided", "open")
+    votes = votes_of(known, labels)
+    decisions = decide(votes, section.method, section)
+    crowd = _columns(votes, decisions)
+    expert_votes = votes_of(known, labels, round="adjudicate")
+    unanimous = section.model_copy(update={"tie": "adjudicate", "adjudicate_below_agreement": 0.0})
+    verdicts = _columns(expert_votes, decide(expert_votes, "majority", unanimous)).select("id", "decided", "open")
     joined = (
         records.select("id", "messages")
         .join(crowd, on="id", how="left", maintain_order="left")
@@ -87,23 +79,23 @@ def _notes(decisions: Decisions, section: ReconcileSection) -> list[str]:
     ]
 
 
-def _columns(ticks: AnswerArrays, decisions: Decisions) -> pl.DataFrame:
-    """One row a record that has answers."""
-    labels = ticks.labels
+def _columns(votes: Votes, decisions: Decisions) -> pl.DataFrame:
+    """One row per record that has answers."""
+    labels = votes.labels
     probability = pl.DataFrame(decisions.probability, schema=[f"p{at}" for at in range(len(labels))])
-    yes = pl.DataFrame(ticks.yes, schema=[f"y{at}" for at in range(len(labels))])
+    yes = pl.DataFrame(votes.yes_votes, schema=[f"y{at}" for at in range(len(labels))])
     decided = pl.DataFrame(decisions.decided, schema=[f"d{at}" for at in range(len(labels))])
-    wide = pl.concat([probability, yes, decided], how="horizontal").with_columns(n=pl.Series(ticks.counts))
+    wide = pl.concat([probability, yes, decided], how="horizontal").with_columns(n=pl.Series(votes.answers_per_record))
     soft = [pl.struct(pl.lit(label).alias("label"), probability=f"p{at}") for at, label in enumerate(labels)]
-    votes = [pl.struct(pl.lit(label).alias("label"), yes=f"y{at}", n="n") for at, label in enumerate(labels)]
+    vote_counts = [pl.struct(pl.lit(label).alias("label"), yes=f"y{at}", n="n") for at, label in enumerate(labels)]
     chosen = [pl.when(f"d{at}").then(pl.lit(label)) for at, label in enumerate(labels)]
     return wide.select(
         "n",
-        pl.Series("id", ticks.records, dtype=pl.String),
+        pl.Series("id", votes.records, dtype=pl.String),
         pl.Series("open", decisions.open, dtype=pl.Boolean),
         pl.Series("agreement", decisions.agreement, dtype=pl.Float64).fill_nan(None),
         soft_labels=pl.concat_list(soft),
-        votes=pl.concat_list(votes),
+        votes=pl.concat_list(vote_counts),
         decided=pl.concat_list(chosen).list.drop_nulls(),
     )
 
@@ -138,43 +130,43 @@ def _dtype(column: str) -> pl.DataType:
     return GoldRecord.polars_schema()[column]
 
 
-def decide(ticks: AnswerArrays, method: Method, section: ReconcileSection) -> Decisions:
+def decide(votes: Votes, method: Method, section: ReconcileSection) -> Decisions:
     """Each record's labels by `method`. `open` marks those that an expert must decide."""
-    found = posteriors(ticks, method, iterations=section.iterations, smoothing=section.smoothing)
-    probability = found.probability
+    fitted = posteriors(votes, method, iterations=section.iterations, smoothing=section.smoothing)
+    probability = fitted.probability
     tied = np.abs(probability - 0.5) <= (HALF if method == "majority" else TIE_BAND)
     decided = np.where(tied, section.tie == "yes", probability > 0.5)
-    agreement = record_agreement(ticks)
-    open_ = tied.any(axis=1) & (section.tie == "adjudicate")
-    open_ |= np.nan_to_num(agreement, nan=1.0) < section.adjudicate_below_agreement
+    agreement = record_agreement(votes)
+    unsettled = tied.any(axis=1) & (section.tie == "adjudicate")
+    unsettled |= np.nan_to_num(agreement, nan=1.0) < section.adjudicate_below_agreement
     if method != "majority":
-        sure = np.maximum(probability, 1 - probability).min(axis=1, initial=1.0)
-        open_ |= sure < section.adjudicate_below_posterior
-    return Decisions(probability, decided, open_, agreement, found.unconverged)
+        certainty = np.maximum(probability, 1 - probability).min(axis=1, initial=1.0)
+        unsettled |= certainty < section.adjudicate_below_posterior
+    return Decisions(probability, decided, unsettled, agreement, fitted.unconverged)
 
 
-def record_agreement(ticks: AnswerArrays) -> Floats:
+def record_agreement(votes: Votes) -> Floats:
     """Mean Jaccard of the pairs of answers to each record (R); NaN with fewer than two answers."""
-    first, second = pairs_of(ticks)
-    size = len(ticks.records)
-    total = np.bincount(ticks.record[first], weights=jaccard(ticks, first, second), minlength=size)
-    pairs = np.bincount(ticks.record[first], minlength=size)
-    found: Floats = np.divide(total, pairs, out=np.full(size, np.nan), where=pairs > 0)
-    return found
+    first, second = pairs_of(votes)
+    size = len(votes.records)
+    total = np.bincount(votes.record_index[first], weights=jaccard(votes, first, second), minlength=size)
+    pairs = np.bincount(votes.record_index[first], minlength=size)
+    mean: Floats = np.divide(total, pairs, out=np.full(size, np.nan), where=pairs > 0)
+    return mean
 
 
-def compare_methods(ticks: AnswerArrays, section: ReconcileSection, seed: int) -> list[MethodComparison]:
-    """How many records the other methods would have given the same labels, of random ones when there are many."""
-    if not section.compare or not ticks.answers:
+def compare_methods(votes: Votes, section: ReconcileSection, seed: int) -> list[MethodComparison]:
+    """On how many final records each other method gives the same labels. Beyond COMPARED answers, on random records."""
+    if not section.compare or not votes.n_answers:
         return []
-    ticks = sample(ticks, COMPARED, generator(f"{seed}:compare"))
-    enough = ticks.counts >= section.min_answers
-    ours = decide(ticks, section.method, section)
-    final = enough & ~ours.open
-    found = []
+    votes = sample(votes, COMPARED, generator(f"{seed}:compare"))
+    enough = votes.answers_per_record >= section.min_answers
+    chosen = decide(votes, section.method, section)
+    final = enough & ~chosen.open
+    comparisons = []
     for method in METHODS:
         if method != section.method:
-            theirs = decide(ticks, method, section)
-            same = (ours.decided == theirs.decided).all(axis=1) & final & ~theirs.open
-            found.append(MethodComparison(method=method, records=int(final.sum()), same_labels=int(same.sum())))
-    return found
+            other = decide(votes, method, section)
+            same = (chosen.decided == other.decided).all(axis=1) & final & ~other.open
+            comparisons.append(MethodComparison(method=method, records=int(final.sum()), same_labels=int(same.sum())))
+    return comparisons

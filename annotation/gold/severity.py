@@ -1,7 +1,7 @@
-"""How severe the labels are: what annotators say of the labels they tick, how far they agree, and what becomes of it.
+"""Severity of labels: the levels that annotators give, how much they agree, and the level of each gold label.
 
 Agreement is Krippendorff's alpha for ordered levels (Krippendorff 2011, Computing Krippendorff's Alpha-Reliability):
-between levels c < k the squared number of answers from c to k, half of those at the two ends left out."""
+the distance of levels c < k is the squared number of answers from c to k, with half of those at c and at k left out."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from marginalia.annotation.gold.answer_arrays import Floats, sum_by
 from marginalia.annotation.gold.bootstrap import bundles, estimate, resampled_weights
+from marginalia.annotation.gold.votes import Floats, sum_by
 from marginalia.schemas.agreement_json import LabelSeverity, Severity
 from marginalia.schemas.tables import GoldSeverity
 
@@ -19,7 +19,8 @@ from marginalia.schemas.tables import GoldSeverity
 def severity_of(
     given: pl.DataFrame, labels: Sequence[str], levels: Sequence[str], resamples: int, *, seed: str
 ) -> Severity:
-    """Counts and agreement per label over a frame of `SeverityAnswer` rows of the round `annotate`."""
+    """Counts of each level and agreement per label, from the round `annotate` in a frame of `SeverityAnswer` rows.
+    `levels` are names, the mildest first; intervals come from `resamples` resamples of records."""
     rows = given.filter(pl.col("round") == "annotate")
     per_label = [
         _of_label(label, rows.filter(pl.col("label") == label), len(levels), resamples, f"{seed}:{label}")
@@ -29,9 +30,9 @@ def severity_of(
 
 
 def _of_label(label: str, rows: pl.DataFrame, levels: int, resamples: int, seed: str) -> LabelSeverity:
-    ranks = rows.select(pl.col("record_id").rank("dense").cast(pl.Int64) - 1)["record_id"].to_numpy()
-    given = np.eye(levels)[rows["level"].to_numpy() - 1]
-    counts = sum_by(ranks, given, rows["record_id"].n_unique())
+    record_index = rows.select(pl.col("record_id").rank("dense").cast(pl.Int64) - 1)["record_id"].to_numpy()
+    indicators = np.eye(levels)[rows["level"].to_numpy() - 1]
+    counts = sum_by(record_index, indicators, rows["record_id"].n_unique())
     pairable = counts[counts.sum(axis=1) >= 2]
     n = len(pairable)
     unit = bundles(n, seed)
@@ -52,28 +53,29 @@ def _of_label(label: str, rows: pl.DataFrame, levels: int, resamples: int, seed:
 
 
 def _coincidences(counts: Floats) -> Floats:
-    """Ordered pairs of levels given to each record, each pair 1 / (n - 1) of n answers (R x V → R x V x V)."""
+    """Coincidence matrices: the ordered pairs of levels given to each record, weighted 1 / (n - 1) where it has n
+    answers (R x V → R x V x V)."""
     pairs = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(counts.shape[1])
-    found: Floats = pairs / (counts.sum(axis=1) - 1)[:, None, None]
-    return found
+    weighted: Floats = pairs / (counts.sum(axis=1) - 1)[:, None, None]
+    return weighted
 
 
 def ordinal_alpha(coincidences: Floats) -> Floats:
-    """Alpha of coincidence matrices (B x V x V → B); NaN where all answers are of one level."""
+    """Alpha of coincidence matrices (B x V x V → B); NaN where all answers give the same level."""
     size = coincidences.sum(axis=2)  # answers of each level
     total = size.sum(axis=1)
-    upto = np.cumsum(size, axis=1) - size / 2
-    distance = (upto[:, :, None] - upto[:, None, :]) ** 2
+    midpoint = np.cumsum(size, axis=1) - size / 2
+    distance = (midpoint[:, :, None] - midpoint[:, None, :]) ** 2
     observed = (coincidences * distance).sum(axis=(1, 2))
     expected = (size[:, :, None] * size[:, None, :] * distance).sum(axis=(1, 2))
     ratio = np.divide(observed * (total - 1), expected, out=np.full(len(total), np.nan), where=expected > 0)
-    found: Floats = 1 - ratio
-    return found
+    alpha: Floats = 1 - ratio
+    return alpha
 
 
 def gold_severity(gold: pl.DataFrame, given: pl.DataFrame) -> pl.DataFrame:
     """`GoldSeverity` rows of the final labels of `gold` (GoldRecord) from a frame of `SeverityAnswer` rows: the median
-    of the annotators' levels, or of the experts' where an expert settled the labels and gave any."""
+    of the annotators' levels, or of the experts' levels where experts settled the labels and gave some."""
     final = gold.filter(pl.col("status") == "final").select("id", "adjudicated", label="labels").explode("label")
     joined = final.drop_nulls("label").join(given, left_on=["id", "label"], right_on=["record_id", "label"])
     expert = pl.col("adjudicated") & (pl.col("round") == "adjudicate")

@@ -1,2 +1,2 @@
-"""A local Argilla server: `server_control` starts, stops and looks after it; `inside` is what runs in its own
+"""A local Argilla server: `server_control` starts and stops it; `inside` is the code that runs in the server's own
 environment."""

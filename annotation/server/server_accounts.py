@@ -1,4 +1,4 @@
-"""Annotators' accounts on a local server, made through its REST API and remembered in `credentials.json`."""
+"""Annotators' accounts on a local server, created through its REST API and kept in `credentials.json`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import httpx2
 from marginalia.annotation.server.server_home import (
     Account,
     Credentials,
+    cli,
     generated_password,
     only_one,
     read_credentials,
@@ -27,25 +28,28 @@ _LIMITS = ExchangeLimits(seconds=60.0, body_bytes=64_000_000)
 
 
 def accounts(home: Path) -> list[Account]:
-    """All accounts that can log in, the owner first. The server need not run."""
+    """All accounts that can log in, the owner first. Works also while the server is down."""
     return [account for account in read_credentials(home).accounts if account.api_key]
 
 
 def add_annotators(home: Path, names: Sequence[str], workspace: str) -> list[Account]:
     """Accounts for `names`, in their order, that may annotate in `workspace` (created if it does not exist).
 
-    An account that exists keeps its password and is only added to the workspace, so that the call can be repeated,
-    also after it was interrupted. Raises InputError for a name that cannot be one or belongs to someone else,
-    ServiceError when the server does not run or refuses.
+    An existing account keeps its password and is only added to the workspace, so that the call can be repeated, also
+    after an interruption. Raises InputError for a name that is not valid or belongs to another account, ServiceError
+    when the server is not running or refuses.
     """
     for name in names:
         if not _NAME.fullmatch(name):
-            raise InputError(f"{name!r} cannot be an annotator's name: 1 to 64 letters, digits, '.', '_' and '-'")
+            raise InputError(
+                f"{name!r} is not a valid username: 1 to 64 letters, digits, '.', '_' and '-', the first one a letter "
+                "or digit"
+            )
     with only_one(home):
         credentials = read_credentials(home)
         server = status(home)
         if server is None:
-            raise ServiceError(f"no Argilla server runs in {home}", hint="make argilla")
+            raise ServiceError(f"the Argilla server of {home} is not running", hint=cli("up", home))
         with _Api(server, credentials.owner) as api:
             users = {user["username"]: user for user in api.call("GET", "/users")["items"]}
             workspace_id = _workspace(api, workspace)
@@ -54,12 +58,12 @@ def add_annotators(home: Path, names: Sequence[str], workspace: str) -> list[Acc
                 credentials, user = _annotator(api, home, credentials, name, users.get(name))
                 if user["id"] not in members:
                     api.call("POST", f"/workspaces/{workspace_id}/users", {"user_id": user["id"]})
-        made = {account.username: account for account in credentials.accounts}
-        return [made[name] for name in names]
+        by_name = {account.username: account for account in credentials.accounts}
+        return [by_name[name] for name in names]
 
 
 class _Api:
-    """The server's REST API as the owner; every refusal is a ServiceError."""
+    """The server's REST API, called as the owner; every error is a ServiceError."""
 
     def __init__(self, server: RunningServer, owner: Account) -> None:
         headers = {"X-Argilla-Api-Key": owner.api_key}
@@ -72,22 +76,23 @@ class _Api:
         self._client.close()
 
     def call(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
+        """The JSON object that the server answers."""
         try:
-            answer = self._client.request(method, path, json=body)
+            response = self._client.request(method, path, json=body)
         except httpx2.HTTPError as error:
             raise ServiceError(f"the Argilla server does not answer {method} {path}: {error}") from error
-        if answer.is_error:
-            # Only the status: a validation error of Argilla's repeats what was sent, passwords included.
-            raise ServiceError(f"the Argilla server refused {method} {path}: HTTP {answer.status_code}")
+        if response.is_error:
+            # Only the status code: Argilla's validation errors repeat what was sent, passwords included.
+            raise ServiceError(f"the Argilla server refused {method} {path}: HTTP {response.status_code}")
         try:
-            content: dict[str, Any] = answer.json()
+            content: dict[str, Any] = response.json()
         except (ValueError, RecursionError) as error:
             raise ServiceError(f"the Argilla server does not answer {method} {path} with JSON") from error
         return content
 
 
 def _workspace(api: _Api, name: str) -> str:
-    """The id of the workspace of this name, created if there is none."""
+    """The id of the workspace of this name, created if it does not exist."""
     for workspace in api.call("GET", "/me/workspaces")["items"]:
         if workspace["name"] == name:
             return str(workspace["id"])
@@ -97,17 +102,18 @@ def _workspace(api: _Api, name: str) -> str:
 def _annotator(
     api: _Api, home: Path, credentials: Credentials, name: str, user: dict[str, Any] | None
 ) -> tuple[Credentials, dict[str, Any]]:
-    """Make sure that the annotator exists, on the server and in our file; returns the file's content and the user."""
+    """Make sure that the annotator exists on the server and in credentials.json; returns the credentials and the
+    user."""
     account = credentials.account(name)
     if account is not None and account.role != "annotator":
         raise InputError(f"{name!r} is the {account.role}'s account, not an annotator's", hint="choose another name")
     if account is None:
         if user is not None:
             raise InputError(
-                f"somebody else made an account {name!r} on the server: its password is not known here",
+                f"the server has an account {name!r} that Marginalia did not create: its password is unknown",
                 hint="choose another name",
             )
-        # Written down before the server hears of it: a password lost in between would lock the annotator out.
+        # Saved before the account is created: a password lost in between would lock the annotator out.
         account = Account(name, "annotator", generated_password(), "")
         credentials = credentials.with_account(account)
         write_credentials(home, credentials)

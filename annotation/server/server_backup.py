@@ -1,4 +1,4 @@
-"""Save a server's home, also while people are answering, and put it back."""
+"""Back up a server's home, also while annotators are answering, and restore it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from marginalia.annotation.server.server_home import (
     CREDENTIALS,
     DATABASE,
+    cli,
     only_one,
     read_credentials,
     sync_folder,
@@ -25,32 +26,33 @@ _LOGS = (f"{DATABASE}-wal", f"{DATABASE}-shm")
 
 
 def backup(home: Path, to: Path) -> Path:
-    """Save database and credentials of `home` as the new folder `to` (mode 0700), whole or not at all.
+    """Save database and credentials of `home` as the new folder `to` (mode 0700), completely or not at all. Returns
+    `to`.
 
-    The server may run: the copy holds every answer that was confirmed before the call. Raises InputError when `to`
-    exists, or there is nothing to save. Returns `to`.
+    The server may be running: the copy contains every answer that was confirmed before the call. Raises InputError when
+    `to` exists, or when there is nothing to save.
     """
     with only_one(home):
         return _save(home, to)
 
 
 def restore(home: Path, from_: Path) -> Path | None:
-    """Put the backup `from_` in the place of what `home` has.
+    """Replace the database and credentials of `home` by those of the backup `from_`.
 
-    What is replaced is saved first, as `home/replaced-<time>`; that folder is returned (None when there was nothing).
-    Raises ServiceError while the server runs, InputError when the backup is damaged.
+    The replaced files are saved first, in `home/replaced-<time>`; that folder is returned (None when there were none).
+    Raises ServiceError while the server is running, InputError when the backup is damaged.
     """
     _check(from_ / DATABASE)
     credentials = read_credentials(from_)
     with only_one(home):
         if is_served(home):
-            raise ServiceError(f"the Argilla server of {home} runs: stop it before a restore", hint="make argilla-down")
+            raise ServiceError(f"the Argilla server of {home} is running: stop it first", hint=cli("down", home))
         home.chmod(0o700)
         with tempfile.TemporaryDirectory(dir=home, prefix=".restored.") as folder:
             restored = Path(folder) / DATABASE
             _copy(from_ / DATABASE, restored)
             replaced = _set_aside(home)
-            for log in _LOGS:  # left behind, they would be taken for those of the database that comes in its place
+            for log in _LOGS:  # SQLite would apply them to the restored database
                 (home / log).unlink(missing_ok=True)
             restored.replace(home / DATABASE)
         write_credentials(home, credentials)
@@ -59,7 +61,7 @@ def restore(home: Path, from_: Path) -> Path | None:
 
 def _save(home: Path, to: Path) -> Path:
     if to.exists():
-        raise InputError.at(to, "exists already", hint="name a new folder")
+        raise InputError.at(to, "already exists", hint="give a new folder")
     if not (home / DATABASE).exists():
         raise InputError.at(home, "no Argilla server was ever started here: there is nothing to save")
     credentials = read_credentials(home)
@@ -77,7 +79,7 @@ def _save(home: Path, to: Path) -> Path:
 
 
 def _copy(database: Path, to: Path) -> None:
-    """Copy a database, which may be in use, with what its write-ahead log holds, into one checked file."""
+    """Copy a database, which may be in use, with the contents of its write-ahead log, into one checked file."""
     with _connected(database) as source, _connected(to) as copy:
         source.backup(copy)
         copy.execute("PRAGMA journal_mode = DELETE")
@@ -86,7 +88,8 @@ def _copy(database: Path, to: Path) -> None:
 
 
 def _set_aside(home: Path) -> Path | None:
-    """Copy a stopped server's files as they are, damaged ones too: whoever restores may have good reasons."""
+    """Copy a stopped server's files byte by byte, as they may be damaged; returns the new folder, None without
+    files."""
     present = [name for name in (DATABASE, *_LOGS, CREDENTIALS) if (home / name).exists()]
     if not present:
         return None
@@ -99,17 +102,17 @@ def _set_aside(home: Path) -> Path | None:
 
 
 def _check(database: Path) -> None:
-    """Raises InputError unless `database` is a whole SQLite file with Argilla's tables."""
+    """Raises InputError unless `database` is an intact SQLite file with Argilla's tables."""
     try:
         if not database.is_file():
             raise InputError.at(database, "no such file: this is not a backup")
         with _connected(database) as connection:
-            found = connection.execute("PRAGMA integrity_check").fetchone()[0]
+            integrity = connection.execute("PRAGMA integrity_check").fetchone()[0]
             connection.execute("SELECT count(*) FROM responses").fetchone()
     except sqlite3.DatabaseError as error:
-        raise InputError.at(database, f"damaged, or not a database of Argilla: {error}") from error
-    if found != "ok":
-        raise InputError.at(database, f"damaged: {found}")
+        raise InputError.at(database, f"damaged, or not an Argilla database: {error}") from error
+    if integrity != "ok":
+        raise InputError.at(database, f"damaged: {integrity}")
 
 
 def _connected(database: Path) -> contextlib.closing[sqlite3.Connection]:

@@ -1,7 +1,7 @@
 """Start and stop a local Argilla server, with its web UI, on SQLite: no Docker, no Elasticsearch, no Redis.
 
-Everything of one server lies in one folder, its *home* (see `server_home`). The server is a daemon: it goes on when the
-command that started it ends, and stops at `down` or when the machine does.
+All files of a server are in one folder, its *home* (see `server_home`). The server is a daemon: it keeps running when
+the command that started it ends, until `down` or a shutdown of the machine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from marginalia.annotation.server.server_accounts import accounts, add_annotators
 from marginalia.annotation.server.server_backup import backup, restore
-from marginalia.annotation.server.server_home import Account, only_one, open_home
+from marginalia.annotation.server.server_home import Account, cli, only_one, open_home
 from marginalia.annotation.server.server_process import (
     RunningServer,
     is_served,
@@ -39,18 +39,19 @@ __all__ = [
     "up",
 ]
 
-START_TIMEOUT = 180.0  # seconds; a start takes some 10
+START_TIMEOUT = 180.0  # seconds; a start takes about 10
 LOG_LINES_SHOWN = 8
 
 
 def up(home: Path, *, host: str = "127.0.0.1", port: int | None = None, python: Path | None = None) -> RunningServer:
-    """The server of `home`, started if it does not run yet, and answering.
+    """The server of `home`, started if necessary. It answers when this function returns.
 
-    The first start creates the database, and an owner with a generated password and API key. Without a `port` it is
-    6900, or any free one when that is taken. `python` is the server environment's (`make argilla-env`). A server that
-    runs is returned as it is, also when another host or port is asked for. See `exposure_warning` for `host`.
+    The first start creates the database, and an owner with a generated password and API key. The default `port` is
+    6900, or any free one when that is taken. `python` is the Python of the server's environment (see
+    `server_process.server_python`). A server that is already running is returned unchanged, even if another host or
+    port is given. See `exposure_warning` for `host`.
 
-    Raises InputError for a port that is taken or a home that is not one, ServiceError when the server does not start.
+    Raises InputError for a port that is taken or a home that is not valid, ServiceError when the server does not start.
     """
     interpreter = server_python(python)
     try:
@@ -70,21 +71,21 @@ def up(home: Path, *, host: str = "127.0.0.1", port: int | None = None, python: 
 
 
 def down(home: Path, *, grace: float = 20.0) -> bool:
-    """Stop the server of `home`; returns whether one ran. Requests under way are finished first; after `grace`
-    seconds it is killed, which loses no answer that it has confirmed."""
+    """Stop the server of `home`; returns whether it was running. Requests in progress are finished first; after `grace`
+    seconds it is killed, which loses no confirmed answer. Raises ServiceError when even that does not end it."""
     if not home.is_dir():
         return False
     with only_one(home):
         ran = is_served(home)
-        for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
-            if _ended(home, number, patience):
+        for signal_number, timeout in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
+            if _ended(home, signal_number, timeout):
                 (home / "server.json").unlink(missing_ok=True)
                 return ran
-    raise ServiceError(f"the Argilla server of {home} does not end (process {server_pid(home)})")
+    raise ServiceError(f"the Argilla server of {home} does not stop (process {server_pid(home)})")
 
 
 def exposure_warning(host: str) -> str | None:
-    """What to tell whoever makes the server listen on `host`, or None for this machine only."""
+    """A warning for a server that listens on `host`, or None where only this machine can reach it."""
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(host).is_loopback:
             return None
@@ -92,15 +93,15 @@ def exposure_warning(host: str) -> str | None:
         return None
     return (
         f"The Argilla server will listen on {host}: everybody who can reach this machine sees its log-in page, and "
-        "passwords and answers travel unencrypted. Use it in a trusted network only, or keep 127.0.0.1 and put a "
+        "passwords and answers travel unencrypted. Use this in a trusted network only, or keep 127.0.0.1 and put a "
         "reverse proxy with HTTPS in front."
     )
 
 
-def _ended(home: Path, number: signal.Signals, patience: float) -> bool:
-    """Send the signal to the server of `home` and wait for its end. One that was launched this instant has not
-    written its process id yet: then the signal goes out as soon as it is there."""
-    deadline = time.monotonic() + patience
+def _ended(home: Path, signal_number: signal.Signals, timeout: float) -> bool:
+    """Send the signal to the server of `home` and wait up to `timeout` seconds for its end. A server launched a moment
+    ago has not written its process id yet: the signal is sent as soon as it has."""
+    deadline = time.monotonic() + timeout
     sent = False
     while is_served(home):
         if time.monotonic() > deadline:
@@ -108,19 +109,19 @@ def _ended(home: Path, number: signal.Signals, patience: float) -> bool:
         pid = server_pid(home)
         if pid is not None and not sent:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+                os.kill(pid, signal_number)
             sent = True
         time.sleep(0.05)
     return True
 
 
 def _answering(home: Path, log_start: int) -> RunningServer:
-    """Wait for a server just launched. Raises ServiceError with the end of its log when it gives up."""
+    """The server just launched, once it answers. Raises ServiceError with the end of its log when it does not."""
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         if not is_served(home):
             raise ServiceError(f"the Argilla server ended while it was starting; {_log_end(home, log_start)}")
-        # Asked for before the file is there, status would answer None, too: this only spares reading.
+        # status would be None without this file as well; this check is cheaper
         if (home / "server.json").exists():
             server = status(home)
             if server is not None:
@@ -128,12 +129,12 @@ def _answering(home: Path, log_start: int) -> RunningServer:
         time.sleep(0.1)
     raise ServiceError(
         f"the Argilla server does not answer after {START_TIMEOUT:.0f} seconds; {_log_end(home, log_start)}",
-        hint="make argilla-down",
+        hint=cli("down", home),
     )
 
 
 def _log_end(home: Path, start: int) -> str:
-    """The last lines that this start wrote."""
+    """The last lines that were logged after byte `start`."""
     log = home / "server.log"
     with log.open("rb") as file:
         file.seek(start if log.stat().st_size >= start else 0)

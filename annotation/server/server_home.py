@@ -1,9 +1,11 @@
-"""A server's home folder: what lies in it, who may work on it, and its credentials.
+"""A server's home folder, its lock and its credentials. The home is the folder `argilla` of a run.
 
 credentials.json   the accounts with their passwords and API keys, and the key that signs log-ins
-argilla.db         everything people answered (with -wal and -shm beside it while the server runs)
-server.json        where the running server listens; serving.lock is held for as long as it lives
-server.log
+argilla.db         all records and answers (with -wal and -shm next to it while the server runs)
+server.json        where the running server listens
+serving.lock       held as long as the server is alive
+control.lock       held while a process starts, stops or changes the server
+server.log         the server's output
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ OWNER = "owner"
 
 @dataclass(frozen=True)
 class Account:
-    """A person who can log in. `role` is owner or annotator; an empty `api_key` is not known yet."""
+    """A person who can log in. `role` is owner or annotator; `api_key` is empty until the server has given one."""
 
     username: str
     role: str
@@ -44,27 +46,35 @@ class Credentials:
 
     @property
     def owner(self) -> Account:
+        """The one account that may do everything. Raises StopIteration when there is none."""
         return next(account for account in self.accounts if account.role == "owner")
 
     def account(self, username: str) -> Account | None:
+        """The account of that name, or None."""
         return next((account for account in self.accounts if account.username == username), None)
 
     def with_account(self, account: Account) -> Credentials:
-        """The same with this account, in the place of the one of its name if there was one."""
+        """The same credentials with this account; it replaces an account of the same name."""
         if self.account(account.username) is None:
             return replace(self, accounts=(*self.accounts, account))
-        return replace(self, accounts=tuple(account if a.username == account.username else a for a in self.accounts))
+        accounts = (account if known.username == account.username else known for known in self.accounts)
+        return replace(self, accounts=tuple(accounts))
+
+
+def cli(command: str, home: Path) -> str:
+    """The shell command `marginalia argilla COMMAND` for the run that `home` belongs to."""
+    return f"marginalia argilla {command} --run {home.parent}"
 
 
 def generated_password() -> str:
-    """16 letters and digits from 96 random bits: short enough to be typed off a slip of paper."""
+    """16 characters from 96 random bits: short enough to be typed from a sheet of paper."""
     return secrets.token_urlsafe(12)
 
 
 def open_home(home: Path) -> Credentials:
-    """Create `home` (mode 0700) with new credentials, or read those that it has.
+    """Create `home` (mode 0700) with new credentials, or read the existing ones.
 
-    Raises InputError when the folder is another one's, or has a database without credentials.
+    Raises InputError when the folder holds other files, or a database without credentials.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     if (home / CREDENTIALS).exists():
@@ -72,10 +82,10 @@ def open_home(home: Path) -> Credentials:
         return read_credentials(home)
     if (home / DATABASE).exists():
         raise InputError.at(
-            home / CREDENTIALS, "missing, but there is a database beside it", hint="put it back, or restore a backup"
+            home / CREDENTIALS, f"missing, but {DATABASE} exists", hint="put the file back, or restore a backup"
         )
     if any(path.name != "control.lock" for path in home.iterdir()):
-        raise InputError.at(home, "is not empty and not an Argilla home", hint="give a folder of its own")
+        raise InputError.at(home, "not empty, and not an Argilla home", hint="use an empty folder")
     home.chmod(0o700)
     owner = Account(OWNER, "owner", generated_password(), secrets.token_urlsafe(48))
     credentials = Credentials(secrets.token_hex(32), (owner,))
@@ -84,7 +94,8 @@ def open_home(home: Path) -> Credentials:
 
 
 def read_credentials(home: Path) -> Credentials:
-    """Raises InputError when they are missing or damaged; its message holds nothing of their content."""
+    """The credentials of `home`. Raises InputError when they are missing or damaged, with a message that shows none of
+    their content."""
     path = home / CREDENTIALS
     try:
         content = json.loads(path.read_bytes())
@@ -92,19 +103,19 @@ def read_credentials(home: Path) -> Credentials:
         credentials = Credentials(str(content["auth_secret_key"]), accounts)
         _ = credentials.owner
     except FileNotFoundError:
-        raise InputError.at(path, "no such file: no server was ever started here", hint="make argilla") from None
+        raise InputError.at(path, "no such file: no server was ever started here", hint=cli("up", home)) from None
     except (ValueError, KeyError, TypeError, StopIteration):
         raise InputError.at(path, "damaged", hint="restore a backup") from None
     return credentials
 
 
 def write_credentials(home: Path, credentials: Credentials) -> None:
-    """Write them whole or not at all, readable by their owner only."""
+    """Write credentials.json completely or not at all, readable only by its owner."""
     write_private(home / CREDENTIALS, json.dumps(asdict(credentials), indent=2).encode() + b"\n")
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 whole or not at all: temporary file, fsync, rename, fsync of the folder."""
+    """Write a file of mode 0600 completely or not at all: temporary file, fsync, rename, fsync of the folder."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -119,7 +130,7 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames and deletions in `folder` last."""
+    """Make renames and deletions in `folder` durable (fsync)."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -129,7 +140,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def only_one(home: Path) -> Iterator[None]:
-    """Wait until no other process starts, stops or changes the server of `home`, and keep others waiting meanwhile."""
+    """Hold the lock under which a process starts, stops or changes the server of `home`; waits until it is free."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(home / "control.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""Config of the simulated annotators: how each of them errs."""
+"""Config of the simulated annotators: their error rates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from marginalia.schemas.base_model import StrictModel
 
 
 class AnnotatorProfile(StrictModel):
-    """How one simulated annotator perturbs the intended labels."""
+    """How one simulated annotator changes the intended labels."""
 
     miss: float = Field(default=0.1, ge=0, le=1, description="chance to leave out a label that was intended")
     false_alarm: float = Field(default=0.02, ge=0, le=1, description="chance to tick a label that was not intended")
@@ -36,5 +36,6 @@ class SimulationSection(StrictModel):
         description="error rates of annotation.experts' members, who adjudicate",
     )
 
-    def profile(self, place: int) -> AnnotatorProfile:
-        return self.profiles[min(place, len(self.profiles) - 1)]
+    def profile(self, index: int) -> AnnotatorProfile:
+        """The profile of the team member with this index; the last one serves all further members."""
+        return self.profiles[min(index, len(self.profiles) - 1)]

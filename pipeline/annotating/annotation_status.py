@@ -1,4 +1,4 @@
-"""status: how far the annotation is, asked of the server at this moment. Writes nothing."""
+"""The annotation part of `marginalia status`, read from the server at that moment. Writes nothing."""
 
 from __future__ import annotations
 
@@ -19,43 +19,45 @@ from marginalia.schemas.agreement_json import Estimate
 from marginalia.schemas.errors import MarginaliaError
 
 PAIRS_SHOWN = 6
-CLEAR = "\x1b[2J\x1b[H"  # the terminal, and to its first line
+CLEAR = "\x1b[2J\x1b[H"  # clears the terminal and moves to its first line
 
 
 @dataclass(frozen=True)
 class StatusReport:
-    """The rounds that were pushed, the annotators' first."""
+    """The progress of every round that was pushed, the annotators' first."""
 
     rounds: list[AnnotationProgress]
 
     @property
     def data(self) -> list[dict[str, Any]]:
-        """What `--json` prints."""
-        return [one.model_dump(mode="json") for one in self.rounds]
+        """The rounds as `--json` prints them."""
+        return [progress.model_dump(mode="json") for progress in self.rounds]
 
     def __str__(self) -> str:
-        return "\n\n".join(_text(one) for one in self.rounds)
+        return "\n\n".join(_text(progress) for progress in self.rounds)
 
 
 def report(run: Run) -> StatusReport:
-    """Raises InputError when nothing was pushed yet, ServiceError when Argilla does not answer."""
+    """The progress on the server. Raises InputError when nothing was pushed yet, ServiceError when Argilla does not
+    answer."""
     pushed, simulated = datasets(run), run.config.simulated
     known = read_gold_questions(GOLD_QUESTIONS.path(run)).known
     with connect(run.config.annotation, run.path(HOME)) as connection:
-        found = [progress(connection, one, run.taxonomy, simulated=simulated, known=known) for one in pushed]
-    return StatusReport(found)
+        return StatusReport(
+            [progress(connection, dataset, run.taxonomy, simulated=simulated, known=known) for dataset in pushed]
+        )
 
 
 @dataclass(frozen=True)
 class AnnotationStatus:
-    """What Argilla says, or why it says nothing. Both are null when nothing was pushed yet."""
+    """The progress, or the reason why Argilla could not be asked. Both are None when nothing was pushed yet."""
 
     report: StatusReport | None
     problem: str | None
 
     @property
     def data(self) -> dict[str, Any]:
-        """What `--json` adds to the stages."""
+        """The keys that `--json` adds to the stages."""
         return {"annotation": self.report.data if self.report else [], "annotation_problem": self.problem}
 
     def __str__(self) -> str:
@@ -63,14 +65,16 @@ class AnnotationStatus:
 
 
 def annotation(run: Run) -> AnnotationStatus:
-    """The report where a server answers. The run's own server is not started for it."""
+    """The status, if a server answers. The run's own server is not started for it."""
     if not PUSHED.exists(run):
         return AnnotationStatus(None, None)
     if run.config.annotation.url is None:
         from marginalia.annotation.server.server_control import status as running
 
         if running(run.path(HOME)) is None:
-            return AnnotationStatus(None, f"the run's Argilla is down (marginalia argilla up --run {run.folder})")
+            return AnnotationStatus(
+                None, f"the run's Argilla is not running (marginalia argilla up --run {run.folder})"
+            )
     try:
         return AnnotationStatus(report(run), None)
     except MarginaliaError as error:
@@ -78,56 +82,59 @@ def annotation(run: Run) -> AnnotationStatus:
 
 
 def follow(run: Run, seconds: float) -> None:
-    """Shows the table anew every so many seconds, until it is interrupted."""
+    """Prints the status every `seconds` seconds until it is interrupted."""
     while True:
         text = str(annotation(run)).strip()
-        print(f"{CLEAR if sys.stdout.isatty() else ''}{text}\n\n{datetime.now():%H:%M:%S}; Ctrl-C ends", flush=True)
+        print(f"{CLEAR if sys.stdout.isatty() else ''}{text}\n\n{datetime.now():%H:%M:%S}; Ctrl-C to stop", flush=True)
         time.sleep(seconds)
 
 
-def _text(one: AnnotationProgress) -> str:
-    simulated = " (simulated annotators)" if one.simulated else ""
+def _text(progress: AnnotationProgress) -> str:
+    simulated = " (simulated annotators)" if progress.simulated else ""
     lines = [
-        f"{one.dataset} at {one.url}, round {one.round}{simulated}",
-        f"  records    {one.done} of {one.records} done, {one.started} started, {one.untouched} untouched",
-        f"  answers    {one.answers_needed} still needed, about {_hours(one.hours_left)} of work"
-        + (f", {_hours(one.hours_left_each)} for each of those who answer" if one.hours_left_each else ""),
-        f"  agreement  alpha (MASI) {_value(one.alpha_masi)}, equal label sets {_value(one.exact)}, "
-        f"on {one.alpha_masi.n} records with two answers",
+        f"{progress.dataset} at {progress.url}, round {progress.round}{simulated}",
+        f"  records    {progress.done} of {progress.records} done, {progress.started} started, "
+        f"{progress.untouched} untouched",
+        f"  answers    {progress.answers_needed} still needed, about {_hours(progress.hours_left)} of work"
+        + (f", {_hours(progress.hours_left_each)} per active annotator" if progress.hours_left_each else ""),
+        f"  agreement  alpha (MASI) {_value(progress.alpha_masi)}, equal label sets {_value(progress.exact)}, "
+        f"on {progress.alpha_masi.n} {'record' if progress.alpha_masi.n == 1 else 'records'} with two or more answers",
     ]
-    if one.rejected:
-        lines.append(f"  to mend    {one.rejected} answers tick nothing, or none together with a label")
-    if one.annotators:
-        width = max(len("annotator"), *(len(person.username) for person in one.annotators))
+    if progress.rejected:
+        answers = "answer ticks" if progress.rejected == 1 else "answers tick"
+        lines.append(f"  to correct {progress.rejected} {answers} nothing, or none together with a label")
+    if progress.annotators:
+        width = max(len("annotator"), *(len(annotator.username) for annotator in progress.annotators))
         lines += [
             "",
             f"  {'annotator':{width}}  submitted  skipped  drafts  s/answer  kappa  gold questions  last answer",
         ]
-        for person in one.annotators:
-            pace = "–" if person.seconds_per_answer is None else f"{person.seconds_per_answer:.1f}"
-            kappa = "–" if person.kappa is None else f"{person.kappa:.2f}"
-            gold = "–" if person.gold_exact is None else f"{person.gold_exact:.0%} of {person.gold_questions}"
-            last = "–" if person.last_answer is None else f"{person.last_answer:%Y-%m-%d %H:%M} UTC"
+        for annotator in progress.annotators:
+            pace = "–" if annotator.seconds_per_answer is None else f"{annotator.seconds_per_answer:.1f}"
+            kappa = "–" if annotator.kappa is None else f"{annotator.kappa:.2f}"
+            gold = "–" if annotator.gold_exact is None else f"{annotator.gold_exact:.0%} of {annotator.gold_questions}"
+            last = "–" if annotator.last_answer is None else f"{annotator.last_answer:%Y-%m-%d %H:%M} UTC"
             lines.append(
-                f"  {person.username:{width}}  {person.submitted:>9}  {person.discarded:>7}  {person.draft:>6}"
-                f"  {pace:>8}  {kappa:>5}  {gold:>14}  {last}"
+                f"  {annotator.username:{width}}  {annotator.submitted:>9}  {annotator.discarded:>7}"
+                f"  {annotator.draft:>6}  {pace:>8}  {kappa:>5}  {gold:>14}  {last}"
             )
-    return "\n".join([*lines, *_apart(one)])
+    return "\n".join([*lines, *_lowest_agreement(progress)])
 
 
-def _apart(one: AnnotationProgress) -> list[str]:
-    """Who disagrees with whom: the pairs with the lowest kappa."""
-    rated = [pair for pair in one.pairs if pair.kappa is not None]
+def _lowest_agreement(progress: AnnotationProgress) -> list[str]:
+    """A table of the pairs of annotators with the lowest kappa."""
+    rated = [pair for pair in progress.pairs if pair.kappa is not None]
     if not rated:
         return []
     names = [f"{pair.first} and {pair.second}" for pair in rated[:PAIRS_SHOWN]]
-    width = max(len("who is furthest apart"), *map(len, names))
-    lines = ["", f"  {'who is furthest apart':{width}}  kappa  equal sets  records"]
+    title = "lowest agreement"
+    width = max(len(title), *map(len, names))
+    lines = ["", f"  {title:{width}}  kappa  equal sets  records"]
     for name, pair in zip(names, rated, strict=False):
         equal = "–" if pair.exact is None else f"{pair.exact:.0%}"
         lines.append(f"  {name:{width}}  {pair.kappa:>5.2f}  {equal:>10}  {pair.records:>7}")
-    if len(rated) > PAIRS_SHOWN:
-        lines.append(f"  and {len(rated) - PAIRS_SHOWN} more pairs (--json has them all)")
+    if more := len(rated[PAIRS_SHOWN:]):
+        lines.append(f"  and {more} more {'pair' if more == 1 else 'pairs'} (all with --json)")
     return lines
 
 

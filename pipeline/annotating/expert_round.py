@@ -1,4 +1,4 @@
-"""A round for experts: records of gold go before them in an Argilla dataset of its own, with the votes as counts."""
+"""A round for experts: sends records of gold to a separate Argilla dataset, with the annotators' votes as counts."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.storage.files import content_hash
 
 ExpertRound = Literal["adjudicate", "audit"]
-ROUNDS = {"adjudicate": ADJUDICATED, "audit": AUDIT_PUSHED}
-ENDINGS: dict[ExpertRound, str] = {"adjudicate": "adjudication", "audit": "audit"}  # of the datasets' names
+ARTIFACTS = {"adjudicate": ADJUDICATED, "audit": AUDIT_PUSHED}
+SUFFIXES: dict[ExpertRound, str] = {"adjudicate": "adjudication", "audit": "audit"}  # of the datasets' names
 
 
-def put_before_experts(
+def send_to_experts(
     run: Run, round: ExpertRound, gold: pl.DataFrame, answers: pl.DataFrame
 ) -> tuple[Pushed, PushedCounts]:
-    """Pushes the records of `gold` (GoldRecord), which `answers` (Answer) were given to, in their order, and writes
-    ROUND.json. Records that are there with other votes are sent again."""
+    """Pushes the records of `gold` (GoldRecord), in their order, and writes the round's artifact. `answers`: the
+    `Answer` rows of the run. A record whose votes have changed since an earlier push is sent again."""
     section = run.config.annotation
-    name, workspace = f"{section.dataset or run.name}-{ENDINGS[round]}", experts_workspace(section)
+    name, workspace = f"{section.dataset or run.name}-{SUFFIXES[round]}", experts_workspace(section)
     with connect(section, run.path(HOME)) as connection:
         admit(connection, section, run.path(HOME))
         dataset = ensure_dataset(connection, workspace, name, run.taxonomy, section, adjudication=True)
@@ -40,7 +40,7 @@ def put_before_experts(
             dataset=name,
             dataset_id=dataset.id,
             round=round,
-            records=counts.sent + counts.updated + counts.there + counts.others,
+            records=counts.sent + counts.updated + counts.unchanged + counts.others,
             annotators=1,
             taxonomy=run.taxonomy.id,
             labels=run.taxonomy.ids,
@@ -48,5 +48,5 @@ def put_before_experts(
             suggestions=False,
             pushed_at=datetime.now(UTC),
         )
-    ROUNDS[round].write(run, pushed)
+    ARTIFACTS[round].write(run, pushed)
     return pushed, counts

@@ -1,5 +1,5 @@
-"""pull: what people answered in Argilla → annotations.jsonl (append-only), annotations.parquet (latest state) and,
-where it was asked for, severity.parquet."""
+"""pull: reads the answers in Argilla into annotations.jsonl (append-only), annotations.parquet (their latest state)
+and, with annotation.severity, severity.parquet."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.storage.files import sha256
 
 EXPERT_ROUNDS = (ADJUDICATED, AUDIT_PUSHED)
-MENDS_SHOWN = 100
+REJECTIONS_LISTED = 100
 
 
 def datasets(run: Run) -> list[Pushed]:
-    """Where records of this run were pushed to: the annotators' dataset, and the experts' once there are any."""
-    return [PUSHED.read(run), *(one.read(run) for one in EXPERT_ROUNDS if one.exists(run))]
+    """The datasets that records of this run were pushed to: the annotators', and the experts' once there are any.
+    Raises InputError when nothing was pushed yet."""
+    return [PUSHED.read(run), *(artifact.read(run) for artifact in EXPERT_ROUNDS if artifact.exists(run))]
 
 
-def work(run: Run) -> StageOutcome:
+def _work(run: Run) -> StageOutcome:
     now = datetime.now(UTC)
     with connect(run.config.annotation, run.path(HOME)) as connection:
         entries, counts, cursor = pull(
@@ -45,7 +46,7 @@ def work(run: Run) -> StageOutcome:
             ANSWER_JOURNAL.path(run),
             PSEUDONYM_KEY.path(run),
             now,
-            last=_last(run),
+            last=_last_cursor(run),
             gold_questions=read_gold_questions(GOLD_QUESTIONS.path(run)).questions,
         )
     frame = answers_frame(entries)
@@ -56,20 +57,24 @@ def work(run: Run) -> StageOutcome:
         SEVERITY.write(run, severity)
         levels = {"levels": severity.height}
     numbers = {name: value for name, value in asdict(counts).items() if isinstance(value, int)}
-    before = ("records_read", "on_server", "torn_bytes")
+    inputs = ("records_read", "on_server", "torn_bytes")
     return StageOutcome(
-        counts_in={name: numbers[name] for name in before},
-        counts_out={"answers": frame.height, **{k: v for k, v in numbers.items() if k not in before}, **levels},
+        counts_in={name: numbers[name] for name in inputs},
+        counts_out={
+            "answers": frame.height,
+            **{name: n for name, n in numbers.items() if name not in inputs},
+            **levels,
+        },
         facts={
-            "to_mend": counts.to_mend[:MENDS_SHOWN],
+            "to_mend": counts.rejections[:REJECTIONS_LISTED],
             "simulated": run.config.simulated,
             "cursor": cursor.model_dump(mode="json"),
         },
     )
 
 
-def _last(run: Run) -> Cursor | None:
-    """Where the last pull ended; None when it did not end, or the journal is not what it left."""
+def _last_cursor(run: Run) -> Cursor | None:
+    """The cursor of the last pull; None when there was no complete one, or when the journal has changed since then."""
     manifest = read_manifest(run, "pull")
     journal = ANSWER_JOURNAL.path(run)
     if manifest is None or "cursor" not in manifest.facts or not journal.exists():
@@ -81,13 +86,16 @@ def _last(run: Run) -> Cursor | None:
 
 STAGE = Stage(
     name="pull",
-    inputs=lambda run: [PUSHED.name, *(one.name for one in (*EXPERT_ROUNDS, GOLD_QUESTIONS) if one.exists(run))],
+    inputs=lambda run: [
+        PUSHED.name,
+        *(artifact.name for artifact in (*EXPERT_ROUNDS, GOLD_QUESTIONS) if artifact.exists(run)),
+    ],
     outputs=lambda run: [
         ANSWERS.name,
         ANSWER_JOURNAL.name,
         *([SEVERITY.name] if run.config.annotation.severity else []),
     ],
     sections=("annotation",),
-    work=work,
+    work=_work,
     live=True,
 )

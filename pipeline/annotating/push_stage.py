@@ -1,4 +1,4 @@
-"""push: prompts.parquet → an Argilla dataset, and push.json which says where it is."""
+"""push: sends prompts.parquet to an Argilla dataset, and writes push.json, which says where that is."""
 
 from __future__ import annotations
 
@@ -22,22 +22,25 @@ from marginalia.schemas.storage.files import content_hash, read_model
 HOME = "argilla"  # the local server's folder inside the run
 
 
-def work(run: Run, *, more: int = 0) -> StageOutcome:
+def _work(run: Run, *, more: int = 0) -> StageOutcome:
     section = run.config.annotation
-    every = PROMPTS.read(run)
-    asked = _asked(run, every.height, more)
-    prompts = (
-        every if asked is None else every.filter(pl.col("id").is_in(_at_random(every["id"].to_list(), asked, run)))
-    )
+    all_prompts = prompts = PROMPTS.read(run)
+    asked = _asked(run, all_prompts.height, more)
+    if asked is not None:
+        prompts = all_prompts.filter(pl.col("id").is_in(_sample(all_prompts["id"].to_list(), asked, run)))
     with connect(section, run.path(HOME)) as connection:
         admit(connection, section, run.path(HOME))
         name = section.dataset or run.name
         dataset = ensure_dataset(connection, section.workspace, name, run.taxonomy, section)
         questions = _gold_questions(run, prompts["id"].to_list())
-        shown = _suggested(run, prompts)
-        records = _payloads(run, dataset, prompts, shown, questions)
+        suggestions = _suggested(run, prompts)
+        records = _payloads(run, dataset, prompts, suggestions, questions)
         counts = push_records(
-            connection, dataset, records, batch=section.batch, before=lambda new: _record(run, shown, new)
+            connection,
+            dataset,
+            records,
+            batch=section.batch,
+            before=lambda new: _write_suggestions(run, suggestions, new),
         )
         pushed = Pushed(
             url=connection.url,
@@ -57,23 +60,26 @@ def work(run: Run, *, more: int = 0) -> StageOutcome:
         )
     PUSHED.write(run, pushed)
     return StageOutcome(
-        counts_in={"records": every.height, "asked": prompts.height, "gold_questions": len(records) - prompts.height},
-        counts_out={"sent": counts.sent, "already_there": counts.there, "on_server_only": counts.others},
+        counts_in={
+            "records": all_prompts.height,
+            "asked": prompts.height,
+            "gold_questions": len(records) - prompts.height,
+        },
+        counts_out={"sent": counts.sent, "already_there": counts.unchanged, "on_server_only": counts.others},
         facts={"url": pushed.url, "dataset": name, "simulated": run.config.simulated},
     )
 
 
 def _gold_questions(run: Run, ids: list[str]) -> GoldQuestions:
-    """Those to push now. The file keeps all that were ever pushed, and is written before any of them is: an answer to
-    one can never pass for an answer to a record."""
+    """The gold questions to push now. gold_questions.json, with all that were ever pushed, is written before any of
+    them is sent: an answer to one can never count as an answer to a record."""
     section = run.config.annotation
     if section.gold_questions is None:
         return GoldQuestions()
     path = run.path(section.gold_questions)
     questions = choose(path, run.taxonomy, ids, section.gold_share, run.config.seed)
     before = read_gold_questions(GOLD_QUESTIONS.path(run))
-    every = GoldQuestions(questions={**before.questions, **questions.questions})
-    GOLD_QUESTIONS.write(run, every)
+    GOLD_QUESTIONS.write(run, GoldQuestions(questions={**before.questions, **questions.questions}))
     return questions
 
 
@@ -83,24 +89,26 @@ def _suggested(run: Run, prompts: pl.DataFrame) -> pl.DataFrame:
     return suggested(prompts, checks, section, run.config.seed)
 
 
-def _record(run: Run, shown: pl.DataFrame, new: list[str]) -> None:
-    """suggestions.parquet is written before any record is sent: what is on the server is always in it."""
+def _write_suggestions(run: Run, suggestions: pl.DataFrame, new: list[str]) -> None:
+    """Writes suggestions.parquet. Called before any record is sent, so that it has all records on the server. `new`:
+    ids of the records that will be sent."""
     before = SUGGESTIONS.read_if_there(run)
     if run.config.annotation.suggestions or before is not None:
-        SUGGESTIONS.write(run, recorded(before, shown, set(new)))
+        SUGGESTIONS.write(run, recorded(before, suggestions, set(new)))
 
 
 def _payloads(
-    run: Run, dataset: Dataset, prompts: pl.DataFrame, shown: pl.DataFrame, questions: GoldQuestions
+    run: Run, dataset: Dataset, prompts: pl.DataFrame, suggestions: pl.DataFrame, questions: GoldQuestions
 ) -> list[dict[str, Any]]:
-    """`shown` (SuggestedRecord) has a row a prompt, in their order."""
-    found = []
-    rows = zip(prompts.select("id", "messages").iter_rows(), shown.iter_rows(named=True), strict=True)
+    """The records to push, with the gold questions among them. `suggestions` (SuggestedRecord): one row per row of
+    `prompts`, in the same order."""
+    records = []
+    rows = zip(prompts.select("id", "messages").iter_rows(), suggestions.iter_rows(named=True), strict=True)
     for (record, messages), row in rows:
         ticked = suggestion(dataset, row["labels"], row["source"]) if row["shown"] else None
-        found.append(payload(record, messages, suggestion=ticked))
+        records.append(payload(record, messages, suggestion=ticked))
     gold = [payload(record, list(question.messages)) for record, question in questions.questions.items()]
-    return mixed(found, gold, run.config.seed)
+    return mixed(records, gold, run.config.seed)
 
 
 def _inputs(run: Run) -> list[str]:
@@ -116,7 +124,7 @@ def _outputs(run: Run) -> list[str]:
 
 
 def _asked(run: Run, records: int, more: int) -> int | None:
-    """How many records are to be on the server; None for all. What was asked for before is never taken back."""
+    """The number of records that the server should have; None for all. It never decreases from one push to the next."""
     path, first = PUSHED.path(run), run.config.annotation.first
     if first is None:
         return None
@@ -128,20 +136,21 @@ def _asked(run: Run, records: int, more: int) -> int | None:
     return asked if asked < records else None
 
 
-def _at_random(ids: list[str], asked: int, run: Run) -> list[str]:
-    """A seeded sample that grows with `asked` and keeps what it had."""
-    purpose = f"{run.config.seed}:push"
-    return sorted(ids, key=lambda record: hashlib.sha256(f"{purpose}:{record}".encode()).digest())[:asked]
+def _sample(ids: list[str], size: int, run: Run) -> list[str]:
+    """A seeded random sample of `ids`; a larger one contains every smaller one."""
+    prefix = f"{run.config.seed}:push"
+    return sorted(ids, key=lambda record: hashlib.sha256(f"{prefix}:{record}".encode()).digest())[:size]
 
 
 def stage(*, more: int = 0) -> Stage:
-    """The stage, with so many records more than were asked for before (annotation.first at the first time)."""
+    """The stage; `more`: how many records to push in addition to those of earlier pushes (at first
+    annotation.first)."""
     return Stage(
         name="push",
         inputs=_inputs,
         outputs=_outputs,
         sections=("annotation",),
-        work=lambda run: work(run, more=more),
+        work=lambda run: _work(run, more=more),
         live=more > 0,
     )
 

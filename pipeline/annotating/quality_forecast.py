@@ -1,7 +1,7 @@
-"""`marginalia simulate`: how good gold would be, and how many answers it takes, before anybody is paid.
+"""`marginalia simulate`: forecasts the quality of gold and the number of answers, before you pay for annotation.
 
-Annotators are programs that err at given rates, the same that answer in the demo; they answer the run's own records
-(or its plan), and the run's own rules make gold of it. Nothing is written."""
+Simulated annotators with given error rates, the same as in the demo, answer the run's own records (or its plan), and
+the run's own rules turn the answers into gold. Nothing is written."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.tables import Answer, GoldRecord
 
-NOW = datetime(2000, 1, 1, tzinfo=UTC)  # no time of anything
+NOW = datetime(2000, 1, 1, tzinfo=UTC)  # a placeholder: the results do not depend on times
 
 
 class Forecast(StrictModel):
-    """What one number of answers a record would give. Right means: as the simulated truth."""
+    """The forecast for one number of answers per record. Right means equal to the simulated truth."""
 
     simulated: bool = True
-    overlap: int = Field(description="annotators a record")
+    overlap: int = Field(description="annotators per record")
     records: int
     answers: int = Field(description="of annotators and experts together, skips included")
     final: int = Field(description="records that the annotators settle")
@@ -57,9 +57,9 @@ def forecast(
     *,
     records: int,
 ) -> list[Forecast]:
-    """One forecast a number of annotators, on at most `records` of the run's label sets.
+    """One forecast per number of answers in `overlaps`, on at most `records` of the run's label sets.
 
-    Raises InputError without plan or records to simulate on."""
+    Raises InputError when the run has neither records nor a plan."""
     truth = _label_sets(run, records)
     section = run.config.reconcile.model_copy(update={"compare": False, "splits": Splits()})
     return [
@@ -78,77 +78,83 @@ def simulate(
     *,
     seed: int,
 ) -> Forecast:
-    """`truth`: the right labels by record. The annotators take turns, so that each answers as much as the others; the
-    last profile serves all further ones."""
-    people = max(overlap, len(profiles))
-    crowd = []
+    """The forecast for `overlap` answers per record. `truth`: the right labels by record.
+
+    The annotators take turns, so that each answers about equally often; the last profile serves all further
+    annotators."""
+    annotators = max(overlap, len(profiles))
+    rows = []
     for at, record in enumerate(truth):
         for turn in range(overlap):
-            who = (at * overlap + turn) % people
-            profile = profiles[min(who, len(profiles) - 1)]
-            crowd.append(_row(record, f"A{who + 1:02}", truth[record], labels, profile, "annotate", seed))
-    answers = Answer.frame(crowd)
+            annotator = (at * overlap + turn) % annotators
+            profile = profiles[min(annotator, len(profiles) - 1)]
+            rows.append(_row(record, f"A{annotator + 1:02}", truth[record], labels, profile, "annotate", seed))
+    answers = Answer.frame(rows)
     messages = pl.lit([], dtype=GoldRecord.polars_schema()["messages"])
     ids = pl.DataFrame({"id": list(truth)}).with_columns(messages=messages)
     before = reconcile(ids, answers, labels, section, seed=seed)
-    doubtful = before.filter(pl.col("status") == "needs_adjudication")["id"].to_list()
-    verdicts = Answer.frame([_row(one, "E01", truth[one], labels, expert, "adjudicate", seed) for one in doubtful])
-    after = reconcile(ids, pl.concat([answers, verdicts]), labels, section, seed=seed)
-    settled, final = _final(before), _final(after)
-    hits = sum(len(given & set(truth[record])) for record, given in final.items())
-    plain = section.model_copy(update={"bootstrap": 0})
+    unsettled = before.filter(pl.col("status") == "needs_adjudication")["id"].to_list()
+    expert_answers = Answer.frame(
+        [_row(record, "E01", truth[record], labels, expert, "adjudicate", seed) for record in unsettled]
+    )
+    after = reconcile(ids, pl.concat([answers, expert_answers]), labels, section, seed=seed)
+    settled, final = _final_labels(before), _final_labels(after)
+    hits = sum(len(decided & set(truth[record])) for record, decided in final.items())
+    without_intervals = section.model_copy(update={"bootstrap": 0})
+    agreement = agreement_of(answers, labels, without_intervals, seed=seed, taxonomy="", simulated=True)
     return Forecast(
         overlap=overlap,
         records=len(truth),
-        answers=answers.height + verdicts.height,
+        answers=answers.height + expert_answers.height,
         final=len(settled),
-        for_expert=len(doubtful),
+        for_expert=len(unsettled),
         open=len(truth) - len(final),
-        right=_right(settled, truth),
-        right_with_expert=_right(final, truth),
-        precision=_share(hits, sum(len(given) for given in final.values())),
+        right=_exact(settled, truth),
+        right_with_expert=_exact(final, truth),
+        precision=_share(hits, sum(len(decided) for decided in final.values())),
         recall=_share(hits, sum(len(set(truth[record])) for record in final)),
-        alpha_masi=agreement_of(answers, labels, plain, seed=seed, taxonomy="", simulated=True).alpha_masi.value,
+        alpha_masi=agreement.alpha_masi.value,
     )
 
 
-def table(found: Sequence[Forecast]) -> str:
-    """The forecasts for people, one line each."""
+def table(forecasts: Sequence[Forecast]) -> str:
+    """The forecasts as a text table, one line each."""
     head = (
-        "answers a record  answers in all  settled  for the expert    open  right  right with expert  precision  recall"
-        "  alpha"
+        "answers per record  answers in all  settled  for the expert    open  right  right with expert  precision"
+        "  recall  alpha"
     )
     lines = ["simulated annotators: a forecast, not a measurement", head]
-    for one in found:
+    for row in forecasts:
         lines.append(
-            f"{one.overlap:>16}  {one.answers:>14,}  {_percent(one.final / one.records):>7}"
-            f"  {_percent(one.for_expert / one.records):>14}  {_percent(one.open / one.records):>6}"
-            f"  {_percent(one.right.value):>5}"
-            f"  {_percent(one.right_with_expert.value):>17}  {_percent(one.precision):>9}  {_percent(one.recall):>6}"
-            f"  {'–' if one.alpha_masi is None else f'{one.alpha_masi:.2f}':>5}"
+            f"{row.overlap:>18}  {row.answers:>14,}  {_percent(row.final / row.records):>7}"
+            f"  {_percent(row.for_expert / row.records):>14}  {_percent(row.open / row.records):>6}"
+            f"  {_percent(row.right.value):>5}"
+            f"  {_percent(row.right_with_expert.value):>17}  {_percent(row.precision):>9}  {_percent(row.recall):>6}"
+            f"  {'–' if row.alpha_masi is None else f'{row.alpha_masi:.2f}':>5}"
         )
     return "\n".join(lines)
 
 
 def profiles_of(miss: Sequence[float], false_alarm: Sequence[float], skip: float) -> list[AnnotatorProfile]:
-    """One annotator for each rate given; the shorter list goes on with its last. Raises InputError for no rate."""
+    """One profile per rate; the last rate of the shorter list is repeated. Raises InputError for a rate outside 0 to 1,
+    or without any rate."""
     for name, rates in (("--miss", miss), ("--false-alarm", false_alarm), ("--skip", [skip])):
         if not rates or not all(0 <= rate <= 1 for rate in rates):
-            raise InputError(f"{name} takes rates from 0 to 1, saw {', '.join(map(str, rates)) or 'none'}")
-    places = range(max(len(miss), len(false_alarm)))
+            raise InputError(f"{name}: expected rates from 0 to 1, saw {', '.join(map(str, rates)) or 'none'}")
     return [
         AnnotatorProfile(
             miss=miss[min(at, len(miss) - 1)], false_alarm=false_alarm[min(at, len(false_alarm) - 1)], skip=skip
         )
-        for at in places
+        for at in range(max(len(miss), len(false_alarm)))
     ]
 
 
 def _label_sets(run: Run, most: int) -> dict[str, list[str]]:
-    """Label sets by record: the intended ones of what was written, else of what is planned."""
+    """Label sets by record, at most `most` of them: the intended labels of the records, or of the plan when there are
+    no records yet."""
     if PROMPTS.exists(run):
         frame = PROMPTS.read(run)
-        frame = frame.drop_nulls("intended_labels")  # of imported records that nobody labelled
+        frame = frame.drop_nulls("intended_labels")  # they are null for imported records without labels
         pairs = list(zip(frame["id"].to_list(), frame["intended_labels"].to_list(), strict=True))
     else:
         frame = PLAN.read(run)
@@ -156,7 +162,7 @@ def _label_sets(run: Run, most: int) -> dict[str, list[str]]:
     if len(pairs) > most:
         pairs = random.Random(f"{run.config.seed}:simulate").sample(pairs, most)
     if not pairs:
-        raise InputError(f"{run.folder}: there are no records to simulate on", hint=run.command("plan"))
+        raise InputError(f"{run.folder}: no records to simulate on", hint=run.command("plan"))
     return dict(pairs)
 
 
@@ -169,14 +175,14 @@ def _row(
     round: str,
     seed: int,
 ) -> dict[str, Any]:
-    given = simulated_answer(right, labels, profile, seed=seed, annotator=annotator, record=f"{round}:{record}")
-    submitted = given["status"] == "submitted"
-    ticked = [label for label in given["values"][LABELS]["value"] if label != NONE] if submitted else None
+    answer = simulated_answer(right, labels, profile, seed=seed, annotator=annotator, record=f"{round}:{record}")
+    submitted = answer["status"] == "submitted"
+    ticked = [label for label in answer["values"][LABELS]["value"] if label != NONE] if submitted else None
     return {
         "record_id": record,
         "annotator": annotator,
         "labels": ticked,
-        "status": given["status"],
+        "status": answer["status"],
         "note": None,
         "submitted_at": NOW if submitted else None,
         "pulled_at": NOW,
@@ -184,13 +190,14 @@ def _row(
     }
 
 
-def _final(gold: pl.DataFrame) -> dict[str, set[str]]:
-    settled = gold.filter(pl.col("status") == "final")
-    return {record: set(given) for record, given in settled.select("id", "labels").iter_rows()}
+def _final_labels(gold: pl.DataFrame) -> dict[str, set[str]]:
+    final = gold.filter(pl.col("status") == "final")
+    return {record: set(labels) for record, labels in final.select("id", "labels").iter_rows()}
 
 
-def _right(final: Mapping[str, set[str]], truth: Mapping[str, Sequence[str]]) -> Estimate:
-    return wilson(sum(given == set(truth[record]) for record, given in final.items()), len(final))
+def _exact(final: Mapping[str, set[str]], truth: Mapping[str, Sequence[str]]) -> Estimate:
+    """The share of records with exactly the right labels."""
+    return wilson(sum(labels == set(truth[record]) for record, labels in final.items()), len(final))
 
 
 def _share(part: int, whole: int) -> float | None:

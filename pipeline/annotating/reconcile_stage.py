@@ -1,4 +1,5 @@
-"""reconcile: answers → gold.parquet and agreement.json, and gold_severity.parquet where severity was asked for."""
+"""reconcile: computes gold.parquet and agreement.json from the answers and, with annotation.severity,
+gold_severity.parquet."""
 
 from __future__ import annotations
 
@@ -6,10 +7,10 @@ import polars as pl
 
 from marginalia.annotation.gold.agreement import agreement_of
 from marginalia.annotation.gold.anchoring import anchoring
-from marginalia.annotation.gold.answer_arrays import answer_arrays
 from marginalia.annotation.gold.gold_questions import ROUND, accuracy, read_gold_questions
 from marginalia.annotation.gold.reconcile import compare_methods, reconcile_with_notes
 from marginalia.annotation.gold.severity import gold_severity, severity_of
+from marginalia.annotation.gold.votes import votes_of
 from marginalia.pipeline.core.artifacts import (
     AGREEMENT,
     ANSWERS,
@@ -27,25 +28,27 @@ from marginalia.schemas.equal_texts import equal_texts
 from marginalia.schemas.errors import InputError
 
 
-def work(run: Run) -> StageOutcome:
+def _work(run: Run) -> StageOutcome:
     section, seed, labels = run.config.reconcile, run.config.seed, run.taxonomy.ids
     prompts = PROMPTS.read(run)
     answers = ANSWERS.read(run)
-    asked = pl.col("round") == ROUND
-    ours = answers.filter(pl.col("record_id").is_in(prompts["id"].implode()) & ~asked)
-    to_questions = answers.filter(asked)
+    is_gold_question = pl.col("round") == ROUND
+    to_records = answers.filter(pl.col("record_id").is_in(prompts["id"].implode()) & ~is_gold_question)
+    to_questions = answers.filter(is_gold_question)
     try:
-        gold, notes = reconcile_with_notes(prompts, ours, labels, section, seed=seed)
-    except InputError as error:  # an answer that this taxonomy cannot have
+        gold, notes = reconcile_with_notes(prompts, to_records, labels, section, seed=seed)
+    except InputError as error:  # an answer with a label that is not in the taxonomy
         raise InputError.at(ANSWERS.path(run), error.message, hint=error.hint) from error
-    agreement = agreement_of(ours, labels, section, seed=seed, taxonomy=run.taxonomy.id, simulated=run.config.simulated)
+    agreement = agreement_of(
+        to_records, labels, section, seed=seed, taxonomy=run.taxonomy.id, simulated=run.config.simulated
+    )
     known = read_gold_questions(GOLD_QUESTIONS.path(run)).known
-    methods = compare_methods(answer_arrays(ours, labels), section, seed)
+    methods = compare_methods(votes_of(to_records, labels), section, seed)
     agreement = agreement.model_copy(
         update={
             "methods": methods,
             "gold_questions": accuracy(to_questions, known),
-            "anchoring": _anchoring(run, ours),
+            "anchoring": _anchoring(run, to_records),
             "severity": _severity(run, gold),
             "notes": [*agreement.notes, *notes],
         }
@@ -59,28 +62,28 @@ def work(run: Run) -> StageOutcome:
             "records": prompts.height,
             "answers": answers.height,
             "answers_to_gold_questions": to_questions.height,
-            "answers_elsewhere": answers.height - ours.height - to_questions.height,
+            "answers_elsewhere": answers.height - to_records.height - to_questions.height,
         },
         counts_out={"records": gold.height, **statuses, "adjudicated": int(gold["adjudicated"].sum()), **equal.counts},
         facts={
             "method": section.method,
             "alpha_masi": agreement.alpha_masi.value,
             "simulated": run.config.simulated,
-            "warnings": equal.warnings,
         },
+        warnings=equal.warnings,
     )
 
 
 def _severity(run: Run, gold: pl.DataFrame) -> Severity | None:
-    """Writes gold_severity.parquet; None where nobody was asked."""
+    """Agreement on severity, and writes gold_severity.parquet; None without annotation.severity."""
     levels = run.config.annotation.severity
     if not levels:
         return None
-    every = SEVERITY.read(run)
-    ours = every.filter(pl.col("record_id").is_in(gold["id"].implode()))
-    GOLD_SEVERITY.write(run, gold_severity(gold, ours))
+    given = SEVERITY.read(run)
+    given = given.filter(pl.col("record_id").is_in(gold["id"].implode()))  # without answers to gold questions
+    GOLD_SEVERITY.write(run, gold_severity(gold, given))
     section, seed = run.config.reconcile, run.config.seed
-    return severity_of(ours, run.taxonomy.ids, levels, section.bootstrap, seed=f"{seed}:severity")
+    return severity_of(given, run.taxonomy.ids, levels, section.bootstrap, seed=f"{seed}:severity")
 
 
 def _anchoring(run: Run, answers: pl.DataFrame) -> Anchoring | None:
@@ -108,5 +111,5 @@ STAGE = Stage(
         *([GOLD_SEVERITY.name] if run.config.annotation.severity else []),
     ],
     sections=("reconcile",),
-    work=work,
+    work=_work,
 )

@@ -1,10 +1,10 @@
-"""Simulated annotators: programs that answer through Argilla's API as the users that they stand for.
+"""Simulated annotators: programs that answer through Argilla's API in the name of the team or the experts.
 
-They perturb the intended labels, each with its own error rates, so that the demo has answers to reconcile. A demo
-part, never a default: they refuse to touch a run that does not say `simulated: true`.
+They answer with the intended labels, changed at random with the error rates of their profiles, so that the demo has
+answers to reconcile. They refuse a run that does not have `simulated: true` in its config.
 
-    python -m marginalia.pipeline.annotating.simulated_annotators --run runs/NAME  the team answers what was pushed
-    python -m marginalia.pipeline.annotating.simulated_annotators --run runs/NAME --round adjudicate   the experts do"""
+python -m marginalia.pipeline.annotating.simulated_annotators --run runs/NAME                      the team answers
+python -m marginalia.pipeline.annotating.simulated_annotators --run runs/NAME --round adjudicate   the experts answer"""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from marginalia.pipeline.core.run import Run, open_run
 from marginalia.schemas.errors import InputError, MarginaliaError, ServiceError
 from marginalia.schemas.push_json import Pushed
 
-BATCH = 100  # answers a request; Argilla takes no more
+BATCH = 100  # answers per request; Argilla's limit
 NOTES = ("Simulated note: borderline.", "Simulated note: two readings.", "Simulated note: hard to tell.")
 
 
 @dataclass(frozen=True)
 class AnnotatorCounts:
-    """What one simulated annotator did in one call."""
+    """What one simulated annotator answered in one call."""
 
     username: str
     submitted: int
@@ -44,41 +44,41 @@ class AnnotatorCounts:
 
 
 def annotate(run: Run, section: SimulationSection, *, round: str = "annotate") -> list[AnnotatorCounts]:
-    """Answers everything that is pending for each member of annotation.team (or, in the round `adjudicate`, of
-    annotation.experts), and nothing twice, so that it can be repeated after a kill.
+    """Answers all pending records of each member of annotation.team (or, in the round `adjudicate`, of
+    annotation.experts). Answered records are not answered again, so the call can be repeated after a kill.
 
-    Raises InputError for a run that is not simulated, or whose Argilla is not its own local one."""
-    _refuse_real(run)
+    Raises InputError for a run that is not simulated, whose Argilla is not its own local one, or without this round."""
+    _require_simulated(run)
     pushed = next((item for item in datasets(run) if item.round == round), None)
     if pushed is None:
         raise InputError(f"{run.folder}: nothing was pushed for the round '{round}'", hint=run.command("adjudicate"))
     prompts = PROMPTS.read(run)
-    prompts = prompts.drop_nulls("intended_labels")  # of imported records that nobody labelled
+    prompts = prompts.drop_nulls("intended_labels")  # they are null for imported records without labels
     intended = dict(zip(prompts["id"].to_list(), prompts["intended_labels"].to_list(), strict=True))
     intended |= read_gold_questions(GOLD_QUESTIONS.path(run)).known
     home = run.path(HOME)
     server = up(home)
     known = {account.username: account for account in accounts(home)}
-    done = []
+    counts = []
     names = run.config.annotation.team if round == "annotate" else run.config.annotation.experts
-    for place, name in enumerate(names):
-        profile = section.profile(place) if round == "annotate" else section.expert
+    for index, name in enumerate(names):
+        profile = section.profile(index) if round == "annotate" else section.expert
         with _sign_in(server.url, known.get(name), name) as connection:
-            done.append(_answer_all(connection, run, pushed, profile, intended))
-    return done
+            counts.append(_answer_all(connection, run, pushed, profile, intended))
+    return counts
 
 
 def simulated_answer(
     intended: Sequence[str], labels: Sequence[str], profile: AnnotatorProfile, *, seed: int, annotator: str, record: str
 ) -> dict[str, Any]:
-    """One answer: status and values as Argilla's API takes them. Seeded by annotator and record, so that neither the
-    order of the records nor a restart changes it."""
-    chance = random.Random(f"{seed}:{annotator}:{record}")
+    """One answer: status and values in the format of Argilla's API. It is seeded by annotator and record, so that
+    neither the order of the records nor a restart changes it."""
+    rng = random.Random(f"{seed}:{annotator}:{record}")
     values: dict[str, Any] = {}
-    skipped, noted, unsure = (chance.random() < rate for rate in (profile.skip, profile.note, profile.unsure))
-    ticked = [label for label in labels if _ticks(label, label in intended, profile, chance)]
+    skipped, noted, unsure = (rng.random() < rate for rate in (profile.skip, profile.note, profile.unsure))
+    ticked = [label for label in labels if _ticks(label, label in intended, profile, rng)]
     if noted:
-        values[NOTE] = {"value": chance.choice(NOTES)}
+        values[NOTE] = {"value": rng.choice(NOTES)}
     if skipped:
         return {"status": "discarded", "values": values}
     if unsure:
@@ -87,8 +87,8 @@ def simulated_answer(
     return {"status": "submitted", "values": values}
 
 
-def _ticks(label: str, is_intended: bool, profile: AnnotatorProfile, chance: random.Random) -> bool:
-    drawn = chance.random()
+def _ticks(label: str, is_intended: bool, profile: AnnotatorProfile, rng: random.Random) -> bool:
+    drawn = rng.random()
     if is_intended:
         return drawn >= profile.label_miss.get(label, profile.miss)
     return drawn < profile.label_false_alarm.get(label, profile.false_alarm)
@@ -121,18 +121,19 @@ def _answer_all(
 
 
 def _pending(connection: Connection, dataset_id: str) -> Iterator[list[dict[str, Any]]]:
-    """The queue of the user that is signed in, from its head: answered records leave it."""
+    """The pending records of the signed-in user, in batches. Always the first page is read, because answered records
+    leave the queue."""
     scope = {"entity": "response", "property": "status"}
     query = {"filters": {"and": [{"type": "terms", "scope": scope, "values": ["pending"]}]}}
     path = f"/me/datasets/{dataset_id}/records/search"
-    before: set[str] = set()
+    seen: set[str] = set()
     while True:
-        found = [item["record"] for item in connection.post(path, query, offset=0, limit=BATCH)["items"]]
-        fresh = [record for record in found if record["id"] not in before]
-        if not fresh:
+        page = [item["record"] for item in connection.post(path, query, offset=0, limit=BATCH)["items"]]
+        batch = [record for record in page if record["id"] not in seen]
+        if not batch:
             return
-        yield fresh
-        before |= {record["id"] for record in fresh}
+        yield batch
+        seen |= {record["id"] for record in batch}
 
 
 def _submit(connection: Connection, items: list[dict[str, Any]]) -> None:
@@ -144,30 +145,32 @@ def _submit(connection: Connection, items: list[dict[str, Any]]) -> None:
 
 def _sign_in(url: str, account: Account | None, name: str) -> Connection:
     if account is None:
-        raise InputError(f"'{name}' has no account on the local Argilla", hint="push makes those of annotation.team")
+        raise InputError(
+            f"'{name}' has no account on the local Argilla", hint="push creates the accounts of annotation.team"
+        )
     return Connection(url, account.api_key, key_hint="the local server's credentials.json", here=True)
 
 
-def _refuse_real(run: Run) -> None:
+def _require_simulated(run: Run) -> None:
     if not run.config.simulated:
         raise InputError.at(
             run.folder / "config.yaml",
-            "simulated annotators never answer in a run that does not say 'simulated: true'",
-            hint="let people annotate: make argilla",
+            "simulated annotators answer only in a run with 'simulated: true'",
+            hint=f"people annotate after: marginalia argilla up --run {run.folder}",
         )
     if run.config.annotation.url is not None:
         raise InputError.at(
             run.folder / "config.yaml",
-            "simulated annotators answer in the run's own local Argilla only, and annotation.url is set",
-            hint="take annotation.url out",
+            "simulated annotators answer only in the run's own local Argilla, but annotation.url is set",
+            hint="remove annotation.url",
         )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command of the module's docstring. Exit codes as everywhere."""
+    """The command line of this module; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m marginalia.pipeline.annotating.simulated_annotators",
-        description="Simulated annotators answer in a run that says `simulated: true`.",
+        description="Simulated annotators answer in a run with `simulated: true`.",
         epilog="Example: python -m marginalia.pipeline.annotating.simulated_annotators --run runs/try",
     )
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER")
@@ -175,8 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         run = open_run(options.run)
-        for one in annotate(run, run.config.simulation, round=options.round):
-            print(f"simulated annotator {one.username}: {one.submitted} submitted, {one.discarded} discarded")
+        for counts in annotate(run, run.config.simulation, round=options.round):
+            print(f"simulated annotator {counts.username}: {counts.submitted} submitted, {counts.discarded} discarded")
     except MarginaliaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,9 +1,9 @@
-"""Which gold labels deserve a second look: where a guard is confident and gold says otherwise.
+"""Gold labels to review: those with which a confident guard disagrees.
 
-Confident learning (Northcutt, Jiang & Chuang 2021, JAIR 70), label by label: a guard is confident of a label when its
-probability reaches the mean of its probabilities on the records that gold gives the label; likewise for its absence.
-So a guard that is never sure, or always too sure, is measured by its own standard. The experts' answers never enter
-gold.parquet: a guard must not improve by editing its own yardstick."""
+Confident learning (Northcutt, Jiang & Chuang 2021, JAIR 70), one label at a time: a guard is confident of a label where
+its probability reaches its mean probability on the records that have the label in gold; likewise for the absence of a
+label. So a guard that is never sure, or always too sure, gets a threshold of its own. The experts' answers do not
+change gold.parquet: otherwise a guard's results could improve because it chose which labels are corrected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from marginalia.scoring.measures.intervals import share_of_finite
 
 @dataclass(frozen=True)
 class ChangeRate:
-    """Of the records that were chosen for one reason: how many an expert has seen again and labelled otherwise."""
+    """Of the records selected for one reason, `why` (guard, control): how many experts have seen, and how many of these
+    they labelled differently from gold."""
 
     why: str
     seen: int
@@ -30,51 +31,56 @@ class ChangeRate:
 
     @property
     def share(self) -> Estimate:
-        """Of those seen, with Wilson's interval."""
+        """The share of those seen that were changed, with Wilson's interval."""
         return wilson(self.changed, self.seen)
 
 
 def suspects(gold: pl.DataFrame, scores: pl.DataFrame, labels: Sequence[str]) -> pl.DataFrame:
-    """Final gold records with a label on which the guard confidently disagrees: id, label, probability (the guard's,
-    of the label), support (its probability for what gold says), worst first; one row a record, its worst label.
+    """Final gold records with a label on which the guard confidently disagrees, one row per record: id, label (the one
+    with the least support), probability (the guard's, of the label) and support (its probability of what gold says),
+    the least support first.
 
-    `gold`: GoldRecord; `scores`: record_id, label, probability of one guard and estimator."""
+    `gold`: GoldRecord; `scores`: record_id, label and probability of one guard and estimator."""
     final = gold.filter(pl.col("status") == "final").select("id", gold_labels="labels")
     cells = scores.filter(pl.col("label").is_in(list(labels))).join(final, left_on="record_id", right_on="id")
     cells = cells.with_columns(given=pl.col("gold_labels").list.contains(pl.col("label")))
     support = pl.when("given").then(pl.col("probability")).otherwise(1 - pl.col("probability"))
     cells = cells.with_columns(support=support)
-    usual = cells.group_by("label", "given").agg(usual=pl.col("support").mean())
-    against = usual.select("label", given=~pl.col("given"), bar="usual")
-    found = cells.join(against, on=["label", "given"]).filter((1 - pl.col("support")) >= pl.col("bar"))
-    worst = found.sort("support", "record_id", "label").unique("record_id", keep="first", maintain_order=True)
+    means = cells.group_by("label", "given").agg(mean=pl.col("support").mean())
+    opposite = means.select("label", given=~pl.col("given"), threshold="mean")
+    disputed = cells.join(opposite, on=["label", "given"]).filter((1 - pl.col("support")) >= pl.col("threshold"))
+    worst = disputed.sort("support", "record_id", "label").unique("record_id", keep="first", maintain_order=True)
     return worst.select("label", "probability", "support", id="record_id")
 
 
 def select(
     gold: pl.DataFrame, scores: pl.DataFrame, labels: Sequence[str], *, top: int, control: int, seed: int
 ) -> pl.DataFrame:
-    """`AuditedRecord` rows: the `top` suspects and a random sample of `control` of all other final records, in seeded
-    order so that the place tells nothing. `weight` says how many records each stands for."""
+    """`AuditedRecord` rows: the first `top` suspects and a random sample of `control` of all other final records, in a
+    seeded random order, so that a record's position does not reveal its group. `weight`: how many records a row
+    represents."""
     chosen = suspects(gold, scores, labels).head(top).with_columns(why=pl.lit("guard"), weight=pl.lit(1.0))
     final = gold.filter(pl.col("status") == "final")
     others = sorted(set(final["id"]) - set(chosen["id"]), key=lambda record: _rank(record, seed, "control"))
     sampled = others[:control]
-    plain = pl.DataFrame({"id": sampled}, schema={"id": pl.String}).with_columns(
+    controls = pl.DataFrame({"id": sampled}, schema={"id": pl.String}).with_columns(
         why=pl.lit("control"), weight=pl.lit(len(others) / max(len(sampled), 1))
     )
-    both = pl.concat([chosen, plain], how="diagonal").join(
+    both = pl.concat([chosen, controls], how="diagonal").join(
         final.select("id", gold_labels="labels"), on="id", maintain_order="left"
     )
     order = sorted(both["id"].to_list(), key=lambda record: _rank(record, seed, "order"))
-    places = pl.DataFrame({"id": order, "place": np.arange(len(order))}, schema={"id": pl.String, "place": pl.Int64})
-    return _rows(both.join(places, on="id").sort("place"))
+    positions = pl.DataFrame(
+        {"id": order, "position": np.arange(len(order))}, schema={"id": pl.String, "position": pl.Int64}
+    )
+    return _rows(both.join(positions, on="id").sort("position"))
 
 
 def with_answers(selected: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
-    """The selection with what experts say now: `audited_labels` where all who answered agree, `changed` beside it."""
-    given = answers.filter((pl.col("round") == "audit") & (pl.col("status") == "submitted"))
-    sets = given.select("record_id", ticked=pl.col("labels").list.sort()).unique()
+    """The selection with the experts' answers so far: `audited_labels` where all of a record's answers agree, and
+    whether they differ from gold (`changed`); both are null elsewhere."""
+    submitted = answers.filter((pl.col("round") == "audit") & (pl.col("status") == "submitted"))
+    sets = submitted.select("record_id", ticked=pl.col("labels").list.sort()).unique()
     agreed = sets.group_by("record_id").agg(pl.col("ticked").first(), n=pl.len()).filter(pl.col("n") == 1)
     joined = selected.drop("audited_labels", "changed").join(
         agreed, left_on="id", right_on="record_id", how="left", maintain_order="left"
@@ -84,6 +90,7 @@ def with_answers(selected: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def change_rates(audited: pl.DataFrame) -> list[ChangeRate]:
+    """The change rates of the disputed and of the sampled records, in this order, from `AuditedRecord` rows."""
     rates = []
     for why in ("guard", "control"):
         seen = audited.filter((pl.col("why") == why) & pl.col("changed").is_not_null())
@@ -92,12 +99,12 @@ def change_rates(audited: pl.DataFrame) -> list[ChangeRate]:
 
 
 def gold_error_rate(audited: pl.DataFrame) -> Estimate | None:
-    """The share of all final gold records that experts would change, with its 95 % interval; None without an answer
-    for the disputed or for the sampled records, or without weights (files of an older version).
+    """The share of all final gold records that experts would change, with its 95 % interval. None while no disputed or
+    no sampled record has an answer, or without weights (files of an older version).
 
-    The disputed records speak for themselves, the sampled ones for all others. Of both the interval of the number
-    that would be changed is exact; of their sum it is put together after Zou & Donner 2008 (MOVER)."""
-    total, value, below, above = 0, 0.0, 0.0, 0.0
+    The disputed records represent only themselves, the sampled ones all others. For each group the interval of the
+    number of changes is exact; for their sum it is combined by MOVER (Zou & Donner 2008)."""
+    total, changes, below, above = 0, 0.0, 0.0, 0.0
     for why in ("guard", "control"):
         group = audited.filter(pl.col("why") == why)
         seen = group.drop_nulls("changed")
@@ -109,18 +116,19 @@ def gold_error_rate(audited: pl.DataFrame) -> Estimate | None:
         low, high = share_of_finite(changed, seen.height, size, confidence=0.95)
         share = changed / seen.height
         total += size
-        value += size * share
+        changes += size * share
         below += (size * (share - low)) ** 2
         above += (size * (high - share)) ** 2
     return Estimate(
-        value=value / total,
-        low=max(0.0, value - below**0.5) / total,
-        high=min(float(total), value + above**0.5) / total,
+        value=changes / total,
+        low=max(0.0, changes - below**0.5) / total,
+        high=min(float(total), changes + above**0.5) / total,
         n=audited.drop_nulls("changed").height,
     )
 
 
 def _rows(frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with exactly the columns of `AuditedRecord`; missing ones are null."""
     schema = AuditedRecord.polars_schema()
     missing = [pl.lit(None).alias(name) for name in schema if name not in frame.columns]
     return frame.with_columns(missing).select(pl.col(name).cast(dtype) for name, dtype in schema.items())

@@ -1,4 +1,4 @@
-"""`marginalia argilla …`: the run's own server."""
+"""The commands `marginalia argilla …`, for the run's own server."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from marginalia.pipeline.commands.shared_options import RunOption, friendly, open_folder
+from marginalia.pipeline.commands.shared_options import RunOption, open_folder, with_error_messages
 
 argilla = typer.Typer(
-    help="The run's own Argilla server, for people to annotate in.",
+    help="Control the run's own Argilla server.",
     epilog="Example: marginalia argilla up --run runs/refunds",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -18,31 +18,37 @@ argilla = typer.Typer(
 
 
 @argilla.command(epilog="Example: marginalia argilla up --run runs/refunds")
-@friendly
+@with_error_messages
 def up(
     run: RunOption,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="port; default: 6900, or a free one where that is taken")] = None,
 ) -> None:
-    """Start the server, make the team's accounts, and print address and log-ins."""
-    from marginalia.pipeline.annotating.annotator_logins import open_for_people
+    """Start the server and print the log-ins. The accounts of team and experts are created.
 
-    print(open_for_people(open_folder(run), host=host, port=port))
+    Reads config.yaml. Writes the folder argilla/ in the run folder."""
+    from marginalia.pipeline.annotating.annotator_logins import start_for_annotators
+
+    print(start_for_annotators(open_folder(run), host=host, port=port))
 
 
 @argilla.command(epilog="Example: marginalia argilla down --run runs/refunds")
-@friendly
+@with_error_messages
 def down(run: RunOption) -> None:
-    """Stop the server. Nothing is lost: its data stay in the run's folder."""
+    """Stop the server. Its data are kept in the run folder.
+
+    Reads the folder argilla/ in the run folder. Writes nothing."""
     from marginalia.annotation.server.server_control import down as stop
 
-    print("stopped" if stop(open_folder(run).path("argilla")) else "it was not running")
+    print("stopped" if stop(open_folder(run).path("argilla")) else "not running")
 
 
 @argilla.command("status", epilog="Example: marginalia argilla status --run runs/refunds")
-@friendly
+@with_error_messages
 def server_status(run: RunOption) -> int:
-    """Say whether the server runs, and where. Exit code 1 when it does not."""
+    """Show whether the server is running. The exit code is 1 when it is not.
+
+    Reads the folder argilla/ in the run folder. Writes nothing."""
     from marginalia.annotation.server.server_control import status as running
 
     server = running(open_folder(run).path("argilla"))
@@ -51,28 +57,34 @@ def server_status(run: RunOption) -> int:
 
 
 @argilla.command(epilog="Example: marginalia argilla users --run runs/refunds")
-@friendly
+@with_error_messages
 def users(run: RunOption) -> None:
-    """Print the log-ins, passwords included."""
+    """Print the log-ins with their passwords.
+
+    Reads the folder argilla/ in the run folder. Writes nothing."""
     from marginalia.pipeline.annotating.annotator_logins import log_ins
 
     print(log_ins(open_folder(run)))
 
 
 @argilla.command(epilog="Example: marginalia argilla backup backups/monday --run runs/refunds")
-@friendly
-def backup(to: Annotated[Path, typer.Argument(help="the folder to write; must not exist yet")], run: RunOption) -> None:
-    """Copy the server's database and accounts into a folder, also while it runs."""
+@with_error_messages
+def backup(to: Annotated[Path, typer.Argument(help="the folder to create")], run: RunOption) -> None:
+    """Copy database and accounts into a folder. The server may be running.
+
+    Reads the folder argilla/ in the run folder. Writes the new folder."""
     from marginalia.annotation.server.server_backup import backup as save
 
     print(save(open_folder(run).path("argilla"), to))
 
 
 @argilla.command(epilog="Example: marginalia argilla restore backups/monday --run runs/refunds")
-@friendly
+@with_error_messages
 def restore(source: Annotated[Path, typer.Argument(help="a folder that backup wrote")], run: RunOption) -> None:
-    """Put a back-up in place; what it replaces is kept beside it. The server must be down."""
+    """Restore a backup. The server must be stopped; the replaced data are kept in another folder.
+
+    Reads a folder that backup wrote. Writes the folder argilla/ in the run folder."""
     from marginalia.annotation.server.server_backup import restore as put_back
 
     kept = put_back(open_folder(run).path("argilla"), source)
-    print("restored" + (f"; what was there before is in {kept}" if kept else ""))
+    print("restored" + (f"; the replaced data are in {kept}" if kept else ""))

@@ -1,4 +1,4 @@
-"""The command line. Imports little: --help must not wait for torch or polars."""
+"""The command line. Heavy packages are imported inside the commands, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from marginalia import __version__
 from marginalia.pipeline.commands.argilla import argilla
-from marginalia.pipeline.commands.shared_options import ForceOption, RunOption, friendly, open_folder
+from marginalia.pipeline.commands.shared_options import ForceOption, RunOption, open_folder, with_error_messages
 from marginalia.pipeline.core.stage_order import STAGES, load_stage
 from marginalia.pipeline.paper.paper_command import EXAMPLE as PAPER_EXAMPLE
 from marginalia.pipeline.paper.paper_command import paper
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="marginalia",
-    help="From a policy taxonomy to a gold set that people labelled, and to one probability per label from any "
-    "generative guard model.",
+    help="Generate texts for a policy taxonomy, have people label them, and score generative guard models against "
+    "these labels with one probability per label.",
     epilog="Example: marginalia new refunds --taxonomy support-tickets && marginalia plan --run runs/refunds",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -37,8 +37,8 @@ app = typer.Typer(
 app.add_typer(argilla, name="argilla")
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         print(f"marginalia {__version__}")
         raise typer.Exit
 
@@ -53,6 +53,7 @@ def _options(
 
 
 def main() -> None:
+    """The entry point of the command `marginalia`."""
     replace_unknown_characters()
     app()
 
@@ -63,14 +64,11 @@ def _run(stage: Stage, run: Run, *, force: bool) -> int:
 
     done = run_stage(stage, run, force=force)
     print(describe(done))
-    for name, facts in done.manifest.facts.items():  # of score and merge: by guard
-        for note in facts.get("off_format", []) if isinstance(facts, dict) else []:
-            print(f"{name}: {note}", file=sys.stderr)
     return _exit_code(done.manifest.missing)
 
 
 def _exit_code(missing: Sequence[Missing]) -> int:
-    """0 when nothing is missing; else says what is, and how to get it: 1."""
+    """0 when nothing is missing; else 1, after printing what is missing and how to continue."""
     from marginalia.pipeline.core.stage_summary import incomplete
 
     if missing:
@@ -80,34 +78,38 @@ def _exit_code(missing: Sequence[Missing]) -> int:
 
 def _add_stage(name: str) -> None:
     @app.command(name, help=STAGES[name].help, epilog=f"Example: marginalia {name} --run runs/refunds")
-    @friendly
+    @with_error_messages
     def command(run: RunOption, force: ForceOption = False) -> int:
         return _run(load_stage(name), open_folder(run), force=force)
 
 
 @app.command(epilog="Example: marginalia new refunds --taxonomy support-tickets")
-@friendly
+@with_error_messages
 def new(
     name: Annotated[str, typer.Argument(help="the run's name; its folder is runs/NAME")],
     taxonomy: Annotated[str, typer.Option(help="a shipped taxonomy's name, or a YAML file")],
 ) -> None:
-    """Lay out a run: runs/NAME with a commented config.yaml and its own taxonomy.yaml."""
+    """Create a run folder. It has a commented config and its own copy of a taxonomy.
+
+    Reads a taxonomy. Writes runs/NAME/config.yaml and runs/NAME/taxonomy.yaml."""
     from marginalia.pipeline.commands.new_run import new_run
     from marginalia.pipeline.core.run import RUNS
 
     folder = new_run(name, taxonomy, root=RUNS)
     print(f"{folder}: edit {folder}/config.yaml, then: marginalia plan --run {folder}")
-    print(f"or, with records of your own: marginalia import FILE --run {folder} --mapping MAPPING")
+    print(f"or, with your own records: marginalia import FILE --run {folder} --mapping MAPPING")
 
 
 @app.command(epilog="Example: marginalia config --explain annotators")
-@friendly
+@with_error_messages
 def config(
-    key: Annotated[str | None, typer.Argument(help="with --explain: the key", metavar="KEY")] = None,
+    key: Annotated[str | None, typer.Argument(help="with --explain: the key to describe", metavar="KEY")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="describe this key; without one, list all")] = False,
     run: Annotated[Path | None, typer.Option("--run", help="check this run's config", metavar="FOLDER")] = None,
 ) -> None:
-    """Explain a key of config.yaml (or list all of them), or check a run's config."""
+    """Explain config keys or check a run's config. --explain without a key lists all keys.
+
+    Reads the config.yaml of --run. Writes nothing."""
     from marginalia.pipeline.commands.new_run import explain as explanation
 
     if (explain or key is not None) == (run is not None):
@@ -116,7 +118,7 @@ def config(
         print(explanation(key))
     elif run is not None:
         opened = open_folder(run)
-        print(f"{run / 'config.yaml'}: in order; taxonomy {opened.taxonomy.id} with {len(opened.taxonomy.ids)} labels")
+        print(f"{run / 'config.yaml'}: valid; taxonomy {opened.taxonomy.id} with {len(opened.taxonomy.ids)} labels")
 
 
 @app.command(
@@ -124,16 +126,17 @@ def config(
     help=STAGES["import"].help,
     epilog="Example: marginalia import data.jsonl --run runs/paper --mapping paper-llama-guard-3",
 )
-@friendly
+@with_error_messages
 def import_records(
     run: RunOption,
     source: Annotated[
         str | None,
-        typer.Argument(help="a JSONL or Parquet file, or hub:OWNER/NAME; default: what import.yaml in the run says"),
+        typer.Argument(help="a JSONL or Parquet file, or hub:OWNER/NAME; default: the source in the run's import.yaml"),
     ] = None,
     mapping: Annotated[str | None, typer.Option(help="a shipped mapping's name, or a YAML file")] = None,
     force: ForceOption = False,
 ) -> int:
+    """The command `import`."""
     from marginalia.pipeline.importing.import_stage import STAGE, prepare
 
     opened = open_folder(run)
@@ -142,12 +145,13 @@ def import_records(
 
 
 @app.command(help=STAGES["plan"].help, epilog="Example: marginalia plan --run runs/refunds --show")
-@friendly
+@with_error_messages
 def plan(
     run: RunOption,
     force: ForceOption = False,
-    show: Annotated[bool, typer.Option("--show", help="print how labels and pairs are covered")] = False,
+    show: Annotated[bool, typer.Option("--show", help="print how many texts each label and pair gets")] = False,
 ) -> int:
+    """The command `plan`."""
     opened = open_folder(run)
     code = _run(load_stage("plan"), opened, force=force)
     if show:
@@ -159,31 +163,34 @@ def plan(
 
 
 @app.command(epilog="Example: marginalia preview --run runs/refunds")
-@friendly
+@with_error_messages
 def preview(
     run: RunOption,
-    records: Annotated[int, typer.Option(min=1, max=100, help="how many of the planned texts")] = 5,
+    records: Annotated[int, typer.Option(min=1, max=100, help="how many of the planned texts to write")] = 5,
 ) -> int:
-    """Write the first few planned texts and show them; generate does not pay for them again."""
+    """Write and show the first planned texts. generate uses these answers, so they are paid for only once.
+
+    Reads config.yaml and the taxonomy. Writes plan.parquet and the journal responses.jsonl."""
     from marginalia.pipeline.core.stage_runner import run_stage
-    from marginalia.pipeline.generation.generate_stage import preview as few
+    from marginalia.pipeline.generation.generate_stage import preview as write_first_texts
 
     opened = open_folder(run)
     run_stage(load_stage("plan"), opened)
-    shown = few(opened, records)
-    print(shown)
-    return _exit_code(shown.missing)
+    result = write_first_texts(opened, records)
+    print(result)
+    return _exit_code(result.missing)
 
 
 @app.command(help=STAGES["generate"].help, epilog="Example: marginalia generate --run runs/refunds --budget 5.00")
-@friendly
+@with_error_messages
 def generate(
     run: RunOption,
     force: ForceOption = False,
     budget: Annotated[
-        float | None, typer.Option(help="stop cleanly before the answers cost more; in place of generate.budget")
+        float | None, typer.Option(help="stop before the answers cost more than this; overrides generate.budget")
     ] = None,
 ) -> int:
+    """The command `generate`."""
     from marginalia.pipeline.generation.generate_stage import with_budget
 
     opened = open_folder(run)
@@ -191,53 +198,64 @@ def generate(
 
 
 @app.command(help=STAGES["push"].help, epilog="Example: marginalia push --run runs/refunds --more 200")
-@friendly
+@with_error_messages
 def push(
     run: RunOption,
     force: ForceOption = False,
-    more: Annotated[int, typer.Option(min=0, help="so many records more than before, after annotation.first")] = 0,
+    more: Annotated[
+        int, typer.Option(min=0, help="send this many further records, where annotation.first limits them")
+    ] = 0,
 ) -> int:
+    """The command `push`."""
     from marginalia.pipeline.annotating.push_stage import stage
 
     return _run(stage(more=more), open_folder(run), force=force)
 
 
 @app.command(epilog="Example: marginalia status --run runs/refunds --json")
-@friendly
+@with_error_messages
 def status(
     run: RunOption,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
-    watch: Annotated[int | None, typer.Option(min=1, help="show the annotators anew every so many seconds")] = None,
+    watch: Annotated[
+        int | None, typer.Option(min=1, help="show the annotators' progress again every this many seconds")
+    ] = None,
 ) -> None:
-    """Show how far the run is: stages, what is stale, the next command, and the annotators' progress."""
+    """Show a run's progress and the next command. For each stage, it says what is stale and why.
+
+    Reads the run folder, and the datasets in Argilla if there are any. Writes nothing."""
     from marginalia.pipeline.annotating.annotation_status import annotation, follow
     from marginalia.pipeline.core.run_overview import overview
 
     opened = open_folder(run)
     if watch is not None:
         follow(opened, watch)
-    found, people = overview(opened), annotation(opened)
-    data = {**found.data, **people.data}
-    print(json_for_stdout(data) if as_json else f"{found}\n{people}".rstrip())
+    stages, progress = overview(opened), annotation(opened)
+    data = {**stages.data, **progress.data}
+    print(json_for_stdout(data) if as_json else f"{stages}\n{progress}".rstrip())
 
 
 @app.command(epilog="Example: marginalia simulate --run runs/refunds --miss 0.15 --overlap 1 --overlap 3 --overlap 5")
-@friendly
+@with_error_messages
 def simulate(
     run: RunOption,
-    overlap: Annotated[list[int] | None, typer.Option(help="annotators a record; repeat it to compare")] = None,
+    overlap: Annotated[
+        list[int] | None, typer.Option(help="annotators per record; repeat the option to compare")
+    ] = None,
     miss: Annotated[
         list[float] | None,
-        typer.Option(help="chance to leave out a label that applies; repeat it: one for each annotator"),
+        typer.Option(help="probability to miss a label that applies; repeat the option to give each annotator a value"),
     ] = None,
     false_alarm: Annotated[
-        list[float] | None, typer.Option(help="chance to tick a label that does not apply; may be repeated")
+        list[float] | None, typer.Option(help="probability to select a label that does not apply; can be repeated, too")
     ] = None,
-    skip: Annotated[float, typer.Option(help="chance to skip a record")] = 0.02,
-    records: Annotated[int, typer.Option(min=1, help="most records to simulate on")] = 1000,
+    skip: Annotated[float, typer.Option(help="probability to skip a record")] = 0.02,
+    records: Annotated[int, typer.Option(min=1, help="records to simulate, at most")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
-    """Forecast gold with simulated annotators: how good it gets, and how many answers it takes."""
+    """Forecast label quality before you annotate. It simulates annotators with the error rates that you give.
+
+    Reads plan.parquet or prompts.parquet. Writes nothing."""
     from marginalia.pipeline.annotating.quality_forecast import forecast, profiles_of, table
 
     overlaps = overlap or [1, 2, 3, 5, 7]
@@ -245,8 +263,8 @@ def simulate(
         raise InputError(f"--overlap takes numbers from 1, saw {min(overlaps)}")
     opened = open_folder(run)
     profiles = profiles_of(miss or [0.15], false_alarm or [0.02], skip)
-    found = forecast(opened, profiles, opened.config.simulation.expert, overlaps, records=records)
-    print(json_for_stdout([one.model_dump() for one in found]) if as_json else table(found))
+    forecasts = forecast(opened, profiles, opened.config.simulation.expert, overlaps, records=records)
+    print(json_for_stdout([row.model_dump() for row in forecasts]) if as_json else table(forecasts))
 
 
 _add_stage("pull")
@@ -257,25 +275,28 @@ _add_stage("adjudicate")
 @app.command(
     help=STAGES["score"].help, epilog="Example: marginalia score --run runs/refunds --engine ray --address auto"
 )
-@friendly
+@with_error_messages
 def score(
     run: RunOption,
     force: ForceOption = False,
-    engine: Annotated[str | None, typer.Option(help="local, or ray: a pool of models; for score.engine")] = None,
-    address: Annotated[
-        str | None, typer.Option(help="a Ray cluster's head, for score.ray.address", metavar="HOST:PORT")
+    engine: Annotated[
+        str | None, typer.Option(help="local, or ray for a pool of models; overrides score.engine")
     ] = None,
-    actors: Annotated[int | None, typer.Option(help="models loaded at once, for score.ray.actors")] = None,
-    actor_cpus: Annotated[int | None, typer.Option(help="cores for each, for score.ray.cpus")] = None,
-    actor_gpus: Annotated[float | None, typer.Option(help="GPUs for each, for score.ray.gpus")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="head of a Ray cluster; overrides score.ray.address", metavar="HOST:PORT")
+    ] = None,
+    actors: Annotated[int | None, typer.Option(help="models loaded at once; overrides score.ray.actors")] = None,
+    actor_cpus: Annotated[int | None, typer.Option(help="CPU cores per model; overrides score.ray.cpus")] = None,
+    actor_gpus: Annotated[float | None, typer.Option(help="GPUs per model; overrides score.ray.gpus")] = None,
     shard: Annotated[
-        str | None, typer.Option(help="score the Ith of N parts only; marginalia merge follows", metavar="I/N")
+        str | None, typer.Option(help="score only part I of N; run marginalia merge after all parts", metavar="I/N")
     ] = None,
 ) -> int:
-    from marginalia.pipeline.evaluation.score_stage import STAGE, missing_in_shard, score_shard, spread
+    """The command `score`."""
+    from marginalia.pipeline.evaluation.score_stage import STAGE, missing_in_shard, score_shard, with_engine_options
 
     ray = {"address": address, "actors": actors, "cpus": actor_cpus, "gpus": actor_gpus}
-    opened = spread(open_folder(run), engine, ray)
+    opened = with_engine_options(open_folder(run), engine, ray)
     if shard is None:
         return _run(STAGE, opened, force=force)
     from marginalia.scoring.engines.shards import parse_shard
@@ -287,9 +308,11 @@ def score(
 
 
 @app.command(epilog="Example: marginalia merge --run runs/refunds")
-@friendly
+@with_error_messages
 def merge(run: RunOption, force: ForceOption = False) -> int:
-    """Put together what score --shard wrote: the files of one score without shards."""
+    """Merge the results of score --shard. The files are those that score writes without shards.
+
+    Reads gold.parquet and the shards in scores/. Writes scores/GUARD.parquet and scores/GUARD.records.parquet."""
     from marginalia.pipeline.evaluation.score_stage import MERGE
 
     return _run(MERGE, open_folder(run), force=force)
@@ -299,17 +322,20 @@ _add_stage("evaluate")
 
 
 @app.command(help=STAGES["audit"].help, epilog="Example: marginalia audit --run runs/refunds --push")
-@friendly
+@with_error_messages
 def audit(
     run: RunOption,
-    guard: Annotated[str | None, typer.Option(help="whose word to take; default: the run's first guard")] = None,
-    estimator: Annotated[str, typer.Option(help="which of its probabilities")] = "marginal",
-    top: Annotated[int, typer.Option(min=1, help="disputed records to look at again, at most")] = 50,
+    guard: Annotated[str | None, typer.Option(help="the guard that disputes; default: the run's first guard")] = None,
+    estimator: Annotated[str, typer.Option(help="the estimator of its probabilities")] = "marginal",
+    top: Annotated[int, typer.Option(min=1, help="disputed records to list, at most")] = 50,
     control: Annotated[
-        int, typer.Option(min=0, help="records drawn at random from all others: they tell how much of gold is wrong")
+        int, typer.Option(min=0, help="records drawn at random from all others, to estimate the error rate of gold")
     ] = 50,
-    push: Annotated[bool, typer.Option("--push", help="put them before the experts, who do not see the guard")] = False,
+    push: Annotated[
+        bool, typer.Option("--push", help="send them to the experts, who do not see the guard's answer")
+    ] = False,
 ) -> int:
+    """The command `audit`."""
     from marginalia.pipeline.annotating.audit_stage import listing, stage
     from marginalia.pipeline.core.stage_runner import run_stage
 
@@ -323,32 +349,34 @@ _add_stage("report")
 
 
 @app.command(epilog="Example: marginalia compare runs/before runs/after --out compare.html")
-@friendly
+@with_error_messages
 def compare(
-    a: Annotated[Path, typer.Argument(help="the run to compare with")],
-    b: Annotated[Path, typer.Argument(help="the other run; differences are b less a")],
+    a: Annotated[Path, typer.Argument(help="the first run")],
+    b: Annotated[Path, typer.Argument(help="the second run; differences are b minus a")],
     guard_a: Annotated[str | None, typer.Option(help="a's guard; default: its first")] = None,
     guard_b: Annotated[str | None, typer.Option(help="b's guard; default: its first")] = None,
     estimator_a: Annotated[str | None, typer.Option(help="a's estimator; default: the recommended one")] = None,
     estimator_b: Annotated[str | None, typer.Option(help="b's estimator; default: the recommended one")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
-    out: Annotated[Path | None, typer.Option(help="write a self-contained HTML page, too", metavar="FILE")] = None,
+    out: Annotated[Path | None, typer.Option(help="also write a self-contained HTML page", metavar="FILE")] = None,
 ) -> None:
-    """Compare two evaluated runs (or two guards of one): what differs, and whether the numbers clearly do."""
-    from marginalia.pipeline.compare.compare_runs import compare as comparison
+    """Compare two evaluated runs or two guards. It shows which differences are statistically clear.
+
+    Reads the files of both runs. Writes nothing without --out."""
+    from marginalia.pipeline.compare.compare_runs import compare as compare_runs
     from marginalia.pipeline.compare.compared_run import load_compared_run
     from marginalia.pipeline.compare.comparison_page import build_comparison
-    from marginalia.pipeline.compare.comparison_text import table
+    from marginalia.pipeline.compare.comparison_text import comparison_table
     from marginalia.schemas.storage.files import write_text
 
     if out is not None and out.suffix != ".html":
-        raise InputError(f"--out {out}: expected a name that ends in .html")
-    sides = load_compared_run(a, guard_a, estimator_a), load_compared_run(b, guard_b, estimator_b)
-    found = comparison(*sides)
+        raise InputError(f"--out {out}: expected a file name that ends in .html")
+    runs = load_compared_run(a, guard_a, estimator_a), load_compared_run(b, guard_b, estimator_b)
+    comparison = compare_runs(*runs)
     if out is not None:
-        names = {label.id: label.name for side in sides for label in side.run.taxonomy.labels}
-        write_text(out, build_comparison(found, names))
-    print(json_for_stdout(json.loads(found.model_dump_json())) if as_json else table(found))
+        names = {label.id: label.name for compared in runs for label in compared.run.taxonomy.labels}
+        write_text(out, build_comparison(comparison, names))
+    print(json_for_stdout(json.loads(comparison.model_dump_json())) if as_json else comparison_table(comparison))
     if out is not None:
         print(f"written: {out}", file=sys.stderr)
 
@@ -357,11 +385,12 @@ _add_stage("release")
 
 
 @app.command(help=STAGES["publish"].help, epilog="Example: marginalia publish --run runs/refunds --push")
-@friendly
+@with_error_messages
 def publish(
     run: RunOption,
-    push: Annotated[bool, typer.Option("--push", help="really upload; without it nothing leaves the machine")] = False,
+    push: Annotated[bool, typer.Option("--push", help="upload; without it nothing leaves the machine")] = False,
 ) -> int:
+    """The command `publish`."""
     from marginalia.pipeline.core.stage_runner import run_stage
     from marginalia.pipeline.release.publish_stage import describe, stage
 
@@ -370,27 +399,31 @@ def publish(
     return _exit_code(manifest.missing)
 
 
-app.command("paper", epilog=PAPER_EXAMPLE)(friendly(paper))
+app.command("paper", epilog=PAPER_EXAMPLE)(with_error_messages(paper))
 
 
 @app.command(epilog="Example: marginalia verify --run runs/refunds --json")
-@friendly
+@with_error_messages
 def verify(
     run: RunOption,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> int:
-    """Check a whole run: hashes, schemas, journals, and counts from the plan to the release. Exit code 2 when not."""
-    from marginalia.pipeline.verification.verify import verify as verified
+    """Check a whole run. Hashes, schemas, journals and counts must agree; the exit code is 2 when they do not.
 
-    found = verified(open_folder(run))
-    print(json_for_stdout(found.data) if as_json else found)
-    return 2 if found.failed else 0
+    Reads the run folder. Writes nothing."""
+    from marginalia.pipeline.verification.verify import verify as check_run
+
+    checks = check_run(open_folder(run))
+    print(json_for_stdout(checks.data) if as_json else checks)
+    return 2 if checks.failed else 0
 
 
 @app.command(epilog="Example: marginalia demo")
-@friendly
+@with_error_messages
 def demo(fresh: Annotated[bool, typer.Option("--fresh", help="delete runs/demo and start over")] = False) -> None:
-    """Run every stage on this machine, offline, with small real models and simulated annotators."""
+    """Run every stage offline on this machine. It uses small models and simulated annotators.
+
+    Reads nothing. Writes runs/demo."""
     from marginalia.pipeline.demo.run_demo import run_demo
 
     run_demo(fresh=fresh)

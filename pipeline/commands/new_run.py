@@ -1,4 +1,4 @@
-"""`marginalia new`: lays out a run, with a commented config and a taxonomy of its own to edit."""
+"""`marginalia new`: creates a run folder with a commented config and its own copy of a taxonomy."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from marginalia.scoring.guard import SHIPPED as GUARDS
 
 HEAD = """\
 # {title}
-# Every setting that there is, with its default; `marginalia config --explain KEY` says more about each.
-# Lines such as `#key: value` are settings at their default: take the # away to change one.
+# All settings with their defaults; `marginalia config --explain KEY` describes one.
+# A line such as `#key: value` shows a default: remove the # to change it.
 
 """
-CHOSEN = (
+CHOSEN = (  # keys that are not commented out, with their defaults
     "seed",
     "plan.records",
     "generate.endpoint.base_url",
@@ -43,32 +43,33 @@ CHOSEN = (
     "release.private",
     "release.gated",
 )
-HIDDEN = ("simulated", "simulation")  # parts of the demo, never of a run of one's own
-YOUR_ENDPOINT = {
+HIDDEN = ("simulated", "simulation")  # only for the demo and for tests
+YOUR_ENDPOINT = {  # placeholders to be filled in
     "generate.endpoint.base_url": "http://127.0.0.1:8000/v1",
     "generate.endpoint.model": "your-model",
     "generate.endpoint.api_key_env": "OPENAI_API_KEY",
 }
+# by taxonomy: the model of the guard that was made for it
 HUB_MODELS = {"llama-guard-3": "meta-llama/Llama-Guard-3-8B", "llama-guard-2": "meta-llama/Meta-Llama-Guard-2-8B"}
 
 
 def new_run(name: str, taxonomy: str, *, root: Path = RUNS) -> Path:
-    """Makes `root/name` with config.yaml and taxonomy.yaml, whole or not at all; returns the folder.
+    """Creates `root/name` with config.yaml and taxonomy.yaml, completely or not at all; returns the folder.
 
-    `taxonomy` is a shipped name or a YAML file, which is copied as it stands. Raises InputError for a name that is
-    no name, a run that exists, a taxonomy that is none."""
+    `taxonomy` is a shipped name or a YAML file, which is copied unchanged. Raises InputError for an invalid name, a run
+    that exists, and an invalid taxonomy."""
     folder = run_folder(name, root=root)
     if folder.exists():
         raise InputError(f"{folder} exists already; nothing was changed", hint="choose another name")
     source = taxonomy_path(taxonomy)
-    found = load_taxonomy(taxonomy)
+    loaded = load_taxonomy(taxonomy)
     temporary = root / f".{name}.{secrets.token_hex(4)}.partial"
     try:
         temporary.mkdir(parents=True)
         write_text(temporary / "taxonomy.yaml", read_text(source))
-        write_text(temporary / "config.yaml", run_config(found.id, f"Run {name}: {found.title}"))
+        write_text(temporary / "config.yaml", run_config(loaded.id, f"Run {name}: {loaded.title}"))
         load_config(temporary / "config.yaml")
-        # a folder that appeared meanwhile makes this fail, unless it is empty
+        # fails if another process has created the folder meanwhile, unless it is empty
         os.rename(temporary, folder)  # noqa: PTH104
         fsync_folder(root)
     except FileExistsError:
@@ -81,8 +82,10 @@ def new_run(name: str, taxonomy: str, *, root: Path = RUNS) -> Path:
 
 
 def run_config(taxonomy_id: str, title: str) -> str:
-    """config.yaml for a run with this taxonomy. A policy about content safety gets its own guard and asks for your
-    endpoint; any other is ready for the bundled model and an instruct model with the policy as prompt."""
+    """The text of config.yaml for a run with this taxonomy.
+
+    A content-safety taxonomy gets the guard made for it and an endpoint to fill in. Any other taxonomy gets the bundled
+    model as writer, and as guard an instruct model with the policy in its prompt."""
     values: dict[str, Any] = {"taxonomy": "taxonomy.yaml", "score.guards": [_guard(taxonomy_id)]}
     if taxonomy_id in HUB_MODELS:
         values |= YOUR_ENDPOINT
@@ -97,5 +100,5 @@ def _guard(taxonomy_id: str) -> dict[str, Any]:
 
 
 def explain(key: str | None) -> str:
-    """What `marginalia config --explain [KEY]` prints."""
+    """The text that `marginalia config --explain [KEY]` prints. Raises InputError for an unknown key."""
     return explain_key(Config, key) if key is not None else list_keys(Config)

@@ -1,4 +1,4 @@
-"""What all commands share: options, the run they open, and errors told in one line."""
+"""What all commands share: options, opening the run, and errors as one line."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ RunOption = Annotated[Path, typer.Option("--run", help="the run's folder, such a
 ForceOption = Annotated[bool, typer.Option("--force", help="run although nothing has changed")]
 
 
-def friendly(command: Callable[Parameters, int | None]) -> Callable[Parameters, None]:
-    """Errors of ours as one line on stderr with the right exit code; Ctrl-C as 130."""
+def with_error_messages(command: Callable[Parameters, int | None]) -> Callable[Parameters, None]:
+    """Prints a MarginaliaError as one line on stderr and exits with its code; Ctrl-C exits with 130."""
 
     @functools.wraps(command)
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
@@ -37,12 +37,12 @@ def friendly(command: Callable[Parameters, int | None]) -> Callable[Parameters, 
             print(f"error: {missing}", file=sys.stderr)
             raise typer.Exit(missing.exit_code) from error
         except OSError as error:
-            from marginalia.schemas.storage.files import of_the_system
+            from marginalia.schemas.storage.files import cannot_open
 
-            print(f"error: {of_the_system(error)}", file=sys.stderr)
+            print(f"error: {cannot_open(error)}", file=sys.stderr)
             raise typer.Exit(InputError.exit_code) from error
         except KeyboardInterrupt:
-            print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+            print("interrupted; run the same command to continue", file=sys.stderr)
             raise typer.Exit(130) from None
         raise typer.Exit(code or 0)
 
@@ -50,6 +50,7 @@ def friendly(command: Callable[Parameters, int | None]) -> Callable[Parameters, 
 
 
 def open_folder(folder: Path) -> Run:
+    """The run in `folder`. Raises InputError when it is not a run folder or its config is invalid."""
     from marginalia.pipeline.core.run import open_run
 
     return open_run(folder)

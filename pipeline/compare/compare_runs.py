@@ -1,4 +1,4 @@
-"""Two runs side by side: what differs, their metrics, and paired differences over the gold that they share."""
+"""Compares two runs: their settings, their metrics, and paired differences over the gold records that they share."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from marginalia.pipeline.evaluation.paired_differences import (
     FORECAST,
     TUNED,
     VERDICT,
-    Paired,
+    PairedDifferences,
     finding,
-    hold_at_once,
-    split_of,
+    measured_on,
     tested_metric,
+    with_simultaneous_intervals,
 )
+from marginalia.pipeline.report.as_text import plural
 from marginalia.schemas.evaluation_json import Metric
 
 POOLED = (
@@ -37,14 +38,14 @@ VERSIONS = ("marginalia", "torch", "transformers")
 
 
 def compare(a: ComparedRun, b: ComparedRun) -> Comparison:
-    """Everything that the command shows. Differences are b less a."""
+    """The comparison that `marginalia compare` shows. Differences are b minus a."""
     shared, records = _shared(a, b)
     config, seed = a.run.config.evaluate, a.evaluation.seed
-    paired = Paired(a.judged, b.judged, records, config, seed) if records and shared.labels else None
+    paired = PairedDifferences(a.judged, b.judged, records, config, seed) if records and shared.labels else None
     return Comparison(
         a=a.summary(),
         b=b.summary(),
-        differing=list(_differing(a, b)),
+        differing=list(_differing_facts(a, b)),
         shared=shared,
         confidence=a.evaluation.confidence,
         metrics=list(_rows(a, b, paired)),
@@ -54,37 +55,41 @@ def compare(a: ComparedRun, b: ComparedRun) -> Comparison:
 
 
 def _shared(a: ComparedRun, b: ComparedRun) -> tuple[SharedGold, list[str]]:
-    """The gold that both have, and the records that both judged, in the order of a."""
-    ours, theirs = a.fingerprints, b.fingerprints
-    both = ours.keys() & theirs.keys()
-    equal = {record for record in both if ours[record] == theirs[record]}
-    judged_b = b.judged.places
-    records = [record for record in a.judged.places if record in judged_b and record in equal]
+    """(counts of shared gold records, ids of the records that both judged, in the order of a)."""
+    fingerprints_a, fingerprints_b = a.fingerprints, b.fingerprints
+    common = fingerprints_a.keys() & fingerprints_b.keys()
+    unchanged = {record for record in common if fingerprints_a[record] == fingerprints_b[record]}
+    judged_b = b.judged.rows_by_record
+    records = [record for record in a.judged.rows_by_record if record in judged_b and record in unchanged]
     shared = SharedGold(
-        same=ours == theirs,
-        records=len(equal),
-        only_a=len(ours) - len(both),
-        only_b=len(theirs) - len(both),
-        changed=len(both) - len(equal),
+        same=fingerprints_a == fingerprints_b,
+        records=len(unchanged),
+        only_a=len(fingerprints_a) - len(common),
+        only_b=len(fingerprints_b) - len(common),
+        changed=len(common) - len(unchanged),
         judged=len(records),
         labels=[label for label in a.table.labels if label in b.table.labels],
     )
     return shared, records
 
 
-def _rows(a: ComparedRun, b: ComparedRun, paired: Paired | None) -> Iterator[MetricRow]:
+def _rows(a: ComparedRun, b: ComparedRun, paired: PairedDifferences | None) -> Iterator[MetricRow]:
     verdict = dict.fromkeys([*a.estimator.verdict, *b.estimator.verdict])
     tuned = (f"{TUNED}{name}" for name in OWN_THRESHOLDS)
     names = (*POOLED, *FORECAST, "ece", *tuned, *(f"{VERDICT}{name}" for name in verdict))
-    found = {name: paired.metric(name) if paired else None for name in names}
-    tested = tested_metric(a.run.config.evaluate.primary, found)
-    if paired and tested and (metric := found[tested]):
-        replicates, size = paired.replicates(tested), paired.size(tested)
-        (found[tested],) = hold_at_once([metric], [replicates], [size], a.run.config.evaluate.confidence)
-    for name, difference in found.items():
+    differences = {name: paired.metric(name) if paired else None for name in names}
+    tested = tested_metric(a.run.config.evaluate.primary, differences)
+    if paired and tested and (metric := differences[tested]):
+        (differences[tested],) = with_simultaneous_intervals(
+            [metric],
+            [paired.replicates(tested)],
+            [paired.effective_records(tested)],
+            a.run.config.evaluate.confidence,
+        )
+    for name, difference in differences.items():
         yield MetricRow(
             metric=name,
-            on=split_of(name),
+            on=measured_on(name),
             a=_own(a, name),
             b=_own(b, name),
             difference=difference,
@@ -93,53 +98,53 @@ def _rows(a: ComparedRun, b: ComparedRun, paired: Paired | None) -> Iterator[Met
         )
 
 
-def _own(side: ComparedRun, name: str) -> Metric | None:
-    """The metric in the run's own evaluation."""
+def _own(compared: ComparedRun, name: str) -> Metric | None:
+    """The metric in the run's own evaluation.json; None where it is not there."""
     if name in (*FORECAST, "ece"):
-        return _calibration(side, name)
+        return _calibration(compared, name)
     if name.startswith(TUNED):
-        return side.estimator.tuned.get(name.removeprefix(TUNED))
+        return compared.estimator.tuned.get(name.removeprefix(TUNED))
     if name.startswith(VERDICT):
-        return side.estimator.verdict.get(name.removeprefix(VERDICT))
-    return side.estimator.metrics[name]
+        return compared.estimator.verdict.get(name.removeprefix(VERDICT))
+    return compared.estimator.metrics[name]
 
 
-def _calibration(side: ComparedRun, name: str) -> Metric | None:
-    raw = side.estimator.calibration.raw
+def _calibration(compared: ComparedRun, name: str) -> Metric | None:
+    raw = compared.estimator.calibration.raw
     return getattr(raw, name) if raw is not None else None
 
 
-def _label_rows(a: ComparedRun, b: ComparedRun, paired: Paired | None) -> Iterator[LabelRow]:
-    pages = [{page.label: page.metrics for page in side.estimator.labels} for side in (a, b)]
-    for label in dict.fromkeys([*pages[0], *pages[1]]):
+def _label_rows(a: ComparedRun, b: ComparedRun, paired: PairedDifferences | None) -> Iterator[LabelRow]:
+    by_label = [{row.label: row.metrics for row in compared.estimator.labels} for compared in (a, b)]
+    for label in dict.fromkeys([*by_label[0], *by_label[1]]):
         for name in PER_LABEL:
-            first, second = (page[label][name] if label in page else None for page in pages)
-            found = paired.label(label, name) if paired and label in paired.labels else None
+            first, second = (metrics[label][name] if label in metrics else None for metrics in by_label)
+            difference = paired.label(label, name) if paired and label in paired.labels else None
             yield LabelRow(
                 label=label,
                 metric=name,
-                on=split_of(name),
+                on=measured_on(name),
                 a=first,
                 b=second,
-                difference=found,
-                finding=finding(name, found, tested=False),
+                difference=difference,
+                finding=finding(name, difference, tested=False),
             )
 
 
-def _differing(a: ComparedRun, b: ComparedRun) -> Iterator[Differing]:
-    first, second = _facts(a), _facts(b)
-    for what in dict.fromkeys([*first, *second]):
-        if first.get(what) != second.get(what):
-            yield Differing(what=what, a=first.get(what), b=second.get(what))
+def _differing_facts(a: ComparedRun, b: ComparedRun) -> Iterator[Differing]:
+    facts_a, facts_b = _facts(a), _facts(b)
+    for name in dict.fromkeys([*facts_a, *facts_b]):
+        if facts_a.get(name) != facts_b.get(name):
+            yield Differing(what=name, a=facts_a.get(name), b=facts_b.get(name))
 
 
-def _facts(side: ComparedRun) -> dict[str, str]:
-    """Everything that may make two runs differ, by name: guard, gold, taxonomy, config, versions."""
-    gold, taxonomy = side.evaluation.gold, side.run.taxonomy
+def _facts(compared: ComparedRun) -> dict[str, str]:
+    """The settings and counts of a run that can differ, by name: guard, gold, taxonomy, config, versions."""
+    gold, taxonomy = compared.evaluation.gold, compared.run.taxonomy
     facts: dict[str, Any] = {
-        "guard": side.page.guard,
-        "model": side.model,
-        "estimator": side.estimator.estimator,
+        "guard": compared.guard.guard,
+        "model": compared.model,
+        "estimator": compared.estimator.estimator,
         "labels": ", ".join(taxonomy.ids),
         "taxonomy version": taxonomy.version,
         "gold records": gold.records,
@@ -147,48 +152,54 @@ def _facts(side: ComparedRun) -> dict[str, str]:
         "gold records without a label": gold.safe,
         **{f"split {name}": n for name, n in gold.splits.items()},
         **{f"gold records with {label}": n for label, n in gold.positives.items()},
-        "records judged": side.estimator.n,
-        "records left out": side.page.left_out,
+        "records judged": compared.estimator.n,
+        "records left out": compared.guard.left_out,
     }
-    for key, value in _flat(side.run.config.model_dump(mode="json")):
+    for key, value in _flattened(compared.run.config.model_dump(mode="json")):
         facts[f"config {key}"] = value
-    made = read_manifest(side.run, "score")
-    if made is not None:
-        facts |= {f"revision of {name}": revision for name, revision in made.models.items()}
-        facts |= {f"version of {name}": made.versions.get(name) for name in VERSIONS}
-    return {what: value if isinstance(value, str) else json.dumps(value) for what, value in facts.items()}
+    manifest = read_manifest(compared.run, "score")
+    if manifest is not None:
+        facts |= {f"revision of {name}": revision for name, revision in manifest.models.items()}
+        facts |= {f"version of {name}": manifest.versions.get(name) for name in VERSIONS}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for key, item in value.items():
-            yield from _flat(item, f"{prefix}.{key}" if prefix else key)
+            yield from _flattened(item, f"{prefix}.{key}" if prefix else key)
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         for number, item in enumerate(value):
-            yield from _flat(item, f"{prefix}[{number}]")
+            yield from _flattened(item, f"{prefix}[{number}]")
     else:
         yield prefix, value
 
 
 def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold) -> Iterator[str]:
-    for side in (a, b):
-        if side.evaluation.simulated:
-            yield f"{side.run.name}: SIMULATED annotators; no number is a result about people"
-        if side.stale is not None:
-            yield f"{side.run.name}: its evaluation is not of the run as it is now: {side.stale}"
+    for compared in (a, b):
+        if compared.evaluation.simulated:
+            yield f"{compared.run.name}: the annotators are SIMULATED, so no number is a result about people"
+        if compared.stale is not None:
+            yield f"{compared.run.name}: its evaluation is out of date: {compared.stale}"
     if not shared.judged:
-        yield "no gold record is judged in both, so nothing is paired: differences may come of the records"
+        yield (
+            "no gold record was judged in both runs, so there are no paired differences: metrics may differ only "
+            "because the records do"
+        )
     elif not shared.same:
         yield (
-            f"the gold is not the same: differences are over {shared.judged} records judged in both, of the same "
-            f"text and labels; the columns of each run are over its own records"
+            f"the gold is not the same: differences use the {plural(shared.judged, 'record')} with equal text and "
+            "labels that both runs judged; columns a and b use each run's own records"
         )
-    only = {side.run.name: [one for one in side.table.labels if one not in shared.labels] for side in (a, b)}
-    for name, labels in only.items():
+    own_labels = {
+        compared.run.name: [label for label in compared.table.labels if label not in shared.labels]
+        for compared in (a, b)
+    }
+    for name, labels in own_labels.items():
         if labels:
-            yield f"only {name} scores {', '.join(labels)}; differences are over the labels that both score"
-    first, second = (side.run.config.evaluate.primary for side in (a, b))
+            yield f"only {name} scores {', '.join(labels)}; differences use the labels that both score"
+    first, second = (compared.run.config.evaluate.primary for compared in (a, b))
     if first != second:
-        yield f"the runs name different primary metrics, {first} and {second}; that of {a.run.name} is tested"
+        yield f"the runs have different primary metrics, {first} and {second}; that of {a.run.name} is tested"
     if a.estimator.threshold != b.estimator.threshold:
-        yield f"decisions are at different thresholds: {a.estimator.threshold:g} and {b.estimator.threshold:g}"
+        yield f"decisions use different thresholds: {a.estimator.threshold:g} and {b.estimator.threshold:g}"

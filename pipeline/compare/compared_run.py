@@ -15,7 +15,7 @@ from marginalia.pipeline.core.stage_runner import manifest_path, staleness
 from marginalia.pipeline.evaluation.evaluate_guards import attribute_rows, chosen_gold
 from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
 from marginalia.pipeline.evaluation.guard_tables import GuardTable, guard_table
-from marginalia.pipeline.evaluation.paired_differences import Judged
+from marginalia.pipeline.evaluation.paired_differences import JudgedEstimator
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation
 from marginalia.schemas.storage.files import content_hash
@@ -23,29 +23,33 @@ from marginalia.schemas.storage.files import content_hash
 
 @dataclass(frozen=True)
 class ComparedRun:
+    """A run with its evaluation, and the guard and estimator of it that are compared."""
+
     run: Run
     evaluation: Evaluation
-    page: GuardEvaluation
+    guard: GuardEvaluation
     estimator: EstimatorEvaluation
 
     @property
     def model(self) -> str | None:
-        return next((guard.model for guard in self.run.config.score.guards if guard.name == self.page.guard), None)
+        """The guard's model as config.yaml names it; None when the guard was removed from there."""
+        return next((entry.model for entry in self.run.config.score.guards if entry.name == self.guard.guard), None)
 
     @cached_property
     def gold(self) -> pl.DataFrame:
+        """gold.parquet (GoldRecord)."""
         return GOLD.read(self.run)
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Final record → hash of its text and labels."""
+        """Id of each final record → hash of its text and labels."""
         final = self.gold.filter(pl.col("status") == "final").select("id", "messages", "labels")
         return {record: content_hash([messages, sorted(labels)]) for record, messages, labels in final.iter_rows()}
 
     @cached_property
     def table(self) -> GuardTable:
-        """The guard's scores as evaluate saw them."""
-        run, name = self.run, self.page.guard
+        """The guard's scores aligned with gold, as the stage evaluate used them."""
+        run, name = self.run, self.guard.guard
         where = run.config.evaluate.where
         gold = self.gold
         if where:
@@ -54,46 +58,50 @@ class ComparedRun:
         return guard_table(name, gold, scores, records, run.taxonomy.ids)
 
     @cached_property
-    def judged(self) -> Judged:
-        return Judged.of(self.table, self.estimator)
+    def judged(self) -> JudgedEstimator:
+        """The compared estimator with its scores."""
+        return JudgedEstimator.of(self.table, self.estimator)
 
     def summary(self) -> ComparedRunSummary:
+        """What identifies the run, its guard and its estimator in the comparison."""
         return ComparedRunSummary(
             run=self.run.name,
             simulated=self.evaluation.simulated,
             taxonomy=self.evaluation.taxonomy,
-            guard=self.page.guard,
+            guard=self.guard.guard,
             model=self.model,
             estimator=self.estimator.estimator,
-            records=self.page.records,
+            records=self.guard.records,
             gold_sha256=content_hash(self.fingerprints),
         )
 
     @property
     def stale(self) -> str | None:
-        """Why the evaluation is not of the run as it is now; None when it is, or when nothing tells."""
+        """Why the evaluation is out of date. None when it is up to date, or when there is no manifest to tell."""
         return staleness(EVALUATE, self.run) if manifest_path(self.run, "evaluate").exists() else None
 
 
 def load_compared_run(folder: Path, guard: str | None, estimator: str | None) -> ComparedRun:
-    """The run in `folder`; guard and estimator default to its first and its recommended one. Raises InputError when
-    there is no evaluation, or no such guard or estimator in it."""
+    """Opens the run in `folder`. `guard` defaults to its first guard, `estimator` to the recommended one.
+
+    Raises InputError when the run has no evaluation, or the evaluation no such guard or estimator."""
     run = open_run(folder)
     path, evaluation = EVALUATION.path(run), EVALUATION.read(run)
-    pages = {page.guard: page for page in evaluation.guards}
-    if not pages:
-        raise InputError.at(path, "judges no guard", hint=run.command("score"))
-    if guard is not None and guard not in pages:
-        near = did_you_mean(guard, pages) or f"; it has: {', '.join(pages)}"
-        raise InputError.at(path, f"has no guard '{guard}'{near}")
-    page = pages[guard] if guard is not None else evaluation.guards[0]
-    found = {each.estimator: each for each in page.estimators}
-    name = estimator or page.recommended
+    guards = {evaluated.guard: evaluated for evaluated in evaluation.guards}
+    if not guards:
+        raise InputError.at(path, "no guard was evaluated", hint=run.command("score"))
+    if guard is not None and guard not in guards:
+        suggestion = did_you_mean(guard, guards) or f"; it has: {', '.join(guards)}"
+        raise InputError.at(path, f"has no guard '{guard}'{suggestion}")
+    guard_evaluation = guards[guard] if guard is not None else evaluation.guards[0]
+    estimators = {evaluated.estimator: evaluated for evaluated in guard_evaluation.estimators}
+    name = estimator or guard_evaluation.recommended
     if name is None:
+        because = guard_evaluation.recommended_because
         raise InputError.at(
-            path, f"recommends no estimator of {page.guard}: {page.recommended_because}", hint="score more records"
+            path, f"recommends no estimator of {guard_evaluation.guard}: {because}", hint="score more records"
         )
-    if name not in found:
-        near = did_you_mean(name, found) or f"; it has: {', '.join(found)}"
-        raise InputError.at(path, f"has no estimator '{name}' of {page.guard}{near}")
-    return ComparedRun(run, evaluation, page, found[name])
+    if name not in estimators:
+        suggestion = did_you_mean(name, estimators) or f"; it has: {', '.join(estimators)}"
+        raise InputError.at(path, f"has no estimator '{name}' of {guard_evaluation.guard}{suggestion}")
+    return ComparedRun(run, evaluation, guard_evaluation, estimators[name])

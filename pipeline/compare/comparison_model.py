@@ -1,4 +1,4 @@
-"""What `marginalia compare` finds; `--json` prints it."""
+"""The result of `marginalia compare`, as `--json` prints it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ComparedRunSummary(StrictModel):
 
 
 class Differing(StrictModel):
-    """A setting or a count that is not the same; null where one of the two lacks it."""
+    """A setting or count that differs; null where one of the two runs does not have it."""
 
     what: str
     a: str | None
@@ -32,7 +32,7 @@ class Differing(StrictModel):
 
 
 class SharedGold(StrictModel):
-    """Final gold records of the two runs, told apart by id, text and labels."""
+    """How many final gold records the two runs share, compared by id, text and labels."""
 
     same: bool = Field(description="the same records with the same text and labels")
     records: int = Field(description="in both, with the same text and labels")
@@ -44,7 +44,7 @@ class SharedGold(StrictModel):
 
 
 class MetricRow(StrictModel):
-    """One metric of both runs; `difference` is b less a on the shared records and the same resamples."""
+    """One metric of both runs. `difference` is b minus a on the shared records and the same resamples."""
 
     metric: str
     on: str = Field(description="judged splits, or test split")
@@ -52,14 +52,20 @@ class MetricRow(StrictModel):
     b: Metric | None
     difference: Metric | None = Field(description="null where no gold is shared")
     finding: Finding
-    tested: bool = Field(default=False, description="the one metric that `finding` is made of; others are descriptive")
+    tested: bool = Field(
+        default=False, description="whether this is the one tested metric; findings in others are descriptive"
+    )
 
 
 class LabelRow(MetricRow):
+    """One metric of one label, in both runs."""
+
     label: str
 
 
 class Comparison(StrictModel):
+    """Two runs compared; notes are sentences without a full stop."""
+
     version: Literal[1] = 1
     a: ComparedRunSummary
     b: ComparedRunSummary

@@ -1,1 +1,1 @@
-"""config.yaml: its sections, and its keys explained."""
+"""config.yaml: its sections, and the descriptions of its keys."""

@@ -1,10 +1,11 @@
-"""config.yaml as text, and its keys explained: both are made from the pydantic models, so that they cannot go stale."""
+"""A commented config.yaml and descriptions of its keys, both made from the pydantic models."""
 
 from __future__ import annotations
 
 import inspect
 import textwrap
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import Any, get_args, get_origin
 
 import yaml
@@ -14,17 +15,17 @@ from pydantic_core import PydanticUndefined
 
 from marginalia.schemas.errors import InputError, did_you_mean
 
-WIDTH = 110
+WIDTH = 110  # characters per line
 
 
 def config_text(
     model: type[BaseModel], values: Mapping[str, Any], chosen: Collection[str] = (), hidden: Collection[str] = ()
 ) -> str:
-    """YAML with every key of `model` under its description.
+    """YAML with every key of `model` below its description.
 
-    Keys in `values` (dotted paths) stand there with that value, those in `chosen` with their default; all others are
-    commented out as `#key: default`. A section whose keys are all commented out would read as null, so the first key
-    of such a section stands there, too. `hidden` keys are left out."""
+    All keys are dotted paths. Keys in `values` get that value, those in `chosen` their default; all others are
+    commented out as `#key: default`. A section with only commented keys would be read as null, so its first key is
+    not commented out. `hidden` keys are left out."""
     return "\n".join(_section(model, values, set(chosen), set(hidden), "")) + "\n"
 
 
@@ -52,7 +53,7 @@ def _section(
 
 
 def section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a field that is a section of its own."""
+    """The model of a field that is a section; None for any other field."""
     return field.annotation if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) else None
 
 
@@ -62,7 +63,7 @@ def _default(field: FieldInfo) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """The value as YAML can write it."""
+    """The value as YAML types."""
     if isinstance(value, BaseModel):
         return _plain({name: getattr(value, name) for name in type(value).model_fields})
     if isinstance(value, Mapping):
@@ -81,20 +82,20 @@ def _entry(name: str, value: Any) -> list[str]:
 
 
 def _items(name: str, model: type[BaseModel], values: list[Mapping[str, Any]]) -> list[str]:
-    """A list of sections, each with all of its keys; those not in the values are commented out."""
+    """A list of sections, each with all its keys; those that are not in its values are commented out."""
     lines = [f"{name}:"]
     for value in values:
-        for place, (key, field) in enumerate(_own_first(model).items()):
+        for index, (key, field) in enumerate(_own_first(model).items()):
             entry = _entry(key, value[key] if key in value else _default(field))
             lines += _comment(field.description or "", "    ")
-            lines += [f"  {'  ' if place else '- '}{'' if key in value else '#'}{line}" for line in entry]
+            lines += [f"  {'  ' if index else '- '}{'' if key in value else '#'}{line}" for line in entry]
     return lines
 
 
 def _own_first(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The keys that the model itself defines, then those that it inherits, its nearest base's first."""
+    """The keys that the model itself defines, then the inherited ones, those of the nearest base first."""
     bases = [inspect.get_annotations(base) for base in model.__mro__]
-    order = {name: next(place for place, own in enumerate(bases) if name in own) for name in model.model_fields}
+    order = {name: next(depth for depth, own in enumerate(bases) if name in own) for name in model.model_fields}
     return dict(sorted(model.model_fields.items(), key=lambda item: order[item[0]]))
 
 
@@ -107,24 +108,22 @@ def _doc(model: type[BaseModel]) -> str:
 
 
 def explain(model: type[BaseModel], key: str) -> str:
-    """Every place where `key` (or a dotted path) occurs: what it is, its type, its default.
+    """Description, type and default of every setting with this key (or dotted path).
 
-    Raises InputError with the nearest key when there is none."""
-    found = [entry for entry in _walk(model, "") if entry[0] == key or entry[0].endswith(f".{key}")]
-    if not found:
+    Raises InputError with the nearest known key when there is none."""
+    entries = [entry for entry in _walk(model, "") if entry[0] == key or entry[0].endswith(f".{key}")]
+    if not entries:
         known = dict.fromkeys(name for path, _, _ in _walk(model, "") for name in (path, path.rpartition(".")[2]))
         raise InputError(f"unknown key '{key}'{did_you_mean(key, known)}")
-    return "\n\n".join("\n".join(_explained(path, owner, field)) for path, owner, field in found)
+    return "\n\n".join("\n".join(_explained(path, owner, field)) for path, owner, field in entries)
 
 
 def list_keys(model: type[BaseModel]) -> str:
-    """Every dotted path with what it is, one line each."""
-    entries = [(path, field, _model_in(field.annotation)) for path, _, field in _walk(model, "")]
-    width = max(len(path) for path, _, _ in entries)
-    return "\n".join(
-        f"{path:{width}}  {textwrap.shorten(_told(field, inner), WIDTH - 20, placeholder=' …', break_on_hyphens=False)}"
-        for path, field, inner in entries
-    )
+    """Every dotted path with its description, one line each."""
+    descriptions = {path: _description(field, _model_in(field.annotation)) for path, _, field in _walk(model, "")}
+    width = max(map(len, descriptions))
+    shorten = partial(textwrap.shorten, width=WIDTH - 20, placeholder=" …", break_on_hyphens=False)
+    return "\n".join(f"{path:{width}}  {shorten(text)}" for path, text in descriptions.items())
 
 
 def known_keys(model: type[BaseModel]) -> set[str]:
@@ -135,17 +134,17 @@ def known_keys(model: type[BaseModel]) -> set[str]:
 def _explained(path: str, owner: type[BaseModel], field: FieldInfo) -> list[str]:
     name = path.rpartition(".")[2]
     inner = _model_in(field.annotation)
-    lines = [path, *textwrap.wrap(_told(field, inner), WIDTH, **_HANGING)]
+    lines = [path, *textwrap.wrap(_description(field, inner), WIDTH, **_HANGING)]
     if section_of(field) is None:
         schema = owner.model_json_schema()
         lines.append(f"  type: {_type(schema['properties'][name], schema.get('$defs', {}))}")
-        lines.append(f"  default: {'none, it must be given' if field.is_required() else _flat(_default(field))}")
+        lines.append(f"  default: {'none (required)' if field.is_required() else _flat(_default(field))}")
     if inner is not None:
         lines.append(f"  keys: {', '.join(_own_first(inner))}")
     return lines
 
 
-def _told(field: FieldInfo, inner: type[BaseModel] | None) -> str:
+def _description(field: FieldInfo, inner: type[BaseModel] | None) -> str:
     return field.description or (_doc(inner) if inner else "")
 
 
@@ -164,14 +163,14 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The model inside `M`, `M | None`, `list[M]`, `dict[str, M]`."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
         return annotation if issubclass(annotation, BaseModel) else None
-    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
+    return next((model for part in get_args(annotation) if (model := _model_in(part)) is not None), None)
 
 
 _LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
 def _type(schema: dict[str, Any], shared: dict[str, Any]) -> str:
-    """A JSON Schema in words."""
+    """The type in a JSON Schema, in words."""
     if "$ref" in schema:
         return _type(shared[schema["$ref"].rpartition("/")[2]], shared)
     if "anyOf" in schema:

@@ -1,4 +1,4 @@
-"""Config of the evaluate stage."""
+"""Config of the stage evaluate."""
 
 from __future__ import annotations
 
@@ -13,36 +13,38 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class EvaluateSection(StrictModel):
-    """the evaluate stage"""
+    """How guards are compared with gold: metrics, calibration and thresholds."""
 
     threshold: Share = Field(
         default=0.5,
-        description="fixed threshold of the decisions in `metrics`; tuned ones are reported beside it",
+        description="fixed threshold of the decisions in `metrics`; tuned thresholds are reported in addition",
     )
     judged_on: list[Split] = Field(
         default=["calibration", "test"],
         min_length=1,
-        description="splits for numbers that fit nothing (AUC, decisions at the fixed threshold); "
-        "leave out `train` when the guard was trained on it",
+        description="splits for numbers that need no fitting (AUC, decisions at the fixed threshold); leave "
+        "out `train` if the guard was trained on it",
     )
     where: dict[str, str] = Field(
         default={},
-        description="judge only records with these attributes, such as {source: included}; the others are counted as "
-        "left out",
+        description="evaluate only records with these attributes, such as {source: included}; the others are counted "
+        "as left out",
     )
     resamples: int = Field(default=1000, ge=100, le=100_000, description="bootstrap resamples of the records")
-    confidence: Share = Field(default=0.95, description="of every interval and of every threshold's promise")
+    confidence: Share = Field(
+        default=0.95, description="confidence level of all intervals, and of the guarantees of thresholds"
+    )
     primary: Primary = Field(
         default="macro_roc_auc",
-        description="the metric that says which guard or estimator is better, chosen before the results are seen; "
-        "differences in the others are descriptive",
+        description="the metric that decides which guard or estimator is better; choose it before you see results. "
+        "Differences in the other metrics are descriptive",
     )
     reference: str = Field(default="marginal", description="estimator that the others are compared with")
     calibration_method: Literal["auto", "identity", "platt", "beta", "isotonic"] = Field(
-        default="auto", description="recalibration map; auto takes the one of lowest cross-fitted log loss"
+        default="auto", description="calibration map; auto takes the one with the lowest cross-fitted log loss"
     )
     min_positives: int = Field(
-        default=10, ge=1, description="positives (and negatives) below which a label gets the pooled map and threshold"
+        default=10, ge=1, description="a label with fewer positives (or negatives) gets the pooled map and threshold"
     )
     folds: int = Field(default=5, ge=2, le=20, description="folds of the cross-fitting on the calibration split")
     bins: int = Field(default=10, ge=2, le=100, description="equal-mass bins of ECE and reliability diagrams")
@@ -50,4 +52,6 @@ class EvaluateSection(StrictModel):
     false_positive_targets: list[Share] = Field(
         default=[0.01, 0.05], description="goals 'false_positive_rate <= y' for thresholds"
     )
-    worst_records: int = Field(default=12, ge=0, le=200, description="records of highest loss to list in the report")
+    worst_records: int = Field(
+        default=12, ge=0, le=200, description="number of records with the highest loss to list in the report"
+    )

@@ -1,4 +1,4 @@
-"""Config of the plan and generate stages."""
+"""Config of the stages plan and generate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ATTRIBUTE_PATTERN = r"[a-z][a-z0-9_]{0,31}"
 PLAN_COLUMNS = ("slot_id", "labels", "difficulty", "near_miss_of", "language")
 MAX_LABELS = 3
 BUNDLED = "bundled"
-# keys that each request has already, and where they are set
+# keys of extra_body that every request has already, and the setting of each
 OF_THE_WRITER = {
     "model": "generate.endpoint.model",
     "temperature": "generate.temperature",
@@ -31,30 +31,30 @@ OF_THE_WRITER = {
 
 
 class PlanSection(StrictModel):
-    """What to write: how many texts, with which labels, and in how many guises."""
+    """The texts to write: how many, with which labels, and with which other properties."""
 
     records: int = Field(default=60, ge=1, le=1_000_000, description="how many texts to plan")
     shares: dict[int, float] = Field(
         default={0: 0.25, 1: 0.4, 2: 0.25, 3: 0.1},
-        description="share of the texts that carry 0, 1, 2 or 3 labels; the shares add up to 1",
+        description="share of the texts with 0, 1, 2 or 3 labels; the shares must add up to 1",
     )
     near_misses: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="share of the texts without a label that look like one of the labels (without them no rate of "
-        "false alarms can be measured where it matters)",
+        description="of the texts without a label, the share that resembles one of the labels; they show how often a "
+        "guard raises a false alarm on difficult texts",
     )
-    min_per_label: int = Field(default=3, ge=0, description="texts that each label must have at least")
+    min_per_label: int = Field(default=3, ge=0, description="minimum number of texts per label")
     min_per_pair: int = Field(
         default=0,
         ge=0,
-        description="texts that each allowed pair of labels must have at least; pairs are spread evenly",
+        description="minimum number of texts per allowed pair of labels; all pairs are used equally often",
     )
     difficulties: list[str] = Field(
         default=["blatant", "plain", "veiled"],
         min_length=1,
-        description="how openly a text shows its labels; texts without a label are 'unrelated' or 'look-alike' instead",
+        description="how openly a text shows its labels; a text without a label is 'unrelated' or 'look-alike' instead",
     )
     languages: list[str] = Field(default=[], description="ISO 639-1 codes; empty means the taxonomy's own language")
     attributes: dict[str, list[str]] = Field(
@@ -64,7 +64,7 @@ class PlanSection(StrictModel):
             "tone": ["polite", "matter-of-fact", "impatient"],
             "length": ["one short sentence", "one or two sentences", "three or four sentences"],
         },
-        description="further properties of a text; each value is used equally often",
+        description="other properties of a text; all values of a property are used equally often",
     )
 
     @field_validator("shares")
@@ -72,7 +72,7 @@ class PlanSection(StrictModel):
     def _shares(cls, shares: dict[int, float]) -> dict[int, float]:
         for size, share in shares.items():
             if not 0 <= size <= MAX_LABELS:
-                raise ValueError(f"a text can be planned with 0 to {MAX_LABELS} labels, saw {size}")
+                raise ValueError(f"a text can have 0 to {MAX_LABELS} labels, saw {size}")
             if not (math.isfinite(share) and share >= 0):
                 raise ValueError(f"the share for {size} labels must be a number from 0 to 1, saw {share}")
         if abs(sum(shares.values()) - 1) > 1e-6:
@@ -84,7 +84,8 @@ class PlanSection(StrictModel):
     def _attributes(cls, attributes: dict[str, list[str]]) -> dict[str, list[str]]:
         for name, values in attributes.items():
             if not re.fullmatch(ATTRIBUTE_PATTERN, name) or name in PLAN_COLUMNS:
-                raise ValueError(f"'{name}' cannot name an attribute (small letters, digits, '_'; not a plan column)")
+                allowed = "lower-case letters, digits, '_'; not a column of the plan"
+                raise ValueError(f"'{name}' is not a valid attribute name ({allowed})")
             _distinct(name, values)
         return attributes
 
@@ -139,7 +140,7 @@ class EndpointSection(EndpointAccess):
 
 
 def unreadable_path(journal: Path) -> Path:
-    """Where it is noted which answers could not be read: responses.unreadable.jsonl beside responses.jsonl."""
+    """The file with notes on answers that could not be read: responses.unreadable.jsonl for responses.jsonl."""
     return journal.with_suffix(".unreadable.jsonl")
 
 
@@ -148,102 +149,115 @@ def _address(value: str, *, bundled: bool) -> str:
 
 
 class PricesSection(StrictModel):
-    """What the endpoint asks, in one currency, per million tokens."""
+    """Prices per million tokens, in one currency."""
 
     currency: str = Field(
-        default="USD", pattern=r"^[A-Z]{3}$", description="three letters (ISO 4217), as report and card show them"
+        default="USD",
+        pattern=r"^[A-Z]{3}$",
+        description="three letters (ISO 4217), shown in the report and on the card",
     )
-    prompt: float = Field(ge=0, description="price of a million prompt tokens")
-    completion: float = Field(ge=0, description="price of a million completion tokens")
+    prompt: float = Field(ge=0, description="price per million prompt tokens")
+    completion: float = Field(ge=0, description="price per million completion tokens")
 
 
 class CheckSection(StrictModel):
-    """A model that says which labels each written text carries, blind to those it was asked for. Its word is a second
-    opinion and a suggestion, never gold."""
+    """A model labels each text without knowing its intended labels. These labels are a second opinion and can be
+    suggestions for annotators, but are never gold."""
 
-    enabled: bool = Field(default=False, description="let a model label each text, blind to its intended labels")
+    enabled: bool = Field(default=False, description="let a model label each text without knowing its intended labels")
     endpoint: EndpointSection | None = Field(
-        default=None, description="the endpoint that checks; null: the one that writes, which is a weaker check"
+        default=None,
+        description="the endpoint for the check; null: the one that writes the texts, which is a weaker check",
     )
     max_tokens: int = Field(default=200, ge=8, le=8192, description="tokens that an answer may have at most")
     structured_output: bool = Field(default=False, description="ask for JSON by response_format json_schema")
-    prices: PricesSection | None = Field(default=None, description="its prices; null: those of generate.prices")
+    prices: PricesSection | None = Field(
+        default=None, description="prices of the check's endpoint; null: generate.prices"
+    )
     planted: int = Field(
         default=18,
         ge=0,
         le=1000,
-        description="copies of texts that order a certain wrong answer: how often it comes is the measured obedience",
+        description="number of copies of texts that order the model to give a certain wrong answer; the share of "
+        "orders that it follows is reported as its obedience",
     )
 
 
 class DuplicatesSection(StrictModel):
-    """When a text says what another one says already. Texts are always compared by their wording
-    (generate.near_duplicate); embeddings also find those that say the same in other words."""
+    """When a text counts as a duplicate of another one. Texts are always compared by their wording
+    (generate.near_duplicate); embeddings also find texts that say the same in other words."""
 
     method: Literal["minhash", "embeddings"] = Field(
-        default="minhash", description="minhash: by wording alone; embeddings: by wording and by meaning"
+        default="minhash", description="minhash: compare the wording only; embeddings: compare wording and meaning"
     )
     model: str | None = Field(
         default=None,
         description="sentence-embedding model: a transformers or sentence-transformers folder (relative to the run) or "
-        "a Hub id with revision; it should know the languages of the plan",
+        "a Hub id with revision; it should support the languages of the plan",
     )
     revision: str | None = Field(default=None, description="the commit id of a model from the Hub")
     similarity: float = Field(
         default=0.9,
         gt=0,
         le=1,
-        description="cosine of two texts' embeddings from which the later one is a duplicate; what is near differs "
-        "from model to model: look at the similarities in rejected.parquet",
+        description="cosine similarity of two texts' embeddings from which the later text is a duplicate; good values "
+        "depend on the model: see the similarities in rejected.parquet",
     )
-    prefix: str = Field(default="", description="put before each text, for models that want it, such as 'query: '")
+    prefix: str = Field(default="", description="added before each text, for models that need it, such as 'query: '")
     device: str = Field(default="auto", description="auto (a GPU if there is one), cpu, cuda, cuda:1 …")
 
     @model_validator(mode="after")
     def _named(self) -> Self:
         if self.method == "embeddings" and not self.model:
-            raise ValueError("method embeddings needs a model")
+            raise ValueError("method embeddings requires a model")
         return self
 
 
 class GenerateSection(StrictModel):
-    """How the planned texts are written and which answers are accepted."""
+    """How the planned texts are written, and which answers are accepted."""
 
     endpoint: EndpointSection = EndpointSection()
     temperature: float | None = Field(
-        default=0.9, ge=0, le=2, description="randomness of the writer's sampling; null sends neither it nor top_p"
+        default=0.9,
+        ge=0,
+        le=2,
+        description="sampling temperature of the writer; null: neither temperature nor top_p is sent",
     )
-    top_p: float = Field(default=0.95, gt=0, le=1, description="nucleus of the writer's sampling")
+    top_p: float = Field(default=0.95, gt=0, le=1, description="nucleus sampling of the writer")
     max_tokens: int = Field(default=256, ge=8, le=8192, description="tokens that an answer may have at most")
     token_limit_key: Literal["max_tokens", "max_completion_tokens"] = Field(
-        default="max_tokens", description="the name by which the endpoint knows max_tokens"
+        default="max_tokens", description="the name of max_tokens in requests to the endpoint"
     )
     send_seed: bool = Field(
         default=True,
-        description="send a seed with each request; off (`seed: false` says the same) for endpoints that "
-        "refuse it or fail on it",
+        description="send a seed with each request; false (short form: `seed: false`) for endpoints that reject it",
     )
     structured_output: bool = Field(
         default=False,
-        description="ask for JSON by response_format json_schema; answers are parsed tolerantly in either case",
+        description="request JSON with response_format json_schema; answers in other forms are parsed, too",
     )
     templates: str = Field(
         default="default",
         description="'default', 'small-model', or a folder (relative to the run) with system.j2, user.j2 "
-        "and, to show each example as a turn of its own, example.j2",
+        "and, to show each example as a separate turn, example.j2",
     )
-    few_shot: int = Field(default=2, ge=0, le=20, description="examples from the taxonomy shown for each label")
+    few_shot: int = Field(
+        default=2, ge=0, le=20, description="examples from the taxonomy that a prompt shows per label"
+    )
     show_written: int = Field(
-        default=5, ge=0, le=50, description="texts of earlier rounds for the same labels shown, to be unlike them"
+        default=5,
+        ge=0,
+        le=50,
+        description="texts of earlier rounds with the same labels that a prompt shows, so that the new text differs",
     )
     waves: int = Field(
         default=4,
         ge=1,
         le=1000,
-        description="slots start in so many waves, one a round; a prompt shows only what was accepted two rounds "
-        "before it or earlier",
+        description="number of waves in which slots start, one per round; a prompt shows only texts that were accepted "
+        "at least two rounds earlier",
     )
-    max_attempts: int = Field(default=4, ge=1, le=100, description="how often a slot is asked before it is left open")
+    max_attempts: int = Field(default=4, ge=1, le=100, description="attempts per slot before it is left open")
     min_characters: int = Field(
         default=15,
         ge=1,
@@ -252,46 +266,48 @@ class GenerateSection(StrictModel):
     max_characters: int = Field(default=800, ge=1, description="longer texts are rejected (too_long)")
     when_cut: Literal["reject", "trim"] = Field(
         default="reject",
-        description="an answer that reached max_tokens: reject it (too_long), or trim it to its last whole sentence",
+        description="an answer that reached max_tokens: reject it (too_long), or trim it to its last complete sentence",
     )
     near_duplicate: float = Field(
         default=0.7,
         gt=0,
         le=1,
-        description="Jaccard similarity of two texts' character 5-grams (3-grams of Chinese, Japanese and Korean) from "
-        "which the later one is a duplicate",
+        description="Jaccard similarity of two texts' character 5-grams (3-grams in Chinese, Japanese and Korean) from "
+        "which the later text is a duplicate",
     )
-    check_language: bool = Field(default=True, description="reject texts that are plainly in another language")
+    check_language: bool = Field(default=True, description="reject texts that are clearly in another language")
     private_data: Literal["replace", "reject"] = Field(
         default="replace",
-        description="identifiers that look real: replace them by reserved ones (example.com, 555-01xx …), or reject",
+        description="texts with identifiers that look real: replace these by reserved ones (example.com, 555-01xx …), "
+        "or reject the text",
     )
     concurrency: int = Field(default=8, ge=1, le=1024, description="requests in flight at once")
-    timeout_seconds: float = Field(default=120.0, gt=0, description="how long one call may take")
+    timeout_seconds: float = Field(default=120.0, gt=0, description="maximum duration of a call")
     retries: int = Field(
-        default=5, ge=0, le=50, description="further calls after a 429, 5xx, time-out or reset before an attempt failed"
+        default=5, ge=0, le=50, description="repeated calls after a 429, 5xx, time-out or reset before an attempt fails"
     )
     requests_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="calls to one address start at most so often, evenly spread; a server's Retry-After is obeyed "
-        "anyway",
+        description="maximum number of calls per address, evenly spaced; a server's Retry-After is always obeyed",
     )
     tokens_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="tokens of prompts and answers of one address at most; a call counts with max_tokens until its "
-        "answer tells",
+        description="maximum number of prompt and answer tokens per address; a call counts with max_tokens until its "
+        "answer reports its tokens",
     )
     include: str | None = Field(
         default=None,
-        description="records of your own to annotate along with the written ones: a JSONL or Parquet file (relative "
-        "to the run) with id, text or messages, and labels (those they are held to carry); their attribute `source` "
-        "says included, the others' generated",
+        description="your own records, to be annotated together with the generated ones: a JSONL or Parquet file "
+        "(relative to the run) with id, text or messages, and labels (those that you think apply); their attribute "
+        "`source` is included, that of the others generated",
     )
-    prices: PricesSection | None = Field(default=None, description="prices per million tokens, for the cost")
+    prices: PricesSection | None = Field(
+        default=None, description="prices of the writer's endpoint; without them, no cost is reported"
+    )
     budget: float | None = Field(
-        default=None, gt=0, description="stop cleanly before the run's answers cost more than this; needs prices"
+        default=None, gt=0, description="stop before the run's answers cost more than this; requires prices"
     )
 
     duplicates: DuplicatesSection = DuplicatesSection()
@@ -300,9 +316,9 @@ class GenerateSection(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _seed(cls, value: Any) -> Any:
-        """`seed: false`, the short form of `send_seed: false`."""
+        """Accepts `seed: false`, the short form of `send_seed: false`."""
         if isinstance(value, dict) and isinstance(value.get("seed"), bool) and "send_seed" not in value:
-            return {**{name: each for name, each in value.items() if name != "seed"}, "send_seed": value["seed"]}
+            return {**{key: item for key, item in value.items() if key != "seed"}, "send_seed": value["seed"]}
         return value
 
     @model_validator(mode="after")
@@ -310,5 +326,5 @@ class GenerateSection(StrictModel):
         if self.min_characters > self.max_characters:
             raise ValueError(f"min_characters {self.min_characters} is above max_characters {self.max_characters}")
         if self.budget is not None and self.prices is None:
-            raise ValueError("budget needs prices")
+            raise ValueError("budget requires prices")
         return self

@@ -1,4 +1,4 @@
-"""runs/NAME/config.yaml. Each section is defined beside the code that it steers."""
+"""The config of a run, config.yaml. Each section is defined next to the code that it controls."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ EXPLAIN = "marginalia config --explain {key}"
 
 
 class Config(StrictModel):
-    """The whole config of a run."""
+    """config.yaml as a whole."""
 
     taxonomy: str = Field(description="a shipped taxonomy's name, or a YAML file relative to this config")
-    seed: int = Field(default=2026, description="all randomness of the run comes from it")
+    seed: int = Field(default=2026, description="seed of all random choices of the run")
     simulated: bool = Field(
-        default=False, description="annotators are simulated: everything that comes of them says so"
+        default=False, description="annotators are simulated; every result that depends on them says so"
     )
     plan: PlanSection = PlanSection()
     generate: GenerateSection = GenerateSection()
@@ -39,10 +39,10 @@ class Config(StrictModel):
     @model_validator(mode="after")
     def _together(self) -> Self:
         if self.annotation.suggestions == "check" and not self.generate.check.enabled:
-            raise ValueError("annotation.suggestions: check needs generate.check.enabled: true")
+            raise ValueError("annotation.suggestions: check requires generate.check.enabled: true")
         return self
 
 
 def load_config(path: Path) -> Config:
-    """The config in `path`. Raises InputError with the line and the nearest known key."""
+    """The config in `path`. Raises InputError with the line; for an unknown key, also with the nearest known one."""
     return load_yaml(path, Config, explain=EXPLAIN)

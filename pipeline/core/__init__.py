@@ -1,1 +1,1 @@
-"""A run and its stages: order, staleness, manifests, log, checked reading."""
+"""A run and its stages: order, staleness, manifests, log, and checked reading of its files."""

@@ -1,7 +1,7 @@
-"""The one table of a run folder's files: what each file holds, which stage makes it, and how it is read and written.
+"""The one list of a run folder's files: what each file contains, which stage makes it, and how it is read and written.
 
-`verify` checks every file as the table describes it: tables and documents against their models, private files for their
-mode, and every file that `named` is true of for a manifest that names it."""
+`verify` checks every file as this list describes it: tables and documents against their models, the mode of private
+files, and that a manifest names every file whose `named` is true."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from marginalia.annotation.gold.gold_questions import GoldQuestions
 from marginalia.pipeline.core.checked_tables import check_gold, check_scores
 from marginalia.pipeline.core.run import Run
 from marginalia.schemas.agreement_json import Agreement
-from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
+from marginalia.schemas.calibration_json import CalibrationFile
+from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.generation_json import Generation
 from marginalia.schemas.json_schemas import schema_file
 from marginalia.schemas.push_json import Pushed
@@ -41,8 +42,9 @@ from marginalia.schemas.tables import (
     SeverityAnswer,
     SuggestedRecord,
 )
+from marginalia.schemas.thresholds_json import ThresholdsFile
 
-GUARD = "{guard}"  # in a name: one file for each guard of the config
+GUARD = "{guard}"  # in a name: one file per guard of the config
 IMPORT_SETTINGS = "import.yaml"
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Check = Callable[[Run, Path, pl.DataFrame, str], None]
@@ -50,11 +52,11 @@ Check = Callable[[Run, Path, pl.DataFrame, str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """A file of a run folder, or a folder of files. `stage` makes it.
+    """A file of a run folder, or a folder of files; `name` is its path in the run folder. `stage` makes it.
 
-    `when` says when an optional file is there; it is empty for what the stage always writes. `imported`: the stage
-    `import` makes it, too. `journal`: append-only, so that no command rebuilds it. `private`: readable by its owner
-    only."""
+    `when` says when an optional file is written; it is empty for files that the stage always writes. `imported`: the
+    stage `import` can make it, too. `journal`: append-only; no command rebuilds it. `private`: only its owner can read
+    it."""
 
     name: str
     stage: str
@@ -64,23 +66,25 @@ class Artifact:
     private: bool = False
 
     def path(self, run: Run) -> Path:
+        """Where the file is in this run, whether it exists or not."""
         return run.path(self.name)
 
     def exists(self, run: Run) -> bool:
+        """Whether this run has the file."""
         return self.path(run).exists()
 
     def of(self, guard: str) -> Self:
-        """That guard's file."""
+        """The file of one guard, for a name with {guard}."""
         return replace(self, name=self.name.format(guard=guard))
 
     @property
     def named(self) -> bool:
-        """Whether a manifest must name it. Journals and private files outlive the config that asked for them."""
+        """Whether a manifest must name it. Journals and private files are kept when the config no longer needs them."""
         return not (self.journal or self.private)
 
     def maker(self, run: Run) -> str:
-        """The stage that makes the file in this run: `import` where the records were imported, unless the usual stage
-        has run."""
+        """The stage that makes the file in this run: `import` if the records were imported and the usual stage has not
+        run, else the usual stage."""
         by_import = self.imported and run.path(IMPORT_SETTINGS).exists()
         return "import" if by_import and not run.path(f"manifests/{self.stage}.json").exists() else self.stage
 
@@ -91,7 +95,7 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Artifact):
-    """A Parquet file of `row`. `check` looks at more than its columns and raises ArtifactError."""
+    """A Parquet file with rows of the model `row`. `check` tests more than the columns and raises ArtifactError."""
 
     row: type[Row]
     check: Check | None = None
@@ -102,26 +106,28 @@ class Table(Artifact):
         return schema_file(self.row)
 
     def read(self, run: Run) -> pl.DataFrame:
-        """The table. Raises ArtifactError when it is missing, or is not what its model and its check say."""
+        """The table. Raises ArtifactError when it is missing, or does not satisfy its model and its check."""
         frame = self.read_columns(run)
         if self.check is not None:
             self.check(run, self.path(run), frame, self.command(run))
         return frame
 
     def read_columns(self, run: Run) -> pl.DataFrame:
-        """The table with only its columns checked: `verify` then names every wrong row, not only the first."""
+        """The table with only its columns checked; `verify` then reports every wrong row, not only the first."""
         return read_frame(self.path(run), self.row, made_by=self.command(run))
 
     def read_if_there(self, run: Run) -> pl.DataFrame | None:
+        """The table, or None when it does not exist. Raises ArtifactError as `read` does."""
         return self.read(run) if self.exists(run) else None
 
     def write(self, run: Run, frame: pl.DataFrame) -> None:
+        """Writes the table completely or not at all. Raises InputError when it cannot be written."""
         write_frame(self.path(run), frame, self.row)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document(Artifact, Generic[ModelT]):
-    """A JSON file of `model`."""
+    """A JSON file with a value of `model`."""
 
     model: type[ModelT]
 
@@ -131,13 +137,15 @@ class Document(Artifact, Generic[ModelT]):
         return schema_file(self.model)
 
     def read(self, run: Run) -> ModelT:
-        """The document. Raises ArtifactError or InputError when it is missing, or is not what its model says."""
+        """The document. Raises ArtifactError or InputError when it is missing or does not satisfy its model."""
         return read_model(self.path(run), self.model, made_by=self.command(run))
 
     def read_if_there(self, run: Run) -> ModelT | None:
+        """The document, or None when it does not exist. Raises as `read` does."""
         return self.read(run) if self.exists(run) else None
 
     def write(self, run: Run, value: ModelT) -> None:
+        """Writes the document completely or not at all. Raises InputError when it cannot be written."""
         write_json(self.path(run), value.model_dump(mode="json"), mode=0o600 if self.private else 0o644)
 
 
@@ -207,7 +215,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
     GOLD_SEVERITY,
     AGREEMENT,
     ADJUDICATED,
-    SCORED_RECORDS,  # before SCORES, whose pattern fits its name, too
+    SCORED_RECORDS,  # before SCORES, whose pattern also matches this name
     SCORES,
     SCORE_JOURNAL,
     EVALUATION,
@@ -221,14 +229,14 @@ ARTIFACTS: tuple[Artifact, ...] = (
 
 
 def artifact_of(name: str) -> Artifact | None:
-    """The entry of a file by its name in the run folder; None for what no stage makes."""
-    return next((one for one in ARTIFACTS if fnmatch(name, one.name.replace(GUARD, "*"))), None)
+    """The entry of a file by its path in the run folder; None for a file that no stage makes."""
+    return next((entry for entry in ARTIFACTS if fnmatch(name, entry.name.replace(GUARD, "*"))), None)
 
 
 def artifacts_of(run: Run) -> Iterator[Artifact]:
-    """Every entry, with one for each guard of the config in place of a pattern."""
-    for one in ARTIFACTS:
-        if GUARD in one.name:
-            yield from (one.of(guard.name) for guard in run.config.score.guards)
+    """Every entry; for a name with {guard}, one entry per guard of the config."""
+    for entry in ARTIFACTS:
+        if GUARD in entry.name:
+            yield from (entry.of(guard.name) for guard in run.config.score.guards)
         else:
-            yield one
+            yield entry

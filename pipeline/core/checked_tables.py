@@ -1,4 +1,4 @@
-"""What a run's tables must be beyond their columns: labels that the taxonomy has, numbers that are probabilities."""
+"""Checks of a run's tables beyond their columns: known labels, consistent statuses, valid probabilities."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from marginalia.schemas.errors import ArtifactError, did_you_mean
 from marginalia.schemas.evaluation_json import UNSAFE
 from marginalia.schemas.taxonomy import Taxonomy
 
-ROUNDING = 1e-9
+ROUNDING = 1e-9  # by which a bound may be exceeded
 
 
 def check_plan(run: Run, path: Path, plan: pl.DataFrame, command: str) -> None:
-    """Raises ArtifactError for a label that is unknown, withheld from generation, or forbidden next to another:
-    whoever wrote the file, no model is asked for it. For `generate` only: a report may show an older plan."""
+    """Raises ArtifactError for a missing column, a null, and a label that is unknown, withheld from generation or
+    forbidden together with another, so that no model is asked for such a text. Only `generate` calls it: a report may
+    show an older plan."""
     taxonomy, hint = run.taxonomy, f"{command} --force"
     for name in PLAN_COLUMNS:
         if name not in plan.columns:
@@ -26,8 +27,8 @@ def check_plan(run: Run, path: Path, plan: pl.DataFrame, command: str) -> None:
             raise ArtifactError.at(path, f"column {name!r} has {plan[name].null_count()} nulls", hint=hint)
     _refuse_unknown(path, plan.rename({"slot_id": "id"}), "slot", taxonomy, hint)
     forbidden = {frozenset(pair) for pair in taxonomy.forbidden_pairs}
-    for slot, labels, near in plan.select("slot_id", "labels", "near_miss_of").iter_rows():
-        for label in [*labels, *([near] if near is not None else [])]:
+    for slot, labels, resembled in plan.select("slot_id", "labels", "near_miss_of").iter_rows():
+        for label in [*labels, *([resembled] if resembled is not None else [])]:
             if label not in taxonomy.writable:
                 raise ArtifactError.at(path, f"slot '{slot}': '{label}' is withheld from generation", hint=hint)
         if pair := next((pair for pair in forbidden if pair <= set(labels)), None):
@@ -35,22 +36,22 @@ def check_plan(run: Run, path: Path, plan: pl.DataFrame, command: str) -> None:
 
 
 def check_gold(run: Run, path: Path, gold: pl.DataFrame, command: str) -> None:
-    """Raises ArtifactError for an unknown label, a final record without labels, and labels of a record that is not
-    final: unresolved is never safe."""
+    """Raises ArtifactError for an unknown label, a final record with null labels, and a record that has labels but is
+    not final."""
     hint = f"rebuild it with {command} --force"
     for record, status, labels in wrongly_settled(gold).select("id", "status", "labels").head(1).iter_rows():
-        seen = "no labels" if labels is None else f"labels {labels}"
-        raise ArtifactError.at(path, f"record '{record}' is {status} and has {seen}", hint=hint)
+        has = "no labels" if labels is None else f"labels {labels}"
+        raise ArtifactError.at(path, f"record '{record}' is {status} and has {has}", hint=hint)
     _refuse_unknown(path, gold.drop_nulls("labels"), "record", run.taxonomy, hint)
 
 
 def wrongly_settled(gold: pl.DataFrame) -> pl.DataFrame:
-    """Records that are final without labels, or open with them."""
+    """The rows that are final with null labels, or not final with labels."""
     return gold.filter((pl.col("status") == "final") == pl.col("labels").is_null())
 
 
 def check_scores(run: Run, path: Path, scores: pl.DataFrame, command: str) -> None:
-    """Raises ArtifactError for an unknown label, and for a probability that is none or lies outside its bounds."""
+    """Raises ArtifactError for an unknown label, and for a value that is not a probability or is outside its bounds."""
     hint = f"{command} --force"
     for label in unknown_score_labels(scores, run.taxonomy):
         near = did_you_mean(label, [*run.taxonomy.ids, UNSAFE])
@@ -63,20 +64,23 @@ def check_scores(run: Run, path: Path, scores: pl.DataFrame, command: str) -> No
 
 
 def unknown_score_labels(scores: pl.DataFrame, taxonomy: Taxonomy) -> list[str]:
+    """The labels in `scores` that are neither in the taxonomy nor `unsafe`, sorted."""
     return sorted(set(scores["label"].unique()) - {*taxonomy.ids, UNSAFE})
 
 
 def outside_bounds(scores: pl.DataFrame) -> pl.DataFrame:
-    """Rows that break 0 ≤ lower ≤ probability ≤ upper ≤ 1 by more than rounding."""
+    """The rows that violate 0 ≤ lower ≤ probability ≤ upper ≤ 1 by more than ROUNDING."""
     low, value, high = (pl.col(name) for name in ("lower", "probability", "upper"))
     inside = (low >= -ROUNDING) & (low <= value + ROUNDING) & (value <= high + ROUNDING) & (high <= 1 + ROUNDING)
     return scores.filter(~inside)
 
 
-def _refuse_unknown(path: Path, frame: pl.DataFrame, what: str, taxonomy: Taxonomy, hint: str) -> None:
-    """Looks at `labels` of a frame that has `id`."""
-    named = frame.select("id", "labels").explode("labels").drop_nulls("labels")
-    for record, label in named.filter(~pl.col("labels").is_in(taxonomy.ids)).head(1).iter_rows():
+def _refuse_unknown(path: Path, frame: pl.DataFrame, row_name: str, taxonomy: Taxonomy, hint: str) -> None:
+    """Raises ArtifactError for an unknown label in the columns `id` and `labels`."""
+    rows = frame.select("id", "labels").explode("labels").drop_nulls("labels")
+    for record, label in rows.filter(~pl.col("labels").is_in(taxonomy.ids)).head(1).iter_rows():
         near = did_you_mean(label, taxonomy.ids)
-        problem = f"{what} '{record}': unknown label '{label}', which the taxonomy {taxonomy.id} does not have{near}"
+        problem = (
+            f"{row_name} '{record}': unknown label '{label}', which the taxonomy {taxonomy.id} does not have{near}"
+        )
         raise ArtifactError.at(path, problem, hint=hint)

@@ -1,4 +1,4 @@
-"""A run: the folder that holds one piece of work, its config and its taxonomy."""
+"""A run: a folder with a config, a taxonomy, and the files that the stages make."""
 
 from __future__ import annotations
 
@@ -18,47 +18,52 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 @dataclass(frozen=True)
 class Run:
+    """A run folder and its config."""
+
     folder: Path
     config: Config
 
     @property
     def name(self) -> str:
+        """The name of the folder."""
         return self.folder.name
 
     @cached_property
     def taxonomy_path(self) -> Path:
+        """The taxonomy file. Raises InputError with the config's line when there is none."""
         try:
             return taxonomy_path(self.config.taxonomy, relative_to=self.folder)
         except InputError as error:
             config = self.folder / "config.yaml"
-            raise error.asked_for(config, "taxonomy", line=line_in(config, "taxonomy")) from error
+            raise error.for_setting(config, "taxonomy", line=line_in(config, "taxonomy")) from error
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
+        """The taxonomy, read once. Raises InputError when it is invalid."""
         return read_taxonomy(self.taxonomy_path)
 
     def path(self, name: str) -> Path:
-        """A file of this run by its name in DESIGN's table, such as `gold.parquet`."""
+        """A file of this run by its path in the run folder, such as `gold.parquet`."""
         return self.folder / name
 
     def command(self, stage: str) -> str:
-        """The command that runs `stage` here, for error messages."""
+        """The command that runs `stage` on this run, for messages."""
         return f"marginalia {stage} --run {self.folder}"
 
 
 def open_run(folder: Path) -> Run:
-    """The run in `folder`. Raises InputError when there is none or its config is wrong."""
+    """The run in `folder`. Raises InputError when it is not a run folder or its config is invalid."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run", hint=f"marginalia new {folder.name or 'NAME'} --taxonomy NAME")
     if not (folder / "config.yaml").exists():
-        raise InputError.at(
-            folder / "config.yaml", "no such file, so this folder is no run", hint="marginalia new NAME lays one out"
-        )
+        hint = "create one with: marginalia new NAME --taxonomy NAME"
+        raise InputError.at(folder, "not a run folder: config.yaml not found", hint=hint)
     return Run(folder, load_config(folder / "config.yaml"))
 
 
 def run_folder(name: str, *, root: Path = RUNS) -> Path:
-    """`runs/NAME`, for a name from the allow-list only: names become paths."""
+    """`runs/NAME`. Raises InputError for a name that does not match NAME_PATTERN, because names become paths."""
     if not re.fullmatch(NAME_PATTERN, name):
-        raise InputError(f"'{name}' cannot name a run", hint="letters, digits, '.', '_' and '-', at most 64")
+        hint = "letters, digits, '.', '_' and '-', at most 64, starting with a letter or digit"
+        raise InputError(f"'{name}' is not a valid run name", hint=hint)
     return root / name

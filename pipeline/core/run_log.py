@@ -1,7 +1,7 @@
-"""log.jsonl: what happened in a run and when, one JSON object a line, for people and programs that look on.
+"""log.jsonl: what happened in a run and when, one JSON object per line, for people and for monitoring programs.
 
-A log is no artifact: it is not synced, not hashed, at most two files of a few megabytes, and no stage fails because it
-cannot be written."""
+The log is not an artifact: it is neither synced nor hashed, it is limited to two files of a few megabytes, and no stage
+fails because it cannot be written."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from typing import Any
 from marginalia.pipeline.core.run import Run
 
 LOG, BEFORE = "log.jsonl", "log.1.jsonl"
-MOST_BYTES = 4_000_000  # then log.jsonl becomes log.1.jsonl, in place of the one before
-MOST_CHARACTERS = 2_000  # of one text in an entry
+MOST_BYTES = 4_000_000  # of log.jsonl; then it is renamed to log.1.jsonl, which replaces an older one
+MOST_CHARACTERS = 2_000  # of a text in an entry
 SECRET = re.compile(r"(?i)key|token|secret|passw")  # in the name of an environment variable
-SHORTEST_SECRET = 8  # characters: shorter values are ordinary words
+SHORTEST_SECRET = 8  # characters; shorter values may be ordinary words, which are not masked
 _warned: set[Path] = set()
 
 
 def log_event(run: Run, stage: str, event: str, **details: Any) -> None:
     """Appends an entry: time (UTC), stage, event (started, finished, up to date, failed, interrupted …), process and
-    `details` such as counts and seconds. The values of environment variables that the config names as holding a key,
-    or whose own names say so, are masked.
+    `details` such as counts and seconds. Secrets are masked: the values of environment variables that the config names
+    for a key, and of those whose names look like a secret's.
 
-    A log that cannot be written is said so once on stderr."""
+    When the log cannot be written, warns on stderr, once."""
     entry = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "stage": stage, "event": event}
     shown = {**entry, "process": os.getpid(), **_masked(details, _secrets(run))}
     line = json.dumps(shown, default=str).encode() + b"\n"
     path = run.folder / LOG
     try:
         if path.exists() and path.stat().st_size + len(line) > MOST_BYTES:
-            os.replace(path, run.folder / BEFORE)  # noqa: PTH105 - one name for the fault tests to reach
+            os.replace(path, run.folder / BEFORE)  # noqa: PTH105 - the fault tests replace this function
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(descriptor, line)
@@ -47,12 +47,12 @@ def log_event(run: Run, stage: str, event: str, **details: Any) -> None:
         if path not in _warned:
             _warned.add(path)
             with contextlib.suppress(OSError):  # standard error may be a file on the same full disk
-                said = f"warning: {path}: cannot write: {error.strerror}; the work goes on without a log"
-                print(said, file=sys.stderr)
+                warning = f"warning: {path}: cannot write: {error.strerror}; continuing without a log"
+                print(warning, file=sys.stderr)
 
 
 def read_log(folder: Path) -> Iterator[dict[str, Any]]:
-    """The entries of both files, oldest first; lines that are none of ours are passed over."""
+    """The entries of both files, oldest first. Lines that are not log entries are skipped."""
     for name in (BEFORE, LOG):
         try:
             lines = (folder / name).read_bytes().split(b"\n")

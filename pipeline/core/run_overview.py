@@ -1,4 +1,4 @@
-"""How far a run is: every stage with its age, what is stale and why, and the next command. Writes nothing."""
+"""The progress of a run: each stage with its age, what is stale and why, and the next command. Writes nothing."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from marginalia.pipeline.core.stage_runner import read_manifest, staleness
 from marginalia.pipeline.core.stage_summary import counted
 from marginalia.schemas.errors import MarginaliaError
 from marginalia.schemas.manifest_json import Manifest
-from marginalia.schemas.storage.run_lock import holder
+from marginalia.schemas.storage.run_lock import lock_holder
 
 State = Literal["up to date", "incomplete", "stale", "not run", "broken off", "running", "not needed"]
 TO_DO: tuple[State, ...] = ("incomplete", "stale", "not run", "broken off")
-WRITTEN = ("plan", "generate")
-ANNOTATED = ("push", "pull", "reconcile", "adjudicate")
-SHOWN = 3  # counts of a stage
+GENERATION_STAGES = ("plan", "generate")
+ANNOTATION_STAGES = ("push", "pull", "reconcile", "adjudicate")
+SHOWN = 3  # counts per stage
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 @dataclass(frozen=True)
 class StageState:
-    """`why` says what is stale or missing; `finished_at` and `counts` are of the last run that ended."""
+    """`why` says what is stale or missing. `finished_at`, `seconds` and `counts` are of the last finished call."""
 
     stage: str
     state: State
@@ -40,60 +40,63 @@ class StageState:
 
 @dataclass(frozen=True)
 class Overview:
+    """The stages of a run. `working` describes the process that holds the run's lock, `next` is the next command; both
+    can be None. `str()` is the table that `marginalia status` prints."""
+
     run: str
-    working: str | None  # the process that holds the run's lock
+    working: str | None
     stages: list[StageState]
     next: str | None
 
     @property
     def data(self) -> dict[str, Any]:
         """What `--json` prints."""
-        rows = [{**asdict(one), "finished_at": _iso(one.finished_at)} for one in self.stages]
+        rows = [{**asdict(stage), "finished_at": _iso(stage.finished_at)} for stage in self.stages]
         return {"run": self.run, "working": self.working, "stages": rows, "next": self.next}
 
     def __str__(self) -> str:
-        lines = [f"{self.run}" + (f": {self.working} is working here" if self.working else "")]
-        for one in self.stages:
-            age = "" if one.age_seconds is None else f"{_duration(one.age_seconds)} ago"
-            said = "; ".join(part for part in (one.why, counted(one.counts, SHOWN)) if part)
-            lines.append(f"  {one.stage:10}  {one.state:10}  {age:>10}  {said}".rstrip())
-        lines.append(f"next: {self.next}" if self.next else "next: nothing is left to do")
+        lines = [f"{self.run}" + (f": in use by {self.working}" if self.working else "")]
+        for stage in self.stages:
+            age = "" if stage.age_seconds is None else f"{_duration(stage.age_seconds)} ago"
+            details = "; ".join(part for part in (stage.why, counted(stage.counts, SHOWN)) if part)
+            lines.append(f"  {stage.stage:10}  {stage.state:10}  {age:>10}  {details}".rstrip())
+        lines.append(f"next: {self.next}" if self.next else "next: nothing, all stages are complete")
         if self.stages[0].stage == "plan" and self.stages[0].state == "not run":
-            lines.append(f"or, with records of your own: marginalia import FILE --run {self.run} --mapping MAPPING")
+            lines.append(f"or, with your own records: marginalia import FILE --run {self.run} --mapping MAPPING")
         return "\n".join(lines)
 
 
 def overview(run: Run) -> Overview:
     """The stages that this run needs, in the order of the data."""
-    working, log = holder(run.folder), _last_events(run)
-    found: list[StageState] = []
-    behind: str | None = None  # the first stage that must run before those after it can be up to date
-    for name in _line(run):
-        one = _state(run, name, log.get(name), working, behind)
-        found.append(one)
-        if behind is None and one.state in (*TO_DO, "running") and STAGES[name].waited_for:
-            behind = name
-    todo = next((one for one in found if one.state in TO_DO), None)
-    return Overview(str(run.folder), working, found, _command(run, todo) if todo is not None else None)
+    working, last_events = lock_holder(run.folder), _last_events(run)
+    stages: list[StageState] = []
+    waits_for: str | None = None  # the first stage that must run before the stages after it can be up to date
+    for name in _needed_stages(run):
+        stage = _state(run, name, last_events.get(name), working, waits_for)
+        stages.append(stage)
+        if waits_for is None and stage.state in (*TO_DO, "running") and STAGES[name].waited_for:
+            waits_for = name
+    todo = next((stage for stage in stages if stage.state in TO_DO), None)
+    return Overview(str(run.folder), working, stages, _command(run, todo) if todo is not None else None)
 
 
-def _line(run: Run) -> list[str]:
-    """Without the stages of the other origin: what is imported is not generated, and gold may come with it."""
-    names = [name for name in STAGES if name != "audit"]  # no run needs one
+def _needed_stages(run: Run) -> list[str]:
+    """Imported records are not generated, and with imported gold they are not annotated either."""
+    names = [name for name in STAGES if name != "audit"]  # optional in every run
     if (imported := _manifest(run, "import")) is None and not run.path(IMPORT_SETTINGS).exists():
         names.remove("import")
     else:
-        names = [name for name in names if name not in WRITTEN]
+        names = [name for name in names if name not in GENERATION_STAGES]
         if imported is not None and GOLD.name in imported.outputs:
-            names = [name for name in names if name not in ANNOTATED]
+            names = [name for name in names if name not in ANNOTATION_STAGES]
     return names
 
 
-def _state(run: Run, name: str, event: str | None, working: str | None, behind: str | None) -> StageState:
+def _state(run: Run, name: str, last_event: str | None, working: str | None, waits_for: str | None) -> StageState:
     manifest = _manifest(run, name)
     state: State
     why: str | None = None
-    if working is not None and event == "started" and f"(marginalia {name}," in working:
+    if working is not None and last_event == "started" and f"(marginalia {name}," in working:
         state = "running"
     elif name == "adjudicate" and not _undecided(run):
         state = "not needed"
@@ -103,17 +106,17 @@ def _state(run: Run, name: str, event: str | None, working: str | None, behind: 
         except MarginaliaError as error:
             why = str(error)
         state = "up to date" if why is None else "stale"
-        if why is None and behind is not None:
-            state, why = "stale", f"after {behind}"
+        if why is None and waits_for is not None:
+            state, why = "stale", f"{waits_for} must run first"
         if why is None and manifest is not None and manifest.missing:
-            first = next((one for one in manifest.missing if one.blocks), manifest.missing[0])
-            state, why = "incomplete" if first.blocks else state, first.what
+            missing = next((item for item in manifest.missing if item.blocks), manifest.missing[0])
+            state, why = "incomplete" if missing.blocks else state, missing.what
         if not STAGES[name].waited_for and manifest is not None:
-            state, why = "up to date", None  # what they read was the state of a moment
+            state, why = "up to date", None  # they read the state of a server, which no file shows
         if manifest is None:
             state, why = "not run", why if why != "not run yet" else None
-        if event == "started":
-            state, why = "broken off", "the last call did not end; the same command goes on"
+        if last_event == "started":
+            state, why = "broken off", "the last call was interrupted; run the same command to continue"
     finished = manifest.finished_at if manifest is not None else None
     return StageState(
         stage=name,
@@ -127,7 +130,7 @@ def _state(run: Run, name: str, event: str | None, working: str | None, behind: 
 
 
 def _undecided(run: Run) -> int:
-    """Records that wait for an expert."""
+    """The number of records that wait for an expert."""
     manifest = _manifest(run, "reconcile")
     return manifest.counts_out.get("needs_adjudication", 0) if manifest is not None else 0
 
@@ -140,15 +143,15 @@ def _manifest(run: Run, stage: str) -> Manifest | None:
     try:
         return read_manifest(run, stage)
     except MarginaliaError:
-        return None  # staleness tells of it
+        return None  # staleness reports the damage
 
 
 def _command(run: Run, todo: StageState) -> str:
     manifest = _manifest(run, todo.stage)
     if todo.state == "incomplete" and manifest is not None:
-        return next(one.how for one in manifest.missing if one.blocks)
+        return next(item.how for item in manifest.missing if item.blocks)
     if todo.stage == "pull" and manifest is None:
-        return f"people annotate (marginalia argilla up --run {run.folder}), then {run.command(todo.stage)}"
+        return f"annotate in Argilla (marginalia argilla up --run {run.folder}), then: {run.command(todo.stage)}"
     return run.command(todo.stage)
 
 

@@ -1,7 +1,7 @@
-"""How a stage is run: when it is stale, what it may read, and the manifest it leaves.
+"""How a stage runs: when it is stale, what it may read, and the manifest that it writes.
 
-A stage reads files of earlier stages and writes its own, whole or not at all. It does nothing when its inputs, its
-config and its outputs are what its manifest says, and nothing is missing that another try may bring."""
+A stage reads files of earlier stages and writes its own, each completely or not at all. It does nothing when its
+inputs, its config and its outputs are those in its manifest, and no missing item is to be tried again."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from marginalia.schemas.storage.files import content_hash, read_model, remove_un
 from marginalia.schemas.storage.folders import recover_folder
 from marginalia.schemas.storage.run_lock import run_lock
 
-WRITTEN_TO = (".", "manifests", "scores")  # folders of a run in which a killed stage may leave something unfinished
+WRITTEN_TO = (".", "manifests", "scores")  # folders of a run in which a killed stage may leave unfinished files
+UNEXPECTED = "unexpected error"  # in the log: the texts of such errors may contain data
 PACKAGES = ("argilla", "datasets", "krippendorff", "openai", "polars", "torch", "transformers")
 
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """What a stage's work tells its manifest. `counts_in` and `counts_out` say what went in and came out, `missing`
-    what it could not finish."""
+    """What a stage's work contributes to its manifest: the fields of the same names in `Manifest`."""
 
     counts_in: dict[str, int]
     counts_out: dict[str, int]
@@ -39,15 +39,16 @@ class StageOutcome:
     cost: float | None = None
     models: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
     missing: Sequence[Missing] = ()
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage. `inputs` and `outputs` name files or folders inside the run folder.
+    """A stage. `inputs` and `outputs` are paths of files or folders inside the run folder; `work` does the work.
 
-    `sections` are the config sections whose change makes it stale. `live` marks a stage that talks to a server whose
-    state no file tells (pull, publish): it always runs when it is asked for."""
+    `sections` are the config sections whose change makes the stage stale. A `live` stage depends on the state of a
+    server (pull, publish), so it runs whenever it is called."""
 
     name: str
     inputs: Callable[[Run], Sequence[str]]
@@ -59,7 +60,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Done:
-    """How a call of `run_stage` ended. `why` is the reason for which it ran."""
+    """The outcome of `run_stage`. `why` is the reason why the stage ran."""
 
     stage: str
     status: Literal["ran", "up to date"]
@@ -68,16 +69,16 @@ class Done:
 
 
 def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
-    """Runs `stage` if it is stale and writes its manifest.
+    """Runs `stage` if it is stale (with `force`, always) and writes its manifest.
 
-    Raises ArtifactError when an input is missing or is not what its stage wrote, LockedError when another process
-    works in the folder."""
-    with run_lock(run.folder, f"marginalia {stage.name}"), _logged_end(stage, run):
-        _tidy(stage, run)
+    Raises ArtifactError when an input is missing or is not what its stage wrote, and LockedError when another process
+    uses the run folder."""
+    with run_lock(run.folder, f"marginalia {stage.name}"), _log_failure(stage, run):
+        _remove_unfinished(stage, run)
         before = _own_manifest(stage, run, force=force)
         inputs = _checked_inputs(stage, run)
-        why = "forced" if force else "asked for" if stage.live else _stale(stage, run, inputs, before)
-        why = why or _retried(before)
+        why = "forced" if force else "always runs" if stage.live else _stale(stage, run, inputs, before)
+        why = why or _reason_to_retry(before)
         if why is None and before is not None:
             log_event(run, stage.name, "up to date")
             return Done(stage.name, "up to date", "", before)
@@ -97,6 +98,7 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
             models=outcome.models,
             versions=_versions(),
             facts=outcome.facts,
+            warnings=list(outcome.warnings),
             missing=list(outcome.missing),
             finished_at=datetime.now(UTC),
         )
@@ -105,8 +107,8 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
         return Done(stage.name, "ran", why or "", manifest)
 
 
-def _tidy(stage: Stage, run: Run) -> None:
-    """Removes what a killed process or a broken disk left unfinished."""
+def _remove_unfinished(stage: Stage, run: Run) -> None:
+    """Removes unfinished files of a killed process or a failed write."""
     for folder in WRITTEN_TO:
         remove_unfinished(run.path(folder))
     for name in stage.outputs(run):
@@ -115,8 +117,8 @@ def _tidy(stage: Stage, run: Run) -> None:
 
 
 @contextmanager
-def _logged_end(stage: Stage, run: Run) -> Iterator[None]:
-    """Notes in the run's log how a stage broke off."""
+def _log_failure(stage: Stage, run: Run) -> Iterator[None]:
+    """Notes in the run's log why a stage failed or was interrupted."""
     try:
         yield
     except MarginaliaError as error:
@@ -124,17 +126,17 @@ def _logged_end(stage: Stage, run: Run) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
-            log_event(run, stage.name, "failed", error=type(error).__name__, message="a fault of the program")
+            log_event(run, stage.name, "failed", error=type(error).__name__, message=UNEXPECTED)
             raise
-        told = InputError.at(
+        disk_error = InputError.at(
             error.filename or run.folder,
             f"cannot read or write: {error.strerror}",
-            hint="free space or mend the permissions",
+            hint="free disk space or fix the permissions",
         )
-        log_event(run, stage.name, "failed", error=type(error).__name__, message=str(told))
-        raise told from error
+        log_event(run, stage.name, "failed", error=type(error).__name__, message=str(disk_error))
+        raise disk_error from error
     except Exception as error:
-        log_event(run, stage.name, "failed", error=type(error).__name__, message="a fault of the program")
+        log_event(run, stage.name, "failed", error=type(error).__name__, message=UNEXPECTED)
         raise
     except BaseException as error:
         log_event(run, stage.name, "interrupted", error=type(error).__name__)
@@ -144,7 +146,7 @@ def _logged_end(stage: Stage, run: Run) -> Iterator[None]:
 def _log_finished(run: Run, manifest: Manifest) -> None:
     counts = {"in": manifest.counts_in, "out": manifest.counts_out}
     spent = {"seconds": manifest.seconds, "tokens": manifest.tokens, "cost": manifest.cost}
-    missing = {"missing": [one.what for one in manifest.missing]} if manifest.missing else {}
+    missing = {"missing": [item.what for item in manifest.missing]} if manifest.missing else {}
     log_event(run, manifest.stage, "finished", counts=counts, **spent, **missing)
 
 
@@ -152,7 +154,7 @@ def staleness(stage: Stage, run: Run) -> str | None:
     """Why `stage` would run now, or None when it would do nothing."""
     missing = [name for name in stage.inputs(run) if not run.path(name).exists()]
     if missing:
-        return f"{missing[0]} is not there yet"
+        return f"{missing[0]} does not exist yet"
     inputs = {name: sha256(run.path(name)) for name in stage.inputs(run)}
     return _stale(stage, run, inputs, read_manifest(run, stage.name))
 
@@ -173,14 +175,14 @@ def _stale(stage: Stage, run: Run, inputs: dict[str, str], before: Manifest | No
     return None
 
 
-def _retried(before: Manifest | None) -> str | None:
-    """Why the stage runs although nothing has changed."""
-    again = before is not None and any(one.retry for one in before.missing)
-    return "tries again what was missing" if again else None
+def _reason_to_retry(before: Manifest | None) -> str | None:
+    """Why the stage runs although nothing has changed; None when it does not."""
+    retry = before is not None and any(item.retry for item in before.missing)
+    return "retries what was missing" if retry else None
 
 
 def config_hash(stage: Stage, run: Run) -> str:
-    """Hash of everything in the config that can change the stage's result: its sections, the seed, the taxonomy."""
+    """Hash of all settings that can change the stage's result: its sections, seed, simulated, and the taxonomy."""
     sections = {name: getattr(run.config, name).model_dump(mode="json") for name in stage.sections}
     general = {"seed": run.config.seed, "simulated": run.config.simulated}
     return content_hash({**sections, **general, "taxonomy": run.taxonomy.model_dump(mode="json")})
@@ -191,21 +193,20 @@ def _checked_inputs(stage: Stage, run: Run) -> dict[str, str]:
     for name in stage.inputs(run):
         path = run.path(name)
         if not path.exists():
-            known = artifact_of(name)
+            artifact = artifact_of(name)
             raise ArtifactError.at(
-                path, f"no such file; {stage.name} reads it", hint=run.command(known.stage) if known else None
+                path, f"no such file; {stage.name} reads it", hint=run.command(artifact.stage) if artifact else None
             )
         hashes[name] = sha256(path)
-        made = _last_writer(run, name)
-        if made is not None and made.outputs[name] != hashes[name]:
-            raise ArtifactError.at(
-                path, f"is not what {made.stage} wrote (its SHA-256 differs)", hint=f"{run.command(made.stage)} --force"
-            )
+        writer = _last_writer(run, name)
+        if writer is not None and writer.outputs[name] != hashes[name]:
+            problem = f"is not what {writer.stage} wrote (its SHA-256 differs)"
+            raise ArtifactError.at(path, problem, hint=f"{run.command(writer.stage)} --force")
     return hashes
 
 
 def _own_manifest(stage: Stage, run: Run, *, force: bool) -> Manifest | None:
-    """What the stage left. One that cannot be read is put aside when the stage is forced: it mends itself so."""
+    """The stage's manifest. With `force`, one that cannot be read is renamed, so that a forced run replaces it."""
     try:
         return read_manifest(run, stage.name)
     except MarginaliaError:
@@ -217,28 +218,29 @@ def _own_manifest(stage: Stage, run: Run, *, force: bool) -> Manifest | None:
 
 
 def _last_writer(run: Run, name: str) -> Manifest | None:
-    """The manifest of the stage that last wrote this file."""
+    """The manifest of the stage that last wrote this file; None when no stage has."""
     manifests = [read_manifest(run, path.stem) for path in sorted(run.path("manifests").glob("*.json"))]
     writers = [manifest for manifest in manifests if manifest is not None and name in manifest.outputs]
     return max(writers, key=lambda manifest: manifest.finished_at, default=None)
 
 
 def manifest_path(run: Run, stage: str) -> Path:
+    """Where the manifest of a stage is."""
     return run.path(f"manifests/{stage}.json")
 
 
 def read_manifest(run: Run, stage: str) -> Manifest | None:
-    """The stage's manifest, or None when it has not run."""
+    """The stage's manifest, or None when it has not run. Raises ArtifactError or InputError when it is damaged."""
     path = manifest_path(run, stage)
-    again = f"{run.command(stage)} --force" if stage != "publish" else f"{run.command(stage)}, after deleting it"
-    return read_model(path, Manifest, made_by=again) if path.exists() else None
+    rebuild = f"{run.command(stage)} --force" if stage != "publish" else f"{run.command(stage)}, after deleting it"
+    return read_model(path, Manifest, made_by=rebuild) if path.exists() else None
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "marginalia": "", **dict.fromkeys(PACKAGES, "")}
-    for name in [*PACKAGES, "marginalia"]:
+    versions = {"python": platform.python_version()}
+    for name in ["marginalia", *PACKAGES]:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions

@@ -1,4 +1,4 @@
-"""What the terminal says of a stage."""
+"""A stage's outcome as text for the terminal."""
 
 from __future__ import annotations
 
@@ -11,28 +11,33 @@ _PLURALS = {"answers", "attempts", "characters", "estimators", "files", "labels"
 
 
 def describe(done: Done) -> str:
-    """`plan: 60 planned (0.1 s; not run yet)`, or `plan: up to date (60 planned)`; then a line for each warning."""
+    """`plan: 60 planned (0.1 s; not run yet)`, or `plan: up to date (60 planned)`; then the warnings."""
     counts = counted(done.manifest.counts_out)
     status = f"up to date ({counts})" if done.status == "up to date" else f"{counts} ({_spent(done)}; {done.why})"
-    return "\n".join(
-        [f"{done.stage}: {status}", *(f"  warning: {each}" for each in done.manifest.facts.get("warnings", []))]
-    )
+    return "\n".join([f"{done.stage}: {status}", *warning_lines(done.manifest.warnings)])
+
+
+def warning_lines(warnings: Iterable[str]) -> list[str]:
+    """One indented entry per warning; the further lines of a warning are indented below its first."""
+    return ["  warning: " + warning.replace("\n", "\n    ") for warning in warnings]
 
 
 def incomplete(missing: Iterable[Missing]) -> str:
-    """What is missing and how to get it, two lines each; empty when nothing is."""
-    return "\n".join(f"incomplete: {one.what}\n  to continue: {one.how}" for one in missing)
+    """What is missing and how to continue, two lines per item; empty when nothing is missing."""
+    return "\n".join(f"incomplete: {item.what}\n  to continue: {item.how}" for item in missing)
 
 
 def counted(counts: Mapping[str, int], most: int | None = None) -> str:
-    """`3 accepted, 1 rejected attempt`: counts of a manifest, the first so many of them."""
-    return ", ".join(f"{value:,} {_named(name, value)}" for name, value in list(counts.items())[:most])
+    """`3 accepted, 1 rejected attempt`: the counts of a manifest, the first `most` of them."""
+    return ", ".join(f"{value:,} {_singular_or_plural(name, value)}" for name, value in list(counts.items())[:most])
 
 
-def _named(name: str, value: int) -> str:
+def _singular_or_plural(name: str, value: int) -> str:
+    if name.startswith("needs_"):  # a verb: 1 needs answers, 2 need answers
+        return name.replace("needs_", "needs " if value == 1 else "need ", 1)
     words, number = [], value
     for word in name.replace("_", " ").split(" "):
-        number = int(word) if word.isdecimal() else number  # "with 3 labels"
+        number = int(word) if word.isdecimal() else number  # a number in the name, such as "with 3 labels"
         words.append(word[:-1] if number == 1 and word in _PLURALS else word)
     return " ".join(words)
 

@@ -1,1 +1,1 @@
-"""`marginalia demo`: every stage on this machine. Imported by its command only."""
+"""`marginalia demo`: every stage on this machine. Only its command imports this folder."""

@@ -1,4 +1,4 @@
-"""`make demo`: every stage on this machine, offline, with the bundled small model and simulated annotators."""
+"""`marginalia demo`: every stage on this machine, offline, with small bundled models and simulated annotators."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from marginalia.schemas.taxonomy import taxonomy_path
 CONFIG = Path(__file__).parent / "config.yaml"
 EXAMPLES = Path(__file__).parent / "examples.jsonl"
 TAXONOMY = "support-tickets"
-HOME = "argilla"
+ARGILLA_HOME = "argilla"
 
 
 def run_demo(*, fresh: bool, root: Path = RUNS) -> None:
-    """Runs what is not up to date, and prints counts, headline numbers and where the report lies."""
+    """Runs the stages that are not up to date in `root/demo`; prints counts, headline numbers and the report's path.
+
+    `fresh` first deletes an existing demo. Raises InputError if the folder is not a demo."""
     started = time.monotonic()
     folder = root / "demo"
     if fresh:
@@ -37,7 +39,7 @@ def run_demo(*, fresh: bool, root: Path = RUNS) -> None:
     ran += [_stage(run, name) for name in ("score", "evaluate", "report", "release")]
     if any(done.status == "ran" for done in ran):
         _dry_run(run)
-    _close(run, ran, time.monotonic() - started)
+    _print_summary(run, ran, time.monotonic() - started)
 
 
 def _lay_out(folder: Path) -> Run:
@@ -48,7 +50,8 @@ def _lay_out(folder: Path) -> Run:
         write_text(folder / "config.yaml", CONFIG.read_text(encoding="utf-8"))
     run = open_run(folder)
     if not run.config.simulated:
-        raise InputError(f"{folder} is not a demo: its config does not say 'simulated: true'", hint="make demo FRESH=1")
+        hint = "rename the folder; the demo then creates its own"
+        raise InputError(f"{folder} is not a demo: its config.yaml lacks 'simulated: true'", hint=hint)
     return run
 
 
@@ -62,8 +65,8 @@ def _remove(folder: Path) -> None:
     if folder.exists():
         from marginalia.annotation.server.server_control import down
 
-        _lay_out(folder)  # refuses a folder that holds somebody's own work
-        down(folder / HOME)
+        _lay_out(folder)  # raises an error if the folder is not a demo, so that nobody's work is deleted
+        down(folder / ARGILLA_HOME)
         shutil.rmtree(folder)
 
 
@@ -74,9 +77,11 @@ def _stage(run: Run, name: str) -> Done:
 
 
 def _annotation(run: Run) -> list[Done]:
-    """push … reconcile. Argilla is asked only when something is left to do: its stages are live and always run."""
-    if _settled(run):
-        return [_known(run, name) for name in ("push", "pull", "adjudicate", "reconcile")]
+    """Runs push, pull, reconcile and adjudicate.
+
+    Skips them all if push and reconcile are up to date: otherwise pull and adjudicate would start Argilla each time."""
+    if _annotated(run):
+        return [_up_to_date(run, name) for name in ("push", "pull", "adjudicate", "reconcile")]
     ran = [_stage(run, "push"), *_answers(run, "annotate"), _stage(run, "reconcile")]
     if ran[-1].manifest.counts_out.get("needs_adjudication"):
         ran += [_stage(run, "adjudicate"), *_answers(run, "adjudicate"), _stage(run, "reconcile")]
@@ -86,18 +91,19 @@ def _annotation(run: Run) -> list[Done]:
 def _answers(run: Run, round: str) -> list[Done]:
     from marginalia.pipeline.annotating.simulated_annotators import annotate
 
-    for one in annotate(run, run.config.simulation, round=round):
-        print(f"simulated annotator {one.username}: {one.submitted} submitted, {one.discarded} discarded", flush=True)
+    for annotator in annotate(run, run.config.simulation, round=round):
+        counts = f"{annotator.submitted} submitted, {annotator.discarded} discarded"
+        print(f"simulated annotator {annotator.username}: {counts}", flush=True)
     return [_stage(run, "pull")]
 
 
-def _settled(run: Run) -> bool:
+def _annotated(run: Run) -> bool:
     if any(read_manifest(run, name) is None for name in ("push", "pull", "reconcile")):
         return False
     return all(staleness(load_stage(name), run) is None for name in ("push", "reconcile"))
 
 
-def _known(run: Run, name: str) -> Done:
+def _up_to_date(run: Run, name: str) -> Done:
     manifest = read_manifest(run, name) or read_manifest(run, "reconcile")
     assert manifest is not None
     done = Done(name, "up to date", "", manifest)
@@ -109,16 +115,16 @@ def _stop_argilla(run: Run) -> None:
     from marginalia.annotation.server.server_control import down
 
     if run.config.annotation.url is None:
-        down(run.path(HOME))
+        down(run.path(ARGILLA_HOME))
 
 
 def _dry_run(run: Run) -> None:
     done = _stage(run, "publish")
     facts = done.manifest.facts
-    print(f"  a dry run: {len(facts['files'])} files, {facts['bytes']:,} bytes would be uploaded; nothing was")
+    print(f"  dry run: nothing was uploaded; it would be {len(facts['files'])} files, {facts['bytes']:,} bytes")
 
 
-def _close(run: Run, ran: list[Done], seconds: float) -> None:
+def _print_summary(run: Run, ran: list[Done], seconds: float) -> None:
     from marginalia.pipeline.report.terminal_summary import headline
 
     evaluation = EVALUATION.read(run)
@@ -127,5 +133,5 @@ def _close(run: Run, ran: list[Done], seconds: float) -> None:
     if all(done.status == "up to date" for done in ran):
         print("\nnothing to do: every stage is up to date (make demo FRESH=1 starts over)")
     print(f"\nreport: {run.path('report.html').resolve()}")
-    print(f"data set: {run.path('release')}, {seconds:.0f} s in all")
-    print(f"look at the annotators' side: make argilla RUN={run.name}")
+    print(f"data set: {run.path('release')} (total time {seconds:.0f} s)")
+    print(f"to see what annotators see: make argilla RUN={run.name}")

@@ -1,4 +1,4 @@
-"""What is fitted on the calibration split and judged on the test split: calibration maps and thresholds."""
+"""Calibration maps and thresholds: fitted on the calibration split, judged on the test split."""
 
 from __future__ import annotations
 
@@ -6,16 +6,8 @@ import numpy as np
 
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.guard_tables import GuardTable
-from marginalia.schemas.evaluation_json import (
-    UNSAFE,
-    Calibration,
-    CalibrationReport,
-    Identity,
-    LabelMap,
-    Metric,
-    Threshold,
-    ThresholdReport,
-)
+from marginalia.schemas.calibration_json import Calibration, Identity, LabelMap
+from marginalia.schemas.evaluation_json import UNSAFE, CalibrationReport, Metric, Threshold, ThresholdReport
 from marginalia.scoring.measures import calibration, thresholds
 from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric
 from marginalia.scoring.measures.metrics import Measured, bootstrap
@@ -23,12 +15,13 @@ from marginalia.scoring.measures.reliability import qualities
 
 
 def calibrate(
-    table: GuardTable, name: str, fit_on: Flags, config: EvaluateSection, seed: int, simulated: bool
+    table: GuardTable, name: str, in_calibration: Flags, config: EvaluateSection, seed: int, simulated: bool
 ) -> Calibration:
-    """Maps of one estimator, fitted on the calibration split; the verdict has its own map or none."""
+    """The calibration maps of one estimator. The verdict gets a map of its own, or the identity when it has too few
+    positives or negatives."""
     fitted = calibration.fit(
-        table.truth[fit_on],
-        table.scores[name][fit_on],
+        table.truth[in_calibration],
+        table.scores[name][in_calibration],
         table.labels,
         guard=table.guard,
         estimator=name,
@@ -38,12 +31,12 @@ def calibrate(
         seed=seed,
         simulated=simulated,
     )
-    truth = table.any_label[fit_on]
+    truth = table.any_label[in_calibration]
     verdict = LabelMap(map=Identity(), source="identity", positives=int(truth.sum()))
-    enough = min(int(truth.sum()), int((~truth).sum())) >= config.min_positives
-    if name in table.verdicts and enough and fitted.method != "identity":
-        own = calibration.METHODS[fitted.method](truth, table.verdicts[name][fit_on])
-        verdict = verdict.model_copy(update={"map": own, "source": "label"})
+    fits_verdict = min(int(truth.sum()), int((~truth).sum())) >= config.min_positives
+    if name in table.verdicts and fits_verdict and fitted.method != "identity":
+        verdict_map = calibration.METHODS[fitted.method](truth, table.verdicts[name][in_calibration])
+        verdict = verdict.model_copy(update={"map": verdict_map, "source": "label"})
     return fitted.model_copy(update={"labels": {**fitted.labels, UNSAFE: verdict}})
 
 
@@ -52,93 +45,101 @@ def calibration_report(
     scores: Array,
     calibrated: Array,
     fitted: Calibration,
-    fit_on: Flags,
-    test: Flags,
+    in_calibration: Flags,
+    in_test: Flags,
     config: EvaluateSection,
     seed: int,
 ) -> CalibrationReport:
-    """The test split before and after recalibration; says why where there is no after."""
-    truth = table.truth[test]
-    after = fit_on.any() and fitted.method != "identity"
-    both = [scores[test], calibrated[test]] if after else [scores[test]]
-    found = qualities(
-        [(truth, p) for p in both]
-        + [(truth[:, [column]], p[:, [column]]) for p in both for column in range(len(table.labels))],
+    """Calibration quality on the test split before and after recalibration, or the reason why there is none after."""
+    truth = table.truth[in_test]
+    recalibrated = in_calibration.any() and fitted.method != "identity"
+    probabilities = [scores[in_test], calibrated[in_test]] if recalibrated else [scores[in_test]]
+    all_qualities = qualities(
+        [(truth, p) for p in probabilities]
+        + [(truth[:, [column]], p[:, [column]]) for p in probabilities for column in range(len(table.labels))],
         splits=["test"],
         bins=config.bins,
         confidence=config.confidence,
         resamples=config.resamples,
         seed=seed,
     )
-    pages, each = found[: len(both)], found[len(both) :]
+    pooled_qualities, label_qualities = all_qualities[: len(probabilities)], all_qualities[len(probabilities) :]
+    n_labels = len(table.labels)
     by_label = [
-        {label: page for label, page in zip(table.labels, part, strict=True) if page is not None}
-        for part in (each[: len(table.labels)], each[len(table.labels) :] or [None] * len(table.labels))
+        {label: quality for label, quality in zip(table.labels, part, strict=True) if quality is not None}
+        for part in (label_qualities[:n_labels], label_qualities[n_labels:] or [None] * n_labels)
     ]
     pooled = [label for label in table.labels if fitted.labels[label].source == "pooled"]
-    if not fit_on.any():
+    if not in_calibration.any():
         reason: str | None = "no records on the calibration split"
-    elif not test.any():
+    elif not in_test.any():
         reason = "no records on the test split to judge it on"
     elif fitted.method == "identity":
         reason = "no map had a lower cross-fitted log loss than leaving the probabilities as they are"
-        if min(table.truth[fit_on].sum(), (~table.truth[fit_on]).sum()) < config.min_positives:
+        if min(table.truth[in_calibration].sum(), (~table.truth[in_calibration]).sum()) < config.min_positives:
             reason = f"fewer than {config.min_positives} positives on the calibration split"
     else:
-        which = "every label" if len(pooled) == len(table.labels) else ", ".join(pooled)
-        reason = f"fewer than {config.min_positives} positives, so the pooled map: {which}" if pooled else None
+        which = "every label" if len(pooled) == n_labels else ", ".join(pooled)
+        reason = f"fewer than {config.min_positives} positives, so the pooled map is used: {which}" if pooled else None
     return CalibrationReport(
         method=fitted.method,
         reason=reason,
-        raw=pages[0],
-        recalibrated=pages[1] if after else None,
-        **_changes(truth, both, config, seed),
+        raw=pooled_qualities[0],
+        recalibrated=pooled_qualities[1] if recalibrated else None,
+        **_changes(truth, probabilities, config, seed),
         labels_raw=by_label[0],
         labels_recalibrated=by_label[1],
     )
 
 
-def _changes(truth: Flags, both: list[Array], config: EvaluateSection, seed: int) -> dict[str, Metric | None]:
+def _changes(truth: Flags, probabilities: list[Array], config: EvaluateSection, seed: int) -> dict[str, Metric | None]:
     """`bias` of the raw probabilities, and `improvement` of the Brier score by the recalibrated ones."""
     if not truth.size:
         return {"bias": None, "improvement": None}
-    columns = {"bias": (both[0] - truth).mean(1)}
-    if len(both) > 1:
-        columns["improvement"] = ((both[0] - truth) ** 2 - (both[1] - truth) ** 2).mean(1)
+    columns = {"bias": (probabilities[0] - truth).mean(1)}
+    if len(probabilities) > 1:
+        columns["improvement"] = ((probabilities[0] - truth) ** 2 - (probabilities[1] - truth) ** 2).mean(1)
 
     def measure(weights: Array) -> Measured:
         return Measured({name: weights @ values / weights.sum(1) for name, values in columns.items()}, {})
 
-    found = bootstrap(measure, len(truth), resamples=config.resamples, seed=seed)
+    bootstrapped = bootstrap(measure, len(truth), resamples=config.resamples, seed=seed)
     return {
         name: bootstrap_metric(
-            float(values[0]), found.replicates.pooled[name], len(truth), confidence=config.confidence, undefined=""
+            float(values[0]),
+            bootstrapped.replicates.pooled[name],
+            len(truth),
+            confidence=config.confidence,
+            undefined="",
         )
-        for name, values in found.value.pooled.items()
+        for name, values in bootstrapped.value.pooled.items()
     }
 
 
 def choose_thresholds(
-    table: GuardTable, name: str, fit_on: Flags, test: Flags, config: EvaluateSection
+    table: GuardTable, name: str, in_calibration: Flags, in_test: Flags, config: EvaluateSection
 ) -> ThresholdReport:
-    """Every goal's threshold, for all labels together, each label and the verdict."""
+    """A threshold for every goal: for all labels together, for each label, and for the verdict."""
     scores, truth = table.scores[name], table.truth
-    overall = thresholds.best_f1(truth[fit_on].ravel(), scores[fit_on].ravel())
-    why = None if overall is not None else "no positives on the calibration split"
-    chosen = Threshold(goal="max_f1", threshold=overall, source="global", reason=why, chosen_on=None, judged_on=None)
+    overall = thresholds.best_f1(truth[in_calibration].ravel(), scores[in_calibration].ravel())
+    reason = None if overall is not None else "no positives on the calibration split"
+    chosen = Threshold(goal="max_f1", threshold=overall, source="global", reason=reason, chosen_on=None, judged_on=None)
     columns = {label: (truth[:, column], scores[:, column]) for column, label in enumerate(table.labels)}
     if name in table.verdicts:
         columns[UNSAFE] = (table.any_label, table.verdicts[name])
     return ThresholdReport(
         overall=[
             thresholds.judged(
-                chosen, (truth[fit_on], scores[fit_on]), (truth[test], scores[test]), confidence=config.confidence
+                chosen,
+                (truth[in_calibration], scores[in_calibration]),
+                (truth[in_test], scores[in_test]),
+                confidence=config.confidence,
             )
         ],
         labels={
             label: thresholds.label_thresholds(
-                (true[fit_on], p[fit_on]),
-                (true[test], p[test]),
+                (true[in_calibration], p[in_calibration]),
+                (true[in_test], p[in_test]),
                 overall=overall if label != UNSAFE else None,
                 precision_targets=config.precision_targets,
                 false_positive_targets=config.false_positive_targets,
@@ -151,12 +152,12 @@ def choose_thresholds(
 
 
 def tuned_predictions(chosen: ThresholdReport, labels: list[str], scores: Array) -> Flags | None:
-    """(n, L) decisions at each label's max-F1 threshold; None when there is none at all."""
+    """(n, L): decisions at each label's max-F1 threshold; None when a label has no threshold."""
     at = own_thresholds(chosen, labels)
     return None if at is None else np.asarray(scores >= at, dtype=bool)
 
 
 def own_thresholds(chosen: ThresholdReport, labels: list[str]) -> Array | None:
     """(L,): each label's max-F1 threshold; None when one is missing."""
-    at = [chosen.labels[label][0].threshold for label in labels]
-    return None if not at or any(threshold is None for threshold in at) else np.array(at, dtype=np.float64)
+    values = [chosen.labels[label][0].threshold for label in labels]
+    return None if not values or any(threshold is None for threshold in values) else np.array(values, dtype=np.float64)

@@ -1,8 +1,8 @@
 """Which estimator or guard is better: paired differences on the same resamples, and a recommendation with its reason.
 
-One metric, `evaluate.primary`, is tested, once for each estimator or guard that is compared, with intervals that hold
-for all of them at once. So the chance that any finding of a list is wrong is at most 1 - confidence. The differences in
-other metrics are descriptive."""
+Only one metric, `evaluate.primary`, is tested, once per compared estimator or guard. The intervals are simultaneous, so
+the probability that any finding of a list is wrong is at most 1 - confidence. Differences in other metrics are
+descriptive."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from marginalia.pipeline.evaluation.guard_tables import LABEL_FREQUENCY
 from marginalia.pipeline.evaluation.paired_differences import (
     FALLBACK,
     TUNED,
-    Judged,
-    Paired,
+    JudgedEstimator,
+    PairedDifferences,
+    effective_records,
     finding,
-    hold_at_once,
+    measured_on,
     paired_metric,
-    rests_on,
-    split_of,
     tested_metric,
+    with_simultaneous_intervals,
 )
 from marginalia.schemas.evaluation_json import Difference, GuardDifference, Metric
 from marginalia.scoring.measures.intervals import Array
@@ -45,47 +45,59 @@ GUARDS_COMPARED = (
 )
 
 
-def differences(found: dict[str, EvaluatedEstimator], reference: str, config: EvaluateSection) -> list[Difference]:
-    """Each estimator minus the reference; `tuned_…` metrics use each one's own thresholds, on the test split."""
-    base = found[reference]
-    others = {name: one for name, one in found.items() if name != reference}
+def differences(evaluated: dict[str, EvaluatedEstimator], reference: str, config: EvaluateSection) -> list[Difference]:
+    """Each estimator minus the reference. `tuned_…` metrics use each label's own threshold, on the test split."""
+    reference_estimator = evaluated[reference]
+    others = {name: other for name, other in evaluated.items() if name != reference}
     names = [*COMPARED, *(f"{TUNED}{name}" for name in AT_OWN_THRESHOLDS)]
-    known = {name: _metric(base, name) for name in names}
-    tested = tested_metric(config.primary, known)
+    reference_metrics = {name: _metric(reference_estimator, name) for name in names}
+    tested = tested_metric(config.primary, reference_metrics)
     rows = []
     for name in names:
-        pairs = {other: pair for other, one in others.items() if (pair := _pair(base, one, name, config)) is not None}
+        pairs = {
+            other_name: pair
+            for other_name, other in others.items()
+            if (pair := _pair(reference_estimator, other, name, config)) is not None
+        }
         metrics = [metric for metric, _ in pairs.values()]
         if name == tested:
             replicates = [replicates for _, replicates in pairs.values()]
-            metrics = hold_at_once(metrics, replicates, [_size(base, name)] * len(metrics), config.confidence)
+            metrics = with_simultaneous_intervals(
+                metrics, replicates, [_effective_records(reference_estimator, name)] * len(metrics), config.confidence
+            )
         rows += [
-            _difference(other, reference, name, metric, config, tested=name == tested)
-            for other, metric in zip(pairs, metrics, strict=True)
+            _difference(other_name, reference, name, metric, config, tested=name == tested)
+            for other_name, metric in zip(pairs, metrics, strict=True)
         ]
-    places = {name: place for place, name in enumerate(others)}
-    return sorted(rows, key=lambda row: places[row.estimator])
+    order = {name: position for position, name in enumerate(others)}
+    return sorted(rows, key=lambda row: order[row.estimator])
 
 
-def against_frequency(found: dict[str, EvaluatedEstimator], best: str, config: EvaluateSection) -> Difference | None:
-    """The recommended estimator less `label_frequency`, which knows nothing but how common each label is: in micro ROC
-    AUC, for within a label it ranks nothing. One question of its own, so it is tested."""
-    if LABEL_FREQUENCY not in found or best == LABEL_FREQUENCY:
+def against_frequency(
+    evaluated: dict[str, EvaluatedEstimator], best: str, config: EvaluateSection
+) -> Difference | None:
+    """The recommended estimator minus `label_frequency`, which knows only how common each label is.
+
+    Compared in micro ROC AUC, as `label_frequency` gives all records of a label the same score. It is a separate
+    question, so it is tested as well."""
+    if LABEL_FREQUENCY not in evaluated or best == LABEL_FREQUENCY:
         return None
-    pair = _pair(found[LABEL_FREQUENCY], found[best], FALLBACK, config)
+    pair = _pair(evaluated[LABEL_FREQUENCY], evaluated[best], FALLBACK, config)
     if pair is None:
         return None
-    (metric,) = hold_at_once([pair[0]], [pair[1]], [_size(found[best], FALLBACK)], config.confidence)
+    (metric,) = with_simultaneous_intervals(
+        [pair[0]], [pair[1]], [_effective_records(evaluated[best], FALLBACK)], config.confidence
+    )
     return _difference(best, LABEL_FREQUENCY, FALLBACK, metric, config, tested=True)
 
 
-def _size(one: EvaluatedEstimator, name: str) -> float:
-    """How many records a metric rests on: see `rests_on`."""
+def _effective_records(estimator: EvaluatedEstimator, name: str) -> float:
+    """`effective_records` of a metric, on the records that the estimator's metric is measured on."""
     if not name.startswith(TUNED):
-        return rests_on(name, [row.positives for row in one.report.labels], one.report.n)
-    rows = [one.report.thresholds.labels[row.label][0].judged_on for row in one.report.labels]
-    known = [row for row in rows if row is not None]
-    return rests_on(name, [row.positives for row in known], known[0].n) if known else 0.0
+        return effective_records(name, [row.positives for row in estimator.report.labels], estimator.report.n)
+    rows = [estimator.report.thresholds.labels[row.label][0].judged_on for row in estimator.report.labels]
+    judged_rows = [row for row in rows if row is not None]
+    return effective_records(name, [row.positives for row in judged_rows], judged_rows[0].n) if judged_rows else 0.0
 
 
 def _difference(
@@ -102,75 +114,86 @@ def _difference(
     )
 
 
-def _metric(one: EvaluatedEstimator, name: str) -> Metric | None:
-    return one.report.tuned.get(name.removeprefix(TUNED)) if name.startswith(TUNED) else one.report.metrics[name]
+def _metric(estimator: EvaluatedEstimator, name: str) -> Metric | None:
+    return (
+        estimator.report.tuned.get(name.removeprefix(TUNED))
+        if name.startswith(TUNED)
+        else estimator.report.metrics[name]
+    )
 
 
-def _replicates(one: EvaluatedEstimator, name: str) -> Array | None:
+def _replicates(estimator: EvaluatedEstimator, name: str) -> Array | None:
     if not name.startswith(TUNED):
-        return one.judged.replicates.pooled[name]
-    return one.refitted.replicates.pooled[name.removeprefix(TUNED)] if one.refitted is not None else None
+        return estimator.judged.replicates.pooled[name]
+    return estimator.refitted.replicates.pooled[name.removeprefix(TUNED)] if estimator.refitted is not None else None
 
 
 def _pair(
     base: EvaluatedEstimator, other: EvaluatedEstimator, name: str, config: EvaluateSection
 ) -> tuple[Metric, Array] | None:
-    """(the difference in a metric, its resamples); None where one of the two does not have it."""
+    """(the difference in a metric, its value in each resample); None where one of the two lacks the metric."""
     first, second = _metric(base, name), _metric(other, name)
-    replicates = [_replicates(one, name) for one in (base, other)]
+    replicates = [_replicates(estimator, name) for estimator in (base, other)]
     if first is None or second is None or replicates[0] is None or replicates[1] is None:
         return None
-    change = replicates[1] - replicates[0]
-    return paired_metric(first, second, change, confidence=config.confidence), change
+    difference = replicates[1] - replicates[0]
+    return paired_metric(first, second, difference, confidence=config.confidence), difference
 
 
-def _words(metric: str) -> str:
+def _metric_name(metric: str) -> str:
     return metric.replace("_", " ").replace("roc auc", "ROC AUC")
 
 
-def recommend(found: dict[str, EvaluatedEstimator], reference: str, rows: list[Difference]) -> tuple[str | None, str]:
-    """(estimator, why): the reference, unless another estimator that is no baseline is clearly better."""
-    usable = [name for name, evaluated in found.items() if not evaluated.report.baseline]
+def recommend(
+    evaluated: dict[str, EvaluatedEstimator], reference: str, rows: list[Difference]
+) -> tuple[str | None, str]:
+    """(estimator, why): the reference, unless another estimator that is not a baseline is clearly better."""
+    usable = [name for name, estimator in evaluated.items() if not estimator.report.baseline]
     if not usable:
         return None, "there are only baselines"
     start = reference if reference in usable else usable[0]
     if start != reference:
-        return start, f"the reference {reference} is a baseline; this is the first estimator that is none"
+        return start, f"the reference {reference} is a baseline; this is the first estimator that is not"
     tested = [row for row in rows if row.tested and row.estimator in usable]
     if not tested or all(row.finding == "not known" for row in tested):
-        return reference, "nothing speaks against the reference: no other estimator can be compared with it"
-    name = _words(tested[0].metric)
+        return reference, "it is the reference, and no other estimator can be compared with it"
+    name = _metric_name(tested[0].metric)
     better = [row for row in tested if row.finding == "better"]
     if not better:
         return reference, f"no other estimator has a clearly {'lower' if 'loss' in name else 'higher'} {name}"
     best = max(better, key=lambda row: abs(row.difference.value or 0.0))
     gain = best.difference
-    return best.estimator, f"its {name} is {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] from {reference}'s"
+    return best.estimator, (
+        f"its {name} is clearly better than that of {reference}, the reference: the difference is {gain.value:+.3f} "
+        f"[{gain.low:+.3f}, {gain.high:+.3f}]"
+    )
 
 
-def guard_differences(judged: list[Judged], config: EvaluateSection, seed: int) -> list[GuardDifference]:
-    """Each guard's recommended estimator less the first guard's, on the records that both judged."""
+def guard_differences(judged: list[JudgedEstimator], config: EvaluateSection, seed: int) -> list[GuardDifference]:
+    """Each guard's recommended estimator minus the first guard's, on the records that both judged."""
     if len(judged) < 2:
         return []
     first, *others = judged
     pairs = []
     for other in others:
-        known = other.places
-        records = [record for record in first.places if record in known]
+        judged_by_other = other.rows_by_record
+        records = [record for record in first.rows_by_record if record in judged_by_other]
         if records and set(first.table.labels) & set(other.table.labels):
-            pairs.append((other, Paired(first, other, records, config, seed)))
-    names = list(dict.fromkeys([config.primary, *GUARDS_COMPARED]))
-    found = [{name: metric for name in names if (metric := paired.metric(name)) is not None} for _, paired in pairs]
-    tested = [tested_metric(config.primary, dict(metrics)) for metrics in found]
-    several = [place for place, name in enumerate(tested) if name is not None]
-    at_once = hold_at_once(
-        [found[place][tested[place] or ""] for place in several],
-        [pairs[place][1].replicates(tested[place] or "") for place in several],
-        [pairs[place][1].size(tested[place] or "") for place in several],
+            pairs.append((other, PairedDifferences(first, other, records, config, seed)))
+    metric_names = list(dict.fromkeys([config.primary, *GUARDS_COMPARED]))
+    metrics_of_pairs = [
+        {name: metric for name in metric_names if (metric := paired.metric(name)) is not None} for _, paired in pairs
+    ]
+    tested = [tested_metric(config.primary, dict(metrics)) for metrics in metrics_of_pairs]
+    tested_pairs = [index for index, name in enumerate(tested) if name is not None]
+    simultaneous = with_simultaneous_intervals(
+        [metrics_of_pairs[index][tested[index] or ""] for index in tested_pairs],
+        [pairs[index][1].replicates(tested[index] or "") for index in tested_pairs],
+        [pairs[index][1].effective_records(tested[index] or "") for index in tested_pairs],
         config.confidence,
     )
-    for place, metric in zip(several, at_once, strict=True):
-        found[place][tested[place] or ""] = metric
+    for index, metric in zip(tested_pairs, simultaneous, strict=True):
+        metrics_of_pairs[index][tested[index] or ""] = metric
     return [
         GuardDifference(
             guard=other.table.guard,
@@ -178,12 +201,12 @@ def guard_differences(judged: list[Judged], config: EvaluateSection, seed: int) 
             reference=first.table.guard,
             reference_estimator=first.estimator,
             metric=name,
-            on=split_of(name),
+            on=measured_on(name),
             labels=paired.labels,
             difference=metric,
-            finding=finding(name, metric, tested=name == tested[place]),
-            tested=name == tested[place],
+            finding=finding(name, metric, tested=name == tested[index]),
+            tested=name == tested[index],
         )
-        for place, (other, paired) in enumerate(pairs)
-        for name, metric in found[place].items()
+        for index, (other, paired) in enumerate(pairs)
+        for name, metric in metrics_of_pairs[index].items()
     ]

@@ -18,15 +18,8 @@ from marginalia.pipeline.evaluation.guard_tables import LABEL_FREQUENCY, GuardTa
 from marginalia.pipeline.evaluation.metric_bounds import with_ranges
 from marginalia.pipeline.evaluation.review_curve import review_points
 from marginalia.pipeline.evaluation.soft_label_evaluation import soft_metrics
-from marginalia.schemas.evaluation_json import (
-    UNSAFE,
-    Calibration,
-    Curve,
-    EstimatorEvaluation,
-    LabelMetrics,
-    Metric,
-    ThresholdReport,
-)
+from marginalia.schemas.calibration_json import Calibration
+from marginalia.schemas.evaluation_json import UNSAFE, Curve, EstimatorEvaluation, LabelMetrics, Metric, ThresholdReport
 from marginalia.scoring.measures import calibration, metrics, refitted_thresholds
 from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric, share
 from marginalia.scoring.measures.jackknife import label_variances, pooled_variance
@@ -39,7 +32,7 @@ SHARES = ("precision", "recall")
 
 @dataclass(frozen=True)
 class EvaluatedEstimator:
-    """An estimator's page of evaluation.json, and what comparisons and files need of it."""
+    """An estimator's part of evaluation.json, and the arrays that comparisons and calibration.json need."""
 
     report: EstimatorEvaluation
     judged: metrics.Bootstrapped
@@ -52,11 +45,13 @@ class EvaluatedEstimator:
 def evaluate_estimator(
     table: GuardTable, name: str, config: EvaluateSection, *, seed: int, simulated: bool
 ) -> EvaluatedEstimator:
-    """Everything about one estimator. Nothing that is fitted is judged on the records it was fitted on."""
+    """Evaluates one estimator. Nothing is judged on the records that it was fitted on."""
     scores = table.scores[name]
-    here, fit_on, test = table.on(config.judged_on), table.on(["calibration"]), table.on(["test"])
-    judged = _bootstrapped(table.truth[here], scores[here], scores[here] >= config.threshold, config, seed)
-    fitted = calibrate(table, name, fit_on, config, seed, simulated)
+    judged_rows, in_calibration, in_test = table.on(config.judged_on), table.on(["calibration"]), table.on(["test"])
+    judged = _bootstrapped(
+        table.truth[judged_rows], scores[judged_rows], scores[judged_rows] >= config.threshold, config, seed
+    )
+    fitted = calibrate(table, name, in_calibration, config, seed, simulated)
     calibrated = (
         np.column_stack(
             [calibration.apply(fitted, label, scores[:, column]) for column, label in enumerate(table.labels)]
@@ -64,12 +59,12 @@ def evaluate_estimator(
         if table.labels
         else scores
     )
-    chosen = choose_thresholds(table, name, fit_on, test, config)
+    chosen = choose_thresholds(table, name, in_calibration, in_test, config)
     predicted = tuned_predictions(chosen, table.labels, scores)
     tuned = (
         metrics.bootstrap(
-            metrics.decisions(table.truth[test], predicted[test]),
-            int(test.sum()),
+            metrics.decisions(table.truth[in_test], predicted[in_test]),
+            int(in_test.sum()),
             resamples=config.resamples,
             seed=seed,
             left_out=True,
@@ -77,29 +72,33 @@ def evaluate_estimator(
         if predicted is not None
         else None
     )
-    decided = _pooled(tuned, table.truth[test], config) if tuned else {}
+    decided = _pooled(tuned, table.truth[in_test], config) if tuned else {}
     report = EstimatorEvaluation(
         estimator=name,
         baseline=name in BASELINES or name.startswith("published_"),
         splits=list(config.judged_on),
-        n=int(here.sum()),
+        n=int(judged_rows.sum()),
         threshold=config.threshold,
-        metrics=_pooled(judged, table.truth[here], config),
-        labels=_per_label(judged, table.labels, table.truth[here], scores[here] >= config.threshold, config),
-        labels_left_out=_left_out(table.labels, table.truth[here]),
-        verdict=_verdict(table, name, here, config, seed),
+        metrics=_pooled(judged, table.truth[judged_rows], config),
+        labels=_per_label(
+            judged, table.labels, table.truth[judged_rows], scores[judged_rows] >= config.threshold, config
+        ),
+        labels_left_out=_left_out(table.labels, table.truth[judged_rows]),
+        verdict=_verdict(table, name, judged_rows, config, seed),
         tuned=decided,
-        calibration=calibration_report(table, scores, calibrated, fitted, fit_on, test, config, seed),
+        calibration=calibration_report(table, scores, calibrated, fitted, in_calibration, in_test, config, seed),
         thresholds=chosen,
-        review=review_points(table.truth[test], predicted[test], calibrated[test]) if predicted is not None else [],
+        review=review_points(table.truth[in_test], predicted[in_test], calibrated[in_test])
+        if predicted is not None
+        else [],
         soft=soft_metrics(
             table, name, scores >= config.threshold, f"{config.threshold:g}", list(config.judged_on), config, seed
         ),
         soft_tuned=soft_metrics(table, name, predicted, "own thresholds", ["test"], config, seed)
         if predicted is not None
         else None,
-        roc=_curve(*metrics.roc_points(table.truth[here], scores[here])),
-        precision_recall=_curve(*metrics.precision_recall_points(table.truth[here], scores[here])),
+        roc=_curve(*metrics.roc_points(table.truth[judged_rows], scores[judged_rows])),
+        precision_recall=_curve(*metrics.precision_recall_points(table.truth[judged_rows], scores[judged_rows])),
     )
     report = with_ranges(report, table, fitted, calibrated, config)
     return EvaluatedEstimator(
@@ -111,13 +110,17 @@ def _refitted(
     table: GuardTable, scores: Array, chosen: ThresholdReport, config: EvaluateSection, seed: int
 ) -> metrics.Bootstrapped | None:
     own = own_thresholds(chosen, table.labels)
-    fit_on, test = table.on(["calibration"]), table.on(["test"])
-    if own is None or not test.any():
+    in_calibration, in_test = table.on(["calibration"]), table.on(["test"])
+    if own is None or not in_test.any():
         return None
-    at = refitted_thresholds.chosen_thresholds(
-        table.truth[fit_on], scores[fit_on], min_positives=config.min_positives, resamples=config.resamples, seed=seed
+    resampled = refitted_thresholds.chosen_thresholds(
+        table.truth[in_calibration],
+        scores[in_calibration],
+        min_positives=config.min_positives,
+        resamples=config.resamples,
+        seed=seed,
     )
-    return refitted_thresholds.with_resampled(table.truth[test], scores[test], own, at, seed)
+    return refitted_thresholds.with_resampled(table.truth[in_test], scores[in_test], own, resampled, seed)
 
 
 def _bootstrapped(
@@ -127,48 +130,49 @@ def _bootstrapped(
     return metrics.bootstrap(measure, len(truth), resamples=config.resamples, seed=seed, left_out=True)
 
 
-def _pooled(found: metrics.Bootstrapped, truth: Flags, config: EvaluateSection) -> dict[str, Metric]:
+def _pooled(bootstrapped: metrics.Bootstrapped, truth: Flags, config: EvaluateSection) -> dict[str, Metric]:
     rarest = min(int(truth.sum()), int((~truth).sum()))
     return {
         name: bootstrap_metric(
             float(values[0]),
-            found.replicates.pooled[name],
+            bootstrapped.replicates.pooled[name],
             len(truth),
             confidence=config.confidence,
             undefined=_undefined(name, len(truth)),
             rarest=rarest if name.endswith(RANKED) else None,
-            variance=pooled_variance(found, name, truth),
+            variance=pooled_variance(bootstrapped, name, truth),
         )
-        for name, values in found.value.pooled.items()
+        for name, values in bootstrapped.value.pooled.items()
     }
 
 
 def _per_label(
-    found: metrics.Bootstrapped, labels: list[str], truth: Flags, predicted: Flags, config: EvaluateSection
+    bootstrapped: metrics.Bootstrapped, labels: list[str], truth: Flags, predicted: Flags, config: EvaluateSection
 ) -> list[LabelMetrics]:
-    """Precision and recall are shares of records with exact intervals; the others by their variance."""
-    pages = []
-    variances = {name: label_variances(found, name) for name in found.value.labels if name not in SHARES}
+    """Metrics of each label. Precision and recall are shares of records and have exact intervals; the intervals of the
+    others come from their variance."""
+    rows = []
+    variances = {name: label_variances(bootstrapped, name) for name in bootstrapped.value.labels if name not in SHARES}
     for column, label in enumerate(labels):
         positives = int(truth[:, column].sum())
-        measured = {
+        label_metrics = {
             name: bootstrap_metric(
                 float(values[0, column]),
-                found.replicates.labels[name][:, column],
+                bootstrapped.replicates.labels[name][:, column],
                 len(truth),
                 confidence=config.confidence,
                 undefined=_undefined(name, len(truth)),
                 rarest=min(positives, len(truth) - positives),
                 variance=variances[name][column],
             )
-            for name, values in found.value.labels.items()
+            for name, values in bootstrapped.value.labels.items()
             if name not in SHARES
         }
         hits, flagged = int((truth & predicted)[:, column].sum()), int(predicted[:, column].sum())
         for name, n in zip(SHARES, (flagged, positives), strict=True):
-            measured[name] = share(hits, n, confidence=config.confidence, undefined=_undefined(name, len(truth)))
-        pages.append(LabelMetrics(label=label, n=len(truth), positives=positives, metrics=measured))
-    return pages
+            label_metrics[name] = share(hits, n, confidence=config.confidence, undefined=_undefined(name, len(truth)))
+        rows.append(LabelMetrics(label=label, n=len(truth), positives=positives, metrics=label_metrics))
+    return rows
 
 
 def _undefined(name: str, n: int) -> str:
@@ -182,31 +186,32 @@ def _undefined(name: str, n: int) -> str:
 
 
 def _left_out(labels: list[str], truth: Flags) -> dict[str, str]:
-    found = {}
+    reasons = {}
     for column, label in enumerate(labels):
         if not truth[:, column].any():
-            found[label] = "no positives: left out of macro averages"
+            reasons[label] = "no positives: left out of macro averages"
         elif truth[:, column].all():
-            found[label] = "no negatives: left out of macro ROC AUC and average precision"
-    return found
+            reasons[label] = "no negatives: left out of macro ROC AUC and average precision"
+    return reasons
 
 
-def _verdict(table: GuardTable, name: str, here: Flags, config: EvaluateSection, seed: int) -> dict[str, Metric]:
-    """Binary metrics of `unsafe`: shares with exact intervals, the rest by their variance."""
+def _verdict(table: GuardTable, name: str, judged: Flags, config: EvaluateSection, seed: int) -> dict[str, Metric]:
+    """Binary metrics of the verdict. Shares have exact intervals; the intervals of the others come from their
+    variance."""
     if name not in table.verdicts:
         return {}
-    truth, p = table.any_label[here], table.verdicts[name][here]
+    truth, p = table.any_label[judged], table.verdicts[name][judged]
     n, flagged = len(truth), p >= config.threshold
-    fp, positives = int((~truth & flagged).sum()), int(truth.sum())
-    found = _bootstrapped(truth[:, None], p[:, None], flagged[:, None], config, seed)
-    own = _per_label(found, [UNSAFE], truth[:, None], flagged[:, None], config)[0].metrics
+    false_positives, positives = int((~truth & flagged).sum()), int(truth.sum())
+    bootstrapped = _bootstrapped(truth[:, None], p[:, None], flagged[:, None], config, seed)
+    label_metrics = _per_label(bootstrapped, [UNSAFE], truth[:, None], flagged[:, None], config)[0].metrics
     exact = {
         "false_positive_rate": share(
-            fp, n - positives, confidence=config.confidence, undefined="no safe records in gold"
+            false_positives, n - positives, confidence=config.confidence, undefined="no safe records in gold"
         ),
         "accuracy": share(int((truth == flagged).sum()), n, confidence=config.confidence, undefined="no records"),
     }
-    return {**{key: own[key] for key in ("roc_auc", "average_precision", "f1", *SHARES)}, **exact}
+    return {**{key: label_metrics[key] for key in ("roc_auc", "average_precision", "f1", *SHARES)}, **exact}
 
 
 def _curve(x: Array, y: Array) -> Curve:

@@ -21,16 +21,16 @@ from marginalia.schemas.manifest_json import Missing
 NO_SCORES = ("scoring failed", "not scored", "scores incomplete")  # of GuardEvaluation.left_out
 
 
-def inputs(run: Run) -> list[str]:
-    """Prompts give attributes; an imported gold set has none."""
-    return [GOLD.name, *score_files(run), *([PROMPTS.name] if PROMPTS.exists(run) else [])]
+def _inputs(run: Run) -> list[str]:
+    """Gold, scores and, where the run has them, prompts: they contain the attributes."""
+    return [GOLD.name, *_score_files(run), *([PROMPTS.name] if PROMPTS.exists(run) else [])]
 
 
-def score_files(run: Run) -> list[str]:
-    return [one.of(guard.name).name for guard in run.config.score.guards for one in (SCORES, SCORED_RECORDS)]
+def _score_files(run: Run) -> list[str]:
+    return [artifact.of(guard.name).name for guard in run.config.score.guards for artifact in (SCORES, SCORED_RECORDS)]
 
 
-def work(run: Run) -> StageOutcome:
+def _work(run: Run) -> StageOutcome:
     from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
 
     gold = GOLD.read(run)
@@ -61,35 +61,39 @@ def work(run: Run) -> StageOutcome:
     return StageOutcome(
         counts_in={"gold": counts.records, "final": counts.final, "guards": len(guards)},
         counts_out={
-            "records_judged": max((page.records for page in results.evaluation.guards), default=0),
-            "estimators": sum(not one.baseline for page in results.evaluation.guards for one in page.estimators),
+            "records_judged": max((guard.records for guard in results.evaluation.guards), default=0),
+            "estimators": sum(
+                not estimator.baseline for guard in results.evaluation.guards for estimator in guard.estimators
+            ),
         },
         facts={
             "simulated": run.config.simulated,
             "left_out": counts.left_out,
-            "warnings": counts.equal_texts.warnings if counts.equal_texts else [],
         },
-        missing=[one for page in results.evaluation.guards for one in _missing(run, page)],
+        warnings=counts.equal_texts.warnings if counts.equal_texts else [],
+        missing=[missing for guard in results.evaluation.guards for missing in _missing(run, guard)],
     )
 
 
-def _missing(run: Run, page: GuardEvaluation) -> list[Missing]:
-    """Records that should have scores of this guard and have none; what evaluate.where leaves out is not missing."""
-    left = {reason: n for reason, n in page.left_out.items() if reason in NO_SCORES}
+def _missing(run: Run, guard: GuardEvaluation) -> list[Missing]:
+    """Records and estimators that are not judged for want of scores. Records that evaluate.where excludes are not
+    missing."""
+    without_scores = {reason: n for reason, n in guard.left_out.items() if reason in NO_SCORES}
     how = f"{run.command('score')}, then: {run.command('evaluate')}"
-    said = ", ".join(f"{n:,} {reason}" for reason, n in left.items())
-    total = page.records + sum(page.left_out.values())
-    found = (
-        [f"{sum(left.values()):,} of {total:,} final records are not judged for {page.guard} ({said})"] if left else []
-    )
-    found += [f"{name} of {page.guard} is not judged: it {why}" for name, why in page.estimators_left_out.items()]
-    return [Missing(what=what, how=how) for what in found]
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in without_scores.items())
+    total = guard.records + sum(guard.left_out.values())
+    problems = []
+    if without_scores:
+        n = sum(without_scores.values())
+        problems.append(f"{n:,} of {total:,} final records are not judged for {guard.guard} ({reasons})")
+    problems += [f"{name} of {guard.guard} is not judged: it {why}" for name, why in guard.estimators_left_out.items()]
+    return [Missing(what=what, how=how) for what in problems]
 
 
 STAGE = Stage(
     name="evaluate",
-    inputs=inputs,
+    inputs=_inputs,
     outputs=lambda run: [EVALUATION.name, THRESHOLDS.name, CALIBRATION.name],
     sections=("evaluate",),
-    work=work,
+    work=_work,
 )

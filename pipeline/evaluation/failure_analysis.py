@@ -15,25 +15,26 @@ from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric
 from marginalia.scoring.measures.jackknife import pooled_variance
 
 SLICE_METRICS = ("micro_roc_auc", "micro_f1", "hamming_loss")
-MOST_VALUES, FEWEST_RECORDS = 12, 5  # of one attribute, with one value: outside these a table says nothing
+MOST_VALUES = 12  # an attribute with more values, such as a free text, is left out
+FEWEST_RECORDS = 5  # a value with fewer records is left out
 
 
 def slices(
     table: GuardTable, name: str, attributes: pl.DataFrame | None, config: EvaluateSection, seed: int
 ) -> list[Slice]:
-    """Metrics of estimator `name` for each value of each attribute that at least FEWEST_RECORDS records share.
+    """Metrics of estimator `name` for each attribute value that at least FEWEST_RECORDS records share.
 
-    `attributes` has the columns id, name, value; None when unknown."""
+    `attributes` has the columns id, name, value; None for a run without attributes."""
     if attributes is None or attributes.is_empty():
         return []
-    here = table.on(config.judged_on)
-    place = {record: row for row, record in enumerate(table.ids) if here[row]}
-    known = attributes.filter(pl.col("id").is_in(list(place)))
-    found = []
+    judged = table.on(config.judged_on)
+    row_of = {record: row for row, record in enumerate(table.ids) if judged[row]}
+    judged_attributes = attributes.filter(pl.col("id").is_in(list(row_of)))
+    result = []
     scores, bounds = table.scores[name], table.bounds.get(name)
-    for (attribute,), part in known.group_by("name", maintain_order=True):
+    for (attribute,), rows_of_attribute in judged_attributes.group_by("name", maintain_order=True):
         groups = (
-            part.group_by("value")
+            rows_of_attribute.group_by("value")
             .agg("id")
             .with_columns(n=pl.col("id").list.len())
             .sort("n", "value", descending=[True, False])
@@ -42,33 +43,40 @@ def slices(
         if not 2 <= groups.height <= MOST_VALUES:
             continue
         for value, ids in groups.select("value", "id").iter_rows():
-            rows = np.array(sorted(place[record] for record in ids))
-            inside = (bounds[0][rows], bounds[1][rows]) if bounds else None
-            found.append(_slice((str(attribute), value), table.truth[rows], scores[rows], inside, config, seed))
-    return found
+            rows = np.array(sorted(row_of[record] for record in ids))
+            bounds_of_rows = (bounds[0][rows], bounds[1][rows]) if bounds else None
+            result.append(
+                _slice((str(attribute), value), table.truth[rows], scores[rows], bounds_of_rows, config, seed)
+            )
+    return result
 
 
 def _slice(
-    shared: tuple[str, str], truth: Flags, scores: Array, bounds: Bounds | None, config: EvaluateSection, seed: int
+    attribute_and_value: tuple[str, str],
+    truth: Flags,
+    scores: Array,
+    bounds: Bounds | None,
+    config: EvaluateSection,
+    seed: int,
 ) -> Slice:
     ranges = pooled_ranges(truth, bounds, config.threshold) if bounds else {}
     measure = metrics.together([metrics.decisions(truth, scores >= config.threshold), metrics.ranking(truth, scores)])
-    measured = metrics.bootstrap(measure, len(truth), resamples=config.resamples, seed=seed, left_out=True)
+    bootstrapped = metrics.bootstrap(measure, len(truth), resamples=config.resamples, seed=seed, left_out=True)
     rarest = min(int(truth.sum()), int((~truth).sum()), len(truth))
     return Slice(
-        attribute=shared[0],
-        value=shared[1],
+        attribute=attribute_and_value[0],
+        value=attribute_and_value[1],
         n=len(truth),
         metrics={
             metric: with_range(
                 bootstrap_metric(
-                    float(measured.value.pooled[metric][0]),
-                    measured.replicates.pooled[metric],
+                    float(bootstrapped.value.pooled[metric][0]),
+                    bootstrapped.replicates.pooled[metric],
                     len(truth),
                     confidence=config.confidence,
                     undefined="not defined on these records",
                     rarest=rarest,
-                    variance=pooled_variance(measured, metric, truth),
+                    variance=pooled_variance(bootstrapped, metric, truth),
                 ),
                 ranges.get(metric),
             )
@@ -78,7 +86,7 @@ def _slice(
 
 
 def confusions(truth: Flags, predicted: Flags, labels: list[str]) -> list[Confusion]:
-    """Pairs (missed label, label wrongly given instead) over (n, L), most frequent first."""
+    """Pairs of a missed label and a label wrongly given instead, most frequent first. The arrays are (n, L)."""
     missed, extra = (truth & ~predicted).astype(np.int64), (~truth & predicted).astype(np.int64)
     counts = missed.T @ extra
     pairs = [

@@ -1,4 +1,4 @@
-"""Gold and one guard's scores as aligned arrays, with an account of every record and estimator left out."""
+"""Gold and one guard's scores as aligned arrays, and the records and estimators that were left out, with reasons."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from marginalia.schemas.evaluation_json import UNSAFE, GoldCounts, Split
 from marginalia.scoring.measures.intervals import Array, Flags
 
 Bounds = tuple[Array, Array]  # (lower, upper) of probabilities, of equal shape
-BY_CHANCE = ("monte_carlo",)  # their bounds hold with 95 %, each on its own: no range of a metric follows from them
-SLACK = 1e-9  # bounds closer than this are one number
-LABEL_FREQUENCY = "label_frequency"  # a baseline: how frequent each label is in these very records, the same for all
+# their bounds are 95 % intervals of single probabilities, so they give no certain range for a metric
+PROBABILISTIC_BOUNDS = ("monte_carlo",)
+SLACK = 1e-9  # bounds closer than this count as one exact number
+LABEL_FREQUENCY = "label_frequency"  # a baseline: each label's share of the judged records, the same for every record
 
 
 @dataclass(frozen=True)
 class GuardTable:
-    """n final gold records x L labels that the guard scores, in gold order. Every estimator covers every record."""
+    """n final gold records x L labels that the guard scores, in the order of gold. Every estimator covers every
+    record."""
 
     guard: str
     ids: list[str]
@@ -30,23 +32,23 @@ class GuardTable:
     truth: Flags  # (n, L)
     any_label: Flags  # (n,): the verdict's truth, also from labels that the guard does not know
     soft: Array  # (n, L), NaN where gold has none
-    yes: Array  # (n, L): how many annotators gave the label, of `answers`; NaN where gold has no votes
+    yes: Array  # (n, L): how many of the `answers` gave the label; NaN where gold has no votes
     answers: Array
     scores: dict[str, Array]  # estimator → (n, L)
     verdicts: dict[str, Array]  # estimator → (n,)
     left_out: dict[str, int]
     labels_not_scored: list[str]
     estimators_left_out: dict[str, str]
-    bounds: dict[str, Bounds] = field(default_factory=dict)  # estimators whose probabilities are certain within bounds
+    bounds: dict[str, Bounds] = field(default_factory=dict)  # only for estimators with certain, non-zero bounds
     verdict_bounds: dict[str, Bounds] = field(default_factory=dict)  # (n,) each
 
     def on(self, splits: Sequence[Split]) -> Flags:
-        """(n,): which records belong to these splits."""
+        """(n,): whether each record belongs to one of these splits."""
         return np.asarray(np.isin(self.splits, list(splits)), dtype=bool)
 
 
 def count_gold(gold: pl.DataFrame, labels: list[str]) -> GoldCounts:
-    """What a gold frame holds: final records by split, safe ones, positives by label; the others by status."""
+    """Counts of a gold frame (GoldRecord): final records by split, safe ones, positives by label; others by status."""
     final = gold.filter(pl.col("status") == "final")
     others = gold.filter(pl.col("status") != "final").group_by("status").len().sort("status")
     positives = dict(final["labels"].explode().drop_nulls().value_counts().iter_rows())
@@ -66,18 +68,20 @@ def guard_table(
 ) -> GuardTable:
     """Aligns `gold` (GoldRecord) with `scores` (LabelScore) and `records` (ScoredRecord) of one guard.
 
-    Raises ArtifactError for a probability that is NaN or outside [0, 1], and for an estimator that nobody may use."""
+    Raises ArtifactError for a probability that is NaN or outside [0, 1], and for an estimator with a reserved name."""
     _check_scores(guard, scores)
     final = gold.filter((pl.col("status") == "final") & pl.col("labels").is_not_null())
     scored_labels = set(scores["label"].unique())
     labels = [label for label in taxonomy_labels if label in scored_labels]
-    usable, left_out, estimators, dropped = _usable(final, scores, records, labels)
+    usable, left_out, estimators, estimators_left_out = _usable(final, scores, records, labels)
     final = final.filter(pl.col("id").is_in(usable))
     ids = final["id"].to_list()
     matrices, verdicts = _matrices(scores, ids, labels, estimators, "probability")
-    unsure = (pl.col("upper") - pl.col("lower") > SLACK) & ~pl.col("estimator").is_in(BY_CHANCE)
-    wide = [name for name in scores.filter(unsure)["estimator"].unique(maintain_order=True) if name in estimators]
-    ends = [_matrices(scores, ids, labels, wide, column) for column in ("lower", "upper")]
+    bounds_differ = (pl.col("upper") - pl.col("lower") > SLACK) & ~pl.col("estimator").is_in(PROBABILISTIC_BOUNDS)
+    with_bounds = [
+        name for name in scores.filter(bounds_differ)["estimator"].unique(maintain_order=True) if name in estimators
+    ]
+    bound_matrices = [_matrices(scores, ids, labels, with_bounds, column) for column in ("lower", "upper")]
     truth = _membership(final["labels"], labels)
     if len(ids) and labels:
         matrices[LABEL_FREQUENCY] = np.tile(truth.mean(0), (len(ids), 1))
@@ -95,18 +99,19 @@ def guard_table(
         verdicts=verdicts,
         left_out=left_out,
         labels_not_scored=[label for label in taxonomy_labels if label not in scored_labels],
-        estimators_left_out=dropped,
-        bounds={name: (low, ends[1][0][name]) for name, low in ends[0][0].items()},
-        verdict_bounds={name: (low, ends[1][1][name]) for name, low in ends[0][1].items()},
+        estimators_left_out=estimators_left_out,
+        bounds={name: (low, bound_matrices[1][0][name]) for name, low in bound_matrices[0][0].items()},
+        verdict_bounds={name: (low, bound_matrices[1][1][name]) for name, low in bound_matrices[0][1].items()},
     )
 
 
 def _check_scores(guard: str, scores: pl.DataFrame) -> None:
-    wrong = scores.filter(
-        pl.col("probability").is_nan()
-        | ~pl.col("probability").is_between(0, 1)
-        | (pl.col("estimator") == LABEL_FREQUENCY)
-    )
+    if LABEL_FREQUENCY in scores["estimator"]:
+        raise ArtifactError(
+            f"scores/{guard}.parquet: '{LABEL_FREQUENCY}' is a baseline of evaluate, not an estimator of a guard",
+            hint="score again",
+        )
+    wrong = scores.filter(pl.col("probability").is_nan() | ~pl.col("probability").is_between(0, 1))
     if wrong.height:
         row = wrong.row(0, named=True)
         raise ArtifactError(
@@ -122,24 +127,24 @@ def _usable(
     """(ids with a row of every estimator and label, reason → records left out, estimators, estimator → why not)."""
     left_out: dict[str, int] = {}
     failed = records.filter(pl.col("error").is_not_null())["record_id"]
-    known = final.filter(~pl.col("id").is_in(failed.to_list()))
-    _count(left_out, "scoring failed", final.height - known.height)
-    rows = scores.filter(pl.col("label").is_in(labels) & pl.col("record_id").is_in(known["id"].to_list()))
+    scored = final.filter(~pl.col("id").is_in(failed.to_list()))
+    _count(left_out, "scoring failed", final.height - scored.height)
+    rows = scores.filter(pl.col("label").is_in(labels) & pl.col("record_id").is_in(scored["id"].to_list()))
     complete = rows.group_by("estimator", "record_id").len().filter(pl.col("len") == len(labels))
     coverage = dict(complete.group_by("estimator").len().sort("estimator").iter_rows())
     most = max(coverage.values(), default=0)
     estimators = [name for name in scores["estimator"].unique(maintain_order=True) if 2 * coverage.get(name, 0) > most]
-    dropped = {
+    estimators_left_out = {
         name: f"covers {coverage.get(name, 0)} of {most} records"
         for name in scores["estimator"].unique(maintain_order=True)
         if name not in estimators
     }
     per_record = complete.filter(pl.col("estimator").is_in(estimators)).group_by("record_id").len()
     usable = set(per_record.filter(pl.col("len") == len(estimators))["record_id"])
-    without = known.filter(~pl.col("id").is_in(rows["record_id"].unique().to_list())).height
-    _count(left_out, "not scored", without)
-    _count(left_out, "scores incomplete", known.height - without - len(usable))
-    return [record for record in known["id"] if record in usable], left_out, estimators, dropped
+    unscored = scored.filter(~pl.col("id").is_in(rows["record_id"].unique().to_list())).height
+    _count(left_out, "not scored", unscored)
+    _count(left_out, "scores incomplete", scored.height - unscored - len(usable))
+    return [record for record in scored["id"] if record in usable], left_out, estimators, estimators_left_out
 
 
 def _count(left_out: dict[str, int], reason: str, records: int) -> None:
@@ -151,41 +156,44 @@ def _matrices(
     scores: pl.DataFrame, ids: list[str], labels: list[str], estimators: list[str], value: str
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """(estimator → (n, L), estimator → the verdict's (n,)) of one column of the scores."""
-    places = pl.DataFrame(
+    row_of_record = pl.DataFrame(
         {"record_id": ids, "row": np.arange(len(ids))}, schema={"record_id": pl.String, "row": pl.Int64}
     )
     if not estimators:
         return {}, {}
-    placed = (
+    cells = (
         scores.filter(pl.col("estimator").is_in(estimators))
-        .join(places, on="record_id")
+        .join(row_of_record, on="record_id")
         .join(_columns([*labels, UNSAFE]), on="label")
     )
     matrices, verdicts = {}, {}
-    for (name,), part in placed.group_by("estimator", maintain_order=True):
+    for (name,), cells_of_estimator in cells.group_by("estimator", maintain_order=True):
         matrix = np.full((len(ids), len(labels) + 1), np.nan)
-        matrix[part["row"].to_numpy(), part["column"].to_numpy()] = part[value].to_numpy()
+        rows, columns = cells_of_estimator["row"].to_numpy(), cells_of_estimator["column"].to_numpy()
+        matrix[rows, columns] = cells_of_estimator[value].to_numpy()
         matrices[str(name)] = matrix[:, :-1]
         if len(ids) and np.isfinite(matrix[:, -1]).all():
             verdicts[str(name)] = matrix[:, -1]
     return matrices, verdicts
 
 
-def _membership(sets: pl.Series, labels: list[str]) -> Flags:
-    truth = np.zeros((len(sets), len(labels)), dtype=bool)
-    places = pl.DataFrame({"label": sets, "row": np.arange(len(sets))}, schema={"label": sets.dtype, "row": pl.Int64})
-    named = places.explode("label").drop_nulls().join(_columns(labels), on="label")
-    truth[named["row"].to_numpy(), named["column"].to_numpy()] = True
-    return truth
+def _membership(label_sets: pl.Series, labels: list[str]) -> Flags:
+    flags = np.zeros((len(label_sets), len(labels)), dtype=bool)
+    exploded = pl.DataFrame(
+        {"label": label_sets, "row": np.arange(len(label_sets))}, schema={"label": label_sets.dtype, "row": pl.Int64}
+    )
+    cells = exploded.explode("label").drop_nulls().join(_columns(labels), on="label")
+    flags[cells["row"].to_numpy(), cells["column"].to_numpy()] = True
+    return flags
 
 
 def _cells(final: pl.DataFrame, column: str, field: str, labels: list[str]) -> Array:
     """(n, L) of one field of a column of list[struct{label, …}]; NaN where a label is not in the list."""
-    cells = np.full((final.height, len(labels)), np.nan)
+    values = np.full((final.height, len(labels)), np.nan)
     rows = final.select(column).with_row_index("row").explode(column).drop_nulls(column).unnest(column)
-    named = rows.join(_columns(labels), on="label").drop_nulls(field)
-    cells[named["row"].to_numpy(), named["column"].to_numpy()] = named[field].to_numpy()
-    return cells
+    cells = rows.join(_columns(labels), on="label").drop_nulls(field)
+    values[cells["row"].to_numpy(), cells["column"].to_numpy()] = cells[field].to_numpy()
+    return values
 
 
 def _columns(labels: list[str]) -> pl.DataFrame:

@@ -1,4 +1,5 @@
-"""Differences between two guards, of one run or of two, on the records that both judged and the same resamples.
+"""Paired differences between two guards, of one run or of two: on the records that both judged, over the same
+resamples.
 
 Thresholds that a difference depends on are chosen anew in every resample
 (`marginalia.scoring.measures.refitted_thresholds`)."""
@@ -29,20 +30,20 @@ from marginalia.scoring.measures.conclusions import compare
 from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric, simultaneous
 from marginalia.scoring.measures.metrics import Bootstrapped, Measure, Measured
 
-TUNED, VERDICT = "tuned_", "verdict_"  # in front of a metric's name: at own thresholds; of the verdict
+TUNED, VERDICT = "tuned_", "verdict_"  # prefixes of metric names: at own thresholds; of the verdict
 FORECAST = ("brier", "log_loss")
 LOWER_IS_BETTER = (*metrics.LOWER_IS_BETTER, "ece", "false_positive_rate", *FORECAST)
 FALLBACK = "micro_roc_auc"  # tested where the primary metric has no interval
-ON_TEST = "test split"
-ON_JUDGED = "judged splits"
+ON_TEST_SPLIT = "test split"
+ON_JUDGED_SPLITS = "judged splits"
 CellsT = TypeVar("CellsT", Array, Flags)
 UNDEFINED = "not defined for one of the two"
-NONE_HAS_ALL = "no resample has all that are compared"
+NO_COMPLETE_RESAMPLE = "no resample has all that are compared"
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One estimator of one guard: its scores, and the splits, the threshold and the own thresholds it is judged by."""
+class JudgedEstimator:
+    """One estimator of one guard: its scores, and the splits and thresholds that it is judged by."""
 
     table: GuardTable
     estimator: str
@@ -51,23 +52,25 @@ class Judged:
     thresholds: ThresholdReport
 
     @classmethod
-    def of(cls, table: GuardTable, page: EstimatorEvaluation) -> Judged:
-        return cls(table, page.estimator, page.splits, page.threshold, page.thresholds)
+    def of(cls, table: GuardTable, evaluation: EstimatorEvaluation) -> JudgedEstimator:
+        """The estimator as its evaluation says that it is judged."""
+        return cls(table, evaluation.estimator, evaluation.splits, evaluation.threshold, evaluation.thresholds)
 
     @property
     def scores(self) -> Array:
+        """(n, L): its probabilities for every record of the table."""
         return self.table.scores[self.estimator]
 
     @property
-    def places(self) -> dict[str, int]:
-        """Judged record → its row."""
+    def rows_by_record(self) -> dict[str, int]:
+        """Id of each judged record → its row in the table."""
         judged = self.table.on(self.splits)
         return {record: row for row, record in enumerate(self.table.ids) if judged[row]}
 
     def resampled_thresholds(self, labels: list[str], config: EvaluateSection, seed: int) -> Array:
-        """(resamples, L): its thresholds of highest F1, chosen anew in each resample of the calibration split.
+        """(resamples, L): the thresholds of highest F1, chosen anew in each resample of the calibration split.
 
-        Its records are taken in the order of their ids, so that two guards with the same ones are resampled alike."""
+        Records are sorted by id, so that two guards with the same records get the same resamples."""
         table = self.table
         rows = np.array(sorted(np.flatnonzero(table.on(["calibration"])), key=lambda row: table.ids[row]), dtype=int)
         columns = [table.labels.index(label) for label in labels]
@@ -81,91 +84,110 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of the two on the shared records and labels: probabilities, their bounds, own thresholds."""
+class AlignedScores:
+    """One of the two estimators on the n shared records and L shared labels."""
 
-    judged: Judged
+    judged: JudgedEstimator
     p: Array  # (n, L)
     bounds: Bounds | None
     verdict: Array | None  # (n,)
     verdict_bounds: Bounds | None
-    at: Array | None  # (L,)
+    own_thresholds: Array | None  # (L,)
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One kind of metric for both: a value and its resamples each, and the ranges that bounds allow."""
+class PairedMeasures:
+    """Metrics of one kind for both estimators, with their resamples and the ranges that the probabilities' bounds
+    allow."""
 
-    sides: list[Bootstrapped]
+    bootstrapped: list[Bootstrapped]
     ranges: list[dict[str, Range]]
     n: int
 
 
-class Paired:
-    """Differences over `records`, which both judged with the same gold; all of them are b less a."""
+class PairedDifferences:
+    """Differences, b minus a, over `records`, which both judged against the same gold labels."""
 
-    def __init__(self, a: Judged, b: Judged, records: Sequence[str], config: EvaluateSection, seed: int) -> None:
+    def __init__(
+        self, a: JudgedEstimator, b: JudgedEstimator, records: Sequence[str], config: EvaluateSection, seed: int
+    ) -> None:
         self._config, self._seed = config, seed
         self.labels = [label for label in a.table.labels if label in b.table.labels]
-        rows = [np.array([place[record] for record in records], dtype=np.int64) for place in (a.places, b.places)]
-        sides = [_side(one, row, self.labels) for one, row in zip((a, b), rows, strict=True)]
-        self.truth = _part(a.table.truth, rows[0], _columns(a, self.labels))
-        any_label = a.table.any_label[rows[0]]
-        tested = (a.table.splits[rows[0]] == "test") & (b.table.splits[rows[1]] == "test")
-        self._judged = self._pair(
-            [
-                metrics.together([metrics.decisions(self.truth, side.p >= at), metrics.ranking(self.truth, side.p)])
-                for side in sides
-                for at in [side.judged.threshold]
-            ],
-            [pooled_ranges(self.truth, side.bounds, side.judged.threshold) if side.bounds else {} for side in sides],
-            len(self.truth),
-        )
-        self._label_ranges = [
-            {
-                **ranges.ranking_ranges(self.truth, *side.bounds).labels,
-                **ranges.decision_ranges(self.truth, *side.bounds, side.judged.threshold).labels,
-            }
-            if side.bounds
-            else {}
-            for side in sides
+        rows_of_both = [
+            np.array([rows_of[record] for record in records], dtype=np.int64)
+            for rows_of in (a.rows_by_record, b.rows_by_record)
         ]
-        truth, n = self.truth[tested], int(tested.sum())
-        self._tested = tested
-        self._forecasts = self._pair(
-            [forecast(truth, side.p[tested]) for side in sides],
-            [ranges.forecast_ranges(truth, *_rows(side.bounds, tested)) if side.bounds else {} for side in sides],
-            n,
-        )
-        self._verdicts = self._pair(
-            [verdict(any_label, side.verdict, side.judged.threshold) for side in sides if side.verdict is not None],
-            [
-                verdict_ranges(any_label, side.verdict_bounds, side.judged.threshold) if side.verdict_bounds else {}
-                for side in sides
-            ],
-            len(any_label),
-        )
-        self._tuned = self._at_own_thresholds(sides, truth, tested)
+        both = [_aligned_scores(judged, rows, self.labels) for judged, rows in zip((a, b), rows_of_both, strict=True)]
+        self.truth = _cells(a.table.truth, rows_of_both[0], _columns(a, self.labels))
+        self._in_test = (a.table.splits[rows_of_both[0]] == "test") & (b.table.splits[rows_of_both[1]] == "test")
+        self._judged = self._at_fixed_thresholds(both)
+        self._label_ranges = [_label_ranges(self.truth, scores) for scores in both]
+        self._forecasts = self._of_forecasts(both)
+        self._verdicts = self._of_verdicts(both, a.table.any_label[rows_of_both[0]])
+        self._tuned = self._at_own_thresholds(both)
 
-    def _pair(self, measures: Sequence[Measure], found: list[dict[str, Range]], n: int) -> Pair | None:
+    def _at_fixed_thresholds(self, both: list[AlignedScores]) -> PairedMeasures | None:
+        truth = self.truth
+        measures, allowed_ranges = [], []
+        for scores in both:
+            threshold = scores.judged.threshold
+            decisions, ranking = metrics.decisions(truth, scores.p >= threshold), metrics.ranking(truth, scores.p)
+            measures.append(metrics.together([decisions, ranking]))
+            allowed_ranges.append(pooled_ranges(truth, scores.bounds, threshold) if scores.bounds else {})
+        return self._pair(measures, allowed_ranges, len(truth))
+
+    def _of_forecasts(self, both: list[AlignedScores]) -> PairedMeasures | None:
+        in_test, truth = self._in_test, self.truth[self._in_test]
+        return self._pair(
+            [forecast_measure(truth, scores.p[in_test]) for scores in both],
+            [
+                ranges.forecast_ranges(truth, *_bounds_of_rows(scores.bounds, in_test)) if scores.bounds else {}
+                for scores in both
+            ],
+            len(truth),
+        )
+
+    def _of_verdicts(self, both: list[AlignedScores], any_label: Flags) -> PairedMeasures | None:
+        measures, allowed_ranges = [], []
+        for scores in both:
+            threshold, bounds = scores.judged.threshold, scores.verdict_bounds
+            if scores.verdict is not None:
+                measures.append(verdict_measure(any_label, scores.verdict, threshold))
+            allowed_ranges.append(verdict_ranges(any_label, bounds, threshold) if bounds else {})
+        return self._pair(measures, allowed_ranges, len(any_label))
+
+    def _pair(
+        self, measures: Sequence[Measure], ranges_of_both: list[dict[str, Range]], n: int
+    ) -> PairedMeasures | None:
         if len(measures) < 2 or not n:
             return None
         resamples, seed = self._config.resamples, self._seed
-        return Pair([metrics.bootstrap(one, n, resamples=resamples, seed=seed) for one in measures], found, n)
+        return PairedMeasures(
+            [metrics.bootstrap(measure, n, resamples=resamples, seed=seed) for measure in measures], ranges_of_both, n
+        )
 
-    def _at_own_thresholds(self, sides: list[Side], truth: Flags, tested: Flags) -> Pair | None:
-        found, allowed = [], []
-        for side in sides:
-            if side.at is None or not tested.any() or not side.judged.table.on(["calibration"]).any():
+    def _at_own_thresholds(self, both: list[AlignedScores]) -> PairedMeasures | None:
+        in_test, truth = self._in_test, self.truth[self._in_test]
+        bootstrapped, allowed_ranges = [], []
+        for scores in both:
+            if scores.own_thresholds is None or not in_test.any() or not scores.judged.table.on(["calibration"]).any():
                 return None
-            at = side.judged.resampled_thresholds(self.labels, self._config, self._seed)
-            found.append(refitted_thresholds.with_resampled(truth, side.p[tested], side.at, at, self._seed))
-            inside = ranges.decision_ranges(truth, *_rows(side.bounds, tested), side.at) if side.bounds else None
-            allowed.append(inside.pooled if inside else {})
-        return Pair(found, allowed, len(truth))
+            resampled = scores.judged.resampled_thresholds(self.labels, self._config, self._seed)
+            bootstrapped.append(
+                refitted_thresholds.with_resampled(
+                    truth, scores.p[in_test], scores.own_thresholds, resampled, self._seed
+                )
+            )
+            decided = (
+                ranges.decision_ranges(truth, *_bounds_of_rows(scores.bounds, in_test), scores.own_thresholds)
+                if scores.bounds
+                else None
+            )
+            allowed_ranges.append(decided.pooled if decided else {})
+        return PairedMeasures(bootstrapped, allowed_ranges, len(truth))
 
-    def _of(self, name: str) -> tuple[Pair | None, str]:
-        """(the kind of metric that `name` belongs to, the metric's name in it)."""
+    def _of(self, name: str) -> tuple[PairedMeasures | None, str]:
+        """(the measures that metric `name` belongs to, its name in them)."""
         if name.startswith(TUNED):
             return self._tuned, name.removeprefix(TUNED)
         if name.startswith(VERDICT):
@@ -173,40 +195,43 @@ class Paired:
         return (self._forecasts if name in FORECAST else self._judged), name
 
     def metric(self, name: str) -> Metric | None:
-        """The difference in a metric; None where there is none, such as at own thresholds without test records."""
-        pair, metric = self._of(name)
-        if pair is None or metric not in pair.sides[0].value.pooled:
+        """The difference in a metric. None where it is not defined, such as own thresholds without test records."""
+        measures, key = self._of(name)
+        if measures is None or key not in measures.bootstrapped[0].value.pooled:
             return None
         first, second = (
-            with_range(Metric(value=_known(float(side.value.pooled[metric][0])), n=pair.n), allowed.get(metric))
-            for side, allowed in zip(pair.sides, pair.ranges, strict=True)
+            with_range(
+                Metric(value=_finite_or_none(float(bootstrapped.value.pooled[key][0])), n=measures.n), allowed.get(key)
+            )
+            for bootstrapped, allowed in zip(measures.bootstrapped, measures.ranges, strict=True)
         )
         return paired_metric(first, second, self.replicates(name), confidence=self._config.confidence)
 
-    def size(self, name: str) -> float:
-        """How many records a metric rests on: see `rests_on`."""
-        truth = self.truth[self._tested] if split_of(name) == ON_TEST else self.truth
-        return rests_on(name, truth.sum(0).tolist(), len(truth))
+    def effective_records(self, name: str) -> float:
+        """How many records the precision of a metric depends on; see the function `effective_records`."""
+        truth = self.truth[self._in_test] if measured_on(name) == ON_TEST_SPLIT else self.truth
+        return effective_records(name, truth.sum(0).tolist(), len(truth))
 
     def replicates(self, name: str) -> Array:
-        """(resamples,) of the difference in a metric that both have."""
-        pair, metric = self._of(name)
-        assert pair is not None
-        first, second = (side.replicates.pooled[metric] for side in pair.sides)
+        """(resamples,): the difference in a metric that both have, in each resample."""
+        measures, key = self._of(name)
+        assert measures is not None
+        first, second = (bootstrapped.replicates.pooled[key] for bootstrapped in measures.bootstrapped)
         return second - first
 
     def label(self, label: str, metric: str) -> Metric:
+        """The difference in a metric of one shared label, over the judged splits."""
         assert self._judged is not None
-        place = self.labels.index(label)
-        positives = int(self.truth[:, place].sum())
+        column = self.labels.index(label)
+        positives = int(self.truth[:, column].sum())
         first, second = (
             with_range(
-                Metric(value=_known(float(side.value.labels[metric][0, place])), n=len(self.truth)),
-                (float(allowed[metric][0][place]), float(allowed[metric][1][place])) if allowed else None,
+                Metric(value=_finite_or_none(float(bootstrapped.value.labels[metric][0, column])), n=len(self.truth)),
+                (float(allowed[metric][0][column]), float(allowed[metric][1][column])) if allowed else None,
             )
-            for side, allowed in zip(self._judged.sides, self._label_ranges, strict=True)
+            for bootstrapped, allowed in zip(self._judged.bootstrapped, self._label_ranges, strict=True)
         )
-        replicates = [side.replicates.labels[metric][:, place] for side in self._judged.sides]
+        replicates = [bootstrapped.replicates.labels[metric][:, column] for bootstrapped in self._judged.bootstrapped]
         return paired_metric(
             first,
             second,
@@ -216,40 +241,49 @@ class Paired:
         )
 
 
-def _known(value: float) -> float | None:
+def _label_ranges(truth: Flags, scores: AlignedScores) -> dict[str, ranges.Ends]:
+    if scores.bounds is None:
+        return {}
+    return {
+        **ranges.ranking_ranges(truth, *scores.bounds).labels,
+        **ranges.decision_ranges(truth, *scores.bounds, scores.judged.threshold).labels,
+    }
+
+
+def _finite_or_none(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _columns(judged: Judged, labels: list[str]) -> np.ndarray:
+def _columns(judged: JudgedEstimator, labels: list[str]) -> np.ndarray:
     return np.array([judged.table.labels.index(label) for label in labels], dtype=np.int64)
 
 
-def _part(cells: CellsT, rows: np.ndarray, columns: np.ndarray) -> CellsT:
+def _cells(cells: CellsT, rows: np.ndarray, columns: np.ndarray) -> CellsT:
     part: CellsT = cells[np.ix_(rows, columns)]
     return part
 
 
-def _rows(bounds: Bounds, rows: np.ndarray) -> Bounds:
+def _bounds_of_rows(bounds: Bounds, rows: np.ndarray) -> Bounds:
     return bounds[0][rows], bounds[1][rows]
 
 
-def _side(judged: Judged, rows: np.ndarray, labels: list[str]) -> Side:
+def _aligned_scores(judged: JudgedEstimator, rows: np.ndarray, labels: list[str]) -> AlignedScores:
     table, name, columns = judged.table, judged.estimator, _columns(judged, labels)
     bounds, verdict_bounds = table.bounds.get(name), table.verdict_bounds.get(name)
-    return Side(
+    return AlignedScores(
         judged=judged,
-        p=_part(judged.scores, rows, columns),
-        bounds=(_part(bounds[0], rows, columns), _part(bounds[1], rows, columns)) if bounds else None,
+        p=_cells(judged.scores, rows, columns),
+        bounds=(_cells(bounds[0], rows, columns), _cells(bounds[1], rows, columns)) if bounds else None,
         verdict=table.verdicts[name][rows] if name in table.verdicts else None,
-        verdict_bounds=_rows(verdict_bounds, rows) if verdict_bounds else None,
-        at=own_thresholds(judged.thresholds, labels),
+        verdict_bounds=_bounds_of_rows(verdict_bounds, rows) if verdict_bounds else None,
+        own_thresholds=own_thresholds(judged.thresholds, labels),
     )
 
 
 def paired_metric(
     first: Metric, second: Metric, replicates: Array, *, confidence: float, rarest: int | None = None
 ) -> Metric:
-    """`second` less `first` with the interval of the paired resamples and the range that both ranges allow."""
+    """`second` minus `first`, with the interval of the paired resamples and the range that both ranges allow."""
     if first.value is None or second.value is None:
         return Metric(value=None, n=second.n, reason=UNDEFINED)
     value, ends = second.value - first.value, difference_range(first, second)
@@ -261,59 +295,66 @@ def paired_metric(
         metric = bootstrap_metric(
             value, replicates, second.n, confidence=confidence, undefined=UNDEFINED, rarest=rarest
         )
-    return with_range(_holding(metric), ends)
+    return with_range(_including_value(metric), ends)
 
 
-def _holding(metric: Metric) -> Metric:
-    """The interval with its value in it: where thresholds are chosen anew, the resamples need not lie around it."""
+def _including_value(metric: Metric) -> Metric:
+    """The metric with its interval extended to its value: where thresholds are chosen anew, it may lie outside."""
     if metric.value is None or metric.low is None or metric.high is None:
         return metric
     return metric.model_copy(update={"low": min(metric.low, metric.value), "high": max(metric.high, metric.value)})
 
 
-def hold_at_once(
-    found: Sequence[Metric], replicates: Sequence[Array], sizes: Sequence[float], confidence: float
+def with_simultaneous_intervals(
+    differences: Sequence[Metric], replicates: Sequence[Array], sizes: Sequence[float], confidence: float
 ) -> list[Metric]:
-    """The metrics with intervals to test them by, which hold for all of them together; those without an interval stay
-    as they are. `sizes`: see `marginalia.scoring.measures.intervals.simultaneous`."""
-    several = [place for place, metric in enumerate(found) if metric.low is not None and metric.low != metric.high]
-    if not several:
-        return list(found)
-    chosen = np.column_stack([replicates[place] for place in several])
-    low, high = simultaneous(chosen, confidence, [sizes[place] for place in several])
-    changed = list(found)
-    for place, *ends in zip(several, low.tolist(), high.tolist(), strict=True):
-        known = bool(np.isfinite(ends).all())
-        update = {"low": ends[0], "high": ends[1]} if known else {"low": None, "high": None, "reason": NONE_HAS_ALL}
-        changed[place] = _holding(found[place].model_copy(update=update))
+    """The metrics with simultaneous intervals: the confidence holds for all of them at once.
+
+    Metrics without an interval stay as they are. `sizes`: see
+    `marginalia.scoring.measures.intervals.simultaneous`."""
+    with_interval = [
+        index for index, metric in enumerate(differences) if metric.low is not None and metric.low != metric.high
+    ]
+    if not with_interval:
+        return list(differences)
+    chosen = np.column_stack([replicates[index] for index in with_interval])
+    low, high = simultaneous(chosen, confidence, [sizes[index] for index in with_interval])
+    changed = list(differences)
+    for index, *ends in zip(with_interval, low.tolist(), high.tolist(), strict=True):
+        finite = bool(np.isfinite(ends).all())
+        update = (
+            {"low": ends[0], "high": ends[1]} if finite else {"low": None, "high": None, "reason": NO_COMPLETE_RESAMPLE}
+        )
+        changed[index] = _including_value(differences[index].model_copy(update=update))
     return changed
 
 
-def rests_on(name: str, positives: Sequence[int], n: int) -> float:
-    """How many records a metric over labels with so many positives among n records rests on: the harmonic mean of each
-    label's rarer class for one that averages over labels, else all positives, at most every record."""
+def effective_records(name: str, positives: Sequence[int], n: int) -> float:
+    """How many of the n records determine the precision of a metric, given the number of positives per label.
+
+    For a macro metric, the harmonic mean of the sizes of each label's rarer class; for others, their sum, at most n."""
     rarer = [min(count, n - count) for count in positives if 0 < count < n]
     if "macro" in name:
         return len(rarer) / sum(1 / count for count in rarer) if rarer else 0.0
     return float(min(sum(rarer), n))
 
 
-def tested_metric(primary: str, known: dict[str, Metric | None]) -> str | None:
-    """The metric that a finding is made of: the primary one, or micro ROC AUC where that has no interval, or none."""
+def tested_metric(primary: str, differences: dict[str, Metric | None]) -> str | None:
+    """The metric whose difference is tested: the primary one, or micro ROC AUC where that has no interval, or None."""
     for name in (primary, FALLBACK):
-        metric = known.get(name)
+        metric = differences.get(name)
         if metric is not None and metric.low is not None:
             return name
     return None
 
 
-def split_of(name: str) -> str:
-    """What a metric is measured on."""
-    return ON_TEST if name.startswith(TUNED) or name in (*FORECAST, "ece") else ON_JUDGED
+def measured_on(name: str) -> str:
+    """The splits that a metric is measured on, as named in the files."""
+    return ON_TEST_SPLIT if name.startswith(TUNED) or name in (*FORECAST, "ece") else ON_JUDGED_SPLITS
 
 
 def finding(name: str, difference: Metric | None, *, tested: bool) -> Finding:
-    """What the difference in metric `name` says of b; `descriptive` for a metric that is not the one tested."""
+    """Whether b is better in metric `name`; `descriptive` for a metric that is not the tested one."""
     above, below = compare(difference, 0.0, "above"), compare(difference, 0.0, "below")
     if "not computed" in (above, below):
         return "not known"
@@ -324,8 +365,8 @@ def finding(name: str, difference: Metric | None, *, tested: bool) -> Finding:
     return "better" if better == "yes" else "worse" if worse == "yes" else "no clear difference"
 
 
-def forecast(truth: Flags, p: Array) -> Measure:
-    """Brier score and log loss (nats), over all record x label values."""
+def forecast_measure(truth: Flags, p: Array) -> Measure:
+    """Measures the Brier score and the log loss (nats) over all record x label values (n, L)."""
     squared, losses = ((p - truth) ** 2).mean(1), log_losses(truth, p).mean(1)
 
     def measure(weights: Array) -> Measured:
@@ -335,19 +376,24 @@ def forecast(truth: Flags, p: Array) -> Measure:
     return measure
 
 
-def verdict(truth: Flags, p: Array, threshold: float) -> Measure:
-    """Of the verdict `p` (n,): ROC AUC, average precision, F1, precision, recall, false-positive rate, accuracy."""
+def verdict_measure(truth: Flags, p: Array, threshold: float) -> Measure:
+    """Measures the verdict's probabilities `p` (n,): ROC AUC, average precision, F1, precision, recall, false-positive
+    rate, accuracy."""
     flagged = p >= threshold
-    parts = metrics.together(
+    label_measure = metrics.together(
         [metrics.decisions(truth[:, None], flagged[:, None]), metrics.ranking(truth[:, None], p[:, None])]
     )
-    wrong, safe, right = (flagged & ~truth).astype(float), (~truth).astype(float), (flagged == truth).astype(float)
+    false_positives, safe, correct = (
+        (flagged & ~truth).astype(float),
+        (~truth).astype(float),
+        (flagged == truth).astype(float),
+    )
 
     def measure(weights: Array) -> Measured:
-        found = {name: values[:, 0] for name, values in parts(weights).labels.items()}
-        below = weights @ safe
+        values_by_metric = {name: values[:, 0] for name, values in label_measure(weights).labels.items()}
+        n_safe = weights @ safe
         with np.errstate(divide="ignore", invalid="ignore"):
-            found["false_positive_rate"] = np.where(below > 0, weights @ wrong / below, np.nan)
-        return Measured({**found, "accuracy": weights @ right / weights.sum(1)}, {})
+            values_by_metric["false_positive_rate"] = np.where(n_safe > 0, weights @ false_positives / n_safe, np.nan)
+        return Measured({**values_by_metric, "accuracy": weights @ correct / weights.sum(1)}, {})
 
     return measure

@@ -1,4 +1,4 @@
-"""What people add: the least certain records sent to a reviewer."""
+"""How many errors remain when the least certain records are sent to a human reviewer."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 
 
 def review_points(truth: Flags, predicted: Flags, calibrated: Array) -> list[ReviewPoint]:
-    """Risk and coverage over (n, L): records by expected wrong labels Σ min(p, 1 - p), least certain reviewed first.
+    """Risk against coverage, from arrays of (n, L). The records with the most expected wrong labels, Σ min(p, 1 - p),
+    are reviewed first; ties keep the order of records.
 
-    Reviewers are taken to give the gold labels. Equal certainty keeps the order of records."""
+    Reviewers are assumed to give the gold labels."""
     n = len(truth)
     if n == 0:
         return []
     order = np.argsort(-np.minimum(calibrated, 1 - calibrated).sum(1), kind="stable")
     wrong = (truth != predicted)[order]
     points = []
-    for asked in SHARES:
-        kept = wrong[int(asked * n) :]
+    for share in SHARES:
+        kept = wrong[int(share * n) :]
         errors = int(kept.any(1).sum())
         points.append(
             ReviewPoint(

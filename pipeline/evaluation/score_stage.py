@@ -12,6 +12,7 @@ from marginalia.pipeline.core.artifacts import GOLD, SCORED_RECORDS, SCORES
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.run_log import log_event
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
+from marginalia.pipeline.core.stage_summary import warning_lines
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.manifest_json import Missing
 from marginalia.schemas.storage.files import cannot_write, read_frame
@@ -30,13 +31,14 @@ Records = list[tuple[str, list[dict[str, str]]]]
 ENGINE: TypeAdapter[EngineName] = TypeAdapter(EngineName)
 
 
-def spread(run: Run, engine: str | None, ray: dict[str, Any]) -> Run:
-    """The run with what the command line says of score.engine and score.ray. Raises InputError that names the
-    option."""
+def with_engine_options(run: Run, engine: str | None, ray: dict[str, Any]) -> Run:
+    """The run with score.engine and score.ray replaced by the command line's options, where given.
+
+    Raises InputError, naming the option, for a value that is not valid."""
     section = run.config.score
-    given = {name: value for name, value in ray.items() if value is not None}
+    given_ray_options = {name: value for name, value in ray.items() if value is not None}
     try:
-        options = RayOptions.model_validate({**section.ray.model_dump(), **given})
+        options = RayOptions.model_validate({**section.ray.model_dump(), **given_ray_options})
         chosen = ENGINE.validate_python(engine or section.engine)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
@@ -46,33 +48,34 @@ def spread(run: Run, engine: str | None, ray: dict[str, Any]) -> Run:
     return replace(run, config=run.config.model_copy(update={"score": score}))
 
 
-def inputs(run: Run) -> list[str]:
-    """The gold records, and the guard files that the user keeps in the run folder."""
+def _inputs(run: Run) -> list[str]:
+    """gold.parquet, and the guard files that the run folder contains."""
     own = [guard.guard for guard in run.config.score.guards if run.path(guard.guard).is_file()]
     return [GOLD.name, *dict.fromkeys(own)]
 
 
-def outputs(run: Run) -> list[str]:
-    return [one.of(guard.name).name for guard in run.config.score.guards for one in (SCORES, SCORED_RECORDS)]
+def _outputs(run: Run) -> list[str]:
+    return [artifact.of(guard.name).name for guard in run.config.score.guards for artifact in (SCORES, SCORED_RECORDS)]
 
 
-def work(run: Run) -> StageOutcome:
-    return _outcome(run, lambda guard, records: _score(run, guard, records))
+def _work(run: Run) -> StageOutcome:
+    return _outcome(run, lambda guard, records: _score_guard(run, guard, records))
 
 
 def merge(run: Run) -> StageOutcome:
-    """The work of `marginalia merge`: the shards of every guard put together."""
-    return _outcome(run, lambda guard, records: _merged(run, guard, records))
+    """Merges the shards of every guard, for `marginalia merge`."""
+    return _outcome(run, lambda guard, records: _merge_guard(run, guard, records))
 
 
 def score_shard(run: Run, shard: Shard) -> list[str]:
-    """Scores one shard with every guard; returns a line about each. Holds a lock of the shard's own, so that others of
-    the same run may be scored at the same time."""
+    """Scores one shard with every guard; returns lines for the terminal.
+
+    Locks only this shard, so that other shards of the run can be scored at the same time."""
     from marginalia.scoring.engines.shards import shard_path
 
     lines = []
     _, records = _records(run)
-    own = [record for record in records if shard.holds(record[0])]
+    records_of_shard = [record for record in records if shard.holds(record[0])]
     for guard in run.config.score.guards:
         out = shard_path(SCORES.of(guard.name).path(run), shard)
         try:
@@ -80,47 +83,43 @@ def score_shard(run: Run, shard: Shard) -> list[str]:
         except OSError as error:
             raise cannot_write(out.parent, error) from error
         with run_lock(out.parent, f"marginalia score --shard {shard}"):
-            facts = _score(run, guard, own, shard).facts
-        lines.append(f"score --shard {shard}: {facts['scored']} scored by {guard.name}, {facts['failed']} failed")
-        lines += off_format(guard.name, facts)
+            scored = _score_guard(run, guard, records_of_shard, shard)
+        counts = f"{scored.facts['scored']} scored by {guard.name}, {scored.facts['failed']} failed"
+        lines += [f"score --shard {shard}: {counts}", *warning_lines(scored.warnings)]
     return lines
 
 
 def missing_in_shard(run: Run, shard: Shard) -> list[Missing]:
-    """What `score_shard` could not score."""
+    """The records of the shard that `score_shard` could not score."""
     from marginalia.scoring.engines.shards import shard_path
     from marginalia.scoring.score_failures import failures_of
     from marginalia.scoring.score_files import journal_path, records_path
 
     command = f"{run.command('score')} --shard {shard}"
     ids = [record_id for record_id, _ in _records(run)[1] if shard.holds(record_id)]
-    found = []
+    missing = []
     for guard in run.config.score.guards:
         out = shard_path(SCORES.of(guard.name).path(run), shard)
         table = read_frame(records_path(out), SCORED_RECORDS.row, made_by=command)
-        found += _missing(guard, len(ids), failures_of(table, ids, [journal_path(out)]), command)
-    return found
-
-
-def off_format(guard: str, facts: dict[str, Any]) -> list[str]:
-    """What a guard's facts say of answers outside its format."""
-    return [f"{guard}: {note}" for note in facts["off_format"]]
+        missing += _missing(guard, len(ids), failures_of(table, ids, [journal_path(out)]), command)
+    return missing
 
 
 def _records(run: Run) -> tuple[int, Records]:
     gold = GOLD.read(run)
     if not run.config.score.guards:
         hint = "add one under score: guards: (marginalia config --explain guards)"
-        raise InputError.at(run.path("config.yaml"), "names no guard to score with", hint=hint)
+        raise InputError.at(run.path("config.yaml"), "no guard to score with", hint=hint)
     return gold.height, list(zip(gold["id"].to_list(), gold["messages"].to_list(), strict=True))
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """What one guard did: its model's revision, facts for the manifest, and what it could not score."""
+    """The result of one guard: its model's revision, facts and warnings for the manifest, and failed records."""
 
     revision: str
     facts: dict[str, Any]
+    warnings: list[str]
     missing: list[Missing]
 
 
@@ -129,34 +128,39 @@ def _outcome(run: Run, scores: Callable[[GuardRun, Records], _Scored]) -> StageO
     models: dict[str, str] = {}
     counts: dict[str, int] = {}
     facts: dict[str, Any] = {}
+    warnings: list[str] = []
     missing: list[Missing] = []
     for guard in run.config.score.guards:
         scored = scores(guard, records)
         models[guard.model], facts[guard.name] = scored.revision, scored.facts
+        warnings += scored.warnings
         missing += scored.missing
         counts[f"scored by {guard.name}"] = facts[guard.name]["scored"]
         counts[f"failed with {guard.name}"] = facts[guard.name]["failed"]
-    return StageOutcome(counts_in={"gold": height}, counts_out=counts, models=models, facts=facts, missing=missing)
+    return StageOutcome(
+        counts_in={"gold": height}, counts_out=counts, models=models, facts=facts, warnings=warnings, missing=missing
+    )
 
 
-def _merged(run: Run, guard: GuardRun, records: Records) -> _Scored:
+def _merge_guard(run: Run, guard: GuardRun, records: Records) -> _Scored:
     from marginalia.scoring.engines.shards import Shard, merge_shards, shard_path
     from marginalia.scoring.score_failures import failures_of
     from marginalia.scoring.score_files import journal_path
 
     out = SCORES.of(guard.name).path(run)
     merged = merge_shards(out, records, lambda shard: f"{run.command('score')} --shard {shard}")
-    facts = {**_facts(run, guard, merged.notes, merged.table, len(records)), "shards": merged.facts.of}
+    facts, warnings = _facts_and_warnings(run, guard, merged.notes, merged.table, len(records))
+    facts["shards"] = merged.facts.of
     shards = [Shard(number, merged.facts.of) for number in range(1, merged.facts.of + 1)]
     journals = [journal_path(shard_path(out, shard)) for shard in shards]
     failures = failures_of(merged.table, [record_id for record_id, _ in records], journals)
     failed = [shard for shard in shards if any(shard.holds(failure.record_id) for failure in failures)]
     again = [f"{run.command('score')} --shard {shard}" for shard in failed]
     missing = _missing(guard, len(records), failures, ", then ".join([*again, run.command("merge")]))
-    return _Scored(merged.facts.revision, facts, missing)
+    return _Scored(merged.facts.revision, facts, warnings, missing)
 
 
-def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = None) -> _Scored:
+def _score_guard(run: Run, guard: GuardRun, records: Records, shard: Shard | None = None) -> _Scored:
     from tqdm import tqdm
 
     from marginalia.scoring.engines.shards import finish_shard, shard_path
@@ -176,43 +180,46 @@ def _score(run: Run, guard: GuardRun, records: Records, shard: Shard | None = No
         finish_shard(out, shard, records, job.origin, section.estimators)
     if job.origin.notes:
         log_event(run, "score", "notes", guard=guard.name, notes=list(job.origin.notes))
-    facts = _facts(run, guard, job.origin.notes, table, len(records))
+    facts, warnings = _facts_and_warnings(run, guard, job.origin.notes, table, len(records))
     command = run.command("score") + (f" --shard {shard}" if shard is not None else "")
     missing = _missing(guard, len(ids), failures_of(table, ids, [journal_path(out)]), command)
-    return _Scored(job.origin.revision, facts, missing)
+    return _Scored(job.origin.revision, facts, warnings, missing)
 
 
 def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command: str) -> list[Missing]:
-    """What failed of so many records; `command` tries it again."""
+    """The failures among `records` records, temporary ones first; `command` scores them again."""
     table = SCORED_RECORDS.of(guard.name).name
-    found = []
-    for passing, verb, how in (
+    missing = []
+    for temporary, verb, command_text in (
         (True, "were not", command),
-        (False, "cannot be", f"change what {table} names, then: {command}; evaluate leaves them out"),
+        (False, "cannot be", f"fix the errors in {table}, then: {command}; evaluate leaves these records out"),
     ):
-        if those := [failure for failure in failures if failure.passing == passing]:
-            what = f"{len(those):,} of {records:,} records {verb} scored by {guard.name}, the first "
-            what += f"'{those[0].record_id}': {those[0].error}"
-            found.append(Missing(what=what, how=how, retry=True, blocks=passing))
-    return found
+        if group := [failure for failure in failures if failure.passing == temporary]:
+            text = f"{len(group):,} of {records:,} records {verb} scored by {guard.name}, the first "
+            text += f"'{group[0].record_id}': {group[0].error}"
+            missing.append(Missing(what=text, how=command_text, retry=True, blocks=temporary))
+    return missing
 
 
-def _facts(run: Run, guard: GuardRun, notes: Sequence[str], table: pl.DataFrame, records: int) -> dict[str, Any]:
+def _facts_and_warnings(
+    run: Run, guard: GuardRun, notes: Sequence[str], table: pl.DataFrame, records: int
+) -> tuple[dict[str, Any], list[str]]:
     from marginalia.scoring.guard import guard_path, load_guard
     from marginalia.scoring.off_format import off_format_notes
 
     scored = table.filter(table["error"].is_null())
     loaded = load_guard(guard.guard, run.taxonomy, relative_to=run.folder)
-    return {
+    off_format = off_format_notes(table, loaded, guard_path(guard.guard, relative_to=run.folder))
+    facts = {
         "guard": loaded.name,
         "notes": list(notes),
-        "off_format": off_format_notes(table, loaded, guard_path(guard.guard, relative_to=run.folder)),
         "scored": scored.height,
         "failed": records - scored.height,
         "median_nodes": scored["nodes"].median(),
         "median_forward_passes": scored["forward_passes"].median(),
         "seconds": round(float(table["seconds"].sum()), 1),
     }
+    return facts, ["\n".join([f"{guard.name}: {off_format[0]}", *off_format[1:]])] if off_format else []
 
 
 def _request(run: Run, guard: GuardRun) -> ScoreRequest:
@@ -222,8 +229,8 @@ def _request(run: Run, guard: GuardRun) -> ScoreRequest:
     try:
         guard_path(guard.guard, relative_to=run.folder)
     except InputError as error:
-        config, at = run.path("config.yaml"), section.guards.index(guard)
-        raise error.asked_for(config, "guard", line=line_in(config, "score", "guards", at, "guard")) from error
+        config, index = run.path("config.yaml"), section.guards.index(guard)
+        raise error.for_setting(config, "guard", line=line_in(config, "score", "guards", index, "guard")) from error
     return ScoreRequest(
         **fields_of(GuardModel, guard),
         taxonomy=run.taxonomy,
@@ -234,9 +241,9 @@ def _request(run: Run, guard: GuardRun) -> ScoreRequest:
 
 STAGE = Stage(
     name="score",
-    inputs=inputs,
-    outputs=outputs,
+    inputs=_inputs,
+    outputs=_outputs,
     sections=("score",),
-    work=work,
+    work=_work,
 )
-MERGE = replace(STAGE, work=merge)  # puts the shards of score together
+MERGE = replace(STAGE, work=merge)

@@ -1,4 +1,4 @@
-"""The annotators' own disagreement: metrics against soft labels and votes, beside what annotators reach themselves."""
+"""Metrics against soft labels and votes, compared with the agreement that annotators reach with each other."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ def soft_metrics(
     config: EvaluateSection,
     seed: int,
 ) -> SoftMetrics | None:
-    """An estimator's probabilities and decisions `predicted` (n, L) against single annotators, on the records of
-    `splits` that have soft labels; None when none has."""
+    """An estimator's probabilities and decisions `predicted` (n, L) against the answers of single annotators.
+
+    Uses the records of `splits` that have soft labels; None when there are none."""
     p = table.scores[name]
     kept = table.on(splits) & np.isfinite(table.soft).any(axis=1)
     n = int(kept.sum())
@@ -34,39 +35,39 @@ def soft_metrics(
         return None
     votes = table.yes[kept], table.answers[kept]
     guard = soft_label_metrics.against_soft(table.soft[kept], p[kept], predicted[kept])
-    people = soft_label_metrics.among_annotators(table.truth[kept], *votes)
-    found = bootstrap(
-        soft_label_metrics.gap(together([guard, people])), n, resamples=config.resamples, seed=seed, left_out=True
+    annotators = soft_label_metrics.among_annotators(table.truth[kept], *votes)
+    bootstrapped = bootstrap(
+        soft_label_metrics.gap(together([guard, annotators])), n, resamples=config.resamples, seed=seed, left_out=True
     )
-    value = {name: float(values[0]) for name, values in found.value.pooled.items()}
-    total = value["brier_against_votes"]
-    each = soft_label_metrics.by_label(table.soft[kept], p[kept], predicted[kept], *votes)
+    pooled = {name: float(values[0]) for name, values in bootstrapped.value.pooled.items()}
+    total = pooled["brier_against_votes"]
+    values_by_metric = soft_label_metrics.by_label(table.soft[kept], p[kept], predicted[kept], *votes)
     return SoftMetrics(
         n=n,
         splits=splits,
         decided_at=decided_at,
         brier_against_votes=total,
-        guard=value["brier"],
-        disagreement=value["disagreement"],
-        share_disagreement=value["disagreement"] / total if total > 0 else None,
-        metrics={metric: _metric(found, metric, n, config) for metric in value},
-        labels=[_label(each, label, column) for column, label in enumerate(table.labels)],
+        guard=pooled["brier"],
+        disagreement=pooled["disagreement"],
+        share_disagreement=pooled["disagreement"] / total if total > 0 else None,
+        metrics={metric: _metric(bootstrapped, metric, n, config) for metric in pooled},
+        labels=[_label(values_by_metric, label, column) for column, label in enumerate(table.labels)],
     )
 
 
-def _metric(found: Bootstrapped, name: str, n: int, config: EvaluateSection) -> Metric:
+def _metric(bootstrapped: Bootstrapped, name: str, n: int, config: EvaluateSection) -> Metric:
     undefined = NO_VOTES if "annotator" in name else "nothing is flagged" if "precision" in name else "no positives"
-    value, replicates = float(found.value.pooled[name][0]), found.replicates.pooled[name]
+    value, replicates = float(bootstrapped.value.pooled[name][0]), bootstrapped.replicates.pooled[name]
     return bootstrap_metric(
         value,
         replicates,
         n,
         confidence=config.confidence,
         undefined=undefined,
-        variance=variance(found, name) if name not in OUTSIDE_0_TO_1 else None,
+        variance=variance(bootstrapped, name) if name not in OUTSIDE_0_TO_1 else None,
     )
 
 
-def _label(each: dict[str, Array], label: str, column: int) -> SoftLabel:
-    value = {name: float(values[column]) for name, values in each.items()}
-    return SoftLabel(label=label, **{name: one if np.isfinite(one) else None for name, one in value.items()})
+def _label(values_by_metric: dict[str, Array], label: str, column: int) -> SoftLabel:
+    values = {name: float(values[column]) for name, values in values_by_metric.items()}
+    return SoftLabel(label=label, **{name: number if np.isfinite(number) else None for name, number in values.items()})

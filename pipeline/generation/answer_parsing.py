@@ -1,4 +1,4 @@
-"""The one text in a model's answer, however it is wrapped: JSON, fenced, quoted, listed, introduced or plain."""
+"""Finds the text in a model's answer, whether JSON, fenced, quoted, a list item, introduced or plain."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 TEXT_KEY = "text"
 _KEYS = (TEXT_KEY, "message", "prompt", "request", "query", "content", "question", "ticket")
-# a model's reasoning in its answer, as it is marked by most; Mistral writes [THINK], Seed-OSS <seed:think>
+# the tags around a model's reasoning: <think> and the like; Mistral writes [THINK], Seed-OSS <seed:think>
 _MARK = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reasoning)"
 _BLOCK = re.compile(rf"<{_MARK}>.*?(?:</{_MARK}>|\Z)|\[THINK\].*?(?:\[/THINK\]|\Z)", re.DOTALL | re.IGNORECASE)
-# where the chat template has opened it, the answer holds its end alone
+# when the chat template has the opening tag, the answer has only the closing one
 _LONE_END = re.compile(rf"\A.*(?:</{_MARK}>|\[/THINK\])", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"```[a-z]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL | re.IGNORECASE)
 _STRING_START = r'"(?:' + "|".join(_KEYS) + r')"\s*:\s*'
 _STRING_VALUE = re.compile(_STRING_START + r'("(?:[^"\\]|\\.)*")', re.DOTALL)
-# to the end of an answer that was cut, without an escape that it left unfinished
+# a string that ends with a cut answer, without an incomplete escape at its end
 _CUT_VALUE = re.compile(
     _STRING_START + r'("(?:[^"\\]|\\u[0-9a-f]{4}|\\[^u])*)(?:\\u?[0-9a-f]{0,3})?\Z', re.DOTALL | re.IGNORECASE
 )
@@ -28,7 +28,7 @@ _PREAMBLE = re.compile(
     r"[^\n:]{0,100}:\s*)?)",
     re.IGNORECASE,
 )
-# the same in other languages: always with a colon, for their first words alone may well open a text
+# the same in other languages: always with a colon, because a text may begin with the same words
 _PREAMBLE_ELSEWHERE = re.compile(
     r"\A(?:(?:natürlich|gerne?|klar|selbstverständlich|bien sûr|claro(?: que sí)?|por supuesto|certo|certamente)"
     r"[!.,:]?\s+)?"
@@ -64,14 +64,14 @@ _QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "‘": "’", "'": 
 
 
 def without_reasoning(answer: str) -> str:
-    """The answer without what the model thought before it, trimmed; empty when it was cut while it still thought."""
+    """The answer without the model's reasoning, trimmed; empty when the answer was cut during the reasoning."""
     return _LONE_END.sub("", _BLOCK.sub("", answer)).strip()
 
 
 def parse(answer: str, *, cut: bool = False) -> str | None:
-    """The text that `answer` holds, trimmed, or None when it holds none (broken JSON, an empty answer).
+    """The text in `answer`, trimmed; None when there is none (broken JSON, an empty answer).
 
-    `cut`: the answer reached its limit of tokens; of a JSON string that it left open, what there is of it is taken."""
+    `cut`: the answer reached its token limit; then the last JSON string may be incomplete."""
     text = without_reasoning(answer)
     if fenced := _FENCE.search(text):
         text = fenced[1].strip()
@@ -86,24 +86,24 @@ def _from_json(text: str, *, cut: bool) -> str | None:
     try:
         value, _ = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
-        value = _string_of_broken(text, cut=cut)
+        value = _string_in_broken_json(text, cut=cut)
     return _string_in(value)
 
 
-def _string_of_broken(text: str, *, cut: bool) -> Any:
-    found, cut_value = _STRING_VALUE.search(text), _CUT_VALUE.search(text) if cut else None
-    string = found[1] if found else f'{cut_value[1]}"' if cut_value else "null"
+def _string_in_broken_json(text: str, *, cut: bool) -> Any:
+    whole_value, cut_value = _STRING_VALUE.search(text), _CUT_VALUE.search(text) if cut else None
+    string = whole_value[1] if whole_value else f'{cut_value[1]}"' if cut_value else "null"
     try:
         return json.loads(string, strict=False)
     except ValueError:
-        return None  # an escape that JSON does not have
+        return None  # an escape that is not valid in JSON
 
 
 def _string_in(value: Any) -> str | None:
     if isinstance(value, list):
         value = value[0] if value else None
     if isinstance(value, dict):
-        strings = {str(key).lower(): each for key, each in value.items() if isinstance(each, str)}
+        strings = {str(key).lower(): item for key, item in value.items() if isinstance(item, str)}
         known = next((strings[key] for key in _KEYS if key in strings), None)
         value = known if known is not None else next(iter(strings.values()), None) if len(strings) == 1 else None
     return value if isinstance(value, str) else None
@@ -128,5 +128,5 @@ def _unquoted(text: str) -> str:
         end = text.find(closing, end + 1)
     if end < 0:
         return text[1:].strip()
-    # what follows a whole quoted text is a remark about it; a short first quotation is a part of the text
+    # words after a quoted text are a remark about it; a short quotation at the start is a part of the text
     return text[1:end].strip() if end >= len(text) // 3 else text

@@ -1,8 +1,8 @@
 """The blind check: a model says which labels a written text carries, without knowing which were asked for.
 
-A text may be hostile: it may order the model to give a certain answer, or play the end of the conversation. So it
-reaches the model as one JSON string between two lines that it cannot know, with < and [ escaped, so that no control
-token of a chat format can stand in it; and only an answer in the form asked for is taken."""
+A text may be hostile: it may order the model to give a certain answer, or imitate the end of the conversation. So it is
+sent as one JSON string between two marker lines that its author cannot know, with < and [ escaped, so that it cannot
+contain a control token of a chat format. Only answers in exactly the requested form are accepted."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ _USER = """\
 Which labels apply to the text between the marker lines? Answer with {{"labels": [...]}}."""
 
 
-class Checker:
-    """Makes the check's questions and reads its answers."""
+class CheckQuestions:
+    """Makes the check's questions and reads their answers."""
 
     def __init__(self, section: GenerateSection, taxonomy: Taxonomy, seed: int) -> None:
         self._section = section
@@ -59,7 +59,7 @@ class Checker:
         )
 
     def question(self, name: str, messages: list[dict[str, str]]) -> WriterRequest:
-        """The question about one record; `name` is its id. Nothing of what was intended is in it."""
+        """The question about one record; `name` is its id. It contains nothing about the intended labels."""
         check = self._section.check
         endpoint = check.endpoint or self._section.endpoint
         payload: dict[str, Any] = {
@@ -79,25 +79,25 @@ class Checker:
         return WriterRequest(name, 1, key, payload, [])
 
     def labels(self, answer: str | None) -> list[str] | None:
-        """The labels that an answer gives, in the taxonomy's order; None when it is not exactly the form asked for."""
+        """The labels in an answer, in the taxonomy's order; None when its form is not exactly the requested one."""
         text = without_reasoning(answer or "")
         if fenced := _FENCE.match(text):
             text = fenced[1].strip()
         if len(text) > _LONGEST_ANSWER:
             return None
         try:
-            value = json.loads(text, object_pairs_hook=_once)
+            value = json.loads(text, object_pairs_hook=_dict_without_duplicates)
         except (ValueError, RecursionError):
             return None
         if not isinstance(value, dict) or value.keys() != {"labels"} or not isinstance(value["labels"], list):
             return None
-        given = value["labels"]
-        if any(not isinstance(label, str) or label not in self._known for label in given):
+        labels = value["labels"]
+        if any(not isinstance(label, str) or label not in self._known for label in labels):
             return None
-        return [label for label in self._order if label in given] if len(given) == len(set(given)) else None
+        return [label for label in self._order if label in labels] if len(labels) == len(set(labels)) else None
 
     def _marker(self, name: str, messages: list[dict[str, str]]) -> str:
-        # of the seed, so that whoever wrote the text cannot know it, and of the text, so that no two are alike
+        # from the seed, so that the author of the text cannot know it, and from the text, so that no two are equal
         digest = hashlib.sha256(f"{self._seed}:{name}:{json.dumps(messages)}".encode()).hexdigest()
         return f"=====text-{digest[:24]}====="
 
@@ -111,8 +111,8 @@ class Checker:
 
 
 def quoted(messages: list[dict[str, str]]) -> str:
-    """The text of a record as one JSON string (of several messages a list), in which no line ends and no chat format's
-    control token can stand; `json.loads` gives the text back."""
+    """The text of a record as one JSON string (for several messages, a JSON list), without line ends and control tokens
+    of chat formats. `json.loads` gives the text back."""
     if len(messages) == 1:
         return _string(messages[0]["content"])
     turns = (
@@ -129,18 +129,18 @@ def _string(text: str) -> str:
 
 
 def _described(label: dict[str, Any]) -> str:
-    lines = f"- {label['id']}: {label['name']}. {label['definition']}"
+    description = f"- {label['id']}: {label['name']}. {label['definition']}"
     if label["includes"]:
-        lines += f" This includes: {'; '.join(label['includes'])}."
+        description += f" This includes: {'; '.join(label['includes'])}."
     if label["excludes"]:
-        lines += f" It does not include: {'; '.join(label['excludes'])}."
-    return lines
+        description += f" It does not include: {'; '.join(label['excludes'])}."
+    return description
 
 
-def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _dict_without_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
-            raise ValueError(f"'{key}' stands there twice")
-        found[key] = value
-    return found
+        if key in values:
+            raise ValueError(f"duplicate key '{key}'")
+        values[key] = value
+    return values

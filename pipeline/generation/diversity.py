@@ -1,4 +1,4 @@
-"""How varied a set of texts is: distinct-n, self-BLEU, spread of embeddings, label balance, lengths."""
+"""Measures of diversity of a set of texts: distinct-n, self-BLEU, spread of embeddings, label balance, lengths."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ from marginalia.pipeline.generation.acceptance.semantic_duplicates import Embed,
 from marginalia.schemas.generation_json import Diversity, Lengths
 from marginalia.schemas.text_equality import MARKS
 
-_SAMPLE = 300  # texts that self-BLEU and the spread are measured on: self-BLEU's cost grows with their square
-_ORDER = 4
-_TOGETHER = 5000  # texts that are read at once
-# a word, or one letter of a script that writes no spaces: Chinese, Japanese, Thai, Lao, Khmer, Burmese
+_SAMPLE = 300  # texts for self-BLEU and the spread: the time of self-BLEU grows with the square of their number
+_ORDER = 4  # of BLEU's longest n-grams
+_BLOCK = 5000  # texts that are read at once
+# a word, or one letter of a script without spaces: Chinese, Japanese, Thai, Lao, Khmer, Burmese
 _LETTERS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_LETTERS}][{MARKS}]*|(?:[^\W{_LETTERS}]|[{MARKS}])+")
 Tokens = Sequence[str]
 
 
 def tokens(text: str) -> list[str]:
-    """Words in small letters; where a script puts no spaces between words, its letters."""
+    """The words in lower case; in scripts without spaces between words, the letters."""
     return _TOKEN.findall(text.casefold())
 
 
 class Words:
-    """Texts as numbers of their words: 4 bytes a word."""
+    """Texts as sequences of word numbers, with 4 bytes per word."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
         self._words, self._lengths = array("i"), array("i")
 
     def add(self, words: Tokens) -> None:
+        """Adds a text."""
         numbers = self._numbers
         self._words.extend([numbers.setdefault(word, len(numbers)) for word in words])
         self._lengths.append(len(words))
 
     def distinct(self, n: int) -> float | None:
-        """distinct-n: different n-grams over all n-grams; None when there are none."""
+        """distinct-n (Li et al. 2016): different n-grams divided by all n-grams; None when there are none."""
         words = np.array(self._words, dtype=np.int64)
         text = np.repeat(np.arange(len(self._lengths), dtype=np.int32), self._lengths)
         starts = max(0, len(words) - n + 1)
@@ -59,7 +60,7 @@ class Words:
 
 
 def distinct(texts: Iterable[Tokens], n: int) -> float | None:
-    """distinct-n of these texts."""
+    """distinct-n of these texts; see `Words.distinct`."""
     words = Words()
     for text in texts:
         words.add(text)
@@ -67,29 +68,29 @@ def distinct(texts: Iterable[Tokens], n: int) -> float | None:
 
 
 def self_bleu(texts: Sequence[Tokens]) -> float | None:
-    """Mean BLEU-4 of each text with all others as its references; None for fewer than two texts.
+    """Mean BLEU-4 in [0, 1] of each text with all others as its references; None for fewer than two texts.
 
     Papineni et al. 2002 with the brevity penalty of the closest reference; a precision of zero matches counts as
-    1 / (2 × the text's n-grams) (method 1 of Chen & Cherry 2014 with epsilon 1/2), orders longer than the text are left
-    out."""
+    1 / (2 × the text's n-grams) (method 1 of Chen & Cherry 2014 with epsilon 1/2); n-grams longer than the text are
+    left out."""
     scored = [text for text in texts if text]
     if len(scored) < 2:
         return None
-    # the highest count of an n-gram in any other text is the highest of all, or the second when it is the text's own
+    # an n-gram's highest count in the other texts: the highest of all, or the second where the text itself has that
     counts = [[Counter(_grams(text, n)) for n in range(1, _ORDER + 1)] for text in scored]
     highest: list[dict[tuple[str, ...], tuple[int, int, int]]] = [{} for _ in range(_ORDER)]
-    for place, by_order in enumerate(counts):
+    for index, by_order in enumerate(counts):
         for best, grams in zip(highest, by_order, strict=True):
             for gram, count in grams.items():
                 first, owner, second = best.get(gram, (0, -1, 0))
-                best[gram] = (count, place, first) if count > first else (first, owner, max(second, count))
+                best[gram] = (count, index, first) if count > first else (first, owner, max(second, count))
     lengths = sorted(len(text) for text in scored)
-    values = [_bleu(place, by_order, highest, lengths) for place, by_order in enumerate(counts)]
+    values = [_bleu(index, by_order, highest, lengths) for index, by_order in enumerate(counts)]
     return sum(values) / len(values)
 
 
 def _bleu(
-    place: int,
+    index: int,
     by_order: list[Counter[tuple[str, ...]]],
     highest: list[dict[tuple[str, ...], tuple[int, int, int]]],
     lengths: list[int],
@@ -102,7 +103,7 @@ def _bleu(
         matched = 0
         for gram, count in grams.items():
             first, owner, second = best[gram]
-            matched += min(count, second if owner == place else first)
+            matched += min(count, second if owner == index else first)
         logs.append(math.log(matched / total if matched else 0.5 / total))
     own = sum(by_order[0].values())
     others = lengths.copy()
@@ -113,7 +114,8 @@ def _bleu(
 
 
 def balance(counts: Iterable[int]) -> float | None:
-    """Entropy of the shares over the logarithm of how many there are; None for fewer than two or for no texts."""
+    """Normalized entropy in [0, 1]: the entropy of the shares divided by its maximum; None for fewer than two counts,
+    or when all are 0."""
     numbers = list(counts)
     total = sum(numbers)
     if len(numbers) < 2 or not total:
@@ -123,54 +125,54 @@ def balance(counts: Iterable[int]) -> float | None:
 
 
 def spread(vectors: Vectors) -> float | None:
-    """Mean cosine distance of two different texts, in [0, 2]; None for fewer than two. `vectors`: (texts, dimensions),
-    each of length 1."""
+    """Mean cosine distance between two different texts, in [0, 2]; None for fewer than two. `vectors`: (texts,
+    dimensions), each of length 1."""
     n = len(vectors)
     if n < 2:
         return None
-    # the cosines of all pairs, each twice, and of each with itself add up to the squared length of the sum
+    # the squared length of the sum is the sum of the cosines of all ordered pairs, including each text with itself
     total = float((vectors.astype(np.float64).sum(axis=0) ** 2).sum())
     return 1 - (total - n) / (n * (n - 1))
 
 
 def diversity(prompts: pl.LazyFrame, writable: list[str], seed: int, *, embed: Embed | None = None) -> list[Diversity]:
-    """One entry a generator of `prompts` (PromptRecord), the one with most texts first. `writable` are the labels that
-    could have been asked for; the spread needs `embed`."""
+    """One entry per generator of `prompts` (PromptRecord), the one with the most texts first. `writable` are the labels
+    that texts can be planned with. The spread needs `embed`."""
     rows = prompts.select("generator", "messages", "intended_labels")
     sizes = Counter(rows.select("generator").collect()["generator"])
-    measured = {name: _Measured(size, seed) for name, size in sizes.items()}
-    for start in range(0, sizes.total(), _TOGETHER):
-        for generator, messages, labels in rows.slice(start, _TOGETHER).collect().iter_rows():
+    measured = {generator: _GeneratorTexts(size, seed) for generator, size in sizes.items()}
+    for start in range(0, sizes.total(), _BLOCK):
+        for generator, messages, labels in rows.slice(start, _BLOCK).collect().iter_rows():
             measured[generator].add(_text(messages), labels)
-    found = [one.summary(name, writable, embed) for name, one in measured.items()]
-    return sorted(found, key=lambda one: (-one.texts, one.generator))
+    entries = [texts.summary(generator, writable, embed) for generator, texts in measured.items()]
+    return sorted(entries, key=lambda entry: (-entry.texts, entry.generator))
 
 
-class _Measured:
-    """The texts of one generator, as much of them as their measures need."""
+class _GeneratorTexts:
+    """What the measures need of the texts of one generator."""
 
     def __init__(self, texts: int, seed: int) -> None:
         order = random.Random(f"{seed}:self-bleu").sample(range(texts), min(_SAMPLE, texts))
         self._sample = dict.fromkeys(order, "")
         self._words = Words()
         self._characters = array("i")
-        self._asked: Counter[str] = Counter()
-        self._without = 0
+        self._intended: Counter[str] = Counter()  # labels
+        self._without_label = 0
 
     def add(self, text: str, labels: list[str]) -> None:
         if len(self._characters) in self._sample:
             self._sample[len(self._characters)] = text
         self._words.add(tokens(text))
         self._characters.append(len(text))
-        self._asked.update(labels)
-        self._without += not labels
+        self._intended.update(labels)
+        self._without_label += not labels
 
     def summary(self, generator: str, writable: list[str], embed: Embed | None) -> Diversity:
-        asked = self._asked
-        counts = {label: asked.get(label, 0) for label in [*writable, *sorted(asked.keys() - set(writable))]}
+        intended = self._intended
+        counts = {label: intended.get(label, 0) for label in [*writable, *sorted(intended.keys() - set(writable))]}
         sample = list(self._sample.values())
         characters = np.array(self._characters, dtype=float)
-        low, middle, high = (round(float(each), 1) for each in np.quantile(characters, [0.1, 0.5, 0.9]))
+        low, middle, high = (round(float(quantile), 1) for quantile in np.quantile(characters, [0.1, 0.5, 0.9]))
         return Diversity(
             generator=generator,
             texts=len(characters),
@@ -182,7 +184,7 @@ class _Measured:
             embedding_spread=_rounded(spread(embed(sample))) if embed is not None else None,
             lengths=Lengths(mean=round(float(characters.mean()), 1), p10=low, median=middle, p90=high),
             labels=counts,
-            without_label=self._without,
+            without_label=self._without_label,
             label_balance=_rounded(balance(counts.values())),
         )
 

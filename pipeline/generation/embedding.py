@@ -1,4 +1,4 @@
-"""Sentence embeddings of texts, from a model on this machine."""
+"""Sentence embeddings of texts by a local model."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from marginalia.schemas.hub_client import check_downloads
 from marginalia.schemas.storage.files import sha256
 from marginalia.scoring.models.checkpoint import check_complete, quiet_loading
 
-_LONGEST = 512  # tokens, where the model names no limit of its own
-_BATCH = 32  # texts a forward pass
-_MODULES = {"Transformer", "Pooling", "Normalize"}  # of a sentence-transformers folder: what is computed here
+_MAX_TOKENS = 512  # per text, where the model does not set a limit
+_BATCH = 32  # texts per forward pass
+_MODULES = {"Transformer", "Pooling", "Normalize"}  # the supported parts of a sentence-transformers model
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 
 
 class Embedder:
-    """A transformers model whose token states are pooled into one unit vector a text (Reimers & Gurevych 2019).
+    """A transformers model whose token states are pooled into one unit vector per text (Reimers & Gurevych 2019).
 
-    The folder may be one of sentence-transformers: its pooling (mean or first token) and longest text are obeyed; any
-    other is pooled by the mean. `revision` is what identifies the model in a manifest."""
+    For a sentence-transformers folder, its pooling (mean or first token) and maximum length are used; any other model
+    is pooled by the mean. `revision` identifies the model in a manifest."""
 
     def __init__(self, section: DuplicatesSection, *, relative_to: Path) -> None:
-        """Raises InputError when there is no such model, ModelError when it is of no use, ServiceError for the Hub."""
+        """Raises InputError when there is no such model, ModelError when it cannot be used, and ServiceError when the
+        Hub cannot be reached."""
         from transformers import AutoModel, AutoTokenizer
 
         assert section.model is not None
@@ -56,19 +57,18 @@ class Embedder:
                 )
             self._model = model.to(device).eval()
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-            said = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"cannot load the embedding model '{section.model}': {said}") from error
-        # heads are of no use here, nor is BERT's pooler: token states are pooled
+            raise ModelError(f"cannot load the embedding model '{section.model}': {_first_line(error)}") from error
+        # heads and BERT's pooler are not used here: token states are pooled
         missing = {name for name in info["missing_keys"] if not name.startswith("pooler.")}
         check_complete(section.model, {**info, "missing_keys": missing, "unexpected_keys": ()})
-        self._longest = _longest(folder, self._tokenizer)
+        self._max_tokens = _max_tokens(folder, self._tokenizer)
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """(texts, dimensions), each row of length 1. Equal batches give equal rows."""
-        # a text is a row of its own length's batch: less padding, and nothing depends on which came first
-        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        # batches of texts of similar length: less padding, and no result depends on the order of `texts`
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         parts = [
-            self._batch([self._prefix + texts[place] for place in order[start : start + _BATCH]])
+            self._batch([self._prefix + texts[index] for index in order[start : start + _BATCH]])
             for start in range(0, len(order), _BATCH)
         ]
         if not parts:
@@ -79,10 +79,10 @@ class Embedder:
         return vectors
 
     def _batch(self, texts: list[str]) -> Vectors:
-        # a lone surrogate is no text for a tokenizer
+        # tokenizers do not accept lone surrogates
         readable = [text.encode("utf-8", "replace").decode() for text in texts]
         inputs = self._tokenizer(
-            readable, padding=True, truncation=True, max_length=self._longest, return_tensors="pt"
+            readable, padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
         ).to(self._model.device)
         with torch.inference_mode():
             states = self._model(**inputs).last_hidden_state
@@ -94,23 +94,23 @@ class Embedder:
         vectors: Vectors = torch.nn.functional.normalize(pooled, dim=1).float().cpu().numpy()
         if not np.isfinite(vectors).all():
             raise ModelError(
-                "the embedding model gave numbers that are not finite", hint="set another duplicates.model"
+                "the embedding model returned non-finite numbers", hint="set another generate.duplicates.model"
             )
         return vectors
 
 
 def _folder(reference: str, revision: str | None, relative_to: Path) -> tuple[Path, str]:
-    """The model's folder, and what to record as its revision."""
+    """The model's folder, and what the manifest records as its revision."""
     folder = relative_to / reference
     if folder.is_dir():
         if not (folder / "config.json").exists():
-            raise InputError.at(folder, "no config.json in this folder", hint="expected a transformers model folder")
+            raise InputError.at(folder, "config.json not found", hint="expected a transformers model folder")
         return folder, f"local folder, SHA-256 {sha256(folder)[:12]}"
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", reference) or revision is None:
         hint = (
             "generate.duplicates.model: a folder, or a Hub id such as intfloat/multilingual-e5-small with its revision"
         )
-        raise InputError(f"no embedding model '{reference}' to be found from {relative_to}", hint=hint)
+        raise InputError(f"no embedding model folder '{reference}' in {relative_to}", hint=hint)
     return _from_hub(reference, revision), revision
 
 
@@ -121,16 +121,19 @@ def _from_hub(reference: str, revision: str) -> Path:
     try:
         return Path(snapshot_download(reference, revision=revision, allow_patterns=list(_FILES)))
     except (httpx2.HTTPError, OSError, ValueError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ServiceError(f"cannot fetch the embedding model '{reference}': {said}") from error
+        raise ServiceError(f"cannot download the embedding model '{reference}': {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _pools_first_token(folder: Path) -> bool:
-    """Whether the text's vector is that of its first token. Raises ModelError for a pooling that is unknown here."""
+    """Whether a text's vector is that of its first token. Raises ModelError for a pooling that is not supported."""
     for module in _json(folder / "modules.json") or []:
-        kind = str(module.get("type", "")).rpartition(".")[2]
-        if kind not in _MODULES:
-            raise ModelError(f"{folder}: the embedding model has a part '{kind}', of which nothing is known here")
+        module_type = str(module.get("type", "")).rpartition(".")[2]
+        if module_type not in _MODULES:
+            raise ModelError(f"{folder}: the embedding model has a module '{module_type}', which is not supported")
     pooling = _json(folder / "1_Pooling" / "config.json") or {}
     modes = {name for name, value in pooling.items() if name.startswith("pooling_mode") and value is True}
     modes |= {str(pooling["pooling_mode"])} if isinstance(pooling.get("pooling_mode"), str) else set()
@@ -138,12 +141,12 @@ def _pools_first_token(folder: Path) -> bool:
         return False
     if modes <= {"pooling_mode_cls_token", "cls"}:
         return True
-    raise ModelError(f"{folder}: the embedding model pools by {', '.join(sorted(modes))}; mean and cls are known here")
+    raise ModelError(f"{folder}: the embedding model pools by {', '.join(sorted(modes))}; mean and cls are supported")
 
 
-def _longest(folder: Path, tokenizer: Any) -> int:
-    told = (_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
-    return int(told) if isinstance(told, int) and told > 0 else min(int(tokenizer.model_max_length), _LONGEST)
+def _max_tokens(folder: Path, tokenizer: Any) -> int:
+    limit = (_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
+    return int(limit) if isinstance(limit, int) and limit > 0 else min(int(tokenizer.model_max_length), _MAX_TOKENS)
 
 
 def _json(path: Path) -> Any:
@@ -152,4 +155,4 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelError(f"{path}: not JSON: {error}") from error
+        raise ModelError(f"{path}: invalid JSON: {error}") from error

@@ -1,11 +1,11 @@
-"""generate: write the planned texts by an LLM."""
+"""generate: the planned texts are written by an LLM, and labelled by another one where the config asks for it."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from marginalia.pipeline.config.generation import GenerateSection, unreadable_path
@@ -19,10 +19,12 @@ from marginalia.schemas.storage.run_lock import run_lock
 if TYPE_CHECKING:
     import polars as pl
 
-    from marginalia.pipeline.generation.blind_check import Checked
+    from marginalia.pipeline.generation.blind_check import BlindCheckResult
     from marginalia.pipeline.generation.embedding import Embedder
     from marginalia.pipeline.generation.generation_result import GenerationResult
     from marginalia.pipeline.generation.preview import Preview
+    from marginalia.pipeline.generation.writer_templates import Templates
+    from marginalia.schemas.generation_json import Diversity
 
 
 def _work(run: Run) -> StageOutcome:
@@ -40,41 +42,72 @@ def _work(run: Run) -> StageOutcome:
     plan = _plan(run)
     templates = load_templates(_template_folder(run))
     embed = _embedder(run)
-    result = _filled(run, section, plan, templates, embed)
+    result = _write_texts(run, section, plan, templates, embed)
     written = prompts_frames(result, section.endpoint.model)
     if section.include is not None:
         written = with_included(written, run.folder / section.include, run.taxonomy)
     records = write_frames(PROMPTS.path(run), written, PROMPTS.row)
     write_frames(REJECTED.path(run), rejected_frames(result), REJECTED.row)
-    checked = _checked(run, section)
+    checked = _run_check(run, section)
     varied = diversity(pl.scan_parquet(PROMPTS.path(run)), run.taxonomy.writable, seed, embed=embed)
     missing = missing_texts(section, result, run.command("generate"))
     if checked is not None:
         missing += missing_checks(section, checked, run.command("generate"))
-    found = Generation(diversity=varied, check=checked.check if checked else None)
-    GENERATION.write(run, found)
+    GENERATION.write(run, Generation(diversity=varied, check=checked.check if checked else None))
+    outcome = _Outcome(result, checked, varied)
     return StageOutcome(
         counts_in={"planned": plan.height},
-        counts_out={
-            "accepted": len(result.accepted),
-            "open": result.open,
-            **({"included": records - len(result.accepted)} if section.include is not None else {}),
-            "rejected attempts": len(result.rejected),
-            **{f"rejected: {reason}": count for reason, count in result.reasons().items()},
-            **(_checked_counts(checked) if checked else {}),
-        },
-        tokens={
-            "prompt": result.prompt_tokens,
-            "completion": result.completion_tokens,
-            **(
-                {"check prompt": checked.prompt_tokens, "check completion": checked.completion_tokens}
-                if checked
-                else {}
-            ),
-        },
+        counts_out=outcome.counts(records if section.include is not None else None),
+        tokens=outcome.tokens(),
         cost=_cost(section, result, checked),
-        models={section.endpoint.model: section.endpoint.address, **_checker(section)},
-        facts={
+        models={section.endpoint.model: section.endpoint.address, **_check_model(section)},
+        facts=outcome.facts(section, seed, templates, embed),
+        missing=missing,
+    )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What the stage did, for its manifest."""
+
+    result: GenerationResult
+    checked: BlindCheckResult | None
+    diversity: list[Diversity]
+
+    def counts(self, records: int | None) -> dict[str, int]:
+        """Counts of the output. `records` are those of prompts.parquet when others were included, else None."""
+        result, accepted = self.result, len(self.result.accepted)
+        return {
+            "accepted": accepted,
+            "open": result.open,
+            **({"included": records - accepted} if records is not None else {}),
+            "rejected attempts": len(result.rejected),
+            **{f"rejected: {reason}": count for reason, count in result.rejected.reasons().items()},
+            **self._check_counts(),
+        }
+
+    def _check_counts(self) -> dict[str, int]:
+        if self.checked is None:
+            return {}
+        check = self.checked.check
+        unlabelled = {"check unreadable": check.unreadable, "check failed": check.failed}
+        counts = {name: count for name, count in unlabelled.items() if count}
+        return {"checked": check.labelled, "check differs": check.differ, **counts}
+
+    def tokens(self) -> dict[str, int]:
+        """Prompt and completion tokens of writer and check."""
+        tokens = {"prompt": self.result.prompt_tokens, "completion": self.result.completion_tokens}
+        if self.checked is not None:
+            tokens["check prompt"] = self.checked.prompt_tokens
+            tokens["check completion"] = self.checked.completion_tokens
+        return tokens
+
+    def facts(
+        self, section: GenerateSection, seed: int, templates: Templates, embed: Embedder | None
+    ) -> dict[str, Any]:
+        """The facts of the manifest."""
+        result, checked, first = self.result, self.checked, self.diversity[0] if self.diversity else None
+        return {
             "templates_sha256": templates.sha256,
             "currency": section.prices.currency if section.prices else None,
             "seed": seed,
@@ -88,61 +121,46 @@ def _work(run: Run) -> StageOutcome:
             "torn bytes cut from the journal": result.torn_bytes,
             **({"endpoints": result.endpoints} if result.endpoints else {}),
             "stopped early by": result.stopped or ("budget" if checked and checked.stopped else None),
-            "distinct-1": varied[0].distinct_1 if varied else None,
-            "distinct-2": varied[0].distinct_2 if varied else None,
-            "self-BLEU": varied[0].self_bleu if varied else None,
+            "distinct-1": first.distinct_1 if first else None,
+            "distinct-2": first.distinct_2 if first else None,
+            "self-BLEU": first.self_bleu if first else None,
             **({"embeddings": section.duplicates.model, "embeddings revision": embed.revision} if embed else {}),
             **({"check asked now": checked.asked_now, "check obedience": checked.check.obedience} if checked else {}),
-        },
-        missing=missing,
-    )
+        }
 
 
-def _checked_counts(checked: Checked) -> dict[str, int]:
-    check = checked.check
-    without = {"check unreadable": check.unreadable, "check failed": check.failed}
-    counts = {name: count for name, count in without.items() if count}
-    return {"checked": check.labelled, "check differs": check.differ, **counts}
-
-
-def _guessed(section: GenerateSection, result: GenerationResult, checked: Checked | None) -> float | None:
+def _guessed(section: GenerateSection, result: GenerationResult, checked: BlindCheckResult | None) -> float | None:
     return None if section.prices is None else round(result.guessed + (checked.guessed if checked else 0.0), 6)
 
 
-def _cost(section: GenerateSection, result: GenerationResult, checked: Checked | None) -> float | None:
-    """What the answers cost, and at most can have cost where the endpoint does not say."""
-    from marginalia.pipeline.generation.budget import cost
-
+def _cost(section: GenerateSection, result: GenerationResult, checked: BlindCheckResult | None) -> float | None:
+    """What the answers of writer and check cost; an upper bound where the endpoint did not report usage."""
     if section.prices is None:
         return None
-    total = cost(result.prompt_tokens, result.completion_tokens, section.prices) + result.guessed
-    if checked is not None:
-        total += checked.guessed
-        total += cost(checked.prompt_tokens, checked.completion_tokens, section.check.prices or section.prices)
-    return total
+    of_check = checked.cost(section.check.prices or section.prices) if checked is not None else 0.0
+    return result.cost(section.prices) + of_check
 
 
-def _checker(section: GenerateSection) -> dict[str, str]:
+def _check_model(section: GenerateSection) -> dict[str, str]:
     endpoint = section.check.endpoint
     return {endpoint.model: endpoint.address} if section.check.enabled and endpoint is not None else {}
 
 
 def with_budget(run: Run, budget: float) -> Run:
-    """The run with another generate.budget. Raises InputError when it is none, or when there are no prices."""
+    """The run with another generate.budget. Raises InputError when it is not above 0, or when there are no prices."""
     section = run.config.generate
     if budget <= 0:
         raise InputError(f"--budget {budget:g}: expected an amount above 0")
     if section.prices is None:
         hint = "marginalia config --explain generate.prices"
-        raise InputError("--budget needs generate.prices: nobody else knows what a token costs", hint=hint)
+        raise InputError("--budget requires generate.prices", hint=hint)
     generate = section.model_copy(update={"budget": budget})
     return replace(run, config=run.config.model_copy(update={"generate": generate}))
 
 
 def preview(run: Run, records: int) -> Preview:
-    """Writes the first `records` slots of the plan and nothing but the journal: what was paid for here, generate does
-    not pay for again."""
-    from marginalia.pipeline.generation.budget import cost
+    """Asks for the texts of the first `records` slots of the plan. Writes only the journal, from which `generate` takes
+    these answers."""
     from marginalia.pipeline.generation.preview import Preview
     from marginalia.pipeline.generation.unfinished_work import missing_texts
     from marginalia.pipeline.generation.writer_templates import load_templates
@@ -151,18 +169,17 @@ def preview(run: Run, records: int) -> Preview:
     with run_lock(run.folder, "marginalia preview"):
         plan = _plan(run)
         first = plan.head(records)
-        # one wave: the first slots of the whole plan are asked without texts of others, too
+        # one wave, so that no prompt shows texts of other slots: as in `generate`, whose first wave has these slots
         one_wave = section.model_copy(update={"waves": 1})
-        result = _filled(run, one_wave, first, load_templates(_template_folder(run)), _embedder(run))
+        result = _write_texts(run, one_wave, first, load_templates(_template_folder(run)), _embedder(run))
     prices = section.prices
-    spent = cost(result.prompt_tokens, result.completion_tokens, prices) + result.guessed if prices else None
-    currency = section.prices.currency if section.prices else ""
+    spent, currency = (result.cost(prices), prices.currency) if prices else (None, "")
     missing = missing_texts(section, result, run.command("preview"))
     return Preview(list(first.iter_rows(named=True)), result, plan.height, spent, currency, missing)
 
 
 def _embedder(run: Run) -> Embedder | None:
-    """Loaded before anything is paid for."""
+    """The model that finds duplicates by meaning, loaded before anything is paid for."""
     section = run.config.generate.duplicates
     if section.method != "embeddings":
         return None
@@ -171,7 +188,9 @@ def _embedder(run: Run) -> Embedder | None:
     return Embedder(section, relative_to=run.folder)
 
 
-def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any, embed: Embedder | None) -> GenerationResult:
+def _write_texts(
+    run: Run, section: GenerateSection, plan: pl.DataFrame, templates: Templates, embed: Embedder | None
+) -> GenerationResult:
     from tqdm import tqdm
 
     from marginalia.pipeline.generation.acceptance.answer_acceptance import AnswerAcceptance
@@ -186,28 +205,34 @@ def _filled(run: Run, section: GenerateSection, plan: Any, templates: Any, embed
     writing = SlotWriting(
         section,
         RequestBuilder(section, run.taxonomy, templates, seed),
-        AnswerAcceptance(section, run.taxonomy, embed=embed, room=plan.height, spill=TemporaryRows(run.folder)),
+        AnswerAcceptance(
+            section,
+            run.taxonomy,
+            embed=embed,
+            expected_texts=plan.height,
+            temporary_rows=TemporaryRows(run.folder),
+        ),
         journal=RESPONSES.path(run),
         endpoint=section.endpoint.address,
         seed=seed,
         spent=paid_for(check_section(section), CHECK_JOURNAL.path(run)),
     )
 
-    async def fill(bar: _Bar) -> GenerationResult:
+    async def fill(progress: _Progress) -> GenerationResult:
         async with LazyWriter(section) as writer:
-            result = await writing.fill(plan, writer, bar)
+            result = await writing.fill(plan, writer, progress)
             result.endpoints = writer.report
         if result.stopped == "outage" and not result.models:
-            hint = "there is no answer yet to go on with; look at the server, then run it again"
+            hint = "no answer was received; check the server, then run the same command again"
             raise ServiceError(str(result.last_failure), hint=hint)
         return result
 
     with tqdm(total=0, desc="generate", unit="answer", disable=None, file=sys.stderr) as bar:
-        return asyncio.run(fill(_Bar(bar, section)))
+        return asyncio.run(fill(_Progress(bar, section)))
 
 
-def _checked(run: Run, section: GenerateSection) -> Checked | None:
-    """The blind check of all records, when the config asks for one; checks.parquet is always of these prompts."""
+def _run_check(run: Run, section: GenerateSection) -> BlindCheckResult | None:
+    """The blind check of all records; writes checks.parquet. Without a check, removes the file of an earlier one."""
     from tqdm import tqdm
 
     from marginalia.pipeline.generation.blind_check import BlindCheck, check_section
@@ -221,7 +246,7 @@ def _checked(run: Run, section: GenerateSection) -> Checked | None:
     spent = paid_for(section, RESPONSES.path(run))
     check = BlindCheck(section, run.taxonomy, journal=CHECK_JOURNAL.path(run), seed=run.config.seed, spent=spent)
 
-    async def label(bar: Any) -> Checked:
+    async def label(bar: Any) -> BlindCheckResult:
         async with LazyWriter(check_section(section)) as checker:
             return await check.run(prompts, checker, lambda: bar.update(1))
 
@@ -231,35 +256,33 @@ def _checked(run: Run, section: GenerateSection) -> Checked | None:
     return checked
 
 
-class _Bar:
-    """The progress bar with tokens and cost: its total grows with each round, for nobody knows before how many slots
-    are asked again."""
+class _Progress:
+    """A progress bar with tokens and cost. Its total grows with each round, because rejected slots are asked again."""
 
     def __init__(self, bar: Any, section: GenerateSection) -> None:
         self._bar = bar
         self._prices = section.prices
-        self._shown = 0.0
+        self._updated = 0.0  # time.monotonic()
 
     def expect(self, questions: int) -> None:
+        """Raises the total."""
         self._bar.total += questions
         self._bar.refresh()
 
     def answered(self, result: GenerationResult) -> None:
+        """Counts one answer; shows tokens and cost twice a second."""
         self._bar.update(1)
-        if self._bar.disable or time.monotonic() < self._shown + 0.5:
+        if self._bar.disable or time.monotonic() < self._updated + 0.5:
             return
-        self._shown = time.monotonic()
-        said = f"{result.prompt_tokens + result.completion_tokens:,} tokens"
+        self._updated = time.monotonic()
+        usage = f"{result.prompt_tokens + result.completion_tokens:,} tokens"
         if self._prices is not None:
-            from marginalia.pipeline.generation.budget import cost
-
-            spent = cost(result.prompt_tokens, result.completion_tokens, self._prices) + result.guessed
-            said += f", cost {spent:.2f}"
-        self._bar.set_postfix_str(said)
+            usage += f", cost {result.cost(self._prices):.2f}"
+        self._bar.set_postfix_str(usage)
 
 
 def _plan(run: Run) -> pl.DataFrame:
-    """The plan, with labels that a model may be asked for."""
+    """The plan, checked: it has only labels that a model may be asked for."""
     plan = PLAN.read(run)
     check_plan(run, PLAN.path(run), plan, PLAN.command(run))
     return plan
@@ -272,10 +295,10 @@ def _template_folder(run: Run) -> Any:
 
 
 def _inputs(run: Run) -> tuple[str, ...]:
-    # a user's own templates are an input: an edited one makes the stage stale
+    # the user's own templates are an input: editing one makes the stage stale
     section = run.config.generate
-    own = [section.templates] if run.path(section.templates).is_dir() else []
-    return (PLAN.name, *own, *([section.include] if section.include is not None else []))
+    own_templates = [section.templates] if run.path(section.templates).is_dir() else []
+    return (PLAN.name, *own_templates, *([section.include] if section.include is not None else []))
 
 
 def _outputs(run: Run) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Records of the user's own that are annotated along with the written ones."""
+"""The user's own records, annotated together with the generated ones."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ SOURCE, INCLUDED, GENERATED = "source", "included", "generated"
 
 
 def with_included(written: Iterable[pl.DataFrame], path: Path, taxonomy: Taxonomy) -> Iterator[pl.DataFrame]:
-    """`written` (PromptRecord) followed by the records of `path`; the attribute `source` tells them apart.
+    """`written` (PromptRecord) followed by the records of `path`, with the attribute `source`: generated or included.
 
-    Raises InputError for a record without labels, an unknown label, or an id that a written record has."""
-    taken: set[str] = set()
+    Raises InputError for a record without labels, an unknown label, or the id of a written record."""
+    written_ids: set[str] = set()
     for prompts in written:
-        yield PromptRecord.frame([_marked(row) for row in prompts.to_dicts()])
-        taken.update(prompts["id"])
+        yield PromptRecord.frame([_with_source(row) for row in prompts.to_dicts()])
+        written_ids.update(prompts["id"])
     rows = []
     written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     for record in read_records(path).iter_rows(named=True):
         where = f"{path}: record '{record['id']}'"
         if record["labels"] is None:
-            raise InputError(f"{where} has no labels", hint="give the labels it is held to carry, [] for none")
-        if record["id"] in taken:
-            raise InputError(f"{where}: a written record has the same id", hint="give it another id")
+            raise InputError(f"{where} has no labels", hint="add the labels that you think apply, [] for none")
+        if record["id"] in written_ids:
+            raise InputError(f"{where}: a generated record has the same id", hint="give it another id")
         rows.append(
             {
                 "id": record["id"],
@@ -46,7 +46,7 @@ def with_included(written: Iterable[pl.DataFrame], path: Path, taxonomy: Taxonom
     yield PromptRecord.frame(rows)
 
 
-def _marked(row: dict[str, object]) -> dict[str, object]:
+def _with_source(row: dict[str, object]) -> dict[str, object]:
     attributes = row["attributes"]
     assert isinstance(attributes, list)
     return {**row, "attributes": [*attributes, {"name": SOURCE, "value": GENERATED}]}

@@ -1,4 +1,4 @@
-"""Names of languages for prompts, and whether a text is plainly in another one than asked for."""
+"""Names of languages for prompts, and whether a text is clearly in another language than requested."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from functools import cache
 from typing import Any
 
-# ISO 639-1; a code that is not here is shown as it is
+# ISO 639-1; an unknown code is shown unchanged
 _NAMES = {
     "ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan", "cs": "Czech", "da": "Danish",
     "de": "German", "el": "Greek", "en": "English", "es": "Spanish", "et": "Estonian", "fa": "Persian",
@@ -17,16 +17,16 @@ _NAMES = {
     "ta": "Tamil", "th": "Thai", "tl": "Tagalog", "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu",
     "vi": "Vietnamese", "zh": "Chinese",
 }  # fmt: skip
-# varieties that a short text does not tell apart
+# languages that cannot be distinguished by a short text
 _CLOSE = (
     {"no", "nn", "da"}, {"zh", "yue", "wuu"}, {"hr", "sr", "bs"}, {"id", "ms"}, {"en", "pcm"}, {"gl", "pt"},
     {"tl", "bcl"},
 )  # fmt: skip
-_MIN_WIDTH = 20  # below that the identifier guesses
+_MIN_WIDTH = 20  # shorter texts cannot be identified reliably
 _WIDE = re.compile(
     "[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\U00020000-\U0003fffd]"
 )
-# letters of the languages that are not written in Latin ones; sr, which is written in two, is not judged by them
+# letters of languages that do not use the Latin script; sr is written in two scripts, so it is not checked
 _LETTERS = {
     **dict.fromkeys(("ar", "fa", "ur"), "\u0600-\u06ff"), **dict.fromkeys(("bg", "ru", "uk"), "\u0400-\u04ff"),
     "bn": "\u0980-\u09ff", "el": "\u0370-\u03ff", "he": "\u0590-\u05ff", "hi": "\u0900-\u097f", "sr": "",
@@ -34,7 +34,7 @@ _LETTERS = {
     "th": "\u0e00-\u0e7f", "zh": "\u3400-\u9fff",
 }  # fmt: skip
 _LATIN = "A-Za-z\u00c0-\u024f\u1e00-\u1eff"
-_FEW = 0.1  # share of a text's letters: less is a name or two
+_FEW = 0.1  # share of a text's letters in the script of the language; a lower share may be only names
 _SURE, _UNLIKELY = 0.6, 0.05
 
 
@@ -45,12 +45,12 @@ def language_name(code: str) -> str:
 
 
 def width(text: str) -> int:
-    """Characters, those of Chinese, Japanese and Korean counted twice: they say about twice as much."""
+    """The number of characters; those of Chinese, Japanese and Korean, which say about twice as much, count twice."""
     return len(text) if text.isascii() else len(text) + wide(text)
 
 
 def wide(text: str) -> int:
-    """How many characters of Chinese, Japanese and Korean there are."""
+    """The number of Chinese, Japanese and Korean characters."""
     return len(_WIDE.findall(text))
 
 
@@ -59,10 +59,11 @@ def _base(code: str) -> str:
 
 
 def other_language(text: str, expected: str) -> str | None:
-    """The language (code) that `text` is in when that is plainly not `expected`, else None.
+    """The code of the language of `text` ("other letters" for another script) when it is clearly not `expected`; None
+    otherwise.
 
-    Plainly: it is in other letters, or py3langid gives another language at least 0.6 and the expected one, with its
-    close varieties, less than 0.05. A language that neither knows is never doubted."""
+    Clearly: the text is in another script, or py3langid gives another language a probability of at least 0.6 and the
+    expected one, with similar languages, less than 0.05. An expected language that is not known here is not checked."""
     expected = _base(expected)
     if expected in _NAMES and not _in_letters_of(text, expected):
         return "other letters"
@@ -70,7 +71,7 @@ def other_language(text: str, expected: str) -> str | None:
     if width(text) < _MIN_WIDTH or expected not in _known():
         return None
     accepted = next((close for close in _CLOSE if expected in close), {expected})
-    if identifier.classify(text)[0] in accepted:  # nearly always, and quicker than all ranks
+    if identifier.classify(text)[0] in accepted:  # usually; faster than ranking all languages
         return None
     ranked: list[tuple[str, float]] = identifier.rank(text)
     likely = sum(probability for code, probability in ranked if code in accepted)

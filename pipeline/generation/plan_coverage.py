@@ -12,9 +12,11 @@ from marginalia.schemas.taxonomy import Taxonomy
 
 @dataclass(frozen=True)
 class Coverage:
-    """Counts of a plan. `matrix[i][j]` is the number of slots with labels i and j, on the diagonal those with i.
+    """Counts of a plan. `matrix[i][j]` is the number of slots with labels i and j, on the diagonal those with label i.
+    `sizes` counts slots by their number of labels, `attributes` by the value of each attribute. `uncovered` are allowed
+    pairs without a slot.
 
-    `str()` prints all of it."""
+    `str()` is the report of `marginalia plan --show`."""
 
     labels: list[str]
     matrix: list[list[int]]
@@ -39,15 +41,15 @@ class Coverage:
 
 
 def coverage(plan: pl.DataFrame, taxonomy: Taxonomy) -> Coverage:
-    """The coverage of a plan (columns of plan.parquet) over the labels of `taxonomy`, withheld ones included."""
-    place = {label: number for number, label in enumerate(taxonomy.ids)}
-    matrix = [[0] * len(place) for _ in place]
+    """The coverage of a plan (columns of plan.parquet) over the labels of `taxonomy`, including withheld ones."""
+    index = {label: number for number, label in enumerate(taxonomy.ids)}
+    matrix = [[0] * len(index) for _ in index]
     sizes: Counter[int] = Counter()
     for labels in plan["labels"].to_list():
         sizes[len(labels)] += 1
         for first in labels:
             for second in labels:
-                matrix[place[first]][place[second]] += 1
+                matrix[index[first]][index[second]] += 1
     pairs = taxonomy.allowed_pairs()
     attributes = {
         name: {str(value): count for value, count in sorted(Counter(plan[name].drop_nulls().to_list()).items())}
@@ -60,5 +62,5 @@ def coverage(plan: pl.DataFrame, taxonomy: Taxonomy) -> Coverage:
         sizes=dict(sorted(sizes.items())),
         attributes=attributes,
         allowed_pairs=len(pairs),
-        uncovered=[(a, b) for a, b in pairs if not matrix[place[a]][place[b]]],
+        uncovered=[(a, b) for a, b in pairs if not matrix[index[a]][index[b]]],
     )

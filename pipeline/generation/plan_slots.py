@@ -1,4 +1,4 @@
-"""From the taxonomy and a number of records to the slots that are to be filled."""
+"""Plans the slots: for each text to write, its labels and attributes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ UNRELATED, LOOK_ALIKE = "unrelated", "look-alike"  # difficulties of texts witho
 
 
 def plan_slots(section: PlanSection, taxonomy: Taxonomy, seed: int) -> pl.DataFrame:
-    """The plan: one row a slot with slot_id, labels, difficulty, near_miss_of (a label's id, null unless the text is to
-    look like that label without being it), language and the section's attributes, in random order.
+    """The plan: one row per slot, in random order, with slot_id, labels, difficulty, near_miss_of (the id of the label
+    that a text without labels should resemble, or null), language and the section's attributes.
 
-    The same section, taxonomy and seed give the same plan. Labels that are withheld from generation are never in it.
-    Raises InputError when a target of the section cannot be met, with the number to raise."""
+    The same section, taxonomy and seed give the same plan. Labels withheld from generation are never in it. Raises
+    InputError when a target of the section cannot be met; its hint says what to raise."""
     sets = label_sets(section, taxonomy, section.records, seed)
     check_targets(section, taxonomy, sets, seed)
     order = random.Random(f"{seed}:plan")
     order.shuffle(sets)
-    near = _near_misses(section, taxonomy, sets, order)
+    near_misses = _near_misses(section, taxonomy, sets, order)
     columns: dict[str, Any] = {
         "slot_id": [f"slot-{number:0{len(str(len(sets)))}d}" for number in range(1, len(sets) + 1)],
         "labels": sets,
-        "difficulty": _difficulties(section, sets, near, order),
-        "near_miss_of": near,
+        "difficulty": _difficulties(section, sets, near_misses, order),
+        "near_miss_of": near_misses,
         "language": _spread(section.languages or [taxonomy.language], sets, order),
     }
     for name, values in section.attributes.items():
@@ -43,40 +43,41 @@ def plan_slots(section: PlanSection, taxonomy: Taxonomy, seed: int) -> pl.DataFr
 def _near_misses(
     section: PlanSection, taxonomy: Taxonomy, sets: list[list[str]], order: random.Random
 ) -> list[str | None]:
-    """For the planned share of the label-free slots, the label that each is to look like; every label equally often."""
-    free = [number for number, labels in enumerate(sets) if not labels]
-    wanted = round(section.near_misses * len(free)) if taxonomy.writable else 0
-    models = list(taxonomy.writable)
-    order.shuffle(models)
-    near: list[str | None] = [None] * len(sets)
-    for place, number in enumerate(order.sample(free, wanted)):
-        near[number] = models[place % len(models)]
-    return near
+    """By slot: the label that the text should resemble, or None. Of the slots without labels, the share
+    plan.near_misses has one; every label is used equally often."""
+    without_labels = [slot for slot, labels in enumerate(sets) if not labels]
+    count = round(section.near_misses * len(without_labels)) if taxonomy.writable else 0
+    resembled = list(taxonomy.writable)
+    order.shuffle(resembled)
+    near_misses: list[str | None] = [None] * len(sets)
+    for number, slot in enumerate(order.sample(without_labels, count)):
+        near_misses[slot] = resembled[number % len(resembled)]
+    return near_misses
 
 
 def _difficulties(
-    section: PlanSection, sets: list[list[str]], near: list[str | None], order: random.Random
+    section: PlanSection, sets: list[list[str]], near_misses: list[str | None], order: random.Random
 ) -> list[str]:
-    labelled = [number for number, labels in enumerate(sets) if labels]
-    values = _spread(section.difficulties, [sets[number] for number in labelled], order)
+    labelled = [slot for slot, labels in enumerate(sets) if labels]
+    values = _spread(section.difficulties, [sets[slot] for slot in labelled], order)
     by_slot = dict(zip(labelled, values, strict=True))
-    return [by_slot.get(number) or (LOOK_ALIKE if near[number] else UNRELATED) for number in range(len(sets))]
+    return [by_slot.get(slot) or (LOOK_ALIKE if near_misses[slot] else UNRELATED) for slot in range(len(sets))]
 
 
 def _spread(values: list[str], sets: list[list[str]], order: random.Random) -> list[str]:
-    """One value a slot: each used equally often (to within one) overall, and as evenly as that allows in each label."""
+    """One value per slot. Each is used equally often (within one) overall, and as evenly as possible for each label."""
     overall = dict.fromkeys(values, 0)
-    inside: dict[str, dict[str, int]] = {}
+    by_label: dict[str, dict[str, int]] = {}
     chosen = [""] * len(sets)
-    for number in order.sample(range(len(sets)), len(sets)):
+    for slot in order.sample(range(len(sets)), len(sets)):
         fewest = min(overall.values())
-        counts = [inside.setdefault(label, dict.fromkeys(values, 0)) for label in sets[number] or [""]]
-        open_values = [value for value in values if overall[value] == fewest]
-        cost = {value: sum(count[value] for count in counts) for value in open_values}
+        counts = [by_label.setdefault(label, dict.fromkeys(values, 0)) for label in sets[slot] or [""]]
+        rarest = [value for value in values if overall[value] == fewest]
+        cost = {value: sum(count[value] for count in counts) for value in rarest}
         lowest = min(cost.values())
-        value = order.choice([value for value in open_values if cost[value] == lowest])
+        value = order.choice([value for value in rarest if cost[value] == lowest])
         overall[value] += 1
         for count in counts:
             count[value] += 1
-        chosen[number] = value
+        chosen[slot] = value
     return chosen

@@ -1,4 +1,4 @@
-"""plan: what to write."""
+"""plan: which texts to write."""
 
 from __future__ import annotations
 

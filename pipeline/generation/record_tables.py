@@ -1,4 +1,4 @@
-"""The outcome of the rounds as tables: prompts.parquet and rejected.parquet."""
+"""The outcome of generate as tables: prompts.parquet and rejected.parquet."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from marginalia.pipeline.generation.generation_result import Accepted, Generatio
 from marginalia.schemas.table_row import Row
 from marginalia.schemas.tables import PromptRecord, RejectedAttempt
 
-_TOGETHER = 5000  # rows
+_ROWS_PER_FRAME = 5000
 
 
 def prompts_frames(result: GenerationResult, generator: str) -> Iterator[pl.DataFrame]:
-    """One row an accepted text, in the plan's order, some thousands at a time."""
+    """prompts.parquet (PromptRecord): one row per accepted text in the plan's order, a few thousand rows per frame."""
     return _frames(PromptRecord, (_prompt(accepted, generator) for accepted in result.accepted))
 
 
 def rejected_frames(result: GenerationResult) -> Iterator[pl.DataFrame]:
-    """One row a rejected attempt, in the plan's order, some thousands at a time."""
+    """rejected.parquet (RejectedAttempt): one row per rejected attempt, in the same order and frames."""
     rows = (
-        {"slot_id": result.slots[place]["slot_id"], "attempt": attempt, "reason": reason, "detail": detail}
-        for place, attempt, reason, detail in result.rejected
+        {"slot_id": result.slots[slot_index]["slot_id"], "attempt": attempt, "reason": reason, "detail": detail}
+        for slot_index, attempt, reason, detail in result.rejected
     )
     return _frames(RejectedAttempt, rows)
 
 
 def _frames(model: type[Row], rows: Iterator[dict[str, Any]]) -> Iterator[pl.DataFrame]:
-    while together := list(islice(rows, _TOGETHER)):
-        yield model.frame(together)
+    while block := list(islice(rows, _ROWS_PER_FRAME)):
+        yield model.frame(block)
 
 
 def _prompt(accepted: Accepted, generator: str) -> dict[str, Any]:
@@ -49,8 +49,8 @@ def _prompt(accepted: Accepted, generator: str) -> dict[str, Any]:
 
 
 def record_id(slot_id: str, text: str) -> str:
-    """The slot's number and eight digits of the text's SHA-256: a slot that is written anew gets another id, so that no
-    annotation of the old text can come to lie on the new one."""
+    """The slot's number and eight digits of the text's SHA-256. A slot that gets another text gets another id, so that
+    annotations of the old text are never joined to the new one."""
     return f"{slot_id.removeprefix('slot-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 

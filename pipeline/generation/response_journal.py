@@ -1,4 +1,4 @@
-"""What the endpoint answered, on disk before it is used: the journal responses.jsonl and its index by request."""
+"""The journal of answers, responses.jsonl, and its index by request. An answer is on disk before it is used."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ import numpy as np
 
 from marginalia.pipeline.generation.writer_requests import WriterRequest
 from marginalia.schemas.errors import ArtifactError
-from marginalia.schemas.storage.journal import RESTORE, Journal, read_at, read_places
+from marginalia.schemas.storage.journal import RESTORE, Journal, read_at, read_with_offsets
 
-_PAUSE = 0.01  # seconds between two fsyncs, in which answers gather
+_PAUSE = 0.01  # seconds between two fsyncs, so that one fsync covers several answers
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer of the endpoint. `refused` holds its words when it declined; tokens are null when it did not say;
-    `endpoint` is the address that answered; `reasoning`: the model also thought, in a place of its own."""
+    """One answer of the endpoint. `refused` is the text of a refusal; token counts are None when the endpoint did not
+    report them; `endpoint` is the address that answered; `reasoning`: the answer had a separate field with the model's
+    reasoning."""
 
     text: str | None
     refused: str | None
@@ -39,7 +40,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class JournalledAnswer:
-    """An entry of the journal, as much of it as judging needs."""
+    """The part of a journal entry that acceptance and budget need. `prompt_bytes`: the prompt's size in UTF-8."""
 
     text: str | None
     refused: str | None
@@ -53,24 +54,27 @@ class JournalledAnswer:
 
 
 class KnownAnswers:
-    """The answers of a journal by the key of their question; of two with one key the first, which is the one that was
-    used. In memory is an index of 16 bytes an answer, and the last attempt of each slot that has more than one."""
+    """The answers of a journal by the key of their question. Of two answers with the same key, the first counts: it is
+    the one that was used. Memory holds an index of 16 bytes per answer, and the last attempt at each slot that has more
+    than one.
+
+    Raises ArtifactError with the line of a damaged entry."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        hashes, places = array("Q"), array("q")
+        hashes, offsets = array("Q"), array("q")
         self._last_attempts: dict[str, int] = {}
-        for number, (place, entry) in enumerate(read_places(path), start=1):
+        for number, (offset, entry) in enumerate(read_with_offsets(path), start=1):
             try:
-                _typed(_answer(entry))
+                _check_types(_answer(entry))
                 hashes.append(_hash(entry["key"]))
                 if (attempt := entry.get("attempt", 1)) > self.last_attempt(entry.get("slot_id", "")):
                     self._last_attempts[entry["slot_id"]] = attempt
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise ArtifactError.at(path, f"not an answer: {error!r}", line=number, hint=RESTORE) from error
-            places.append(place)
+            offsets.append(offset)
         self._hashes, first = np.unique(np.array(hashes, dtype=np.uint64), return_index=True)
-        self._places = np.array(places, dtype=np.int64)[first]
+        self._offsets = np.array(offsets, dtype=np.int64)[first]
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -79,25 +83,28 @@ class KnownAnswers:
         return self.get(key) is not None
 
     def last_attempt(self, slot_id: str) -> int:
-        """The highest attempt at the slot that has an answer, to whatever request; 1 when there is none."""
+        """The highest attempt at the slot that has an answer, whatever the request was; 1 when there is none."""
         return self._last_attempts.get(slot_id, 1)
 
     def get(self, key: str) -> JournalledAnswer | None:
+        """The answer to the question with this key, read from disk; None when there is none."""
         if not len(self._hashes):
             return None
-        wanted = _hash(key)
-        number = int(np.searchsorted(self._hashes, np.uint64(wanted)))
-        if number == len(self._hashes) or int(self._hashes[number]) != wanted:
+        key_hash = _hash(key)
+        number = int(np.searchsorted(self._hashes, np.uint64(key_hash)))
+        if number == len(self._hashes) or int(self._hashes[number]) != key_hash:
             return None
-        entry = next(read_at(self._path, [int(self._places[number])]))
+        entry = next(read_at(self._path, [int(self._offsets[number])]))
         return _answer(entry) if entry["key"] == key else None
 
     def values(self) -> Iterator[JournalledAnswer]:
-        return map(_answer, read_at(self._path, np.sort(self._places).tolist())) if len(self) else iter(())
+        """All answers, read from disk in the order of the journal."""
+        return map(_answer, read_at(self._path, np.sort(self._offsets).tolist())) if len(self) else iter(())
 
 
 def read_answers(path: Path) -> KnownAnswers:
-    """Raises ArtifactError with the line of an entry that is not one of ours."""
+    """The answers in a journal; none when there is no such file. Raises ArtifactError with the line of a damaged
+    entry."""
     return KnownAnswers(path)
 
 
@@ -119,25 +126,24 @@ def _answer(entry: dict[str, Any]) -> JournalledAnswer:
     )
 
 
-def _typed(answer: JournalledAnswer) -> JournalledAnswer:
-    """Raises TypeError when a text or a count is something else."""
-    for name, kind in (("text", str), ("refused", str), ("finish_reason", str), ("model", str)):
-        if not isinstance(getattr(answer, name), kind | None):
-            raise TypeError(f"{name} is no text")
+def _check_types(answer: JournalledAnswer) -> None:
+    """Raises TypeError for a text that is not a string and a token count that is not an integer."""
+    for name in ("text", "refused", "finish_reason", "model"):
+        if not isinstance(getattr(answer, name), str | None):
+            raise TypeError(f"{name} is not text")
     for name in ("prompt_tokens", "completion_tokens"):
         if type(getattr(answer, name)) not in (int, type(None)):
-            raise TypeError(f"{name} is no count")
-    return answer
+            raise TypeError(f"{name} is not a whole number")
 
 
 def prompt_bytes(payload: dict[str, Any]) -> int:
-    """Size of a request's texts in UTF-8."""
+    """Size of a request's message texts in UTF-8."""
     return sum(len(message["content"].encode("utf-8", "surrogatepass")) for message in payload["messages"])
 
 
 class AnswerLog:
-    """Appends answers to the journal: each is handed to the operating system as it arrives, so that a killed process
-    loses none, and put on disk with all that arrived while the fsync before it was under way; then it may be used."""
+    """Appends answers to the journal. Each is written as it arrives, so that a killed process loses none. One fsync
+    then puts on disk all answers that arrived during the previous fsync; only after it may they be used."""
 
     def __init__(self, journal: Journal, endpoint: str) -> None:
         self._journal = journal
@@ -149,8 +155,8 @@ class AnswerLog:
     def keep(
         self, question: WriterRequest, reply: Reply, *, on_disk: Callable[[JournalledAnswer], None]
     ) -> JournalledAnswer:
-        """Journals the reply; `on_disk` is called with the answer when it may be used. Raises InputError when the disk
-        refuses it."""
+        """Writes the reply to the journal. `put_on_disk` calls `on_disk` with the answer when it may be used. Raises
+        InputError when it cannot be written."""
         entry = {
             "key": question.key,
             "slot_id": question.slot_id,
@@ -175,14 +181,15 @@ class AnswerLog:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Puts on disk, too, what had arrived when the body is interrupted."""
+        """A context that puts on disk what was written by its end, also when it ends by an interrupt."""
         try:
             yield
         finally:
             self._journal.sync()
 
     async def put_on_disk(self) -> None:
-        """Runs beside those who keep answers, until `stop`. Raises InputError when the disk refuses."""
+        """Calls fsync for the answers of `keep`, until `stop` is called. A task of its own. Raises InputError when the
+        disk fails."""
         loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
@@ -199,15 +206,15 @@ class AnswerLog:
                 raise
             for on_disk, answer in waiting:
                 on_disk(answer)
-                await asyncio.sleep(0)  # an answer that has come is read first: its call's successor can go out
+                await asyncio.sleep(0)  # let a waiting worker read its answer first, so that its next call can start
             await asyncio.sleep(_PAUSE)
 
     async def flush(self) -> None:
-        """Puts on disk what was kept so far, for those who use answers later and all at once."""
+        """Puts on disk what was kept so far, without calling `on_disk`; for callers that use all answers later."""
         self._waiting.clear()
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._journal.sync))
 
     def stop(self) -> None:
-        """For when every answer has been used."""
+        """Ends `put_on_disk`, when every answer has been used."""
         self._stopped = True
         self._wake.set()

@@ -1,4 +1,4 @@
-"""What generate and preview ended without, and how to go on."""
+"""What generate and preview could not finish, and how to continue."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from marginalia.pipeline.config.generation import GenerateSection
 from marginalia.schemas.manifest_json import Missing
 
 if TYPE_CHECKING:
-    from marginalia.pipeline.generation.blind_check import Checked
+    from marginalia.pipeline.generation.blind_check import BlindCheckResult
     from marginalia.pipeline.generation.generation_result import GenerationResult
 
 
 def missing_texts(section: GenerateSection, result: GenerationResult, command: str) -> list[Missing]:
-    """One entry for each reason for which slots are open. `command` is what was called."""
-    of, found = f"of {result.planned:,} planned texts", []
+    """One entry for each reason for which slots are open. `command` is the command to run again."""
+    of_planned, missing = f"of {result.planned:,} planned texts", []
     if result.unanswered:
-        what = f"{result.unanswered:,} {of} got no answer from the endpoint; the last: {result.last_failure}"
-        found.append(Missing(what=what, how=command, retry=True, blocks=True))
+        what = f"{result.unanswered:,} {of_planned} got no answer from the endpoint; last error: {result.last_failure}"
+        missing.append(Missing(what=what, how=command, retry=True, blocks=True))
     if result.not_allowed:
-        found.append(_over_budget(section, f"{result.not_allowed:,} {of} were not asked for", command))
+        missing.append(_over_budget(section, f"{result.not_allowed:,} {of_planned} were not requested", command))
     if rejected := result.open - result.unanswered - result.not_allowed:
-        reasons = {reason: n for reason, n in result.reasons().items() if reason != "failed"}
-        most = max(reasons, key=reasons.__getitem__)
-        example = next(detail for _, _, reason, detail in result.rejected if reason == most)
-        what = f"{rejected:,} {of} had every attempt rejected, most often as {most}: {example}"
+        reasons = {reason: n for reason, n in result.rejected.reasons().items() if reason != "failed"}
+        commonest = max(reasons, key=reasons.__getitem__)
+        example = next(detail for _, _, reason, detail in result.rejected if reason == commonest)
+        what = f"{rejected:,} {of_planned} had every attempt rejected, most often as {commonest}: {example}"
         how = f"see rejected.parquet; change the templates, a filter or generate.max_attempts, then: {command}"
-        found.append(Missing(what=what, how=how))
-    return found
+        missing.append(Missing(what=what, how=how))
+    return missing
 
 
-def missing_checks(section: GenerateSection, checked: Checked, command: str) -> list[Missing]:
-    """The same for the blind check."""
-    found, of = [], f"of {checked.questions:,} questions of the blind check"
+def missing_checks(section: GenerateSection, checked: BlindCheckResult, command: str) -> list[Missing]:
+    """One entry for each reason for which questions of the blind check have no answer."""
+    missing, of_questions = [], f"of {checked.questions:,} questions of the blind check"
     if checked.unanswered:
-        what = f"{checked.unanswered:,} {of} got no answer; the last: {checked.last_failure}"
-        found.append(Missing(what=what, how=command, retry=True, blocks=True))
+        what = f"{checked.unanswered:,} {of_questions} got no answer; last error: {checked.last_failure}"
+        missing.append(Missing(what=what, how=command, retry=True, blocks=True))
     if checked.not_allowed:
-        found.append(_over_budget(section, f"{checked.not_allowed:,} {of} were not asked", command))
-    return found
+        missing.append(_over_budget(section, f"{checked.not_allowed:,} {of_questions} were not asked", command))
+    return missing
 
 
-def _over_budget(section: GenerateSection, what: str, command: str) -> Missing:
+def _over_budget(section: GenerateSection, not_done: str, command: str) -> Missing:
     assert section.budget is not None
     assert section.prices is not None
     spent = f"generate.budget {section.budget:g} {section.prices.currency} is used up"
     how = f"raise generate.budget (or generate's --budget), then: {command}"
-    return Missing(what=f"{what}: {spent}", how=how, blocks=True)
+    return Missing(what=f"{not_done}: {spent}", how=how, blocks=True)

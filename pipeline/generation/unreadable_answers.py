@@ -1,5 +1,5 @@
-"""Answers that the endpoint gave, and will charge for, and that cannot be read: noted on disk, so that a budget knows
-of them in a resumed run, too."""
+"""Answers that cannot be read but that the endpoint charges for. They are noted on disk, so that a resumed run counts
+them against its budget, too."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from marginalia.schemas.storage.journal import RESTORE, Journal, read_journal
 
 
 class UnreadableAnswers:
-    """The notes beside a journal of answers. `prompt_bytes` has the size of each one's prompt; the file comes to be
-    with the first of them."""
+    """The notes that belong to a journal of answers. `prompt_bytes` has the size of the prompt of each unreadable
+    answer. The file is created with the first note. Raises ArtifactError for a damaged entry."""
 
     def __init__(self, journal: Path) -> None:
         self._path = unreadable_path(journal)
@@ -24,11 +24,12 @@ class UnreadableAnswers:
         for number, entry in enumerate(read_journal(self._path), start=1):
             size = entry.get("prompt_bytes")
             if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-                raise ArtifactError.at(self._path, "expected the size of a prompt", line=number, hint=RESTORE)
+                raise ArtifactError.at(self._path, "prompt_bytes is not a size", line=number, hint=RESTORE)
             self.prompt_bytes.append(size)
 
-    def note(self, question: WriterRequest, said: str) -> int:
-        """Puts one on disk; its prompt's size. `said` is what came instead of an answer."""
+    def note(self, question: WriterRequest, body: str) -> int:
+        """Writes a note to disk and returns the size of the question's prompt in bytes. `body` is what came instead of
+        an answer."""
         if self._journal is None:
             self._journal = Journal(self._path)
         size = prompt_bytes(question.payload)
@@ -38,12 +39,13 @@ class UnreadableAnswers:
                 "attempt": question.attempt,
                 "created_at": datetime.now(UTC).isoformat(timespec="microseconds"),
                 "prompt_bytes": size,
-                "said": said,
+                "said": body,
             }
         )
         self.prompt_bytes.append(size)
         return size
 
     def close(self) -> None:
+        """Closes the file, if there is one."""
         if self._journal is not None:
             self._journal.close()

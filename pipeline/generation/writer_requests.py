@@ -1,4 +1,4 @@
-"""What the writer is asked for one attempt at one slot, and the key under which its answer is kept."""
+"""The requests to the LLM that writes: one per attempt at a slot, with the key of its answer in the journal."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _SCHEMA = {
 
 @dataclass(frozen=True)
 class WriterRequest:
-    """One request. `payload` is the body that is sent; `shown` are the examples and definitions that it may hold.
+    """One request. `payload` is the body that is sent; `shown` are examples and definitions that it may contain.
 
-    `key` is the hash of slot, attempt and request without the texts of earlier rounds that the prompt shows: these only
-    serve diversity, and an answer once paid for stays good when a changed filter has changed them."""
+    `key` is the hash of slot, attempt and request without the texts of earlier rounds that the prompt shows. These only
+    serve diversity, so an answer that is paid for stays usable when a changed filter has changed them."""
 
     slot_id: str
     attempt: int
@@ -51,14 +51,14 @@ class WriterRequest:
 
 
 class RequestBuilder:
-    """Makes questions from slots (rows of plan.parquet)."""
+    """Makes requests from slots (rows of plan.parquet)."""
 
     def __init__(self, section: GenerateSection, taxonomy: Taxonomy, templates: Templates, seed: int) -> None:
         self._section = section
         self._taxonomy = taxonomy
         self._templates = templates
         self._seed = seed
-        # what every prompt shares is made once: a plan may have a hundred thousand of them
+        # the variables that all prompts share are made once: a plan may have a hundred thousand prompts
         self._labels = {label.id: label for label in taxonomy.labels}
         self._dumped = {label.id: label.model_dump() for label in taxonomy.labels}
         self._writable = taxonomy.writable
@@ -74,7 +74,7 @@ class RequestBuilder:
         }
 
     def question(self, slot: dict[str, Any], attempt: int, written: list[str]) -> WriterRequest:
-        """The question of `attempt` (from 1) at `slot`, showing the texts `written` for the same labels before."""
+        """The request for an attempt (from 1) at a slot. `written`: earlier texts for the same labels, to be shown."""
         examples = self._examples(slot, attempt)
         variables = self._variables(slot, attempt, examples)
         payload = self._payload(slot, attempt, variables)
@@ -84,9 +84,10 @@ class RequestBuilder:
         return WriterRequest(slot["slot_id"], attempt, key, payload, self._shown(slot, examples))
 
     def _examples(self, slot: dict[str, Any], attempt: int) -> list[Example]:
-        """generate.few_shot examples of each label as {label, name, text}, others at each attempt.
+        """generate.few_shot examples of each label as {label, name, text}, drawn anew for each attempt.
 
-        A label-free text is shown those of the label that it is to look like, else of some labels: what it is not."""
+        For a slot without labels: examples of the label that it should resemble, or of some labels, which show what the
+        text must not be."""
         draw = random.Random(f"{self._seed}:{slot['slot_id']}:{attempt}:examples")
         near, writable, few = slot.get("near_miss_of"), self._writable, self._section.few_shot
         labels = slot["labels"] or ([near] if near else draw.sample(writable, min(few, len(writable))))
@@ -120,7 +121,7 @@ class RequestBuilder:
         return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 
     def _variables(self, slot: dict[str, Any], attempt: int, examples: list[Example]) -> dict[str, Any]:
-        """What a template may use. Labels that are withheld from generation are never among it, not even by name."""
+        """The variables of a template. Labels withheld from generation are not in them, not even by name."""
         near = slot.get("near_miss_of")
         return {
             **self._shared,

@@ -1,4 +1,4 @@
-"""Prompt templates: Jinja files that a user may replace, run in a sandbox."""
+"""Prompt templates: Jinja files that the user can replace, rendered in a sandbox."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SHARED = {"taxonomy", "no_label", "structured"}  # variables that are the same i
 
 @dataclass(frozen=True)
 class Templates:
-    """The templates of a prompt. `sha256` is of their texts, for the manifest; `variables` are the names that each of
-    them mentions. One that mentions only what all prompts share (SHARED) is rendered once.
+    """The templates of a prompt. `sha256` is the hash of their texts, for the manifest; `variables` has, by file name,
+    the variables that a template uses. A template that uses only variables in SHARED is rendered once.
 
-    `example`, which a folder may have, makes each few-shot example a turn of its own (the template asks, the example
-    answers): small models follow that better than a list."""
+    `example` is optional. With it, each few-shot example is a turn of its own (the template asks, the example answers),
+    which small models follow better than a list."""
 
     system: Template
     user: Template
@@ -36,10 +36,11 @@ class Templates:
     _rendered: dict[str, str] = field(default_factory=dict)
 
     def mention(self, variable: str) -> bool:
+        """Whether one of the templates uses the variable."""
         return any(variable in names for names in self.variables.values())
 
     def messages(self, variables: dict[str, Any]) -> list[dict[str, str]]:
-        """The chat of one prompt; an empty system message is left out. Raises InputError with the template's fault."""
+        """The messages of one prompt, without empty ones. Raises InputError for an error in a template."""
         turns = [("system", self._render(self.system, "system.j2", variables))]
         if self.example is not None:
             for example in variables["examples"]:
@@ -47,7 +48,7 @@ class Templates:
                 turns += [("user", asked), ("assistant", example["text"])]
         turns.append(("user", self._render(self.user, "user.j2", variables)))
         if not turns[-1][1]:
-            raise InputError.at(self.folder / "user.j2", "renders to nothing", hint="mend the template")
+            raise InputError.at(self.folder / "user.j2", "renders to an empty text", hint="fix the template")
         return [{"role": role, "content": text} for role, text in turns if text]
 
     def _render(self, template: Template, name: str, variables: dict[str, Any]) -> str:
@@ -57,25 +58,26 @@ class Templates:
             text = template.render(variables).strip()
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             message = f"{type(error).__name__}: {error}"
-            raise InputError.at(self.folder / name, message, hint="mend the template") from error
+            raise InputError.at(self.folder / name, message, hint="fix the template") from error
         if self.variables[name] <= SHARED:
             self._rendered[name] = text
         return text
 
 
 def template_folder(reference: str, *, relative_to: Path) -> Path:
-    """Where the templates of config key generate.templates lie: a shipped name, or a folder relative to the run."""
+    """The folder of generate.templates: a shipped name, or a folder relative to the run. Raises InputError when there
+    is none."""
     shipped = sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
     folder = SHIPPED / reference if reference in shipped else relative_to / reference
     if not folder.is_dir():
         hint = f"generate.templates: {', '.join(shipped)}, or a folder with {' and '.join(FILES)}"
-        raise InputError.at(folder, "no such template folder", hint=hint)
+        raise InputError.at(folder, "template folder not found", hint=hint)
     return folder
 
 
 def load_templates(folder: Path) -> Templates:
-    """Raises InputError for a missing file and for a syntax error, with its line."""
-    # no autoescape: the result is a prompt, not HTML; texts of people and models come in as values only
+    """The templates in a folder. Raises InputError for a missing file, and for a syntax error with its line."""
+    # no autoescape: the result is a prompt, not HTML; texts by users and models are only inserted as values
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=True)
     names = [*FILES, EXAMPLE_FILE] if (folder / EXAMPLE_FILE).exists() else FILES
     texts = {name: read_text(folder / name) for name in names}

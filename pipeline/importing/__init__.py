@@ -1,1 +1,1 @@
-"""Existing data sets as records of a run: which columns and label values mean what."""
+"""Stage import: existing data sets become records of a run, by a mapping of their columns and label values."""

@@ -1,4 +1,5 @@
-"""A mapping: how the columns and label values of somebody's data set read in our terms. A YAML file; see mappings/."""
+"""A mapping: a YAML file that says what the columns and label values of a data set mean. The shipped ones are in
+mappings/."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ EXPLAIN = "the shipped records.yaml shows the keys"
 
 
 class MessageColumn(StrictModel):
-    """One message, taken from one column."""
+    """One message of a record, read from one column."""
 
     role: Literal["system", "user", "assistant"]
     column: str
@@ -37,7 +38,9 @@ class LabelColumn(StrictModel):
         default="list",
         description="list: a list of values; text: one string, split at `separator`; flags: value → true or false",
     )
-    separator: str | None = Field(default=None, min_length=1, description="for the form text; null: one value a record")
+    separator: str | None = Field(
+        default=None, min_length=1, description="for the form text; null: one value per record"
+    )
     values: dict[str, str | list[str] | None] = Field(
         default={},
         description="label value → the taxonomy's id (or several); null: says that no category applies. Left out: the "
@@ -67,35 +70,35 @@ class LabelColumn(StrictModel):
             raise ValueError(f"separator goes with form: text, the form is {self.form}")
         both = [value for value in self.ignore if value in self.meanings]
         if both:
-            raise ValueError(f"'{both[0]}' stands in {'columns' if self.columns else 'values'} and in ignore")
+            raise ValueError(f"'{both[0]}' is in both {'columns' if self.columns else 'values'} and ignore")
         return self
 
     @property
     def meanings(self) -> dict[str, str | list[str] | None]:
-        """Label value, or column of one, → the taxonomy's id (or several); null: says that no category applies."""
+        """Label value, or column, → the taxonomy's id (or several); None: it says that no category applies."""
         return self.columns or self.values
 
     @property
     def read_from(self) -> list[str]:
-        """The columns that a row must have."""
+        """The label columns that a row must have."""
         return [self.column] if self.column is not None else [*self.columns, *self.ignore]
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The source of the labels in error messages."""
         return f"'{self.column}'" if self.column is not None else "the row"
 
 
 class HubSource(StrictModel):
-    """Which part of a data set on the Hub; used when the source is one."""
+    """Which part of a data set on the Hub to read; used when the source is `hub:…`."""
 
     config: str | None = Field(default=None, description="the data set's configuration")
     split: str = Field(default="train", description="the split to read")
-    revision: str | None = Field(default=None, description="commit; the one found is written here and kept")
+    revision: str | None = Field(default=None, description="commit; the one that was read is written here and kept")
 
 
 class Mapping(StrictModel):
-    """The whole file. In a run it is `import.yaml`, with the source in front."""
+    """A mapping file. In a run it is `import.yaml`, with the source in front."""
 
     source: str | None = Field(
         default=None, description="file (relative to this one) or hub:owner/name; the command writes it"
@@ -104,11 +107,11 @@ class Mapping(StrictModel):
     id: str | None = Field(default=None, description="column of the ids; null: made from the text by SHA-256")
     text: str | None = Field(default=None, description="column of the text, read as one user message")
     messages: str | list[MessageColumn] | None = Field(
-        default=None, description="column with a list of {role, content}, or one column a message"
+        default=None, description="column with a list of {role, content}, or one column per message"
     )
     labels: LabelColumn | None = Field(default=None, description="null: the records have no labels yet")
     attributes: list[str] = Field(default=[], description="further columns to keep as attributes")
-    strip: bool = Field(default=False, description="cut white space at both ends of every text (counted)")
+    strip: bool = Field(default=False, description="remove white space at both ends of every text (counted)")
     skip: dict[str, list[str]] = Field(default={}, description="column → values whose rows are left out (counted)")
     unusable: Literal["refuse", "skip"] = Field(
         default="refuse",
@@ -132,16 +135,20 @@ class Mapping(StrictModel):
 
     @property
     def repository(self) -> str | None:
-        """owner/name when the source is a data set on the Hub."""
+        """owner/name when the source is a data set on the Hub, else None."""
         return self.source.removeprefix(HUB) if self.source and self.source.startswith(HUB) else None
 
     def columns(self) -> list[str]:
         """Every column that a row must have."""
-        texts = [self.text] if self.text else self.messages
-        named = [texts] if isinstance(texts, str) else [t if isinstance(t, str) else t.column for t in texts or []]
+        if self.text:
+            texts = [self.text]
+        elif isinstance(self.messages, str):
+            texts = [self.messages]
+        else:
+            texts = [message.column for message in self.messages or []]
         return [
             *([self.id] if self.id else []),
-            *(column for column in named if column),
+            *(column for column in texts if column),
             *(self.labels.read_from if self.labels else []),
             *self.attributes,
             *self.skip,
@@ -149,17 +156,21 @@ class Mapping(StrictModel):
 
 
 def load_mapping(path: Path, taxonomy: Taxonomy) -> Mapping:
-    """The mapping in `path`. Raises InputError for a flaw, an id that the taxonomy does not have among them."""
+    """The mapping in `path`. Raises InputError when it is not valid, or names a label id that is not in the
+    taxonomy."""
     mapping = load_yaml(path, Mapping, explain=EXPLAIN)
     key = "columns" if mapping.labels and mapping.labels.columns else "values"
     for value, ids in (mapping.labels.meanings if mapping.labels else {}).items():
         for label in [ids] if isinstance(ids, str) else ids or []:
             if label not in taxonomy.ids:
                 where = f"{path}: line {line_in(path, 'labels', key, value)}: labels.{key}.{value}"
-                taxonomy.require(label, where, hint=f"the ids of the taxonomy {taxonomy.id} stand on the right")
+                taxonomy.require(
+                    label, where, hint=f"the values on the right must be ids of the taxonomy {taxonomy.id}"
+                )
     return mapping
 
 
 def mapping_path(reference: str) -> Path:
-    """A mapping by shipped name (`paper-llama-guard-3`) or by the path of a YAML file."""
+    """The file of a shipped mapping (`paper-llama-guard-3`), or `reference` itself when it is the path of a YAML
+    file."""
     return find_yaml("mapping", reference, SHIPPED)

@@ -1,4 +1,4 @@
-"""import: an existing data set enters the line as prompts.parquet and, when its labels are gold, gold.parquet."""
+"""import: converts an existing data set to prompts.parquet and, when its labels are gold, gold.parquet."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from marginalia.schemas.storage.run_lock import run_lock
 
 
 def prepare(run: Run, source: str | None, mapping: str | None) -> None:
-    """Writes import.yaml: the mapping as it stands, with the source in front. Call it before the stage runs.
+    """Writes import.yaml: the mapping file with the source in front. Call it before the stage runs.
 
-    `source` is a JSONL or Parquet file or `hub:owner/name`, which is downloaded here and pinned to its commit; None
-    keeps that of import.yaml. `mapping` is a shipped name or a file; None keeps that of import.yaml, or takes `records`
-    (columns id, text or messages, labels) for a new one. Raises InputError when the run was generated or reconciled,
-    or when there is nothing to import."""
+    `source`: a JSONL or Parquet file, or `hub:owner/name`, which is downloaded and pinned to its commit; None keeps the
+    source of import.yaml. `mapping`: the name of a shipped mapping or a file; None keeps import.yaml or, without one,
+    takes the shipped `records` (columns id, text or messages, labels). Raises InputError when the run has generated
+    records or reconciled gold, or when there is no source."""
     _refuse_other_origins(run)
     settings = run.path(SETTINGS)
     if source is None and not settings.exists():
@@ -39,28 +39,28 @@ def prepare(run: Run, source: str | None, mapping: str | None) -> None:
         path = settings if settings.exists() else mapping_path("records")
     else:
         path = mapping_path(mapping)
-    found = load_mapping(path, run.taxonomy)
-    source = source or found.source
+    loaded = load_mapping(path, run.taxonomy)
+    source = source or loaded.source
     if source is None:
         raise InputError(f"{settings}: source is not set", hint=f"marginalia import FILE --run {run.folder}")
     if not source.startswith(HUB):
-        if source != found.source:
-            source = _stored(run, Path(source))
+        if source != loaded.source:
+            source = _stored_path(run, Path(source))
         text = _with_source(read_text(path), source)
     else:
-        hub = found.hub
-        if not run.path(SNAPSHOT).exists() or hub.revision is None or source != found.source:
+        hub = loaded.hub
+        if not run.path(SNAPSHOT).exists() or hub.revision is None or source != loaded.source:
             commit = fetch(source.removeprefix(HUB), hub, run.path(SNAPSHOT))
             hub = hub.model_copy(update={"revision": commit})
-        text = _with_source(_without(read_text(path), "hub"), source)
+        text = _with_source(_without_key(read_text(path), "hub"), source)
         text += yaml.safe_dump({"hub": hub.model_dump()}, sort_keys=False)
     with run_lock(run.folder, "marginalia import"):
         if not settings.exists() or read_text(settings) != text:
             write_text(settings, text)
 
 
-def _stored(run: Run, path: Path) -> str:
-    """The path as import.yaml names it: relative inside the run, which can be moved, absolute elsewhere."""
+def _stored_path(run: Run, path: Path) -> str:
+    """The path as import.yaml has it: relative for a file inside the run folder, which may be moved, else absolute."""
     if not path.exists():
         raise InputError.at(path, "no such file", hint=f"a .jsonl or .parquet file, or {HUB}owner/name")
     resolved = path.resolve()
@@ -70,11 +70,11 @@ def _stored(run: Run, path: Path) -> str:
 
 def _with_source(text: str, source: str) -> str:
     head = yaml.safe_dump({"source": source}, allow_unicode=True, width=10_000)
-    return head + _without(text, "source")
+    return head + _without_key(text, "source")
 
 
-def _without(text: str, key: str) -> str:
-    """YAML text without one top-level key, comments and all else as they were."""
+def _without_key(text: str, key: str) -> str:
+    """YAML text without one top-level key; comments and everything else are unchanged."""
     lines, inside = [], False
     for line in text.split("\n"):
         if line.startswith(f"{key}:"):
@@ -87,11 +87,12 @@ def _without(text: str, key: str) -> str:
 
 
 def _refuse_other_origins(run: Run) -> None:
+    """Raises InputError when the run's records or gold were made by another stage."""
     for stage, name in ((PROMPTS.stage, PROMPTS.name), (GOLD.stage, GOLD.name)):
         if manifest_path(run, stage).exists():
             raise InputError(
                 f"{run.folder}: its {name} comes from {stage}; an import would replace it",
-                hint="import into a run of its own: marginalia new NAME",
+                hint="import into a new run: marginalia new NAME",
             )
 
 
@@ -126,15 +127,16 @@ def _work(run: Run) -> StageOutcome:
     result = convert(read_rows(path), mapping, run.taxonomy, str(path))
     gold = GOLD.name in _outputs(run)
     origin = f"{mapping.repository}@{mapping.hub.revision}" if mapping.repository else path.name
-    changed = datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
-    prompts = prompt_table(result.records, f"imported: {mapping.title} ({origin})", changed, intended=not gold)
+    modified = datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
+    prompts = prompt_table(result.records, f"imported: {mapping.title} ({origin})", modified, intended=not gold)
     PROMPTS.write(run, prompts)
     before = read_manifest(run, "import")
     warnings: list[str] = []
     if gold and (unlabelled := result.counts["unlabelled"]):
+        are = "is" if unlabelled == 1 else "are"
         warnings.append(
-            f"{unlabelled:,} of {len(result.records):,} records are not labelled and count for no number; where blank "
-            "means that no category applies, put blank: none under labels in the mapping"
+            f"{unlabelled:,} of {len(result.records):,} records {are} not labelled and not counted in any result; if a "
+            "blank cell means that no category applies, add blank: none to labels in the mapping"
         )
     if gold:
         table = gold_table(result.records, run.taxonomy.ids, run.config.reconcile.splits, run.config.seed)
@@ -143,7 +145,7 @@ def _work(run: Run) -> StageOutcome:
         result.counts.update(equal.counts)
         warnings += equal.warnings
     elif before is not None and GOLD.name in before.outputs:
-        GOLD.path(run).unlink(missing_ok=True)  # of an earlier import of ours, with another mapping
+        GOLD.path(run).unlink(missing_ok=True)  # from an earlier import with another mapping
     rows = result.counts.pop("rows")
     return StageOutcome(
         counts_in={"rows": rows},
@@ -154,8 +156,8 @@ def _work(run: Run) -> StageOutcome:
             "labels": "gold" if gold else "intended",
             "revision": mapping.hub.revision,
             "ignored_values": dict(sorted(result.ignored.items())),
-            "warnings": warnings,
         },
+        warnings=warnings,
     )
 
 

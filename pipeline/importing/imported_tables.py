@@ -1,4 +1,4 @@
-"""Imported records as the artifacts of a run."""
+"""Tables of imported records: prompts.parquet and gold.parquet."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import polars as pl
 
 from marginalia.annotation.config import Splits
 from marginalia.annotation.gold.splits import assign_splits
-from marginalia.pipeline.importing.row_conversion import Imported
+from marginalia.pipeline.importing.row_conversion import ImportedRecord
 from marginalia.schemas.tables import GoldRecord, PromptRecord
 
 METHOD = "imported"
 
 
-def prompt_table(records: Sequence[Imported], generator: str, created_at: datetime, *, intended: bool) -> pl.DataFrame:
-    """prompts.parquet. With `intended` the labels are what the writer was asked for, null where the source has none;
-    else none are intended."""
+def prompt_table(
+    records: Sequence[ImportedRecord], generator: str, created_at: datetime, *, intended: bool
+) -> pl.DataFrame:
+    """prompts.parquet (PromptRecord). With `intended`, the records' labels are their intended labels, null where the
+    source has none; otherwise the intended labels are empty. `generator`, `created_at`: the origin of all records."""
     rows = [
         {
             "id": record.id,
@@ -33,9 +35,9 @@ def prompt_table(records: Sequence[Imported], generator: str, created_at: dateti
     return PromptRecord.frame(rows)
 
 
-def gold_table(records: Sequence[Imported], labels: Sequence[str], shares: Splits, seed: int) -> pl.DataFrame:
-    """gold.parquet. Soft labels and votes are empty: the source does not say who saw it otherwise. A record without
-    labels needs answers."""
+def gold_table(records: Sequence[ImportedRecord], labels: Sequence[str], shares: Splits, seed: int) -> pl.DataFrame:
+    """gold.parquet (GoldRecord). Soft labels and votes are empty, because the source has only the result of its
+    annotation. A record without labels has the status needs_answers."""
     rows = [
         {
             "id": record.id,

@@ -1,7 +1,7 @@
-"""The labels of one row of somebody's data set, by the mapping's `labels`.
+"""The labels of one row, by the mapping's `labels`.
 
-A record without labels is either one that nobody labelled (null) or one to which no category applies (an empty list),
-and a blank cell must never be taken for the second."""
+A record without labels is either one that nobody labelled (null) or one to which no category applies (an empty list). A
+blank cell means the first, unless the mapping says otherwise."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from marginalia.schemas.taxonomy import Taxonomy
 
 NONE = "none"
 FORM = "labels.form of the mapping: list, text with a separator, or flags"
-FLAG = "a number between is no label: decide from which one on the label applies"
+FLAG = "a number between 0 and 1 is not a label: decide from which value on the label applies"
 FLAGS = {"1": True, "true": True, "0": False, "false": False}
 
 
 @dataclass(frozen=True)
 class RowLabels:
-    """`labels` in taxonomy order; null: nobody has labelled the record. `only_ignored`: it names nothing but values
-    that this taxonomy has no label for. `partly`: some of its columns or flags are blank."""
+    """`labels` in taxonomy order; None: nobody has labelled the record. `ignored`: the values in the mapping's
+    `ignore`; `only_ignored`: there are no others. `partly`: some of the columns or flags are blank."""
 
     labels: list[str] | None
     ignored: list[str] = field(default_factory=list)
@@ -33,8 +33,9 @@ class RowLabels:
 
 
 @dataclass(frozen=True)
-class _Named:
-    """What a row names: label values as they are written. `some_applies`: the flag of "no category" is false."""
+class _RawLabels:
+    """The label values of a row as they are written. `some_applies`: the flag of "no category applies" is false.
+    `partly`: some flags are blank."""
 
     values: list[str]
     some_applies: bool = False
@@ -45,35 +46,36 @@ UNLABELLED = RowLabels(None)
 
 
 def labels_of(column: LabelColumn, row: dict[str, Any], where: str, taxonomy: Taxonomy) -> RowLabels:
-    """Raises InputError, with `where` in front, for a cell of another form, an unknown value and a contradiction."""
-    named = _named(column, row, where, taxonomy)
-    if named is None:
+    """The labels of `row`. Raises InputError, which begins with `where`, for a cell in another form, an unknown value
+    or a contradiction."""
+    raw = _raw_labels(column, row, where, taxonomy)
+    if raw is None:
         return UNLABELLED if column.blank == "unlabelled" else RowLabels([])
-    if named.partly and column.blank == "unlabelled":
+    if raw.partly and column.blank == "unlabelled":
         return RowLabels(None, partly=True)
-    values = named.values
-    found: set[str] = set()
+    values = raw.values
+    label_ids: set[str] = set()
     none_applies = False
     ignored = [value for value in values if value in column.ignore]
     for value in values:
         if value in column.ignore:
             continue
-        # an id that no taxonomy has; beside others it is a contradiction, and more than an unknown word
-        beside = value == NONE and not column.meanings and len(set(values)) > 1
-        ids = [] if beside else _ids(column, value, where, taxonomy)
-        found.update(ids)
+        # "none" is never a label id; together with labels it is a contradiction rather than an unknown label
+        none_and_labels = value == NONE and not column.meanings and len(set(values)) > 1
+        ids = [] if none_and_labels else _ids(column, value, where, taxonomy)
+        label_ids.update(ids)
         none_applies = none_applies or not ids
-    if none_applies and (found or ignored):
-        problem = f"{column.name} says that no category applies and names one: {', '.join(values)}"
-        raise InputError(f"{where}: {problem}", hint="mend the row: either no category applies, or these do")
-    if not values and named.some_applies:
-        return UNLABELLED  # of a category that it does not name
-    labels = [label for label in taxonomy.ids if label in found]
-    return RowLabels(labels, ignored, only_ignored=bool(ignored) and not found)
+    if none_applies and (label_ids or ignored):
+        problem = f"{column.name} says that no category applies, but also names one: {', '.join(values)}"
+        raise InputError(f"{where}: {problem}", hint="fix the row: either no category applies, or these do")
+    if not values and raw.some_applies:
+        return UNLABELLED  # some category applies, but not one of the mapping's
+    labels = [label for label in taxonomy.ids if label in label_ids]
+    return RowLabels(labels, ignored, only_ignored=bool(ignored) and not label_ids)
 
 
-def _named(column: LabelColumn, row: dict[str, Any], where: str, taxonomy: Taxonomy) -> _Named | None:
-    """What the row names; None where it is blank."""
+def _raw_labels(column: LabelColumn, row: dict[str, Any], where: str, taxonomy: Taxonomy) -> _RawLabels | None:
+    """The label values in the row; None where it is blank."""
     if column.column is None:
         return _flagged(column, {name: row[name] for name in column.read_from}, where)
     cell = row[column.column]
@@ -85,26 +87,26 @@ def _named(column: LabelColumn, row: dict[str, Any], where: str, taxonomy: Taxon
     known = {*(column.values or taxonomy.ids), *column.ignore}
     if column.form == "text" and isinstance(cell, str) and (listed(cell) is None or cell.strip() in known):
         values = _split(cell, column.separator, known, where)
-        return _Named(values) if values else None
+        return _RawLabels(values) if values else None
     if column.form != "flags" and (items := listed(cell)) is not None:
         for item in items:
             refuse_binary(item, "a label", where)
         values = [str(item).strip() for item in items if not is_blank(item)]
-        return _Named(values) if values or not items else None
-    raise InputError(f"{where} is {str(cell)[:80]!r}, the mapping's form is {column.form}", hint=FORM)
+        return _RawLabels(values) if values or not items else None
+    raise InputError(f"{where} is {str(cell)[:80]!r}, expected the form {column.form} of the mapping", hint=FORM)
 
 
-def _flagged(column: LabelColumn, cells: dict[str, Any], where: str) -> _Named | None:
+def _flagged(column: LabelColumn, cells: dict[str, Any], where: str) -> _RawLabels | None:
     flags = {name: _flag(name, cell, where) for name, cell in cells.items()}
     if all(flag is None for flag in flags.values()):
         return None
     no_category = [name for name, ids in column.meanings.items() if not ids]
     some_applies = any(flags.get(name) is False for name in no_category)
-    return _Named([name for name, flag in flags.items() if flag], some_applies, partly=None in flags.values())
+    return _RawLabels([name for name, flag in flags.items() if flag], some_applies, partly=None in flags.values())
 
 
 def _flag(name: str, cell: Any, where: str) -> bool | None:
-    """None where the cell is blank."""
+    """The cell as a flag; None where it is blank."""
     if is_blank(cell):
         return None
     if isinstance(cell, bool | int | float) and cell in (0, 1):
@@ -115,40 +117,44 @@ def _flag(name: str, cell: Any, where: str) -> bool | None:
 
 
 def _split(text: str, separator: str | None, known: Collection[str], where: str) -> list[str]:
-    """The values in a text. A separator inside a known value does not end it."""
+    """The label values in a text. A separator that is part of a known value does not split it.
+
+    Raises InputError when the text can be split into known values in more than one way."""
     if separator is None:
         return [text.strip()]
     pieces = [piece.strip() for piece in text.split(separator)]
-    joined = {tuple(part.strip() for part in value.split(separator)): value for value in known if separator in value}
-    if not joined:
+    by_pieces = {tuple(part.strip() for part in value.split(separator)): value for value in known if separator in value}
+    if not by_pieces:
         return [piece for piece in pieces if piece]
-    # for the pieces before each place: in how many ways they can be read, and in one of these the last value's start
+    # ways[end]: in how many ways (0, 1, or 2 for more) the first `end` pieces can be read; starts[end]: where the last
+    # value begins in one of them
     ways, starts = [1], [0]
     for end in range(1, len(pieces) + 1):
-        lengths = {1, *(len(parts) for parts in joined if tuple(pieces[max(0, end - len(parts)) : end]) == parts)}
+        lengths = {1, *(len(parts) for parts in by_pieces if tuple(pieces[max(0, end - len(parts)) : end]) == parts)}
         readable = [
             end - n for n in lengths if ways[end - n] and (n > 1 or not pieces[end - 1] or pieces[end - 1] in known)
         ]
         ways.append(min(2, sum(ways[start] for start in readable)))
         starts.append(min(readable, default=0))
     if ways[-1] > 1:
-        hint = "give labels.separator another character"
+        hint = "use a labels.separator that is not part of a value"
         raise InputError(f"{where}: {text[:80]!r} can be read in more than one way", hint=hint)
     if not ways[-1]:
-        parts = {part for value in joined for part in value}
-        return [piece for piece in pieces if piece not in known and piece not in parts] or [text.strip()]  # unknown
+        parts = {part for value in by_pieces for part in value}
+        # unknown values, which the caller refuses
+        return [piece for piece in pieces if piece not in known and piece not in parts] or [text.strip()]
     values: list[str] = []
     end = len(pieces)
     while end:
         part = tuple(pieces[starts[end] : end])
-        values.append(joined[part] if len(part) > 1 else part[0])
+        values.append(by_pieces[part] if len(part) > 1 else part[0])
         end = starts[end]
     return [value for value in reversed(values) if value]
 
 
 def _ids(column: LabelColumn, value: str, where: str, taxonomy: Taxonomy) -> list[str]:
     if not column.meanings:
-        hint = "other values than the taxonomy's ids are read by labels.values of a mapping"
+        hint = "map values that are not ids of the taxonomy with labels.values of a mapping"
         return [taxonomy.require(value, f"{where}: {column.name}", hint=hint)]
     if value not in column.meanings:
         near = did_you_mean(value, [*column.meanings, *column.ignore])

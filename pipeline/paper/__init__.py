@@ -1,1 +1,1 @@
-"""The paper's table and ours beside it, on the user's labelled records."""
+"""`marginalia paper`: the paper's table and ours, on the user's labelled records."""

@@ -1,4 +1,4 @@
-"""Labelled records of the user for the paper's table: ours, or the paper's own by a mapping."""
+"""Reads the user's labelled records for the paper's table: in our format, or in another one with a mapping."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from marginalia.scoring.guard import Guard
 
 @dataclass(frozen=True)
 class Labelled:
-    """`labels` are ids of the taxonomy; empty: no category applies."""
+    """One labelled record. `labels` are ids of the taxonomy; empty: no category applies."""
 
     id: str
     messages: list[dict[str, str]]
@@ -27,7 +27,7 @@ class Labelled:
 
 @dataclass
 class LabelledRecords:
-    """The records to judge, and in `notes` what was left out and why."""
+    """The records of the table; `notes` say what was left out and why."""
 
     records: list[Labelled]
     notes: list[str] = field(default_factory=list)
@@ -38,52 +38,56 @@ def read_labelled(
 ) -> LabelledRecords:
     """The first `limit` labelled records of a JSONL or Parquet file.
 
-    Without `mapping` the file has id, text or messages, and labels. Raises InputError with file and line; where a
-    shipped mapping would fit the columns, its hint names it."""
-    found = _ours(path, taxonomy) if mapping is None else _mapped(path, taxonomy, mapping)
-    labelled = [record for record in found if record is not None]
+    Without `mapping` the file must have id, text or messages, and labels. Raises InputError with file and line; if a
+    shipped mapping fits the columns, the hint names it."""
+    records = _in_our_format(path, taxonomy) if mapping is None else _mapped(path, taxonomy, mapping)
+    labelled = [record for record in records if record is not None]
     notes = []
-    if left := len(found) - len(labelled):
-        notes.append(f"{left} of {len(found)} records have no labels and were left out")
+    if unlabelled := len(records) - len(labelled):
+        notes.append(f"{unlabelled} of {len(records)} records have no labels and were left out")
     if not labelled:
-        raise InputError.at(path, "no record has labels", hint="the column labels: a list of ids, [] for none")
+        hint = "the column labels has a list of label ids, [] if no category applies"
+        raise InputError.at(path, "no record has labels", hint=hint)
     kept = labelled[:limit]
-    foreign = sorted({label for record in kept for label in record.labels} - set(guard.labels))
-    if foreign:
-        notes.append(f"guard {guard.name} does not know {', '.join(foreign)}: not judged")
+    unknown = sorted({label for record in kept for label in record.labels} - set(guard.labels))
+    if unknown:
+        notes.append(f"guard {guard.name} has no code for {', '.join(unknown)}: not judged")
     return LabelledRecords(kept, notes)
 
 
-def _ours(path: Path, taxonomy: Taxonomy) -> list[Labelled | None]:
+def _in_our_format(path: Path, taxonomy: Taxonomy) -> list[Labelled | None]:
     try:
         frame = read_records(path)
     except InputError as error:
-        if fitting := _fitting(path):
-            raise InputError(f"{path}: columns of another form", hint=f"--mapping {' or '.join(fitting)}") from error
+        if fitting := _fitting_mappings(path):
+            hint = f"try --mapping {' or '.join(fitting)}"
+            raise InputError(f"{path}: has no column 'id', but the columns of a shipped mapping", hint=hint) from error
         raise
-    found: list[Labelled | None] = []
+    records: list[Labelled | None] = []
     for record_id, messages, labels in frame.iter_rows():
         for label in labels or []:
             if label not in taxonomy.ids:
                 near = did_you_mean(label, taxonomy.ids)
                 hint = f"labels are ids of the taxonomy {taxonomy.id}; other values need --mapping"
                 raise InputError(f"{path}: record '{record_id}': unknown label '{label}'{near}", hint=hint)
-        found.append(None if labels is None else Labelled(record_id, messages, labels))
-    return found
+        records.append(None if labels is None else Labelled(record_id, messages, labels))
+    return records
 
 
 def _mapped(path: Path, taxonomy: Taxonomy, reference: str) -> list[Labelled | None]:
     mapping = load_mapping(mapping_path(reference), taxonomy)
     if mapping.labels is None:
-        raise InputError(f"mapping '{reference}' says nothing of labels", hint="the table needs labelled records")
+        raise InputError(f"mapping '{reference}' has no labels", hint="the table needs labelled records")
     records = convert(read_rows(path), mapping, taxonomy, str(path)).records
-    return [None if one.labels is None else Labelled(one.id, one.messages, one.labels) for one in records]
+    return [
+        None if record.labels is None else Labelled(record.id, record.messages, record.labels) for record in records
+    ]
 
 
-def _fitting(path: Path) -> Sequence[str]:
-    """Shipped mappings whose columns the first row has; none when it has an id, and so the flaw is another."""
+def _fitting_mappings(path: Path) -> Sequence[str]:
+    """Names of shipped mappings whose columns the first row has; none if it has an id, as in our format."""
     _, row = next(read_rows(path), ("", {}))
     if "id" in row:
         return []
     mappings = {file.stem: load_yaml(file, Mapping) for file in sorted(SHIPPED.glob("*.yaml"))}
-    return [name for name, one in mappings.items() if one.columns() and set(one.columns()) <= row.keys()]
+    return [name for name, mapping in mappings.items() if mapping.columns() and set(mapping.columns()) <= row.keys()]

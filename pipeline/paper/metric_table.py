@@ -1,4 +1,4 @@
-"""The table: micro F1, Hamming loss and micro ROC AUC of every strategy of the paper and of our estimators."""
+"""The table of `marginalia paper`: micro F1, Hamming loss and micro ROC AUC, for the paper's strategies and ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.evaluation_json import Metric
 from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric
 from marginalia.scoring.measures.jackknife import variance
-from marginalia.scoring.measures.metrics import Bootstrapped, bootstrap, decisions, ranking
+from marginalia.scoring.measures.metrics import Measure, bootstrap, decisions, ranking
 from marginalia.scoring.measures.thresholds import best_f1
 
 RESAMPLES, SEED, CONFIDENCE = 1000, 2026, 0.95
@@ -23,56 +23,68 @@ METRICS = {"micro_f1": "micro F1", "hamming_loss": "Hamming loss", "micro_roc_au
 
 
 class TableLine(StrictModel):
-    """One strategy or estimator."""
+    """One strategy of the paper or one of our estimators."""
 
     name: str
     source: Literal["paper", "marginalia"]
-    threshold: float | None = Field(description="label counts at this score and above; null: labels, no scores")
+    threshold: float | None = Field(
+        description="a label is predicted if its score is at least this; null: the strategy gives labels, no scores"
+    )
     micro_f1: Metric
     hamming_loss: Metric
     micro_roc_auc: Metric
-    best_f1: float | None = Field(description="micro F1 at the threshold that suits these very records best: a ceiling")
+    best_f1: float | None = Field(
+        description="micro F1 at the best threshold for these records, chosen on them: an upper limit"
+    )
     best_threshold: float | None
     reason: str | None = Field(default=None, description="why the line has no numbers")
 
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics of the line, in the order of METRICS."""
+        return [getattr(self, name) for name in METRICS]
+
 
 class Cost(StrictModel):
-    """Means over the records."""
+    """Cost per record, as means over the records."""
 
-    any_place_passes: float = Field(description="prefixes evaluated; as published each is a pass over the whole prompt")
-    published_seconds: float = Field(description="all strategies together, on one key-value cache")
+    any_place_passes: float = Field(
+        description="prefixes that any place evaluates; as published, each takes a forward pass over the whole prompt"
+    )
+    published_seconds: float = Field(description="all strategies of the paper together, with one key-value cache")
     marginalia_passes: float
     marginalia_nodes: float
     marginalia_seconds: float
 
 
 class PaperTable(StrictModel):
-    """paper.json."""
+    """The whole of paper.json."""
 
     model: str
     guard: str
     labels: list[str]
     records: int
-    failed: int = Field(description="records that one of the sides could not score; left out of every line")
+    failed: int = Field(
+        description="records that could not be scored by the paper's strategies or by ours; left out of every line"
+    )
     top_p: float
     eps: float
     tolerance: float
     node_budget: int
-    off_language: float = Field(description="mean mass of answers outside the guard's format")
-    widest: float = Field(description="widest bounds of the marginal, upper - lower")
+    off_language: float = Field(description="mean probability of answers outside the guard's format")
+    widest: float = Field(description="largest upper - lower of the marginal's bounds")
     lines: list[TableLine]
     cost: Cost
     notes: list[str]
 
     def csv(self) -> str:
-        """One line a strategy; intervals as columns of their own."""
+        """The table as CSV: one row per strategy or estimator, with columns for the ends of the intervals."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        ends = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
-        writer.writerow(["name", "source", "records", "threshold", *ends, "best_f1", "best_threshold"])
+        columns = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
+        writer.writerow(["name", "source", "records", "threshold", *columns, "best_f1", "best_threshold"])
         for line in self.lines:
-            metrics = [getattr(line, metric) for metric in METRICS]
-            numbers = [value for one in metrics for value in (one.value, one.low, one.high)]
+            numbers = [value for metric in line.metrics for value in (metric.value, metric.low, metric.high)]
             row = [self.records, line.threshold, *numbers, line.best_f1, line.best_threshold]
             writer.writerow([_cell(line.name), _cell(line.source), *("" if value is None else value for value in row)])
         return out.getvalue()
@@ -86,33 +98,33 @@ class PaperTable(StrictModel):
         ]
         for source, title in (("paper", "the paper's"), ("marginalia", "Marginalia's")):
             lines.append(title)
-            lines += [_text(line) for line in self.lines if line.source == source]
+            lines += [_line_text(line) for line in self.lines if line.source == source]
         cost = self.cost
         lines += [
             "",
-            "* at the threshold that suits these very records best: a ceiling, not a promise",
-            f"in brackets: {CONFIDENCE:.0%} intervals, records resampled",
-            f"any place: {cost.any_place_passes:.0f} passes a record (as published, each over the whole prompt); "
-            f"all the paper's strategies on one cache: {cost.published_seconds:.2f} s a record",
-            f"Marginalia: {cost.marginalia_nodes:.0f} prefixes in {cost.marginalia_passes:.0f} passes a record, "
+            "* at the best threshold for these records, chosen on them: an upper limit",
+            f"in brackets: {CONFIDENCE:.0%} intervals over records",
+            f"any place: {cost.any_place_passes:.0f} passes per record (as published, each over the whole prompt); "
+            f"all the paper's strategies with one cache: {cost.published_seconds:.2f} s per record",
+            f"Marginalia: {cost.marginalia_nodes:.0f} prefixes in {cost.marginalia_passes:.0f} passes per record, "
             f"{cost.marginalia_seconds:.2f} s; widest bounds of the marginal {self.widest:.3f}",
-            f"outside the guard's format: {self.off_language:.3f} of the mass, on average",
+            f"mean probability of answers outside the guard's format: {self.off_language:.3f}",
             *(f"note: {note}" for note in self.notes),
         ]
         return "\n".join(lines)
 
 
 def _cell(text: str) -> str:
-    """`text` as a spreadsheet must take it: as text, never as a formula."""
+    """`text`, quoted if a spreadsheet would take it for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
-def _text(line: TableLine) -> str:
+def _line_text(line: TableLine) -> str:
     if line.reason is not None:
         return f"  {line.name:22}{'–':>6}  {line.reason}"
     at = "–" if line.threshold is None else f"{line.threshold:g}"
     best = "–" if line.best_f1 is None else f"{line.best_f1:.3f} at {line.best_threshold:.3g}"
-    f1, hamming, auc = (_metric(getattr(line, metric)) for metric in METRICS)
+    f1, hamming, auc = (_metric(metric) for metric in line.metrics)
     return f"  {line.name:22}{at:>6}  {f1:20}{hamming:22}{auc:20}{best}"
 
 
@@ -123,82 +135,69 @@ def _metric(metric: Metric) -> str:
 
 
 def scored_line(name: str, source: Literal["paper", "marginalia"], truth: Flags, scores: Array, at: float) -> TableLine:
-    """Of (n, L) scores, which may exceed 1. A label counts where its score is at least `at`."""
-    micro_f1, hamming_loss = _decided(truth, scores >= at)
+    """The line of (n, L) scores, which may exceed 1. A label is predicted if its score is at least `at`."""
     best = best_f1(truth.ravel(), scores.ravel())
     top = None if best is None else decisions(truth, scores >= best)(np.ones((1, len(truth)))).pooled["micro_f1"][0]
+    metrics = _with_intervals(decisions(truth, scores >= at), len(truth), "micro_f1", "hamming_loss")
+    metrics |= _with_intervals(ranking(truth, scores), len(truth), "micro_roc_auc")
     return TableLine(
         name=name,
         source=source,
         threshold=at,
-        micro_f1=micro_f1,
-        hamming_loss=hamming_loss,
-        micro_roc_auc=_ranked(truth, scores),
+        micro_f1=metrics["micro_f1"],
+        hamming_loss=metrics["hamming_loss"],
+        micro_roc_auc=metrics["micro_roc_auc"],
         best_f1=None if top is None else float(top),
         best_threshold=best,
     )
 
 
 def labelled_line(name: str, truth: Flags, predicted: Flags) -> TableLine:
-    """Of the paper's strategies that give labels and no scores."""
-    nothing = Metric(value=None, n=len(truth), reason=NO_SCORE)
-    micro_f1, hamming_loss = _decided(truth, predicted)
-    return TableLine(
-        name=name,
-        source="paper",
-        threshold=None,
-        micro_f1=micro_f1,
-        hamming_loss=hamming_loss,
-        micro_roc_auc=nothing,
-        best_f1=None,
-        best_threshold=None,
-    )
+    """The line of a strategy of the paper that gives labels and no scores."""
+    metrics = _with_intervals(decisions(truth, predicted), len(truth), "micro_f1", "hamming_loss")
+    return _line_without_scores(name, metrics | {"micro_roc_auc": Metric(value=None, n=len(truth), reason=NO_SCORE)})
 
 
 def empty_line(name: str, n: int, reason: str) -> TableLine:
-    """Of a strategy that cannot be had with this guard."""
-    nothing = Metric(value=None, n=n, reason=reason)
+    """The line of a strategy of the paper that this guard does not allow."""
+    return _line_without_scores(name, dict.fromkeys(METRICS, Metric(value=None, n=n, reason=reason)), reason)
+
+
+def _line_without_scores(name: str, metrics: Mapping[str, Metric], reason: str | None = None) -> TableLine:
     return TableLine(
         name=name,
         source="paper",
         threshold=None,
-        micro_f1=nothing,
-        hamming_loss=nothing,
-        micro_roc_auc=nothing,
+        micro_f1=metrics["micro_f1"],
+        hamming_loss=metrics["hamming_loss"],
+        micro_roc_auc=metrics["micro_roc_auc"],
         best_f1=None,
         best_threshold=None,
         reason=reason,
     )
 
 
-def _decided(truth: Flags, predicted: Flags) -> tuple[Metric, Metric]:
-    """(micro F1, Hamming loss)"""
-    found = bootstrap(decisions(truth, predicted), len(truth), resamples=RESAMPLES, seed=SEED, left_out=True)
-    return _with_interval(found, "micro_f1", len(truth)), _with_interval(found, "hamming_loss", len(truth))
-
-
-def _ranked(truth: Flags, scores: Array) -> Metric:
-    found = bootstrap(ranking(truth, scores), len(truth), resamples=RESAMPLES, seed=SEED, left_out=True)
-    return _with_interval(found, "micro_roc_auc", len(truth))
-
-
-def _with_interval(found: Bootstrapped, name: str, n: int) -> Metric:
-    undefined = "no record has a label" if name != "hamming_loss" else "no records"
-    return bootstrap_metric(
-        float(found.value.pooled[name][0]),
-        found.replicates.pooled[name],
-        n,
-        confidence=CONFIDENCE,
-        undefined=undefined,
-        variance=variance(found, name),
-    )
+def _with_intervals(measure: Measure, n: int, *names: str) -> dict[str, Metric]:
+    """Name → metric with its interval over `n` records."""
+    bootstrapped = bootstrap(measure, n, resamples=RESAMPLES, seed=SEED, left_out=True)
+    return {
+        name: bootstrap_metric(
+            float(bootstrapped.value.pooled[name][0]),
+            bootstrapped.replicates.pooled[name],
+            n,
+            confidence=CONFIDENCE,
+            undefined="no records" if name == "hamming_loss" else "no record has a label",
+            variance=variance(bootstrapped, name),
+        )
+        for name in names
+    }
 
 
 def matrix(scores: Sequence[Mapping[str, float]], columns: Sequence[str]) -> Array:
-    """(n, L) of scores by label; what is not there is 0."""
+    """Scores as an (n, L) array; a missing score is 0."""
     return np.array([[row.get(column, 0.0) for column in columns] for row in scores], dtype=np.float64)
 
 
-def flags(chosen: Sequence[Sequence[str]], columns: Sequence[str]) -> Flags:
-    """(n, L): which labels each record has."""
-    return np.array([[column in row for column in columns] for row in chosen], dtype=bool)
+def flags(labels: Sequence[Sequence[str]], columns: Sequence[str]) -> Flags:
+    """Each record's labels as an (n, L) array."""
+    return np.array([[column in row for column in columns] for row in labels], dtype=bool)

@@ -1,4 +1,4 @@
-"""`marginalia paper`: the table of arXiv 2511.22312 on the user's records, and ours beside it."""
+"""The command `marginalia paper`: the table of arXiv 2511.22312 and ours, on the user's records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ EXAMPLE = (
 )
 DEFAULTS = Settings()
 TOP_P, INSTRUCT_TOP_P = 0.99, 0.9
-THRESHOLD, INSTRUCT_THRESHOLD = 0.2, 0.3  # as in scoring/paper/published_procedures.py, which --help must not wait for
+THRESHOLD, INSTRUCT_THRESHOLD = (
+    0.2,
+    0.3,
+)  # as in scoring/paper/published_procedures.py, which is slow to import, so --help does not
 
 
 def paper(
@@ -28,25 +31,28 @@ def paper(
         str, typer.Option(help="a folder, a .gguf file, a Hub id with --revision, 'bundled' or 'bundled-guard'")
     ] = "bundled-guard",
     guard: Annotated[str, typer.Option(help="a name in scoring/guards, or a YAML file")] = "support-tickets",
-    taxonomy: Annotated[str | None, typer.Option(help="for guards that name none: a shipped one or a file")] = None,
+    taxonomy: Annotated[
+        str | None, typer.Option(help="for guards without a taxonomy of their own: a shipped one or a file")
+    ] = None,
     mapping: Annotated[
-        str | None, typer.Option(help="how other columns and labels read: a shipped mapping's name, or a YAML file")
+        str | None,
+        typer.Option(help="for files with other columns or labels: name of a shipped mapping, or a YAML file"),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--records", min=1, help="only the first so many labelled records")
+        int | None, typer.Option("--records", min=1, help="use only the first N labelled records", metavar="N")
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(min=0, max=1, help="the paper's nucleus; default 0.99, guard instruct 0.9")
+        float | None, typer.Option(min=0, max=1, help="the paper's nucleus; default 0.99, for guard instruct 0.9")
     ] = None,
-    eps: Annotated[float, typer.Option(min=0, max=1, help="the paper's smallest mass of a prefix")] = 0.01,
+    eps: Annotated[float, typer.Option(min=0, max=1, help="the paper's smallest probability of a prefix")] = 0.01,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="of every score; default 0.2, guard instruct 0.3")
+        float | None, typer.Option(min=0, max=1, help="threshold of all scores; default 0.2, for guard instruct 0.3")
     ] = None,
-    tolerance: Annotated[float, typer.Option(min=0, max=1, help="widest bounds wanted of our marginals")] = (
-        DEFAULTS.tolerance
-    ),
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="search until the bounds of our marginals are at most this wide")
+    ] = (DEFAULTS.tolerance),
     node_budget: Annotated[
-        int, typer.Option(min=1, help="answer prefixes our search evaluates a record, at most")
+        int, typer.Option(min=1, help="most answer prefixes that our search evaluates per record")
     ] = DEFAULTS.node_budget,
     revision: Annotated[str | None, typer.Option(help="commit of a Hub model")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = GuardModel.model_fields["device"].default,
@@ -55,9 +61,10 @@ def paper(
     as_json: Annotated[bool, typer.Option("--json", help="print paper.json instead of the table")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="print paper.csv instead of the table")] = False,
 ) -> int:
-    """Print the paper's table (F1, Hamming loss, ROC AUC of every strategy) and ours beside it.
+    """Reproduce the paper's table on your records. It has F1, Hamming loss and ROC AUC of each strategy and of ours.
 
-    Every record is journalled; the same command goes on where it was stopped."""
+    A stopped command continues when it is run again. Reads labelled records. Writes the journals, paper.json and
+    paper.csv to --out."""
     from marginalia.pipeline.core.stage_summary import incomplete
     from marginalia.pipeline.paper.labelled_records import read_labelled
     from marginalia.schemas.manifest_json import Missing
@@ -68,20 +75,20 @@ def paper(
 
     if model.startswith(("http://", "https://")):
         raise InputError(
-            "the paper's procedures need every token's probability, which an endpoint does not tell",
-            hint="give a model on this machine or a Hub id",
+            "the paper's procedures need the probability of every token, which an endpoint does not report",
+            hint="give the path of a model on this machine, or a Hub id",
         )
     chosen = None if taxonomy is None else load_taxonomy(taxonomy)
     compiled = load_guard(guard, chosen)
     if chosen is None:
         chosen = load_taxonomy(str(compiled.file.taxonomy), relative_to=guard_path(guard).parent)
-    found = read_labelled(records, chosen, compiled, mapping=mapping, limit=limit)
-    # what is wrong with the input is said before the models' libraries are loaded
-    from marginalia.pipeline.paper.run_strategies import OURS, Asked, compare
+    labelled = read_labelled(records, chosen, compiled, mapping=mapping, limit=limit)
+    # imported here, so that wrong input is reported before the slow libraries of models are loaded
+    from marginalia.pipeline.paper.run_strategies import OURS, PaperSettings, compare
     from marginalia.scoring.scorer import Scorer
 
     instruct = compiled.name == "instruct"
-    asked = Asked(
+    paper_settings = PaperSettings(
         top_p=top_p if top_p is not None else INSTRUCT_TOP_P if instruct else TOP_P,
         eps=eps,
         threshold=threshold if threshold is not None else INSTRUCT_THRESHOLD if instruct else THRESHOLD,
@@ -95,11 +102,11 @@ def paper(
         scorer = Scorer.load(
             model, guard, taxonomy=chosen, revision=revision, device=device, dtype=dtype, settings=settings
         )
-        table = compare(scorer, found.records, asked, out, notes=found.notes)
+        table = compare(scorer, labelled.records, paper_settings, out, notes=labelled.notes)
     print(json_for_stdout(json.loads(table.model_dump_json())) if as_json else table.csv() if as_csv else table)
     if not table.failed:
         return 0
-    of = table.records + table.failed
-    what = f"{table.failed:,} of {of:,} records could not be scored and are in no line; the notes say why"
-    print(incomplete([Missing(what=what, how="the same command tries them again")]), file=sys.stderr)
+    total = table.records + table.failed
+    what = f"{table.failed:,} of {total:,} records could not be scored and are left out; the notes say why"
+    print(incomplete([Missing(what=what, how="run the same command to try them again")]), file=sys.stderr)
     return 1

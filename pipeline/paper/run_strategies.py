@@ -1,4 +1,4 @@
-"""Both sides over the same records: the paper's strategies and our estimators, each journalled record by record."""
+"""Runs the paper's strategies and our estimators on the same records, with a journal for each."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ OURS = ("conditional", "joint", "marginal", "marginal_in_language", "marginal_co
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The paper's settings: nucleus and smallest mass of its searches, and the threshold of all scores."""
+class PaperSettings:
+    """The settings of the paper: nucleus and smallest prefix probability of its searches, threshold of all scores."""
 
     top_p: float
     eps: float
@@ -45,28 +45,28 @@ class Asked:
 
 
 def compare(
-    scorer: Scorer, records: Sequence[Labelled], asked: Asked, out: Path, *, notes: Sequence[str] = ()
+    scorer: Scorer, records: Sequence[Labelled], settings: PaperSettings, out: Path, *, notes: Sequence[str] = ()
 ) -> PaperTable:
-    """Scores what the journals in `out` do not hold yet, and writes paper.json and paper.csv there.
+    """Scores the records that are not in the journals in `out`, and writes paper.json and paper.csv there.
 
-    Raises InputError where the paper's procedures do not fit the guard, ModelError when no record could be scored."""
-    strategies = Strategies(scorer, top_p=asked.top_p, eps=asked.eps)
+    Raises InputError if the paper's procedures do not fit the guard, ModelError if no record could be scored."""
+    strategies = Strategies(scorer, top_p=settings.top_p, eps=settings.eps)
     texts = [(record.id, record.messages) for record in records]
-    theirs = _published(strategies, texts, out / "published.journal.jsonl")
+    published = _published(strategies, texts, out / "published.journal.jsonl")
     journal = out / "marginalia.journal.jsonl"
     done = score_to_journal(scorer, texts, journal)
     for _ in tqdm(done, total=len(texts), unit="record", desc="marginalia", disable=None):
         pass
-    scores, told = tables(journal, [record.id for record in records], scorer.settings.estimators)
-    failed = {one["id"]: one["error"] for one in theirs.values() if one["error"] is not None}
-    failed |= dict(told.filter(pl.col("error").is_not_null()).select("record_id", "error").iter_rows())
+    scores, scored_records = tables(journal, [record.id for record in records], scorer.settings.estimators)
+    failed = {entry["id"]: entry["error"] for entry in published.values() if entry["error"] is not None}
+    failed |= dict(scored_records.filter(pl.col("error").is_not_null()).select("record_id", "error").iter_rows())
     kept = [record for record in records if record.id not in failed]
     if not kept:
         raise ModelError(f"no record could be scored; the first: {next(iter(failed.values()))}")
-    told = told.filter(~pl.col("record_id").is_in(list(failed)))
+    scored_records = scored_records.filter(~pl.col("record_id").is_in(list(failed)))
     ours = _ours(scores.filter(~pl.col("record_id").is_in(list(failed))), len(kept), scorer)
-    found = [theirs[record.id] for record in kept]
-    labels, settings = list(scorer.guard.labels), scorer.settings
+    entries = [published[record.id] for record in kept]
+    labels = list(scorer.guard.labels)
     truth = flags([record.labels for record in kept], labels)
     table = PaperTable(
         model=scorer.model.name,
@@ -74,22 +74,22 @@ def compare(
         labels=labels,
         records=len(kept),
         failed=len(failed),
-        top_p=asked.top_p,
-        eps=asked.eps,
-        tolerance=settings.tolerance,
-        node_budget=settings.node_budget,
-        off_language=_mean(told["off_language"].to_list()),
+        top_p=settings.top_p,
+        eps=settings.eps,
+        tolerance=scorer.settings.tolerance,
+        node_budget=scorer.settings.node_budget,
+        off_language=_mean(scored_records["off_language"].to_list()),
         widest=float((ours["upper"] - ours["lower"]).max()),
         lines=[
-            *_their_lines(strategies, found, kept, asked.threshold),
-            *(scored_line(name, "marginalia", truth, ours[name], asked.threshold) for name in OURS),
+            *_paper_lines(strategies, entries, kept, settings.threshold),
+            *(scored_line(name, "marginalia", truth, ours[name], settings.threshold) for name in OURS),
         ],
         cost=Cost(
-            any_place_passes=_mean([one["passes"] for one in found]),
-            published_seconds=_mean([one["seconds"] for one in found]),
-            marginalia_passes=_mean(told["forward_passes"].to_list()),
-            marginalia_nodes=_mean(told["nodes"].to_list()),
-            marginalia_seconds=_mean(told["seconds"].to_list()),
+            any_place_passes=_mean([entry["passes"] for entry in entries]),
+            published_seconds=_mean([entry["seconds"] for entry in entries]),
+            marginalia_passes=_mean(scored_records["forward_passes"].to_list()),
+            marginalia_nodes=_mean(scored_records["nodes"].to_list()),
+            marginalia_seconds=_mean(scored_records["seconds"].to_list()),
         ),
         notes=[*notes, *_notes(strategies, failed)],
     )
@@ -99,57 +99,60 @@ def compare(
 
 
 def _published(strategies: Strategies, texts: Sequence[tuple[str, Any]], path: Path) -> dict[str, dict[str, Any]]:
-    """The latest journal entry of each record, after those that are missing were made."""
+    """The latest journal entry of each record. Runs the strategies on records that have none, or only a failed one."""
     fingerprint = strategies.fingerprint
-    wanted = {record_id: content_hash([fingerprint, list(messages)]) for record_id, messages in texts}
-    held = {entry["id"]: entry for entry in read_journal(path) if wanted.get(entry["id"]) == entry["key"]}
-    held = {record_id: entry for record_id, entry in held.items() if entry["error"] is None}  # failed: tried again
-    todo = [(record_id, messages) for record_id, messages in texts if record_id not in held]
+    keys = {record_id: content_hash([fingerprint, list(messages)]) for record_id, messages in texts}
+    entries = {entry["id"]: entry for entry in read_journal(path) if keys.get(entry["id"]) == entry["key"]}
+    entries = {record_id: entry for record_id, entry in entries.items() if entry["error"] is None}
+    todo = [(record_id, messages) for record_id, messages in texts if record_id not in entries]
     with (
         Journal(path) as journal,
-        tqdm(total=len(texts), initial=len(held), unit="record", desc="the paper's", disable=None) as bar,
+        tqdm(total=len(texts), initial=len(entries), unit="record", desc="the paper's", disable=None) as bar,
     ):
         for entry in strategies.run(todo):
             journal.append(entry)
-            held[entry["id"]] = entry
+            entries[entry["id"]] = entry
             bar.update()
-    return held
+    return entries
 
 
-def _their_lines(
-    strategies: Strategies, found: Sequence[dict[str, Any]], records: Sequence[Labelled], at: float
+def _paper_lines(
+    strategies: Strategies, entries: Sequence[dict[str, Any]], records: Sequence[Labelled], threshold: float
 ) -> list[TableLine]:
+    """The lines of the paper's strategies, from the journal entries of the records."""
     codes = strategies.codes
     code_of = {category.id: category.code for category in strategies.scorer.guard.categories}
-    right = [[code_of[label] for label in record.labels if label in code_of] for record in records]
-    truth = flags(right, codes)
-    lines = [labelled_line("greedy", truth, flags([one["greedy"] for one in found], codes))]
-    # as the published code does: only data that hold safe records get a safety check before
-    asked = [place for place, one in enumerate(found) if all(right) or one.get("flagged")]
-    for kind in BASELINES:
+    gold = [[code_of[label] for label in record.labels if label in code_of] for record in records]
+    truth = flags(gold, codes)
+    lines = [labelled_line("greedy", truth, flags([entry["greedy"] for entry in entries], codes))]
+    # as in the published code: data with safe records get a safety check first
+    unsafe = [index for index, entry in enumerate(entries) if all(gold) or entry.get("flagged")]
+    for baseline in BASELINES:
         if strategies.why_not is not None:
-            lines.append(empty_line(kind, len(found), strategies.why_not))
+            lines.append(empty_line(baseline, len(entries), strategies.why_not))
             continue
-        chosen: list[list[str]] = [[] for _ in found]
-        if asked:
-            logits = [found[place]["logits"] for place in asked]
-            cut = published_procedures.choose_cut(logits, [right[place] for place in asked], kind)
-            for place, labels in zip(asked, published_procedures.cut_labels(logits, cut, kind), strict=True):
-                chosen[place] = labels
-        lines.append(labelled_line(kind, truth, flags(chosen, codes)))
-    lines += [scored_line(name, "paper", truth, matrix([one[name] for one in found], codes), at) for name in SCORES]
+        predicted: list[list[str]] = [[] for _ in entries]
+        if unsafe:
+            logits = [entries[index]["logits"] for index in unsafe]
+            cut = published_procedures.choose_cut(logits, [gold[index] for index in unsafe], baseline)
+            for index, labels in zip(unsafe, published_procedures.cut_labels(logits, cut, baseline), strict=True):
+                predicted[index] = labels
+        lines.append(labelled_line(baseline, truth, flags(predicted, codes)))
+    for name in SCORES:
+        scores = matrix([entry[name] for entry in entries], codes)
+        lines.append(scored_line(name, "paper", truth, scores, threshold))
     return lines
 
 
 def _ours(scores: pl.DataFrame, records: int, scorer: Scorer) -> dict[str, Array]:
-    """(n, L) of each of OURS, and the bounds of the marginal as `lower` and `upper`."""
+    """An (n, L) array for each name in OURS, and the bounds of the marginal as `lower` and `upper`."""
     labels = scores.filter(pl.col("label") != UNSAFE)
     shape = (records, len(scorer.guard.labels))
-    found = {
+    probabilities = {
         name: np.asarray(labels.filter(pl.col("estimator") == name)["probability"]).reshape(shape) for name in OURS
     }
     marginal = labels.filter(pl.col("estimator") == "marginal")
-    return found | {end: np.asarray(marginal[end]).reshape(shape) for end in ("lower", "upper")}
+    return probabilities | {end: np.asarray(marginal[end]).reshape(shape) for end in ("lower", "upper")}
 
 
 def _notes(strategies: Strategies, failed: dict[str, str]) -> list[str]:
@@ -160,8 +163,9 @@ def _notes(strategies: Strategies, failed: dict[str, str]) -> list[str]:
             for codes in strategies.forced.shared
         ]
     if failed:
-        first, why = next(iter(failed.items()))
-        notes.append(f"{len(failed)} records could not be scored and are in no line, first '{first}': {why}")
+        first, error = next(iter(failed.items()))
+        records = "1 record" if len(failed) == 1 else f"{len(failed):,} records"
+        notes.append(f"{records} could not be scored and are left out, first '{first}': {error}")
     return notes
 
 

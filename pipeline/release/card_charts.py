@@ -1,13 +1,13 @@
-"""The charts of a card: the report's plots as SVG files that stand on their own, light whatever shows them."""
+"""The charts of a data set card: the report's plots as separate SVG files, always in light colours."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from marginalia.pipeline.report.gold_sections import built, trust
+from marginalia.pipeline.report.gold_sections import dataset_section, trust_section
 from marginalia.pipeline.report.guard_figures import estimators_figure, labels_figure, reliability_figure
-from marginalia.pipeline.report.report_data import Figure, ReportData
+from marginalia.pipeline.report.report_data import Figure, ReportData, recommended_estimator
 from marginalia.pipeline.report.svg import standalone
 
 STYLE = Path(__file__).parent / "chart.css"
@@ -15,7 +15,7 @@ STYLE = Path(__file__).parent / "chart.css"
 
 @dataclass(frozen=True)
 class Chart:
-    """`path` inside the release; `title` is the finding, for the card's caption and for screen readers."""
+    """An SVG file. `path` is inside the release; `title` is the finding, for the caption and for screen readers."""
 
     path: str
     title: str
@@ -23,25 +23,34 @@ class Chart:
     svg: str
 
 
-def charts(material: ReportData) -> list[Chart]:
-    """Gold by label, agreement, and for each guard its estimators, calibration and labels, as far as there are any."""
-    figures: list[tuple[str, Figure | None]] = [("labels", built(material).figure)]
-    agreement = trust(material)
-    figures.append(("agreement", agreement.figure if agreement is not None else None))
-    for page in material.evaluation.guards:
-        best = next((each for each in page.estimators if each.estimator == page.recommended), None)
+def charts(data: ReportData) -> list[Chart]:
+    """Gold by label, agreement and, for each guard, its estimators, calibration and labels, where the run has them."""
+    agreement = trust_section(data)
+    figures: list[tuple[str, Figure | None]] = [
+        ("labels", dataset_section(data).figure),
+        ("agreement", agreement.figure if agreement is not None else None),
+    ]
+    for guard in data.evaluation.guards:
+        best = recommended_estimator(guard)
         if best is None:
             continue
-        figures.append((f"{page.guard}-estimators", estimators_figure(page)))
-        figures.append((f"{page.guard}-calibration", reliability_figure(best)))
-        labels = labels_figure(best, material.label_names, material.evaluation.confidence)
-        figures.append((f"{page.guard}-labels", labels))
+        of_guard = {
+            "estimators": estimators_figure(guard),
+            "calibration": reliability_figure(best),
+            "labels": labels_figure(best, data.label_names, data.evaluation.confidence),
+        }
+        guard_name = f"{guard.guard}: " if len(data.evaluation.guards) > 1 else ""
+        figures += [
+            (f"{guard.guard}-{name}", replace(figure, title=guard_name + figure.title))
+            for name, figure in of_guard.items()
+            if figure is not None
+        ]
     style = STYLE.read_text(encoding="utf-8")
-    found = [
+    charts_of_run = [
         Chart(f"charts/{name}.svg", figure.title, figure.note, standalone(figure.drawing, style, figure.title))
         for name, figure in figures
         if figure is not None
     ]
-    if not material.simulated:
-        return found
-    return [replace(chart, title=f"{chart.title} (simulated annotators)") for chart in found]
+    if not data.simulated:
+        return charts_of_run
+    return [replace(chart, title=f"{chart.title} (simulated annotators)") for chart in charts_of_run]

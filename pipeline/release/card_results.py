@@ -1,16 +1,17 @@
-"""The headline numbers of a card: what the recommended estimator of each guard reaches on this gold."""
+"""The results table of a data set card: the main numbers of each guard's recommended estimator."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.report_data import recommended_estimator
 from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation
 
 
 @dataclass(frozen=True)
-class Headline:
-    """One guard's row of the card's table; texts ready to be shown, an em dash where there is no number."""
+class ResultRow:
+    """One guard's row of the table, formatted as text; an em dash where there is no number."""
 
     guard: str
     estimator: str
@@ -23,25 +24,22 @@ class Headline:
     warning: str | None
 
 
-def headlines(evaluation: Evaluation) -> list[Headline]:
+def result_rows(evaluation: Evaluation) -> list[ResultRow]:
     """A row for each guard that has a recommended estimator."""
-    best = [(page, _recommended(page)) for page in evaluation.guards]
-    return [_headline(page, each) for page, each in best if each is not None]
+    recommended = [(guard, recommended_estimator(guard)) for guard in evaluation.guards]
+    return [_result_row(guard, estimator) for guard, estimator in recommended if estimator is not None]
 
 
-def _recommended(page: GuardEvaluation) -> EstimatorEvaluation | None:
-    return next((each for each in page.estimators if each.estimator == page.recommended), None)
-
-
-def _headline(page: GuardEvaluation, best: EstimatorEvaluation) -> Headline:
+def _result_row(guard: GuardEvaluation, best: EstimatorEvaluation) -> ResultRow:
     report = best.calibration
     ece = as_text.with_interval(report.raw.ece) if report.raw is not None else "—"
     if report.recalibrated is not None:
-        ece += f", {as_text.number(report.recalibrated.ece.value)} after {as_text.method(report.method)} recalibration"
-    chance = as_text.against_chance(as_text.deciding(best)[1])
+        method = as_text.calibration_method(report.method)
+        ece += f"; {as_text.number(report.recalibrated.ece.value)} after {method} recalibration"
+    chance = as_text.against_chance(as_text.chance_metric(best)[1])
     rate = best.verdict.get("false_positive_rate")
-    return Headline(
-        guard=page.guard,
+    return ResultRow(
+        guard=guard.guard,
         estimator=best.estimator,
         records=best.n,
         threshold=f"{best.threshold:g}",
@@ -49,5 +47,5 @@ def _headline(page: GuardEvaluation, best: EstimatorEvaluation) -> Headline:
         micro_f1=as_text.with_interval(best.tuned["micro_f1"]) if best.tuned else "—",
         false_positive_rate=as_text.with_interval(rate) if rate is not None else "—",
         ece=ece,
-        warning=f"{page.guard} judges {chance}" if chance in (as_text.UNCLEAR, "worse than chance") else None,
+        warning=f"{guard.guard} is {chance}" if chance in (as_text.UNCLEAR, "worse than chance") else None,
     )

@@ -1,5 +1,5 @@
-"""README.md of a release: metadata that the Hub and `datasets` read, then a datasheet (Gebru et al., *Datasheets for
-Datasets*, 2021) filled from the run's manifests."""
+"""The data set card, README.md of a release: metadata that the Hub and `datasets` read, then a datasheet (Gebru et al.,
+*Datasheets for Datasets*, 2021) filled from the run's files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from marginalia.pipeline.annotating.suspect_labels import ChangeRate
 from marginalia.pipeline.config.release import ReleaseSection
 from marginalia.pipeline.release.card_charts import Chart
-from marginalia.pipeline.release.card_results import headlines
+from marginalia.pipeline.release.card_results import result_rows
 from marginalia.pipeline.release.markdown_escaping import code, inline
 from marginalia.pipeline.release.release_tables import SPLITS, config_of, data_files
 from marginalia.pipeline.release.release_versions import ReleaseHistory, gold_of
@@ -33,8 +33,10 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card is made from. `manifests` are those of the stages that ran, in the order of the line;
-    `unsettled` counts records of gold.parquet by status that the release leaves out."""
+    """The facts that the card shows.
+
+    `tables`: path in the release → table. `manifests`: of the stages that ran, in stage order. `unsettled`: status →
+    records of gold.parquet that the release leaves out. `generators`: generator → records."""
 
     run: str
     taxonomy: Taxonomy
@@ -70,18 +72,18 @@ def card(section: ReleaseSection, facts: CardFacts) -> str:
         cost=_cost(facts.manifests),
         currency=currency_of(facts.manifests) or "the currency of the run's config",
         equal=equal_texts(gold_of(facts.tables)),
-        results=headlines(facts.evaluation) if facts.evaluation is not None else [],
+        results=result_rows(facts.evaluation) if facts.evaluation is not None else [],
         citation=section.citation or _citation(section, facts),
         simulated=facts.history.simulated,
     )
-    head = yaml.safe_dump(metadata(section, facts), sort_keys=False, allow_unicode=True, width=1000)
-    return f"---\n{head}---\n\n{text}"
+    front_matter = yaml.safe_dump(metadata(section, facts), sort_keys=False, allow_unicode=True, width=1000)
+    return f"---\n{front_matter}---\n\n{text}"
 
 
 def metadata(section: ReleaseSection, facts: CardFacts) -> dict[str, Any]:
     """The YAML block of the card, as https://huggingface.co/docs/hub/datasets-cards describes it."""
     records = gold_of(facts.tables).height
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "pretty_name": title(section, facts),
         "language": list(facts.languages),
         "license": section.license,
@@ -94,28 +96,29 @@ def metadata(section: ReleaseSection, facts: CardFacts) -> dict[str, Any]:
         "configs": data_files(list(facts.tables)),
     }
     if section.gated != "open":
-        found["extra_gated_heading"] = "Access to this data set is granted on request"
-        found["extra_gated_prompt"] = gate_text(section, facts.taxonomy)
-        found["extra_gated_fields"] = {
+        fields["extra_gated_heading"] = "Access to this data set is granted on request"
+        fields["extra_gated_prompt"] = gate_text(section, facts.taxonomy)
+        fields["extra_gated_fields"] = {
             "Affiliation": "text",
             "What I will use it for": "text",
             "I will not use it to cause the harms it describes, nor try to identify annotators": "checkbox",
         }
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def gate_text(section: ReleaseSection, taxonomy: Taxonomy) -> str:
-    """What people agree to before they get access."""
+    """The terms that users accept before they get access."""
     return section.gate_text or " ".join(
         [
             *([taxonomy.content_notice.strip()] if taxonomy.content_notice else []),
-            "The data set is meant for testing and calibrating classifiers. Do not republish it where others get it "
-            "without agreeing to this, and do not try to find out who the annotators are.",
+            "The data set is for testing and calibrating classifiers. Do not republish it where others can get it "
+            "without agreeing to these terms, and do not try to find out who the annotators are.",
         ]
     )
 
 
 def title(section: ReleaseSection, facts: CardFacts) -> str:
+    """The title of the data set, from the config or else from the taxonomy and the run; marks simulated annotators."""
     simulated = " (simulated annotators)" if facts.history.simulated else ""
     return (section.title or f"{facts.taxonomy.title}: gold set of {facts.run}") + simulated
 
@@ -145,12 +148,20 @@ def _label_counts(facts: CardFacts) -> list[dict[str, Any]]:
             "id": label.id,
             "name": label.name,
             "definition": label.definition,
-            "n": sum(label.id in one for one in labels),
+            "n": sum(label.id in record_labels for record_labels in labels),
         }
         for label in facts.taxonomy.labels
     ]
     none = facts.taxonomy.none
-    return [*rows, {"id": "", "name": none.name, "definition": none.definition, "n": sum(not one for one in labels)}]
+    return [
+        *rows,
+        {
+            "id": "",
+            "name": none.name,
+            "definition": none.definition,
+            "n": sum(not record_labels for record_labels in labels),
+        },
+    ]
 
 
 def _config_rows(facts: CardFacts) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Puts a release on the Hugging Face Hub as one commit, or finds out that it stands there already."""
+"""Uploads a release to the Hugging Face Hub as one commit, unless it is already there."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 ATTEMPTS = 3
-PAUSE = 2.0  # seconds before the Hub is asked whether the commit exists, doubled each time
-KEPT = {".gitattributes"}  # the Hub's own file
+PAUSE = 2.0  # seconds before asking the Hub whether the commit exists; doubled each time
+HUB_FILES = {".gitattributes"}  # made by the Hub itself
 
 
 @dataclass(frozen=True)
 class Published:
-    """Where the release stands. `attempts` counts the commits that were sent; 0 when nothing had changed."""
+    """The commit that contains the release. `attempts`: commits that were sent; 0 when nothing had changed."""
 
     commit: str
     url: str
@@ -32,7 +32,9 @@ class Published:
 
 
 class HubRepository:
-    """The data set repository `section.repo_id`. Every failure of the Hub becomes a ServiceError without the token."""
+    """The data set repository `section.repo_id`.
+
+    Every failure of the Hub becomes a ServiceError whose message does not contain the token."""
 
     def __init__(self, section: ReleaseSection, token: str) -> None:
         from huggingface_hub import HfApi
@@ -46,31 +48,33 @@ class HubRepository:
         upload_to(self._api.endpoint, timeout=section.timeout, allow_http=section.allow_http)
 
     def publish(self, folder: Path, title: str) -> Published:
-        """Makes the repository hold exactly the files of `folder` (and the Hub's own). `title` must be the same for the
-        same content: it is how a commit is recognised whose answer was lost."""
+        """Makes the repository contain exactly the files of `folder`, in addition to the Hub's own.
+
+        Equal content needs an equal `title`: by its title a commit is recognised whose response was lost."""
         parent = self._prepare()
-        gone = self._obsolete(folder, parent)
+        obsolete = self._obsolete(folder, parent)
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                commit = self._commit(folder, gone, title, parent)
-            except _Unsure as unsure:
+                commit = self._commit(folder, obsolete, title, parent)
+            except _UncertainCommitError as error:
                 time.sleep(PAUSE * 2 ** (attempt - 1))
-                if found := self._find(title, parent):
-                    return Published(found, self._url(found), attempt)
-                if unsure.conflict:
+                if existing := self._find_commit(title, parent):
+                    return Published(existing, self._url(existing), attempt)
+                if error.conflict:
                     raise ServiceError(
-                        f"{self.repo_id} was changed by somebody else meanwhile", hint="look at it, then publish again"
-                    ) from unsure
-                last = unsure
+                        f"{self.repo_id} was changed by somebody else at the same time",
+                        hint="check the repository, then publish again",
+                    ) from error
+                last_error = error
             else:
                 return Published(commit, self._url(commit), attempt if commit != parent else 0)
         raise ServiceError(
-            f"the Hub did not take the commit in {ATTEMPTS} attempts: {last.what}",
+            f"the Hub did not accept the commit in {ATTEMPTS} attempts: {last_error.reason}",
             hint="nothing was published; try again later",
-        ) from last
+        ) from last_error
 
     def _prepare(self) -> str:
-        """Makes the repository if there is none, sees to its privacy and gate, and returns its latest commit."""
+        """Creates the repository if needed, checks that it is private, sets its gate, and returns its latest commit."""
         section = self._section
         info = self._info()
         if info is None:
@@ -78,16 +82,16 @@ class HubRepository:
                 self._api.create_repo(self.repo_id, repo_type="dataset", private=section.private, exist_ok=True)
             info = self._info()
             if info is None:
-                raise ServiceError(f"the Hub created {self.repo_id} and does not show it", hint="try again later")
+                raise ServiceError(f"the Hub created {self.repo_id} but does not return it", hint="try again later")
         if section.private and not info.private:
             raise InputError(
-                f"{self.repo_id} exists and is public, release.private is true",
+                f"{self.repo_id} exists and is public, but release.private is true",
                 hint="make it private on the Hub, choose another release.repo_id, or set release.private: false",
             )
-        wanted: Any = False if section.gated == "open" else section.gated
-        if info.gated != wanted:
+        gated: Any = False if section.gated == "open" else section.gated
+        if info.gated != gated:
             with self._wrapped("set who may download"):
-                self._api.update_repo_settings(self.repo_id, repo_type="dataset", gated=wanted)
+                self._api.update_repo_settings(self.repo_id, repo_type="dataset", gated=gated)
         return str(info.sha)
 
     def _info(self) -> Any:
@@ -102,44 +106,44 @@ class HubRepository:
                 raise
 
     def _obsolete(self, folder: Path, parent: str) -> list[str]:
-        """Files on the Hub that the release no longer has. Refuses a repository that holds something else."""
+        """Files on the Hub that are not in the release. Refuses a repository with files that are not a release."""
         with self._wrapped("list the repository's files"):
-            there = set(self._api.list_repo_files(self.repo_id, repo_type="dataset", revision=parent)) - KEPT
-        if there - {"README.md"} and "release.json" not in there:
+            on_hub = set(self._api.list_repo_files(self.repo_id, repo_type="dataset", revision=parent)) - HUB_FILES
+        if on_hub - {"README.md"} and "release.json" not in on_hub:
             raise InputError(
-                f"{self.repo_id} holds files that are no release of ours: {', '.join(sorted(there)[:5])}",
+                f"{self.repo_id} contains files that are not a Marginalia release: {', '.join(sorted(on_hub)[:5])}",
                 hint="choose another release.repo_id",
             )
-        here = {item.relative_to(folder).as_posix() for item in folder.rglob("*") if item.is_file()}
-        return sorted(there - here)
+        in_release = {item.relative_to(folder).as_posix() for item in folder.rglob("*") if item.is_file()}
+        return sorted(on_hub - in_release)
 
-    def _commit(self, folder: Path, gone: list[str], title: str, parent: str) -> str:
+    def _commit(self, folder: Path, obsolete: list[str], title: str, parent: str) -> str:
         import httpx2
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
         from huggingface_hub.errors import HfHubHTTPError
 
-        # made anew for each attempt: the client marks operations that it has sent
+        # created for each attempt, as the client marks the operations that it has sent
         files = sorted(item for item in folder.rglob("*") if item.is_file())
-        operations: list[Any] = [CommitOperationDelete(path) for path in gone]
+        operations: list[Any] = [CommitOperationDelete(path) for path in obsolete]
         operations += [CommitOperationAdd(file.relative_to(folder).as_posix(), str(file)) for file in files]
         with self._wrapped("commit"):
             try:
-                made = self._api.create_commit(
+                commit = self._api.create_commit(
                     self.repo_id, operations, commit_message=title, repo_type="dataset", parent_commit=parent
                 )
             except HfHubHTTPError as error:
                 if error.response.status_code == 412:
-                    raise _Unsure("the repository has moved on", conflict=True) from error
+                    raise _UncertainCommitError("the repository has a newer commit", conflict=True) from error
                 if error.response.status_code >= 500:
-                    raise _Unsure(f"HTTP {error.response.status_code}") from error
+                    raise _UncertainCommitError(f"HTTP {error.response.status_code}") from error
                 raise
             except httpx2.RequestError as error:
-                raise _Unsure(type(error).__name__) from error
-        return made.oid
+                raise _UncertainCommitError(type(error).__name__) from error
+        return commit.oid
 
-    def _find(self, title: str, parent: str) -> str | None:
-        """The commit with this title made after `parent`."""
-        with self._wrapped("ask whether the commit exists; it may have been made, so look before you publish again"):
+    def _find_commit(self, title: str, parent: str) -> str | None:
+        """The id of a commit with this title after `parent`; None when there is none."""
+        with self._wrapped("ask whether the commit exists (it may exist: check before you publish again)"):
             for commit in self._api.list_repo_commits(self.repo_id, repo_type="dataset"):
                 if commit.commit_id == parent:
                     return None
@@ -151,53 +155,54 @@ class HubRepository:
         return f"{self._api.endpoint}/datasets/{self.repo_id}/commit/{commit}"
 
     @contextmanager
-    def _wrapped(self, doing: str) -> Iterator[None]:
+    def _wrapped(self, action: str) -> Iterator[None]:
         import httpx2
         from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
         try:
             yield
-        except (_Unsure, MarginaliaError):
+        except (_UncertainCommitError, MarginaliaError):
             raise
         except OfflineModeIsEnabled as error:
-            raise ServiceError(f"cannot {doing}: offline mode is on", hint="unset HF_HUB_OFFLINE") from error
+            raise ServiceError(f"cannot {action}: offline mode is on", hint="unset HF_HUB_OFFLINE") from error
         except HfHubHTTPError as error:
             status = error.response.status_code
-            said = error.server_message or error.response.reason_phrase
+            message = error.server_message or error.response.reason_phrase
             raise ServiceError(
-                f"the Hub refused to {doing} ({self.repo_id}): HTTP {status} {self._scrubbed(said)}",
-                hint=self._remedy(status),
-            ) from None  # the library's error prints the request
-        except (KeyError, TypeError, AttributeError, RecursionError):  # JSON, and not the Hub's
+                f"the Hub refused to {action} ({self.repo_id}): HTTP {status} {self._without_token(message)}",
+                hint=self._hint(status),
+            ) from None  # without the library's error, which contains the request
+        except (KeyError, TypeError, AttributeError, RecursionError):  # JSON, but not that of the Hub
             raise ServiceError(
-                f"cannot {doing} at {self._api.endpoint}: it does not answer as the Hub does",
+                f"cannot {action} at {self._api.endpoint}: its responses are not those of the Hub",
                 hint="check release.endpoint",
             ) from None
         except (httpx2.RequestError, ValueError, OSError) as error:
-            what = self._scrubbed(str(error)) or type(error).__name__
+            reason = self._without_token(str(error)) or type(error).__name__
             raise ServiceError(
-                f"cannot {doing} at {self._api.endpoint}: {what}", hint="check the network and release.endpoint"
+                f"cannot {action} at {self._api.endpoint}: {reason}", hint="check the network and release.endpoint"
             ) from None
 
-    def _scrubbed(self, text: str) -> str:
+    def _without_token(self, text: str) -> str:
         return " ".join(self._safe(text, limit=None).split())
 
-    def _remedy(self, status: int) -> str:
+    def _hint(self, status: int) -> str:
         if status == 401:
             return (
-                f"the token in {self._section.token_env} is not valid; make one at {self._api.endpoint}/settings/tokens"
+                f"the token in {self._section.token_env} is not valid; create one at "
+                f"{self._api.endpoint}/settings/tokens"
             )
         if status == 403:
             return f"the token in {self._section.token_env} may not write there; give it write access to {self.repo_id}"
         if status == 404:
-            return "check release.repo_id: owner/name, an owner that the token belongs to"
+            return "check release.repo_id: owner/name, where the token belongs to the owner"
         return "try again later"
 
 
-class _Unsure(Exception):
-    """A commit was sent and it is not known whether it was made."""
+class _UncertainCommitError(Exception):
+    """A commit was sent, but it is not known whether the Hub has it."""
 
-    def __init__(self, what: str, *, conflict: bool = False) -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, reason: str, *, conflict: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
         self.conflict = conflict

@@ -1,4 +1,4 @@
-"""Text of others inside Markdown: never markup, never a table cell of its own."""
+"""Escapes text for Markdown, so that text from configs and files never becomes markup or a new table cell."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def inline(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """`text` on one line as a code span, fit for table cells."""
+    """`text` on one line as a code span that is valid in a table cell. Backticks and pipes are replaced."""
     return "`" + " ".join(text.replace("`", "'").replace("|", "¦").split()) + "`"

@@ -1,5 +1,6 @@
-"""What in a text could belong to a person or open a door. Identifiers are those that the generation filter replaces, so
-that what we wrote ourselves always passes; secrets are looked for besides."""
+"""Finds personal identifiers and secrets in a text.
+
+Identifiers are the ones that the generation filter replaces, so generated texts always pass."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import re
 
 from marginalia.pipeline.generation.acceptance.reserved_identifiers import clean
 
-# a link is no person's secret; the filter replaces them for another reason
+# not personal: the generation filter replaces web addresses for another reason
 _PUBLIC = {"web address"}
 _SECRET = re.compile(
     r"\bhf_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9_-]{20,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bAKIA[A-Z0-9]{16}\b"
@@ -16,12 +17,12 @@ _SECRET = re.compile(
 
 
 def private_data(text: str) -> list[str]:
-    """The kinds found in `text`, each once: e-mail address, phone number, card number and so on, secret."""
+    """The kinds of private data in `text`, each once: e-mail address, phone number, card number and so on, secret."""
     cleaned = clean(text)
-    kinds = [kind for kind in cleaned.found if kind not in _PUBLIC]
-    return [*kinds, *([cleaned.refused] if cleaned.refused else []), *(["secret"] if holds_secret(text) else [])]
+    kinds = [kind for kind in cleaned.replaced if kind not in _PUBLIC]
+    return [*kinds, *([cleaned.refused] if cleaned.refused else []), *(["secret"] if contains_secret(text) else [])]
 
 
-def holds_secret(text: str) -> bool:
-    """Whether something like an access token or a private key stands in `text`."""
+def contains_secret(text: str) -> bool:
+    """Whether `text` contains what looks like an access token or a private key."""
     return _SECRET.search(text) is not None

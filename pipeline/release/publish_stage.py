@@ -1,4 +1,4 @@
-"""publish: the release folder to the Hugging Face Hub. A dry run unless asked to push."""
+"""Stage publish: uploads the release folder to the Hugging Face Hub. A dry run unless asked to push."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from marginalia.annotation.client.pseudonyms import KEY_FILE, read_key
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, manifest_path, read_manifest, staleness
 from marginalia.pipeline.release.hub_repository import HubRepository
-from marginalia.pipeline.release.release_checks import content_of, listing, missing_settings, refuse_leaks
+from marginalia.pipeline.release.release_checks import file_sizes, latest_version, missing_settings, refuse_leaks
 from marginalia.pipeline.release.release_stage import STAGE as RELEASE
+from marginalia.pipeline.report.as_text import plural
 from marginalia.schemas.errors import ArtifactError, InputError
 
 
 def stage(*, push: bool) -> Stage:
-    """The stage; with `push` it really uploads."""
+    """The stage. With `push` it uploads, otherwise it is a dry run."""
     return Stage(
         name="publish",
         inputs=lambda run: ["release"],
@@ -31,17 +32,15 @@ STAGE = stage(push=False)
 
 def _work(run: Run, *, push: bool) -> StageOutcome:
     section, folder = run.config.release, run.path("release")
-    stale = staleness(RELEASE, run) if manifest_path(run, "release").exists() else "it has no manifest"
-    if stale is not None:
-        raise ArtifactError.at(
-            folder, f"is not a release of this run as it is now: {stale}", hint=run.command("release")
-        )
+    reason = staleness(RELEASE, run) if manifest_path(run, "release").exists() else "it has no manifest"
+    if reason is not None:
+        raise ArtifactError.at(folder, f"the release is out of date: {reason}", hint=run.command("release"))
     refuse_leaks(folder, annotator_names(run), section.reviewed_records)
     missing = missing_settings(section)
-    files = listing(folder)
-    version, content = content_of(folder)
-    before = read_manifest(run, "publish")
-    published: list[dict[str, Any]] = list(before.facts.get("published", [])) if before else []
+    files = file_sizes(folder)
+    version, content = latest_version(folder)
+    last_manifest = read_manifest(run, "publish")
+    earlier: list[dict[str, Any]] = list(last_manifest.facts.get("published", [])) if last_manifest else []
     facts: dict[str, Any] = {
         "dry_run": not push,
         "repo_id": section.repo_id,
@@ -52,15 +51,20 @@ def _work(run: Run, *, push: bool) -> StageOutcome:
         "files": files,
         "bytes": sum(file["bytes"] for file in files),
         "missing": missing,
-        "published": published,
+        "published": earlier,
     }
     if push:
         if missing:
             raise InputError(f"{run.folder / 'config.yaml'}: {'; '.join(missing)}", hint="publish needs both")
-        done = HubRepository(section, _token(run)).publish(folder, f"Version {version} ({content[:16]})")
-        entry = {"repo_id": section.repo_id, "version": version, "commit": done.commit, "url": done.url}
-        facts["published"] = published if entry in published else [*published, entry]
-        facts["attempts"] = done.attempts
+        published_commit = HubRepository(section, _token(run)).publish(folder, f"Version {version} ({content[:16]})")
+        entry = {
+            "repo_id": section.repo_id,
+            "version": version,
+            "commit": published_commit.commit,
+            "url": published_commit.url,
+        }
+        facts["published"] = earlier if entry in earlier else [*earlier, entry]
+        facts["attempts"] = published_commit.attempts
     counts = {"uploaded": len(files)} if push else {"files in a dry run": len(files)}
     return StageOutcome(
         counts_in={"files": len(files)},
@@ -70,25 +74,25 @@ def _work(run: Run, *, push: bool) -> StageOutcome:
 
 
 def annotator_names(run: Run) -> list[str]:
-    """Every log-in and account id that the run knows of, from its config and its key of pseudonyms."""
-    people = read_key(run.path(KEY_FILE)).people
-    known = [name for person in people for name in (person.username, *person.user_ids)]
-    return [*run.config.annotation.team, *run.config.annotation.experts, *known]
+    """Every log-in and account id of annotators in the run's config and pseudonym key."""
+    annotators = read_key(run.path(KEY_FILE)).people
+    account_names = [name for annotator in annotators for name in (annotator.username, *annotator.user_ids)]
+    return [*run.config.annotation.team, *run.config.annotation.experts, *account_names]
 
 
 def describe(facts: dict[str, Any]) -> str:
-    """What the stage did or would do, for the terminal. `facts` are those of its manifest."""
+    """What the stage did or would do, as text for the terminal. `facts` are those of its manifest."""
     if not facts["dry_run"]:
-        made = "nothing had changed" if facts["attempts"] == 0 else f"version {facts['version']}"
-        return f"published {facts['repo_id']}: {made}, {facts['published'][-1]['url']}"
+        outcome = "nothing had changed" if facts["attempts"] == 0 else f"version {facts['version']}"
+        return f"published {facts['repo_id']}: {outcome}, {facts['published'][-1]['url']}"
     lines = [
-        "dry run: nothing was uploaded; --push would put these files there",
+        "dry run: nothing was uploaded; --push uploads these files",
         f"  repository  {facts['repo_id'] or 'not set'} ({'private' if facts['private'] else 'PUBLIC'}, "
         f"access {facts['gated']}, licence {facts['license'] or 'not set'})",
         f"  version     {facts['version']}",
     ]
     lines += [f"  {file['bytes']:>12,} bytes  {file['path']}" for file in facts["files"]]
-    lines += [f"  {facts['bytes']:>12,} bytes  in {len(facts['files'])} files"]
+    lines += [f"  {facts['bytes']:>12,} bytes  in {plural(len(facts['files']), 'file')}"]
     return "\n".join([*lines, *(f"  --push would be refused: {reason}" for reason in facts["missing"])])
 
 
@@ -100,6 +104,6 @@ def _token(run: Run) -> str:
     if not token:
         raise InputError(
             f"no token for the Hub: the environment variable {section.token_env} is not set",
-            hint="make a token with write access and export it",
+            hint="create a token with write access on the Hub and export it",
         )
     return token

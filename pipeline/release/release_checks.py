@@ -1,4 +1,4 @@
-"""What must be true before a release leaves the house."""
+"""Checks before a release is published: settings, annotators' names, secrets, private data."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import polars as pl
 
 from marginalia.pipeline.config.release import ReleaseSection
 from marginalia.pipeline.release.dataset_card import TEMPLATE
-from marginalia.pipeline.release.private_data_scan import holds_secret, private_data
+from marginalia.pipeline.release.private_data_scan import contains_secret, private_data
 from marginalia.pipeline.release.release_tables import PSEUDONYM
+from marginalia.pipeline.report.as_text import plural
 from marginalia.schemas.errors import InputError
 
-NAMED = 10  # records that a message lists
-# columns that hold words of ours only; a person may well be called `test`
-CLOSED = {
+LISTED_RECORDS = 10  # records that a message lists
+# columns that are not searched for names: their words are Marginalia's own (a log-in may be `test`) or texts
+OWN_COLUMNS = {
     "messages",
     "labels",
     "soft_labels",
@@ -34,7 +35,7 @@ CLOSED = {
 
 
 def missing_settings(section: ReleaseSection) -> list[str]:
-    """What the config must still say before anything can be pushed."""
+    """The settings that are still missing in the config before a push."""
     missing = []
     if section.repo_id is None:
         missing.append("release.repo_id is not set")
@@ -44,68 +45,74 @@ def missing_settings(section: ReleaseSection) -> list[str]:
 
 
 def refuse_leaks(folder: Path, names: Collection[str], reviewed: Collection[str]) -> None:
-    """Raises InputError when the release in `folder` holds an annotator's name, a secret, or private data in a record
-    that nobody has reviewed.
+    """Raises InputError when the release in `folder` contains an annotator's name, a secret, or private data in a
+    record that is not in `reviewed`.
 
-    `names` are log-ins and full names of annotators. They may stand in no free column and no text, with two exceptions,
-    since a log-in can be an ordinary word: words of our own card and of the taxonomy, and, in the records' messages
-    (written before anyone annotated them), names without a digit, dot, underscore, hyphen, at sign or space."""
+    `names` are log-ins and full names of annotators. No text and no free column may contain them, with two exceptions,
+    since a log-in can be an ordinary word: words of the card's template and of the taxonomy, and, in the records'
+    messages (written before annotation), names without a digit, dot, underscore, hyphen, at sign or space."""
     for path in sorted((folder / "data").rglob("*.parquet")):
         _check_table(path.relative_to(folder).as_posix(), pl.read_parquet(path), names, reviewed)
     taxonomy = (folder / "taxonomy.json").read_text(encoding="utf-8")
-    own = (TEMPLATE.read_text(encoding="utf-8") + taxonomy).casefold()
-    telling = _pattern([name for name in names if name.casefold() not in own])
+    own_words = (TEMPLATE.read_text(encoding="utf-8") + taxonomy).casefold()
+    names_to_find = _pattern([name for name in names if name.casefold() not in own_words])
     _check_documents(folder, names)
-    for where in ("README.md", "CHANGELOG.md", "release.json", "taxonomy.json"):
-        text = (folder / where).read_text(encoding="utf-8")
-        if _search(telling, text):
-            raise InputError(f"{where} holds the name of an annotator", hint="names never leave a run; mend the config")
-        if holds_secret(text):
-            raise InputError(f"{where} holds something like an access token", hint="mend the config and release again")
+    for name in ("README.md", "CHANGELOG.md", "release.json", "taxonomy.json"):
+        _refuse_text(name, (folder / name).read_text(encoding="utf-8"), names_to_find)
 
 
 def _check_documents(folder: Path, names: Collection[str]) -> None:
-    """Charts and the files for services hold our own words only: no log-in that could be nothing else, no secret."""
-    telling = _pattern(_telling(names))
+    """Checks the charts and the JSON files for services. They contain Marginalia's own words, so only distinctive names
+    count."""
+    distinctive = _pattern(_distinctive(names))
     for path in sorted([*folder.glob("charts/*.svg"), folder / "thresholds.json", folder / "calibration.json"]):
         if not path.exists():
             continue
-        text, where = path.read_text(encoding="utf-8"), path.relative_to(folder).as_posix()
-        if _search(telling, text):
-            raise InputError(f"{where} holds the name of an annotator", hint="names never leave a run; mend the config")
-        if holds_secret(text):
-            raise InputError(f"{where} holds something like an access token", hint="mend the config and release again")
+        _refuse_text(path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8"), distinctive)
 
 
-def _telling(names: Collection[str]) -> list[str]:
-    """Names that are no ordinary word."""
+def _refuse_text(name: str, text: str, names: re.Pattern[str] | None) -> None:
+    if _search(names, text):
+        raise InputError(
+            f"{name} contains the name of an annotator",
+            hint="a release must not contain names: remove it from the config, then release again",
+        )
+    if contains_secret(text):
+        raise InputError(
+            f"{name} contains what looks like an access token", hint="remove it from the config, then release again"
+        )
+
+
+def _distinctive(names: Collection[str]) -> list[str]:
+    """The names that cannot be ordinary words."""
     return [name for name in names if re.search(r"[\d._@ -]", name)]
 
 
-def _check_table(where: str, frame: pl.DataFrame, names: Collection[str], reviewed: Collection[str]) -> None:
-    found: dict[str, list[str]] = {}
-    anywhere = _pattern(names)
-    in_messages = _pattern(_telling(names))
+def _check_table(file_name: str, frame: pl.DataFrame, names: Collection[str], reviewed: Collection[str]) -> None:
+    problems: dict[str, list[str]] = {}
+    any_name = _pattern(names)
+    distinctive_name = _pattern(_distinctive(names))
     for number, row in enumerate(frame.iter_rows(named=True)):
         identifier = str(row.get("id") or row.get("record_id") or row.get("slot_id") or number)
         if "annotator" in row and not re.match(PSEUDONYM, row["annotator"]):
-            raise InputError(f"{where}: the annotator of record '{identifier}' is no pseudonym such as A01")
+            raise InputError(f"{file_name}: the annotator of record '{identifier}' is not a pseudonym such as A01")
         messages = "\n".join(message["content"] for message in row.get("messages") or [])
-        rest = "\n".join(_strings({key: value for key, value in row.items() if key not in CLOSED}))
-        if _search(anywhere, rest) or _search(in_messages, messages):
+        other_texts = "\n".join(_strings({key: value for key, value in row.items() if key not in OWN_COLUMNS}))
+        if _search(any_name, other_texts) or _search(distinctive_name, messages):
             raise InputError(
-                f"{where}: record '{identifier}' holds the name of an annotator", hint="names never leave a run"
+                f"{file_name}: record '{identifier}' contains the name of an annotator",
+                hint="a release must not contain names",
             )
         if identifier not in reviewed and (kinds := private_data(messages)):
-            found[identifier] = kinds
-        if holds_secret(rest):
-            found[identifier] = ["secret"]
-    if found:
-        shown = "; ".join(f"'{key}' ({', '.join(kinds)})" for key, kinds in list(found.items())[:NAMED])
-        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+            problems[identifier] = kinds
+        if contains_secret(other_texts):
+            problems[identifier] = ["secret"]
+    if problems:
+        shown = "; ".join(f"'{key}' ({', '.join(kinds)})" for key, kinds in list(problems.items())[:LISTED_RECORDS])
+        more = f" and {len(problems) - LISTED_RECORDS} more" if len(problems) > LISTED_RECORDS else ""
         raise InputError(
-            f"{where}: {len(found)} records hold what may be private data: {shown}{more}",
-            hint="look at them; take them out, or list the harmless ones in release.reviewed_records",
+            f"{file_name}: possible private data in {plural(len(problems), 'record')}: {shown}{more}",
+            hint="check these records: remove them, or list the harmless ones in release.reviewed_records",
         )
 
 
@@ -129,13 +136,13 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(item)
 
 
-def listing(folder: Path) -> list[dict[str, Any]]:
-    """path and bytes of every file that would be uploaded."""
+def file_sizes(folder: Path) -> list[dict[str, Any]]:
+    """`path` and `bytes` of every file of the release."""
     files = sorted(item for item in folder.rglob("*") if item.is_file())
     return [{"path": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size} for file in files]
 
 
-def content_of(folder: Path) -> tuple[int, str]:
-    """Version and content hash of the release."""
+def latest_version(folder: Path) -> tuple[int, str]:
+    """(number, content hash) of the latest version of the release."""
     latest = json.loads((folder / "release.json").read_text(encoding="utf-8"))["versions"][-1]
     return latest["version"], latest["content_sha256"]

@@ -1,4 +1,4 @@
-"""Writes the folder that the Hub will hold, and reads back the one that stands there."""
+"""Writes the release folder, as it is uploaded to the Hub, and reads an existing one."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def write_release(
     documents: Mapping[str, BaseModel] = MappingProxyType({}),
     charts: Sequence[Chart] = (),
 ) -> None:
-    """Writes `path` whole or not at all: data, card, changelog, history, taxonomy and the JSON Schemas of all.
+    """Writes the folder `path` completely or not at all: data, card, changelog, history, taxonomy, JSON Schemas.
 
-    `documents`: further JSON files by name without ending (thresholds, calibration); `charts`: the card's SVG files."""
+    `tables`: path inside the release → table. `documents`: further JSON files (thresholds, calibration) by name without
+    ending. `charts`: the card's SVG files."""
 
     def build(folder: Path) -> None:
         for name, table in tables.items():
@@ -48,8 +49,13 @@ def write_release(
             write_json(folder / f"{name}.json", document.model_dump(mode="json"))
         for chart in charts:
             write_text(folder / chart.path, chart.svg)
-        own = {name: type(document) for name, document in documents.items()}
-        models: dict[str, type[BaseModel]] = {**MODELS, "taxonomy": Taxonomy, "release": ReleaseHistory, **own}
+        document_models = {name: type(document) for name, document in documents.items()}
+        models: dict[str, type[BaseModel]] = {
+            **MODELS,
+            "taxonomy": Taxonomy,
+            "release": ReleaseHistory,
+            **document_models,
+        }
         for name, model in models.items():
             text = json.dumps(json_schema(model), ensure_ascii=False, indent=2)
             write_text(folder / "schemas" / f"{name}.schema.json", text + "\n")
@@ -58,11 +64,13 @@ def write_release(
 
 
 def read_release(path: Path, *, made_by: str) -> tuple[ReleaseHistory, pl.DataFrame] | None:
-    """The history and the gold table (all splits) of the release in `path`, or None when there is none."""
+    """The history and the gold table (all splits) of the release in `path`; None when there is no release.
+
+    `made_by`: the command that an error message suggests when a file is damaged."""
     recover_folder(path)
     if not (path / HISTORY).exists():
         return None
     history = read_model(path / HISTORY, ReleaseHistory, made_by=made_by)
     files = [path / f"data/gold/{split}.parquet" for split in SPLITS]
-    parts = [read_frame(file, GoldRecord, made_by=made_by) for file in files if file.exists()]
-    return history, pl.concat(parts) if parts else GoldRecord.frame([])
+    tables = [read_frame(file, GoldRecord, made_by=made_by) for file in files if file.exists()]
+    return history, pl.concat(tables) if tables else GoldRecord.frame([])

@@ -1,4 +1,4 @@
-"""release: the folder that the Hub will hold, from what a run has made so far."""
+"""Stage release: the files of a run → release/, the folder that publish uploads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from marginalia.schemas.equal_texts import equal_texts
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.evaluation_json import Evaluation
 
-USED: tuple[Artifact, ...] = (
+OPTIONAL_FILES: tuple[Artifact, ...] = (
     ANSWERS,
     AGREEMENT,
     AUDIT,
@@ -49,14 +49,14 @@ USED: tuple[Artifact, ...] = (
 
 
 def _inputs(run: Run) -> list[str]:
-    optional = [*USED, *(SCORES.of(guard) for guard in _scored(run))]
-    if run.config.annotation.severity:  # without it an older run of reconcile may have left the file
+    optional = [*OPTIONAL_FILES, *(SCORES.of(guard) for guard in _scored_guards(run))]
+    if run.config.annotation.severity:  # the file may be left from a config that had severity levels
         optional.append(GOLD_SEVERITY)
-    return [GOLD.name, *(one.name for one in optional if one.exists(run))]
+    return [GOLD.name, *(artifact.name for artifact in optional if artifact.exists(run))]
 
 
-def _scored(run: Run) -> list[str]:
-    """Of the guards in the config: a file of a guard that was taken out of it stays at home."""
+def _scored_guards(run: Run) -> list[str]:
+    """Guards of the config that have scores. Scores of guards that were removed from the config are not released."""
     names = [guard.name for guard in run.config.score.guards]
     return [name for name in names if SCORES.of(name).exists(run)]
 
@@ -77,23 +77,23 @@ def _work(run: Run) -> StageOutcome:
         if document is not None
     }
     prompts = PROMPTS.read_if_there(run)
-    scores = {guard: SCORES.of(guard).read(run) for guard in _scored(run)}
+    scores = {guard: SCORES.of(guard).read(run) for guard in _scored_guards(run)}
     severity = GOLD_SEVERITY.read_if_there(run) if run.config.annotation.severity else None
     tables = release_tables(gold, annotations, scores, rejected, severity)
     records = sum(table.height for path, table in tables.items() if path.startswith("data/gold/"))
     if records == 0:
         raise InputError(f"{run.path('gold.parquet')}: no record has settled labels", hint=run.command("status"))
-    before = read_release(RELEASE.path(run), made_by=f"{run.command('release')} after deleting the folder release")
-    versions = next_versions(before[0].versions if before else [], before[1] if before else None, tables)
+    previous = read_release(RELEASE.path(run), made_by=f"{run.command('release')} after deleting the folder release")
+    versions = next_versions(previous[0].versions if previous else [], previous[1] if previous else None, tables)
     history = ReleaseHistory(name=run.name, simulated=run.config.simulated, versions=versions)
-    manifests = [made for stage in stages_before("report") if (made := read_manifest(run, stage)) is not None]
-    shown = charts(
+    manifests = [manifest for stage in stages_before("report") if (manifest := read_manifest(run, stage)) is not None]
+    card_charts = charts(
         ReportData(
             name=run.name,
             seed=run.config.seed,
             simulated=run.config.simulated,
             taxonomy=run.taxonomy,
-            evaluation=evaluation or _unjudged(run, gold),
+            evaluation=evaluation or _evaluation_of_gold(run, gold),
             gold=gold,
             agreement=agreement,
             manifests=manifests,
@@ -109,17 +109,17 @@ def _work(run: Run) -> StageOutcome:
         manifests=manifests,
         unsettled=_counts(gold.filter(pl.col("status") != "final")["status"]),
         languages=_languages(run, prompts, gold),
-        generators=_counts(_released(prompts, gold)["generator"]) if prompts is not None else {},
+        generators=_counts(_final_prompts(prompts, gold)["generator"]) if prompts is not None else {},
         agreement=agreement,
         evaluation=evaluation,
-        charts=shown,
+        charts=card_charts,
         documents=list(documents),
         audit=[rate for rate in change_rates(audited) if rate.seen] if audited is not None else [],
         gold_errors=gold_error_rate(audited) if audited is not None else None,
     )
     section = run.config.release
-    text = card(section, facts)
-    write_release(RELEASE.path(run), text, tables, history, run.taxonomy, documents=documents, charts=shown)
+    card_text = card(section, facts)
+    write_release(RELEASE.path(run), card_text, tables, history, run.taxonomy, documents=documents, charts=card_charts)
     return StageOutcome(
         counts_in={"records": gold.height},
         counts_out={
@@ -131,13 +131,13 @@ def _work(run: Run) -> StageOutcome:
             "version": history.latest.version,
             "license": section.license,
             "simulated": history.simulated,
-            "warnings": equal_texts(gold).warnings,
         },
+        warnings=equal_texts(gold).warnings,
     )
 
 
-def _unjudged(run: Run, gold: pl.DataFrame) -> Evaluation:
-    """What is known of gold that no guard was judged on."""
+def _evaluation_of_gold(run: Run, gold: pl.DataFrame) -> Evaluation:
+    """An evaluation without guards, for a run that was not evaluated: the charts need its counts of gold."""
     config, ids = run.config.evaluate, run.taxonomy.ids
     return Evaluation(
         simulated=run.config.simulated,
@@ -150,15 +150,15 @@ def _unjudged(run: Run, gold: pl.DataFrame) -> Evaluation:
     )
 
 
-def _released(prompts: pl.DataFrame, gold: pl.DataFrame) -> pl.DataFrame:
+def _final_prompts(prompts: pl.DataFrame, gold: pl.DataFrame) -> pl.DataFrame:
     return prompts.filter(pl.col("id").is_in(gold.filter(pl.col("status") == "final")["id"].to_list()))
 
 
 def _languages(run: Run, prompts: pl.DataFrame | None, gold: pl.DataFrame) -> list[str]:
-    """Languages that the records' attributes name, or the taxonomy's."""
+    """The languages in the records' attributes, or else that of the taxonomy."""
     if prompts is None:
         return [run.taxonomy.language]
-    attributes = [item for row in _released(prompts, gold)["attributes"].to_list() for item in row]
+    attributes = [item for row in _final_prompts(prompts, gold)["attributes"].to_list() for item in row]
     return sorted({item["value"] for item in attributes if item["name"] == "language"}) or [run.taxonomy.language]
 
 

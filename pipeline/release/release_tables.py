@@ -1,4 +1,4 @@
-"""The tables of a release: what of a run's artifacts leaves the house, and in which files."""
+"""The tables of a release: which parts of a run's files are published, and in which files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PSEUDONYM = r"^[A-Z][0-9]{2,}$"
 
 
 class ReleasedAnswer(Row):
-    """Config `annotations`: one person's answer to one record. Remarks and times of people stay at home."""
+    """Config `annotations`: one annotator's answer to one record. Remarks and times are not released."""
 
     key: ClassVar[tuple[str, ...]] = ("record_id", "annotator", "round")
     record_id: str
@@ -41,7 +41,7 @@ class ReleasedScore(Row):
 
 
 class ReleasedRejection(Row):
-    """Config `rejected`: why an attempt at a record was thrown away, without its text."""
+    """Config `rejected`: why an attempt to write a record was rejected, without its text."""
 
     key: ClassVar[tuple[str, ...]] = ("slot_id", "attempt")
     slot_id: str
@@ -67,9 +67,10 @@ def release_tables(
 ) -> dict[str, pl.DataFrame]:
     """Path inside the release → its table, sorted by key so that equal content gives equal files.
 
-    `gold`: only final records, one file a split; a record without settled labels must never be taken for a safe one.
-    `annotations`: submitted and skipped answers to records of `gold.parquet`. `scores`: by guard. `severity`: of
-    the labels of final records. Empty tables are left out. Raises InputError when an annotator is not a pseudonym."""
+    `gold`: only final records are released, one file per split, so that no unsettled record is taken for a safe one.
+    `annotations`: only submitted and skipped answers to records of `gold` are released. `scores`: by guard.
+    `severity`: only labels of final records are released. Empty tables are left out.
+    Raises InputError when an annotator is not a pseudonym."""
     final = gold.filter(pl.col("status") == "final")
     tables = {f"data/gold/{split}.parquet": final.filter(pl.col("split") == split) for split in SPLITS}
     if severity is not None:
@@ -89,27 +90,27 @@ def release_tables(
 
 
 def config_of(path: str) -> str:
-    """The config that a data file belongs to: `data/CONFIG/…`."""
+    """The config (subset, in the Hub's sense) of a data file: its path is `data/CONFIG/…`."""
     return path.split("/")[1]
 
 
 def data_files(paths: list[str]) -> list[dict[str, object]]:
-    """The `configs` metadata by which `datasets` finds the files; `gold` is what one gets without asking."""
+    """The `configs` metadata by which `datasets` finds the files; `gold` is the default config."""
     configs: list[dict[str, object]] = []
     for name in MODELS:
-        mine = [path for path in paths if config_of(path) == name]
-        if not mine:
+        paths_of_config = [path for path in paths if config_of(path) == name]
+        if not paths_of_config:
             continue
         if name == "gold":
             files = [
                 {"split": split, "path": path}
                 for split in SPLITS
-                for path in mine
+                for path in paths_of_config
                 if path.endswith(f"/{split}.parquet")
             ]
             configs.append({"config_name": name, "default": True, "data_files": files})
         else:
-            configs.append({"config_name": name, "data_files": [{"split": "train", "path": mine}]})
+            configs.append({"config_name": name, "data_files": [{"split": "train", "path": paths_of_config}]})
     return configs
 
 
@@ -117,8 +118,8 @@ def _refuse_names(answers: pl.DataFrame) -> None:
     named = answers.filter(~pl.col("annotator").str.contains(PSEUDONYM))
     if named.height:
         raise InputError(
-            f"annotations.parquet: the annotator of record '{named['record_id'][0]}' is no pseudonym such as A01",
-            hint="names never leave a run; delete annotations.parquet and pull again",
+            f"annotations.parquet: the annotator of record '{named['record_id'][0]}' is not a pseudonym such as A01",
+            hint="a release must not contain names: delete annotations.parquet and pull again",
         )
 
 

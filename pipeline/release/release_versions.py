@@ -1,4 +1,4 @@
-"""Versions of a release and what changed between them."""
+"""The versions of a release, and what changed between them."""
 
 from __future__ import annotations
 
@@ -9,32 +9,35 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from marginalia.pipeline.release.markdown_escaping import code
+from marginalia.pipeline.report.as_text import plural
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.storage.files import content_hash, frame_hash
 from marginalia.schemas.tables import GoldRecord
 
-LISTED = 50  # ids that the changelog spells out; release.json holds all
+LISTED = 50  # ids per list of the changelog; release.json has all
 
 
 class Relabelled(StrictModel):
+    """A record whose labels changed from one version to the next."""
+
     id: str
     before: list[str]
     after: list[str]
 
 
 class Version(StrictModel):
-    """One version of the data. A change of the card alone makes none."""
+    """One version of the data. A change of the card alone does not make a new version."""
 
     version: int = Field(ge=1)
     content_sha256: str = Field(description="hash of all tables of the release")
     tables: dict[str, str] = Field(description="data file → hash of its content")
     records: int
-    added: list[str] = Field(default=[], description="ids that the version before did not have; empty in the first")
+    added: list[str] = Field(default=[], description="ids that the previous version did not have; empty in the first")
     removed: list[str] = Field(default=[], description="ids that this version no longer has")
     relabelled: list[Relabelled] = Field(default=[], description="records whose labels changed")
     rewritten: list[str] = Field(default=[], description="ids whose messages changed")
     touched: list[str] = Field(default=[], description="ids of which only another column changed (split, votes …)")
-    other: list[str] = Field(default=[], description="data files that changed, came or went besides")
+    other: list[str] = Field(default=[], description="other data files that changed, were added or were removed")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -53,13 +56,14 @@ class ReleaseHistory(StrictModel):
 
     @property
     def latest(self) -> Version:
+        """The newest version."""
         return self.versions[-1]
 
 
 def next_versions(
     before: list[Version], gold_before: pl.DataFrame | None, tables: Mapping[str, pl.DataFrame]
 ) -> list[Version]:
-    """The versions with the one that `tables` make, or as they were when nothing in the tables changed.
+    """The versions `before`, followed by a new one unless `tables` are those of the latest version.
 
     `gold_before` is the gold table of the latest version, all splits."""
     hashes = {path: frame_hash(table) for path, table in sorted(tables.items())}
@@ -67,33 +71,36 @@ def next_versions(
     gold = gold_of(tables)
     if before and before[-1].content_sha256 == content:
         return [*before[:-1], before[-1].model_copy(update={"records": gold.height})]
-    new = Version(version=1, content_sha256=content, tables=hashes, records=gold.height)
+    version = Version(version=1, content_sha256=content, tables=hashes, records=gold.height)
     if not before or gold_before is None:
-        return [new]
-    last = before[-1]
-    was = {row["id"]: row for row in gold_before.iter_rows(named=True)}
-    now = {row["id"]: row for row in gold.iter_rows(named=True)}
-    both = sorted(was.keys() & now.keys())
-    relabelled = [key for key in both if sorted(was[key]["labels"]) != sorted(now[key]["labels"])]
-    rewritten = [key for key in both if was[key]["messages"] != now[key]["messages"]]
-    changed = [
+        return [version]
+    latest = before[-1]
+    rows_before = {row["id"]: row for row in gold_before.iter_rows(named=True)}
+    rows_now = {row["id"]: row for row in gold.iter_rows(named=True)}
+    kept = sorted(rows_before.keys() & rows_now.keys())
+    relabelled = [key for key in kept if sorted(rows_before[key]["labels"]) != sorted(rows_now[key]["labels"])]
+    rewritten = [key for key in kept if rows_before[key]["messages"] != rows_now[key]["messages"]]
+    changed_files = [
         path
-        for path in sorted(hashes.keys() | last.tables.keys())
-        if hashes.get(path) != last.tables.get(path) and not path.startswith("data/gold/")
+        for path in sorted(hashes.keys() | latest.tables.keys())
+        if hashes.get(path) != latest.tables.get(path) and not path.startswith("data/gold/")
     ]
     return [
         *before,
-        new.model_copy(
+        version.model_copy(
             update={
-                "version": last.version + 1,
-                "added": sorted(now.keys() - was.keys()),
-                "removed": sorted(was.keys() - now.keys()),
+                "version": latest.version + 1,
+                "added": sorted(rows_now.keys() - rows_before.keys()),
+                "removed": sorted(rows_before.keys() - rows_now.keys()),
                 "relabelled": [
-                    Relabelled(id=key, before=was[key]["labels"], after=now[key]["labels"]) for key in relabelled
+                    Relabelled(id=key, before=rows_before[key]["labels"], after=rows_now[key]["labels"])
+                    for key in relabelled
                 ],
                 "rewritten": rewritten,
-                "touched": [key for key in both if was[key] != now[key] and key not in {*relabelled, *rewritten}],
-                "other": changed,
+                "touched": [
+                    key for key in kept if rows_before[key] != rows_now[key] and key not in {*relabelled, *rewritten}
+                ],
+                "other": changed_files,
             }
         ),
     ]
@@ -111,30 +118,31 @@ def changelog(history: ReleaseHistory) -> str:
     if history.simulated:
         lines += ["The annotators of this data set are simulated.", ""]
     for version in reversed(history.versions):
-        lines += [f"## Version {version.version}", "", f"- {version.records} records with settled labels"]
+        lines += [f"## Version {version.version}", "", f"- {plural(version.records, 'record')} with settled labels"]
         if version.version == 1:
             lines += ["- first version", ""]
             continue
-        lines += _counted("added", version.added)
-        lines += _counted("removed", version.removed)
-        lines += _counted("with changed text", version.rewritten)
-        lines += _counted("with the same text and labels, but another split, votes or soft labels", version.touched)
-        lines += [f"- {len(version.relabelled)} records with changed labels" + (":" if version.relabelled else "")]
+        lines += _counted_ids("added", version.added)
+        lines += _counted_ids("removed", version.removed)
+        lines += _counted_ids("with changed text", version.rewritten)
+        lines += _counted_ids("with the same text and labels, but another split, votes or soft labels", version.touched)
+        lines += [f"- {plural(len(version.relabelled), 'record')} with changed labels" + ":" * bool(version.relabelled)]
         lines += [
-            f"  - {code(item.id)}: {_set(item.before)} → {_set(item.after)}" for item in version.relabelled[:LISTED]
+            f"  - {code(item.id)}: {_label_set(item.before)} → {_label_set(item.after)}"
+            for item in version.relabelled[:LISTED]
         ]
         lines += [f"  - and {len(version.relabelled) - LISTED} more"] if len(version.relabelled) > LISTED else []
-        lines += [f"- changed besides: {', '.join(version.other)}"] if version.other else []
+        lines += [f"- other changed files: {', '.join(version.other)}"] if version.other else []
         lines.append("")
     return "\n".join(lines)
 
 
-def _counted(what: str, ids: list[str]) -> list[str]:
+def _counted_ids(description: str, ids: list[str]) -> list[str]:
     if not ids:
-        return [f"- 0 records {what}"]
+        return [f"- 0 records {description}"]
     more = f" and {len(ids) - LISTED} more" if len(ids) > LISTED else ""
-    return [f"- {len(ids)} records {what}: " + ", ".join(code(item) for item in ids[:LISTED]) + more]
+    return [f"- {plural(len(ids), 'record')} {description}: " + ", ".join(code(item) for item in ids[:LISTED]) + more]
 
 
-def _set(labels: list[str]) -> str:
+def _label_set(labels: list[str]) -> str:
     return ", ".join(labels) or "none"

@@ -1,4 +1,4 @@
-"""What tells how good annotators work, beside their agreement: gold questions, anchoring, severity, the audit."""
+"""Measures of label quality in addition to agreement: gold questions, anchoring, severity, the audit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from marginalia.pipeline.report.report_data import ReportData
 from marginalia.schemas.agreement_json import Anchoring, Estimate, GoldQuestionAccuracy, LabelSeverity
 from marginalia.scoring.measures.conclusions import compare
 
-SOURCES = {"intended": "the labels that the writer was asked for", "check": "the blind check's labels"}
+SUGGESTION_SOURCES = {"intended": "the labels that the writer was asked for", "check": "the blind check's labels"}
 
 
 @dataclass(frozen=True)
 class AnnotatorSection:
-    """Empty or None where it was not asked for. `levels` names the columns of `severity`'s counts."""
+    """What the template shows; fields are empty or None for what the run did not measure.
+
+    `levels` names the columns of `severity`'s counts, `selected` counts the records chosen for the audit."""
 
     questions: list[GoldQuestionAccuracy]
     anchoring: Anchoring | None
@@ -27,16 +29,16 @@ class AnnotatorSection:
     selected: int
 
 
-def people(material: ReportData) -> AnnotatorSection:
-    """What agreement.json and audit.parquet say of it."""
-    found = material.agreement
-    anchoring = found.anchoring if found is not None else None
-    severity = found.severity if found is not None else None
-    audited = material.audited
+def annotator_section(data: ReportData) -> AnnotatorSection:
+    """Fills the section from agreement.json and audit.parquet."""
+    agreement = data.agreement
+    anchoring = agreement.anchoring if agreement is not None else None
+    severity = agreement.severity if agreement is not None else None
+    audited = data.audited
     return AnnotatorSection(
-        questions=found.gold_questions if found is not None else [],
+        questions=agreement.gold_questions if agreement is not None else [],
         anchoring=anchoring,
-        suggested=suggested(anchoring) if anchoring is not None else "",
+        suggested=suggested_labels(anchoring) if anchoring is not None else "",
         anchored=anchoring_finding(anchoring.difference) if anchoring is not None else "",
         levels=severity.levels if severity is not None else [],
         severity=[row for row in severity.per_label if sum(row.counts)] if severity is not None else [],
@@ -46,18 +48,18 @@ def people(material: ReportData) -> AnnotatorSection:
     )
 
 
-def suggested(anchoring: Anchoring) -> str:
-    """Whose labels annotators were shown."""
-    return " or ".join(SOURCES[source] for source in anchoring.sources)
+def suggested_labels(anchoring: Anchoring) -> str:
+    """Where the suggestions that annotators saw came from."""
+    return " or ".join(SUGGESTION_SOURCES[source] for source in anchoring.sources)
 
 
 def anchoring_finding(difference: Estimate) -> str:
-    """One sentence that claims no more than the interval."""
+    """Whether the suggestions influenced the answers, as far as the interval of the difference shows."""
     more, less = compare(difference, 0.0, "above"), compare(difference, 0.0, "below")
     if more == "not computed":
-        return "Too few answers to say whether the suggestions drew answers to them."
+        return "Too few answers to say whether the suggestions influenced the answers."
     if more == "yes":
-        return "The suggestions drew answers to them: the labels are in part the suggester's."
+        return "The suggestions influenced the answers: the labels partly follow the suggestions."
     if less == "yes":
         return "Answers equal the suggestion less often where it was shown."
-    return "No anchoring is shown at this number of records; a small one cannot be excluded."
+    return "No anchoring was found in this number of records; a small effect cannot be excluded."

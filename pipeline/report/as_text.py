@@ -1,4 +1,4 @@
-"""Numbers as text."""
+"""Numbers, metric names and findings as text, the same on every page and in the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from marginalia.schemas.evaluation_json import Difference, EstimatorEvaluation, 
 from marginalia.scoring.measures.conclusions import compare, conclude, range_of, wide
 
 CHANCE = 0.5
-BOUNDS_EXPLAIN = ": the bounds of the probabilities can explain it"
+BOUNDS_EXPLAIN = ": the bounds of the probabilities could explain the difference"
 UNCLEAR = "perhaps no better than chance"
 NAMES = {
     "micro_f1": "micro F1",
@@ -52,38 +52,44 @@ NAMES = {
 
 
 def number(value: float | None, digits: int = 2) -> str:
+    """A number with a fixed count of decimals and a true minus sign; an em dash for None."""
     return "—" if value is None else f"{value:z.{digits}f}".replace("-", "−")
 
 
 def signed(value: float | None, digits: int = 2) -> str:
+    """`number` with a sign in front."""
     return "—" if value is None else f"{value:+z.{digits}f}".replace("-", "−")
 
 
 def interval(metric: Metric | Estimate, digits: int = 2) -> str:
+    """The sampling interval as "low to high"; empty when there is none."""
     if metric.low is None or metric.high is None:
         return ""
     return f"{number(metric.low, digits)} to {number(metric.high, digits)}"
 
 
 def signed_interval(metric: Metric, digits: int = 2) -> str:
+    """`interval` with signs, for differences."""
     if metric.low is None or metric.high is None:
         return ""
     return f"{signed(metric.low, digits)} to {signed(metric.high, digits)}"
 
 
 def bounds(metric: Metric | Estimate, digits: int = 2) -> str:
-    """The range that the bounds of the probabilities allow, where it is wide beside the interval; else empty."""
+    """The range that the bounds of the probabilities allow; empty unless it is wide relative to the interval."""
     low, high = range_of(metric)
     return f"bounds allow {number(low, digits)} to {number(high, digits)}" if wide(metric) else ""
 
 
 def with_interval(metric: Metric | Estimate, digits: int = 2) -> str:
-    inside, allowed = interval(metric, digits), bounds(metric, digits)
-    text = f"{number(metric.value, digits)} ({inside})" if inside else number(metric.value, digits)
-    return f"{text}, {allowed}" if allowed else text
+    """The value followed by its interval and, where it is wide, its range."""
+    interval_text, bounds_text = interval(metric, digits), bounds(metric, digits)
+    text = f"{number(metric.value, digits)} ({interval_text})" if interval_text else number(metric.value, digits)
+    return f"{text}, {bounds_text}" if bounds_text else text
 
 
 def percent(value: float | None, digits: int = 0) -> str:
+    """A share as a percentage. A small share that is not zero is "under 1 %", never "0 %"."""
     if value is None:
         return "—"
     least = 10.0**-digits
@@ -91,13 +97,14 @@ def percent(value: float | None, digits: int = 0) -> str:
 
 
 def threshold(value: float | None) -> str:
-    """Three decimals, more where a guard's probabilities are tiny."""
+    """A threshold with three decimals, or in scientific notation when it is below 0.001."""
     if value is None:
         return "—"
     return f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.1e}".replace("e-0", "e-").replace("-", "−")
 
 
 def duration(seconds: float) -> str:
+    """Seconds as seconds, minutes or hours."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:
@@ -107,55 +114,64 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def plural(n: int, one: str, many: str | None = None) -> str:
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+def plural(n: int, singular: str, plural_form: str | None = None) -> str:
+    """The count with its noun: "1 record", "2,000 records"."""
+    return f"{n:,} {singular if n == 1 else plural_form or singular + 's'}"
 
 
 def splits(names: Sequence[str]) -> str:
+    """Split names as a phrase: "test split", "calibration and test splits"."""
     return " and ".join(names) + (" split" if len(names) == 1 else " splits")
 
 
 def against_chance(auc: Metric) -> str:
-    """What an ROC AUC says: `better than chance`, `worse than chance`, UNCLEAR, or `not known`."""
+    """What an ROC AUC shows: `better than chance`, `worse than chance`, UNCLEAR, or `not known`."""
     above, below = compare(auc, CHANCE, "above"), compare(auc, CHANCE, "below")
     if above == "not computed":
         return "not known"
     return "better than chance" if above == "yes" else "worse than chance" if below == "yes" else UNCLEAR
 
 
-def deciding(each: EstimatorEvaluation) -> tuple[str, Metric]:
-    """(name, metric) that says whether the estimator beats chance: macro ROC AUC, or micro where that has no interval.
+def chance_metric(estimator: EstimatorEvaluation) -> tuple[str, Metric]:
+    """(name, metric) that decides whether the estimator is better than chance: macro ROC AUC, or micro ROC AUC where
+    macro has no interval.
 
-    Macro is the stricter one: micro also rewards knowing which labels are common."""
-    macro = each.metrics["macro_roc_auc"]
+    Macro is stricter, as micro also rewards knowing which labels are common."""
+    macro = estimator.metrics["macro_roc_auc"]
     name = "macro_roc_auc" if macro.low is not None else "micro_roc_auc"
-    return NAMES[name], each.metrics[name]
+    return NAMES[name], estimator.metrics[name]
 
 
-def method(name: str) -> str:
+def calibration_method(name: str) -> str:
+    """The name of a calibration method as it is spelled in a sentence."""
     return "Platt" if name == "platt" else name
 
 
 def difference_sentence(row: Difference | GuardDifference) -> str:
-    """What the finding of a difference says; where the bounds of the probabilities stand in its way, that too."""
-    words = {
+    """The finding of a difference in words. Says when only the bounds of the probabilities leave it unclear."""
+    sentences = {
         "better": "clearly better",
         "worse": "clearly worse",
         "no clear difference": "no clear difference",
         "not known": "not computed",
         "descriptive": "descriptive",
     }
-    said = row.finding if row.tested or row.finding == "not known" else "descriptive"  # older files test every row
-    return words[said] + (BOUNDS_EXPLAIN if explained_by_bounds(row.finding, row.difference) else "")
+    finding = (
+        row.finding if row.tested or row.finding == "not known" else "descriptive"
+    )  # older files have a finding in every row
+    return sentences[finding] + (BOUNDS_EXPLAIN if explained_by_bounds(row.finding, row.difference) else "")
 
 
-def explained_by_bounds(finding: Finding, found: Metric | None) -> bool:
-    """Whether the difference would be clear if the probabilities were single numbers."""
-    if finding != "no clear difference" or found is None:
+def explained_by_bounds(finding: Finding, difference: Metric | None) -> bool:
+    """Whether the difference would be clear if the probabilities were exact."""
+    if finding != "no clear difference" or difference is None:
         return False
-    interval = (found.low, found.high)
-    return "yes" in (conclude(found.value, 0.0, interval, "above"), conclude(found.value, 0.0, interval, "below"))
+    interval_ends = (difference.low, difference.high)
+    above = conclude(difference.value, 0.0, interval_ends, "above")
+    below = conclude(difference.value, 0.0, interval_ends, "below")
+    return "yes" in (above, below)
 
 
-def listed(names: Sequence[str]) -> str:
+def joined(names: Sequence[str]) -> str:
+    """The names as a phrase: "a, b and c". There must be at least one."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

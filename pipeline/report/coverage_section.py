@@ -1,4 +1,4 @@
-"""How the plan was covered: what was asked for by attribute, what was accepted, and why attempts were rejected."""
+"""How much of the plan was filled, by attribute, and why attempts were rejected."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from marginalia.pipeline.report.plots import Mark, PlotRow, bars, nice_axis
 from marginalia.pipeline.report.report_data import Figure, ReportData
 from marginalia.schemas.tables import PlannedSlot
 
-MOST_VALUES = 12  # of one attribute; one with more is no attribute to make a table of
+MOST_VALUES = 12  # attributes with more values are left out of the table
 
 
 @dataclass(frozen=True)
-class Covered:
-    """Slots that asked for this value, accepted records that fill them, and final gold records among those."""
+class CoveredValue:
+    """One attribute value: slots that asked for it, accepted records in them, and final gold records of those."""
 
     attribute: str
     value: str
@@ -26,22 +26,24 @@ class Covered:
     gold: int
 
 
-def coverage(material: ReportData) -> list[Covered]:
-    """Labels a record and every attribute of the plan; empty for a run without plan or prompts."""
-    if material.plan is None or material.prompts is None:
+def coverage(data: ReportData) -> list[CoveredValue]:
+    """A row for each value of every attribute of the plan, and of the number of labels per record.
+
+    Empty for a run without plan or prompts."""
+    if data.plan is None or data.prompts is None:
         return []
-    final = material.gold.filter(pl.col("status") == "final")["id"].to_list()
-    filled = material.prompts.filter(pl.col("slot_id").is_not_null())
-    accepted = set(filled["slot_id"])
-    gold = set(filled.filter(pl.col("id").is_in(final))["slot_id"])
-    plan = material.plan.with_columns(
-        pl.col("labels").list.len().cast(pl.String).alias("labels a record"),
+    final = data.gold.filter(pl.col("status") == "final")["id"].to_list()
+    written = data.prompts.filter(pl.col("slot_id").is_not_null())
+    accepted = set(written["slot_id"])
+    gold = set(written.filter(pl.col("id").is_in(final))["slot_id"])
+    plan = data.plan.with_columns(
+        pl.col("labels").list.len().cast(pl.String).alias("labels per record"),
         accepted=pl.col("slot_id").is_in(list(accepted)),
         gold=pl.col("slot_id").is_in(list(gold)),
     )
-    own = {*PlannedSlot.polars_schema(), "accepted", "gold"}
+    plan_columns = {*PlannedSlot.polars_schema(), "accepted", "gold"}
     rows = []
-    for name in sorted(set(plan.columns) - own, key=lambda name: (name != "labels a record", name)):
+    for name in sorted(set(plan.columns) - plan_columns, key=lambda name: (name != "labels per record", name)):
         counts = (
             plan.filter(pl.col(name).is_not_null() & (pl.col(name) != ""))
             .group_by(pl.col(name).cast(pl.String).alias("value"))
@@ -49,18 +51,18 @@ def coverage(material: ReportData) -> list[Covered]:
             .sort("value")
         )
         if 2 <= counts.height <= MOST_VALUES:
-            rows += [Covered(name, *row) for row in counts.iter_rows()]
+            rows += [CoveredValue(name, *row) for row in counts.iter_rows()]
     return rows
 
 
-def coverage_finding(rows: Sequence[Covered]) -> str:
-    """Where the accepted records fall shortest of the plan."""
-    short = [row for row in rows if row.planned and row.accepted < row.planned]
-    if not short:
+def coverage_finding(rows: Sequence[CoveredValue]) -> str:
+    """The attribute value with the smallest share of filled slots."""
+    unfilled = [row for row in rows if row.planned and row.accepted < row.planned]
+    if not unfilled:
         return "Every planned slot was filled"
-    worst = min(short, key=lambda row: row.accepted / row.planned)
+    worst = min(unfilled, key=lambda row: row.accepted / row.planned)
     filled = f"{worst.accepted:,} of {worst.planned:,} slots"
-    return f"The plan is filled least where {worst.attribute} is {worst.value}: {filled}"
+    return f"The largest gap in the plan is where {worst.attribute} is {worst.value}: {filled} were filled"
 
 
 def rejected_figure(rejections: Sequence[tuple[str, int]]) -> Figure | None:
@@ -74,5 +76,5 @@ def rejected_figure(rejections: Sequence[tuple[str, int]]) -> Figure | None:
         f"“{reason.replace('_', ' ')}”"
     )
     rows = [PlotRow(name.replace("_", " "), [Mark(count, tone=5)], f"{count:,}") for name, count in rejections]
-    note = "A slot whose attempt is rejected is asked for again, until an attempt passes or the tries are used up."
+    note = "After a rejected attempt the slot is requested again, until a text is accepted or all attempts are used."
     return Figure(title, bars(rows, nice_axis(max(most, 5), "rejected attempts"), alt=title), note)

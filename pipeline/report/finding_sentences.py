@@ -1,4 +1,4 @@
-"""The sentences that say what a plot or table shows. Every one is computed from the numbers."""
+"""The sentences that say what a plot or table shows. All of them are computed from the numbers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from marginalia.pipeline.report.as_text import (
     CHANCE,
     NAMES,
     against_chance,
-    deciding,
+    calibration_method,
+    chance_metric,
     explained_by_bounds,
-    listed,
-    method,
+    joined,
     number,
     percent,
     plural,
@@ -32,90 +32,90 @@ from marginalia.schemas.evaluation_json import (
 )
 from marginalia.scoring.measures.conclusions import Answer, above_other, compare, conclude
 
-RECALIBRATED = {
-    "yes": ", and the Brier score clearly down",
-    "worse": ", and the Brier score clearly up",
-    "cannot tell": ", without a clear change of the Brier score",
+BRIER_CHANGES = {
+    "yes": " and clearly lowers the Brier score",
+    "worse": " and clearly raises the Brier score",
+    "cannot tell": " without a clear change of the Brier score",
     "not computed": "",
 }
 
 
-def estimators_finding(page: GuardEvaluation) -> str:
-    """The title of the estimators' plot."""
-    shown = [each for each in page.estimators if not each.baseline]
-    judged = {each.estimator: against_chance(deciding(each)[1]) for each in shown}
-    better = [name for name, word in judged.items() if word == "better than chance"]
-    if not shown or all(word == "not known" for word in judged.values()):
+def estimators_finding(guard: GuardEvaluation) -> str:
+    """Title of the estimators' plot: how good the recommended estimator is, and which others are clearly worse."""
+    candidates = [estimator for estimator in guard.estimators if not estimator.baseline]
+    findings = {estimator.estimator: against_chance(chance_metric(estimator)[1]) for estimator in candidates}
+    if not candidates or all(finding == "not known" for finding in findings.values()):
         return "Too few records to say how well any estimator ranks labels"
-    if not better:
-        return f"No estimator of {page.guard} tells labels apart clearly better than chance"
-    best = next((each for each in shown if each.estimator == page.recommended), shown[0])
-    name, metric = deciding(best)
-    lead = f"{best.estimator} reaches a {name} of {with_interval(metric)}"
-    tested = [row for row in page.differences if row.tested and row.estimator in judged]
+    if "better than chance" not in findings.values():
+        return f"No estimator of {guard.guard} ranks labels clearly better than chance"
+    best = next((estimator for estimator in candidates if estimator.estimator == guard.recommended), candidates[0])
+    name, metric = chance_metric(best)
+    sentence = f"{best.estimator} reaches a {name} of {with_interval(metric)}"
+    tested = [row for row in guard.differences if row.tested and row.estimator in findings]
     beaten = [row.estimator for row in tested if row.finding == "worse" and row.reference == best.estimator]
     beaten += [row.reference for row in tested if row.finding == "better" and row.estimator == best.estimator]
     if not beaten:
-        return lead
-    where = "" if NAMES[tested[0].metric] == name else f" in {NAMES[tested[0].metric]}"
-    return f"{lead}, clearly better{where} than {listed(beaten)}"
+        return sentence
+    in_metric = "" if NAMES[tested[0].metric] == name else f" in {NAMES[tested[0].metric]}"
+    return f"{sentence}, clearly better{in_metric} than {joined(beaten)}"
 
 
-def labels_finding(each: EstimatorEvaluation, names: dict[str, str], confidence: float) -> str:
-    """The title of the per-label plot. What it says of the labels holds for all of them at once."""
-    measurable = sum(page.metrics["roc_auc"].low is not None for page in each.labels)
+def labels_finding(estimator: EstimatorEvaluation, names: dict[str, str], confidence: float) -> str:
+    """Title of the plot by label. The confidence holds for all labels at once."""
+    measurable = sum(row.metrics["roc_auc"].low is not None for row in estimator.labels)
     answers = {
-        page.label: compare(page.metrics["roc_auc"], CHANCE, "above", comparisons=measurable, confidence=confidence)
-        for page in each.labels
+        row.label: compare(row.metrics["roc_auc"], CHANCE, "above", comparisons=measurable, confidence=confidence)
+        for row in estimator.labels
     }
     known = [label for label, answer in answers.items() if answer != "not computed"]
     better = [label for label in known if answers[label] == "yes"]
     unknown = len(answers) - len(known)
-    tail = f"; {plural(unknown, 'label has', 'labels have')} too few records to tell" if unknown else ""
+    end = f"; {plural(unknown, 'label has', 'labels have')} too few records to tell" if unknown else ""
     if not known:
         return "No label has enough records to say whether the guard recognises it"
     if len(better) == len(known):
-        return f"All {len(known)} {'measurable ' if unknown else ''}labels are recognised better than chance{tail}"
+        return f"All {len(known)} {'measurable ' if unknown else ''}labels are recognised better than chance{end}"
     lowest = min(
-        (page for page in each.labels if page.label in known), key=lambda page: page.metrics["roc_auc"].value or 0
+        (row for row in estimator.labels if row.label in known), key=lambda row: row.metrics["roc_auc"].value or 0
     )
-    worst = f"{names.get(lowest.label, lowest.label)} is the lowest at {number(lowest.metrics['roc_auc'].value)}"
+    lowest_auc = number(lowest.metrics["roc_auc"].value)
+    end = f"; {names.get(lowest.label, lowest.label)} has the lowest ROC AUC ({lowest_auc}){end}"
     if not better:
-        return f"None of {plural(len(known), 'label')} is recognised clearly better than chance; {worst}{tail}"
+        return f"None of {plural(len(known), 'label')} is recognised clearly better than chance{end}"
     verb = "is" if len(better) == 1 else "are"
-    return f"{len(better)} of {plural(len(known), 'label')} {verb} recognised clearly better than chance; {worst}{tail}"
+    return f"{len(better)} of {plural(len(known), 'label')} {verb} recognised clearly better than chance{end}"
 
 
 def calibration_finding(report: CalibrationReport) -> str:
-    """The title of the reliability diagram."""
+    """Title of the reliability diagram: whether probabilities are calibrated, and what recalibration changes."""
     raw = report.raw
     if raw is None or raw.ece.value is None:
         return "There are no test records to judge calibration on"
-    said = sum(part.n * part.mean_probability for part in raw.bins) / raw.n
-    true = raw.positives / raw.n
-    shown = f"ECE {number(raw.ece.value)}"
-    off = _off(raw)
+    mean_probability = sum(bin_.n * bin_.mean_probability for bin_ in raw.bins) / raw.n
+    means = f"{percent(mean_probability)} on average, while {percent(raw.positives / raw.n)} of labels apply"
+    ece = f"ECE {number(raw.ece.value)}"
+    off = _miscalibrated(raw)
     if off == "not computed":
-        text = f"Whether the guard's own probabilities are calibrated is not computed ({shown})"
+        sentence = f"The calibration of the guard's probabilities could not be tested ({ece})"
     elif off != "yes":
-        text = f"Nothing speaks against the guard's own probabilities ({shown})"
-    elif (word := _direction(report.bias)) is not None:
-        text = f"Probabilities are {word}: on average {percent(said)} where {percent(true)} comes true"
+        sentence = f"No evidence that the guard's probabilities are miscalibrated ({ece})"
+    elif (direction := _direction(report.bias)) is not None:
+        sentence = f"Probabilities are {direction}: {means}"
     else:
-        text = (
-            f"Probabilities are not calibrated ({shown}); on average {percent(said)} where {percent(true)} comes true"
-        )
+        sentence = f"Probabilities are not calibrated ({ece}): {means}"
     after = report.recalibrated
     if after is None or after.ece.value is None:
-        return text
-    change = (
-        f"{method(report.method)} recalibration takes ECE from {number(raw.ece.value)} to {number(after.ece.value)}"
+        return sentence
+    return (
+        f"{sentence}; {calibration_method(report.method)} recalibration changes the ECE from {number(raw.ece.value)} "
+        f"to {number(after.ece.value)}{BRIER_CHANGES[_brier_change(report.improvement)]}"
     )
-    return f"{text}; {change}{RECALIBRATED[_change(report.improvement)]}"
 
 
-def _off(quality: CalibrationQuality) -> Answer:
-    """Whether the calibration error is above what calibrated probabilities show by luck (which has no interval)."""
+def _miscalibrated(quality: CalibrationQuality) -> Answer:
+    """Whether the ECE is above the one that calibrated probabilities reach by chance.
+
+    That limit is a quantile and has no interval, so only the range of the ECE matters."""
     ece = quality.ece
     allowed = (ece.value, ece.value) if ece.range_low is None else (ece.range_low, ece.range_high)
     return conclude(ece.value, quality.ece_if_calibrated, allowed, "above")
@@ -127,151 +127,158 @@ def _direction(bias: Metric | None) -> str | None:
     return "too low" if compare(bias, 0.0, "below") == "yes" else None
 
 
-def _change(improvement: Metric | None) -> str:
+def _brier_change(improvement: Metric | None) -> str:
     better, worse = compare(improvement, 0.0, "above"), compare(improvement, 0.0, "below")
     return better if better in ("yes", "not computed") else "worse" if worse == "yes" else "cannot tell"
 
 
 def label_calibration_finding(report: CalibrationReport, names: dict[str, str]) -> str:
-    """The title of the small multiples: for how many labels the calibration error is more than luck."""
-    answers = {label: _off(page) for label, page in report.labels_raw.items()}
+    """Title of the small reliability diagrams: for how many labels the calibration error is more than chance."""
+    answers = {label: _miscalibrated(quality) for label, quality in report.labels_raw.items()}
     known = [label for label, answer in answers.items() if answer != "not computed"]
     off = [label for label in known if answers[label] == "yes"]
     if not known:
-        return "Whether the probabilities of single labels are calibrated is not computed"
+        return "The calibration of single labels could not be tested"
     if not off:
-        return f"Nothing speaks against the guard's own probabilities for any of {plural(len(known), 'label')}"
-    gaps = {label: _gap(report.labels_raw[label]) for label in off}
+        return f"No evidence of miscalibration for any of {plural(len(known), 'label')}"
+    gaps = {label: _calibration_gap(report.labels_raw[label]) for label in off}
     furthest = max(gaps, key=lambda label: abs(gaps[label]))
-    word = "high" if gaps[furthest] > 0 else "low"
+    points = percent(abs(gaps[furthest])).removesuffix(" %")
+    direction = "high" if gaps[furthest] > 0 else "low"
     return (
-        f"For {len(off)} of {plural(len(known), 'label')} the calibration error is above what calibrated probabilities "
-        f"show 19 times in 20; furthest off on average is {names.get(furthest, furthest)} "
-        f"({percent(abs(gaps[furthest]))} too {word})"
+        f"For {len(off)} of {plural(len(known), 'label')} the calibration error is larger than chance explains; "
+        f"{names.get(furthest, furthest)} is furthest off ({points} percentage points too {direction} on average)"
     )
 
 
-def _gap(page: CalibrationQuality) -> float:
-    """Mean probability less the share of positives."""
-    return sum(part.n * part.mean_probability for part in page.bins) / page.n - page.positives / page.n
+def _calibration_gap(quality: CalibrationQuality) -> float:
+    """Mean probability minus the share of positives."""
+    mean_probability = sum(bin_.n * bin_.mean_probability for bin_ in quality.bins) / quality.n
+    return mean_probability - quality.positives / quality.n
 
 
 def annotators_finding(soft: SoftMetrics, estimator: str) -> str:
-    """The title of the plot that puts the guard beside the annotators."""
-    guard, people, gap = (
+    """Title of the plot that compares the guard with the annotators."""
+    guard, annotators, gap = (
         soft.metrics[name] for name in ("expected_micro_f1", "annotator_micro_f1", "f1_below_annotators")
     )
-    text = (
-        f"Judged by single annotators, {estimator} reaches an F1 of {number(guard.value)} where another annotator "
-        f"reaches {number(people.value)}"
+    sentence = (
+        f"Measured against single annotators, {estimator} reaches an F1 of {number(guard.value)} and another annotator "
+        f"reaches {number(annotators.value)}"
     )
     below, above = compare(gap, 0.0, "above"), compare(gap, 0.0, "below")
     if below == "not computed":
-        return text
+        return sentence
     if below == "yes":
-        return f"{text}: clearly below people"
-    return f"{text}: clearly above" if above == "yes" else f"{text}: no clear difference"
+        return f"{sentence}: the guard is clearly below"
+    return f"{sentence}: the guard is clearly above" if above == "yes" else f"{sentence}: no clear difference"
 
 
 def slices_finding(slices: Sequence[Slice], confidence: float) -> str:
-    """The title of the plot by attribute: the pair of values that are furthest apart, if any are clearly so."""
-    known = [one for one in slices if one.metrics["micro_roc_auc"].low is not None]
-    pairs = [(low, high) for low in known for high in known if low.attribute == high.attribute and low is not high]
+    """Title of the plot by attribute: the two values that are furthest apart, if any two are clearly apart."""
+    measured = [row for row in slices if row.metrics["micro_roc_auc"].low is not None]
+    pairs = [
+        (low, high) for low in measured for high in measured if low.attribute == high.attribute and low is not high
+    ]
     apart = [
         (low, high)
         for low, high in pairs
         if above_other(
-            *(one.metrics["micro_roc_auc"] for one in (low, high)), comparisons=len(pairs) // 2, confidence=confidence
+            *(row.metrics["micro_roc_auc"] for row in (low, high)), comparisons=len(pairs) // 2, confidence=confidence
         )
         == "yes"
     ]
     if not pairs:
-        return "Too few records share an attribute to say where the guard does worse"
+        return "Too few records share an attribute to say where the guard is worse"
     if not apart:
         return "No attribute makes a clear difference"
     low, high = max(apart, key=lambda pair: _auc(pair[1]) - _auc(pair[0]))
     attribute, low_auc, high_auc = low.attribute, number(_auc(low)), number(_auc(high))
-    return f"The guard does clearly worse where {attribute} is {low.value} ({low_auc}) than {high.value} ({high_auc})"
+    return f"The guard is clearly worse where {attribute} is {low.value} ({low_auc}) than {high.value} ({high_auc})"
 
 
-def _auc(one: Slice) -> float:
-    return one.metrics["micro_roc_auc"].value or 0.0
+def _auc(row: Slice) -> float:
+    return row.metrics["micro_roc_auc"].value or 0.0
 
 
-def frequency_finding(page: GuardEvaluation, best: EstimatorEvaluation) -> str:
-    """The title of the ROC curves: the recommended estimator, and whether it beats label frequencies alone."""
-    values = {each.estimator: each.metrics["micro_roc_auc"] for each in page.estimators}
-    lead = f"Over all labels pooled, {best.estimator} has a micro ROC AUC of {with_interval(values[best.estimator])}"
-    frequency, row = values.get("label_frequency"), page.against_frequency
+def frequency_finding(guard: GuardEvaluation, best: EstimatorEvaluation) -> str:
+    """Title of the ROC curves: the recommended estimator, and whether it beats label frequencies alone."""
+    values = {estimator.estimator: estimator.metrics["micro_roc_auc"] for estimator in guard.estimators}
+    sentence = (
+        f"Over all labels pooled, {best.estimator} has a micro ROC AUC of {with_interval(values[best.estimator])}"
+    )
+    frequency, row = values.get("label_frequency"), guard.against_frequency
     if frequency is None or frequency.value is None:
-        return lead
+        return sentence
     value = number(frequency.value)
     if row is None or row.finding == "not known":
-        return f"{lead}; label frequencies alone give {value}, and whether that differs is not computed"
+        return f"{sentence}; label frequencies alone reach {value}, and the difference could not be tested"
     if row.finding in ("better", "worse"):
-        clearly = "more" if row.finding == "better" else "less"
-        return f"{lead}, clearly {clearly} than label frequencies alone give ({value})"
+        return f"{sentence}, clearly {row.finding} than label frequencies alone ({value})"
     explained = BOUNDS_EXPLAIN if explained_by_bounds(row.finding, row.difference) else ""
-    return f"{lead}, not clearly different from label frequencies alone ({value}){explained}"
+    return f"{sentence}, not clearly different from label frequencies alone ({value}){explained}"
 
 
-def bounds_finding(page: GuardEvaluation) -> str:
-    """What the bounds of the probabilities do to the metrics, and the tolerance to score at; empty without bounds."""
-    found = page.bounds
-    if found is None:
+def bounds_finding(guard: GuardEvaluation) -> str:
+    """How much the bounds of the probabilities move the metrics, and what to set; empty without bounds."""
+    bounds = guard.bounds
+    if bounds is None:
         return ""
     text = (
-        f"The probabilities of {page.recommended} are known to within {found.widest:.2g} (on average {found.mean:.2g})"
+        f"The probabilities of {guard.recommended} are certain to within {bounds.widest:.2g} "
+        f"({bounds.mean:.2g} on average)"
     )
-    if not found.wide:
-        return f"{text}; no metric's range exceeds a third of its sampling interval"
-    named = [NAMES[name] for name in found.wide]
-    shown = listed(named if len(named) <= 4 else [*named[:3], f"{len(named) - 3} more"])
-    text += f", so the range of {shown} exceeds a third of the sampling interval"
-    if found.tolerance is not None:
-        text += f"; score again with score.tolerance: {found.tolerance:g}"
-    if found.beyond:
+    if not bounds.wide:
+        return f"{text}. No metric's range is wider than a third of its sampling interval"
+    names = [NAMES[name] for name in bounds.wide]
+    shown = joined(names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"])
+    text += f". This makes the range of {shown} wider than a third of the sampling interval"
+    if bounds.tolerance is not None:
+        text += f". Score again with score.tolerance: {bounds.tolerance:g}"
+    if bounds.beyond:
         text += (
-            f"; {plural(found.beyond, 'record')} stopped before the tolerance: raise score.node_budget (a server that "
-            "tells only its most probable tokens sets its own limit)"
+            f". {plural(bounds.beyond, 'record')} did not reach the tolerance: raise score.node_budget (this may not "
+            "help with a server that returns only its most probable tokens)"
         )
     return text
 
 
 def confusions_finding(pairs: Sequence[Confusion], names: dict[str, str]) -> str:
-    """What the table of confusions shows first."""
+    """The most frequent confusion of two labels."""
     top = pairs[0]
-    gold, said = names.get(top.gold, top.gold), names.get(top.predicted, top.predicted)
+    missed, given = names.get(top.gold, top.gold), names.get(top.predicted, top.predicted)
     if top.records == 1:
-        return "No two labels are mixed up in more than one record"
-    return f"Most often {gold} is missed and {said} given: {plural(top.records, 'record')}"
+        return "No two labels are confused in more than one record"
+    return f"The most frequent confusion: the guard misses {missed} and gives {given} ({plural(top.records, 'record')})"
 
 
 def agreement_finding(alpha: Estimate, lowest: tuple[str, float] | None) -> str:
-    """The title of the agreement plot; grades after Krippendorff (2004): 0.800 reliable, 0.667 tentative."""
+    """Title of the agreement plot, with grades after Krippendorff (2004): 0.800 reliable, 0.667 tentative.
+
+    `lowest`: the label with the lowest alpha, and its alpha."""
     if alpha.value is None:
         return "Agreement cannot be computed: too few records have two answers"
     reliable, tentative = compare(alpha, 0.8, "at least"), compare(alpha, 0.667, "at least")
     if reliable == "not computed":
         grade = "Too few records have two answers to say whether annotators agree well enough"
     elif reliable == "yes":
-        grade = "Annotators agree well enough to rely on"
+        grade = "Annotators agree well enough to rely on the labels"
     elif tentative == "yes":
         grade = "Annotators agree well enough for tentative conclusions"
     elif tentative == "no":
         grade = "Annotators disagree too much to rely on single labels"
     else:
         grade = "Annotators may not agree well enough for tentative conclusions"
-    tail = f"; least on {lowest[0]} ({number(lowest[1])})" if lowest is not None else ""
-    return f"{grade}: alpha {with_interval(alpha)}{tail}"
+    lowest_label = f"; lowest for {lowest[0]} ({number(lowest[1])})" if lowest is not None else ""
+    return f"{grade}: alpha {with_interval(alpha)}{lowest_label}"
 
 
 def review_finding(points: Sequence[ReviewPoint]) -> str:
-    """The title of the risk-coverage plot."""
+    """Title of the risk-coverage plot: what reviewing a fifth of the records achieves."""
     start, fifth = points[0], min(points, key=lambda point: abs(point.share_reviewed - 0.2))
     if start.subset_error_overall is None or fifth.subset_error_overall is None:
         return "There are no test records to plan reviews with"
     return (
-        f"Reviewing the least certain {percent(fifth.share_reviewed)} of records takes the share of wrong records "
+        f"Reviewing the least certain {percent(fifth.share_reviewed)} of records lowers the share of wrong records "
         f"from {percent(start.subset_error_overall)} to {percent(fifth.subset_error_overall)}"
     )

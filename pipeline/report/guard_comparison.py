@@ -1,4 +1,4 @@
-"""Guards side by side: what the second and further ones do better or worse than the first."""
+"""The report's section "Guards side by side": differences between the first guard and each other one."""
 
 from __future__ import annotations
 
@@ -12,66 +12,75 @@ from marginalia.schemas.evaluation_json import Evaluation, GuardDifference
 
 @dataclass(frozen=True)
 class SideBySide:
+    """`reference` is the first guard. `rows`: a metric and its difference for each of `guards`."""
+
     reference: str
     figure: Figure
     guards: list[str]
-    rows: list[tuple[str, list[GuardDifference | None]]]  # metric, a cell for each guard
+    rows: list[tuple[str, list[GuardDifference | None]]]
 
 
 def side_by_side(evaluation: Evaluation) -> SideBySide | None:
-    """None with fewer than two guards that can be compared."""
-    found = evaluation.guard_differences
-    if not found:
+    """The section; None with fewer than two guards that can be compared."""
+    differences = evaluation.guard_differences
+    if not differences:
         return None
-    names = list(dict.fromkeys(row.metric for row in found))
-    guards = list(dict.fromkeys(row.guard for row in found))
-    by_key = {(row.guard, row.metric): row for row in found}
+    names = list(dict.fromkeys(row.metric for row in differences))
+    guards = list(dict.fromkeys(row.guard for row in differences))
+    by_key = {(row.guard, row.metric): row for row in differences}
     rows = [(name, [by_key.get((guard, name)) for guard in guards]) for name in names]
-    return SideBySide(found[0].reference, _figure(found), guards, rows)
+    return SideBySide(differences[0].reference, _figure(differences), guards, rows)
 
 
-def _figure(found: list[GuardDifference]) -> Figure:
-    ends = [abs(end) for row in found for end in (row.difference.value, row.difference.low, row.difference.high) if end]
-    reach = nice_axis(max([*ends, 0.01]), "").high
+def _figure(differences: list[GuardDifference]) -> Figure:
+    reference = differences[0].reference
+    ends = [
+        abs(end)
+        for row in differences
+        for end in (row.difference.value, row.difference.low, row.difference.high)
+        if end
+    ]
+    limit = nice_axis(max([*ends, 0.01]), "").high
     rows = [
         PlotRow(
             f"{row.guard}: {as_text.NAMES[row.metric]}"
-            if len({one.guard for one in found}) > 1
+            if len({other.guard for other in differences}) > 1
             else as_text.NAMES[row.metric],
             [Mark(row.difference.value, row.difference.low, row.difference.high, 1, note=row.difference.reason or "")],
             as_text.signed(row.difference.value, 3) + (f" {row.finding}" if row.finding in ("better", "worse") else ""),
         )
-        for row in found
+        for row in differences
     ]
-    title = _finding(found)
-    axis = Axis(-reach, reach, f"difference from {found[0].reference}", 0.0, "no difference", ticks=4)
+    title = _finding(differences)
+    axis = Axis(-limit, limit, f"difference from {reference}", 0.0, "no difference", ticks=4)
     note = (
-        f"Each point is the guard less {found[0].reference} over {as_text.plural(found[0].difference.n, 'record')} and "
-        f"{as_text.plural(len(found[0].labels), 'label')} that both judged. Right of the line is more, which for false "
-        "positives and Brier score is worse."
+        f"Each point is the guard minus {reference} over {as_text.plural(differences[0].difference.n, 'record')} and "
+        f"{as_text.plural(len(differences[0].labels), 'label')} that both judged. Right of the dashed line the "
+        f"guard is higher than {reference}. For losses, the Brier score and false positives, higher is worse."
     )
     return Figure(title, forest(rows, axis, alt=title), note)
 
 
-def _finding(found: list[GuardDifference]) -> str:
-    """Which guard is best in the metric that is tested."""
-    first = found[0].reference
-    by_guard = {row.guard: row for row in found if row.tested and row.finding != "not known"}
+def _finding(differences: list[GuardDifference]) -> str:
+    """Which guards are clearly better or worse than the first in the tested metric."""
+    reference = differences[0].reference
+    by_guard = {row.guard: row for row in differences if row.tested and row.finding != "not known"}
     better = [guard for guard, row in by_guard.items() if row.finding == "better"]
     worse = [guard for guard, row in by_guard.items() if row.finding == "worse"]
     if not by_guard:
-        return f"Too few records to tell {as_text.listed([first, *dict.fromkeys(row.guard for row in found)])} apart"
-    what = as_text.listed(list(dict.fromkeys(_at(row.metric) for row in by_guard.values())))
-    parts = [
-        f"{as_text.listed(guards)} {'is' if len(guards) == 1 else 'are'} clearly {word}"
+        guards = dict.fromkeys([reference, *(row.guard for row in differences)])
+        return f"Too few records to tell {as_text.joined(list(guards))} apart"
+    tested_metrics = as_text.joined(list(dict.fromkeys(_at(row.metric) for row in by_guard.values())))
+    findings = [
+        f"{as_text.joined(guards)} {'is' if len(guards) == 1 else 'are'} clearly {word}"
         for word, guards in (("better", better), ("worse", worse))
         if guards
     ]
-    if not parts:
-        return f"No guard is clearly better or worse than {first} at {what}"
-    return f"{', '.join(parts)} than {first} at {what}"
+    if not findings:
+        return f"No guard is clearly better or worse than {reference} at {tested_metrics}"
+    return f"{', '.join(findings)} than {reference} at {tested_metrics}"
 
 
 def _at(metric: str) -> str:
-    ranks = metric.endswith(("roc_auc", "average_precision"))
-    return f"{'ranking' if ranks else 'deciding on'} labels ({as_text.NAMES[metric]})"
+    is_ranking = metric.endswith(("roc_auc", "average_precision"))
+    return f"{'ranking' if is_ranking else 'deciding on'} labels ({as_text.NAMES[metric]})"

@@ -1,4 +1,4 @@
-"""One guard's part of the report: its tables, texts and plots as the template shows them."""
+"""The report's sections about one guard: tables, texts and plots, ready for the template."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from marginalia.pipeline.report.guard_figures import (
     roc_figure,
     slices_figure,
 )
-from marginalia.pipeline.report.report_data import Figure, ReportData
+from marginalia.pipeline.report.report_data import Figure, ReportData, recommended_estimator
 from marginalia.schemas.evaluation_json import (
     UNSAFE,
     Difference,
@@ -38,15 +38,19 @@ MOST_CONFUSIONS = 12
 
 @dataclass(frozen=True)
 class WorstCase:
+    """A record that the guard judged badly, with its text and with label names instead of ids."""
+
     record: WorstRecord
     messages: list[dict[str, str]]
-    gold: list[str]  # label names
+    gold: list[str]
     predicted: list[str]
 
 
 @dataclass(frozen=True)
-class Promises:
-    """Thresholds that keep a promise, for labels that have any; `missing` says which cannot be proved, and why."""
+class Guarantees:
+    """Thresholds that guarantee a goal such as "precision ≥ 0.9", for labels that have at least one.
+
+    `missing`: one line per goal and reason, with the labels for which these records cannot prove the goal."""
 
     goals: list[str]
     rows: list[tuple[str, list[Threshold]]]
@@ -55,110 +59,111 @@ class Promises:
 
 @dataclass(frozen=True)
 class GuardView:
-    """What the template shows of a guard. `best` is the recommended estimator; without one there are only reasons."""
+    """What the template shows of a guard. `best` is the recommended estimator; without one most fields are empty."""
 
-    page: GuardEvaluation
+    guard: GuardEvaluation
     best: EstimatorEvaluation | None
-    chance: str
+    chance: str  # of `best`: see as_text.against_chance
     estimators: Figure | None
     roc: Figure | None
     differences: list[tuple[str, list[Difference | None]]]
     reference: str
-    tested: str  # name of the metric that the findings are made of
-    bounds: str  # what the bounds of the probabilities do to the metrics; empty where they are single numbers
+    tested: str  # name of the tested metric; empty when no difference is tested
+    bounds: str  # how much the bounds of the probabilities move the metrics; empty where probabilities are exact
     reliability: Figure | None
     label_reliability: Figure | None
-    annotators: Figure | None  # the guard beside single annotators
-    soft: SoftMetrics | None  # what that figure shows, or what there is of it
+    annotators: Figure | None  # the guard compared with single annotators; None where no record has two answers
+    soft: SoftMetrics | None  # the numbers of that figure
     soft_rows: list[tuple[str, SoftLabel]]
     thresholds: list[tuple[str, list[Threshold]]]
-    borrowed: bool  # some labels have no max-F1 threshold of their own
-    promises: Promises
+    borrowed: bool  # some labels have no max-F1 threshold of their own and use that of all labels
+    guarantees: Guarantees
     labels: Figure | None
     label_rows: list[tuple[str, LabelMetrics]]
     review: Figure | None
     slices: Figure | None
     confusions: str  # the finding
     worst: list[WorstCase]
-    reasons: list[str]  # why numbers of the tables are missing
-    notes: list[str]  # what its scores depend on, as the stage score noted it
+    reasons: list[str]  # why numbers of the table by label are missing
+    notes: list[str]  # what the scores depend on, from the manifest of the stage score
 
 
-def guard_view(material: ReportData, page: GuardEvaluation) -> GuardView:
-    names, confidence = material.label_names, material.evaluation.confidence
-    best = next((each for each in page.estimators if each.estimator == page.recommended), None)
+def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
+    """Prepares everything that the template shows of a guard."""
+    names, confidence = data.label_names, data.evaluation.confidence
+    best = recommended_estimator(guard)
     soft = (best.soft_tuned or best.soft) if best is not None else None
-    reference = page.differences[0].reference if page.differences else ""
+    reference = guard.differences[0].reference if guard.differences else ""
     return GuardView(
-        page=page,
+        guard=guard,
         best=best,
-        chance=as_text.against_chance(as_text.deciding(best)[1]) if best is not None else "not known",
-        estimators=estimators_figure(page) if page.estimators else None,
-        roc=roc_figure(page) if best is not None else None,
-        differences=_difference_rows(page),
+        chance=as_text.against_chance(as_text.chance_metric(best)[1]) if best is not None else "not known",
+        estimators=estimators_figure(guard) if guard.estimators else None,
+        roc=roc_figure(guard) if best is not None else None,
+        differences=_difference_rows(guard),
         reference=reference,
-        tested=next((as_text.NAMES[row.metric] for row in page.differences if row.tested), ""),
-        bounds=finding_sentences.bounds_finding(page),
+        tested=next((as_text.NAMES[row.metric] for row in guard.differences if row.tested), ""),
+        bounds=finding_sentences.bounds_finding(guard),
         reliability=reliability_figure(best) if best is not None else None,
         label_reliability=label_reliability_figure(best, names) if best is not None else None,
         annotators=annotators_figure(soft, best) if best is not None and soft is not None else None,
         soft=soft,
         soft_rows=[(names.get(row.label, row.label), row) for row in soft.labels] if soft is not None else [],
-        thresholds=_threshold_rows(material, best) if best is not None else [],
+        thresholds=_threshold_rows(data, best) if best is not None else [],
         borrowed=best is not None and any(rows[0].reason for rows in best.thresholds.labels.values()),
-        promises=_promises(_threshold_rows(material, best)[1:] if best is not None else []),
+        guarantees=_guarantees(_threshold_rows(data, best)[1:] if best is not None else []),
         labels=labels_figure(best, names, confidence) if best is not None else None,
         label_rows=[(names.get(row.label, row.label), row) for row in best.labels] if best is not None else [],
         review=review_figure(best) if best is not None and best.review else None,
-        slices=slices_figure(page, confidence),
-        confusions=finding_sentences.confusions_finding(page.confusions, names) if page.confusions else "",
-        worst=_worst(material, page),
+        slices=slices_figure(guard, confidence),
+        confusions=finding_sentences.confusions_finding(guard.confusions, names) if guard.confusions else "",
+        worst=_worst_cases(data, guard),
         reasons=_reasons(best, names) if best is not None else [],
-        notes=_notes(material, page.guard),
+        notes=_notes(data, guard.guard),
     )
 
 
-def _notes(material: ReportData, guard: str) -> list[str]:
-    facts = next((made.facts.get(guard) for made in material.manifests if made.stage == "score"), None)
+def _notes(data: ReportData, guard_name: str) -> list[str]:
+    facts = next((manifest.facts.get(guard_name) for manifest in data.manifests if manifest.stage == "score"), None)
     return [str(note) for note in facts.get("notes", [])] if isinstance(facts, dict) else []
 
 
-def _difference_rows(page: GuardEvaluation) -> list[tuple[str, list[Difference | None]]]:
-    by_key = {(row.estimator, row.metric): row for row in page.differences}
-    names = list(dict.fromkeys(row.estimator for row in page.differences))
+def _difference_rows(guard: GuardEvaluation) -> list[tuple[str, list[Difference | None]]]:
+    by_key = {(row.estimator, row.metric): row for row in guard.differences}
+    names = list(dict.fromkeys(row.estimator for row in guard.differences))
     return [(name, [by_key.get((name, metric)) for metric in COMPARED]) for name in names]
 
 
-def _threshold_rows(material: ReportData, best: EstimatorEvaluation) -> list[tuple[str, list[Threshold]]]:
-    names = {**material.label_names, UNSAFE: f"verdict: {material.taxonomy.verdict}"}
+def _threshold_rows(data: ReportData, best: EstimatorEvaluation) -> list[tuple[str, list[Threshold]]]:
+    names = {**data.label_names, UNSAFE: f"verdict: {data.taxonomy.verdict}"}
     rows = [("all labels together", best.thresholds.overall)]
-    return rows + [(names.get(label, label), found) for label, found in best.thresholds.labels.items()]
+    return rows + [(names.get(label, label), thresholds) for label, thresholds in best.thresholds.labels.items()]
 
 
-def _promises(labels: list[tuple[str, list[Threshold]]]) -> Promises:
+def _guarantees(labels: list[tuple[str, list[Threshold]]]) -> Guarantees:
     goals = [row.goal for row in labels[0][1][1:]] if labels else []
     kept = [(name, rows[1:]) for name, rows in labels if any(row.threshold is not None for row in rows[1:])]
-    why: dict[tuple[str, str], list[str]] = {}
+    missing_by_reason: dict[tuple[str, str], list[str]] = {}
     for name, rows in labels:
         for row in rows[1:]:
             if row.threshold is None:
-                why.setdefault((row.goal, (row.reason or "").partition(";")[0]), []).append(name)
+                missing_by_reason.setdefault((row.goal, (row.reason or "").partition(";")[0]), []).append(name)
     missing = [
         f"{_goal(goal)}: {reason} ({'every label' if len(names) == len(labels) else ', '.join(names)})"
-        for (goal, reason), names in why.items()
+        for (goal, reason), names in missing_by_reason.items()
     ]
-    return Promises([_goal(goal) for goal in goals], kept, missing)
+    return Guarantees([_goal(goal) for goal in goals], kept, missing)
 
 
 def _goal(goal: str) -> str:
     return goal.replace("false_positive_rate", "false-positive rate").replace(">=", "≥").replace("<=", "≤")
 
 
-def _worst(material: ReportData, page: GuardEvaluation) -> list[WorstCase]:
-    names = material.label_names
-    wanted = [record.record_id for record in page.worst]
-    found = material.gold.filter(pl.col("id").is_in(wanted)).select("id", "messages")
-    messages = dict(found.iter_rows())
+def _worst_cases(data: ReportData, guard: GuardEvaluation) -> list[WorstCase]:
+    names = data.label_names
+    ids = [record.record_id for record in guard.worst]
+    records = data.gold.filter(pl.col("id").is_in(ids)).select("id", "messages")
+    messages = dict(records.iter_rows())
     return [
         WorstCase(
             record,
@@ -166,12 +171,12 @@ def _worst(material: ReportData, page: GuardEvaluation) -> list[WorstCase]:
             [names.get(label, label) for label in record.gold],
             [names.get(label, label) for label in record.predicted],
         )
-        for record in page.worst
+        for record in guard.worst
     ]
 
 
 def _reasons(best: EstimatorEvaluation, names: dict[str, str]) -> list[str]:
-    """Each distinct reason for a missing number of the label table, with the labels that it holds for."""
+    """Each reason for a missing number in the table by label, with the labels that it applies to."""
     by_reason: dict[str, list[str]] = {}
     for row in best.labels:
         for metric in LABEL_METRICS:

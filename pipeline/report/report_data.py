@@ -1,4 +1,4 @@
-"""What a report is made of. Everything but gold and the evaluation may be absent: an imported set has no history."""
+"""The data that a report shows. Only gold and the evaluation are required: imported data has no plan or answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import polars as pl
 from markupsafe import Markup
 
 from marginalia.schemas.agreement_json import Agreement
-from marginalia.schemas.evaluation_json import Evaluation
+from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation
 from marginalia.schemas.generation_json import Generation
 from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.taxonomy import Taxonomy
@@ -17,6 +17,8 @@ from marginalia.schemas.taxonomy import Taxonomy
 
 @dataclass(frozen=True)
 class ReportData:
+    """The files of a run, read. Comments name the row model of each table."""
+
     name: str
     seed: int
     simulated: bool
@@ -29,24 +31,30 @@ class ReportData:
     prompts: pl.DataFrame | None = None  # PromptRecord
     rejected: pl.DataFrame | None = None  # RejectedAttempt
     annotations: pl.DataFrame | None = None  # Answer
-    currency: str = ""  # that of the manifests' costs
+    currency: str = ""  # of the costs in the manifests
     audited: pl.DataFrame | None = None  # AuditedRecord
     generation: Generation | None = None
 
     @property
     def label_names(self) -> dict[str, str]:
+        """Label id → name."""
         return {label.id: label.name for label in self.taxonomy.labels}
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot whose title states what it shows; `note` says how to read it."""
+    """A plot. Its title is the finding, `note` says how to read it."""
 
     title: str
     drawing: Markup
     note: str
 
 
+def recommended_estimator(guard: GuardEvaluation) -> EstimatorEvaluation | None:
+    """The evaluation of the guard's recommended estimator; None when no estimator is recommended."""
+    return next((estimator for estimator in guard.estimators if estimator.estimator == guard.recommended), None)
+
+
 def currency_of(manifests: Sequence[Manifest]) -> str:
-    """The currency that the stages paid in, as they noted it; empty where none was."""
-    return next((str(found) for made in manifests if (found := made.facts.get("currency"))), "")
+    """The currency of the costs, from the first manifest that names one; empty when none does."""
+    return next((str(currency) for manifest in manifests if (currency := manifest.facts.get("currency"))), "")

@@ -1,4 +1,4 @@
-"""Material → one self-contained HTML page: no scripts, nothing loaded from anywhere, every text escaped."""
+"""The report as one self-contained HTML page: no scripts, nothing loaded, every text escaped."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from marginalia.pipeline.report import as_text, guard_sections
-from marginalia.pipeline.report.annotator_section import people
-from marginalia.pipeline.report.gold_sections import built, stage_rows, trust
+from marginalia.pipeline.report.annotator_section import annotator_section
+from marginalia.pipeline.report.gold_sections import dataset_section, stage_rows, trust_section
 from marginalia.pipeline.report.guard_comparison import side_by_side
 from marginalia.pipeline.report.guard_sections import guard_view
 from marginalia.pipeline.report.report_data import ReportData
@@ -18,34 +18,35 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def environment() -> Environment:
+    """The Jinja environment of the report and of the compare page."""
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,  # for every file: select_autoescape would pass over .html.j2
+        autoescape=True,  # select_autoescape would not escape files that end in .html.j2
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
 
 
-def build_page(material: ReportData) -> str:
-    """The report. The same material gives the same bytes."""
-    style = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))  # our own file, nothing of the run's
+def build_page(data: ReportData) -> str:
+    """The report. Equal data gives equal bytes."""
+    style = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))  # safe: contains nothing from the run
     return (
         environment()
         .get_template("page.html.j2")
         .render(
-            run=material,
-            taxonomy=material.taxonomy,
-            evaluation=material.evaluation,
-            names=material.label_names,
-            built=built(material),
-            trust=trust(material),
-            people=people(material),
-            written=material.generation,
-            guards=[guard_view(material, page) for page in material.evaluation.guards],
-            side_by_side=side_by_side(material.evaluation),
-            stages=stage_rows(material),
-            words=as_text,
+            run=data,
+            taxonomy=data.taxonomy,
+            evaluation=data.evaluation,
+            names=data.label_names,
+            dataset=dataset_section(data),
+            trust=trust_section(data),
+            annotators=annotator_section(data),
+            written=data.generation,
+            guards=[guard_view(data, guard) for guard in data.evaluation.guards],
+            side_by_side=side_by_side(data.evaluation),
+            stages=stage_rows(data),
+            as_text=as_text,
             metric_names=as_text.NAMES,
             table_metrics=guard_sections.TABLE_METRICS,
             compared_metrics=guard_sections.COMPARED,

@@ -1,4 +1,4 @@
-"""report: everything a run has → report.html."""
+"""Stage report: the files of a run → report.html."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from marginalia.pipeline.core.stage_order import stages_before
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, read_manifest
 from marginalia.schemas.storage.files import write_text
 
-SHOWN = (PLAN, PROMPTS, REJECTED, ANSWERS, AGREEMENT, AUDIT, GENERATION)  # where the run has them
-MANIFESTS = stages_before("report")  # the page shows what these stages did
+OPTIONAL_FILES = (PLAN, PROMPTS, REJECTED, ANSWERS, AGREEMENT, AUDIT, GENERATION)
+MANIFESTS = stages_before("report")  # stages whose manifests the page shows
 
 
-def inputs(run: Run) -> list[str]:
-    optional = [*(one.name for one in SHOWN), *(f"manifests/{stage}.json" for stage in MANIFESTS)]
+def _inputs(run: Run) -> list[str]:
+    optional = [*(artifact.name for artifact in OPTIONAL_FILES), *(f"manifests/{stage}.json" for stage in MANIFESTS)]
     return [EVALUATION.name, GOLD.name, *(name for name in optional if run.path(name).exists())]
 
 
-def work(run: Run) -> StageOutcome:
+def _work(run: Run) -> StageOutcome:
     from marginalia.pipeline.report.report_data import ReportData, currency_of
     from marginalia.pipeline.report.report_page import build_page
 
@@ -63,8 +63,8 @@ def work(run: Run) -> StageOutcome:
 
 STAGE = Stage(
     name="report",
-    inputs=inputs,
+    inputs=_inputs,
     outputs=lambda run: [REPORT.name],
     sections=("evaluate",),
-    work=work,
+    work=_work,
 )

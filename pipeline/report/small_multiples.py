@@ -1,4 +1,4 @@
-"""Small multiples: one little reliability diagram a label, all on the same axes, so that the eye compares them."""
+"""Small multiples: one small reliability diagram per label, all with the same axes so that they can be compared."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from marginalia.pipeline.report.plots import NARROW, WIDE, Axis, Series, both, cut, tick
+from marginalia.pipeline.report.plots import NARROW, WIDE, Axis, Series, tick_label, truncated, wide_and_narrow
 from marginalia.pipeline.report.svg import Drawing
 
 COLUMNS = {WIDE: 4, NARROW: 2}
@@ -16,16 +16,16 @@ GAP, LEFT, TOP = 22.0, 34.0, 44.0
 
 @dataclass(frozen=True)
 class Panel:
-    """`title` and a line under it; the first series has the band of its intervals."""
+    """One diagram with its title and subtitle; its first series is drawn with the band of its intervals."""
 
     title: str
-    line: str
+    subtitle: str
     series: Sequence[Series]
 
 
 def panels(shown: Sequence[Panel], axis: Axis, *, alt: str, legend: Sequence[Series]) -> Markup:
-    """The panels in rows of four (two on a phone). Both axes of every panel are `axis`."""
-    return both(lambda width: _panels(shown, axis, width, alt, legend))
+    """Draws the panels in rows of four (two on a phone). `axis` applies to both directions of every panel."""
+    return wide_and_narrow(lambda width: _panels(shown, axis, width, alt, legend))
 
 
 def _panels(shown: Sequence[Panel], axis: Axis, width: float, alt: str, legend: Sequence[Series]) -> Drawing:
@@ -52,13 +52,13 @@ def _panel(drawing: Drawing, panel: Panel, axis: Axis, left: float, top: float, 
             1 - (min(y, axis.high) - axis.low) / span
         )
 
-    drawing.text(left, top - 22, cut(panel.title, int(size / 6.6)), "name")
-    drawing.text(left, top - 8, panel.line, "tick")
+    drawing.text(left, top - 22, truncated(panel.title, int(size / 6.6)), "name")
+    drawing.text(left, top - 8, panel.subtitle, "tick")
     for value in (axis.low, (axis.low + axis.high) / 2, axis.high):
         drawing.line(*at(value, axis.low), *at(value, axis.high), "grid")
         drawing.line(*at(axis.low, value), *at(axis.high, value), "grid")
-        drawing.text(at(value, 0)[0], top + size + 15, tick(value), "tick", anchor="middle")
-        drawing.text(left - 6, at(0, value)[1] + 4, tick(value), "tick", anchor="end")
+        drawing.text(at(value, 0)[0], top + size + 15, tick_label(value), "tick", anchor="middle")
+        drawing.text(left - 6, at(0, value)[1] + 4, tick_label(value), "tick", anchor="end")
     drawing.line(*at(axis.low, axis.low), *at(axis.high, axis.high), "reference")
     for series in panel.series:
         if series.low:

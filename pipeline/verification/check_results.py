@@ -1,75 +1,87 @@
-"""One line of what `marginalia verify` says, and all of them together."""
+"""Results of the checks of `marginalia verify`, and how they are printed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from marginalia.schemas.errors import MarginaliaError
 
-SHOWN = 3  # problems of one kind that a line names
+SHOWN = 3  # problems that a line of the output lists
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """`problem` is None when all is in order; `mend` is then None, too."""
+    """One check. `summary` is shown if it passed; `problem` and `fix` (the command to run) are None then."""
 
     stage: str
-    what: str
-    seen: str
+    subject: str
+    summary: str
     problem: str | None = None
-    mend: str | None = None
+    fix: str | None = None
 
     @property
     def ok(self) -> bool:
+        """Whether the check passed."""
         return self.problem is None
 
 
 @dataclass
 class Verification:
-    """The checks of one run, in the order of the data."""
+    """The checks of one run, in the order of the stages."""
 
     run: str
     checks: list[CheckResult] = field(default_factory=list)
 
     @property
     def failed(self) -> list[CheckResult]:
+        """The checks that did not pass."""
         return [check for check in self.checks if not check.ok]
 
     @property
     def data(self) -> dict[str, Any]:
-        """What `--json` prints."""
-        rows = [{**asdict(check), "ok": check.ok} for check in self.checks]
+        """The output of `--json`. Its keys are a contract."""
+        rows = [
+            {
+                "stage": check.stage,
+                "what": check.subject,
+                "seen": check.summary,
+                "problem": check.problem,
+                "mend": check.fix,
+                "ok": check.ok,
+            }
+            for check in self.checks
+        ]
         return {"run": self.run, "ok": not self.failed, "failed": len(self.failed), "checks": rows}
 
-    def add(self, stage: str, what: str, seen: str, problems: Sequence[str] = (), mend: str | None = None) -> None:
-        """One check; it failed when there are problems, of which the first few are named."""
+    def add(self, stage: str, subject: str, summary: str, problems: Sequence[str] = (), fix: str | None = None) -> None:
+        """Adds one check. It failed if there are problems, of which the first SHOWN are listed."""
         if not problems:
-            self.checks.append(CheckResult(stage, what, seen))
+            self.checks.append(CheckResult(stage, subject, summary))
             return
         more = f" and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
-        self.checks.append(CheckResult(stage, what, seen, "; ".join(problems[:SHOWN]) + more, mend))
+        self.checks.append(CheckResult(stage, subject, summary, "; ".join(problems[:SHOWN]) + more, fix))
 
     @contextmanager
-    def failing(self, stage: str, what: str, mend: str) -> Iterator[None]:
-        """Turns an error of ours in the body into a failed check: the others still go on."""
+    def failing(self, stage: str, subject: str, fix: str) -> Iterator[None]:
+        """Turns a MarginaliaError of the body into a failed check, so that the remaining checks still run."""
         try:
             yield
         except MarginaliaError as error:
-            self.checks.append(CheckResult(stage, what, "", str(error), mend))
+            self.checks.append(CheckResult(stage, subject, "", str(error), fix))
 
     def __str__(self) -> str:
-        width = max((len(check.stage) for check in self.checks), default=0)
-        whats = max((len(check.what) for check in self.checks), default=0)
+        stage_width = max((len(check.stage) for check in self.checks), default=0)
+        subject_width = max((len(check.subject) for check in self.checks), default=0)
         lines = []
         for check in self.checks:
-            said = check.seen if check.ok else check.problem
-            lines.append(f"{check.stage:{width}}  {check.what:{whats}}  {'ok    ' if check.ok else 'FAILED'}  {said}")
-            if check.mend is not None:
-                lines.append(f"{'':{width}}  {'':{whats}}          mend it: {check.mend}")
+            result = f"ok      {check.summary}" if check.ok else f"FAILED  {check.problem}"
+            lines.append(f"{check.stage:{stage_width}}  {check.subject:{subject_width}}  {result}")
+            if check.fix is not None:
+                lines.append(f"{'':{stage_width}}  {'':{subject_width}}          fix: {check.fix}")
         if not self.failed:
-            return "\n".join([*lines, f"{self.run}: all {len(self.checks)} checks are in order"])
-        last = f"{self.run}: {len(self.failed)} of {len(self.checks)} checks failed; mend the first one first"
+            return "\n".join([*lines, f"{self.run}: all {len(self.checks)} checks passed"])
+        last = f"{self.run}: {len(self.failed)} of {len(self.checks)} checks failed; start with the first fix"
         return "\n".join([*lines, last])

@@ -1,4 +1,4 @@
-"""Do the counts add up from gold to the release?"""
+"""Checks that the counts agree from gold to the evaluation."""
 
 from __future__ import annotations
 
@@ -22,31 +22,33 @@ from marginalia.schemas.storage.journal import read_journal
 from marginalia.scoring.score_journal_entry import check_entry
 
 
-def check_gold(contents: Contents, found: Verification) -> None:
-    """Gold has the prompts' records, each with labels of the taxonomy exactly when it is final."""
+def check_gold(contents: Contents, verification: Verification) -> None:
+    """Gold has the records of the prompts, and a record has labels, all known, if and only if it is final."""
     gold, prompts = contents.table(GOLD), contents.table(PROMPTS)
     if gold is None:
         return
     maker = contents.maker(GOLD)
-    mend = contents.run.command(maker)
+    fix = contents.run.command(maker)
     problems = []
     if prompts is not None:
-        ours, theirs = set(gold["id"]), set(prompts["id"])
-        problems += [f"record '{record}' is in gold and not in prompts" for record in sorted(ours - theirs)]
-        problems += [f"record '{record}' is in prompts and not in gold" for record in sorted(theirs - ours)]
-    wrong = wrongly_settled(gold)["id"]
-    problems += [f"record '{record}' is final without labels, or open with them" for record in wrong]
+        in_gold, in_prompts = set(gold["id"]), set(prompts["id"])
+        problems += [f"record '{record}' is in gold but not in prompts" for record in sorted(in_gold - in_prompts)]
+        problems += [f"record '{record}' is in prompts but not in gold" for record in sorted(in_prompts - in_gold)]
+    problems += [
+        f"record '{record}' is final without labels, or has labels but is not final"
+        for record in wrongly_settled(gold)["id"]
+    ]
     labels = set(gold["labels"].explode().drop_nulls())
     problems += [f"unknown label '{label}'" for label in sorted(labels - set(contents.run.taxonomy.ids))]
     if across := equal_texts(gold).across_splits:
         problems.append(f"{across:,} texts are in more than one split")
     statuses = dict(gold["status"].value_counts().sort("status").iter_rows())
-    seen = " + ".join(f"{n:,} {status.replace('_', ' ')}" for status, n in statuses.items())
-    found.add(maker, "counts", f"{seen or 'no'} = {gold.height:,} records", problems, f"{mend} --force")
+    summary = " + ".join(f"{n:,} {status.replace('_', ' ')}" for status, n in statuses.items())
+    verification.add(maker, "counts", f"{summary or 'no'} = {gold.height:,} records", problems, f"{fix} --force")
 
 
-def check_scores(contents: Contents, found: Verification) -> None:
-    """Every gold record × estimator × label has a probability inside its bounds, or the record has an error."""
+def check_scores(contents: Contents, verification: Verification) -> None:
+    """Every gold record has a probability within its bounds for each estimator × label, or it has an error."""
     gold = contents.table(GOLD)
     for guard in contents.guards:
         scores = contents.table(SCORES.of(guard))
@@ -55,43 +57,42 @@ def check_scores(contents: Contents, found: Verification) -> None:
             problems = _score_problems(gold, scores, records)
             problems += [f"unknown label '{label}'" for label in unknown_score_labels(scores, contents.run.taxonomy)]
             failed = records["error"].count()
-            each = scores.select("estimator", "label").unique().height
-            seen = (
-                f"{guard}: {records.height - failed:,} records × {each} numbers + {failed:,} failed = {gold.height:,}"
-            )
-            found.add("score", "counts", seen, problems, f"{contents.run.command('score')} --force")
-            _check_score_journal(contents, guard, scores, records, found)
+            per_record = scores.select("estimator", "label").unique().height
+            scored = records.height - failed
+            summary = f"{guard}: {scored:,} records × {per_record} numbers + {failed:,} failed = {gold.height:,}"
+            verification.add("score", "counts", summary, problems, f"{contents.run.command('score')} --force")
+            _check_score_journal(contents, guard, scores, records, verification)
 
 
 def _score_problems(gold: pl.DataFrame, scores: pl.DataFrame, records: pl.DataFrame) -> list[str]:
-    ours, theirs = set(records["record_id"]), set(gold["id"])
-    problems = [f"gold record '{record}' was not scored" for record in sorted(theirs - ours)]
-    problems += [f"record '{record}' was scored and is not in gold" for record in sorted(ours - theirs)]
-    every = scores.select("estimator", "label").unique().height
+    scored, in_gold = set(records["record_id"]), set(gold["id"])
+    problems = [f"gold record '{record}' was not scored" for record in sorted(in_gold - scored)]
+    problems += [f"record '{record}' was scored but is not in gold" for record in sorted(scored - in_gold)]
+    per_record = scores.select("estimator", "label").unique().height
     numbers = scores.group_by("record_id").len("n")
     joined = records.select("record_id", "error").join(numbers, on="record_id", how="full", coalesce=True)
-    expected = pl.when(pl.col("error").is_null()).then(every).otherwise(0)
+    expected = pl.when(pl.col("error").is_null()).then(per_record).otherwise(0)
     wrong = joined.filter(pl.col("n").fill_null(0) != expected).sort("record_id")
     problems += [
-        f"record '{record}' has {n or 0} of {every} numbers{' and an error' if error else ''}"
+        f"record '{record}' has {n or 0} of {per_record} numbers{' and an error' if error else ''}"
         for record, error, n in wrong.rows()
     ]
     outside = outside_bounds(scores)
     return [
         *problems,
-        *(f"{row} lies outside its bounds" for row in outside.select(pl.exclude("lower", "upper")).rows()),
+        *(f"{row} is outside its bounds" for row in outside.select(pl.exclude("lower", "upper")).rows()),
     ]
 
 
 def _check_score_journal(
-    contents: Contents, guard: str, scores: pl.DataFrame, records: pl.DataFrame, found: Verification
+    contents: Contents, guard: str, scores: pl.DataFrame, records: pl.DataFrame, verification: Verification
 ) -> None:
-    """The tables hold what the latest entry of each record says: the same error, and numbers with the same sum."""
+    """The tables agree with the latest entry of each record: the same error, and numbers with the same sum."""
     path = SCORE_JOURNAL.of(guard).path(contents.run)
     if not path.exists():
         return
-    mend = f"delete {path}, then {contents.run.command('score')} --force"
-    with found.failing("score", "journal", mend):
+    fix = f"delete {path}, then {contents.run.command('score')} --force"
+    with verification.failing("score", "journal", fix):
         latest: dict[str, tuple[str | None, float]] = {}
         for entry in read_journal(path, check=check_entry):
             total = sum(sum(numbers[0]) for numbers in entry["scores"].values())
@@ -99,39 +100,44 @@ def _check_score_journal(
         sums = dict(scores.group_by("record_id").agg(pl.col("probability").sum()).iter_rows())
         problems = []
         for record, error in records.select("record_id", "error").iter_rows():
-            told, total = latest.get(record, (None, -1.0))
-            kept = set(scores["estimator"])
+            error_in_journal, total = latest.get(record, (None, -1.0))
             if record not in latest:
-                problems.append(f"record '{record}' of {guard} is not in it")
-            elif told != error or (kept and abs(total - sums.get(record, 0.0)) > 1e-6 * max(1.0, total)):
-                problems.append(f"record '{record}' of {guard} reads differently in the table")
-        found.add("score", "journal", f"{guard}: {len(latest):,} records, the tables hold their latest", problems, mend)
+                problems.append(f"record '{record}' of {guard} is not in the journal")
+                continue
+            other_sum = scores.height and abs(total - sums.get(record, 0.0)) > 1e-6 * max(1.0, total)
+            if error_in_journal != error or other_sum:
+                problems.append(f"record '{record}' of {guard} differs between journal and table")
+        verification.add("score", "journal", f"{guard}: {len(latest):,} records, as in the tables", problems, fix)
 
 
-def check_evaluation(contents: Contents, found: Verification) -> None:
-    """records judged + left out = final, and thresholds and calibration are those of the same guards."""
+def check_evaluation(contents: Contents, verification: Verification) -> None:
+    """Judged + left out = final records, and thresholds and calibration are of the same guards."""
     gold, evaluation = contents.table(GOLD), contents.document(EVALUATION)
     if gold is None or evaluation is None:
         return
     final = gold.filter(pl.col("status") == "final").height
     problems = []
     if (evaluation.gold.records, evaluation.gold.final) != (gold.height, final):
-        problems.append(f"it counts {evaluation.gold.final:,} final of {evaluation.gold.records:,} gold records")
-    if sum(evaluation.gold.left_out.values()) != gold.height - final:
-        problems.append(f"it leaves out {evaluation.gold.left_out} of {gold.height - final:,} open records")
-    if [page.guard for page in evaluation.guards] != contents.guards:
-        problems.append(f"it judges the guards {', '.join(page.guard for page in evaluation.guards) or 'none'}")
+        counted = f"{evaluation.gold.final:,} final of {evaluation.gold.records:,} gold records"
+        problems.append(f"evaluation.json counts {counted}, gold.parquet has {final:,} of {gold.height:,}")
+    without_labels = sum(evaluation.gold.left_out.values())
+    if without_labels != gold.height - final:
+        problems.append(
+            f"evaluation.json leaves out {without_labels:,} open records, but {gold.height - final:,} are open"
+        )
+    judged_guards = [page.guard for page in evaluation.guards]
+    if judged_guards != contents.guards:
+        problems.append(f"evaluation.json judges these guards: {', '.join(judged_guards) or 'none'}")
     for page in evaluation.guards:
-        left = sum(page.left_out.values())
-        if page.records + left != final:
-            problems.append(f"{page.guard}: {page.records:,} judged + {left:,} left out, {final:,} are final")
-    names = {page.guard for page in evaluation.guards}
+        left_out = sum(page.left_out.values())
+        if page.records + left_out != final:
+            problems.append(f"{page.guard}: {page.records:,} judged + {left_out:,} left out, but {final:,} are final")
     thresholds = contents.document(THRESHOLDS)
     calibration = contents.document(CALIBRATION)
-    if thresholds is not None and thresholds.guards.keys() != names:
-        problems.append("thresholds.json is of other guards")
-    if calibration is not None and not {item.guard for item in calibration.calibrations} <= names:
-        problems.append("calibration.json is of other guards")
+    if thresholds is not None and thresholds.guards.keys() != set(judged_guards):
+        problems.append("thresholds.json has other guards")
+    if calibration is not None and not {item.guard for item in calibration.calibrations} <= set(judged_guards):
+        problems.append("calibration.json has other guards")
     judged = max((page.records for page in evaluation.guards), default=0)
-    seen = f"{judged:,} judged of {final:,} final, {gold.height - final:,} open left out"
-    found.add("evaluate", "counts", seen, problems, f"{contents.run.command('evaluate')} --force")
+    summary = f"{judged:,} judged of {final:,} final, {gold.height - final:,} open left out"
+    verification.add("evaluate", "counts", summary, problems, f"{contents.run.command('evaluate')} --force")

@@ -1,4 +1,4 @@
-"""Does the release folder hold what the run would release now?"""
+"""Checks that the release folder has the tables that the run would release now."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from marginalia.pipeline.verification.run_contents import Contents
 from marginalia.schemas.storage.files import frame_hash, read_model
 
 
-def check_release(contents: Contents, found: Verification) -> None:
-    """Every data file of the release equals the table made of the run's artifacts, and release.json says so."""
+def check_release(contents: Contents, verification: Verification) -> None:
+    """Each data file of the release equals the table built from the run's files, and release.json has its hash."""
     run, gold = contents.run, contents.table(GOLD)
     folder = RELEASE.path(run)
     if gold is None or not folder.is_dir():
         return
-    mend = f"{run.command('release')} --force"
-    with found.failing("release", "counts", mend):
-        read = {guard: contents.table(SCORES.of(guard)) for guard in contents.guards}
-        scores = {guard: table for guard, table in read.items() if table is not None}
+    fix = f"{run.command('release')} --force"
+    with verification.failing("release", "counts", fix):
+        tables = {guard: contents.table(SCORES.of(guard)) for guard in contents.guards}
+        scores = {guard: table for guard, table in tables.items() if table is not None}
         severity = contents.table(GOLD_SEVERITY) if run.config.annotation.severity else None
         expected = release_tables(gold, contents.table(ANSWERS), scores, contents.table(REJECTED), severity)
         hashes = {name: frame_hash(table) for name, table in expected.items()}
-        there = {path.relative_to(folder).as_posix() for path in folder.glob("data/**/*.parquet")}
-        problems = [f"{name} is missing" for name in sorted(hashes.keys() - there)]
-        problems += [f"{name} is not of this run" for name in sorted(there - hashes.keys())]
-        for name in sorted(hashes.keys() & there):
+        on_disk = {path.relative_to(folder).as_posix() for path in folder.glob("data/**/*.parquet")}
+        problems = [f"{name} is missing" for name in sorted(hashes.keys() - on_disk)]
+        problems += [f"{name} does not belong to this run" for name in sorted(on_disk - hashes.keys())]
+        for name in sorted(hashes.keys() & on_disk):
             if _hash(contents, name) != hashes[name]:
-                problems.append(f"{name} does not hold what the run has")
+                problems.append(f"{name} differs from the run's files")
         latest = read_model(folder / HISTORY, ReleaseHistory, made_by=run.command("release")).latest
         if latest.tables != hashes:
-            problems.append(f"{HISTORY} tells of other tables")
+            problems.append(f"{HISTORY} lists other hashes")
         rows = sum(table.height for name, table in expected.items() if name.startswith("data/gold/"))
         final = gold.filter(pl.col("status") == "final").height
         if latest.records != rows or rows != final:
-            problems.append(f"{latest.records:,} records are released, {final:,} are final")
-        seen = f"version {latest.version}: {rows:,} records of {final:,} final, {len(expected)} tables as built"
-        found.add("release", "counts", seen, problems, mend)
+            problems.append(f"{latest.records:,} records are released, but {final:,} are final")
+        summary = f"version {latest.version}: {rows:,} records of {final:,} final, {len(expected)} tables as built"
+        verification.add("release", "counts", summary, problems, fix)
 
 
 def _hash(contents: Contents, name: str) -> str | None:
     try:
         return frame_hash(pl.read_parquet(RELEASE.path(contents.run) / name))
-    except Exception:  # polars raises many kinds for damaged files
+    except Exception:  # polars raises many types for damaged files
         return None

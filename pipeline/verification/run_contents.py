@@ -1,4 +1,4 @@
-"""Every artifact of a run, read with its schema."""
+"""Reads every artifact of a run and checks its schema."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 @dataclass
 class Contents:
-    """What could be read. `makers` names the stage that made a file in this run."""
+    """The readable tables and documents of a run, by file name."""
 
     run: Run
     manifests: dict[str, Manifest]
@@ -27,40 +27,44 @@ class Contents:
     documents: dict[str, BaseModel] = field(default_factory=dict)
 
     def maker(self, artifact: Artifact) -> str:
+        """The stage that made the artifact in this run, or would make it."""
         made = [stage for stage, manifest in self.manifests.items() if artifact.name in manifest.outputs]
         return made[-1] if made else artifact.maker(self.run)
 
     def table(self, artifact: Table) -> pl.DataFrame | None:
+        """The table, or None if it is missing or invalid."""
         return self.tables.get(artifact.name)
 
     def document(self, artifact: Document[ModelT]) -> ModelT | None:
+        """The document, or None if it is missing or invalid."""
         return cast("ModelT | None", self.documents.get(artifact.name))
 
     @property
     def guards(self) -> list[str]:
+        """Names of the guards in the config."""
         return [guard.name for guard in self.run.config.score.guards]
 
 
-def read_contents(run: Run, manifests: dict[str, Manifest], found: Verification) -> Contents:
-    """Reads all there is; a file that does not keep to its schema is a failed check and left out."""
+def read_contents(run: Run, manifests: dict[str, Manifest], verification: Verification) -> Contents:
+    """Reads all artifacts that exist; one that violates its schema is a failed check and left out."""
     contents = Contents(run, manifests)
-    for one in artifacts_of(run):
-        if not isinstance(one, Table | Document) or not one.exists(run):
+    for artifact in artifacts_of(run):
+        if not isinstance(artifact, Table | Document) or not artifact.exists(run):
             continue
-        maker = contents.maker(one)
+        maker = contents.maker(artifact)
         try:
-            if isinstance(one, Table):
-                frame = contents.tables[one.name] = one.read_columns(run)
-                seen = f"{one.name}: {frame.height:,} rows"
+            if isinstance(artifact, Table):
+                frame = contents.tables[artifact.name] = artifact.read_columns(run)
+                summary = f"{artifact.name}: {frame.height:,} rows"
             else:
-                contents.documents[one.name] = one.read(run)
-                seen = one.name
+                contents.documents[artifact.name] = artifact.read(run)
+                summary = artifact.name
         except MarginaliaError as error:
-            found.add(maker, "schema", "", [_plain(error)], f"{run.command(maker)} --force")
+            verification.add(maker, "schema", "", [_without_hint(error)], f"{run.command(maker)} --force")
         else:
-            found.add(maker, "schema", seen)
+            verification.add(maker, "schema", summary)
     return contents
 
 
-def _plain(error: MarginaliaError) -> str:
+def _without_hint(error: MarginaliaError) -> str:
     return str(error).removesuffix(f" ({error.hint})") if error.hint else str(error)

@@ -1,4 +1,4 @@
-"""`marginalia verify`: is a run whole, from the plan to the release? Reads everything and writes nothing."""
+"""`marginalia verify`: checks a whole run, from the plan to the release. Reads everything and writes nothing."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from marginalia.schemas.storage.run_lock import run_lock
 
 
 def verify(run: Run) -> Verification:
-    """All checks of the run as it stands.
+    """Runs all checks.
 
-    Raises InputError when no stage has run yet, LockedError while another process works in the folder."""
-    found = Verification(str(run.folder))
-    # where nobody can write (an archive), nobody works either
+    Raises InputError if no stage has run yet, and LockedError while another process works in the run folder."""
+    verification = Verification(str(run.folder))
+    # a folder that cannot be written to (an archive) cannot be locked, and nobody works in it
     with run_lock(run.folder, "marginalia verify") if os.access(run.folder, os.W_OK) else nullcontext():
-        manifests = check_manifests(run, found)
-        contents = read_contents(run, manifests, found)
+        manifests = check_manifests(run, verification)
+        contents = read_contents(run, manifests, verification)
         for check in (check_generation, check_annotation, check_gold, check_scores, check_evaluation, check_release):
-            check(contents, found)
+            check(contents, verification)
     order = list(STAGES)
-    found.checks.sort(key=lambda check: order.index(check.stage) if check.stage in order else len(order))
-    if not found.checks:
-        raise InputError(f"{run.folder}: no stage has run yet, there is nothing to verify", hint=run.command("plan"))
-    return found
+    verification.checks.sort(key=lambda check: order.index(check.stage) if check.stage in order else len(order))
+    if not verification.checks:
+        raise InputError(f"{run.folder}: nothing to verify: no stage has run yet", hint=run.command("plan"))
+    return verification

@@ -1,1 +1,1 @@
-"""Files, folders, journals, locks and YAML: all reading and writing on disk."""
+"""All reading and writing on disk: files, folders, journals, locks and YAML."""

@@ -1,8 +1,8 @@
-"""All reading, writing and hashing of artifacts.
+"""Reading, writing and hashing of files.
 
-A file is written whole or not at all: to a temporary file in the same folder, fsync, `os.replace`, fsync the folder
-(a rename survives a power cut only once the folder itself is on disk). A temporary file is locked while it is written,
-so that those of killed processes are known, and removed by whoever writes there next.
+A file is written completely or not at all: to a temporary file in the same folder, fsync, `os.replace`, fsync of the
+folder (without which a power failure can undo the rename). A temporary file is locked while it is being written. One
+without a lock was left by a killed process, and the next write into the folder removes it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object], *, mode: int = 0o644) -> None:
-    """Calls `write` with a binary file and puts the result in place of `path` only when all of it is on disk."""
+    """Calls `write` with a binary file, which replaces `path` once all of it is on disk.
+
+    Raises InputError if the operating system refuses."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +43,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], *, mode: int =
             write(file)
             file.flush()
             os.fsync(file.fileno())
-            os.replace(temporary, path)  # noqa: PTH105 - one name for the fault tests to reach
+            os.replace(temporary, path)  # noqa: PTH105 - the name that fault tests patch
         fsync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -53,57 +55,58 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], *, mode: int =
 
 def _open_locked(temporary: Path, mode: int) -> int:
     while True:
-        # O_EXCL: a name that somebody else placed there is never followed
+        # O_EXCL: never follows a link that somebody else created under this name
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there
+        with contextlib.suppress(OSError):  # a file system without locks: unfinished files are not removed there
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return descriptor
-        os.close(descriptor)  # another process took it for an unfinished one before it was locked
+        os.close(descriptor)  # another process removed it as unfinished before it was locked
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what killed processes left; a file that somebody still writes is locked, and stays."""
-    for left in folder.glob(f".*{UNFINISHED}"):
+    """Removes temporary files of killed processes. Those still being written are locked and stay."""
+    for unfinished in folder.glob(f".*{UNFINISHED}"):
         with contextlib.suppress(OSError):
-            descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
+            descriptor = os.open(unfinished, os.O_RDONLY | os.O_NOFOLLOW)
             try:
                 if stat.S_ISREG(os.fstat(descriptor).st_mode) and _lock(descriptor):
-                    left.unlink()
+                    unfinished.unlink()
             finally:
                 os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:
-    """Whether nobody else has the file; the kernel gives it free with the descriptor, or with the process."""
+    """Locks the file if nobody else has it locked, and says whether that worked. Closing the descriptor unlocks it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # also file systems without locks, where nothing is removed then
+    except OSError:  # also on file systems without locks, where unfinished files are not removed
         return False
     return True
 
 
 def cannot_write(path: Path, error: OSError) -> MarginaliaError:
-    """What the user is told when the operating system refuses a write."""
+    """The error to raise when the operating system refuses to write `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        hint = "free some space, then give the same command again"
+        hint = "free some space, then run the same command again"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        hint = "mend the permissions, or work in another folder"
+        hint = "fix the permissions, or use another folder"
     elif error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
-        hint = "something else stands in its place: move it away"
+        hint = "a file or folder of another kind has this path: move it away"
     else:
-        hint = "work in another folder"
+        hint = "use another folder"
     return InputError.at(path, f"cannot write: {error.strerror or error}", hint=hint)
 
 
-def of_the_system(error: OSError) -> MarginaliaError:
-    """What the user is told when the operating system refuses to open a file; any other OSError is raised again."""
+def cannot_open(error: OSError) -> MarginaliaError:
+    """The error to show when the operating system refuses to open a file. Any other OSError is raised again."""
     if error.errno is None or not isinstance(error.filename, str | os.PathLike):
         raise error
-    return InputError.at(Path(error.filename), error.strerror or str(error), hint="mend the path or its permissions")
+    return InputError.at(Path(error.filename), error.strerror or str(error), hint="check the path and its permissions")
 
 
 def fsync_folder(folder: Path) -> None:
+    """Puts on disk which files the folder contains: a new or renamed file survives a power failure only then."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -112,16 +115,17 @@ def fsync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Writes UTF-8 text completely or not at all."""
     write_whole(path, lambda file: file.write(text.encode("utf-8")), mode=mode)
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
-    """Indented UTF-8 JSON with a final newline. NaN and infinities are refused: no reader outside Python takes them."""
+    """Writes indented UTF-8 JSON. Raises ValueError for NaN and infinities, which are not JSON."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n", mode=mode)
 
 
 def write_frame(path: Path, frame: pl.DataFrame, model: type[Row]) -> None:
-    """Writes Parquet after checking the frame against the row model; a wrong frame is our own fault and says so."""
+    """Writes Parquet after `check_frame`, which raises ArtifactError if the stage made a wrong frame."""
     checked = check_frame(path, frame, model)
 
     def write(file: IO[bytes]) -> None:
@@ -135,7 +139,7 @@ def write_frame(path: Path, frame: pl.DataFrame, model: type[Row]) -> None:
 
 
 class _WatchedWriter(io.RawIOBase):
-    """Keeps the OSError of a failed write (disk full), which polars turns into an error of its own."""
+    """Keeps the OSError of a failed write (disk full), which polars replaces by an exception of its own."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -153,19 +157,21 @@ class _WatchedWriter(io.RawIOBase):
 
 
 def read_frame(path: Path, model: type[Row], *, made_by: str) -> pl.DataFrame:
-    """The artifact at `path`, checked: columns, types, nulls, keys. `made_by` is the command that makes it."""
+    """The table at `path` after `check_frame`. `made_by` is the command that makes it, for the hint of an error."""
     if not path.exists():
         raise ArtifactError.at(path, "no such file", hint=f"run {made_by}")
     try:
         frame = pl.read_parquet(path)
-    except (Exception, pl.exceptions.PanicException) as error:  # damaged files: many kinds of errors
+    except (Exception, pl.exceptions.PanicException) as error:  # damaged files raise many types of errors
         raise ArtifactError.at(path, f"not a readable Parquet file: {_first_line(error)}", hint=made_by) from error
     return check_frame(path, frame, model, hint=f"rebuild it with {made_by}")
 
 
 def check_frame(path: Path, frame: pl.DataFrame, model: type[Row], *, hint: str | None = None) -> pl.DataFrame:
-    """The frame in the model's column order; columns that older versions lack are null. Raises ArtifactError for a
-    missing or extra column, a wrong type, null, NaN, word or a repeated key."""
+    """The frame in the model's column order; columns that older versions lack are added as nulls.
+
+    Raises ArtifactError for a missing or unknown column, a wrong type, a null, NaN or value that the model does not
+    allow, and a duplicate key."""
     expected = model.polars_schema()
     absent = [name for name in model.added_later() if name not in frame.columns]
     frame = frame.with_columns(pl.lit(None, dtype=expected[name]).alias(name) for name in absent)
@@ -183,37 +189,38 @@ def check_frame(path: Path, frame: pl.DataFrame, model: type[Row], *, hint: str 
             raise ArtifactError.at(path, f"column {name!r} has {frame[name].null_count()} nulls", hint=hint)
     for name, dtype in expected.items():
         if dtype == pl.Float64() and frame[name].is_nan().any():
-            raise ArtifactError.at(path, f"column {name!r} holds NaN", hint=hint)
-    for name, words in model.choices().items():
-        strange = frame[name].drop_nulls().filter(~frame[name].drop_nulls().is_in(words))
-        if strange.len():
+            raise ArtifactError.at(path, f"column {name!r} contains NaN", hint=hint)
+    for name, allowed in model.choices().items():
+        unknown = frame[name].drop_nulls().filter(~frame[name].drop_nulls().is_in(allowed))
+        if unknown.len():
             raise ArtifactError.at(
-                path, f"column {name!r} holds {strange[0]!r}, expected {', '.join(words)}", hint=hint
+                path, f"column {name!r} contains {unknown[0]!r}, expected {', '.join(allowed)}", hint=hint
             )
     if model.key and frame.height:
         repeated = frame.select(model.key).filter(frame.select(model.key).is_duplicated())
         if repeated.height:
-            raise ArtifactError.at(path, f"{' × '.join(model.key)} {repeated.row(0)} stands there twice", hint=hint)
+            values = " × ".join(repr(value) for value in repeated.row(0))
+            raise ArtifactError.at(path, f"duplicate {' × '.join(model.key)}: {values}", hint=hint)
     return frame.select([*expected, *extra])
 
 
 def read_json(path: Path, *, made_by: str | None = None) -> Any:
-    """The JSON value in `path`. Raises InputError with the line of a syntax error; NaN and infinities are one."""
+    """The JSON value in `path`. Raises InputError with the line of a syntax error, and for NaN and infinities."""
     text = read_text(path, made_by=made_by)
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise InputError.at(path, f"not JSON: {error.msg}", line=error.lineno, hint=made_by) from error
-    except (ValueError, RecursionError) as error:  # numbers of 5000 digits, lists 5000 deep
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits, 5000 nested lists
         raise InputError.at(path, f"not JSON: {error}", hint=made_by) from error
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def read_model(path: Path, model: type[ModelT], *, made_by: str) -> ModelT:
-    """The JSON artifact at `path` as its pydantic model."""
+    """The JSON artifact at `path` as its pydantic model. Raises ArtifactError with the key of the first wrong value."""
     try:
         return model.model_validate(read_json(path, made_by=made_by))
     except ValidationError as error:
@@ -223,7 +230,7 @@ def read_model(path: Path, model: type[ModelT], *, made_by: str) -> ModelT:
 
 
 def read_text(path: Path, *, made_by: str | None = None) -> str:
-    """The UTF-8 text of a file. Raises InputError when it is missing, a folder, or not UTF-8 (with the line)."""
+    """The UTF-8 text of a file. Raises InputError if it is missing, a folder, or not UTF-8 (with the line)."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -231,14 +238,14 @@ def read_text(path: Path, *, made_by: str | None = None) -> str:
     except OSError as error:
         raise InputError.at(path, f"cannot read: {error.strerror}") from error
     try:
-        return data.decode("utf-8").removeprefix("\ufeff")  # some editors begin a file with a byte order mark
+        return data.decode("utf-8").removeprefix("\ufeff")  # some editors write a byte order mark
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError.at(path, f"byte {error.start} is not UTF-8", line=line, hint="save it as UTF-8") from None
 
 
 def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file, or of a folder's files with their relative names."""
+    """SHA-256 (hex) of a file, or of a folder's files and their relative names."""
     digest = hashlib.sha256()
     if path.is_dir():
         for file in sorted(item for item in path.rglob("*") if item.is_file()):
@@ -251,13 +258,13 @@ def sha256(path: Path) -> str:
 
 
 def content_hash(value: Any) -> str:
-    """Hex SHA-256 of a JSON-able value, whatever the order of its keys."""
+    """SHA-256 (hex) of a value as JSON, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def frame_hash(frame: pl.DataFrame, *, without: Sequence[str] = ()) -> str:
-    """Hex SHA-256 of a frame's content, row order included; `without` names columns of time to leave out."""
+    """SHA-256 (hex) of a frame's rows in their order; `without` names columns to leave out, such as times."""
     digest = hashlib.sha256()
     for row in frame.drop(without, strict=False).iter_rows(named=True):
         digest.update(content_hash(row).encode())
@@ -269,11 +276,13 @@ def _first_line(error: BaseException) -> str:
 
 
 def jsonl_line(value: dict[str, Any]) -> bytes:
-    """One line of JSONL. ASCII, so that no U+2028 or lone surrogate can break a reader."""
+    """One line of JSONL, in ASCII: some readers take U+2028 for a line end, and a lone surrogate is not UTF-8."""
     return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Writes one JSON object per line, completely or not at all."""
+
     def write(file: IO[bytes]) -> None:
         for row in rows:
             file.write(jsonl_line(row))

@@ -1,4 +1,4 @@
-"""A folder that is written whole or not at all, as `write_whole` does for a file."""
+"""A folder that is written completely or not at all, as `write_whole` does for a file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from marginalia.schemas.storage.files import UNFINISHED, cannot_write, fsync_fol
 
 
 def write_folder_whole(path: Path, build: Callable[[Path], object]) -> None:
-    """Calls `build` with a fresh empty folder beside `path` and puts it in `path`'s place when all of it is on disk.
+    """Calls `build` with a new empty folder next to `path`, which replaces `path` once all of it is on disk.
 
-    No call replaces one folder by another at once, so the old one is moved aside first; `recover_folder` brings it
-    back after a kill between the two moves."""
+    No system call replaces a folder by another, so the old one is renamed first. `recover_folder` restores it if the
+    process is killed between the two renames. Raises InputError if the operating system refuses."""
     try:
         recover_folder(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,9 +34,9 @@ def write_folder_whole(path: Path, build: Callable[[Path], object]) -> None:
 
 
 def recover_folder(path: Path) -> None:
-    """Undoes what a killed `write_folder_whole` left: unfinished copies go, an old folder moved aside comes back."""
-    for left in path.parent.glob(f".{path.name}.*{UNFINISHED}"):
-        shutil.rmtree(left)
+    """Cleans up after a killed `write_folder_whole`: removes unfinished folders, restores a renamed old one."""
+    for unfinished in path.parent.glob(f".{path.name}.*{UNFINISHED}"):
+        shutil.rmtree(unfinished)
     previous = _previous(path)
     if previous.is_dir():
         if path.exists():
@@ -47,17 +47,17 @@ def recover_folder(path: Path) -> None:
 
 def _swap(temporary: Path, path: Path) -> None:
     previous = _previous(path)
-    moved = path.exists()
-    if moved:
+    replaces = path.exists()
+    if replaces:
         path.rename(previous)
     try:
         temporary.rename(path)
     except BaseException:
-        if moved:
+        if replaces:
             previous.rename(path)
         raise
     fsync_folder(path.parent)
-    # the new folder stands: an old one that cannot be removed now goes with the next recovery
+    # the new folder is complete: if the old one cannot be removed now, the next recovery does it
     with contextlib.suppress(OSError):
         shutil.rmtree(previous)
 

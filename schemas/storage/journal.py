@@ -1,9 +1,9 @@
-"""Append-only journals: nothing an LLM answered or a person submitted is ever lost or counted twice.
+"""Append-only JSONL journals, so that no LLM response, annotator's answer or score is lost or counted twice.
 
-A line is on disk (fsync) before `append` returns. Who writes very many may `write` each line, which outlives a kill of
-the process, and `sync` them together, after which they outlive a power cut. A process killed in the middle of a line
-leaves a torn tail without a newline; opening the journal cuts it off and says so. A broken line anywhere else is
-damage, not a torn write, and is refused; each line ends with a checksum, so that a flipped bit is damage, too."""
+A line is on disk (fsync) before `append` returns. A caller with many lines can `write` each, which survives a killed
+process, and `sync` them together, after which they also survive a power failure. A process that is killed while it
+writes leaves an incomplete last line without a newline; opening the journal truncates it, with a warning. Any other
+invalid line is an error. Each line ends with a checksum, so a flipped bit is detected."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from marginalia.schemas.storage.files import cannot_write, fsync_folder, jsonl_l
 
 CHECKSUM = b'"crc":"%08x"}\n'
 _VALUE = b'":"%08x"}\n'
-RESTORE = "restore the file from a back-up; it is never rewritten"
+RESTORE = "restore the file from a back-up; journals are never repaired automatically"
 
 
 class Journal:
-    """An append-only JSONL file, one process at a time (the run's lock sees to that).
+    """An append-only JSONL file. Only one process may have it open, which the run's lock ensures.
 
-    `torn_bytes` is how much of an unfinished last line was cut off on opening (0 when none)."""
+    `torn_bytes` is the length of the incomplete last line that was truncated on opening, 0 if there was none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.torn_bytes = 0
-        self._broken: OSError | None = None  # what the disk said when a failed write could not be taken back either
-        self._open = threading.Lock()  # held while the file may be closed and opened again
+        self._broken: OSError | None = None  # set when a failed write could not be undone either
+        self._open = threading.Lock()  # held while the file may be closed and reopened
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             fresh = not path.exists()
             if not fresh:
-                self._cut_torn_tail()
+                self._truncate_torn_line()
             self._file = path.open("ab")
             try:
                 if fresh:
@@ -53,17 +53,18 @@ class Journal:
             raise cannot_write(path, error) from error
 
     def append(self, entry: dict[str, Any]) -> None:
+        """Appends one entry, with an fsync."""
         self.extend([entry])
 
     def extend(self, entries: Iterable[dict[str, Any]]) -> None:
-        """Appends all entries with one fsync; after a failure the file holds what it held before."""
+        """Appends all entries with one fsync. After a failure the file is as before. Raises InputError."""
         self.write(entries)
         self.sync()
 
     def write(self, entries: Iterable[dict[str, Any]]) -> None:
-        """Hands all entries to the operating system: a killed process loses none of them, a power cut may until `sync`.
+        """Hands all entries to the operating system. A killed process loses none; before `sync` a power failure may.
 
-        After a failure the file holds what it held before."""
+        After a failure the file is as before. Raises InputError."""
         data = b"".join(checked_line(entry) for entry in entries)
         with self._open:
             self._refuse_if_broken()
@@ -72,13 +73,13 @@ class Journal:
                 self._file.flush()
                 self._written = self._file.tell()
             except OSError as error:
-                self._take_back(self._written)
+                self._truncate_to(self._written)
                 raise cannot_write(self.path, error) from error
 
     def sync(self) -> None:
-        """Puts on disk (fsync) what was written before this call; may run beside `write`, in another thread.
+        """Puts on disk (fsync) what was written before this call. Another thread may `write` at the same time.
 
-        After a failure the file holds what it held at the last `sync`."""
+        After a failure the file is as it was at the last `sync`. Raises InputError."""
         with self._open:
             self._refuse_if_broken()
             size, descriptor = self._file.tell(), self._file.fileno()
@@ -86,11 +87,12 @@ class Journal:
             os.fsync(descriptor)
         except OSError as error:
             with self._open:
-                self._take_back(self._synced)
+                self._truncate_to(self._synced)
             raise cannot_write(self.path, error) from error
         self._synced = size
 
     def close(self) -> None:
+        """Closes the file. All that was written stays."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -99,8 +101,8 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _take_back(self, size: int) -> None:
-        # after a failed write (disk full) a part of the line may stand in the file or still in Python's buffer
+    def _truncate_to(self, size: int) -> None:
+        # after a failed write (disk full) part of a line may be in the file or still in Python's buffer
         with contextlib.suppress(OSError):
             self._file.close()
         try:
@@ -111,11 +113,11 @@ class Journal:
             self._broken = error
 
     def _refuse_if_broken(self) -> None:
-        # nothing may follow a torn line: the next process that opens the journal cuts it off
+        # a line after an incomplete one would be part of it, so nothing more is written
         if self._broken is not None:
             raise cannot_write(self.path, self._broken)
 
-    def _cut_torn_tail(self) -> None:
+    def _truncate_torn_line(self) -> None:
         size = self.path.stat().st_size
         if size == 0:
             return
@@ -133,27 +135,26 @@ class Journal:
             self.torn_bytes = size - end
             os.truncate(self.path, end)
             with contextlib.suppress(OSError):  # standard error may be a file on the same full disk
-                print(f"{self.path}: {size - end:,} bytes of an unfinished last line were cut off", file=sys.stderr)
+                print(f"{self.path}: truncated an incomplete last line of {self.torn_bytes:,} bytes", file=sys.stderr)
 
 
 def read_journal(
     path: Path, keys: Collection[str] = (), check: Callable[[dict[str, Any]], object] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The entries of a journal in order; none when the file does not exist. A torn last line is passed over.
+    """The entries of a journal in order; none if the file does not exist. An incomplete last line is ignored.
 
-    Raises ArtifactError with the line of an entry that is damaged (its checksum tells), is no JSON object, lacks one of
-    `keys`, or does not pass `check`, which raises ValueError. Lines without a checksum, as earlier versions wrote them,
-    are taken as they are."""
-    return (entry for _, entry in read_places(path, keys, check))
+    Raises ArtifactError with the line of an entry whose checksum differs, that is not a JSON object, lacks one of
+    `keys`, or for which `check` raises ValueError. Lines of earlier versions have no checksum and are accepted."""
+    return (entry for _, entry in read_with_offsets(path, keys, check))
 
 
-def read_places(
+def read_with_offsets(
     path: Path, keys: Collection[str] = (), check: Callable[[dict[str, Any]], object] | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The same, each entry with the byte at which its line starts: for `read_at`."""
+    """The same as (offset, entry), where offset is the byte at which the line starts, for `read_at`."""
     if not path.exists():
         return
-    place = 0
+    offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
@@ -164,28 +165,27 @@ def read_places(
                     check(entry)
             except (ValueError, RecursionError) as error:
                 raise ArtifactError.at(path, f"damaged: {error}", line=number, hint=RESTORE) from error
-            yield place, entry
-            place += len(line)
+            yield offset, entry
+            offset += len(line)
 
 
-def read_at(path: Path, places: Iterable[int]) -> Iterator[dict[str, Any]]:
-    """The entries whose lines start at these bytes, in this order: a journal larger than memory, in an order of one's
-    own. The places are those that `read_places` told, and checked, before."""
+def read_at(path: Path, offsets: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """The entries at these offsets of `read_with_offsets`, in the given order, without loading the whole journal."""
     with path.open("rb") as file:
-        for place in places:
-            file.seek(place)
+        for offset in offsets:
+            file.seek(offset)
             yield _entry(file.readline(), ())
 
 
 def checked_line(entry: dict[str, Any]) -> bytes:
-    """The entry as a line of a journal: JSON whose last key is the CRC-32 of all before it."""
+    """The entry as a line of a journal: JSON whose last key is the CRC-32 of the text before it."""
     text = jsonl_line(entry)[:-2]
     head = text + b"," if entry else text
     return head + CHECKSUM % zlib.crc32(text)
 
 
 def _entry(line: bytes, keys: Collection[str]) -> dict[str, Any]:
-    """Raises ValueError when the line is not what was written."""
+    """The entry of a line. Raises ValueError if it is damaged or lacks one of `keys`."""
     entry = json.loads(line)
     if not isinstance(entry, dict):
         raise ValueError(f"expected a JSON object, saw {type(entry).__name__}")
@@ -194,7 +194,7 @@ def _entry(line: bytes, keys: Collection[str]) -> dict[str, Any]:
         if line != text + (b"" if text == b"{" else b",") + CHECKSUM % zlib.crc32(text):
             raise ValueError("its checksum differs")
     elif line.endswith(_VALUE % zlib.crc32(line[: -len(CHECKSUM % 0)].removesuffix(b","))):
-        raise ValueError("its checksum goes by another name")  # a flipped bit there must not add a key to the entry
+        raise ValueError("the key of its checksum is damaged")  # else the entry would have a key too many
     if missing := [key for key in keys if key not in entry]:
         raise ValueError(f"it has no '{missing[0]}'")
     return entry

@@ -1,4 +1,4 @@
-"""Tables that are too large for memory, or for readers other than ours: written piece by piece, whole or not at all."""
+"""Tables that are too large for memory, written frame by frame."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from marginalia.schemas.table_row import Row
 
 
 def write_frames(path: Path, frames: Iterable[pl.DataFrame], model: type[Row]) -> int:
-    """Writes the frames below each other as one Parquet file, a row group each; returns the number of rows.
+    """Writes the frames as the row groups of one Parquet file, completely or not at all; returns the number of rows.
 
-    Each is checked against the row model on its own: that no key comes twice in two of them is the caller's matter.
-    The file names no Arrow types, so that every reader takes its own plain ones: polars' large_string and large_list
-    would keep `datasets` from joining the table with others."""
+    Each frame is checked against the row model on its own; the caller ensures that no key is in two of them. The Arrow
+    schema is not stored, because with polars' large_string and large_list `datasets` cannot concatenate the table with
+    others."""
     import pyarrow.parquet as pq
 
     empty = model.frame([])

@@ -1,4 +1,4 @@
-"""One process a run: a second one is refused and told which process holds the folder."""
+"""A lock that lets one process at a time work in a run folder; others get an error that names the process."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 from marginalia.schemas.errors import LockedError
 from marginalia.schemas.storage.files import cannot_write
 
-TRIES = 40  # for the lock of a process that is dead
+TRIES = 40  # 0.05 s apart, for the lock of a process that has just ended
 
 
 @contextmanager
-def run_lock(folder: Path, what: str) -> Iterator[None]:
-    """Holds `folder/.lock` while the body runs. The kernel frees it when the process dies, so it is never stale.
+def run_lock(folder: Path, command: str) -> Iterator[None]:
+    """Holds `folder/.lock` while the body runs. The kernel releases it when the process ends, so it is never stale.
 
-    Raises LockedError that names the process id, its command and since when."""
+    Raises LockedError with the process id, command and start time of the process that holds it."""
     path = folder / ".lock"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -31,14 +31,14 @@ def run_lock(folder: Path, what: str) -> Iterator[None]:
         try:
             _take(descriptor)
         except BlockingIOError:
-            holder = os.pread(descriptor, 500, 0).decode("utf-8", "replace").strip() or "another process"
+            holder = _content(descriptor) or "another process"
             raise LockedError(f"{folder} is in use by {holder}", hint="wait for it, or end it") from None
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        said = f"process {os.getpid()} ({what}, since {now})".encode()
+        content = f"process {os.getpid()} ({command}, since {now})".encode()
         try:
-            # in this order it takes no new space on a full disk
-            os.pwrite(descriptor, said, 0)
-            os.ftruncate(descriptor, len(said))
+            # write before truncating: this needs no new block on a full disk
+            os.pwrite(descriptor, content, 0)
+            os.ftruncate(descriptor, len(content))
         except OSError as error:
             raise cannot_write(path, error) from error
         yield
@@ -47,37 +47,43 @@ def run_lock(folder: Path, what: str) -> Iterator[None]:
 
 
 def _take(descriptor: int) -> None:
-    """Raises BlockingIOError when another process has the lock. One that was killed a moment ago is waited for: on a
-    busy machine the kernel frees its lock a little after its end."""
-    for left in range(TRIES, -1, -1):
+    """Takes the lock. Raises BlockingIOError if another process has it. Waits for one that has ended: on a busy machine
+    the kernel releases its lock a little later."""
+    for tries_left in range(TRIES, -1, -1):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            process = re.match(r"process (\d+) ", os.pread(descriptor, 500, 0).decode("utf-8", "replace"))
-            if not left or process is None or _alive(int(process[1])):
+            process = re.match(r"process (\d+) ", _content(descriptor))
+            if not tries_left or process is None or _alive(int(process[1])):
                 raise
             time.sleep(0.05)
         else:
             return
 
 
-def holder(folder: Path) -> str | None:
-    """Which process works in `folder` at this moment, in the words of its lock; None when none does. Writes nothing."""
+def lock_holder(folder: Path) -> str | None:
+    """The process that is working in `folder` now, as `process 12 (marginalia score, since …)`; None if there is none.
+
+    Writes nothing."""
     try:
         descriptor = os.open(folder / ".lock", os.O_RDONLY)
     except OSError:
         return None
     try:
-        said = os.read(descriptor, 500).decode("utf-8", "replace").strip()
-        process = re.match(r"process (\d+) ", said)
+        content = _content(descriptor)
+        process = re.match(r"process (\d+) ", content)
         if process is None or not _alive(int(process[1])):
-            return None  # without trying the lock, which for that moment would keep others out
+            return None  # without taking the lock, which would keep other processes out for a moment
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return said
+        return content
     finally:
         os.close(descriptor)
     return None
+
+
+def _content(descriptor: int) -> str:
+    return os.pread(descriptor, 500, 0).decode("utf-8", "replace").strip()
 
 
 def _alive(process: int) -> bool:

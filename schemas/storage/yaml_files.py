@@ -1,4 +1,4 @@
-"""YAML files that people write, read into pydantic models with errors that name the line and the nearest known key."""
+"""YAML files that users write, read into pydantic models. Errors name the line and the nearest known key."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from marginalia.schemas.base_model import ID_PATTERN
+from marginalia.schemas.base_model import ID_PATTERN, LOCATED
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.storage.files import read_text
-from marginalia.schemas.text_checks import flaw_of, too_long
+from marginalia.schemas.text_checks import text_problem, too_long
 
-# errors of pydantic's that tell more with the value beside them; never those of texts, which may be a key
+# pydantic's errors to which the value is added; never errors about strings, which could be an API key
 _SHOWN = re.compile(r"(int|float|bool)_\w+|literal_error|(greater|less)_than\w*|finite_number")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -24,12 +24,12 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 def load_yaml(path: Path, model: type[ModelT], *, explain: str | None = None) -> ModelT:
     """The YAML mapping in `path` as `model`.
 
-    `explain` is the command or file that describes a key; `{key}` in it stands for that key. Raises InputError for a
-    missing file, text that is not YAML or not a mapping, hidden characters, an unknown or repeated key, and a value of
-    the wrong kind, each with its line."""
+    `explain` is the command or file that describes a key; `{key}` in it is replaced by the key. Raises InputError, with
+    the line, for a missing file, text that is not YAML or not a mapping, invisible characters, an unknown or duplicate
+    key, and a value of the wrong type."""
     text = read_text(path)
     if problem := too_long(text):
-        raise InputError.at(path, problem, hint="such a file holds a few pages")
+        raise InputError.at(path, problem, hint="expected a file of a few pages")
     root = _compose(path, text, explain)
     try:
         return model.model_validate(_values(path, text))
@@ -38,13 +38,13 @@ def load_yaml(path: Path, model: type[ModelT], *, explain: str | None = None) ->
 
 
 def line_in(path: Path, *location: int | str) -> int:
-    """The line of `location` in a file that load_yaml has taken, for what turns out to be wrong with it later."""
+    """The line of the key at `location` in a file that `load_yaml` accepted, for an error that is found later."""
     return line_of(_compose(path, read_text(path)), location)
 
 
 def find_yaml(kind: str, reference: str, shipped: Path, *, relative_to: Path = Path()) -> Path:
-    """The file that a `kind` of thing (guard, taxonomy, mapping) is meant by: a name in the folder `shipped`, or the
-    path of a YAML file, relative to `relative_to`. Raises InputError with the shipped names when there is none."""
+    """The path of a guard, taxonomy or mapping (`kind`, for messages): `reference` is the name of a file in the folder
+    `shipped`, or the path of a YAML file relative to `relative_to`. Raises InputError with the shipped names."""
     named = {path.stem: path for path in sorted(shipped.glob("*.yaml"))}
     if re.fullmatch(ID_PATTERN, reference) and reference in named:
         return named[reference]
@@ -52,8 +52,8 @@ def find_yaml(kind: str, reference: str, shipped: Path, *, relative_to: Path = P
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():
             return path
-        raise InputError(f"{path}: no such {kind} file", hint=f"or one of the shipped ones: {', '.join(named)}")
-    hint = f"shipped: {', '.join(named)}; or the path of a .yaml file"
+        raise InputError(f"{path}: no such {kind} file", hint=f"give its path, or a shipped name: {', '.join(named)}")
+    hint = f"shipped: {', '.join(named)}; or give the path of a .yaml file"
     raise InputError(f"no {kind} '{reference}'{did_you_mean(reference, named)}", hint=hint)
 
 
@@ -82,42 +82,42 @@ def _not_yaml(path: Path, text: str, error: Exception) -> InputError:
         line = text.count("\n", 0, error.position) + 1
         code = error.character if isinstance(error.character, int) else ord(error.character)
         problem = f"not YAML: the character U+{code:04X}"
-        return InputError.at(path, problem, line=line, hint="take it out of the file")
+        return InputError.at(path, problem, line=line, hint="remove it from the file")
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error)
     return InputError.at(path, f"not YAML: {problem}", line=mark.line + 1 if mark else None)
 
 
-def _check_node(path: Path, node: yaml.Node, above: tuple[yaml.Node, ...]) -> None:
-    """PyYAML lets the later of two equal keys win in silence, follows an alias into itself for ever, and takes any
-    character that is escaped."""
+def _check_node(path: Path, node: yaml.Node, parents: tuple[yaml.Node, ...]) -> None:
+    """Refuses what PyYAML accepts: duplicate keys (the last wins), recursive aliases (which it follows endlessly), and
+    escaped characters that text may not contain."""
     line = node.start_mark.line + 1
-    if isinstance(node, yaml.ScalarNode) and (problem := flaw_of(node.value)):
-        raise InputError.at(path, problem, line=line, hint="take it out of the file")
-    if any(node is outer for outer in above):
-        raise InputError.at(path, "an alias stands inside what it names", line=line)
+    if isinstance(node, yaml.ScalarNode) and (problem := text_problem(node.value)):
+        raise InputError.at(path, problem, line=line, hint="remove it from the file")
+    if any(node is parent for parent in parents):
+        raise InputError.at(path, "recursive alias", line=line, hint="write the values out")
     if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
+        line_of_key: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise InputError.at(path, "a key must be a word", line=line)
-            if key.value in seen:
+                raise InputError.at(path, "a key must be a single word", line=line)
+            if key.value in line_of_key:
                 raise InputError.at(
-                    path, f"key '{key.value}' stands there twice (first in line {seen[key.value]})", line=line
+                    path, f"duplicate key '{key.value}', first in line {line_of_key[key.value]}", line=line
                 )
-            seen[key.value] = line
-            _check_node(path, value, (*above, node))
+            line_of_key[key.value] = line
+            _check_node(path, value, (*parents, node))
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _check_node(path, item, (*above, node))
+            _check_node(path, item, (*parents, node))
 
 
 def _explained(
     path: Path, root: yaml.Node, model: type[BaseModel], error: ValidationError, explain: str | None
 ) -> InputError:
-    found = error.errors()
-    first = _misspelt(found) or found[0]
+    errors = error.errors()
+    first = _misspelt(errors) or errors[0]
     location = (*first["loc"], *first.get("ctx", {}).get("at", ()))
     line = line_of(root, location)
     where = ".".join(str(part) for part in location)
@@ -125,31 +125,31 @@ def _explained(
         key = str(location[-1])
         known = _keys_at(model, location[:-1])
         near = did_you_mean(key, known)
-        hint = _hint(explain, (near.split("'")[1] if near else key,), known=bool(near))
+        hint = _hint(explain, (near.split("'")[1],)) if near else _hint(explain, ())
         return InputError.at(
-            path, f"unknown key '{key}'{near or '; known here: ' + ', '.join(known)}", line=line, hint=hint
+            path, f"unknown key '{key}'{near or '; expected one of ' + ', '.join(known)}", line=line, hint=hint
         )
     if first["type"] == "missing":
         seen = ", ".join(map(str, first["input"])) if isinstance(first["input"], dict) else ""
         has = f"; it has {seen[:200]}" if seen else ""
         return InputError.at(path, f"key '{where}' is missing{has}", line=line, hint=_hint(explain, location))
-    if first["type"] == "flaw":
+    if first["type"] == LOCATED:
         return InputError.at(path, first["msg"], line=line, hint=first["ctx"]["hint"])
-    place = f"{where}: " if where else ""
-    return InputError.at(path, place + _said(first), line=line, hint=_hint(explain, location))
+    prefix = f"{where}: " if where else ""
+    return InputError.at(path, prefix + _message(first), line=line, hint=_hint(explain, location))
 
 
-def _misspelt(found: Sequence[ErrorDetails]) -> ErrorDetails | None:
-    """Of a key that is missing and one that is unknown in the same place and looks like it, the unknown one."""
-    if found[0]["type"] != "missing":
+def _misspelt(errors: Sequence[ErrorDetails]) -> ErrorDetails | None:
+    """If the first error is a missing key: the error about an unknown key next to it with a similar name."""
+    if errors[0]["type"] != "missing":
         return None
-    *above, key = found[0]["loc"]
-    unknown = [one for one in found if one["type"] == "extra_forbidden" and [*one["loc"][:-1]] == above]
-    return next((one for one in unknown if did_you_mean(str(one["loc"][-1]), [str(key)])), None)
+    *section, key = errors[0]["loc"]
+    unknown = [error for error in errors if error["type"] == "extra_forbidden" and [*error["loc"][:-1]] == section]
+    return next((error for error in unknown if did_you_mean(str(error["loc"][-1]), [str(key)])), None)
 
 
-def _said(error: ErrorDetails) -> str:
-    """pydantic's words, with what was seen where that can be shown."""
+def _message(error: ErrorDetails) -> str:
+    """The message of pydantic, with the value if it may be shown."""
     message, value = error["msg"].removeprefix("Value error, "), error["input"]
     if error["type"] == "string_type" and isinstance(value, int | float):
         return f"{message}, saw {value}: put it in quotes"
@@ -161,21 +161,21 @@ def _said(error: ErrorDetails) -> str:
     return f"{message}, saw {shown}" if _SHOWN.fullmatch(error["type"]) else message
 
 
-def _hint(explain: str | None, location: Sequence[int | str], *, known: bool = True) -> str | None:
+def _hint(explain: str | None, location: Sequence[int | str]) -> str | None:
+    """`explain` for the last key of `location`; None if it needs a key and there is none."""
     key = next((part for part in reversed(location) if isinstance(part, str)), "")
-    # a key that nothing is like has no explanation of its own
-    return explain.format(key=key) if explain and ((known and key) or "{key}" not in explain) else None
+    return explain.format(key=key) if explain and (key or "{key}" not in explain) else None
 
 
 def line_of(node: yaml.Node, location: tuple[int | str, ...]) -> int:
-    """The line (from 1) of the deepest part of `location` that the document has."""
+    """The line (from 1) of the deepest part of `location` that exists in the document."""
     line = node.start_mark.line + 1
     for part in location:
         if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if found is None:
+            item = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if item is None:
                 break
-            line, node = found[0].start_mark.line + 1, found[1]
+            line, node = item[0].start_mark.line + 1, item[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line + 1
@@ -198,7 +198,7 @@ def _model_in(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        found = _model_in(argument)
-        if isinstance(found, type) and issubclass(found, BaseModel):
-            return found
+        model = _model_in(argument)
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            return model
     return annotation

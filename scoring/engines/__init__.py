@@ -1,1 +1,1 @@
-"""Where a scorer runs: in this process, or as a pool of Ray actors. Both leave the same journal."""
+"""Where scoring runs: in this process, on Ray actors, or in shards. All write the same journal."""

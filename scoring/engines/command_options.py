@@ -1,4 +1,4 @@
-"""The engine's options on the scoring command's line."""
+"""The scoring command's options for engines and shards."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from marginalia.scoring.request_options import add_option
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("spreading over cores, GPUs and machines").add_argument
+    """Adds --shard, --engine and the options of Ray."""
+    add = parser.add_argument_group("distribution over cores, GPUs and machines").add_argument
     add(
         "--shard",
         metavar="I/N",
-        help=f"score the Ith of N parts of the records only; see {COMMAND} merge --help",
+        help=f"score only the Ith of N parts of the records; see {COMMAND} merge --help",
     )
     add_option(add, ScoreSection, "engine")
     for name, flag in RAY_FLAGS.items():
@@ -25,7 +26,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def ray_options(options: argparse.Namespace) -> RayOptions:
-    """What was asked for. Raises InputError that names the option."""
+    """The options of Ray that were given. Raises InputError that names the wrong option."""
     given = {name: getattr(options, flag.replace("-", "_")) for name, flag in RAY_FLAGS.items()}
     try:
         return RayOptions(**given)

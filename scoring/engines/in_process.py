@@ -11,8 +11,9 @@ from marginalia.scoring.scorer import Scorer
 
 
 class LocalJob:
-    """One model in this process. Iterating scores what the journal does not hold yet and yields each record's id once
-    it is on disk."""
+    """Scores with one model in this process.
+
+    Iterating scores the records that are not yet in the journal, and yields the id of each once it is on disk."""
 
     def __init__(self, request: ScoreRequest, records: Sequence[tuple[str, Messages]], journal: Path) -> None:
         self._records = records
@@ -24,5 +25,5 @@ class LocalJob:
 
     @property
     def origin(self) -> Origin:
-        """Who scored; its notes are complete when all records are."""
+        """What scored the records. Its notes are complete when all records are done."""
         return origin_of(self._scorer)

@@ -1,4 +1,4 @@
-"""A ScoreRequest made ready to be loaded on another machine."""
+"""Prepares a ScoreRequest to be loaded on another machine."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from marginalia.scoring.score_request import ScoreRequest
 
 
 def portable(request: ScoreRequest) -> ScoreRequest:
-    """The same with the contents of taxonomy and guard in place of their paths.
+    """The request with the contents of taxonomy and guard file instead of their paths.
 
-    The model stays a reference, which must mean the same there. Raises InputError for what cannot be read."""
+    The model remains a reference, which must name the same model there. Raises InputError for an unreadable file."""
     path = guard_path(request.guard, relative_to=request.folder)
     taxonomy = request.taxonomy
     if isinstance(taxonomy, str):
         taxonomy = load_taxonomy(taxonomy, relative_to=request.folder)
     if taxonomy is None and (named := load_yaml(path, GuardFile).taxonomy) is not None:
         taxonomy = load_taxonomy(named, relative_to=path.parent)
-    # written out as text: what a guard file includes may differ between two installations of this package
+    # the file's text, not its name: shipped guards may differ between two installed versions of this package
     contents = {"taxonomy": taxonomy, "guard_text": read_text(path), "folder": request.folder.absolute()}
     return request.model_copy(update=contents)
 
 
 def work_in(folder: str) -> None:
-    """Makes relative paths mean what they mean where the job was started, if that folder exists here."""
+    """Changes to the folder in which the job was started, if it exists here, so that relative paths are the same."""
     if Path(folder).is_dir():
         os.chdir(folder)

@@ -1,4 +1,4 @@
-"""What runs in a Ray actor: one scorer, blocks of records in, journal lines out."""
+"""The code that runs in a Ray actor: one scorer that turns blocks of records into journal lines."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ INPUT = pa.schema(
     {
         "id": pa.string(),
         "messages": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
-        "held": pa.string(),  # the key of the record's line in the journal, null when it has none
+        "journal_key": pa.string(),  # the key of the record's line in the journal, null when it has none
     }
 )
 OUTPUT = pa.schema(
     {
         "id": pa.string(),
-        "entry": pa.string(),  # the journal line as JSON, null for a record that the journal holds
-        "origin": pa.string(),  # in the first row of a block: who scored it
-        "failure": pa.string(),  # in the only row of a block without results: why no record can be scored here
+        "entry": pa.string(),  # the journal line as JSON, null for a record that is already in the journal
+        "origin": pa.string(),  # in the first row of a block: what scored it, as JSON
+        "failure": pa.string(),  # in the only row of a block without results: the error, as JSON
     }
 )
 
 
 class ScoringActor:
-    """Loads its scorer at the first block, so that a model that cannot be loaded is told in our own words."""
+    """Scores blocks of records. The scorer is loaded at the first block and not in the constructor: its errors then
+    reach the user as messages of this package, not as a failed actor of Ray."""
 
     def __init__(self, request: ScoreRequest, folder: str) -> None:
         self._request = request
@@ -43,7 +44,7 @@ class ScoringActor:
         self._scorer: Scorer | None = None
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """A table like INPUT → a table like OUTPUT."""
+        """Scores a table with the schema INPUT; returns one with the schema OUTPUT."""
         try:
             rows = self._rows(block.to_pylist())
         except MarginaliaError as error:
@@ -51,7 +52,9 @@ class ScoringActor:
         except Exception as error:
             traceback.print_exc()  # to the worker's log
             if "CUDA" in str(error):
-                os._exit(1)  # the device is in no state to go on with; Ray starts another actor and asks again
+                os._exit(
+                    1
+                )  # the device cannot be used any more in this process; Ray starts another actor and retries the block
             rows = [_failure(ModelError(f"{type(error).__name__}: {error}"))]
         return pa.Table.from_pylist(rows, schema=OUTPUT)
 
@@ -61,19 +64,19 @@ class ScoringActor:
             self._scorer = Scorer.from_request(self._request)
         scorer = self._scorer
         origin = origin_of(scorer)
-        wanted = {record["id"]: record_key(origin.fingerprint, record["messages"]) for record in records}
-        todo = [(record["id"], record["messages"]) for record in records if record["held"] != wanted[record["id"]]]
-        rows = [{"id": record["id"]} for record in records if record["held"] == wanted[record["id"]]]
+        keys = {record["id"]: record_key(origin.fingerprint, record["messages"]) for record in records}
+        todo = [(record["id"], record["messages"]) for record in records if record["journal_key"] != keys[record["id"]]]
+        rows = [{"id": record["id"]} for record in records if record["journal_key"] == keys[record["id"]]]
         for results in scorer.score_batches(todo):
             for result in results:
-                entry = journal_entry(result, wanted[result.record_id], origin.rows)
+                entry = journal_entry(result, keys[result.record_id], origin.rows)
                 rows.append({"id": result.record_id, "entry": json.dumps(entry)})
         if todo and not scorer.notes:
             scorer.measure(todo)
-        rows[0]["origin"] = json.dumps(asdict(origin_of(scorer)))  # read again: notes grow while it scores
+        rows[0]["origin"] = json.dumps(asdict(origin_of(scorer)))  # computed again: scoring may have added notes
         return rows
 
 
 def _failure(error: MarginaliaError) -> dict[str, str]:
-    told = {"kind": type(error).__name__, "message": str(error), "node": socket.gethostname()}
-    return {"failure": json.dumps(told)}
+    failure = {"kind": type(error).__name__, "message": str(error), "node": socket.gethostname()}
+    return {"failure": json.dumps(failure)}

@@ -1,11 +1,11 @@
-"""Scoring by Ray Data: a pool of actors, each with the model, fed with blocks of records.
+"""Scoring with Ray Data: a pool of actors, each with the model, that are given blocks of records.
 
-    records ──blocks──► ActorPool(ScoringActor) ──journal lines──► the journal here, in whatever order they come
+    records ──blocks──► ActorPool(ScoringActor) ──journal lines──► the journal on this machine, in any order
 
-Records travel to the actors and journal lines come back through Ray, so no file system need be shared. The journal is
-the one that a single process writes: either engine goes on where the other stopped, record by record. A killed actor
-is started again by Ray and asked for its block again; a block that kills every actor is cut into single records, and a
-record that still does is journalled as failed."""
+Ray sends records to the actors and journal lines back, so no shared file system is needed. The journal is the same as
+that of a single process, so either engine can continue where the other stopped. When an actor dies, Ray starts another
+one and gives it the same block. A block that kills every actor is divided into single records, and a record that still
+kills its actors is journalled as failed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from marginalia.schemas.errors import ArtifactError, InputError, ModelError, ServiceError
+from marginalia.schemas.errors import ArtifactError, InputError, ModelError, ServiceError, first_line
 from marginalia.schemas.storage.journal import Journal
 from marginalia.scoring.config import RayOptions
 from marginalia.scoring.engines.portable_request import portable
@@ -35,14 +35,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 INSTALL = "pip install 'ray[data]>=2.50,<2.64'"
-TRIES = 3  # times that a block is given to an actor again after it killed one
-BAD_BLOCKS = 16  # blocks that may kill their actors before the cluster is held to be at fault
-BLOCKS = 20_000  # at most: each costs the driver some bookkeeping
-_KINDS = {kind.__name__: kind for kind in (InputError, ArtifactError, ModelError, ServiceError)}
+TRIES = 3  # how often a block that killed its actor is given to another one
+BAD_BLOCKS = 16  # more blocks that kill their actors end the job: the fault is then probably the cluster's
+BLOCKS = 20_000  # most blocks of a job, as each costs the driver some bookkeeping
+_ERRORS = {error.__name__: error for error in (InputError, ArtifactError, ModelError, ServiceError)}
 
 
 class RayJob:
-    """Iterating scores what the journal does not hold yet and yields each record's id once it is on disk."""
+    """Iterating scores the records that are not yet in the journal, and yields the id of each once it is on disk.
+
+    Raises InputError when Ray is not installed or no actor fits on a node; ServiceError when Ray cannot be reached or
+    fails, or every actor dies; any error that the model's loading raises in an actor."""
 
     def __init__(
         self, request: ScoreRequest, records: Sequence[tuple[str, Messages]], journal: Path, options: RayOptions
@@ -58,19 +61,21 @@ class RayJob:
 
     @property
     def origin(self) -> Origin:
-        """Who scored; known once the first record is."""
+        """What scored the records; known once the first one is scored. Raises ServiceError before that."""
         if self._origin is None:
-            raise ServiceError("no Ray actor has scored anything", hint="look at Ray's logs; the same command goes on")
+            raise ServiceError(
+                "no Ray actor scored any record", hint="see Ray's logs; run the same command to continue"
+            )
         return replace(self._origin, notes=tuple(self._notes))
 
     def __iter__(self) -> Iterator[str]:
-        held = latest_keys(self._journal)
+        journalled = latest_keys(self._journal)
         with _cluster(self._options) as cluster, Journal(self._journal) as journal:
             left = dict(self._records)
             block = _block_size(len(left), cluster.actors, self._options.block_records)
             for size in dict.fromkeys((block, 1)):
                 todo = list(left.items())
-                for rows in cluster.run(self._request, _tables(todo, held, size)) if todo else ():
+                for rows in cluster.run(self._request, _blocks(todo, journalled, size)) if todo else ():
                     entries = self._read(rows)
                     journal.extend(entries)
                     for row in rows:
@@ -79,18 +84,20 @@ class RayJob:
             yield from self._give_up(list(left), journal)
 
     def _read(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The journal lines in one block of an actor's answers. Raises what the actor met."""
+        """The journal lines of a block of OUTPUT rows. Raises the error that the actor reported."""
         for row in rows:
             if row["failure"] is not None:
-                told = json.loads(row["failure"])
-                raise _KINDS.get(told["kind"], ModelError)(f"{told['message']} [on the Ray node {told['node']}]")
+                failure = json.loads(row["failure"])
+                error_class = _ERRORS.get(failure["kind"], ModelError)
+                raise error_class(f"{failure['message']} [on the Ray node {failure['node']}]")
             if row["origin"] is not None:
-                self._meet(json.loads(row["origin"]))
+                self._add_origin(json.loads(row["origin"]))
         return [json.loads(row["entry"]) for row in rows if row["entry"] is not None]
 
-    def _meet(self, told: dict[str, Any]) -> None:
-        self._notes |= dict.fromkeys(told.pop("notes"))
-        found = Origin(**{**told, "rows": tuple(told["rows"])}, notes=())
+    def _add_origin(self, fields: dict[str, Any]) -> None:
+        """Collects the notes of an actor's origin. Raises ModelError when two actors have different guards."""
+        self._notes |= dict.fromkeys(fields.pop("notes"))
+        found = Origin(**{**fields, "rows": tuple(fields["rows"])}, notes=())
         if self._origin is None:
             self._origin = found
         if found.fingerprint != self._origin.fingerprint:
@@ -101,10 +108,11 @@ class RayJob:
             )
 
     def _give_up(self, lost: list[str], journal: Journal) -> Iterator[str]:
+        """Journals records that killed every actor as failed. Raises ServiceError when these are all records."""
         if lost and len(lost) == len(self._records):
             raise ServiceError(
                 "every Ray actor died before it had scored a record",
-                hint="look at Ray's logs (memory is the usual cause: fewer or larger actors, smaller batch_tokens)",
+                hint="see Ray's logs; the usual cause is memory: use fewer or larger actors, or smaller batch_tokens",
             )
         error = f"each of {TRIES + 1} Ray actors that scored it died"
         journal.extend([journal_entry(Result(record_id, error=error, passing=True), "", ()) for record_id in lost])
@@ -112,12 +120,13 @@ class RayJob:
 
 
 def _block_size(records: int, actors: int, most: int) -> int:
-    """Small enough that all actors have work to the end, large enough that blocks do not become too many."""
+    """Records per block: few enough that all actors have work until the end, but not more than BLOCKS blocks."""
     even = -(-records // (4 * actors))
     return max(1, min(most, even), -(-records // BLOCKS))
 
 
-def _tables(records: list[tuple[str, Messages]], held: dict[str, str], size: int) -> Iterator[pa.Table]:
+def _blocks(records: list[tuple[str, Messages]], journalled: dict[str, str], size: int) -> Iterator[pa.Table]:
+    """Tables of at most `size` records, with the schema INPUT. `journalled`: record → the key of its journal line."""
     from marginalia.scoring.engines.ray_actor import INPUT
 
     messages = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
@@ -125,28 +134,28 @@ def _tables(records: list[tuple[str, Messages]], held: dict[str, str], size: int
     for start in range(0, len(records), size):
         part = records[start : start + size]
         frame = pl.DataFrame(part, schema=schema, orient="row")
-        keys = pl.Series("held", [held.get(record_id) for record_id, _ in part], dtype=pl.String)
+        keys = pl.Series("journal_key", [journalled.get(record_id) for record_id, _ in part], dtype=pl.String)
         yield frame.with_columns(keys).to_arrow().cast(INPUT)
 
 
 class _Cluster:
-    """A connected Ray with `actors` of `cpus` cores and `gpus` GPUs each."""
+    """A connected Ray cluster, on which `actors` actors run with `cpus` cores and `gpus` GPUs each."""
 
     def __init__(self, ray: Any, actors: int, cpus: int, gpus: float) -> None:
         self._ray = ray
         self.actors, self.cpus, self.gpus = actors, cpus, gpus
 
     def run(self, request: ScoreRequest, blocks: Iterator[pa.Table]) -> Iterator[list[dict[str, Any]]]:
-        """The actors' answers to each block, as they come. Blocks that kill their actors are left out.
+        """The OUTPUT rows of each block, in any order. Blocks that kill their actors are left out.
 
-        Raises ServiceError when too many do, or when Ray itself fails."""
+        Raises ServiceError when more than BAD_BLOCKS blocks do, or when Ray itself fails."""
         with _quietly():
             answers = self._pipeline(request, blocks).iter_batches(batch_size=None, batch_format="pyarrow")
         try:
             for block in answers:
                 yield block.to_pylist()
         except self._ray.exceptions.RayError as error:
-            raise _failed(error) from error
+            raise _ray_failure(error) from error
 
     def _pipeline(self, request: ScoreRequest, blocks: Iterator[pa.Table]) -> Any:
         import ray.data
@@ -169,17 +178,17 @@ class _Cluster:
         )
 
 
-def _failed(error: Exception) -> ServiceError:
+def _ray_failure(error: Exception) -> ServiceError:
     reason = next((line for line in reversed(str(error).strip().split("\n")) if line.strip()), type(error).__name__)
     return ServiceError(
         f"Ray failed: {reason.strip()[:400]}",
-        hint="what was scored is kept, the same command goes on; every node needs this package and the model",
+        hint="finished records are kept: run the same command to continue; every node needs this package and the model",
     )
 
 
 @contextmanager
 def _cluster(options: RayOptions) -> Iterator[_Cluster]:
-    """Connects to the cluster at `options.address`, or starts one on this machine and ends it afterwards."""
+    """Connects to the cluster at `options.address` (else $RAY_ADDRESS), or starts one here and stops it afterwards."""
     address = options.address or os.environ.get("RAY_ADDRESS") or None
     with _environment(address is None):
         with _quietly():
@@ -189,7 +198,7 @@ def _cluster(options: RayOptions) -> Iterator[_Cluster]:
             if ours:
                 _connect(ray, address, options)
         try:
-            yield _sized(ray, options, elastic=address is not None)
+            yield _with_actors(ray, options, elastic=address is not None)
         finally:
             if ours:
                 ray.shutdown()
@@ -197,7 +206,7 @@ def _cluster(options: RayOptions) -> Iterator[_Cluster]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Ray warns of its own use of what it deprecates."""
+    """Suppresses warnings: Ray uses APIs that it deprecates itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -209,20 +218,20 @@ def _connect(ray: Any, address: str | None, options: RayOptions) -> None:
         if address is not None:
             ray.init(address=address, **quiet)
         else:
-            # more actors than there are cores is the user's wish: Ray would let them wait for ever
+            # a user may ask for more actors than there are cores; with the real number Ray would wait for cores forever
             cores = max(len(os.sched_getaffinity(0)), (options.actors or 1) * (options.cpus or 1))
             ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
     except (ConnectionError, TimeoutError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        where = f"at {address}" if address is not None else "on this machine"
-        reason = next((line for line in str(error).split("\n") if line.strip()), type(error).__name__)
-        hint = (
-            "is it running? the address is that of its head, host:port" if address is not None else "its logs say why"
-        )
-        raise ServiceError(f"no Ray {where}: {reason}", hint=hint) from error
+        reason = first_line(error)
+        if address is None:
+            raise ServiceError(f"cannot start Ray on this machine: {reason}", hint="see Ray's logs") from error
+        hint = "is it running? the address is the host:port of its head node"
+        raise ServiceError(f"cannot connect to Ray at {address}: {reason}", hint=hint) from error
 
 
-def _sized(ray: Any, options: RayOptions, *, elastic: bool) -> _Cluster:
-    """Actors as asked for, or as many as there is room for. `elastic`: the cluster may grow when more are asked for."""
+def _with_actors(ray: Any, options: RayOptions, *, elastic: bool) -> _Cluster:
+    """The cluster with the number of actors asked for, or as many as fit on its nodes. `elastic`: more than fit may be
+    asked for, as the cluster may grow. Raises InputError when not even one fits."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     largest = int(max((node.get("CPU", 0) for node in nodes), default=0))
     gpus = options.gpus if options.gpus is not None else float(any(node.get("GPU", 0) >= 1 for node in nodes))
@@ -231,14 +240,14 @@ def _sized(ray: Any, options: RayOptions, *, elastic: bool) -> _Cluster:
     elif gpus:
         cpus = 1
     else:
-        # actors asked for share the cores; an actor cannot span two nodes
+        # the cores are divided among the actors asked for; an actor cannot span two nodes
         share = sum(int(node.get("CPU", 0)) for node in nodes) // options.actors if options.actors else 4
         cpus = max(1, min(share, largest))
     room = sum(_fits(node, cpus, gpus) for node in nodes)
     if room < 1 and not (elastic and options.actors):
-        wanted = f"{cpus} cores" + (f" and {gpus:g} GPUs" if gpus else "")
+        size = f"{cpus} core{'s' * (cpus != 1)}" + (f" and {gpus:g} GPU{'s' * (gpus != 1)}" if gpus else "")
         raise InputError(
-            f"an actor of {wanted} fits on no node of the Ray cluster: the largest has {largest} cores",
+            f"an actor with {size} fits on no node of the Ray cluster: the largest has {largest} cores",
             hint="set score.ray.cpus and score.ray.gpus (--actor-cpus, --actor-gpus)",
         )
     return _Cluster(
@@ -254,10 +263,11 @@ def _fits(node: dict[str, float], cpus: int, gpus: float) -> int:
 
 @contextmanager
 def _environment(alone: bool) -> Iterator[None]:
-    """What Ray reads from the environment when it is imported and started; put back afterwards."""
+    """Sets what Ray reads from the environment when it is imported and started, and restores it afterwards. `alone`:
+    for a cluster of this machine only."""
     changes = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
     if alone:
-        # on Linux, too: listen on 127.0.0.1 only, and ask for a password
+        # also on Linux: listen on 127.0.0.1 only, and require a password
         changes |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
         changes |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     before = {name: os.environ.get(name) for name in changes}

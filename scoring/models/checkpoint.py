@@ -1,4 +1,4 @@
-"""Loading a network's weights: all of them, or none."""
+"""Loads a network's weights, and refuses a checkpoint that does not have exactly the weights of its architecture."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from marginalia.schemas.errors import ModelError
 
-SHOWN = 3  # names of weights in a message
+SHOWN = 3  # weights listed in a message
 
 
 def load_network(reference: str, folder: str, options: dict[str, Any], **further: Any) -> Any:
-    """transformers' causal language model with its own attention ("sdpa"), on the CPU.
+    """Loads a causal language model with transformers, with its own attention ("sdpa"), on the CPU.
 
-    Raises ModelError where the checkpoint lacks a weight (transformers would draw it at random), has one more than the
-    architecture, or one of another shape; whatever transformers raises for files that it cannot read."""
+    Raises ModelError when the checkpoint lacks a weight (transformers would initialise it at random), has one that the
+    architecture does not, or one of another shape. Errors of transformers for unreadable files pass through."""
     from transformers import AutoModelForCausalLM
 
     with quiet_loading():
@@ -24,7 +24,7 @@ def load_network(reference: str, folder: str, options: dict[str, Any], **further
             attn_implementation="sdpa",
             trust_remote_code=False,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that they are named: nothing is ignored below
+            ignore_mismatched_sizes=True,  # reported in `info` and refused below, with their names
             **options,
             **further,
         )
@@ -33,21 +33,24 @@ def load_network(reference: str, folder: str, options: dict[str, Any], **further
 
 
 def check_complete(reference: str, info: dict[str, Any]) -> None:
-    """`info`: transformers' loading info. Raises ModelError that names the first few weights that do not fit."""
-    shapes = {name: f"{name} is {_shape(here)}, not {_shape(wanted)}" for name, here, wanted in info["mismatched_keys"]}
+    """Raises ModelError with the first few weights that do not fit. `info`: the loading info of transformers."""
+    shapes = {
+        name: f"{name} is {_shape(stored)}, not {_shape(expected)}"
+        for name, stored, expected in info["mismatched_keys"]
+    }
     problems = [
         (sorted(info["missing_keys"]), "lacks", "weights of its architecture"),
         ([shapes[name] for name in sorted(shapes)], "has", "weights of another shape"),
         (sorted(info["unexpected_keys"]), "has", "weights that its architecture does not"),
     ]
-    faults = [
-        f"{verb} {len(names)} {what}: {', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"
-        for names, verb, what in problems
+    misfits = [
+        f"{verb} {len(names)} {description}: {', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"
+        for names, verb, description in problems
         if names
     ]
-    if faults:
+    if misfits:
         raise ModelError(
-            f"the checkpoint of '{reference}' does not fit its config.json: it {'; it '.join(faults)}",
+            f"the checkpoint of '{reference}' does not fit its config.json: it {'; it '.join(misfits)}",
             hint="download or save the model again; an adapter must be merged into its base model first",
         )
 
@@ -58,16 +61,16 @@ def _shape(size: Any) -> str:
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """transformers reports its loading on stderr by a progress bar of its own; ours tells what the user needs."""
+    """Turns off the messages and progress bar that transformers writes to stderr while it loads a model."""
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
-    shown = logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
+    had_progress_bar = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
-        if shown:
+        logging.set_verbosity(verbosity)
+        if had_progress_bar:
             logging.enable_progress_bar()

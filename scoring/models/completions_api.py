@@ -1,8 +1,8 @@
-"""What is asked of `/v1/completions` and what its answers tell: log-probabilities of one next token.
+"""Requests to `/v1/completions` for the log-probabilities of one next token, and how the answers are read.
 
-Servers differ in how they name tokens. vLLM writes `token_id:123` when asked to, llama.cpp gives ids beside the texts,
-others give texts only; a text that is several tokens' tells of none of them. What they write for tokens that they leave
-out is told apart in marginalia.scoring.models.logprob_floors."""
+Servers identify tokens in different ways. vLLM writes `token_id:123` when asked to, llama.cpp returns ids and texts,
+others return texts only; a text that several tokens share gives the probability of none of them. Placeholder values for
+tokens that a server leaves out are recognised in `marginalia.scoring.models.logprob_floors`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import numpy.typing as npt
 from marginalia.schemas.errors import ModelError
 from marginalia.scoring.marginal.answer_search import NextTokens
 from marginalia.scoring.models.endpoint_calls import Malformed
-from marginalia.scoring.models.logprob_floors import CUT_HINT, NEVER, Expected, Shown, shown
+from marginalia.scoring.models.logprob_floors import CUT_HINT, IMPOSSIBLE, AnswerCoverage, Expected, coverage_of
 
-ASKED_AT_MOST = 128  # ids that vLLM takes in logprob_token_ids
-UNKNOWN = -1  # the most probable token, where a source cannot tell which it is
-MOST_MASS = 1.001  # that rounding explains
+MOST_ASKED_IDS = 128  # that vLLM accepts in logprob_token_ids
+UNKNOWN = -1  # in place of the id of the most probable token, when the answer does not identify it
+MOST_MASS = 1.001  # the largest sum of probabilities that rounding can explain
 _RAW_HINT = "vLLM: start it with --logprobs-mode raw_logprobs"
 
 
@@ -32,30 +32,33 @@ class NoLogprobs(Malformed):
 
 
 @dataclass(frozen=True)
-class Form:
-    """How one server is asked. `ids`: prompts as token ids, else as text. `extras`: with the keys that vLLM, SGLang
-    and llama.cpp know and OpenAI does not. `exact`: it tells the log-probabilities of just the ids asked for.
-    `own`: the user's extra_body. `vocabulary`: tokens of the model. `partial`: it is known to leave out all but a few
-    tokens, and to tell those as they are; `floor`: what it writes for the others."""
+class RequestFormat:
+    """The form of the requests to one server.
+
+    `model`: its name there; `top`: how many of the most probable tokens to ask for; `ids`: send prompts as token ids,
+    else as text; `extras`: send the keys that vLLM, SGLang and llama.cpp know and OpenAI does not; `exact`: the server
+    returns the log-probabilities of exactly the ids asked for; `extra_body`: the user's own keys; `vocabulary`: number
+    of tokens of the model; `partial`: the server is known to leave out all but a few tokens, with correct values for
+    these; `floor`: the value that it returns for the others."""
 
     model: str
     top: int
     ids: bool = True
     extras: bool = True
     exact: bool = False
-    own: Mapping[str, Any] = field(default_factory=dict)
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: int = 1 << 30
     partial: bool = False
     floor: float | None = None
 
-    def asks_ids(self, wanted: Collection[int]) -> bool:
-        """Whether the request names these ids; else it asks for the most probable tokens."""
-        return self.extras and self.exact and 0 < len(wanted) <= ASKED_AT_MOST
+    def asks_ids(self, needed_ids: Collection[int]) -> bool:
+        """Whether the request asks for these ids. Otherwise it asks for the most probable tokens."""
+        return self.extras and self.exact and 0 < len(needed_ids) <= MOST_ASKED_IDS
 
-    def body(self, prompt: list[int] | str, wanted: Collection[int] = ()) -> dict[str, Any]:
-        """The request for what follows `prompt`; `wanted` are the ids that matter.
+    def body(self, prompt: list[int] | str, needed_ids: Collection[int] = ()) -> dict[str, Any]:
+        """The request for the token after `prompt`. `needed_ids`: the ids whose log-probabilities matter.
 
-        Temperature 0 makes the sampled token the most probable one; log-probabilities are before any temperature."""
+        Temperature 0 makes the sampled token the most probable one; log-probabilities are of temperature 1."""
         body: dict[str, Any] = {
             "model": self.model,
             "prompt": prompt,
@@ -65,13 +68,13 @@ class Form:
             "logprobs": self.top,
         }
         if self.extras:
-            # the penalty of a model's generation_config would change which token is sampled
+            # a repetition penalty in the model's generation_config would change which token is sampled
             body |= {"return_tokens_as_token_ids": True, "n_probs": self.top, "repetition_penalty": 1.0}
             if not self.ids:
                 body["add_special_tokens"] = False
-            if self.asks_ids(wanted):
-                body["logprob_token_ids"] = [int(token) for token in wanted]
-        return {**body, **self.own}
+            if self.asks_ids(needed_ids):
+                body["logprob_token_ids"] = [int(token) for token in needed_ids]
+        return {**body, **self.extra_body}
 
 
 EXTRAS = ("return_tokens_as_token_ids", "n_probs", "repetition_penalty", "logprob_token_ids", "add_special_tokens")
@@ -79,8 +82,8 @@ EXTRAS = ("return_tokens_as_token_ids", "n_probs", "repetition_penalty", "logpro
 
 @dataclass(frozen=True)
 class TokenAnswer:
-    """One answer: log-probabilities (nats) by token id, or by text where ids are not told, and how many tokens the
-    server counted in the prompt."""
+    """One answer. `by_id`, `by_text`: log-probabilities (nats) by token id, or by text where the server returns no ids;
+    `prompt_tokens`: how many tokens the server counted in the prompt; `fingerprint`: its system_fingerprint."""
 
     by_id: dict[int, float]
     by_text: dict[str, float]
@@ -89,14 +92,16 @@ class TokenAnswer:
 
     @property
     def values(self) -> list[float]:
+        """All log-probabilities (nats)."""
         return [*self.by_id.values(), *self.by_text.values()]
 
-    def expected(self, form: Form, wanted: Collection[int]) -> Expected:
-        top = None if form.asks_ids(wanted) else form.top
-        return Expected(top, form.vocabulary, named=not self.by_text, floor=form.floor)
+    def expected(self, request_format: RequestFormat, needed_ids: Collection[int]) -> Expected:
+        """What a complete answer to a request for `needed_ids` would contain."""
+        top = None if request_format.asks_ids(needed_ids) else request_format.top
+        return Expected(top, request_format.vocabulary, named=not self.by_text, floor=request_format.floor)
 
     def above(self, floor: float | None) -> TokenAnswer:
-        """The same without the entries that are no measurements."""
+        """The same answer without values up to `floor`, which are placeholders."""
         if floor is None:
             return self
         by_id = {token: value for token, value in self.by_id.items() if value > floor}
@@ -105,7 +110,9 @@ class TokenAnswer:
 
 
 def read_answer(value: Mapping[str, Any]) -> TokenAnswer:
-    """Reads vLLM's, SGLang's and OpenAI's form, and llama.cpp's. Raises Malformed, NoLogprobs when there are none."""
+    """Reads an answer of OpenAI's form (vLLM, SGLang) or of llama.cpp's.
+
+    Raises NoLogprobs when it has no log-probabilities, Malformed when it is of another form."""
     try:
         logprobs = value["choices"][0].get("logprobs")
     except (KeyError, IndexError, TypeError, AttributeError):
@@ -116,8 +123,8 @@ def read_answer(value: Mapping[str, Any]) -> TokenAnswer:
         for name, number in _pairs(logprobs):
             if isinstance(name, int):
                 by_id[name] = number
-            elif (found := re.fullmatch(r"token_id:(\d+)", name)) is not None:
-                by_id[int(found[1])] = number
+            elif (match := re.fullmatch(r"token_id:(\d+)", name)) is not None:
+                by_id[int(match[1])] = number
             else:
                 by_text[name] = number
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
@@ -161,73 +168,75 @@ def _prompt_tokens(value: Mapping[str, Any]) -> int | None:
 
 
 def next_tokens(
-    answer: TokenAnswer, allowed: npt.NDArray[np.int64], ids_of: Mapping[str, tuple[int, ...]], form: Form
+    answer: TokenAnswer,
+    allowed: npt.NDArray[np.int64],
+    ids_of: Mapping[str, tuple[int, ...]],
+    request_format: RequestFormat,
 ) -> NextTokens:
-    """What an answer tells of the ids `allowed`. `ids_of`: text → the tokens that are written so.
+    """The log-probabilities of the ids `allowed` in an answer. `ids_of`: text → the ids of all tokens with this text.
 
-    When it leaves some of them out, what it leaves out of the whole mass may be theirs: `unseen`. A token outside the
-    server's top k is no more probable than the last inside; nothing of the kind is known where the answer holds floors.
-    Raises ModelError for numbers that are no log-probabilities of the whole distribution."""
+    When some of them are missing, the mass that the answer does not contain may be theirs: `unseen`. A token outside
+    the server's top k is at most as probable as the last one inside, unless the answer contains floors. Raises
+    ModelError for numbers that are not log-probabilities of the full distribution."""
     check_numbers(answer)
-    asked = form.asks_ids(allowed)
-    found = shown(answer.values, answer.expected(form, allowed))
-    if found.hides and not form.partial and (found.complete or asked):
-        raise ModelError(told_cut(answer, found), hint=CUT_HINT)
-    values, answer = answer.values, answer.above(found.floor)
-    inside = {int(token) for token in allowed}
-    known, elsewhere, vague = dict(answer.by_id), 0.0, False
+    asked_by_id = request_format.asks_ids(allowed)
+    coverage = coverage_of(answer.values, answer.expected(request_format, allowed))
+    if coverage.hides and not request_format.partial and (coverage.complete or asked_by_id):
+        raise ModelError(truncation_message(answer, coverage), hint=CUT_HINT)
+    values, answer = answer.values, answer.above(coverage.floor)
+    allowed_ids = {int(token) for token in allowed}
+    known, other_mass, ambiguous = dict(answer.by_id), 0.0, False
     for text, value in answer.by_text.items():
         candidates = ids_of.get(text, ())
         if len(candidates) == 1:
             known[candidates[0]] = value
-        elif candidates and inside.isdisjoint(candidates):
-            elsewhere += math.exp(value)
+        elif candidates and allowed_ids.isdisjoint(candidates):
+            other_mass += math.exp(value)
         else:
-            vague = True
-    missing = len(inside - known.keys())
+            ambiguous = True
+    missing = len(allowed_ids - known.keys())
     unseen = unseen_top = 0.0
     if missing:
-        unseen = unseen_top = max(1.0 - elsewhere - math.fsum(map(math.exp, known.values())), 0.0)
-        if not vague and not asked and found.floor is None and len(values) >= form.top:
-            unseen_top = min(unseen, math.exp(sorted(values)[-form.top]))
+        unseen = unseen_top = max(1.0 - other_mass - math.fsum(map(math.exp, known.values())), 0.0)
+        if not ambiguous and not asked_by_id and coverage.floor is None and len(values) >= request_format.top:
+            unseen_top = min(unseen, math.exp(sorted(values)[-request_format.top]))
             unseen = min(unseen, missing * unseen_top)
-    top, highest = _top(answer, ids_of, inside)
-    logs = np.array([known.get(int(token), -math.inf) for token in allowed], dtype=np.float64)
-    return NextTokens(logs, top, highest, unseen, unseen_top)
+    top, top_log_probability = _top(answer, ids_of, allowed_ids)
+    log_probabilities = np.array([known.get(int(token), -math.inf) for token in allowed], dtype=np.float64)
+    return NextTokens(log_probabilities, top, top_log_probability, unseen, unseen_top)
 
 
 def check_numbers(answer: TokenAnswer) -> None:
-    """Raises ModelError for what cannot be log-probabilities."""
+    """Raises ModelError for values that cannot be log-probabilities."""
     values = answer.values
     if any(math.isnan(value) for value in values):
-        raise ModelError("the endpoint answered NaN")
+        raise ModelError("the endpoint returned NaN as a log-probability")
     mass = math.fsum(math.exp(min(value, 700.0)) for value in values)
     if mass > MOST_MASS:
         raise ModelError(f"the endpoint's probabilities add up to {mass:.4g}", hint=_RAW_HINT)
-    if not any(value > NEVER for value in values):
-        raise ModelError("the endpoint gave no token any probability")
+    if not any(value > IMPOSSIBLE for value in values):
+        raise ModelError("the endpoint returned only tokens with probability 0")
 
 
-def told_cut(answer: TokenAnswer, found: Shown) -> str:
-    """What shows that the answer's distribution was cut."""
-    cut = "the distribution was cut before its log-probabilities were computed"
-    others = "" if found.floor is None else f"the others have the log-probability {found.floor:.4g}"
-    if not found.complete:
-        return f"{cut}: some tokens were asked for by their ids, and {others}"
-    measured = len(answer.above(found.floor).values)
-    return f"{cut}: they add up to 1 over {measured} token{'s' * (measured > 1)}" + (
-        f", and {others}" if others else ""
-    )
+def truncation_message(answer: TokenAnswer, coverage: AnswerCoverage) -> str:
+    """The error message for a truncated distribution, with the evidence in the answer."""
+    problem = "the distribution was truncated before its log-probabilities were computed"
+    floor = "" if coverage.floor is None else f"the others have the log-probability {coverage.floor:.4g}"
+    if not coverage.complete:
+        return f"{problem}: only some of the requested token ids have a value, {floor}"
+    measured = len(answer.above(coverage.floor).values)
+    evidence = f"{measured} token{'s' * (measured > 1)} add{'s' * (measured == 1)} up to a probability of 1"
+    return f"{problem}: {evidence}, {floor}" if floor else f"{problem}: {evidence}"
 
 
-def _top(answer: TokenAnswer, ids_of: Mapping[str, tuple[int, ...]], inside: set[int]) -> tuple[int, float]:
+def _top(answer: TokenAnswer, ids_of: Mapping[str, tuple[int, ...]], allowed_ids: set[int]) -> tuple[int, float]:
     highest = max([*answer.by_id.values(), *answer.by_text.values()])
     for token, value in answer.by_id.items():
         if value == highest:
             return token, highest
     text = next(text for text, value in answer.by_text.items() if value == highest)
     candidates = ids_of.get(text, ())
-    # outside the language the greedy answer is followed for its text only: any token of that text will do
-    if candidates and (len(candidates) == 1 or inside.isdisjoint(candidates)):
+    # outside the language only the text of the greedy answer is needed: any token with that text will do
+    if candidates and (len(candidates) == 1 or allowed_ids.isdisjoint(candidates)):
         return candidates[0], highest
     return UNKNOWN, highest

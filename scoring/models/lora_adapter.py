@@ -1,6 +1,7 @@
 """A model with a LoRA adapter merged into its weights: W + scale · B A (Hu et al., arXiv 2106.09685).
 
-Merged once into a folder of the cache, so that scoring needs neither peft nor a second matrix product."""
+The merged model is written once into a folder of the cache, so scoring needs neither peft nor a second matrix
+product."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ _CONFIG = "adapter_config.json"
 
 
 class AdapterConfig(BaseModel):
-    """The keys of peft's adapter_config.json that the merge depends on; variants of LoRA that it does not know are
-    refused by their literal types or left-over weights."""
+    """The keys of peft's adapter_config.json that the merge depends on. Unsupported variants of LoRA are refused: by
+    the constraints of these fields, or in `merge`."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -43,20 +44,21 @@ class AdapterConfig(BaseModel):
 
     @property
     def scale(self) -> float:
+        """The factor of B A in the merged weights."""
         return self.lora_alpha / self.r
 
 
 def bundled_guard(cache: Path) -> Path:
-    """The demo guard: the bundled small model with its adapter for the topics of support tickets."""
+    """The folder of the demo guard: the bundled small model with its adapter for the topics of support tickets."""
     return adapted_model(bundled_smollm2(cache), DEMO_ADAPTER, cache)
 
 
 def adapted_model(base_folder: Path, adapter: Path, cache: Path) -> Path:
-    """`base_folder` (a safetensors folder with one weights file) with `adapter` merged in, as a folder in `cache`.
+    """A folder in `cache` with the model in `base_folder` (one safetensors file) and `adapter` merged into it.
 
-    Merges on the first call, a second or two; a second process waits for the first one's lock file. The folder appears
-    whole or not at all, and its name holds the SHA-256 of the adapter, so that another adapter is another folder.
-    Raises InputError when either folder lacks its files, ModelError when the two do not fit."""
+    Merges on the first call, which takes a second or two; other processes wait for the lock file. The folder is written
+    completely or not at all. Its name contains the SHA-256 of the adapter, so each adapter has its own folder.
+    Raises InputError when one of the folders lacks a file, ModelError when the adapter does not fit the model."""
     for folder, name in ((base_folder, WEIGHTS), (adapter, _ADAPTER), (adapter, _CONFIG)):
         if not (folder / name).is_file():
             raise InputError(f"{folder}: no {name} in this folder")
@@ -69,39 +71,39 @@ def adapted_model(base_folder: Path, adapter: Path, cache: Path) -> Path:
         with (cache / f"{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
-                write_folder_whole(folder, lambda fresh: _merge_into(fresh, base_folder, adapter))
+                write_folder_whole(folder, lambda new_folder: _merge_into(new_folder, base_folder, adapter))
     except OSError as error:
         raise cannot_write(folder, error) from error
     return folder
 
 
-def _merge_into(fresh: Path, base_folder: Path, adapter: Path) -> None:
+def _merge_into(new_folder: Path, base_folder: Path, adapter: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     config = read_model(adapter / _CONFIG, AdapterConfig, made_by="peft")
     for path in base_folder.iterdir():
         if path.is_file() and path.name != WEIGHTS:
-            shutil.copyfile(path, fresh / path.name)
+            shutil.copyfile(path, new_folder / path.name)
     merged = merge(load_file(base_folder / WEIGHTS), load_file(adapter / _ADAPTER), config)
-    save_file(merged, fresh / WEIGHTS, metadata={"format": "pt"})
+    save_file(merged, new_folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def merge(weights: dict[str, Tensor], adapter: dict[str, Tensor], config: AdapterConfig) -> dict[str, Tensor]:
-    """The weights with W + scale · B A for each pair of matrices; computed in float32, kept in the weights' dtype.
+    """A copy of `weights` with W + scale · B A for each pair of matrices; computed in float32, stored in W's dtype.
 
-    Raises ModelError for a matrix without its partner, or one that no weight of the model fits."""
+    Raises ModelError for a matrix without its partner, one that fits no weight, or a variant of LoRA."""
     if config.use_rslora or config.use_dora or config.fan_in_fan_out:
-        raise ModelError("this adapter is not plain LoRA", hint="merge it with peft and give the folder as the model")
+        raise ModelError("this adapter is not plain LoRA", hint="merge it with peft, then use that folder as the model")
     merged = dict(weights)
-    left = dict(adapter)
+    unused = dict(adapter)
     for name in [name for name in adapter if name.endswith(".lora_A.weight")]:
         layer = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
         target = f"{layer}.weight"
-        down, up = left.pop(name), left.pop(name.replace(".lora_A.", ".lora_B."), None)
+        down, up = unused.pop(name), unused.pop(name.replace(".lora_A.", ".lora_B."), None)
         if up is None or target not in merged or (up.shape[0], down.shape[1]) != merged[target].shape:
             raise ModelError(f"the adapter's matrices for {layer} do not fit the model")
         delta = config.scale * (up.float() @ down.float())
         merged[target] = (merged[target].float() + delta).to(merged[target].dtype)
-    if left:
-        raise ModelError(f"the adapter holds '{min(left)}', which is no LoRA matrix of a layer")
+    if unused:
+        raise ModelError(f"the adapter contains '{min(unused)}', which is not a LoRA matrix of a layer")
     return merged

@@ -1,9 +1,9 @@
-"""How long a sequence a model takes, and whether its position encoding of a token depends on that token alone.
+"""The longest sequence a model accepts, and whether its position encoding of a token depends only on its position.
 
-Rotary encodings come in types (transformers' `rope_parameters`). Most turn a token by its own position. Two change
+Rotary encodings have types (transformers' `rope_parameters`). Most rotate a token by its own position only. Two change
 with the length of the whole sequence, so that a record's numbers would depend on the others in its pass: longrope has
-other factors above `original_max_position_embeddings`, dynamic NTK above `max_position_embeddings`. Below those
-lengths they are constant, so records up to there are scored and longer ones refused."""
+other factors above `original_max_position_embeddings`, dynamic NTK above `max_position_embeddings`. Up to those
+lengths they are constant, so records up to there are scored and longer ones are refused."""
 
 from __future__ import annotations
 
@@ -14,40 +14,43 @@ from torch.nn import Embedding
 
 from marginalia.schemas.errors import ModelError
 
-OF_THE_TOKEN_ALONE = {"default", "linear", "llama3", "yarn", "proportional"}
-OF_THE_LENGTH = {"longrope": "original_max_position_embeddings", "dynamic": "max_position_embeddings"}
+# types of rotary encoding
+PER_TOKEN_TYPES = {"default", "linear", "llama3", "yarn", "proportional"}
+# types that depend on the sequence length: the config key of the length up to which they are constant
+LENGTH_KEY = {"longrope": "original_max_position_embeddings", "dynamic": "max_position_embeddings"}
 _LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
 UNLIMITED = 1 << 20
 
 
 class Context(NamedTuple):
-    """The longest sequence in tokens; `reason` where it is not simply what the model was made for."""
+    """The longest sequence in tokens; `reason` says why, where it is shorter than the model was made for."""
 
     tokens: int
     reason: str = ""
 
 
 def context_of(model: Any) -> Context:
-    """Raises ModelError for a rotary encoding of an unknown type."""
+    """The longest sequence that can be scored with `model`. Raises ModelError for an unknown type of rotary
+    encoding."""
     config = model.config.get_text_config()
     lengths = [int(value) for name in _LENGTHS if isinstance(value := getattr(config, name, None), int) and value > 0]
-    found = Context(min([lengths[0] if lengths else UNLIMITED, *_tables(model)]))
+    context = Context(min([lengths[0] if lengths else UNLIMITED, *_learned_positions(model)]))
     for rope in ropes(config):
-        kind = str(rope.get("rope_type", rope.get("type", "default")))
-        if kind in OF_THE_LENGTH:
-            limit = rope.get(OF_THE_LENGTH[kind]) or getattr(config, OF_THE_LENGTH[kind], None) or found.tokens
+        rope_type = str(rope.get("rope_type", rope.get("type", "default")))
+        if rope_type in LENGTH_KEY:
+            limit = rope.get(LENGTH_KEY[rope_type]) or getattr(config, LENGTH_KEY[rope_type], None) or context.tokens
             reason = (
-                f"above {limit} tokens its position encoding ({kind}) depends on the length of the whole sequence, "
-                "which local scoring does not support (serve it and use an endpoint URL for longer prompts)"
+                f"above {limit} tokens its position encoding ({rope_type}) depends on the length of the whole sequence,"
+                " which local scoring does not support (serve it and use an endpoint URL for longer prompts)"
             )
-            found = min(Context(int(limit), reason), found, key=lambda context: context.tokens)
-        elif kind not in OF_THE_TOKEN_ALONE:
-            raise ModelError(f"its position encoding is of the type '{kind}'")
-    return found
+            context = min(Context(int(limit), reason), context, key=lambda either: either.tokens)
+        elif rope_type not in PER_TOKEN_TYPES:
+            raise ModelError(f"its position encoding has the unsupported type '{rope_type}'")
+    return context
 
 
 def ropes(config: Any) -> list[dict[str, Any]]:
-    """The parameters of each rotary encoding: one, or one per kind of layer."""
+    """The parameters of each rotary encoding in the config: one for all layers, or one for each type of layer."""
     given = getattr(config, "rope_parameters", None)
     if not isinstance(given, dict) or not given:
         return []
@@ -62,8 +65,8 @@ def original_lengths(config: Any) -> set[int]:
     return {int(length) for length in named if isinstance(length, int | float)}
 
 
-def _tables(model: Any) -> list[int]:
-    """How many positions each table of learned positions has."""
+def _learned_positions(model: Any) -> list[int]:
+    """The number of positions in each table of learned position embeddings."""
     words = model.get_input_embeddings()
     return [
         module.num_embeddings - int(getattr(module, "offset", 0))

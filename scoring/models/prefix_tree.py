@@ -1,13 +1,13 @@
-"""Next-token probabilities of many prefixes of many records from one forward pass each round.
+"""Next-token probabilities of many prefixes of many records, one forward pass per step of the search.
 
-The tokens of all records lie packed in one row, so the model's matrices see no padding. A record's keys and values
-live in one row of a buffer; each new token sees the record's prompt and its own ancestors (tree attention), and
-nothing is copied per prefix. The prompt tokens that all records share are run once and copied into each row. A record
-that is done leaves its row to the next, whose prompt runs in the same pass as the others' prefixes.
+The new tokens of all records are packed into one sequence, so the model's matrices see no padding. A record's keys and
+values are in one row of a buffer; each new token sees the record's prompt and its own ancestors (tree attention), and
+nothing is copied per prefix. The prompt tokens that all records share are run once and copied into each row. When a
+record is done, the next one takes its row, and its prompt runs in the same pass as the others' prefixes.
 
-It plugs into transformers as an attention function, so any causal model that uses the attention interface works, with
-the masks of `marginalia.scoring.models.attention_masks`; `marginalia.scoring.models.tree_self_check` says whether it
-computes the model's own numbers."""
+It is registered with transformers as an attention function, so it works for any causal model that uses the attention
+interface, with the masks of `marginalia.scoring.models.attention_masks`. Whether it computes the model's own numbers is
+checked by `marginalia.scoring.models.tree_self_check`."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Ints = npt.NDArray[np.int64]
 
 ATTENTION = "marginalia_tree"
 PREFILL_CHUNK = 2048  # prompt tokens of one record in one forward pass: bounds the attention mask
-LONG = 16  # rows with more new tokens than this are padded among themselves
-GROWTH = 64  # spare slots when a buffer must grow
+LONG = 16  # rows with more new tokens than this are padded in a group of their own
+GROWTH = 64  # spare slots of a new buffer; the least that a full one grows by
 
 
 @dataclass
@@ -44,7 +44,7 @@ class KeyValues:
 
 @dataclass(frozen=True)
 class Prefix:
-    """The shared start of all prompts: its ids and its keys and values (batch of one)."""
+    """The start that all prompts share: its token ids, and its keys and values (one row)."""
 
     ids: tuple[int, ...]
     cache: KeyValues
@@ -52,9 +52,8 @@ class Prefix:
 
 @dataclass(frozen=True)
 class TokenToRun:
-    """A token to run: for the record in `row`, `token` at `slot` and `position`, seeing `sees` (slots) and itself.
-
-    `sees_prompt`: how many of the first slots are seen as well."""
+    """A token to run for the record in `row`. Its keys and values go to `slot`; it sees itself, the slots `sees`, and
+    the first `sees_prompt` slots."""
 
     row: int
     token: int
@@ -66,25 +65,25 @@ class TokenToRun:
 
 @dataclass
 class _Group:
-    """Rows that are padded to one width in attention. `rows` and `tokens` are None where they are all there are."""
+    """Rows that attention pads to one width."""
 
-    rows: Tensor | None  # which of the buffer's rows
-    tokens: Tensor | None  # which of the packed tokens
-    places: Tensor  # (group's tokens,) the token's row among the group's
-    columns: Tensor  # (group's tokens,) its place among its row's new tokens
-    mask: Tensor  # (rows, width, length) bool: who sees what
+    rows: Tensor | None  # (rows,) indices into the buffer's rows; None: all of them
+    tokens: Tensor | None  # (tokens,) indices into the packed tokens; None: all of them
+    token_rows: Tensor  # (tokens,) the row of each token, as an index into `rows`
+    columns: Tensor  # (tokens,) its index among the new tokens of its row
+    mask: Tensor  # (rows, width, length) bool: which slots each new token sees
     positions: Tensor  # (rows, width) of the new tokens
     slot_positions: Tensor  # (rows, length)
-    additive: dict[tuple[int, Mask], Tensor]  # by (heads that share a key, the layer's mask): as the kernel wants it
+    additive: dict[tuple[int, Mask], Tensor]  # additive masks by (query heads per key head, the layer's mask)
 
 
 @dataclass
 class _Pass:
-    """What the attention function needs of the forward pass that is under way."""
+    """The forward pass under way, as the attention function needs it."""
 
     cache: KeyValues
-    rows: Tensor  # (tokens,) which row each packed token belongs to
-    slots: Tensor  # (tokens,) where its keys and values go
+    rows: Tensor  # (tokens,) the row of each packed token
+    slots: Tensor  # (tokens,) the slot for its keys and values
     positions: Tensor  # (tokens,)
     groups: list[_Group]
     masks: tuple[Mask, ...]  # of each layer
@@ -96,23 +95,25 @@ _PASS: ContextVar[_Pass] = ContextVar("marginalia_pass")
 def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """Attention of packed new tokens to their own records' rows. query: (1, heads, tokens, size)."""
-    at = _PASS.get()
+    """Attention of the packed new tokens, each to the row of its record. query: (1, heads, tokens, size)."""
+    current = _PASS.get()
     layer = module.layer_idx
-    _store(at, layer, key, value)
-    keys, values = at.cache.keys[layer], at.cache.values[layer]
+    _store(current, layer, key, value)
+    keys, values = current.cache.keys[layer], current.cache.values[layer]
     packed = query[0].transpose(0, 1)
-    parts = [_attend(group, packed, keys, values, at.masks[layer], options.get("scaling")) for group in at.groups]
+    parts = [
+        _attend(group, packed, keys, values, current.masks[layer], options.get("scaling")) for group in current.groups
+    ]
     if len(parts) == 1:
         return parts[0][None], None
-    out = torch.empty(len(packed), *parts[0].shape[1:], dtype=parts[0].dtype, device=parts[0].device)
-    for group, part in zip(at.groups, parts, strict=True):
-        out[group.tokens] = part
-    return out[None], None
+    output = torch.empty(len(packed), *parts[0].shape[1:], dtype=parts[0].dtype, device=parts[0].device)
+    for group, part in zip(current.groups, parts, strict=True):
+        output[group.tokens] = part
+    return output[None], None
 
 
 def _attend(group: _Group, packed: Tensor, keys: Tensor, values: Tensor, mask: Mask, scale: float | None) -> Tensor:
-    """(group's tokens, heads, size)."""
+    """The attention output of the group's tokens: (tokens, heads, size)."""
     rows, width, length = group.mask.shape
     if group.tokens is not None:
         packed = packed[group.tokens]
@@ -122,27 +123,27 @@ def _attend(group: _Group, packed: Tensor, keys: Tensor, values: Tensor, mask: M
     kv_heads = keys.shape[1]
     sharing = heads // kv_heads
     padded = packed.new_zeros(rows, width, kv_heads, sharing, size)
-    padded[group.places, group.columns] = packed.reshape(-1, kv_heads, sharing, size)
-    # the query heads of one key-value head stand as further queries of that head: no key is repeated
-    out = scaled_dot_product_attention(
+    padded[group.token_rows, group.columns] = packed.reshape(-1, kv_heads, sharing, size)
+    # query heads that share a key-value head become further queries of that head, so that no key is copied
+    output = scaled_dot_product_attention(
         padded.permute(0, 2, 3, 1, 4).reshape(rows, kv_heads, sharing * width, size),
         keys[:, :, :length],
         values[:, :, :length],
         attn_mask=_mask_for(group, sharing, mask, packed.dtype),
         scale=scale,
     )
-    out = out.reshape(rows, kv_heads, sharing, width, -1)[group.places, :, :, group.columns]
-    return out.reshape(len(packed), heads, -1)
+    output = output.reshape(rows, kv_heads, sharing, width, -1)[group.token_rows, :, :, group.columns]
+    return output.reshape(len(packed), heads, -1)
 
 
-def _store(at: _Pass, layer: int, key: Tensor, value: Tensor) -> None:
-    cache = at.cache
-    while len(cache.keys) <= layer:  # the first pass learns the shapes
+def _store(current: _Pass, layer: int, key: Tensor, value: Tensor) -> None:
+    cache = current.cache
+    while len(cache.keys) <= layer:  # the shapes are known from the first pass on
         rows, slots = cache.positions.shape
         cache.keys.append(key.new_zeros(rows, key.shape[1], slots, key.shape[3]))
         cache.values.append(value.new_zeros(rows, value.shape[1], slots, value.shape[3]))
-    cache.keys[layer][at.rows, :, at.slots] = key[0].transpose(0, 1)
-    cache.values[layer][at.rows, :, at.slots] = value[0].transpose(0, 1)
+    cache.keys[layer][current.rows, :, current.slots] = key[0].transpose(0, 1)
+    cache.values[layer][current.rows, :, current.slots] = value[0].transpose(0, 1)
 
 
 def _mask_for(group: _Group, sharing: int, mask: Mask, dtype: torch.dtype) -> Tensor:
@@ -151,7 +152,7 @@ def _mask_for(group: _Group, sharing: int, mask: Mask, dtype: torch.dtype) -> Te
         seen = group.mask
         if (allowed := mask.allows(group.positions[:, :, None], group.slot_positions[:, None, :])) is not None:
             seen = seen & allowed
-        # a row that sees nothing (padding) would turn into NaN
+        # softmax over a padding row that sees nothing would be NaN
         seen = seen | (~seen.any(-1, keepdim=True))
         additive = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
         rows, width, length = seen.shape
@@ -164,9 +165,9 @@ AttentionInterface.register(ATTENTION, _attention)
 
 
 class TreeRunner:
-    """Runs packed tokens through a transformers causal model, whose attention it takes over.
+    """Runs packed tokens through a transformers causal model, whose attention implementation it replaces.
 
-    `masks`: of each layer, where they are known. Raises ModelError for masks that it cannot make."""
+    `masks`: one per layer; found by a short forward pass when not given. Raises ModelError for unsupported masks."""
 
     def __init__(self, model: Any, masks: tuple[Mask, ...] | None = None) -> None:
         self.model = model
@@ -175,38 +176,40 @@ class TreeRunner:
         model.set_attn_implementation(ATTENTION)
 
     def prefix(self, ids: Sequence[int]) -> Prefix:
-        """Runs the shared start of all prompts once."""
+        """The keys and values of `ids`, the start that all prompts share."""
         batch = TreeBatch(self, None, rows=1, room=len(ids))
         batch.join(0, list(ids))
         batch.run([0])
         length = len(ids)
         cache = batch.cache
-        cut = KeyValues(
+        kept = KeyValues(
             [key[:, :, :length].clone() for key in cache.keys],
             [value[:, :, :length].clone() for value in cache.values],
             cache.positions[:, :length].clone(),
         )
-        return Prefix(tuple(ids), cut)
+        return Prefix(tuple(ids), kept)
 
-    def forward(self, at: _Pass, tokens: list[int], keep: list[int]) -> Tensor:
-        """The logits (float32) after the packed tokens `keep`."""
-        token = _PASS.set(at)
+    def forward(self, current: _Pass, tokens: list[int], keep: list[int]) -> Tensor:
+        """Float32 logits (keep, vocabulary) after those of the packed tokens whose indices are `keep`."""
+        reset_token = _PASS.set(current)
         try:
             with torch.inference_mode():
                 out = self.model(
                     input_ids=torch.tensor([tokens], device=self.device),
-                    position_ids=at.positions[None],
+                    position_ids=current.positions[None],
                     use_cache=False,
                     logits_to_keep=torch.tensor(keep, device=self.device),
                 )
         finally:
-            _PASS.reset(token)
+            _PASS.reset(reset_token)
         logits: Tensor = out.logits[0].float()
         return logits
 
 
 class TreeBatch:
-    """Rows for records that are searched together. `prefix`: what prompts start with; `room`: the longest prompt."""
+    """Rows for records that are searched together, one record per row at a time.
+
+    `prefix`: the start that all prompts share; `room`: tokens of the longest prompt."""
 
     def __init__(self, runner: TreeRunner, prefix: Prefix | None, *, rows: int, room: int) -> None:
         self.runner = runner
@@ -214,8 +217,8 @@ class TreeBatch:
         self.used = [0] * rows
         self.forward_passes = 0
         self._prefix = prefix
-        self._begun = [0] * rows  # prompt tokens whose keys and values are there
-        self._kept = [True] * rows  # whether the row still starts with the prefix
+        self._begun = [0] * rows  # prompt tokens whose keys and values are in the buffer
+        self._kept = [True] * rows  # whether the row still starts with the keys and values of the prefix
         slots = room + GROWTH
         self.cache = KeyValues([], [], torch.zeros(rows, slots, dtype=torch.long, device=runner.device))
         if prefix:
@@ -226,9 +229,9 @@ class TreeBatch:
                     target[-1][:, :, :length] = layer
 
     def join(self, row: int, prompt: list[int]) -> None:
-        """Gives the row to a new prompt; the record that had it is over."""
+        """Gives the row to a new record with this prompt; what the row held before is discarded."""
         prefix = self._prefix
-        # a prompt needs a token of its own, whose logits are asked for
+        # at least one token must be run for each prompt: its logits are the root's
         starts = prefix is not None and len(prompt) > len(prefix.ids) and prompt[: len(prefix.ids)] == [*prefix.ids]
         if starts and not self._kept[row]:
             self._restore(row)
@@ -247,21 +250,21 @@ class TreeBatch:
             for layer, buffer in zip(source, target, strict=True):
                 buffer[row, :, : layer.shape[2]] = layer[0]
 
-    def run(self, begin: Sequence[int], wanted: Sequence[TokenToRun] = ()) -> Tensor:
-        """Runs the prompts of the rows `begin` and the tokens `wanted`, in one forward pass unless a prompt is very
-        long; the logits (begin + wanted, vocabulary) after each."""
-        while rest := [row for row in begin if len(self.prompts[row]) - self._begun[row] > PREFILL_CHUNK]:
-            self._pass([(row, self._take(row, PREFILL_CHUNK)) for row in rest], [])
-        return self._pass([(row, self._take(row, PREFILL_CHUNK)) for row in begin], wanted)
+    def run(self, begin: Sequence[int], tokens: Sequence[TokenToRun] = ()) -> Tensor:
+        """Runs the prompts of the rows `begin` and the tokens `tokens`: one forward pass, unless a prompt is longer
+        than PREFILL_CHUNK. Returns the float32 logits (begin + tokens, vocabulary) after each."""
+        while unfinished := [row for row in begin if len(self.prompts[row]) - self._begun[row] > PREFILL_CHUNK]:
+            self._pass([(row, self._take(row, PREFILL_CHUNK)) for row in unfinished], [])
+        return self._pass([(row, self._take(row, PREFILL_CHUNK)) for row in begin], tokens)
 
     def _take(self, row: int, most: int) -> range:
-        """The slots of the prompt's next tokens."""
+        """The slots of the next tokens of the row's prompt to run, at most `most`; counts them as run."""
         start = self._begun[row]
         self._begun[row] = min(start + most, len(self.prompts[row]))
         return range(start, self._begun[row])
 
     def take_slot(self, row: int) -> int:
-        """A free slot for one more token of the row's record; the buffer grows when it is full."""
+        """Reserves a slot for one more token of the row's record. The buffer grows when it is full."""
         slot = self.used[row]
         self.used[row] += 1
         if slot >= self.cache.positions.shape[1]:
@@ -275,80 +278,82 @@ class TreeBatch:
             for index, layer in enumerate(layers):
                 layers[index] = torch.nn.functional.pad(layer, (0, 0, 0, more))
 
-    def _pass(self, prompts: Sequence[tuple[int, range]], wanted: Sequence[TokenToRun]) -> Tensor:
-        """The logits after the last token of each of `prompts` (row, slots) and after each of `wanted`."""
+    def _pass(self, prompts: Sequence[tuple[int, range]], new_tokens: Sequence[TokenToRun]) -> Tensor:
+        """The logits after the last token of each of `prompts` (row, slots) and after each of `new_tokens`."""
         self.forward_passes += 1
         tokens: list[int] = []
         rows: list[int] = []
         slots: list[int] = []
-        columns: list[int] = []  # the token's place among its row's new tokens
+        columns: list[int] = []  # the token's index among the new tokens of its row
         keep: list[int] = []
         counts = [0] * len(self.prompts)
-        for row, here in prompts:
-            tokens += self.prompts[row][here.start : here.stop]
-            rows += [row] * len(here)
-            slots += here
-            columns += range(len(here))
-            counts[row] = len(here)
+        for row, span in prompts:
+            tokens += self.prompts[row][span.start : span.stop]
+            rows += [row] * len(span)
+            slots += span
+            columns += range(len(span))
+            counts[row] = len(span)
             keep.append(len(tokens) - 1)
-        for item in wanted:
+        for new in new_tokens:
             keep.append(len(tokens))
-            tokens.append(item.token)
-            rows.append(item.row)
-            slots.append(item.slot)
-            columns.append(counts[item.row])
-            counts[item.row] += 1
+            tokens.append(new.token)
+            rows.append(new.row)
+            slots.append(new.slot)
+            columns.append(counts[new.row])
+            counts[new.row] += 1
         device = self.runner.device
-        if wanted:
-            new = torch.tensor([item.position for item in wanted], device=device)
-            self.cache.positions[rows[-len(wanted) :], slots[-len(wanted) :]] = new
-        at_rows, at_slots = torch.tensor(rows, device=device), torch.tensor(slots, device=device)
-        at = _Pass(self.cache, at_rows, at_slots, self.cache.positions[at_rows, at_slots], [], self.runner.masks)
-        mask = self._mask(prompts, wanted, columns[len(columns) - len(wanted) :], counts)
-        at.groups += self._groups(at, mask, np.array(rows), np.array(columns), np.array(counts))
-        return self.runner.forward(at, tokens, keep)
+        if new_tokens:
+            positions = torch.tensor([new.position for new in new_tokens], device=device)
+            self.cache.positions[rows[-len(new_tokens) :], slots[-len(new_tokens) :]] = positions
+        row_tensor, slot_tensor = torch.tensor(rows, device=device), torch.tensor(slots, device=device)
+        current = _Pass(
+            self.cache, row_tensor, slot_tensor, self.cache.positions[row_tensor, slot_tensor], [], self.runner.masks
+        )
+        mask = self._mask(prompts, new_tokens, columns[len(columns) - len(new_tokens) :], counts)
+        current.groups += self._groups(current, mask, np.array(rows), np.array(columns), np.array(counts))
+        return self.runner.forward(current, tokens, keep)
 
     def _mask(
         self,
         prompts: Sequence[tuple[int, range]],
-        wanted: Sequence[TokenToRun],
+        new_tokens: Sequence[TokenToRun],
         columns: Sequence[int],
         counts: Sequence[int],
     ) -> Tensor:
-        """(rows, width, slots) bool: which slots each row's new tokens see."""
+        """Which slots each row's new tokens see: (rows, width, slots) bool."""
         length = max(self.used[row] for row, count in enumerate(counts) if count)
         mask = np.zeros((len(counts), max(counts), length), dtype=bool)
-        for row, here in prompts:  # causal: every slot up to its own
-            mask[row, : len(here)] = np.arange(length) <= np.arange(here.start, here.stop)[:, None]
-        for item, column in zip(wanted, columns, strict=True):
-            seen = mask[item.row, column]
-            seen[: item.sees_prompt] = True
-            seen[[*item.sees, item.slot]] = True
+        for row, span in prompts:  # causal: every slot up to its own
+            mask[row, : len(span)] = np.arange(length) <= np.arange(span.start, span.stop)[:, None]
+        for new, column in zip(new_tokens, columns, strict=True):
+            seen = mask[new.row, column]
+            seen[: new.sees_prompt] = True
+            seen[[*new.sees, new.slot]] = True
         return torch.from_numpy(mask)
 
-    def _groups(self, at: _Pass, mask: Tensor, rows: Ints, columns: Ints, counts: Ints) -> Iterator[_Group]:
-        """The rows with many new tokens, and apart from them those with few."""
+    def _groups(self, current: _Pass, mask: Tensor, rows: Ints, columns: Ints, counts: Ints) -> Iterator[_Group]:
+        """Two groups: the rows with more than LONG new tokens, and the others with any."""
         device = self.runner.device
         for members in (counts > LONG, (counts > 0) & (counts <= LONG)):
             if not members.any():
                 continue
-            # where most rows take part, padding the others is cheaper than a copy of keys and values
-            every = members.mean() > 0.5
-            shown = np.arange(len(counts)) if every else np.flatnonzero(members)
+            # where most rows have new tokens, padding the others is cheaper than a copy of keys and values
+            all_rows = members.mean() > 0.5
+            group_rows = np.arange(len(counts)) if all_rows else np.flatnonzero(members)
             tokens = np.flatnonzero(members[rows])
-            places = torch.from_numpy(np.searchsorted(shown, rows[tokens])).to(device)
+            token_rows = torch.from_numpy(np.searchsorted(group_rows, rows[tokens])).to(device)
             width, length = int(counts[members].max()), max(self.used[row] for row in np.flatnonzero(members))
-            new = torch.from_numpy(columns[tokens]).to(device)
-            chosen, packed = torch.from_numpy(shown).to(device), torch.from_numpy(tokens).to(device)
-            positions = torch.zeros(len(shown), width, dtype=torch.long, device=device)
-            positions[places, new] = at.positions[packed]
+            token_columns = torch.from_numpy(columns[tokens]).to(device)
+            row_tensor, token_tensor = torch.from_numpy(group_rows).to(device), torch.from_numpy(tokens).to(device)
+            positions = torch.zeros(len(group_rows), width, dtype=torch.long, device=device)
+            positions[token_rows, token_columns] = current.positions[token_tensor]
             yield _Group(
-                None if every else chosen,
-                None if len(tokens) == len(rows) else packed,
-                places,
-                new,
-                mask[shown, :width, :length].to(device),
+                None if all_rows else row_tensor,
+                None if len(tokens) == len(rows) else token_tensor,
+                token_rows,
+                token_columns,
+                mask[group_rows, :width, :length].to(device),
                 positions,
-                self.cache.positions[chosen, :length],
+                self.cache.positions[row_tensor, :length],
                 {},
             )

@@ -1,8 +1,8 @@
-"""By how much a server's answers to one and the same question differ: it is asked again, alone and in company.
+"""Measures how much a server's answers to the same question vary, by repeating questions alone and in batches.
 
-Servers batch what arrives together, and sums of other shapes round differently; a prompt that lies in the prefix cache
-is computed another way than a new one. What differs is measured on the first prompts of a run, before any record is
-finished, and looked at again as the run goes on."""
+Servers batch requests that arrive together, and sums of another shape round differently; a prompt from the prefix cache
+is computed differently from a new one. The variation is measured on the first prompts of a run, before any record is
+finished, and measured again as the run goes on."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from marginalia.scoring.models.completions_api import TokenAnswer
-from marginalia.scoring.models.logprob_floors import HIDDEN
+from marginalia.scoring.models.logprob_floors import IMPLAUSIBLE
 
-QUESTIONS = 8  # of the first batch, asked again: each twice more
-COPIES = 4  # of a question that came without company
-TRIES = 3  # batches on which it is tried, where no answer comes
-FAINTEST = math.log(1e-6)  # what differs below it moves no bound by more than that
-ROUNDED = 1e-6  # probability: sums of some dozen 32-bit log-probabilities
+QUESTIONS = 8  # of the first batch, each repeated twice
+COPIES = 4  # of a question that was alone in its batch
+TRIES = 3  # batches on which the measurement is tried when no answer comes
+LOWEST_COMPARED = math.log(1e-6)  # nats: differences of less probable tokens move no bound by more than 1e-6
+ROUNDING = 1e-6  # probability: rounding of a sum over some dozen 32-bit log-probabilities
 
 Body = dict[str, Any]
 Ask = Callable[[Sequence[Body]], Sequence[TokenAnswer | None]]
@@ -26,8 +26,9 @@ Ask = Callable[[Sequence[Body]], Sequence[TokenAnswer | None]]
 
 @dataclass(frozen=True)
 class Spread:
-    """The largest difference of a log-probability (`nats`), and of the probability of all tokens that are not shown
-    beyond what that explains (`stray`: 0 for a server whose probabilities add up to 1)."""
+    """How much answers differ. `nats`: the largest difference of a log-probability. `stray`: the largest difference,
+    beyond what `nats` explains, of the total probability of the tokens that are not returned; 0 for a server whose
+    probabilities add up to 1."""
 
     nats: float = 0.0
     stray: float = 0.0
@@ -36,23 +37,24 @@ class Spread:
         return Spread(max(self.nats, other.nats), max(self.stray, other.stray))
 
 
-def between(one: TokenAnswer, other: TokenAnswer) -> Spread | None:
-    """How far two answers to one question are apart, over the tokens that both tell; None when there is none."""
-    pairs = [(value, other.by_id[name]) for name, value in one.by_id.items() if name in other.by_id]
-    pairs += [(value, other.by_text[name]) for name, value in one.by_text.items() if name in other.by_text]
-    pairs = [pair for pair in pairs if min(pair) > HIDDEN and max(pair) < 1.0]  # neither a floor nor nonsense
+def spread_between(first: TokenAnswer, second: TokenAnswer) -> Spread | None:
+    """How much two answers to one question differ, over the tokens that both contain; None when there is none."""
+    pairs = [(value, second.by_id[name]) for name, value in first.by_id.items() if name in second.by_id]
+    pairs += [(value, second.by_text[name]) for name, value in first.by_text.items() if name in second.by_text]
+    # leave out floors and invalid values
+    pairs = [pair for pair in pairs if min(pair) > IMPLAUSIBLE and max(pair) < 1.0]
     if not pairs:
         return None
-    nats = max((abs(ours - theirs) for ours, theirs in pairs if max(ours, theirs) > FAINTEST), default=0.0)
-    ours, theirs = (1.0 - math.fsum(map(math.exp, values)) for values in zip(*pairs, strict=True))
-    stray = abs(ours - theirs) - math.expm1(nats) * max(min(ours, theirs), 0.0)
-    return Spread(nats, stray if stray > ROUNDED else 0.0)
+    nats = max((abs(one - other) for one, other in pairs if max(one, other) > LOWEST_COMPARED), default=0.0)
+    hidden_first, hidden_second = (1.0 - math.fsum(map(math.exp, values)) for values in zip(*pairs, strict=True))
+    stray = abs(hidden_first - hidden_second) - math.expm1(nats) * max(min(hidden_first, hidden_second), 0.0)
+    return Spread(nats, stray if stray > ROUNDING else 0.0)
 
 
 @dataclass
 class Repeats:
-    """Questions that were asked several times, and what that showed. `first` is the spread that was measured before
-    any record was finished, None before that; `spread` the largest so far."""
+    """The repeated questions of a run. `spread`: the largest so far; `first`: the one that was measured before any
+    record was finished, None until then; `compared`: number of repeated answers that were compared."""
 
     spread: Spread = Spread()
     first: Spread | None = None
@@ -62,12 +64,12 @@ class Repeats:
     _tries: int = 0
 
     @property
-    def is_due(self) -> bool:
-        """Whether the next batch is to be measured."""
+    def needs_measuring(self) -> bool:
+        """Whether the next batch should be measured."""
         return self.first is None and self._tries < TRIES
 
-    def due(self) -> list[Body]:
-        """What should be asked along with the next batch: a known question after 64 batches, 512, 4096 …"""
+    def questions_due(self) -> list[Body]:
+        """The questions to repeat with the next batch: one after 64 batches, 512, 4096 and so on, else none."""
         self._batches += 1
         power = round(math.log(self._batches, 8))
         if not self._kept or power < 2 or self._batches != 8**power:
@@ -75,37 +77,36 @@ class Repeats:
         return [self._kept[power % len(self._kept)][0]]
 
     def measure(self, bodies: Sequence[Body], answers: Sequence[TokenAnswer | None], ask: Ask) -> None:
-        """Asks the first few of a batch again: each alone, then all together. `answers`: what the batch was told."""
+        """Repeats some questions of a batch, each alone and then all together. `answers`: those to the batch."""
         self._tries += 1
-        told = [(body, answer) for body, answer in zip(bodies, answers, strict=True) if answer is not None]
-        step = max(len(told) // QUESTIONS, 1)
-        self._kept = told[::step][:QUESTIONS]
+        answered = [(body, answer) for body, answer in zip(bodies, answers, strict=True) if answer is not None]
+        step = max(len(answered) // QUESTIONS, 1)
+        self._kept = answered[::step][:QUESTIONS]
         for body, _ in self._kept:
-            self.hear([body], ask([body]))
+            self.compare([body], ask([body]))
         if len(self._kept) == 1:
-            self.hear([self._kept[0][0]] * COPIES, ask([self._kept[0][0]] * COPIES))
+            self.compare([self._kept[0][0]] * COPIES, ask([self._kept[0][0]] * COPIES))
         else:
-            again = [body for body, _ in self._kept]
-            self.hear(again, ask(again))
+            repeated = [body for body, _ in self._kept]
+            self.compare(repeated, ask(repeated))
         if self.compared:
             self.first = self.spread
 
-    def hear(self, bodies: Sequence[Body], answers: Sequence[TokenAnswer | None]) -> None:
-        """Compares new answers with the first ones to the same questions."""
+    def compare(self, bodies: Sequence[Body], answers: Sequence[TokenAnswer | None]) -> None:
+        """Compares repeated answers with the first answers to the same questions."""
         for body, answer in zip(bodies, answers, strict=True):
             known = next((first for kept, first in self._kept if kept is body), None)
-            apart = between(known, answer) if known is not None and answer is not None else None
-            if apart is not None:
-                self.spread |= apart
+            spread = spread_between(known, answer) if known is not None and answer is not None else None
+            if spread is not None:
+                self.spread |= spread
                 self.compared += 1
 
     @property
-    def told(self) -> str:
-        """What was measured, for the notes."""
+    def summary(self) -> str:
+        """What was measured, as the end of a note on the variation."""
         if self.first is None:
-            return "; by how much was not measured, and is not in the bounds"
-        said = f" (here by {self.spread.nats:.2g} nats in {self.compared} repeated questions, alone and in company)"
-        said += "; the bounds are wider by what that can change"
+            return "; the variation was not measured and is not included in the bounds"
+        text = f" (up to {self.spread.nats:.2g} nats in {self.compared} repeated questions); the bounds include this"
         if self.spread != self.first:
-            said += f", those of the first records by {self.first.nats:.2g} nats a token only: it was more later"
-        return said
+            text += f", those of the first records only {self.first.nats:.2g} nats per token: later answers varied more"
+        return text

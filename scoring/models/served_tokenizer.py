@@ -1,4 +1,4 @@
-"""The tokenizer of a model that is served elsewhere, without its weights."""
+"""Loads the tokenizer of a model that is served elsewhere, without its weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marginalia.schemas.errors import InputError, ModelError
+from marginalia.schemas.errors import InputError, ModelError, first_line
 from marginalia.schemas.storage.files import content_hash
 from marginalia.scoring.models.bundled_model import model_cache
 from marginalia.scoring.models.local_model import resolve
@@ -14,7 +14,8 @@ from marginalia.scoring.models.local_model import resolve
 
 @dataclass(frozen=True)
 class ServedTokenizer:
-    """`end_ids` as the model's generation_config says, `context` in tokens (None when nothing says it)."""
+    """A tokenizer, and what scoring needs to know about its model. `end_ids`: the end-of-sequence ids of the model's
+    generation_config; `context`: the longest sequence in tokens, None when unknown."""
 
     tokenizer: Any
     end_ids: tuple[int, ...]
@@ -22,7 +23,7 @@ class ServedTokenizer:
 
     @property
     def digest(self) -> str:
-        """Of everything that the tokenizer does, its chat template and the end ids included."""
+        """Hash of everything that determines its output, including its chat template and the end ids."""
         backend = self.tokenizer.backend_tokenizer.to_str()
         return content_hash([backend, getattr(self.tokenizer, "chat_template", None), list(self.end_ids)])[:16]
 
@@ -32,17 +33,18 @@ def load_tokenizer(
 ) -> ServedTokenizer:
     """Loads the tokenizer and generation_config of a folder, a .gguf file, the bundled model or a pinned Hub id.
 
-    Raises InputError when none is named or there is no such one, ModelError when it cannot be loaded."""
+    A relative path starts from `relative_to`. Raises InputError when `reference` is None or does not exist, ModelError
+    when it cannot be loaded."""
     if reference is None:
         raise InputError(
-            "a model behind a URL needs its tokenizer on this machine",
+            "a model behind a URL needs a local copy of its tokenizer",
             hint="set tokenizer (--tokenizer) to the served model's folder, .gguf file or Hub id",
         )
-    beside = relative_to / reference
-    if beside.is_dir() and any((beside / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
-        folder, options = str(beside), {"local_files_only": True}
+    path = relative_to / reference
+    if path.is_dir() and any((path / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        folder, options = str(path), {"local_files_only": True}
     else:
-        local = str(beside) if beside.exists() else reference
+        local = str(path) if path.exists() else reference
         folder, options, _ = resolve(local, revision, cache or model_cache())
     options.pop("use_safetensors", None)
     from transformers import AutoTokenizer
@@ -50,36 +52,35 @@ def load_tokenizer(
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        reason = next((line for line in str(error).split("\n") if line.strip()), type(error).__name__)
-        raise ModelError(f"cannot load the tokenizer '{reference}': {reason}") from error
+        raise ModelError(f"cannot load the tokenizer '{reference}': {first_line(error)}") from error
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ModelError(
-            f"the tokenizer '{reference}' is not a fast one", hint="use a model folder with tokenizer.json"
+            f"the tokenizer '{reference}' is not a fast tokenizer", hint="use a model folder with tokenizer.json"
         )
-    configured, context = _configured(folder, options)
-    ends = configured if configured is not None else tokenizer.eos_token_id
-    if ends is None:
+    configured_ids, context = _configured(folder, options)
+    end_ids = configured_ids if configured_ids is not None else tokenizer.eos_token_id
+    if end_ids is None:
         raise ModelError(
-            f"the tokenizer '{reference}' names no end-of-sequence token",
+            f"the tokenizer '{reference}' has no end-of-sequence token",
             hint="set eos_token_id in its generation_config.json",
         )
-    return ServedTokenizer(tokenizer, tuple(ends) if isinstance(ends, list | tuple) else (int(ends),), context)
+    return ServedTokenizer(tokenizer, tuple(end_ids) if isinstance(end_ids, list | tuple) else (int(end_ids),), context)
 
 
 def _configured(folder: str, options: dict[str, Any]) -> tuple[int | list[int] | None, int | None]:
-    """eos_token_id of generation_config.json, else of config.json; and the context that config.json gives."""
+    """(eos_token_id of generation_config.json or else of config.json, context length of config.json)."""
     from transformers import AutoConfig, GenerationConfig
 
-    ends = context = None
+    end_ids = context = None
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options).get_text_config()
-        ends, context = getattr(config, "eos_token_id", None), getattr(config, "max_position_embeddings", None)
+        end_ids, context = getattr(config, "eos_token_id", None), getattr(config, "max_position_embeddings", None)
     except (OSError, ValueError, KeyError):
-        pass  # a folder of just the tokenizer has none
+        pass  # a folder with only the tokenizer has no config.json
     if "gguf_file" not in options:
         try:
-            configured = GenerationConfig.from_pretrained(folder, **options).eos_token_id
-            ends = configured if configured is not None else ends
+            configured_ids = GenerationConfig.from_pretrained(folder, **options).eos_token_id
+            end_ids = configured_ids if configured_ids is not None else end_ids
         except (OSError, ValueError):
             pass
-    return ends, context
+    return end_ids, context

@@ -1,10 +1,11 @@
-"""Whether the tree search computes a model's own numbers: its structure, checked in float32 on its first layers.
+"""Checks in float32, on a model's first layers, that the tree search computes the same numbers as the model itself.
 
-Two questions are put to a float32 copy of as many of the first layers as it takes to see every kind of layer. Does a
-token learn of others through attention alone, and of its place through its own position alone? Then its output, with
-attention out of the way, is the same whatever surrounds it; recurrent states, convolutions and position encodings of
-the whole sequence show here. And does the tree give the hidden states of the model's own attention, on sequences that
-cross each window and chunk, and at positions around each length that the config names?"""
+The check uses a float32 copy of as many first layers as are needed to include every type of layer. It answers two
+questions. First: does a token depend on others only through attention, and on its place only through its own position?
+If so, then with attention disabled its output does not depend on the other tokens. Recurrent states, convolutions and
+position encodings of the whole sequence are found here. Second: does the tree search compute the same hidden states as
+the model's own attention, on sequences that cross each window and chunk, and at positions around each length that the
+config names?"""
 
 from __future__ import annotations
 
@@ -19,34 +20,34 @@ from marginalia.scoring.models.attention_masks import Mask, without_attention
 from marginalia.scoring.models.position_encodings import Context, original_lengths
 from marginalia.scoring.models.prefix_tree import TokenToRun, TreeBatch, TreeRunner
 
-SAME = 1e-4  # both paths' hidden states in float32 differ by less than this share of the largest
+TOLERANCE = 1e-4  # largest accepted difference of float32 hidden states, relative to the largest hidden state
 PATH = 4  # answer tokens in the comparison
-SHORTEST = 3 * PATH
+SHORTEST = 3 * PATH  # tokens
 LONGEST = 16_384  # tokens in the comparison: bounds its masks to about a gigabyte
-OPERATIONS = {"cpu": 5e11, "cuda": 5e13}  # that the comparison may take, floating-point: seconds
+OPERATIONS = {"cpu": 5e11, "cuda": 5e13}  # most floating-point operations of the comparison: some seconds
 
 
 def check_structure(model: Any, masks: tuple[Mask, ...], context: Context) -> list[str]:
-    """A note of the windows that were too long to cross. Raises ModelError when the numbers are not the model's own.
+    """Returns notes on attention windows that were too long to check. Raises ModelError when the numbers differ.
 
-    Takes memory for a float32 copy of a few layers where the weights have 16 bits."""
+    Needs memory for a float32 copy of a few layers where the weights have 16 bits."""
     short = first_layers(model, _layers_to_see(model, masks))
-    _check_tokens_alone(short, context.tokens)
+    _check_attention_only(short, context.tokens)
     lengths, notes = _lengths(short, masks, context.tokens)
-    # chunks begin at multiples of their size, so a sequence that starts elsewhere has others
+    # chunks begin at multiples of their size, so a sequence that starts elsewhere is divided differently
     offsets = [] if any(mask.kind == "chunked" for mask in masks) else _offsets(short, context.tokens)
     compared = [(length, 0) for length in lengths] + [(SHORTEST, offset) for offset in offsets]
-    difference = max(_difference(short, masks, *each) for each in compared)
-    if not difference <= SAME:
+    difference = max(_difference(short, masks, *case) for case in compared)
+    if not difference <= TOLERANCE:
         problem = f"the tree search and its own attention differ by {difference:.2g} of the largest hidden state"
         raise ModelError(problem)
     return notes
 
 
 def first_layers(model: Any, count: int) -> Any:
-    """A float32 copy with the first `count` layers and no output head, so that its logits are hidden states.
+    """A float32 copy of the model with its first `count` layers and no output head: its "logits" are hidden states.
 
-    Shares weights that are float32 already, and embeddings, whose output it makes float32."""
+    It shares weights that are already float32, and embeddings, whose output is converted."""
     holder, name, layers = _layers(model)
     head = model.get_output_embeddings()
     embedded = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
@@ -64,7 +65,7 @@ def first_layers(model: Any, count: int) -> Any:
         setattr(holder, name, layers)
     for module in short.modules():
         if isinstance(module, nn.Embedding):
-            module.register_forward_hook(lambda _module, _inputs, found: found.float())
+            module.register_forward_hook(lambda _module, _inputs, output: output.float())
     return short
 
 
@@ -75,64 +76,68 @@ def _in_float32(weight: nn.Parameter) -> nn.Parameter:
 
 
 def _layers(model: Any) -> tuple[nn.Module, str, nn.ModuleList]:
-    """The module that has the layers, their name in it, and the layers."""
+    """The module that holds the list of layers, the list's name in it, and the list."""
     count = model.config.get_text_config().num_hidden_layers
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
-            holder, _, last = name.rpartition(".")
-            return model.get_submodule(holder), last, module
-    raise ModelError(f"its {count} layers are in no list")
+            holder, _, list_name = name.rpartition(".")
+            return model.get_submodule(holder), list_name, module
+    raise ModelError(f"its {count} layers are not in one torch.nn.ModuleList")
 
 
 def _layers_to_see(model: Any, masks: tuple[Mask, ...]) -> int:
-    """How many of the first layers show every kind of layer, by modules, mask and whatever the config says of each."""
+    """How many first layers include every type of layer. A type: modules, mask, and per-layer values of the config."""
     config = model.config.get_text_config().to_dict()
     lists = [value for value in config.values() if isinstance(value, list) and len(value) == len(masks)]
     _, _, layers = _layers(model)
-    kinds = [
-        (repr(layer), mask, *(str(value[at]) for value in lists))
-        for at, (layer, mask) in enumerate(zip(layers, masks, strict=True))
+    types = [
+        (repr(layer), mask, *(str(value[index]) for value in lists))
+        for index, (layer, mask) in enumerate(zip(layers, masks, strict=True))
     ]
-    return min(max(2, 1 + max(kinds.index(kind) for kind in set(kinds))), len(masks))
+    return min(max(2, 1 + max(types.index(layer_type) for layer_type in set(types))), len(masks))
 
 
-def _check_tokens_alone(short: Any, context: int) -> None:
-    """Without attention: four tokens, and the same in another order with a fifth at the last position among them."""
+def _check_attention_only(short: Any, context: int) -> None:
+    """Raises ModelError when, without attention, a token's hidden state depends on the other tokens: compares four
+    tokens with the same four in another order, and a fifth at the last position of the context between them."""
     ids, order = _ids(short, 5), [2, 4, 0, 3, 1]
     with without_attention(short):
-        alone = _hidden(short, ids[:4])
+        hidden = _hidden(short, ids[:4])
     with without_attention(short):
-        among = _hidden(short, [ids[at] for at in order], [context - 1 if at == 4 else at for at in order])
-    same = torch.stack([among[order.index(at)] for at in range(4)])
-    difference = float((same - alone).abs().max() / alone.abs().max())
-    if not difference <= SAME / 10:
+        reordered = _hidden(
+            short, [ids[index] for index in order], [context - 1 if index == 4 else index for index in order]
+        )
+    in_first_order = torch.stack([reordered[order.index(index)] for index in range(4)])
+    difference = float((in_first_order - hidden).abs().max() / hidden.abs().max())
+    if not difference <= TOLERANCE / 10:
         raise ModelError(
-            "a token's numbers depend on other tokens in another way than by attention (a recurrent state, a "
+            "a token's numbers depend on other tokens by other means than attention (a recurrent state, a "
             f"convolution, positions of the whole sequence; {difference:.2g} of the largest hidden state)",
         )
 
 
 def _lengths(short: Any, masks: tuple[Mask, ...], context: int) -> tuple[list[int], list[str]]:
-    """How many tokens to compare, once for each window or chunk, and a note of those that take too long."""
+    """Lengths in tokens to compare, one beyond each window or chunk; and a note on windows that would take too long."""
     weights = sum(weight.numel() for weight in short.parameters())
     weights -= sum(module.weight.numel() for module in short.modules() if isinstance(module, nn.Embedding))
-    most = min(LONGEST, int(OPERATIONS.get(short.device.type, OPERATIONS["cpu"]) / (4 * weights)))
+    longest = min(LONGEST, int(OPERATIONS.get(short.device.type, OPERATIONS["cpu"]) / (4 * weights)))
     sizes = sorted({mask.size for mask in masks if mask.size and mask.size + 2 * PATH <= context})
-    crossed = [size for size in sizes if size + 2 * PATH <= max(most, SHORTEST)]
-    left = ", ".join(str(size) for size in sizes if size not in crossed)
-    notes = [f"the self-check did not cross the attention windows of {left} tokens: it would take too long"]
-    return [SHORTEST, *(size + 2 * PATH for size in crossed)], notes if left else []
+    crossed = [size for size in sizes if size + 2 * PATH <= max(longest, SHORTEST)]
+    not_crossed = ", ".join(str(size) for size in sizes if size not in crossed)
+    notes = [f"the self-check did not cross the attention windows of {not_crossed} tokens: it would take too long"]
+    return [SHORTEST, *(size + 2 * PATH for size in crossed)], notes if not_crossed else []
 
 
 def _offsets(short: Any, context: int) -> list[int]:
-    """First positions of sequences that cross a length that the config names."""
+    """Start positions for sequences that cross an original length that the config names."""
     lengths = original_lengths(short.config.get_text_config())
     return [length - SHORTEST // 2 for length in sorted(lengths) if SHORTEST <= length <= context - SHORTEST]
 
 
 def _difference(short: Any, masks: tuple[Mask, ...], length: int, offset: int) -> float:
-    """Of hidden states, relative to the largest: two prompts and a path after each in the tree, against one sequence
-    in the model's own attention. With a length of a window and 8, one path crosses its border and one is behind it."""
+    """The largest difference of hidden states, relative to the largest hidden state, between the tree search (two
+    prompts with an answer path each) and the model's own attention over one sequence of `length` tokens that starts at
+    position `offset`. With a window of `length` - 8 tokens, one path crosses its border and one is beyond it."""
     ids = _ids(short, length)
     short.set_attn_implementation("sdpa")
     plain = _hidden(short, ids, list(range(offset, offset + length)) if offset else None)
@@ -141,18 +146,18 @@ def _difference(short: Any, masks: tuple[Mask, ...], length: int, offset: int) -
     for row, prompt in enumerate(prompts):
         batch.join(row, ids[:prompt])
     batch.cache.positions += offset
-    ours = [batch.run([0, 1])]
-    wanted: list[TokenToRun] = []
+    tree_hidden = [batch.run([0, 1])]
+    tokens: list[TokenToRun] = []
     for row, prompt in enumerate(prompts):
         sees: list[int] = []
-        for at in range(prompt, prompt + PATH):
-            batch.take_slot(row)  # a slot that nobody sees
+        for index in range(prompt, prompt + PATH):
+            batch.take_slot(row)  # leave a slot unused: slots are not positions
             slot = batch.take_slot(row)
-            wanted.append(TokenToRun(row, ids[at], slot, offset + at, prompt, tuple(sees)))
+            tokens.append(TokenToRun(row, ids[index], slot, offset + index, prompt, tuple(sees)))
             sees.append(slot)
-    ours.append(batch.run([], wanted))
-    places = [prompt - 1 for prompt in prompts] + [prompt + at for prompt in prompts for at in range(PATH)]
-    return float((torch.cat(ours) - plain[places]).abs().max() / plain.abs().max())
+    tree_hidden.append(batch.run([], tokens))
+    compared = [prompt - 1 for prompt in prompts] + [prompt + index for prompt in prompts for index in range(PATH)]
+    return float((torch.cat(tree_hidden) - plain[compared]).abs().max() / plain.abs().max())
 
 
 def _ids(short: Any, count: int) -> list[int]:
@@ -161,8 +166,8 @@ def _ids(short: Any, count: int) -> list[int]:
 
 
 def _hidden(short: Any, ids: list[int], positions: list[int] | None = None) -> Tensor:
-    """(tokens, size)."""
-    placed = {} if positions is None else {"position_ids": torch.tensor([positions], device=short.device)}
+    """The last hidden states of `ids`: (tokens, size)."""
+    options = {} if positions is None else {"position_ids": torch.tensor([positions], device=short.device)}
     with torch.inference_mode():
-        found: Tensor = short(input_ids=torch.tensor([ids], device=short.device), use_cache=False, **placed).logits[0]
-    return found
+        hidden: Tensor = short(input_ids=torch.tensor([ids], device=short.device), use_cache=False, **options).logits[0]
+    return hidden

@@ -1,4 +1,4 @@
-"""Frames of answers for tests, from `{record: {annotator: ticks}}`."""
+"""Frames of answers for tests, from `{record: {annotator: labels}}`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 def answers(given: Mapping[str, Mapping[str, Sequence[str]]], *, round: str = "annotate") -> pl.DataFrame:
-    """Submitted answers; `ticks` is a sequence of labels, or a string of one-letter labels."""
-    return Answer.frame([row(r, a, list(ticks), round=round) for r, by in given.items() for a, ticks in by.items()])
+    """Submitted answers. The labels of an answer are a sequence, or a string of one-letter labels."""
+    return Answer.frame(
+        [
+            row(record, annotator, list(labels), round=round)
+            for record, by_annotator in given.items()
+            for annotator, labels in by_annotator.items()
+        ]
+    )
 
 
 def row(

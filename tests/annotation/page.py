@@ -1,4 +1,4 @@
-"""Argilla's annotation page in a real browser, found by what a person sees on it."""
+"""Argilla's annotation page in a real browser; its elements are found by their visible text."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
 
 
 class Page:
-    """The annotation page, found by what a person sees on it."""
+    """The annotation page; its elements are found by their visible text."""
 
     def __init__(self, browser: webdriver.Chrome, url: str) -> None:
         self.browser, self.url = browser, url
@@ -62,7 +62,7 @@ class Page:
         self.browser.get(f"{self.url}/dataset/{dataset_id}/annotation-mode?_page=1&_status=pending")
 
     def press(self, *keys: str) -> None:
-        """Keys to whatever has the focus, one at a time, as a hand presses them."""
+        """Presses keys one at a time, in the element that has the focus."""
         for key in keys:
             ActionChains(self.browser).send_keys(key).perform()
 
@@ -86,7 +86,7 @@ class Page:
 
     @property
     def text(self) -> str:
-        """All that is to be read on the page."""
+        """The visible text of the page."""
         return str(self.browser.find_element(By.TAG_NAME, "body").text)
 
     def sees(self, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""A run with prompts and a real Argilla behind it, worked as people work it: push, answer, pull."""
+"""A run with prompts and a real Argilla, used as people use it: push, answer, pull."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uuid import uuid4
 import polars as pl
 
 from marginalia.annotation.client.connection import Connection
-from marginalia.annotation.client.push_records import listed
+from marginalia.annotation.client.push_records import dataset_records
 from marginalia.annotation.server.server_control import accounts
 from marginalia.pipeline.annotating import adjudicate_stage, pull_stage, push_stage
 from marginalia.pipeline.annotating import reconcile_stage as reconcile
@@ -51,8 +51,8 @@ class SimulatedRun:
         return run_stage(STAGES[name].STAGE, self.run, force=force)
 
     def pushed(self, file: str = "push.json") -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / file).read_bytes())
-        return found
+        content: dict[str, Any] = json.loads((self.folder / file).read_bytes())
+        return content
 
     @contextmanager
     def as_user(self, name: str) -> Iterator[Connection]:
@@ -62,33 +62,33 @@ class SimulatedRun:
 
     def on_server(self, file: str = "push.json", *, responses: bool = False) -> list[dict[str, Any]]:
         with self.as_user("owner") as owner:
-            return list(listed(owner, self.pushed(file)["dataset_id"], responses=responses))
+            return list(dataset_records(owner, self.pushed(file)["dataset_id"], responses=responses))
 
     def on_server_named(self) -> list[dict[str, Any]]:
         """The records of the config's dataset, also before push.json is written."""
         with self.as_user("owner") as owner:
-            found = owner.get("/me/datasets")["items"]
-            dataset = next(item for item in found if item["name"] == self.run.config.annotation.dataset)
-            return list(listed(owner, dataset["id"]))
+            datasets = owner.get("/me/datasets")["items"]
+            dataset = next(item for item in datasets if item["name"] == self.run.config.annotation.dataset)
+            return list(dataset_records(owner, dataset["id"]))
 
     def answer(
         self,
-        who: str,
+        username: str,
         given: Mapping[str, list[str] | None],
         *,
         status: str = "submitted",
         file: str = "push.json",
         **more: str,
     ) -> None:
-        """`given`: ticks by record id; null leaves the label question empty. `more`: values of other questions."""
+        """`given`: labels by record id; None leaves the label question empty. `more`: values of other questions."""
         ids = {record["external_id"]: record["id"] for record in self.on_server(file)}
         items = []
-        for record, ticks in given.items():
+        for record, labels in given.items():
             values: dict[str, Any] = {name: {"value": value} for name, value in more.items()}
-            if ticks is not None:
-                values["labels"] = {"value": ticks}
+            if labels is not None:
+                values["labels"] = {"value": labels}
             items.append({"record_id": ids[record], "status": status, "values": values})
-        with self.as_user(who) as annotator:
+        with self.as_user(username) as annotator:
             for item in annotator.post("/me/responses/bulk", {"items": items})["items"]:
                 assert item["error"] is None, item
 
@@ -100,8 +100,8 @@ class SimulatedRun:
         return pl.read_parquet(self.folder / "annotations.parquet")
 
     def pseudonym(self, username: str) -> str:
-        people = json.loads((self.folder / "annotators.key.json").read_bytes())["people"]
-        return next(person["pseudonym"] for person in people if person["username"] == username)
+        annotators = json.loads((self.folder / "annotators.key.json").read_bytes())["people"]
+        return next(annotator["pseudonym"] for annotator in annotators if annotator["username"] == username)
 
 
 def make_run(

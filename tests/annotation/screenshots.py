@@ -1,4 +1,4 @@
-"""The pictures of docs/annotation.md, made by a real run: `python -m tests.annotation.screenshots docs`."""
+"""Generates the pictures of docs/annotation.md from a real run: `python -m tests.annotation.screenshots docs`."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def make(folder: Path) -> SimulatedRun:
 
 
 @contextmanager
-def opened(work: SimulatedRun, who: str, file: str, profile: Path) -> Iterator[Page]:
-    """The page of `who`, with a record on it."""
+def opened(work: SimulatedRun, username: str, file: str, profile: Path) -> Iterator[Page]:
+    """The page of `username`, with a record."""
     with chromium(profile) as browser:
         page = Page(browser, work.url)
-        page.log_in(who, next(account.password for account in accounts(work.home) if account.username == who))
+        page.log_in(username, next(account.password for account in accounts(work.home) if account.username == username))
         page.open(work.pushed(file)["dataset_id"])
         page.label("Late delivery")
         yield page
@@ -59,8 +59,8 @@ def main(to: Path) -> None:
                 page.browser.find_element(By.XPATH, "//*[contains(text(), 'uidelines')]").click()
                 page.sees("What to do")
                 page.browser.save_screenshot(str(to / "annotation-guidelines.png"))
-            for who, given in ANSWERS.items():
-                work.answer(who, given, **({"note": "Two topics?"} if who == "ben" else {}))
+            for username, given in ANSWERS.items():
+                work.answer(username, given, **({"note": "Two topics?"} if username == "ben" else {}))
             for stage in ("pull", "reconcile", "adjudicate"):
                 work.stage(stage)
             with opened(work, "eva", "adjudicate.json", folder / "eva") as page:

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 
 from marginalia.annotation.config import ReconcileSection
-from marginalia.annotation.gold.agreement import agreement_of, agreement_of_ticks
-from marginalia.annotation.gold.answer_arrays import AnswerArrays, answer_arrays, masi_distance
+from marginalia.annotation.gold.agreement import agreement_of, agreement_of_votes
 from marginalia.annotation.gold.bootstrap import MOST_UNITS, bundles, resampled_weights
 from marginalia.annotation.gold.pairwise_disagreement import PairSums
+from marginalia.annotation.gold.votes import Votes, masi_distance, votes_of
 from marginalia.schemas.agreement_json import Agreement
 from marginalia.schemas.errors import InputError
 from tests.annotation.answers import answers, skipped
@@ -23,32 +23,32 @@ def agreement(frame: pl.DataFrame, labels: str = "abc", *, bootstrap: int = 200,
 
 
 def test_nominal_alpha_equals_the_one_computed_by_hand() -> None:
-    # ticks of 'a': (1, 1) (1, 0) (0, 0) (0, 0). D_o = 2 / 8, D_e = 2 · 3 · 5 / (8 · 7), alpha = 1 - 14 / 30
-    found = agreement(
+    # votes on 'a': (1, 1) (1, 0) (0, 0) (0, 0). D_o = 2 / 8, D_e = 2 · 3 · 5 / (8 · 7), alpha = 1 - 14 / 30
+    result = agreement(
         answers(
             {"1": {"X": "a", "Y": "a"}, "2": {"X": "a", "Y": ""}, "3": {"X": "", "Y": ""}, "4": {"X": "", "Y": ""}}
         ),
         "ab",
     )
-    assert found.per_label[0].alpha.value == pytest.approx(8 / 15)
-    assert found.per_label[0].alpha.n == 4
-    assert found.per_label[0].percent.value == pytest.approx(3 / 4)
-    assert found.per_label[0].ticked == pytest.approx(3 / 8)
+    assert result.per_label[0].alpha.value == pytest.approx(8 / 15)
+    assert result.per_label[0].alpha.n == 4
+    assert result.per_label[0].percent.value == pytest.approx(3 / 4)
+    assert result.per_label[0].ticked == pytest.approx(3 / 8)
 
 
 def test_alpha_is_undefined_where_no_answer_differs_and_is_left_out_of_the_mean() -> None:
-    found = agreement(answers({"1": {"X": "a", "Y": "a"}, "2": {"X": "", "Y": ""}}), "ab")
-    assert found.per_label[0].alpha.value == pytest.approx(1.0)
-    assert found.per_label[1].alpha.value is None
-    assert found.alpha_mean.value == pytest.approx(1.0)
+    result = agreement(answers({"1": {"X": "a", "Y": "a"}, "2": {"X": "", "Y": ""}}), "ab")
+    assert result.per_label[0].alpha.value == pytest.approx(1.0)
+    assert result.per_label[1].alpha.value is None
+    assert result.alpha_mean.value == pytest.approx(1.0)
 
 
 def test_alpha_takes_missing_answers_and_unequal_numbers_and_drops_single_ones() -> None:
-    # three answers (1, 1, 0), two (0, 0), one (1) that pairs with nothing.
+    # three answers (1, 1, 0), two (0, 0), and a single one (1), which is in no pair.
     # D_o = (2 · 2 · 1 / 2) / 5 = 2 / 5, D_e = 2 · 2 · 3 / (5 · 4) = 3 / 5
-    found = agreement(answers({"1": {"X": "a", "Y": "a", "Z": ""}, "2": {"X": "", "Z": ""}, "3": {"Y": "a"}}), "a")
-    assert found.per_label[0].alpha.value == pytest.approx(1 / 3)
-    assert (found.records, found.pairable, found.answers) == (3, 2, 6)
+    result = agreement(answers({"1": {"X": "a", "Y": "a", "Z": ""}, "2": {"X": "", "Z": ""}, "3": {"Y": "a"}}), "a")
+    assert result.per_label[0].alpha.value == pytest.approx(1 / 3)
+    assert (result.records, result.pairable, result.answers) == (3, 2, 6)
 
 
 def test_krippendorffs_own_example_has_its_published_alpha() -> None:
@@ -69,7 +69,7 @@ def test_krippendorffs_own_example_has_its_published_alpha() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "distance"),
+    ("first", "second", "distance"),
     [
         ("ab", "ab", 0.0),
         ("ab", "a", 1 - 1 / 2 * 2 / 3),
@@ -79,18 +79,18 @@ def test_krippendorffs_own_example_has_its_published_alpha() -> None:
         ("", "a", 1.0),
     ],
 )
-def test_masi_distance_equals_the_definition(one: str, other: str, distance: float) -> None:
-    ticks = answer_arrays(answers({"r": {"X": one, "Y": other}}), list("abc"))
-    assert masi_distance(ticks, np.array([0]), np.array([1]))[0] == pytest.approx(distance)
-    assert masi_distance(ticks, np.array([1]), np.array([0]))[0] == pytest.approx(distance)
+def test_masi_distance_equals_the_definition(first: str, second: str, distance: float) -> None:
+    votes = votes_of(answers({"r": {"X": first, "Y": second}}), list("abc"))
+    assert masi_distance(votes, np.array([0]), np.array([1]))[0] == pytest.approx(distance)
+    assert masi_distance(votes, np.array([1]), np.array([0]))[0] == pytest.approx(distance)
 
 
 def test_alpha_over_label_sets_equals_the_one_computed_by_hand() -> None:
     # {a, b} {a}: 2/3, {c} {c}: 0. D_o = 2 · 2/3 / 4 = 1/3, D_e = 2 · (2/3 + 4 · 1) / (4 · 3) = 7/9
-    found = agreement(answers({"1": {"X": "ab", "Y": "a"}, "2": {"X": "c", "Y": "c"}}))
-    assert found.alpha_masi.value == pytest.approx(4 / 7)
-    assert found.exact.value == pytest.approx(1 / 2)
-    assert found.jaccard.value == pytest.approx(3 / 4)
+    result = agreement(answers({"1": {"X": "ab", "Y": "a"}, "2": {"X": "c", "Y": "c"}}))
+    assert result.alpha_masi.value == pytest.approx(4 / 7)
+    assert result.exact.value == pytest.approx(1 / 2)
+    assert result.jaccard.value == pytest.approx(3 / 4)
 
 
 def test_alpha_over_label_sets_equals_the_librarys_on_ragged_data() -> None:
@@ -99,57 +99,57 @@ def test_alpha_over_label_sets_equals_the_librarys_on_ragged_data() -> None:
     given: dict[str, dict[str, str]] = {}
     counts = np.zeros((40, len(sets)), dtype=int)
     for unit in range(40):
-        for person in range(random.integers(1, 6)):
-            kind = int(random.integers(len(sets)))
-            counts[unit, kind] += 1
-            given.setdefault(f"u{unit:02}", {})[f"P{person}"] = "".join(sorted(sets[kind]))
+        for annotator in range(random.integers(1, 6)):
+            set_index = int(random.integers(len(sets)))
+            counts[unit, set_index] += 1
+            given.setdefault(f"u{unit:02}", {})[f"P{annotator}"] = "".join(sorted(sets[set_index]))
 
     def distance(v1: Any, v2: Any, i1: Any, i2: Any, n_v: Any, dtype: Any = float) -> Any:
-        return np.vectorize(lambda one, other: _masi(sets[one], sets[other]))(*np.broadcast_arrays(i1, i2))
+        return np.vectorize(lambda a, b: _masi(sets[a], sets[b]))(*np.broadcast_arrays(i1, i2))
 
-    # the library keeps units with one answer in its total: they are no pair
+    # the library includes units with one answer in its total; here only pairs count
     expected = krippendorff.alpha(value_counts=counts[counts.sum(axis=1) > 1], level_of_measurement=distance)
     assert agreement(answers(given)).alpha_masi.value == pytest.approx(expected)
 
 
-def _masi(one: frozenset[str], other: frozenset[str]) -> float:
-    if one == other:
+def _masi(a: frozenset[str], b: frozenset[str]) -> float:
+    if a == b:
         return 0.0
-    shape = 2 / 3 if one < other or other < one else 1 / 3
-    return 1 - len(one & other) / len(one | other) * shape
+    shape = 2 / 3 if a < b or b < a else 1 / 3
+    return 1 - len(a & b) / len(a | b) * shape
 
 
 def test_kappa_precision_and_recall_of_two_annotators_equal_those_computed_by_hand() -> None:
     # both 4, only X 1, only Y 2, neither 3: p_o = 0.7, p_e = 0.5 · 0.6 + 0.5 · 0.4 = 0.5
     pairs = [("a", "a")] * 4 + [("a", "")] + [("", "a")] * 2 + [("", "")] * 3
     frame = answers({str(at): {"X": x, "Y": y} for at, (x, y) in enumerate(pairs)})
-    found = agreement(frame, "a")
-    first, second = found.per_annotator
+    result = agreement(frame, "a")
+    first, second = result.per_annotator
     assert first.kappa.value == pytest.approx(0.4)
     assert (first.precision.value, first.recall.value) == (pytest.approx(4 / 5), pytest.approx(4 / 6))
     assert (second.precision.value, second.recall.value) == (pytest.approx(4 / 6), pytest.approx(4 / 5))
-    (pair,) = found.pairs
+    (pair,) = result.pairs
     assert (pair.first, pair.second, pair.records) == ("X", "Y", 10)
     assert (pair.kappa, pair.exact) == (pytest.approx(0.4), pytest.approx(0.7))
 
 
-def test_an_annotator_is_weighed_against_the_share_of_the_others() -> None:
-    # X ticks; one of two others does: half a true positive, half a false one
-    found = agreement(answers({"1": {"X": "a", "Y": "a", "Z": ""}, "2": {"X": "", "Y": ""}}), "a")
-    assert found.per_annotator[0].precision.value == pytest.approx(1 / 2)
-    assert found.per_annotator[0].recall.value == pytest.approx(1.0)
+def test_an_annotator_is_compared_with_the_share_of_the_others() -> None:
+    # X ticks 'a', and one of the two others: half a true positive, half a false positive
+    result = agreement(answers({"1": {"X": "a", "Y": "a", "Z": ""}, "2": {"X": "", "Y": ""}}), "a")
+    assert result.per_annotator[0].precision.value == pytest.approx(1 / 2)
+    assert result.per_annotator[0].recall.value == pytest.approx(1.0)
 
 
 def test_intervals_hold_the_value_and_narrow_with_more_records() -> None:
     random = np.random.default_rng(1)
-    ticks = random.random((400, 2)) < 0.5
-    ticks[:, 1] = np.where(random.random(400) < 0.2, ~ticks[:, 0], ticks[:, 0])
-    given = {f"r{at:03}": {"X": "a" * one, "Y": "a" * two} for at, (one, two) in enumerate(ticks.tolist())}
+    ticked = random.random((400, 2)) < 0.5
+    ticked[:, 1] = np.where(random.random(400) < 0.2, ~ticked[:, 0], ticked[:, 0])
+    given = {f"r{at:03}": {"X": "a" * first, "Y": "a" * second} for at, (first, second) in enumerate(ticked.tolist())}
     few = agreement(answers(dict(list(given.items())[:50])), "a").per_label[0].alpha
     many = agreement(answers(given), "a").per_label[0].alpha
-    for found in (few, many):
-        assert found.low is not None and found.high is not None and found.value is not None
-        assert found.low < found.value < found.high
+    for estimate in (few, many):
+        assert estimate.low is not None and estimate.high is not None and estimate.value is not None
+        assert estimate.low < estimate.value < estimate.high
     assert many.high - many.low < (few.high - few.low) / 2  # type: ignore[operator]
 
 
@@ -161,14 +161,23 @@ def test_the_order_of_answers_changes_nothing_and_the_seed_does() -> None:
 
 @pytest.mark.parametrize("frame", [answers({}), answers({"1": {"X": "a"}, "2": {"Y": "b"}}), skipped("1", "X")])
 def test_without_two_answers_to_a_record_nothing_is_claimed(frame: pl.DataFrame) -> None:
-    found = agreement(frame)
-    assert found.pairable == 0
-    assert found.alpha_masi.value is found.exact.value is found.per_label[0].alpha.value is None
-    assert found.notes
+    result = agreement(frame)
+    assert result.pairable == 0
+    assert result.alpha_masi.value is result.exact.value is result.per_label[0].alpha.value is None
+    assert result.notes
+
+
+def test_few_records_with_two_answers_are_noted() -> None:
+    assert agreement(answers({"1": {"X": "a", "Y": "a"}, "2": {"X": "a"}})).notes == [
+        "Only 1 record has two or more answers; the intervals are wide."
+    ]
+    assert agreement(answers({at: {"X": "a", "Y": "a"} for at in "12"})).notes == [
+        "Only 2 records have two or more answers; the intervals are wide."
+    ]
 
 
 def test_a_label_that_the_taxonomy_lacks_is_refused_with_record_and_annotator() -> None:
-    with pytest.raises(InputError, match=r"record '1': X ticked 'z', which the taxonomy does not have"):
+    with pytest.raises(InputError, match=r"record '1': X ticked 'z', which is not in the taxonomy"):
         agreement(answers({"1": {"X": "z"}}))
 
 
@@ -177,15 +186,15 @@ def test_many_records_are_drawn_in_bundles_and_the_interval_keeps_its_width() ->
     n = 4 * MOST_UNITS
     random = np.random.default_rng(3)
     differs = random.random(n) < 0.2
-    given = {f"r{at:05}": {"X": "a", "Y": "" if other else "a"} for at, other in enumerate(differs.tolist())}
-    found = agreement(answers(given), "a", bootstrap=1000).per_label[0].percent
-    assert found.low is not None and found.high is not None
-    assert found.value == pytest.approx(1 - differs.mean())
-    assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(0.2 * 0.8 / n), rel=0.1)
-    assert found.n == n
+    given = {f"r{at:05}": {"X": "a", "Y": "" if differ else "a"} for at, differ in enumerate(differs.tolist())}
+    percent = agreement(answers(given), "a", bootstrap=1000).per_label[0].percent
+    assert percent.low is not None and percent.high is not None
+    assert percent.value == pytest.approx(1 - differs.mean())
+    assert percent.high - percent.low == pytest.approx(2 * 1.96 * np.sqrt(0.2 * 0.8 / n), rel=0.1)
+    assert percent.n == n
 
 
-def test_bundles_are_of_equal_size_and_few_records_stand_alone() -> None:
+def test_bundles_are_of_equal_size_and_few_records_are_not_bundled() -> None:
     assert bundles(7, "s").tolist() == list(range(7))
     sizes = np.bincount(bundles(2 * MOST_UNITS + 1, "s"))
     assert (len(sizes), sizes.min(), sizes.max()) == (MOST_UNITS, 2, 3)
@@ -198,42 +207,46 @@ def test_each_resample_draws_as_many_units_as_there_are() -> None:
     assert np.concatenate(blocks, axis=1).var() == pytest.approx(39 / 40, rel=0.1)  # multinomial
 
 
-def drawn_crowd(records: int, seed: int) -> AnswerArrays:
-    """Three annotators on labels of 30, 10 and 3 %; each misses 20 % and invents 3 %."""
+def drawn_crowd(records: int, seed: int) -> Votes:
+    """Three annotators, labels of 30, 10 and 3 %; each annotator misses 20 % and adds 3 %."""
     rng = np.random.default_rng(seed)
     truth = np.repeat(rng.random((records, 3)) < [0.3, 0.1, 0.03], 3, axis=0)
     ticked = np.where(truth, rng.random(truth.shape) >= 0.2, rng.random(truth.shape) < 0.03)
     names = [f"r{at:05}" for at in range(records)]
-    return AnswerArrays(
+    return Votes(
         names, ["X", "Y", "Z"], tuple("abc"), np.repeat(np.arange(records), 3), np.tile(range(3), records), ticked
     )
 
 
 def test_intervals_cover_and_are_missing_where_a_label_is_too_rare() -> None:
     everywhere = PairSums(drawn_crowd(40_000, 0), "all").statistics()
-    wanted = {"masi": everywhere.alpha_masi[0], "exact": everywhere.exact[0], "mean": everywhere.alpha[:, 0].mean()}
-    wanted |= {label: everywhere.alpha[at, 0] for at, label in enumerate("abc")}
-    covered, given = dict.fromkeys(wanted, 0), dict.fromkeys(wanted, 0)
+    true_values = {
+        "masi": everywhere.alpha_masi[0],
+        "exact": everywhere.exact[0],
+        "mean": everywhere.alpha[:, 0].mean(),
+    }
+    true_values |= {label: everywhere.alpha[at, 0] for at, label in enumerate("abc")}
+    covered, with_interval = dict.fromkeys(true_values, 0), dict.fromkeys(true_values, 0)
     for seed in range(1, 151):
-        found = agreement_of_ticks(drawn_crowd(60, seed), ReconcileSection(bootstrap=200), seed=seed)
-        each = {"masi": found.alpha_masi, "exact": found.exact, "mean": found.alpha_mean}
-        each |= {row.label: row.alpha for row in found.per_label}
-        for name, one in each.items():
-            if one.low is not None and one.high is not None:
-                assert one.low < one.high
-                given[name] += 1
-                covered[name] += one.low <= wanted[name] <= one.high
-            elif one.value is not None:
-                assert one.reason == "fewer than 10 records with or without the label: too few for an interval"
-    assert all(given[name] == 150 for name in ("a", "masi", "exact"))
-    assert given["c"] < 75  # 3 % of 60 records
+        result = agreement_of_votes(drawn_crowd(60, seed), ReconcileSection(bootstrap=200), seed=seed)
+        estimates = {"masi": result.alpha_masi, "exact": result.exact, "mean": result.alpha_mean}
+        estimates |= {row.label: row.alpha for row in result.per_label}
+        for name, estimate in estimates.items():
+            if estimate.low is not None and estimate.high is not None:
+                assert estimate.low < estimate.high
+                with_interval[name] += 1
+                covered[name] += estimate.low <= true_values[name] <= estimate.high
+            elif estimate.value is not None:
+                assert estimate.reason == "fewer than 10 records with or without the label: too few for an interval"
+    assert all(with_interval[name] == 150 for name in ("a", "masi", "exact"))
+    assert with_interval["c"] < 75  # 3 % of 60 records
     for name in ("a", "b", "masi", "exact", "mean"):
-        assert covered[name] >= 0.88 * given[name], name  # 0.93 less two to three standard errors
+        assert covered[name] >= 0.88 * with_interval[name], name  # 0.93 minus two to three standard errors
 
 
-def test_where_all_agree_the_interval_is_that_of_so_many_records_and_alpha_has_none() -> None:
-    found = agreement(answers({f"r{at}": {"X": "a" * (at % 2), "Y": "a" * (at % 2)} for at in range(40)}), "a")
-    assert (found.exact.value, found.exact.low, found.exact.high) == (1.0, pytest.approx(0.025 ** (1 / 40)), 1.0)
-    assert (found.per_label[0].alpha.value, found.per_label[0].alpha.low) == (1.0, None)
-    assert found.per_label[0].alpha.reason == "every resample gave the same value: too little data to see the spread"
-    assert (found.per_annotator[0].precision.value, found.per_annotator[0].precision.low) == (1.0, None)
+def test_where_all_agree_the_interval_is_that_of_n_records_and_alpha_has_none() -> None:
+    result = agreement(answers({f"r{at}": {"X": "a" * (at % 2), "Y": "a" * (at % 2)} for at in range(40)}), "a")
+    assert (result.exact.value, result.exact.low, result.exact.high) == (1.0, pytest.approx(0.025 ** (1 / 40)), 1.0)
+    assert (result.per_label[0].alpha.value, result.per_label[0].alpha.low) == (1.0, None)
+    assert result.per_label[0].alpha.reason == "every resample gave the same value: too little data for an interval"
+    assert (result.per_annotator[0].precision.value, result.per_annotator[0].precision.low) == (1.0, None)

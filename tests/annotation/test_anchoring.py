@@ -27,23 +27,23 @@ def test_answers_are_compared_with_what_was_and_was_not_suggested() -> None:
             "r3": {"X": "", "Y": "a"},
             "r4": {"X": ""},
             "r5": {"X": "a"},
-            "r6": {"X": ""},  # without a suggestion of either kind they tell nothing
+            "r6": {"X": ""},  # has no suggestion and is ignored
         }
     )
-    found = anchoring(frame, SUGGESTED, 200, seed="s")
-    assert found is not None
-    assert found.sources == ["check", "intended"]
-    assert (found.suggested.value, found.suggested.n) == (0.75, 2)
-    assert (found.control.value, found.control.n) == (pytest.approx(1 / 3), 2)
-    assert found.difference.value == pytest.approx(0.75 - 1 / 3)
-    assert found.difference.low is not None and found.difference.low < 0.75 - 1 / 3
+    result = anchoring(frame, SUGGESTED, 200, seed="s")
+    assert result is not None
+    assert result.sources == ["check", "intended"]
+    assert (result.suggested.value, result.suggested.n) == (0.75, 2)
+    assert (result.control.value, result.control.n) == (pytest.approx(1 / 3), 2)
+    assert result.difference.value == pytest.approx(0.75 - 1 / 3)
+    assert result.difference.low is not None and result.difference.low < 0.75 - 1 / 3
 
 
 def test_without_a_control_nothing_is_claimed() -> None:
-    found = anchoring(answers({"r1": {"X": "ab"}}), SUGGESTED.filter("shown"), 20, seed="s")
-    assert found is not None
-    assert (found.suggested.value, found.control.value, found.difference.value) == (1.0, None, None)
+    result = anchoring(answers({"r1": {"X": "ab"}}), SUGGESTED.filter("shown"), 20, seed="s")
+    assert result is not None
+    assert (result.suggested.value, result.control.value, result.difference.value) == (1.0, None, None)
 
 
-def test_where_nothing_was_shown_there_is_nothing_to_measure() -> None:
+def test_without_suggestions_there_is_no_anchoring() -> None:
     assert anchoring(answers({"r3": {"X": "a"}}), SUGGESTED.filter(~SUGGESTED["shown"]), 20, seed="s") is None

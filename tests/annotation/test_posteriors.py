@@ -1,4 +1,4 @@
-"""Dawid-Skene and MACE against known truth, against other programs, and where the answers decide nothing."""
+"""Dawid-Skene and MACE against a known truth, against other implementations, and where the answers decide nothing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from crowdkit.aggregation import DawidSkene
 from scipy.optimize import minimize
 
 from marginalia.annotation.config import ReconcileSection
-from marginalia.annotation.gold.answer_arrays import AnswerArrays, answer_arrays
 from marginalia.annotation.gold.label_posteriors import posteriors
 from marginalia.annotation.gold.mace import FREQUENCY, HABIT, KNOWING
 from marginalia.annotation.gold.reconcile import compare_methods, reconcile, reconcile_with_notes
+from marginalia.annotation.gold.votes import Votes, votes_of
 from tests.annotation.answers import answers, records
 
 LABELS = "abcdefghijkl"
@@ -25,18 +25,18 @@ LABELS = "abcdefghijkl"
 def crowd(
     n: int, frequency: float, miss: list[float], false_alarm: list[float], *, labels: str = LABELS, seed: int = 1
 ) -> tuple[np.ndarray, pl.DataFrame]:
-    """(truth (n, L), everybody's answers to every record): annotator k misses and invents with the k-th rates."""
+    """(truth (n, L), all annotators' answers to every record): annotator k errs with the k-th rates."""
     rng = np.random.default_rng(seed)
     truth = rng.random((n, len(labels))) < frequency
     given: dict[str, dict[str, str]] = {}
     for record in range(n):
         given[f"r{record:04}"] = {
-            f"A{who}": "".join(
+            f"A{annotator}": "".join(
                 label
-                for label, right, drawn in zip(labels, truth[record], rng.random(len(labels)), strict=True)
-                if (drawn >= miss[who] if right else drawn < false_alarm[who])
+                for label, applies, drawn in zip(labels, truth[record], rng.random(len(labels)), strict=True)
+                if (drawn >= miss[annotator] if applies else drawn < false_alarm[annotator])
             )
-            for who in range(len(miss))
+            for annotator in range(len(miss))
         }
     return truth, answers(given)
 
@@ -47,16 +47,19 @@ def gold(frame: pl.DataFrame, method: str, *, labels: str = LABELS, seed: int = 
     return reconcile(records(*ids), frame, list(labels), section, seed=seed)
 
 
-def precision_and_recall(found: pl.DataFrame, truth: np.ndarray) -> tuple[float, float]:
-    final = (found["status"] == "final").to_numpy()
-    given = np.stack([found["labels"].list.contains(label).fill_null(False).to_numpy() for label in LABELS], axis=1)
+def precision_and_recall(gold_frame: pl.DataFrame, truth: np.ndarray) -> tuple[float, float]:
+    final = (gold_frame["status"] == "final").to_numpy()
+    given = np.stack(
+        [gold_frame["labels"].list.contains(label).fill_null(False).to_numpy() for label in LABELS], axis=1
+    )
     hits = (given & truth)[final].sum()
     return hits / given[final].sum(), hits / truth[final].sum()
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_mace_does_not_over_assign_rare_labels(seed: int) -> None:
-    # 12 labels at 8 %, three annotators: the majority reaches a precision of 0.91, and so must who weighs annotators
+    # 12 labels at 8 %, three annotators: the majority has a precision of 0.91, and methods that weight annotators must
+    # have it too
     truth, frame = crowd(400, 0.08, [0.2] * 3, [0.05] * 3, seed=seed)
     by_majority = precision_and_recall(gold(frame, "majority"), truth)
     precision, recall = precision_and_recall(gold(frame, "mace"), truth)
@@ -71,20 +74,21 @@ def test_two_who_always_disagree_decide_nothing_whatever_the_seed(method: str, t
         {f"r{at}": {"X": "a", "Y": ""} if who == "a" else {"X": "", "Y": "a"} for at, who in enumerate(ticked_by_one)}
     )
     for seed in range(3):
-        found = gold(frame, method, labels="a", seed=seed)
-        assert found["status"].to_list() == ["needs_adjudication"] * 6
-        assert found["labels"].null_count() == 6
+        gold_frame = gold(frame, method, labels="a", seed=seed)
+        assert gold_frame["status"].to_list() == ["needs_adjudication"] * 6
+        assert gold_frame["labels"].null_count() == 6
 
 
 @pytest.mark.parametrize("method", ["dawid_skene", "mace"])
 def test_a_posterior_in_the_tie_band_goes_to_the_expert_and_others_do_not(method: str) -> None:
     _, frame = crowd(300, 0.3, [0.1, 0.3, 0.5], [0.1, 0.2, 0.4])
-    found = gold(frame, method)
+    gold_frame = gold(frame, method)
     in_band = [
-        any(0.45 <= cell["probability"] <= 0.55 for cell in row["soft_labels"]) for row in found.iter_rows(named=True)
+        any(0.45 <= cell["probability"] <= 0.55 for cell in row["soft_labels"])
+        for row in gold_frame.iter_rows(named=True)
     ]
     assert 0 < sum(in_band) < 300
-    assert [status == "needs_adjudication" for status in found["status"]] == in_band
+    assert [status == "needs_adjudication" for status in gold_frame["status"]] == in_band
     ruled = gold(frame, method, tie="yes")
     assert set(ruled["status"]) == {"final"}
     for tied, row in zip(in_band, ruled.iter_rows(named=True), strict=True):
@@ -94,18 +98,18 @@ def test_a_posterior_in_the_tie_band_goes_to_the_expert_and_others_do_not(method
 
 def test_a_method_that_would_ask_an_expert_does_not_count_as_giving_the_same_labels() -> None:
     frame = answers({f"r{at}": {"X": "a", "Y": ""} for at in range(6)})
-    ticks = answer_arrays(frame, ["a"])
-    found = compare_methods(ticks, ReconcileSection(tie="no"), seed=1)  # ours: final, with no label
-    assert [(one.records, one.same_labels) for one in found] == [(6, 6), (6, 6)]
+    votes = votes_of(frame, ["a"])
+    comparisons = compare_methods(votes, ReconcileSection(tie="no"), seed=1)  # ours: final, with no label
+    assert [(row.records, row.same_labels) for row in comparisons] == [(6, 6), (6, 6)]
     asking = ReconcileSection(adjudicate_below_posterior=1.0, tie="no")
-    assert [(one.records, one.same_labels) for one in compare_methods(ticks, asking, seed=1)] == [(6, 0), (6, 0)]
+    assert [(row.records, row.same_labels) for row in compare_methods(votes, asking, seed=1)] == [(6, 0), (6, 0)]
 
 
-def plain_em(ticks: AnswerArrays, at: int, rounds: int) -> np.ndarray:
+def plain_em(votes: Votes, at: int, rounds: int) -> np.ndarray:
     """Dawid & Skene's two steps, written as in their paper and repeated."""
-    ticked, records, annotators = ticks.ticked[:, at], len(ticks.records), len(ticks.annotators)
+    ticked, records, annotators = votes.indicators[:, at], len(votes.records), len(votes.annotators)
     sheet = np.zeros((records, annotators), dtype=bool)
-    sheet[ticks.record, ticks.annotator] = ticked
+    sheet[votes.record_index, votes.annotator_index] = ticked
     posterior = sheet.mean(axis=1)
     for _ in range(rounds):
         frequency = posterior.mean()
@@ -120,25 +124,27 @@ def plain_em(ticks: AnswerArrays, at: int, rounds: int) -> np.ndarray:
 
 def test_dawid_skene_ends_where_plain_em_ends() -> None:
     _, frame = crowd(300, 0.3, [0.1, 0.3, 0.5], [0.1, 0.2, 0.4], labels="abcd", seed=3)
-    ticks = answer_arrays(frame, list("abcd"))
-    found = posteriors(ticks, "dawid_skene")
-    assert found.unconverged == ()
+    votes = votes_of(frame, list("abcd"))
+    fitted = posteriors(votes, "dawid_skene")
+    assert fitted.unconverged == ()
     for at in range(4):
-        assert found.probability[:, at] == pytest.approx(plain_em(ticks, at, 8_000), abs=1e-3)
+        assert fitted.probability[:, at] == pytest.approx(plain_em(votes, at, 8_000), abs=1e-3)
 
 
 def test_dawid_skene_equals_crowd_kit_run_to_the_end() -> None:
     _, frame = crowd(100, 0.3, [0.1, 0.1, 0.2, 0.2, 0.3], [0.05, 0.1, 0.05, 0.1, 0.1], labels="a", seed=4)
-    ticks = answer_arrays(frame, ["a"])
-    table = pd.DataFrame({"task": ticks.record, "worker": ticks.annotator, "label": ticks.ticked[:, 0].astype(int)})
+    votes = votes_of(frame, ["a"])
+    table = pd.DataFrame(
+        {"task": votes.record_index, "worker": votes.annotator_index, "label": votes.indicators[:, 0].astype(int)}
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = DawidSkene(n_iter=60, tol=-1.0).fit_predict_proba(table)[1].reindex(range(100)).to_numpy()
-    assert posteriors(ticks, "dawid_skene").probability[:, 0] == pytest.approx(expected, abs=1e-5)
+    assert posteriors(votes, "dawid_skene").probability[:, 0] == pytest.approx(expected, abs=1e-5)
 
 
 def test_smoothing_keeps_a_rare_labels_gold_from_following_one_annotator() -> None:
-    # the third annotator is all but noise, and maximum likelihood follows it on some labels
+    # the third annotator is almost random, and maximum likelihood follows it on some labels
     truth, frame = crowd(400, 0.08, [0.2, 0.2, 0.9], [0.03, 0.03, 0.08])
     smooth = precision_and_recall(gold(frame, "dawid_skene", smoothing=1.0), truth)
     plain = precision_and_recall(gold(frame, "dawid_skene"), truth)
@@ -147,9 +153,9 @@ def test_smoothing_keeps_a_rare_labels_gold_from_following_one_annotator() -> No
 
 def test_mace_is_the_most_likely_fit_that_a_general_optimiser_finds() -> None:
     _, frame = crowd(60, 0.3, [0.05, 0.1, 0.4], [0.02, 0.05, 0.2], labels="a", seed=5)
-    ticks = answer_arrays(frame, ["a"])
+    votes = votes_of(frame, ["a"])
     sheet = np.zeros((60, 3), dtype=bool)
-    sheet[ticks.record, ticks.annotator] = ticks.ticked[:, 0]
+    sheet[votes.record_index, votes.annotator_index] = votes.indicators[:, 0]
     usual = sheet.mean()
 
     def chances(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -166,9 +172,9 @@ def test_mace_is_the_most_likely_fit_that_a_general_optimiser_finds() -> None:
         return -float(np.log(yes + no).sum() + (prior + habits).sum() + FREQUENCY * np.log(p[6] * (1 - p[6])))
 
     starts = np.random.default_rng(6).normal(size=(20, 7))
-    best = min((minimize(loss, start, tol=1e-10) for start in starts), key=lambda found: found.fun)
+    best = min((minimize(loss, start, tol=1e-10) for start in starts), key=lambda optimum: optimum.fun)
     yes, no, _ = chances(best.x)
-    assert posteriors(ticks, "mace").probability[:, 0] == pytest.approx(yes / (yes + no), abs=1e-3)
+    assert posteriors(votes, "mace").probability[:, 0] == pytest.approx(yes / (yes + no), abs=1e-3)
 
 
 def test_a_fit_that_used_up_its_rounds_is_reported() -> None:

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from marginalia.annotation.config import ReconcileSection, Splits
-from marginalia.annotation.gold.answer_arrays import answer_arrays
 from marginalia.annotation.gold.label_posteriors import posteriors
 from marginalia.annotation.gold.reconcile import compare_methods, reconcile
+from marginalia.annotation.gold.votes import votes_of
 from marginalia.schemas.tables import GoldRecord
 from tests.annotation.answers import answers, records, skipped
 
@@ -17,13 +17,13 @@ def gold(
     frame: pl.DataFrame, *ids: str, seed: int = 1, labels: str = "abc", **config: Any
 ) -> dict[str, dict[str, Any]]:
     section = ReconcileSection(compare=False, **config)
-    found = reconcile(records(*ids), frame, list(labels), section, seed=seed)
-    assert found.schema == GoldRecord.polars_schema()
-    assert found["id"].to_list() == list(ids)
-    return {row["id"]: row for row in found.iter_rows(named=True)}
+    frame_of_gold = reconcile(records(*ids), frame, list(labels), section, seed=seed)
+    assert frame_of_gold.schema == GoldRecord.polars_schema()
+    assert frame_of_gold["id"].to_list() == list(ids)
+    return {row["id"]: row for row in frame_of_gold.iter_rows(named=True)}
 
 
-def test_the_majority_of_each_label_wins_and_soft_labels_stand_beside() -> None:
+def test_the_majority_of_each_label_wins_and_soft_labels_are_kept() -> None:
     row = gold(answers({"r": {"X": "ab", "Y": "a", "Z": "ac"}}), "r")["r"]
     assert (row["status"], row["labels"], row["n_annotators"], row["method"]) == ("final", ["a"], 3, "majority")
     assert row["soft_labels"] == [
@@ -51,7 +51,7 @@ def test_a_tie_follows_the_rule_of_the_config(tie: str, status: str, labels: lis
     assert (row["status"], row["labels"]) == (status, labels)
 
 
-def test_one_answer_none_and_only_skips_each_need_answers_and_have_no_labels() -> None:
+def test_records_with_one_answer_none_or_only_skips_need_answers() -> None:
     frame = pl.concat([answers({"one": {"X": "a"}}), skipped("skipped", "X"), skipped("skipped", "Y")])
     rows = gold(frame, "one", "none", "skipped")
     assert {row["status"] for row in rows.values()} == {"needs_answers"}
@@ -97,17 +97,17 @@ def test_experts_who_disagree_settle_nothing() -> None:
 
 
 def test_a_dawid_skene_step_equals_the_one_computed_by_hand() -> None:
-    # X and Y tick r1 and r3, Z ticks r1. Heads: 1, 0, 2/3; prior 5/9. X, Y: P(tick | yes) = 1, P(tick | no) = 1/4;
+    # X and Y tick r1 and r3, Z ticks r1. Shares: 1, 0, 2/3; prior 5/9. X, Y: P(tick | yes) = 1, P(tick | no) = 1/4;
     # Z: P(no tick | yes) = 2/5, P(no tick | no) = 1. r3: 5/9 · 2/5 : 4/9 · 1/16 = 8 : 1
     frame = answers(
         {"r1": {"X": "a", "Y": "a", "Z": "a"}, "r2": dict.fromkeys("XYZ", ""), "r3": {"X": "a", "Y": "a", "Z": ""}}
     )
-    found = posteriors(answer_arrays(frame, ["a"]), "dawid_skene", iterations=1).probability[:, 0]
-    assert found == pytest.approx([1.0, 0.0, 8 / 9], abs=1e-6)
+    posterior = posteriors(votes_of(frame, ["a"]), "dawid_skene", iterations=1).probability[:, 0]
+    assert posterior == pytest.approx([1.0, 0.0, 8 / 9], abs=1e-6)
 
 
 def _three_against_two() -> pl.DataFrame:
-    """X, Y and Z are right; V and W always tick 'a', which a head count cannot tell from knowing."""
+    """X, Y and Z are right; V and W always tick 'a', which a majority vote cannot distinguish from knowing."""
     given = {}
     for at in range(30):
         right = "a" if at % 3 == 0 else ""
@@ -116,7 +116,7 @@ def _three_against_two() -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("method", ["dawid_skene", "mace"])
-def test_weighing_annotators_overrules_a_majority_of_the_careless(method: str) -> None:
+def test_weighting_annotators_overrules_a_majority_of_unreliable_ones(method: str) -> None:
     frame = _three_against_two()  # r01: V, W, Z tick it, X and Y, who are reliable, do not
     ids = frame["record_id"].unique().sort().to_list()
     assert gold(frame, *ids, labels="a")["r01"]["labels"] == ["a"]
@@ -129,9 +129,9 @@ def test_weighing_annotators_overrules_a_majority_of_the_careless(method: str) -
 def test_names_and_order_of_annotators_do_not_change_what_a_method_finds(method: Any) -> None:
     frame = _three_against_two()
     renamed = frame.with_columns(pl.col("annotator").replace({"V": "Z", "W": "Y", "Y": "W", "Z": "V"}))
-    one = posteriors(answer_arrays(frame, ["a"]), method).probability
-    other = posteriors(answer_arrays(renamed, ["a"]), method).probability
-    assert other == pytest.approx(one, abs=0.02)
+    original = posteriors(votes_of(frame, ["a"]), method).probability
+    permuted = posteriors(votes_of(renamed, ["a"]), method).probability
+    assert permuted == pytest.approx(original, abs=0.02)
 
 
 def test_an_uncertain_posterior_sends_a_record_to_the_expert() -> None:
@@ -142,18 +142,18 @@ def test_an_uncertain_posterior_sends_a_record_to_the_expert() -> None:
 
 
 def test_other_methods_are_compared_on_the_records_that_the_votes_settle() -> None:
-    ticks = answer_arrays(_three_against_two(), ["a"])
-    found = {one.method: one for one in compare_methods(ticks, ReconcileSection(), seed=1)}
-    assert set(found) == {"dawid_skene", "mace"}
-    assert (found["dawid_skene"].records, found["dawid_skene"].same_labels) == (30, 29)
+    votes = votes_of(_three_against_two(), ["a"])
+    comparisons = {row.method: row for row in compare_methods(votes, ReconcileSection(), seed=1)}
+    assert set(comparisons) == {"dawid_skene", "mace"}
+    assert (comparisons["dawid_skene"].records, comparisons["dawid_skene"].same_labels) == (30, 29)
 
 
 def test_very_many_answers_are_compared_on_a_random_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("marginalia.annotation.gold.reconcile.COMPARED", 50)
-    ticks = answer_arrays(_three_against_two(), ["a"])
-    found = compare_methods(ticks, ReconcileSection(), seed=1)
-    assert {one.records for one in found} == {10}
-    assert found == compare_methods(ticks, ReconcileSection(), seed=1)
+    votes = votes_of(_three_against_two(), ["a"])
+    comparisons = compare_methods(votes, ReconcileSection(), seed=1)
+    assert {row.records for row in comparisons} == {10}
+    assert comparisons == compare_methods(votes, ReconcileSection(), seed=1)
 
 
 def test_splits_have_their_shares_for_every_label() -> None:

@@ -1,4 +1,4 @@
-"""Gold, for any answers: it does not depend on the order in which they came, and what is unresolved is never safe."""
+"""Gold for arbitrary answers: it does not depend on their order, and an unresolved record is never safe."""
 
 from __future__ import annotations
 
@@ -24,16 +24,19 @@ SETS = st.lists(st.sampled_from(LABELS), max_size=3, unique=True)
 
 @st.composite
 def answers(draw: st.DrawFn) -> list[dict[str, Any]]:
-    places = [
-        (record, f"A0{who}", round) for record in RECORDS for who in range(4) for round in ("annotate", "adjudicate")
+    keys = [
+        (record, f"A0{annotator}", round)
+        for record in RECORDS
+        for annotator in range(4)
+        for round in ("annotate", "adjudicate")
     ]
     rows = []
-    for record, who, round in draw(st.lists(st.sampled_from(places), max_size=16, unique=True)):
+    for record, annotator, round in draw(st.lists(st.sampled_from(keys), max_size=16, unique=True)):
         status = draw(st.sampled_from(["submitted", "submitted", "submitted", "discarded", "draft"]))
         rows.append(
             {
                 "record_id": record,
-                "annotator": who,
+                "annotator": annotator,
                 "labels": draw(SETS) if status == "submitted" else None,
                 "status": status,
                 "note": None,
@@ -71,7 +74,7 @@ PROMPTS = PromptRecord.frame(
 )
 
 
-@settings(max_examples=max(1, settings().max_examples // 2))  # three times gold for each
+@settings(max_examples=max(1, settings().max_examples // 2))  # each example computes gold three times
 @given(rows=answers(), section=SECTIONS, draw=st.data())
 def test_the_order_of_answers_changes_nothing(
     rows: list[dict[str, Any]], section: ReconcileSection, draw: st.DataObject
@@ -109,8 +112,8 @@ def test_what_is_unresolved_is_never_safe(rows: list[dict[str, Any]], section: R
 
 
 def majority(sets: list[list[str]], tie: str) -> set[str]:
-    """By hand: more ticks than not, or as many where ties count."""
-    yes = {label: sum(label in one for one in sets) for label in LABELS}
+    """By hand: more votes for than against, or as many where ties count as yes."""
+    yes = {label: sum(label in labels for labels in sets) for label in LABELS}
     assert tie != "adjudicate" or all(2 * count != len(sets) for count in yes.values())
     return {label for label, count in yes.items() if 2 * count > len(sets) or (2 * count == len(sets) and tie == "yes")}
 

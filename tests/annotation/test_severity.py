@@ -19,9 +19,9 @@ LEVELS = ["minor", "serious", "extreme"]
 def levels(given: dict[str, dict[str, int]], *, label: str = "a", round: str = "annotate") -> pl.DataFrame:
     """`given`: level by record and annotator."""
     rows: list[dict[str, Any]] = [
-        {"record_id": record, "annotator": who, "round": round, "label": label, "level": level}
+        {"record_id": record, "annotator": annotator, "round": round, "label": label, "level": level}
         for record, by in given.items()
-        for who, level in by.items()
+        for annotator, level in by.items()
     ]
     return SeverityAnswer.frame(rows)
 
@@ -31,24 +31,26 @@ def test_agreement_on_levels_is_the_alpha_computed_by_hand() -> None:
     # 2-3 (3 - 3/2)^2 = 9/4.
     # Observed 2 · 1, times 4 - 1: 6. Expected 2 (1 + 2 · 25/4 + 2 · 9/4) = 36
     given = levels({"r1": {"X": 1, "Y": 2}, "r2": {"X": 3, "Y": 3}, "r3": {"X": 1}})
-    found = {one.label: one for one in severity_of(given, ["a", "b"], LEVELS, 50, seed="s").per_label}
-    assert found["a"].alpha.value == pytest.approx(1 - 6 / 36)
-    assert (found["a"].counts, found["a"].alpha.n) == ([2, 1, 2], 2)
-    assert (found["b"].counts, found["b"].alpha.value, found["b"].alpha.n) == ([0, 0, 0], None, 0)
+    by_label = {severity.label: severity for severity in severity_of(given, ["a", "b"], LEVELS, 50, seed="s").per_label}
+    assert by_label["a"].alpha.value == pytest.approx(1 - 6 / 36)
+    assert (by_label["a"].counts, by_label["a"].alpha.n) == ([2, 1, 2], 2)
+    assert (by_label["b"].counts, by_label["b"].alpha.value, by_label["b"].alpha.n) == ([0, 0, 0], None, 0)
 
 
 def test_agreement_on_levels_is_that_of_the_krippendorff_package() -> None:
     drawn = np.random.default_rng(7).integers(1, 4, size=(40, 4))
-    given = levels({f"r{at}": {f"A{who}": int(level) for who, level in enumerate(row)} for at, row in enumerate(drawn)})
-    theirs = krippendorff.alpha(reliability_data=drawn.T, level_of_measurement="ordinal")
-    (found,) = severity_of(given, ["a"], LEVELS, 200, seed="s").per_label
-    assert found.alpha.value == pytest.approx(theirs)
-    assert found.alpha.low is not None
-    assert found.alpha.high is not None
-    assert found.alpha.low < theirs < found.alpha.high
+    given = levels(
+        {f"r{at}": {f"A{annotator}": int(level) for annotator, level in enumerate(row)} for at, row in enumerate(drawn)}
+    )
+    expected = krippendorff.alpha(reliability_data=drawn.T, level_of_measurement="ordinal")
+    (severity,) = severity_of(given, ["a"], LEVELS, 200, seed="s").per_label
+    assert severity.alpha.value == pytest.approx(expected)
+    assert severity.alpha.low is not None
+    assert severity.alpha.high is not None
+    assert severity.alpha.low < expected < severity.alpha.high
 
 
-def test_the_median_stands_in_gold_and_experts_win() -> None:
+def test_gold_has_the_median_level_and_experts_win() -> None:
     crowd = answers({"r1": {"X": "a", "Y": "a"}, "r2": {"X": "a", "Y": ""}, "r3": {"X": "a", "Y": "b"}})
     expert = answers({"r2": {"E": "a"}, "r3": {"E": "a"}}, round="adjudicate")
     gold = reconcile(
@@ -61,13 +63,13 @@ def test_the_median_stands_in_gold_and_experts_win() -> None:
             levels({"r2": {"E": 3}}, round="adjudicate"),  # and on r3 the expert gave no level
         ]
     )
-    found = gold_severity(gold, given)
-    assert found.schema == GoldSeverity.polars_schema()
-    assert found.rows() == [("r1", "a", 1.5, 2, False), ("r2", "a", 3.0, 1, True), ("r3", "a", 2.0, 1, False)]
+    result = gold_severity(gold, given)
+    assert result.schema == GoldSeverity.polars_schema()
+    assert result.rows() == [("r1", "a", 1.5, 2, False), ("r2", "a", 3.0, 1, True), ("r3", "a", 2.0, 1, False)]
     assert gold_severity(gold, SeverityAnswer.frame([])).rows() == []
 
 
 @pytest.mark.parametrize("wrong", [["one"], ["a", "A"], ["a", " "]])
-def test_levels_that_cannot_be_told_apart_are_refused(wrong: list[str]) -> None:
-    with pytest.raises(ValueError, match="at least two levels, each with a name of its own"):
+def test_levels_with_equal_names_are_refused(wrong: list[str]) -> None:
+    with pytest.raises(ValueError, match="at least two levels with different names"):
         AnnotationSection(severity=wrong)

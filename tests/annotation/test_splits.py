@@ -1,4 +1,4 @@
-"""Splits that no text crosses, with the shares that were asked for, per label as well."""
+"""Splits: no text is in two of them, and the shares hold also per label."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def with_splits(frame: pl.DataFrame, shares: Splits, seed: int = 1) -> pl.DataFr
 
 @pytest.mark.parametrize("settled", [1.0, 0.6])
 @pytest.mark.parametrize("shares", [Splits(), Splits(train=0.6, calibration=0.2, test=0.2)], ids=["halves", "three"])
-def test_no_text_crosses_and_the_shares_hold_for_every_label(shares: Splits, settled: float) -> None:
+def test_no_text_is_in_two_splits_and_the_shares_hold_for_every_label(shares: Splits, settled: float) -> None:
     for seed in range(10):
-        found = with_splits(records(200, copies=[1, 1, 2, 3, 5], seed=seed, settled=settled), shares, seed)
+        result = with_splits(records(200, copies=[1, 1, 2, 3, 5], seed=seed, settled=settled), shares, seed)
         splits = defaultdict(set)
-        for record, split in found.select("id", "split").iter_rows():
+        for record, split in result.select("id", "split").iter_rows():
             splits[record.split("-")[0]].add(split)
-        assert {len(each) for each in splits.values()} == {1}
-        final = found.drop_nulls("labels")
+        assert {len(of_text) for of_text in splits.values()} == {1}
+        final = result.drop_nulls("labels")
         for part in [final, *(final.filter(pl.col("labels").list.contains(label)) for label in LABELS)]:
             for name, share in shares.model_dump().items():
                 assert abs((part["split"] == name).mean() - share) < 0.05, (seed, name)  # type: ignore[operator]
 
 
-def test_three_copies_each_are_dealt_out_whole() -> None:
-    """40 texts under three ids each; dealt out by record, 32 of them were in both splits."""
-    found = with_splits(records(40, copies=[3], seed=0), Splits())
-    assert dict(found["split"].value_counts().iter_rows()) == {"calibration": 60, "test": 60}
+def test_copies_of_a_text_are_assigned_together() -> None:
+    """40 texts under three ids each; when records were assigned one by one, 32 texts were in both splits."""
+    result = with_splits(records(40, copies=[3], seed=0), Splits())
+    assert dict(result["split"].value_counts().iter_rows()) == {"calibration": 60, "test": 60}
 
 
 def test_the_order_of_the_records_changes_nothing_and_the_seed_does() -> None:
@@ -66,15 +66,15 @@ def test_an_unsettled_record_follows_the_settled_one_of_its_text() -> None:
     for seed in range(20):
         frame = records(20, copies=[2], seed=seed)
         half = frame.with_columns(labels=pl.when(pl.col("id").str.ends_with("-0")).then("labels"))
-        found = dict(with_splits(half, Splits(), seed).select("id", "split").iter_rows())
-        assert all(found[f"{text}-0"] == found[f"{text}-1"] for text in range(20))
+        split_of = dict(with_splits(half, Splits(), seed).select("id", "split").iter_rows())
+        assert all(split_of[f"{text}-0"] == split_of[f"{text}-1"] for text in range(20))
         settled = half.drop_nulls("labels")
         alone = dict(with_splits(settled, Splits(), seed).select("id", "split").iter_rows())
-        settled_shares = [sum(split == "test" for split in each.values()) for each in (alone, found)]
+        settled_shares = [sum(split == "test" for split in of_record.values()) for of_record in (alone, split_of)]
         assert settled_shares == [10, 20]  # half of the settled ones, and with each of them its copy
 
 
 def test_a_split_without_a_share_gets_nothing() -> None:
-    found = with_splits(records(30, copies=[1, 4], seed=5, settled=0.5), Splits(train=0, calibration=0.3, test=0.7))
-    assert set(found["split"]) == {"calibration", "test"}
+    result = with_splits(records(30, copies=[1, 4], seed=5, settled=0.5), Splits(train=0, calibration=0.3, test=0.7))
+    assert set(result["split"]) == {"calibration", "test"}
     assert with_splits(records(0, copies=[1], seed=0), Splits()).height == 0

@@ -1,4 +1,4 @@
-"""The form of the tables of bad input: what stands in the folder, what is asked for there, and all that is said."""
+"""The rows of the tables of bad input: the files in the folder, the command, its exit code and all of its stderr."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def jsonl(*rows: Any) -> str:
 
 
 def write(folder: Path, files: Files) -> None:
-    """Text, bytes, or a frame (as Parquet) for each name; None takes a file away."""
+    """Writes text, bytes, or a frame (as Parquet) for each name; None deletes the file."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,31 +38,30 @@ def write(folder: Path, files: Files) -> None:
             path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
 
 
-def said(command: str) -> tuple[int, str]:
-    """Exit code and stderr of a command, run in this process: `scoring RECORDS …` is `python -m scoring`, with the
-    options that every test of it needs; all others are marginalia's."""
+def run_command(command: str) -> tuple[int, str]:
+    """Exit code and stderr of a command, run in this process. `scoring RECORDS …` is `python -m marginalia.scoring`
+    with the options that it requires; all other commands are marginalia's."""
     name, *words = command.split()
     if name != "scoring":
         done = CliRunner().invoke(app, [name, *words])
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         return done.exit_code, done.stderr
-    named = SCORING.split()
-    for option, value in zip(named[::2], named[1::2], strict=True):
+    required = SCORING.split()
+    for option, value in zip(required[::2], required[1::2], strict=True):
         words += [] if option in words else [option, value]
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told):
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr):
         code = scoring(words)
-    return code, told.getvalue()
+    return code, stderr.getvalue()
 
 
 def check(folder: Path, row: Row) -> None:
-    """`folder` is the working folder, where the run runs/r has nothing but a config; it is
-    `{folder}` in messages."""
+    """`folder` is the working folder, which messages contain as `{folder}`. The run runs/r has a config."""
     _, files, command, code, message = row
     write(folder, {"runs/r/config.yaml": "taxonomy: support-tickets\n"})
     write(folder, files)
-    assert said(command) == (code, f"error: {message}\n".replace("{folder}", str(folder)))
+    assert run_command(command) == (code, f"error: {message}\n".replace("{folder}", str(folder)))
 
 
 def names(rows: list[Row]) -> list[str]:

@@ -1,5 +1,5 @@
-"""Plans, answers, gold and scores that no stage may take: whole messages. The files come without manifests, whose
-hashes would refuse them before anybody looked inside."""
+"""Invalid plans, answers, gold and scores: the whole messages. The files have no manifests, whose hashes would
+refuse them before they are read."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ HAZARDS = "taxonomy: llama-guard-3\n"
 
 
 def changed(frame: pl.DataFrame, **changes: Any) -> pl.DataFrame:
-    """The frame with other values in its last row, each of the column's own type."""
+    """The frame with other values, of the column's type, in its last row."""
     head, last = frame[:-1], frame[-1:]
     columns = [pl.Series(name, [value], dtype=frame.schema[name]) for name, value in changes.items()]
     return pl.concat([head, last.with_columns(columns)])
 
 
 def run(config: str = CONFIG, **files: Any) -> Files:
-    """A run with everything up to scores, and `files` (`_` for `/`) in the place of its own."""
-    own = {
+    """A run with all files up to scores; `files` (`_` for `/`) replace some of them."""
+    frames = {
         "plan": PLAN,
         "prompts": FRAMES.prompts,
         "annotations": FRAMES.annotations,
@@ -40,7 +40,7 @@ def run(config: str = CONFIG, **files: Any) -> Files:
         "scores_smollm2.records": FRAMES.records,
         **files,
     }
-    given = {f"runs/r/{name.replace('_', '/')}.parquet": frame for name, frame in own.items() if frame is not None}
+    given = {f"runs/r/{name.replace('_', '/')}.parquet": frame for name, frame in frames.items() if frame is not None}
     return {"runs/r/config.yaml": config, **given}
 
 
@@ -101,7 +101,7 @@ ROWS: list[Row] = [
         run(plan=pl.concat([PLAN, PLAN[:1]])),
         GENERATE,
         2,
-        "runs/r/plan.parquet: slot_id ('s00000',) stands there twice (rebuild it with marginalia plan --run runs/r)",
+        "runs/r/plan.parquet: duplicate slot_id: 's00000' (rebuild it with marginalia plan --run runs/r)",
     ),
     (
         "plan: unknown label",
@@ -140,34 +140,34 @@ ROWS: list[Row] = [
         run(annotations=pl.concat([FRAMES.annotations, FRAMES.annotations[:1]])),
         RECONCILE,
         2,
-        "runs/r/annotations.parquet: record_id × annotator × round ('r00000', 'A01', 'annotate') "
-        "stands there twice (rebuild it with marginalia pull --run runs/r)",
+        "runs/r/annotations.parquet: duplicate record_id × annotator × round: 'r00000' × 'A01' × 'annotate' "
+        "(rebuild it with marginalia pull --run runs/r)",
     ),
     (
         "answers: unknown label",
         run(annotations=changed(FRAMES.annotations, labels=["refnd"])),
         RECONCILE,
         2,
-        "runs/r/annotations.parquet: record 'r00005': A03 ticked 'refnd', which the taxonomy does"
-        " not have; did you mean 'refund'? (the taxonomy changed since the answers were given: pu"
-        "t its labels back, or annotate anew)",
+        "runs/r/annotations.parquet: record 'r00005': A03 ticked 'refnd', which is not in the "
+        "taxonomy; did you mean 'refund'? (the taxonomy changed after these answers were given: "
+        "restore its labels, or start annotation again)",
     ),
     (
         "answers: none with a category",
         run(annotations=changed(FRAMES.annotations, labels=["none", "refund"])),
         RECONCILE,
         2,
-        "runs/r/annotations.parquet: record 'r00005': A03 ticked 'none', which the taxonomy does "
-        "not have (the taxonomy changed since the answers were given: put its labels back, or ann"
-        "otate anew)",
+        "runs/r/annotations.parquet: record 'r00005': A03 ticked 'none', which is not in the "
+        "taxonomy (the taxonomy changed after these answers were given: restore its labels, or "
+        "start annotation again)",
     ),
     (
         "answers: a status that is none",
         run(annotations=changed(FRAMES.annotations, status="sent")),
         RECONCILE,
         2,
-        "runs/r/annotations.parquet: column 'status' holds 'sent', expected submitted, discarded,"
-        " draft (rebuild it with marginalia pull --run runs/r)",
+        "runs/r/annotations.parquet: column 'status' contains 'sent', expected submitted, discarded, draft "
+        "(rebuild it with marginalia pull --run runs/r)",
     ),
     (
         "gold: missing",
@@ -181,7 +181,7 @@ ROWS: list[Row] = [
         run(gold=pl.concat([FRAMES.gold, FRAMES.gold[:1]])),
         SCORE,
         2,
-        "runs/r/gold.parquet: id ('r00000',) stands there twice (rebuild it with marginalia reconcile --run runs/r)",
+        "runs/r/gold.parquet: duplicate id: 'r00000' (rebuild it with marginalia reconcile --run runs/r)",
     ),
     (
         "gold: unknown label",
@@ -213,10 +213,10 @@ ROWS: list[Row] = [
         run(CONFIG.replace("guard: instruct", "guard: instrct")),
         SCORE,
         2,
-        "runs/r/config.yaml: line 4: guard: no guard 'instrct'; did you mean 'instruct'? (shipped"
-        ": granite-guardian-3, instruct, llama-guard-1, llama-guard-2, llama-guard-3-1b, llama-gu"
-        "ard-3, llama-guard-4, nemotron-aegis-2, qwen3guard-gen, shieldgemma, support-tickets, wi"
-        "ldguard; or the path of a .yaml file)",
+        "runs/r/config.yaml: line 4: guard: no guard 'instrct'; did you mean 'instruct'? (shipped: "
+        "granite-guardian-3, instruct, llama-guard-1, llama-guard-2, llama-guard-3-1b, llama-guard-3, "
+        "llama-guard-4, nemotron-aegis-2, qwen3guard-gen, shieldgemma, support-tickets, wildguard; or give the "
+        "path of a .yaml file)",
     ),
     (
         "scores: missing",
@@ -255,8 +255,8 @@ ROWS: list[Row] = [
         run(scores_smollm2=pl.concat([FRAMES.scores, FRAMES.scores[:1]])),
         EVALUATE,
         2,
-        "runs/r/scores/smollm2.parquet: record_id × estimator × label ('r00002', 'marginal', 'lat"
-        "e_delivery') stands there twice (rebuild it with marginalia score --run runs/r)",
+        "runs/r/scores/smollm2.parquet: duplicate record_id × estimator × label: 'r00002' × 'marginal' × "
+        "'late_delivery' (rebuild it with marginalia score --run runs/r)",
     ),
     (
         "scores: unknown label",
@@ -271,7 +271,8 @@ ROWS: list[Row] = [
         scores(probability=float("nan")),
         EVALUATE,
         2,
-        "runs/r/scores/smollm2.parquet: column 'probability' holds NaN (rebuild it with marginalia score --run runs/r)",
+        "runs/r/scores/smollm2.parquet: column 'probability' contains NaN (rebuild it with marginalia score --run "
+        "runs/r)",
     ),
     (
         "scores: infinite",

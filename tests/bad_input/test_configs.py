@@ -1,4 +1,4 @@
-"""Taxonomies and configs that no command may take: whole messages."""
+"""Invalid taxonomies and configs: the whole messages."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ TAXONOMIES: list[Row] = [
         {},
         NEW,
         2,
-        "t.yaml: no such taxonomy file (or one of the shipped ones: llama-guard-2, llama-guard-3, support-tickets)",
+        "t.yaml: no such taxonomy file (give its path, or a shipped name: llama-guard-2, llama-guard-3, "
+        "support-tickets)",
     ),
     (
         "unknown",
         {},
         "new z --taxonomy lama-guard-3",
         2,
-        "no taxonomy 'lama-guard-3'; did you mean 'llama-guard-3'? (shipped: llama-guard-2, llama"
-        "-guard-3, support-tickets; or the path of a .yaml file)",
+        "no taxonomy 'lama-guard-3'; did you mean 'llama-guard-3'? (shipped: llama-guard-2, llama-guard-3, "
+        "support-tickets; or give the path of a .yaml file)",
     ),
     (
         "empty",
@@ -70,7 +71,7 @@ TAXONOMIES: list[Row] = [
         taxonomy(A, "title: Other\n"),
         NEW,
         2,
-        "t.yaml: line 7: key 'title' stands there twice (first in line 3)",
+        "t.yaml: line 7: duplicate key 'title', first in line 3",
     ),
     (
         "no labels",
@@ -101,15 +102,15 @@ TAXONOMIES: list[Row] = [
         taxonomy(A + B + A),
         NEW,
         2,
-        "t.yaml: line 8: label id 'a' stands there twice (each label has an id of its own)",
+        "t.yaml: line 8: duplicate label id 'a' (label ids must be unique)",
     ),
     (
         "duplicate names",
         taxonomy(A + "  - id: b\n    definition: x\n    name: a\n"),
         NEW,
         2,
-        "t.yaml: line 9: two answers are named 'a' (annotators tick names: each label has one of "
-        "its own, and so has none)",
+        "t.yaml: line 9: two answers are named 'a' (annotators see names, so the names of the labels and of none "
+        "must differ)",
     ),
     (
         "a label named none",
@@ -130,49 +131,49 @@ TAXONOMIES: list[Row] = [
         taxonomy(A.replace("x}", "x, parent: b}") + B.replace("x}", "x, parent: a}")),
         NEW,
         2,
-        "t.yaml: line 6: parents run in a circle: a → b → a (take one of these parents out)",
+        "t.yaml: line 6: parents form a cycle: a → b → a (remove one of these parents)",
     ),
     (
         "unknown pair",
         taxonomy(A + B, "forbidden_pairs:\n  - [a, b]\n  - [a, refund]\n"),
         NEW,
         2,
-        "t.yaml: line 10: forbidden_pairs: unknown label 'refund' (a pair is two ids of labels)",
+        "t.yaml: line 10: forbidden_pairs: unknown label 'refund' (a pair consists of two different label ids)",
     ),
     (
         "10 MB",
         taxonomy(A.replace("x}", "x" * 10_000_000 + "}")),
         NEW,
         2,
-        "t.yaml: text of 10,000,092 characters; the limit is 1,000,000 (such a file holds a few pages)",
+        "t.yaml: text of 10,000,092 characters; the limit is 1,000,000 (expected a file of a few pages)",
     ),
     (
         "NUL",
         taxonomy(A + '  - {id: b, name: "B\0", definition: x}\n'),
         NEW,
         2,
-        "t.yaml: line 7: not YAML: the character U+0000 (take it out of the file)",
+        "t.yaml: line 7: not YAML: the character U+0000 (remove it from the file)",
     ),
     (
         "NUL, escaped",
         taxonomy(A + '  - {id: b, name: "B\\0", definition: x}\n'),
         NEW,
         2,
-        "t.yaml: line 7: a NUL character at position 1 (take it out of the file)",
+        "t.yaml: line 7: a NUL character at position 1 (remove it from the file)",
     ),
     (
         "a lone surrogate",
         taxonomy(A + '  - {id: b, name: "B\\ud800", definition: x}\n'),
         NEW,
         2,
-        "t.yaml: line 7: a lone surrogate U+D800 at position 1 (take it out of the file)",
+        "t.yaml: line 7: a lone surrogate U+D800 at position 1 (remove it from the file)",
     ),
     (
         "U+202E",
         taxonomy(A + '  - {id: b, name: "B\u202e", definition: x}\n'),
         NEW,
         2,
-        "t.yaml: line 7: the reordering character U+202E at position 1 (take it out of the file)",
+        "t.yaml: line 7: the reordering character U+202E at position 1 (remove it from the file)",
     ),
     (
         "invalid UTF-8",
@@ -196,7 +197,7 @@ CONFIGS: list[Row] = [
         {"runs/r/config.yaml": None},
         CHECK,
         2,
-        "runs/r/config.yaml: no such file, so this folder is no run (marginalia new NAME lays one out)",
+        "runs/r: not a run folder: config.yaml not found (create one with: marginalia new NAME --taxonomy NAME)",
     ),
     ("no run", {}, "plan --run runs/other", 2, "runs/other: no such run (marginalia new other --taxonomy NAME)"),
     (
@@ -241,8 +242,8 @@ CONFIGS: list[Row] = [
         config("plan: {zzz: 1}\n"),
         CHECK,
         2,
-        "runs/r/config.yaml: line 2: unknown key 'zzz'; known here: attributes, difficulties, lan"
-        "guages, min_per_label, min_per_pair, near_misses, records, shares",
+        "runs/r/config.yaml: line 2: unknown key 'zzz'; expected one of attributes, difficulties, languages, "
+        "min_per_label, min_per_pair, near_misses, records, shares",
     ),
     (
         "a word for a number",
@@ -296,9 +297,8 @@ CONFIGS: list[Row] = [
         {"runs/r/config.yaml": "seed: 1\ntaxonomy: suport-tickets\n"},
         CHECK,
         2,
-        "runs/r/config.yaml: line 2: taxonomy: no taxonomy 'suport-tickets'; did you mean 'suppor"
-        "t-tickets'? (shipped: llama-guard-2, llama-guard-3, support-tickets; or the path of a .y"
-        "aml file)",
+        "runs/r/config.yaml: line 2: taxonomy: no taxonomy 'suport-tickets'; did you mean 'support-tickets'? "
+        "(shipped: llama-guard-2, llama-guard-3, support-tickets; or give the path of a .yaml file)",
     ),
     (
         "a key in an address",
@@ -340,21 +340,21 @@ CONFIGS: list[Row] = [
         {"runs/r/config.yaml": f"taxonomy: {'x' * 10_000_000}\n"},
         CHECK,
         2,
-        "runs/r/config.yaml: text of 10,000,011 characters; the limit is 1,000,000 (such a file holds a few pages)",
+        "runs/r/config.yaml: text of 10,000,011 characters; the limit is 1,000,000 (expected a file of a few pages)",
     ),
     (
         "NUL",
         config("# \0\n"),
         CHECK,
         2,
-        "runs/r/config.yaml: line 2: not YAML: the character U+0000 (take it out of the file)",
+        "runs/r/config.yaml: line 2: not YAML: the character U+0000 (remove it from the file)",
     ),
     (
         "U+202E",
         config("release: {license: 'mit\u202e'}\n"),
         CHECK,
         2,
-        "runs/r/config.yaml: line 2: the reordering character U+202E at position 3 (take it out of the file)",
+        "runs/r/config.yaml: line 2: the reordering character U+202E at position 3 (remove it from the file)",
     ),
     (
         "invalid UTF-8",

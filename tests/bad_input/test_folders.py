@@ -1,4 +1,4 @@
-"""Folders that cannot be written to, files that cannot be read, and full disks: whole messages."""
+"""Folders that cannot be written to, files that cannot be read, and full disks: the whole messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_input.table import GOOD, Files, Row, check, jsonl, names, said, write
+from tests.bad_input.table import GOOD, Files, Row, check, jsonl, names, run_command, write
 from tests.schemas.faults import fail_write
 
 NOBODY = 65534
@@ -21,28 +21,30 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl(GOOD)},
         "scoring r.jsonl --out n/o.parquet",
         2,
-        "--out n/o.parquet: there is no folder n (make it first)",
+        "--out n/o.parquet: no such folder: n (create it first)",
     ),
     (
         "a folder that takes no files",
         {"r.jsonl": jsonl(GOOD)},
         "scoring r.jsonl --out /proc/o.parquet",
         2,
-        "/proc/.lock: cannot write: No such file or directory (work in another folder)",
+        "/proc/.lock: cannot write: No such file or directory (use another folder)",
     ),
     (
         "a folder in the place of a file",
         {**RUN, "runs/r/plan.parquet/x": ""},
         "plan --run runs/r",
         2,
-        "runs/r/plan.parquet: cannot write: Is a directory (something else stands in its place: move it away)",
+        "runs/r/plan.parquet: cannot write: Is a directory (a file or folder of another kind has this path: move "
+        "it away)",
     ),
     (
         "a file in the place of a folder",
         {**RUN, "runs/r/manifests": ""},
         "plan --run runs/r",
         2,
-        "runs/r/manifests/plan.json: cannot write: File exists (something else stands in its place: move it away)",
+        "runs/r/manifests/plan.json: cannot write: File exists (a file or folder of another kind has this path: "
+        "move it away)",
     ),
 ]
 
@@ -53,8 +55,8 @@ def test_the_whole_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row:
     check(tmp_path, row)
 
 
-DENIED = "cannot write: Permission denied (mend the permissions, or work in another folder)"
-# command, what nobody may touch there, mode, message
+DENIED = "cannot write: Permission denied (fix the permissions, or use another folder)"
+# command, path whose mode is changed, mode, message
 FORBIDDEN = [
     ("plan --run runs/r", "runs/r", 0o555, f"runs/r/.lock: {DENIED}"),
     ("new z --taxonomy support-tickets", "runs", 0o555, f"runs/z: {DENIED}"),
@@ -65,7 +67,7 @@ FORBIDDEN = [
         "config --run runs/r",
         "runs/r",
         0o000,
-        "runs/r/config.yaml: Permission denied (mend the path or its permissions)",
+        "runs/r/config.yaml: Permission denied (check the path and its permissions)",
     ),
     ("config --run runs/r", "runs/r/config.yaml", 0o000, "runs/r/config.yaml: cannot read: Permission denied"),
 ]
@@ -87,24 +89,24 @@ def open_folder() -> Iterator[Path]:
 def test_without_permission(
     open_folder: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str, mode: int, message: str
 ) -> None:
-    warm = Path(tempfile.mkdtemp())
-    write(warm, {**RUN, "r.jsonl": jsonl(GOOD)})
-    monkeypatch.chdir(warm)
-    said(command)  # what it imports is perhaps not nobody's to read
-    shutil.rmtree(warm)
+    first = Path(tempfile.mkdtemp())
+    write(first, {**RUN, "r.jsonl": jsonl(GOOD)})
+    monkeypatch.chdir(first)
+    run_command(command)  # imports its modules, which the user nobody may not be allowed to read
+    shutil.rmtree(first)
     monkeypatch.chdir(open_folder)
     for folder in (open_folder / "runs", open_folder / "runs/r"):
         folder.chmod(0o755)
     (open_folder / name).chmod(mode)
-    root = os.geteuid() == 0  # who may do anything; any other user is refused as nobody is
+    root = os.geteuid() == 0  # root may do anything, so nobody runs the command; other users are refused themselves
     if root:
         os.seteuid(NOBODY)
     try:
-        found = said(command)
+        result = run_command(command)
     finally:
         if root:
             os.seteuid(0)
-    assert found == (2, f"error: {message}\n")
+    assert result == (2, f"error: {message}\n")
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,9 +114,9 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
         fail_write(patch, 1)
-        assert said("plan --run runs/r") == (
+        assert run_command("plan --run runs/r") == (
             2,
-            "error: runs/r/plan.parquet: cannot write: No space left on device "
-            "(free some space, then give the same command again)\n",
+            "error: runs/r/plan.parquet: cannot write: No space left on device (free some space, then run the same "
+            "command again)\n",
         )
-    assert said("plan --run runs/r") == (0, "")
+    assert run_command("plan --run runs/r") == (0, "")

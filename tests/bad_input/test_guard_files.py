@@ -1,4 +1,4 @@
-"""Guard files and mappings that no command may take: whole messages."""
+"""Invalid guard files and mappings: the whole messages."""
 
 from __future__ import annotations
 
@@ -30,28 +30,27 @@ GUARD_FILES: list[Row] = [
         {"r.jsonl": jsonl(GOOD)},
         SCORE,
         2,
-        "g.yaml: no such guard file (or one of the shipped ones: granite-guardian-3, instruct, ll"
-        "ama-guard-1, llama-guard-2, llama-guard-3-1b, llama-guard-3, llama-guard-4, nemotron-aeg"
-        "is-2, qwen3guard-gen, shieldgemma, support-tickets, wildguard)",
+        "g.yaml: no such guard file (give its path, or a shipped name: granite-guardian-3, instruct, "
+        "llama-guard-1, llama-guard-2, llama-guard-3-1b, llama-guard-3, llama-guard-4, nemotron-aegis-2, "
+        "qwen3guard-gen, shieldgemma, support-tickets, wildguard)",
     ),
     (
         "unknown",
         {"r.jsonl": jsonl(GOOD)},
         "scoring r.jsonl --guard lama-guard-3",
         2,
-        "no guard 'lama-guard-3'; did you mean 'llama-guard-3'? (shipped: granite-guardian-3, ins"
-        "truct, llama-guard-1, llama-guard-2, llama-guard-3-1b, llama-guard-3, llama-guard-4, nem"
-        "otron-aegis-2, qwen3guard-gen, shieldgemma, support-tickets, wildguard; or the path of a"
-        " .yaml file)",
+        "no guard 'lama-guard-3'; did you mean 'llama-guard-3'? (shipped: granite-guardian-3, instruct, "
+        "llama-guard-1, llama-guard-2, llama-guard-3-1b, llama-guard-3, llama-guard-4, nemotron-aegis-2, "
+        "qwen3guard-gen, shieldgemma, support-tickets, wildguard; or give the path of a .yaml file)",
     ),
     (
         "a path that is no guard",
         {"r.jsonl": jsonl(GOOD)},
         "scoring r.jsonl --guard ../../etc/passwd",
         2,
-        "no guard '../../etc/passwd' (shipped: granite-guardian-3, instruct, llama-guard-1, llama"
-        "-guard-2, llama-guard-3-1b, llama-guard-3, llama-guard-4, nemotron-aegis-2, qwen3guard-g"
-        "en, shieldgemma, support-tickets, wildguard; or the path of a .yaml file)",
+        "no guard '../../etc/passwd' (shipped: granite-guardian-3, instruct, llama-guard-1, llama-guard-2, "
+        "llama-guard-3-1b, llama-guard-3, llama-guard-4, nemotron-aegis-2, qwen3guard-gen, shieldgemma, "
+        "support-tickets, wildguard; or give the path of a .yaml file)",
     ),
     (
         "empty",
@@ -93,7 +92,7 @@ GUARD_FILES: list[Row] = [
         guard("conversation", "convrsation"),
         SCORE,
         2,
-        "g.yaml: line 17: prompt.message: the template asks for 'convrsation'; did you mean 'conv"
+        "g.yaml: line 17: prompt.message: the template uses the unknown variable 'convrsation'; did you mean 'conv"
         "ersation'? (scoring/guards/README.md explains the keys)",
     ),
     (
@@ -109,7 +108,7 @@ GUARD_FILES: list[Row] = [
         guard("hate: S10", "hate: S2", shipped=LLAMA),
         f"{SCORE} --taxonomy llama-guard-3",
         2,
-        "g.yaml: line 19: 'hate' has the code of 'non_violent_crimes', S2 (each label has a code of its own)",
+        "g.yaml: line 19: 'hate' has the same code as 'non_violent_crimes': S2 (give each label a code of its own)",
     ),
     (
         "unknown label",
@@ -117,14 +116,14 @@ GUARD_FILES: list[Row] = [
         f"{SCORE} --taxonomy llama-guard-3",
         2,
         "g.yaml: line 19: label 'haet' is not in the taxonomy llama-guard-3; did you mean 'hate'?"
-        " (guard llama-guard-3 speaks of the taxonomy llama-guard-3)",
+        " (guard llama-guard-3 is for the taxonomy llama-guard-3)",
     ),
     (
         "a name for no label",
         guard("  hate: Hate", "  haet: Hate", shipped=LLAMA),
         f"{SCORE} --taxonomy llama-guard-3",
         2,
-        "g.yaml: line 34: names speak of 'haet', which is not one of its labels; did you mean 'ha"
+        "g.yaml: line 34: 'haet' in 'names' is not one of the guard's labels; did you mean 'ha"
         "te'? (scoring/guards/README.md explains the keys)",
     ),
     (
@@ -133,29 +132,29 @@ GUARD_FILES: list[Row] = [
         SCORE,
         2,
         "g.yaml: line 10: label 'violent_crimes' is not in the taxonomy support-tickets (guard ll"
-        "ama-guard-3 speaks of the taxonomy llama-guard-3)",
+        "ama-guard-3 is for the taxonomy llama-guard-3)",
     ),
     (
         "unknown taxonomy",
         guard(),
         f"{SCORE} --taxonomy suport-tickets",
         2,
-        "no taxonomy 'suport-tickets'; did you mean 'support-tickets'? (shipped: llama-guard-2, l"
-        "lama-guard-3, support-tickets; or the path of a .yaml file)",
+        "no taxonomy 'suport-tickets'; did you mean 'support-tickets'? (shipped: llama-guard-2, llama-guard-3, "
+        "support-tickets; or give the path of a .yaml file)",
     ),
     (
         "NUL",
         guard("title:", "# \0\ntitle:"),
         SCORE,
         2,
-        "g.yaml: line 2: not YAML: the character U+0000 (take it out of the file)",
+        "g.yaml: line 2: not YAML: the character U+0000 (remove it from the file)",
     ),
     (
         "U+202E",
         guard("title:", "title: \u202e"),
         SCORE,
         2,
-        "g.yaml: line 2: the reordering character U+202E at position 0 (take it out of the file)",
+        "g.yaml: line 2: the reordering character U+202E at position 0 (remove it from the file)",
     ),
     (
         "invalid UTF-8",
@@ -169,7 +168,7 @@ GUARD_FILES: list[Row] = [
         {"r.jsonl": jsonl(GOOD), "g.yaml": "a: &a [*a]\n"},
         SCORE,
         2,
-        "g.yaml: line 1: an alias stands inside what it names",
+        "g.yaml: line 1: recursive alias (write the values out)",
     ),
 ]
 MAPPING_FILES: list[Row] = [
@@ -178,8 +177,8 @@ MAPPING_FILES: list[Row] = [
         {"r.jsonl": jsonl(GOOD)},
         IMPORT,
         2,
-        "m.yaml: no such mapping file (or one of the shipped ones: aegis-2, beavertails-llama-gua"
-        "rd-2, beavertails, paper-llama-guard-2, paper-llama-guard-3, records)",
+        "m.yaml: no such mapping file (give its path, or a shipped name: aegis-2, beavertails-llama-guard-2, "
+        "beavertails, paper-llama-guard-2, paper-llama-guard-3, records)",
     ),
     (
         "unknown",
@@ -187,8 +186,8 @@ MAPPING_FILES: list[Row] = [
         "import r.jsonl --run runs/r --mapping paper-lama-guard-3",
         2,
         "no mapping 'paper-lama-guard-3'; did you mean 'paper-llama-guard-3'? (shipped: aegis-2, "
-        "beavertails-llama-guard-2, beavertails, paper-llama-guard-2, paper-llama-guard-3, record"
-        "s; or the path of a .yaml file)",
+        "beavertails-llama-guard-2, beavertails, paper-llama-guard-2, paper-llama-guard-3, records; or give the "
+        "path of a .yaml file)",
     ),
     (
         "empty",
@@ -202,9 +201,8 @@ MAPPING_FILES: list[Row] = [
         {"r.jsonl": jsonl(GOOD), "m.yaml": "a: 1\n"},
         IMPORT,
         2,
-        "m.yaml: line 1: unknown key 'a'; known here: attributes, duplicates, hub, id, labels, me"
-        "ssages, skip, source, strip, text, title, unusable (the shipped records.yaml shows the k"
-        "eys)",
+        "m.yaml: line 1: unknown key 'a'; expected one of attributes, duplicates, hub, id, labels, messages, skip, "
+        "source, strip, text, title, unusable (the shipped records.yaml shows the keys)",
     ),
     (
         "misspelt key",
@@ -233,7 +231,7 @@ MAPPING_FILES: list[Row] = [
         IMPORT,
         2,
         "m.yaml: line 9: labels.values.late: unknown label 'late_delivry'; did you mean 'late_del"
-        "ivery'? (the ids of the taxonomy support-tickets stand on the right)",
+        "ivery'? (the values on the right must be ids of the taxonomy support-tickets)",
     ),
     (
         "a column that is not there",
@@ -248,7 +246,7 @@ MAPPING_FILES: list[Row] = [
         mapping("form: list", "form: flags"),
         IMPORT,
         2,
-        "{folder}/r.jsonl: line 1: 'labels' is \"['late_delivery']\", the mapping's form is flags ("
+        "{folder}/r.jsonl: line 1: 'labels' is \"['late_delivery']\", expected the form flags of the mapping ("
         "labels.form of the mapping: list, text with a separator, or flags)",
     ),
     (
@@ -264,7 +262,7 @@ MAPPING_FILES: list[Row] = [
         mapping("title:", "# \0\ntitle:"),
         IMPORT,
         2,
-        "m.yaml: line 3: not YAML: the character U+0000 (take it out of the file)",
+        "m.yaml: line 3: not YAML: the character U+0000 (remove it from the file)",
     ),
     (
         "invalid UTF-8",

@@ -1,4 +1,4 @@
-"""Models that are not there, are damaged, or answer with no numbers: whole messages, and never a probability."""
+"""Models that are missing, damaged, or answer with NaN: the whole messages, and no probabilities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.bad_input.table import GOOD, Files, Row, check, jsonl, names, said, write
+from tests.bad_input.table import GOOD, Files, Row, check, jsonl, names, run_command, write
 from tests.scoring.tiny import save, tokenizer
 
 RECORDS: Files = {"r.jsonl": jsonl(GOOD)}
@@ -20,8 +20,8 @@ SCORE = "scoring r.jsonl --tolerance 0.9 --node-budget 2"
 
 
 @contextlib.contextmanager
-def around() -> Iterator[None]:
-    """Without the Hub."""
+def offline() -> Iterator[None]:
+    """Makes the Hub unreachable."""
     import huggingface_hub.constants
 
     with pytest.MonkeyPatch.context() as patch:
@@ -35,18 +35,18 @@ ROWS: list[Row] = [
         RECORDS,
         f"{SCORE} --model bundld-guard",
         2,
-        "no model 'bundld-guard': there is no such folder; did you mean 'bundled-guard'? (--model"
+        "no model 'bundld-guard': no such folder; did you mean 'bundled-guard'? (--model"
         " takes a folder with config.json, tokenizer and *.safetensors, a .gguf file, 'bundled-gu"
-        "ard' or 'bundled' (both come with the installation), a Hub id with --revision, or a URL)",
+        "ard' or 'bundled' (both are installed with Marginalia), a Hub id with --revision, or a URL)",
     ),
     (
         "a folder that is not there",
         RECORDS,
         f"{SCORE} --model ./Llama-Guard-3-8B",
         2,
-        "no model './Llama-Guard-3-8B': there is no such folder (--model takes a folder with conf"
-        "ig.json, tokenizer and *.safetensors, a .gguf file, 'bundled-guard' or 'bundled' (both c"
-        "ome with the installation), a Hub id with --revision, or a URL)",
+        "no model './Llama-Guard-3-8B': no such folder (--model takes a folder with config.json, "
+        "tokenizer and *.safetensors, a .gguf file, 'bundled-guard' or 'bundled' (both are instal"
+        "led with Marginalia), a Hub id with --revision, or a URL)",
     ),
     (
         "an empty folder",
@@ -54,8 +54,8 @@ ROWS: list[Row] = [
         f"{SCORE} --model m",
         2,
         "m: no config.json in this folder (--model takes a folder with config.json, tokenizer and"
-        " *.safetensors, a .gguf file, 'bundled-guard' or 'bundled' (both come with the installat"
-        "ion), a Hub id with --revision, or a URL)",
+        " *.safetensors, a .gguf file, 'bundled-guard' or 'bundled' (both are installed with Marg"
+        "inalia), a Hub id with --revision, or a URL)",
     ),
     (
         "a GGUF file that is not there",
@@ -63,7 +63,7 @@ ROWS: list[Row] = [
         f"{SCORE} --model m.gguf",
         2,
         "m.gguf: no such GGUF file (--model takes a folder with config.json, tokenizer and *.safe"
-        "tensors, a .gguf file, 'bundled-guard' or 'bundled' (both come with the installation), a"
+        "tensors, a .gguf file, 'bundled-guard' or 'bundled' (both are installed with Marginalia), a"
         " Hub id with --revision, or a URL)",
     ),
     (
@@ -73,7 +73,7 @@ ROWS: list[Row] = [
         3,
         "cannot load the model 'm.gguf': ./m.gguf does not start with the GGUF magic bytes, so it"
         " is not a GGUF file. (--model takes a folder with config.json, tokenizer and *.safetenso"
-        "rs, a .gguf file, 'bundled-guard' or 'bundled' (both come with the installation), a Hub "
+        "rs, a .gguf file, 'bundled-guard' or 'bundled' (both are installed with Marginalia), a Hub "
         "id with --revision, or a URL)",
     ),
     (
@@ -81,8 +81,8 @@ ROWS: list[Row] = [
         RECORDS,
         f"{SCORE} --model owner/guard",
         2,
-        "no folder 'owner/guard', and the Hub model of this name needs a pinned revision (set rev"
-        "ision (--revision) to a commit id, which its Hub page shows)",
+        "no folder 'owner/guard', and a Hub model needs a pinned revision (set rev"
+        "ision (--revision) to a commit id from the model's Hub page)",
     ),
     (
         "a Hub id without a network",
@@ -90,16 +90,16 @@ ROWS: list[Row] = [
         f"{SCORE} --model owner/guard --revision 0123abc",
         3,
         "cannot load the model 'owner/guard': We couldn't connect to 'https://huggingface.co' to "
-        "load the files, and couldn't find them in the cached files. (load it once with a network"
-        " (HF_TOKEN for a gated model), or give the folder it was loaded to; 'bundled-guard' and "
-        "'bundled' come with the installation)",
+        "load the files, and couldn't find them in the cached files. (load it once with network a"
+        "ccess (HF_TOKEN for a gated model), or give the folder it was downloaded to; 'bundled-gu"
+        "ard' and 'bundled' are installed with Marginalia)",
     ),
     (
         "a URL without a tokenizer",
         RECORDS,
         f"{SCORE} --model http://127.0.0.1:9/v1",
         2,
-        "a model behind a URL needs its tokenizer on this machine (set tokenizer (--tokenizer) to"
+        "a model behind a URL needs a local copy of its tokenizer (set tokenizer (--tokenizer) to"
         " the served model's folder, .gguf file or Hub id)",
     ),
     (
@@ -125,7 +125,7 @@ ROWS: list[Row] = [
         "--node-budget: Input should be greater than or equal to 1 (python -m marginalia.scoring --help)",
     ),
     (
-        "a tolerance that is no number",
+        "a tolerance that is not a number",
         RECORDS,
         f"{SCORE} --tolerance nan",
         2,
@@ -151,7 +151,7 @@ ROWS: list[Row] = [
 @pytest.mark.parametrize("row", ROWS, ids=names(ROWS))
 def test_the_whole_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row) -> None:
     monkeypatch.chdir(tmp_path)
-    with around():
+    with offline():
         check(tmp_path, row)
 
 
@@ -204,10 +204,10 @@ def filled_with(value: float) -> Callable[[Path], None]:
 
 TAKES = (
     "(--model takes a folder with config.json, tokenizer and *.safetensors, a .gguf file, 'bundled-guard' or 'bundled' "
-    "(both come with the installation), a Hub id with --revision, or a URL)"
+    "(both are installed with Marginalia), a Hub id with --revision, or a URL)"
 )
 LOGITS = (
-    "the model 'm' answers with NaN or infinite logits (its weights are damaged, or too large for the dtype: try "
+    "the model 'm' returns NaN or infinite logits (its weights are damaged, or too large for the dtype: try "
     "--dtype float32)"
 )
 DAMAGED: list[tuple[Callable[[Path], None], str]] = [
@@ -233,17 +233,17 @@ def test_damaged_models(
     shutil.copytree(model, tmp_path / "m")
     damage(tmp_path / "m")
     write(tmp_path, RECORDS)
-    assert said(f"{SCORE} --model m") == (3, f"error: {message}\n".replace("{folder}", str(tmp_path)))
+    assert run_command(f"{SCORE} --model m") == (3, f"error: {message}\n".replace("{folder}", str(tmp_path)))
     assert not list(tmp_path.glob("o.*")) and not (tmp_path / "RAN").exists()
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:77"])
-def test_a_device_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path, device: str) -> None:
+def test_a_missing_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path, device: str) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path, RECORDS)
-    code, message = said(f"{SCORE} --model {model} --device {device}")
+    code, message = run_command(f"{SCORE} --model {model} --device {device}")
     assert code == 2
-    # between them PyTorch's words, which depend on how it was built
+    # the middle is PyTorch's message, which depends on its build
     assert message.startswith(f"error: cannot use the device '{device}': ")
     assert message.endswith("(--device (device of score.guards) takes auto, cpu, cuda, cuda:1 …)\n")
 
@@ -259,7 +259,7 @@ answer: [[safe], [{verdict: unsafe}, "\\n", {labels: [","]}]]
 """
 
 
-def test_a_record_that_the_model_has_no_numbers_for_is_named_and_has_no_probability(
+def test_a_record_for_which_the_model_answers_nan_is_reported_and_has_no_probability(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -269,11 +269,11 @@ def test_a_record_that_the_model_has_no_numbers_for_is_named_and_has_no_probabil
     weights["model.embed_tokens.weight"][letter] = float("nan")
     save_file(weights, tmp_path / "m" / WEIGHTS, metadata={"format": "pt"})
     write(tmp_path, {"r.jsonl": jsonl(GOOD, {"id": "b", "text": "Z"}), "g.yaml": GUARD})
-    code, message = said(f"{SCORE} --model m --guard g.yaml")
+    code, message = run_command(f"{SCORE} --model m --guard g.yaml")
     assert code == 1
     assert message.endswith(
-        "\n1 records could not be scored, first 'b': the model answered NaN (try dtype float32); see the column error "
-        "of o.records.parquet; the same command tries them again\n"
+        "\n1 record could not be scored, first 'b': the model answered NaN (try dtype float32); see the column error "
+        "of o.records.parquet; run the same command to try them again\n"
     )
     records = pl.read_parquet("o.records.parquet").select("record_id", "predicted", "off_language", "error").rows()
     assert records[1] == ("b", None, None, "the model answered NaN (try dtype float32)")

@@ -1,4 +1,4 @@
-"""No network: nobody listens, no name is resolved, the Hub is out of reach. Whole messages."""
+"""No network: no server listens, no name is resolved, the Hub is unreachable. The whole messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marginalia.annotation.client import connection
 from tests.bad_input.table import GOOD, Files, Row, check, jsonl, names
 from tests.bad_input.test_artifacts import FRAMES, PLAN
 
-CLOSED = "http://127.0.0.1:9/v1"  # the discard port: nobody listens there
+CLOSED = "http://127.0.0.1:9/v1"  # the discard port, on which no server listens
 NOWHERE = "http://nowhere.invalid/v1"
 
 
@@ -29,8 +29,8 @@ def annotate(url: str) -> Files:
 
 
 @contextlib.contextmanager
-def around() -> Iterator[None]:
-    """No name is resolved but the loopback's, and the Hub's client knows that it is offline."""
+def offline() -> Iterator[None]:
+    """No name except localhost is resolved, and the Hub's client is offline."""
     import huggingface_hub.constants
 
     real = socket.getaddrinfo
@@ -52,7 +52,7 @@ def around() -> Iterator[None]:
 SCORE = "scoring r.jsonl --tokenizer bundled --retries 0"
 ROWS: list[Row] = [
     (
-        "generate, nobody listens",
+        "generate, no server listens",
         generate(CLOSED),
         "generate --run runs/r",
         3,
@@ -68,12 +68,12 @@ ROWS: list[Row] = [
         "(1 call) (is the server running? set generate.endpoint.base_url)",
     ),
     (
-        "score, nobody listens",
+        "score, no server listens",
         {"r.jsonl": jsonl(GOOD)},
         f"{SCORE} --model {CLOSED}",
         3,
         "http://127.0.0.1:9/v1: connection failed: [Errno 111] Connect call failed ('127.0.0.1', 9) (1 "
-        "call) (is the server running? --model is its address)",
+        "call) (is the server running at the address given as --model?)",
     ),
     (
         "score, no such name",
@@ -81,7 +81,7 @@ ROWS: list[Row] = [
         f"{SCORE} --model {NOWHERE}",
         3,
         "http://nowhere.invalid/v1: connection failed: [Errno -2] Name or service not known (1 ca"
-        "ll) (is the server running? --model is its address)",
+        "ll) (is the server running at the address given as --model?)",
     ),
     (
         "Argilla is down",
@@ -125,5 +125,5 @@ ROWS: list[Row] = [
 @pytest.mark.parametrize("row", ROWS, ids=names(ROWS))
 def test_the_whole_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row) -> None:
     monkeypatch.chdir(tmp_path)
-    with around():
+    with offline():
         check(tmp_path, row)

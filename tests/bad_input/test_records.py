@@ -48,15 +48,15 @@ ROWS: list[Row] = [
         {"r.csv": "id,text\n"},
         "scoring r.csv",
         2,
-        "r.csv: cannot tell the format of '.csv' (expected .jsonl or .parquet)",
+        "r.csv: unknown format '.csv' (expected .jsonl or .parquet)",
     ),
     (
         "empty",
         {"r.jsonl": ""},
         "scoring r.jsonl",
         2,
-        "r.jsonl: holds no records (each record needs id, and text or messages; marginalia import"
-        " reads other columns, by a mapping)",
+        "r.jsonl: contains no records (each record needs id, and text or messages; marginalia import reads other "
+        "columns with a mapping)",
     ),
     (
         "empty, import",
@@ -70,8 +70,8 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({"key": 1, "body": "x"})},
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 1: no column 'id'; it has body, key (each record needs id, and text or mes"
-        "sages; marginalia import reads other columns, by a mapping)",
+        "r.jsonl: line 1: no column 'id'; it has body, key (each record needs id, and text or messages; marginalia "
+        "import reads other columns with a mapping)",
     ),
     (
         "wrong columns, import",
@@ -86,62 +86,62 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({"id": "a", "txt": "x"})},
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 1: record 'a': neither 'messages' nor 'text'; it has id, txt (each record "
-        "needs id, and text or messages; marginalia import reads other columns, by a mapping)",
+        "r.jsonl: line 1: record 'a': neither 'messages' nor 'text'; it has id, txt (each record needs id, and "
+        "text or messages; marginalia import reads other columns with a mapping)",
     ),
     (
         "an id that is none",
         {"r.jsonl": jsonl({**GOOD, "id": None})},
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 1: 'id' must be a non-empty string, saw None (each record needs id, and te"
-        "xt or messages; marginalia import reads other columns, by a mapping)",
+        "r.jsonl: line 1: 'id' must be a non-empty string, saw None (each record needs id, and text or messages; "
+        "marginalia import reads other columns with a mapping)",
     ),
     (
         "an id that is none, import",
         {"r.jsonl": jsonl({**GOOD, "id": 1.5})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: 'id' must be a non-empty string, saw 1.5 (mend the row, or lea"
-        "ve id out of the mapping: then ids are made from the texts)",
+        "{folder}/r.jsonl: line 1: 'id' must be a non-empty string, saw 1.5 (fix the row, or remo"
+        "ve id from the mapping: then ids are made from the texts)",
     ),
     (
         "an empty text",
         {"r.jsonl": jsonl({**GOOD, "text": " "})},
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 1: record 'a': the user message has no text (mend the row; marginalia impo"
-        "rt leaves such rows out with unusable: skip in its mapping)",
+        "r.jsonl: line 1: record 'a': the user message has no text (fix the row; marginalia import leaves such "
+        "rows out with unusable: skip in its mapping)",
     ),
     (
         "a list",
         {"r.jsonl": "[1]\n"},
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 1: expected a JSON object, saw list (one JSON object a line)",
+        "r.jsonl: line 1: expected a JSON object, saw list (one JSON object per line)",
     ),
     (
         "no JSON",
         {"r.jsonl": jsonl(GOOD) + "id,text\n"},
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 2: not a JSON object: Expecting value: line 1 column 1 (char 0) (expected "
-        "one JSON object a line)",
+        "r.jsonl: line 2: not a JSON object: Expecting value: line 1 column 1 (char 0) (expected one JSON object "
+        "per line)",
     ),
     (
         "duplicate ids",
         {"r.jsonl": jsonl(GOOD, GOOD)},
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 2: id 'a' stands there twice, first in line 1 (each record needs an id of "
-        "its own; marginalia import keeps the first with duplicates: first in its mapping)",
+        "r.jsonl: line 2: duplicate id 'a', first in line 1 (ids must be unique; marginalia import keeps the first "
+        "record with duplicates: first in its mapping)",
     ),
     (
         "duplicate ids, import",
         {"r.jsonl": jsonl(GOOD, OTHER, GOOD)},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 3: id 'a' stands there twice, first in line 1 (set duplicates: first in the mapping)",
+        "{folder}/r.jsonl: line 3: duplicate id 'a', first in line 1 (set duplicates: first in the mapping)",
     ),
     (
         "unknown label",
@@ -149,7 +149,7 @@ ROWS: list[Row] = [
         "import r.jsonl --run runs/r",
         2,
         "{folder}/r.jsonl: line 2: 'labels': unknown label 'late_delivry'; did you mean 'late_del"
-        "ivery'? (other values than the taxonomy's ids are read by labels.values of a mapping)",
+        "ivery'? (map values that are not ids of the taxonomy with labels.values of a mapping)",
     ),
     (
         "a label like none",
@@ -159,7 +159,7 @@ ROWS: list[Row] = [
         "{folder}/r.jsonl: line 1: 'labels': unknown label 'zzz'; the taxonomy support-tickets ha"
         "s late_delivery, damaged_or_faulty, wrong_or_missing_item, return, refund, payment_probl"
         "em, order_change, account_access, invoice, discount, product_question, service_complaint"
-        " (other values than the taxonomy's ids are read by labels.values of a mapping)",
+        " (map values that are not ids of the taxonomy with labels.values of a mapping)",
     ),
     (
         "unknown label, paper",
@@ -174,33 +174,33 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({**GOOD, "labels": ["none"]})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: 'labels': unknown label 'none'; the taxonomy support-tickets h"
-        "as late_delivery, damaged_or_faulty, wrong_or_missing_item, return, refund, payment_prob"
-        "lem, order_change, account_access, invoice, discount, product_question, service_complain"
-        "t (an empty list of labels says that no category applies)",
+        "{folder}/r.jsonl: line 1: 'labels': unknown label 'none'; the taxonomy support-tickets has late_delivery, "
+        "damaged_or_faulty, wrong_or_missing_item, return, refund, payment_problem, order_change, account_access, "
+        "invoice, discount, product_question, service_complaint (an empty list of labels means that no category "
+        "applies)",
     ),
     (
         "none with a category",
         {"r.jsonl": jsonl(GOOD, {**OTHER, "labels": ["none", "late_delivery"]})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 2: 'labels' says that no category applies and names one: none, la"
-        "te_delivery (mend the row: either no category applies, or these do)",
+        "{folder}/r.jsonl: line 2: 'labels' says that no category applies, but also names one: none, la"
+        "te_delivery (fix the row: either no category applies, or these do)",
     ),
     (
         "labels of another form",
         {"r.jsonl": jsonl({**GOOD, "labels": "late_delivery"})},
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 1: record 'a': 'labels' must be a list of strings, saw 'late_delivery' (la"
-        "bels are a list of ids, [] where no category applies)",
+        "r.jsonl: line 1: record 'a': 'labels' must be a list of strings, saw 'late_delivery' (labels are a list "
+        "of label ids, [] if no category applies)",
     ),
     (
         "labels of another form, import",
         {"r.jsonl": jsonl({**GOOD, "labels": "late_delivery"})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: 'labels' is 'late_delivery', the mapping's form is list (label"
+        "{folder}/r.jsonl: line 1: 'labels' is 'late_delivery', expected the form list of the mapping (label"
         "s.form of the mapping: list, text with a separator, or flags)",
     ),
     (
@@ -208,15 +208,15 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl(GOOD, {**OTHER, "text": LONG})},
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 2: record 'b': text of 10,000,000 characters; the limit is 1,000,000 (mend"
-        " the row; marginalia import leaves such rows out with unusable: skip in its mapping)",
+        "r.jsonl: line 2: record 'b': text of 10,000,000 characters; the limit is 1,000,000 (fix the row; "
+        "marginalia import leaves such rows out with unusable: skip in its mapping)",
     ),
     (
         "10 MB, import",
         {"r.jsonl": jsonl(GOOD, {**OTHER, "text": LONG})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 2: text of 10,000,000 characters; the limit is 1,000,000 (mend th"
+        "{folder}/r.jsonl: line 2: text of 10,000,000 characters; the limit is 1,000,000 (fix th"
         "e row, or set unusable: skip in the mapping)",
     ),
     (
@@ -224,30 +224,30 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({**GOOD, "text": "a\0b"})},
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 1: record 'a': a NUL character at position 1 (mend the row; marginalia imp"
-        "ort leaves such rows out with unusable: skip in its mapping)",
+        "r.jsonl: line 1: record 'a': a NUL character at position 1 (fix the row; marginalia import leaves such "
+        "rows out with unusable: skip in its mapping)",
     ),
     (
         "NUL, import",
         {"r.jsonl": jsonl({**GOOD, "text": "a\0b"})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: a NUL character at position 1 (mend the row, or set unusable: skip in the mapping)",
+        "{folder}/r.jsonl: line 1: a NUL character at position 1 (fix the row, or set unusable: skip in the mapping)",
     ),
     (
         "a lone surrogate",
         {"r.jsonl": jsonl({**GOOD, "text": "a\ud800"})},
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 1: record 'a': a lone surrogate U+D800 at position 1 (mend the row; margin"
-        "alia import leaves such rows out with unusable: skip in its mapping)",
+        "r.jsonl: line 1: record 'a': a lone surrogate U+D800 at position 1 (fix the row; marginalia import leaves "
+        "such rows out with unusable: skip in its mapping)",
     ),
     (
         "a lone surrogate, import",
         {"r.jsonl": jsonl({**GOOD, "text": "a\ud800"})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: a lone surrogate U+D800 at position 1 (mend the row, or set un"
+        "{folder}/r.jsonl: line 1: a lone surrogate U+D800 at position 1 (fix the row, or set un"
         "usable: skip in the mapping)",
     ),
     (
@@ -255,15 +255,15 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({**GOOD, "text": "abc\u202e"})},
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 1: record 'a': the reordering character U+202E at position 3 (mend the row"
-        "; marginalia import leaves such rows out with unusable: skip in its mapping)",
+        "r.jsonl: line 1: record 'a': the reordering character U+202E at position 3 (fix the row; marginalia "
+        "import leaves such rows out with unusable: skip in its mapping)",
     ),
     (
         "U+202E, import",
         {"r.jsonl": jsonl({**GOOD, "text": "abc\u202e"})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: the reordering character U+202E at position 3 (mend the row, o"
+        "{folder}/r.jsonl: line 1: the reordering character U+202E at position 3 (fix the row, o"
         "r set unusable: skip in the mapping)",
     ),
     (
@@ -271,7 +271,7 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({**GOOD, "id": "\u202e"})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: id: the reordering character U+202E at position 0 (mend the row)",
+        "{folder}/r.jsonl: line 1: id: the reordering character U+202E at position 0 (fix the row)",
     ),
     (
         "invalid UTF-8",
@@ -307,64 +307,64 @@ ROWS: list[Row] = [
         {"r.parquet": pl.DataFrame({"key": ["a"]})},
         "scoring r.parquet",
         2,
-        "r.parquet: row 0: no column 'id'; it has key (each record needs id, and text or messages"
-        "; marginalia import reads other columns, by a mapping)",
+        "r.parquet: row 0: no column 'id'; it has key (each record needs id, and text or messages; marginalia "
+        "import reads other columns with a mapping)",
     ),
     (
         "duplicate ids, Parquet",
         {"r.parquet": pl.concat([parquet(), parquet()])},
         "scoring r.parquet",
         2,
-        "r.parquet: row 1: id 'a' stands there twice, first in row 0 (each record needs an id of "
-        "its own; marginalia import keeps the first with duplicates: first in its mapping)",
+        "r.parquet: row 1: duplicate id 'a', first in row 0 (ids must be unique; marginalia import keeps the first "
+        "record with duplicates: first in its mapping)",
     ),
     (
         "unknown label, Parquet",
         {"r.parquet": parquet(labels=["refnd"])},
         "import r.parquet --run runs/r",
         2,
-        "{folder}/r.parquet: row 0: 'labels': unknown label 'refnd'; did you mean 'refund'? (othe"
-        "r values than the taxonomy's ids are read by labels.values of a mapping)",
+        "{folder}/r.parquet: row 0: 'labels': unknown label 'refnd'; did you mean 'refund'? (map "
+        "values that are not ids of the taxonomy with labels.values of a mapping)",
     ),
     (
         "none with a category, Parquet",
         {"r.parquet": parquet(labels=["refund", "none"])},
         "import r.parquet --run runs/r",
         2,
-        "{folder}/r.parquet: row 0: 'labels' says that no category applies and names one: refund,"
-        " none (mend the row: either no category applies, or these do)",
+        "{folder}/r.parquet: row 0: 'labels' says that no category applies, but also names one: refund,"
+        " none (fix the row: either no category applies, or these do)",
     ),
     (
         "10 MB, Parquet",
         {"r.parquet": parquet(text=LONG)},
         "scoring r.parquet",
         2,
-        "r.parquet: row 0: record 'a': text of 10,000,000 characters; the limit is 1,000,000 (men"
-        "d the row; marginalia import leaves such rows out with unusable: skip in its mapping)",
+        "r.parquet: row 0: record 'a': text of 10,000,000 characters; the limit is 1,000,000 (fix the row; "
+        "marginalia import leaves such rows out with unusable: skip in its mapping)",
     ),
     (
         "NUL, Parquet",
         {"r.parquet": parquet(text="\0")},
         "scoring r.parquet",
         2,
-        "r.parquet: row 0: record 'a': a NUL character at position 0 (mend the row; marginalia im"
-        "port leaves such rows out with unusable: skip in its mapping)",
+        "r.parquet: row 0: record 'a': a NUL character at position 0 (fix the row; marginalia import leaves such "
+        "rows out with unusable: skip in its mapping)",
     ),
     (
         "U+202E, Parquet",
         {"r.parquet": parquet(text="\u202e")},
         "scoring r.parquet",
         2,
-        "r.parquet: row 0: record 'a': the reordering character U+202E at position 0 (mend the ro"
-        "w; marginalia import leaves such rows out with unusable: skip in its mapping)",
+        "r.parquet: row 0: record 'a': the reordering character U+202E at position 0 (fix the row; marginalia "
+        "import leaves such rows out with unusable: skip in its mapping)",
     ),
     (
         "an id that is none, Parquet",
         {"r.parquet": parquet(id=1.5)},
         "scoring r.parquet",
         2,
-        "r.parquet: row 0: 'id' must be a non-empty string, saw 1.5 (each record needs id, and te"
-        "xt or messages; marginalia import reads other columns, by a mapping)",
+        "r.parquet: row 0: 'id' must be a non-empty string, saw 1.5 (each record needs id, and text or messages; "
+        "marginalia import reads other columns with a mapping)",
     ),
     (
         "a key twice",
@@ -378,7 +378,7 @@ ROWS: list[Row] = [
         {"r.parquet": parquet_bytes(pa.Table.from_arrays([pa.array(["a"])] * 3, ["id", "text", "text"]))},
         "scoring r.parquet",
         2,
-        "r.parquet: two columns are called 'text' (give each a name of its own)",
+        "r.parquet: two columns are named 'text' (column names must be unique)",
     ),
     (
         "a tool call",
@@ -389,8 +389,8 @@ ROWS: list[Row] = [
         },
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 1: record 'a': the assistant message has 'tool_calls'; only role and content are read (mend the "
-        "row; marginalia import leaves such rows out with unusable: skip in its mapping)",
+        "r.jsonl: line 1: record 'a': the assistant message has 'tool_calls'; only role and content are read (fix "
+        "the row; marginalia import leaves such rows out with unusable: skip in its mapping)",
     ),
     (
         "an image",
@@ -401,8 +401,8 @@ ROWS: list[Row] = [
         },
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 1: record 'a': the user message has a part of type 'image_url'; only parts of text are read "
-        "(mend the row; marginalia import leaves such rows out with unusable: skip in its mapping)",
+        "r.jsonl: line 1: record 'a': the user message has a part of type 'image_url'; only text parts are read "
+        "(fix the row; marginalia import leaves such rows out with unusable: skip in its mapping)",
     ),
     (
         "a binary text",

@@ -203,7 +203,11 @@ def test_a_proxy_that_cannot_be_used(
         assert ask(server.url, ["one"]) == ["one"], "this machine is reached without it"
 
 
-@pytest.mark.parametrize(("value", "message"), [(10**400, "add up to"), (-(10**400), "no token any probability")])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(10**400, "add up to"), (-(10**400), "only tokens with probability 0")],
+    ids=["plus", "minus"],
+)
 def test_a_log_probability_of_400_digits(value: int, message: str) -> None:
     body = {"choices": [{"logprobs": {"top_logprobs": [{"token_id:1": value}]}}]}
     with pytest.raises(ModelError, match=message):

@@ -1,4 +1,4 @@
-"""One small run of the whole line, for all tests that only look at it or work on a copy."""
+"""One small run of all stages, for tests that only read it or work on a copy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from marginalia.pipeline.demo import run_demo
 
 @pytest.fixture(scope="session")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A demo run with 8 written and 24 included records, every stage run once."""
-    root = tmp_path_factory.mktemp("line")
+    """A demo run with 8 generated and 24 included records; every stage has run once."""
+    root = tmp_path_factory.mktemp("demo")
     config = yaml.safe_load(run_demo.CONFIG.read_text())
     config["plan"] |= {"records": 8, "min_per_label": 0}
     config["score"] |= {"node_budget": 40}

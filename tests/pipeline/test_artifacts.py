@@ -26,8 +26,8 @@ from marginalia.pipeline.verification.check_results import Verification
 from marginalia.pipeline.verification.counts_from_gold import check_scores
 from marginalia.pipeline.verification.manifest_hashes import check_manifests
 from marginalia.pipeline.verification.run_contents import Contents
+from marginalia.schemas.calibration_json import CalibrationFile
 from marginalia.schemas.errors import ArtifactError
-from marginalia.schemas.evaluation_json import CalibrationFile
 from marginalia.schemas.json_schemas import MODELS
 from marginalia.schemas.tables import LabelScore, ScoredRecord
 
@@ -43,16 +43,16 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_every_file_has_one_entry_and_a_stage() -> None:
-    names = [one.name for one in ARTIFACTS]
+    names = [entry.name for entry in ARTIFACTS]
     assert len(set(names)) == len(names)
-    for one in ARTIFACTS:
-        assert artifact_of(one.of("tickets").name) is one
-        assert one.stage in STAGES
+    for entry in ARTIFACTS:
+        assert artifact_of(entry.of("tickets").name) is entry
+        assert entry.stage in STAGES
     assert artifact_of("config.yaml") is None
 
 
 def test_every_json_schema_is_that_of_a_file() -> None:
-    schemas = {one.schema for one in ARTIFACTS if isinstance(one, Table | Document) and not one.private}
+    schemas = {entry.schema for entry in ARTIFACTS if isinstance(entry, Table | Document) and not entry.private}
     assert schemas == {f"{name}.schema.json" for name in MODELS if name not in ("taxonomy", "manifest")}
 
 
@@ -69,7 +69,7 @@ def test_a_stage_writes_only_files_of_the_table(run: Run) -> None:
 
 
 def test_one_entry_for_each_guard(run: Run) -> None:
-    names = {one.name for one in artifacts_of(run)}
+    names = {entry.name for entry in artifacts_of(run)}
     assert {"scores/g.parquet", "scores/g.records.parquet", "scores/g.journal.jsonl"} <= names
 
 
@@ -91,14 +91,14 @@ def test_a_file_that_no_manifest_names_is_stray(run: Run) -> None:
     CALIBRATION.write(run, CalibrationFile(calibrations=[]))
     (run.folder / "scores").mkdir()
     (run.folder / "scores/removed.parquet").touch()
-    (run.folder / "annotators.key.json").touch()  # no manifest names private files and journals
+    (run.folder / "annotators.key.json").touch()  # no manifest lists private files and journals
     (run.folder / "responses.jsonl").touch()
-    found = Verification(str(run.folder))
-    check_manifests(run, found)
-    told = [(check.stage, check.problem, check.mend) for check in found.failed if check.what == "manifest"]
-    assert told == [
-        ("score", "no manifest names scores/removed.parquet", f"rm {run.folder / 'scores/removed.parquet'}"),
-        ("evaluate", "no manifest names calibration.json", run.command("evaluate")),
+    checks = Verification(str(run.folder))
+    check_manifests(run, checks)
+    failures = [(check.stage, check.problem, check.fix) for check in checks.failed if check.subject == "manifest"]
+    assert failures == [
+        ("score", "no manifest lists scores/removed.parquet", f"rm {run.folder / 'scores/removed.parquet'}"),
+        ("evaluate", "no manifest lists calibration.json", run.command("evaluate")),
     ]
 
 
@@ -118,20 +118,20 @@ def test_readers_and_verify_agree_on_rounding(run: Run, lower: float, accepted: 
         with pytest.raises(ArtifactError, match="expected 0 ≤ lower ≤ probability"):
             SCORES.of("g").read(run)
     assert outside_bounds(scores).is_empty() == accepted
-    found = Verification(str(run.folder))
-    check_scores(_contents(run, scores), found)
-    assert [check.ok for check in found.checks if check.what == "counts"] == [accepted]
+    checks = Verification(str(run.folder))
+    check_scores(_contents(run, scores), checks)
+    assert [check.ok for check in checks.checks if check.subject == "counts"] == [accepted]
 
 
 def test_verify_names_an_unknown_label_of_scores(run: Run) -> None:
-    found = Verification(str(run.folder))
-    check_scores(_contents(run, score(0.0).with_columns(label=pl.lit("rudeness"))), found)
-    assert [check.problem for check in found.failed] == ["unknown label 'rudeness'"]
+    checks = Verification(str(run.folder))
+    check_scores(_contents(run, score(0.0).with_columns(label=pl.lit("rudeness"))), checks)
+    assert [check.problem for check in checks.failed] == ["unknown label 'rudeness'"]
 
 
 def _contents(run: Run, scores: pl.DataFrame) -> Contents:
-    one = {"record_id": "r", "nodes": 1, "forward_passes": 1, "seconds": 0.1}
-    records = pl.DataFrame([one], schema_overrides=ScoredRecord.polars_schema())
+    entry = {"record_id": "r", "nodes": 1, "forward_passes": 1, "seconds": 0.1}
+    records = pl.DataFrame([entry], schema_overrides=ScoredRecord.polars_schema())
     for name in ScoredRecord.polars_schema():
         if name not in records.columns:
             records = records.with_columns(pl.lit(None).alias(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from marginalia.pipeline.commands.cli import app
+from marginalia.pipeline.core.artifacts import ARTIFACTS, GUARD
+from marginalia.pipeline.core.stage_order import STAGES
 
 COMMANDS = [
     *(
@@ -58,6 +61,23 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     done = marginalia(*command.split(), "--help")
     assert done.returncode == 0
     assert f"Example: marginalia {command}" in done.stdout
+    assert re.search(r" Reads [^.].*\. Writes .*\.", " ".join(done.stdout.split()))
+
+
+@pytest.mark.parametrize("group", [(), ("argilla",)])
+def test_the_list_of_commands_has_whole_sentences(group: tuple[str, ...]) -> None:
+    """typer cuts what does not fit into the list."""
+    done = CliRunner().invoke(app, [*group, "--help"], env={"COLUMNS": "80"})
+    (listed,) = re.findall(r"Commands:\n(.*?)\n\n", done.stdout, flags=re.DOTALL)
+    assert len(listed.splitlines()) >= 6
+    assert all(re.fullmatch(r"  \w+ +[A-Z][^.]*\.", line) for line in listed.splitlines()), listed
+
+
+def test_the_help_of_a_stage_names_the_files_that_it_makes() -> None:
+    for artifact in ARTIFACTS:
+        if artifact.named:
+            name = artifact.name.replace(GUARD, "GUARD")
+            assert name in STAGES[artifact.stage].writes, f"{artifact.stage}: {name}"
 
 
 @pytest.mark.parametrize("module", ["marginalia.pipeline.commands.cli", "marginalia.scoring.command"])
@@ -135,7 +155,7 @@ def test_a_damaged_input_is_caught_by_its_hash(run_folder: Path) -> None:
     assert done.stderr == expected
 
 
-def test_a_second_process_is_refused_and_told_which_holds_the_run(run_folder: Path) -> None:
+def test_a_second_process_is_refused_and_names_the_process_that_uses_the_run(run_folder: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from marginalia.schemas.storage.run_lock import run_lock\n"
         "with run_lock(Path(sys.argv[1]), 'holding'):\n  print('held', flush=True); time.sleep(60)"

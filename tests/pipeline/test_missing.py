@@ -38,9 +38,9 @@ def test_evaluate_says_which_records_it_could_not_judge(tmp_path: Path) -> None:
 
 def test_audit_says_which_records_it_could_not_look_at(tmp_path: Path) -> None:
     make_run(tmp_path, whole=True)
-    code, said = call("audit", tmp_path)
+    code, stderr = call("audit", tmp_path)
     assert code == 1
-    assert said.startswith("incomplete: 1 of 37 final records have no score by smollm2 and were not looked at\n")
+    assert stderr.startswith("incomplete: 1 of 37 final records has no score by smollm2 and could not be audited\n")
 
 
 def test_a_stage_that_did_all_its_work_is_complete_whatever_is_left_to_other_people(tmp_path: Path) -> None:
@@ -53,20 +53,25 @@ def test_a_stage_that_did_all_its_work_is_complete_whatever_is_left_to_other_peo
 
 
 @pytest.mark.parametrize(("retry", "blocks"), [(True, True), (True, False), (False, True), (False, False)])
-def test_a_stage_tries_again_and_is_waited_for_where_that_is_said(tmp_path: Path, retry: bool, blocks: bool) -> None:
+def test_a_missing_item_is_retried_and_blocks_as_it_says(tmp_path: Path, retry: bool, blocks: bool) -> None:
     (tmp_path / "config.yaml").write_text("taxonomy: support-tickets\n")
     run, plan = open_run(tmp_path), load_stage("plan")
     manifest = run_stage(plan, run).manifest
     missing = Missing(what="half of it", how="do it", retry=retry, blocks=blocks)
     changed = manifest.model_copy(update={"missing": [missing]})
     write_json(tmp_path / "manifests/plan.json", changed.model_dump(mode="json"))
-    found = overview(run)
-    assert (found.stages[0].state, found.stages[0].why) == ("incomplete" if blocks else "up to date", "half of it")
-    assert found.next == ("do it" if blocks else f"marginalia generate --run {tmp_path}")
+    progress = overview(run)
+    assert (progress.stages[0].state, progress.stages[0].why) == (
+        "incomplete" if blocks else "up to date",
+        "half of it",
+    )
+    assert progress.next == ("do it" if blocks else f"marginalia generate --run {tmp_path}")
     assert call("plan", tmp_path) == ((0, "") if retry else (1, "incomplete: half of it\n  to continue: do it\n"))
 
 
-def test_a_manifest_of_an_older_version_has_nothing_missing() -> None:
+def test_a_manifest_of_an_older_version_is_read() -> None:
     manifest = {"stage": "plan", "inputs": {}, "outputs": {}, "config_sha256": "", "counts_in": {}, "counts_out": {}}
     more = {"seconds": 0, "versions": {}, "finished_at": "2026-01-01T00:00:00Z"}
     assert Manifest.model_validate({**manifest, **more}).missing == []
+    old = Manifest.model_validate({**manifest, **more, "facts": {"method": "majority", "warnings": ["two are equal"]}})
+    assert (old.facts, old.warnings) == ({"method": "majority"}, ["two are equal"])

@@ -18,11 +18,11 @@ from marginalia.schemas.taxonomy import SHIPPED
 
 
 def keys_of(model: type[BaseModel], path: str = "") -> list[str]:
-    found = []
+    keys = []
     for name, field in model.model_fields.items():
         inner = section_of(field)
-        found += keys_of(inner, f"{path}{name}.") if inner else [path + name]
-    return found
+        keys += keys_of(inner, f"{path}{name}.") if inner else [path + name]
+    return keys
 
 
 @pytest.mark.parametrize("taxonomy", ["support-tickets", "llama-guard-3", "llama-guard-2"])
@@ -55,7 +55,7 @@ def test_an_existing_run_is_left_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a b", "x" * 65])
 def test_only_plain_names_become_folders(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="cannot name a run"):
+    with pytest.raises(InputError, match="is not a valid run name"):
         new_run(name, "support-tickets", root=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -78,14 +78,14 @@ def test_a_taxonomy_of_ones_own_is_copied_with_its_comments(tmp_path: Path) -> N
     assert open_run(folder).taxonomy.ids == ["a"]
 
 
-def test_every_key_stands_in_the_config_once_with_its_default(tmp_path: Path) -> None:
+def test_every_key_is_in_the_config_once_with_its_default(tmp_path: Path) -> None:
     text = run_config("support-tickets", "all")
     path = tmp_path / "config.yaml"
     path.write_text(re.sub(r"^( *(?:- )?)#(?! \S)", r"\1", text, flags=re.MULTILINE), encoding="utf-8")
     everything = load_config(path)
-    wanted = Config(taxonomy="taxonomy.yaml")
-    assert everything.model_copy(update={"score": wanted.score}) == wanted
-    assert everything.score.model_copy(update={"guards": []}) == wanted.score
+    defaults = Config(taxonomy="taxonomy.yaml")
+    assert everything.model_copy(update={"score": defaults.score}) == defaults
+    assert everything.score.model_copy(update={"guards": []}) == defaults.score
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
     for key in keys_of(Config):
         if key.partition(".")[0] not in HIDDEN:
@@ -115,7 +115,7 @@ def test_explain_says_type_default_and_every_place() -> None:
         "  default: 3"
     )
     assert "type: one of manual, auto, open" in explain("release.gated")
-    assert "none, it must be given" in explain("taxonomy")
+    assert "none (required)" in explain("taxonomy")
     assert explain("model").startswith("generate.endpoint.model\n")
     assert "\n\nscore.guards.model\n" in explain("model")
     assert "keys: name, guard, model" in explain("score.guards")
@@ -126,9 +126,7 @@ def test_without_a_key_all_are_listed_one_line_each() -> None:
     assert [line.split()[0] for line in lines] == list(dict.fromkeys(line.split()[0] for line in lines))
     assert {line.split()[0] for line in lines} == known_keys(Config)
     assert all(len(line.split(None, 1)[1]) <= 90 for line in lines)
-    assert next(line for line in lines if line.startswith("seed ")).endswith(
-        "  all randomness of the run comes from it"
-    )
+    assert next(line for line in lines if line.startswith("seed ")).endswith("  seed of all random choices of the run")
 
 
 def test_an_unknown_key_is_answered_with_the_nearest() -> None:

@@ -17,7 +17,7 @@ from marginalia.pipeline.core.run_overview import Overview, overview
 from marginalia.pipeline.core.stage_order import load_stage
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.core.stage_summary import counted
-from marginalia.schemas.storage.run_lock import holder, run_lock
+from marginalia.schemas.storage.run_lock import lock_holder, run_lock
 from tests.pipeline.test_cli import marginalia
 
 CONFIG = "taxonomy: support-tickets\nplan: {records: 12, min_per_label: 0}\n"
@@ -29,52 +29,57 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def states(found: Overview) -> dict[str, tuple[str, str | None]]:
-    return {one.stage: (one.state, one.why) for one in found.stages}
+def states(progress: Overview) -> dict[str, tuple[str, str | None]]:
+    return {stage.stage: (stage.state, stage.why) for stage in progress.stages}
 
 
 def test_a_new_run_begins_with_the_plan(folder: Path) -> None:
-    found = overview(open_run(folder))
-    assert found.next == f"marginalia plan --run {folder}"
-    assert states(found)["plan"] == ("not run", None)
-    assert states(found)["generate"] == ("not run", "plan.parquet is not there yet")
-    assert "import" not in states(found)
+    progress = overview(open_run(folder))
+    assert progress.next == f"marginalia plan --run {folder}"
+    assert states(progress)["plan"] == ("not run", None)
+    assert states(progress)["generate"] == ("not run", "plan.parquet does not exist yet")
+    assert "import" not in states(progress)
     assert not (folder / ".lock").exists()
 
 
 def test_a_changed_config_makes_its_stage_and_all_after_it_stale(folder: Path) -> None:
     run_stage(load_stage("plan"), open_run(folder))
-    found = overview(open_run(folder))
-    assert (states(found)["plan"], found.next) == (("up to date", None), f"marginalia generate --run {folder}")
-    assert found.stages[0].age_seconds is not None and found.stages[0].counts["planned"] == 12
+    progress = overview(open_run(folder))
+    assert (states(progress)["plan"], progress.next) == (("up to date", None), f"marginalia generate --run {folder}")
+    assert progress.stages[0].age_seconds is not None and progress.stages[0].counts["planned"] == 12
     (folder / "config.yaml").write_text(CONFIG.replace("12", "13"))
-    found = overview(open_run(folder))
-    assert states(found)["plan"] == ("stale", "config changed (plan, seed or taxonomy)")
-    assert found.next == f"marginalia plan --run {folder}"
+    progress = overview(open_run(folder))
+    assert states(progress)["plan"] == ("stale", "config changed (plan, seed or taxonomy)")
+    assert progress.next == f"marginalia plan --run {folder}"
 
 
-def test_a_stage_that_was_killed_is_said_so(folder: Path) -> None:
+def test_a_killed_stage_is_shown_as_broken_off(folder: Path) -> None:
     run = open_run(folder)
     run_stage(load_stage("plan"), run)
     log_event(run, "generate", "started", why="not run yet")
-    assert states(overview(run))["generate"] == ("broken off", "the last call did not end; the same command goes on")
+    assert states(overview(run))["generate"] == (
+        "broken off",
+        "the last call was interrupted; run the same command to continue",
+    )
 
 
-def test_a_stage_at_work_is_said_so(folder: Path) -> None:
+def test_a_stage_at_work_is_shown_as_running(folder: Path) -> None:
     run = open_run(folder)
-    assert holder(folder) is None
+    assert lock_holder(folder) is None
     with run_lock(folder, "marginalia plan"):
         log_event(run, "plan", "started")
-        found = overview(run)
-        assert found.working is not None and found.working.startswith(f"process {os.getpid()} (marginalia plan, since ")
-        assert states(found)["plan"] == ("running", None)
+        progress = overview(run)
+        assert progress.working is not None and progress.working.startswith(
+            f"process {os.getpid()} (marginalia plan, since "
+        )
+        assert states(progress)["plan"] == ("running", None)
     assert overview(run).working is None
 
 
 def test_a_lock_of_a_dead_process_holds_nothing(folder: Path) -> None:
     child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     (folder / ".lock").write_text(f"process {int(child.stdout)} (marginalia plan, since 2026-01-01)")
-    assert holder(folder) is None
+    assert lock_holder(folder) is None
 
 
 def test_an_import_shows_no_generation(folder: Path) -> None:
@@ -88,8 +93,8 @@ def test_an_import_shows_no_generation(folder: Path) -> None:
 def test_the_command_prints_stages_without_a_server(folder: Path) -> None:
     done = marginalia("status", "--run", str(folder), "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["next"], found["annotation"]) == (f"marginalia plan --run {folder}", [])
+    progress = json.loads(done.stdout)
+    assert (progress["next"], progress["annotation"]) == (f"marginalia plan --run {folder}", [])
     assert marginalia("status", "--run", str(folder)).stdout.split("\n")[0] == str(folder)
 
 
@@ -97,27 +102,31 @@ def test_the_command_prints_stages_without_a_server(folder: Path) -> None:
 def test_a_finished_run(demo_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     shutil.copytree(demo_run, folder, ignore=shutil.ignore_patterns("argilla"))
-    found = overview(open_run(folder))
-    assert {one.state for one in found.stages} <= {"up to date", "not needed"}
-    assert found.next is None
+    progress = overview(open_run(folder))
+    assert {stage.state for stage in progress.stages} <= {"up to date", "not needed"}
+    assert progress.next is None
     (folder / "gold.parquet").unlink()
-    found = overview(open_run(folder))
-    assert states(found)["reconcile"] == ("stale", "gold.parquet is missing")
-    assert states(found)["report"] == ("stale", "gold.parquet is not there yet")
+    progress = overview(open_run(folder))
+    assert states(progress)["reconcile"] == ("stale", "gold.parquet is missing")
+    assert states(progress)["report"] == ("stale", "gold.parquet does not exist yet")
     done = marginalia("status", "--run", str(folder))
     assert done.returncode == 0
-    assert done.stdout.endswith(f"annotation: the run's Argilla is down (marginalia argilla up --run {folder})\n")
+    assert done.stdout.endswith(
+        f"annotation: the run's Argilla is not running (marginalia argilla up --run {folder})\n"
+    )
 
 
-def test_counts_are_told_in_the_singular_where_there_is_one() -> None:
+def test_a_count_of_one_is_in_the_singular() -> None:
     counts = {"accepted": 3, "rejected attempts": 1, "records_judged": 1, "rejected: refused": 1, "files": 2}
     assert counted(counts) == "3 accepted, 1 rejected attempt, 1 record judged, 1 rejected: refused, 2 files"
     assert counted(counts, 1) == "3 accepted"
     assert counted({"with 1 labels": 3, "with 3 labels": 1}) == "3 with 1 label, 1 with 3 labels"
+    assert counted({"needs_answers": 1, "needs_adjudication": 1}) == "1 needs answers, 1 needs adjudication"
+    assert counted({"needs_answers": 0, "needs_adjudication": 2}) == "0 need answers, 2 need adjudication"
 
 
-def test_a_new_run_is_told_of_both_ways_to_records(folder: Path) -> None:
+def test_a_new_run_shows_both_ways_to_records(folder: Path) -> None:
     assert str(overview(open_run(folder))).endswith(
         f"next: marginalia plan --run {folder}\n"
-        f"or, with records of your own: marginalia import FILE --run {folder} --mapping MAPPING"
+        f"or, with your own records: marginalia import FILE --run {folder} --mapping MAPPING"
     )

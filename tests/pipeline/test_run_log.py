@@ -41,7 +41,7 @@ def failing(run: Run, error: BaseException) -> None:
         run_stage(stage, run)
 
 
-def test_a_stage_is_told_from_start_to_end(run: Run) -> None:
+def test_start_and_end_of_a_stage_are_logged(run: Run) -> None:
     for _ in range(2):
         run_stage(load_stage("plan"), run)
     started, finished, again = read_log(run.folder)
@@ -58,7 +58,7 @@ def test_how_a_stage_broke_off(run: Run) -> None:
     ends = [{key: entry.get(key) for key in ("event", "error", "message")} for entry in read_log(run.folder)][1::2]
     assert ends == [
         {"event": "failed", "error": "ServiceError", "message": "Argilla is away (start it)"},
-        {"event": "failed", "error": "ValueError", "message": "a fault of the program"},
+        {"event": "failed", "error": "ValueError", "message": "unexpected error"},
         {"event": "interrupted", "error": "KeyboardInterrupt", "message": None},
     ]
 
@@ -82,14 +82,14 @@ def test_the_log_stays_small(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert numbers == list(range(numbers[0], 100)) and len(numbers) > 10
 
 
-def test_a_log_that_cannot_be_written_is_said_once_and_breaks_nothing(
+def test_a_log_that_cannot_be_written_gives_one_warning_and_breaks_nothing(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run.folder / LOG).mkdir()
     assert run_stage(load_stage("plan"), run).status == "ran"
     run_stage(load_stage("plan"), run)
-    said = capsys.readouterr().err
-    assert said == f"warning: {run.folder / LOG}: cannot write: Is a directory; the work goes on without a log\n"
+    warning = capsys.readouterr().err
+    assert warning == f"warning: {run.folder / LOG}: cannot write: Is a directory; continuing without a log\n"
 
 
 def test_a_full_disk_costs_the_log_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,9 +113,7 @@ def test_strange_lines_are_passed_over(run: Run) -> None:
     assert json.loads((run.folder / LOG).read_bytes().split(b"\n")[-2])["stage"] == "plan"
 
 
-def test_a_full_disk_that_standard_error_lies_on_as_well_ends_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_that_also_has_standard_error_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(io.StringIO):
         def write(self, text: str) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")

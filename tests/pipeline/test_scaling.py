@@ -12,7 +12,7 @@ import typer
 from marginalia.pipeline.commands.cli import score as command
 from marginalia.pipeline.core.run import Run, open_run
 from marginalia.pipeline.core.stage_runner import config_hash, run_stage, staleness
-from marginalia.pipeline.evaluation.score_stage import MERGE, STAGE, score_shard, spread
+from marginalia.pipeline.evaluation.score_stage import MERGE, STAGE, score_shard, with_engine_options
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.files import write_frame
 from marginalia.schemas.tables import GoldRecord
@@ -49,17 +49,17 @@ def score(folder: Path) -> None:
 
 def test_shards_of_a_run_merge_into_the_stage(run: Run) -> None:
     run_stage(STAGE, run)
-    one = pl.read_parquet(run.path("scores/tiny.parquet"))
+    whole = pl.read_parquet(run.path("scores/tiny.parquet"))
     run.path("scores/tiny.parquet").unlink()
-    with pytest.raises(InputError, match=r"holds no shards .*marginalia score --run .* --shard 1/4"):
+    with pytest.raises(InputError, match=r"contains no shards .*marginalia score --run .* --shard 1/4"):
         run_stage(MERGE, run)
     assert [score_shard(run, Shard(number, 2))[0].endswith("0 failed") for number in (1, 2)] == [True, True]
     done = run_stage(MERGE, run)
     assert done.manifest.counts_out == {"scored by tiny": 7, "failed with tiny": 0}
     assert done.manifest.facts["tiny"]["shards"] == 2
     merged = pl.read_parquet(run.path("scores/tiny.parquet"))
-    assert merged.drop("probability", "lower", "upper").equals(one.drop("probability", "lower", "upper"))
-    assert (merged["probability"] - one["probability"]).abs().max() <= 1e-4
+    assert merged.drop("probability", "lower", "upper").equals(whole.drop("probability", "lower", "upper"))
+    assert (merged["probability"] - whole["probability"]).abs().max() <= 1e-4
     assert staleness(STAGE, run) is None
 
 
@@ -67,17 +67,28 @@ def test_the_command_says_how_much_is_outside_the_format(run: Run, capsys: pytes
     """Also when it is asked again and has nothing to do. A random model never keeps to the format."""
     for _ in range(2):
         score(run.folder)
-        told = capsys.readouterr()
-        assert told.out.startswith("score: ")
-        first, *others = told.err.rstrip("\n").split("\n")[-4:]
-        assert re.search(
-            r"tiny: on average \d+\.\d% of the probability is on answers outside the guard's format", first
-        )
-        assert all(re.match(r"tiny:   \d+ × '", line) for line in others)
+        summary, first, *others = capsys.readouterr().out.rstrip("\n").split("\n")
+        assert summary.startswith("score: ")
+        assert_off_format(first, others)
+
+
+def test_a_shard_says_how_much_is_outside_the_format(run: Run) -> None:
+    summary, *lines = score_shard(run, Shard(1, 1))
+    first, *others = "\n".join(lines).split("\n")
+    assert re.match(r"score --shard 1/1: 7 scored by tiny, 0 failed", summary)
+    assert_off_format(first, others)
+
+
+def assert_off_format(first: str, others: list[str]) -> None:
+    assert re.match(
+        r"  warning: tiny: on average \d+\.\d% of the probability is on answers outside the guard's format", first
+    )
+    assert others
+    assert all(re.match(r"      \d+ × '", line) for line in others)
 
 
 def test_where_it_runs_does_not_make_the_stage_stale(run: Run) -> None:
-    elsewhere = spread(run, "ray", {"address": "head:6379", "actors": 8, "cpus": None, "gpus": None})
+    elsewhere = with_engine_options(run, "ray", {"address": "head:6379", "actors": 8, "cpus": None, "gpus": None})
     assert (elsewhere.config.score.engine, elsewhere.config.score.ray.actors) == ("ray", 8)
     assert config_hash(STAGE, elsewhere) == config_hash(STAGE, run)
 
@@ -87,4 +98,4 @@ def test_where_it_runs_does_not_make_the_stage_stale(run: Run) -> None:
 )
 def test_wrong_options_are_named(run: Run, engine: str | None, actors: int | None, option: str) -> None:
     with pytest.raises(InputError, match=option):
-        spread(run, engine, {"actors": actors})
+        with_engine_options(run, engine, {"actors": actors})

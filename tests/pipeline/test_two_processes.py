@@ -12,7 +12,7 @@ from marginalia.pipeline.commands.cli import app
 from marginalia.pipeline.core.stage_order import STAGES
 from marginalia.schemas.storage.run_lock import run_lock
 from tests.pipeline.release.labelled_run import make_run
-from tests.schemas.test_lock import holder
+from tests.schemas.test_lock import locking_process
 
 ALONE = ("import", "score")  # with arguments of their own
 COMMANDS = [[name] for name in (*STAGES, "preview", "merge", "audit", "verify") if name not in ALONE]
@@ -38,13 +38,13 @@ def new_folder(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, ["score"], ["import", "records.jsonl"]], ids=" ".join)
-def test_a_second_process_is_refused_and_told_who_works_there(
+def test_a_second_process_is_refused_and_names_the_first(
     folder: Path, new_folder: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = new_folder if command[0] == "import" else folder
     monkeypatch.chdir(run)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
-    with holder(run) as child:
+    with locking_process(run) as child:
         done = CliRunner().invoke(app, [*command, "--run", str(run)])
     assert done.exit_code == 4, done.stderr
     assert done.stderr.startswith(f"error: {run} is in use by process {child.pid} (marginalia generate, since 20")

@@ -1,4 +1,4 @@
-"""`marginalia verify`: a run that is whole passes; whatever is damaged, missing or does not add up is named."""
+"""`marginalia verify`: a complete run passes; damaged or missing files and wrong counts are reported."""
 
 from __future__ import annotations
 
@@ -53,20 +53,20 @@ def copy(demo_run: Path, tmp_path: Path) -> Path:
 
 
 def failed(folder: Path) -> dict[tuple[str, str], str]:
-    return {(check.stage, check.what): check.problem or "" for check in verify(open_run(folder)).failed}
+    return {(check.stage, check.subject): check.problem or "" for check in verify(open_run(folder)).failed}
 
 
-def test_a_finished_run_is_in_order(demo_run: Path) -> None:
-    found = verify(open_run(demo_run))
-    assert found.failed == []
-    seen = {(check.stage, check.what): check.seen for check in found.checks}
-    assert seen["push", "counts"] == f"{8 + 24 - _open(demo_run)} pushed of {8 + 24 - _open(demo_run)} records"
-    assert {stage for stage, _ in seen} >= {"plan", "generate", "push", "pull", "reconcile", "score", "release"}
+def test_a_finished_run_passes(demo_run: Path) -> None:
+    verification = verify(open_run(demo_run))
+    assert verification.failed == []
+    summaries = {(check.stage, check.subject): check.summary for check in verification.checks}
+    assert summaries["push", "counts"] == f"{8 + 24 - _open(demo_run)} pushed of {8 + 24 - _open(demo_run)} records"
+    assert {stage for stage, _ in summaries} >= {"plan", "generate", "push", "pull", "reconcile", "score", "release"}
 
 
 def _open(folder: Path) -> int:
-    found: int = json.loads((folder / "manifests/generate.json").read_bytes())["counts_out"]["open"]
-    return found
+    count: int = json.loads((folder / "manifests/generate.json").read_bytes())["counts_out"]["open"]
+    return count
 
 
 def test_the_makers_are_all_files_of_the_run(demo_run: Path) -> None:
@@ -93,12 +93,12 @@ def test_every_damaged_artifact_is_caught_with_the_command_that_rebuilds_it(
         path = copy / name
         whole = path.read_bytes()
         path.write_bytes(damage(whole))
-        found = Verification(str(copy))
-        check_manifests(run, found)
-        first = next(check for check in found.failed if check.what == "outputs")
+        verification = Verification(str(copy))
+        check_manifests(run, verification)
+        first = next(check for check in verification.failed if check.subject == "outputs")
         top = name if not name.startswith("release/") else "release"
         assert (first.stage, first.problem) == (maker, f"{top} is not what it wrote (its SHA-256 differs)")
-        assert first.mend is not None and first.mend.endswith(
+        assert first.fix is not None and first.fix.endswith(
             f"{run.command(maker)}" if name.endswith(".jsonl") else f"{run.command(maker)} --force"
         )
         path.write_bytes(whole)
@@ -140,21 +140,21 @@ def test_damage_inside_a_journal_is_named_with_its_line(copy: Path) -> None:
         (copy / name).write_bytes(b"\n".join(lines))
         problem = failed(copy)[maker, "journal"]
         assert problem.startswith(f"{copy / name}: line 3: damaged: ")
-        assert problem.endswith("(restore the file from a back-up; it is never rewritten)")
+        assert problem.endswith("(restore the file from a back-up; journals are never repaired automatically)")
 
 
 def lie(folder: Path, stage: str, name: str, change: Callable[[Any], Any]) -> None:
-    """Changes an artifact and its manifest, so that only the numbers tell."""
+    """Changes an artifact and its hashes in the manifests, so that only its content is wrong."""
     path = folder / name
     if path.suffix == ".parquet":
         change(pl.read_parquet(path)).write_parquet(path)
     else:
         path.write_text(json.dumps(change(json.loads(path.read_bytes()))))
-    for place in (folder / "manifests").glob("*.json"):
-        manifest = json.loads(place.read_bytes())
+    for manifest_path in (folder / "manifests").glob("*.json"):
+        manifest = json.loads(manifest_path.read_bytes())
         for kind in ("inputs", "outputs"):
             manifest[kind] |= {name: sha256(path)} if name in manifest[kind] else {}
-        place.write_text(json.dumps(manifest))
+        manifest_path.write_text(json.dumps(manifest))
 
 
 def without_first(frame: pl.DataFrame) -> pl.DataFrame:
@@ -165,31 +165,31 @@ def no_upper(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(upper=0.0)
 
 
-def one_final(found: dict[str, Any]) -> dict[str, Any]:
-    return {**found, "gold": {**found["gold"], "final": 1}}
+def one_final(evaluation: dict[str, Any]) -> dict[str, Any]:
+    return {**evaluation, "gold": {**evaluation["gold"], "final": 1}}
 
 
-def no_guards(found: dict[str, Any]) -> dict[str, Any]:
-    return {**found, "guards": []}
+def no_guards(evaluation: dict[str, Any]) -> dict[str, Any]:
+    return {**evaluation, "guards": []}
 
 
 LIES: list[tuple[str, str, Callable[[Any], Any], tuple[str, str], str]] = [
     ("generate", "prompts.parquet", without_first, ("generate", "counts"), "reason; the manifest says 8 accepted"),
     ("pull", "annotations.parquet", without_first, ("pull", "journal"), "annotations.parquet is not the latest state"),
-    ("reconcile", "gold.parquet", without_first, ("reconcile", "counts"), "is in prompts and not in gold"),
+    ("reconcile", "gold.parquet", without_first, ("reconcile", "counts"), "is in prompts but not in gold"),
     ("score", "scores/tickets.parquet", without_first, ("score", "counts"), "has 103 of 104 numbers"),
     (
         "score",
         "scores/tickets.parquet",
         lambda frame: frame.with_columns(probability=pl.col("probability").reverse(), lower=0.0, upper=1.0),
         ("score", "journal"),
-        "of tickets reads differently in the table",
+        "of tickets differs between journal and table",
     ),
-    ("score", "scores/tickets.parquet", no_upper, ("score", "counts"), "lies outside its bounds"),
+    ("score", "scores/tickets.parquet", no_upper, ("score", "counts"), "is outside its bounds"),
     ("score", "scores/tickets.records.parquet", without_first, ("score", "counts"), "was not scored"),
-    ("push", "push.json", lambda found: {**found, "records": 999}, ("push", "counts"), "999 were pushed"),
-    ("evaluate", "evaluation.json", one_final, ("evaluate", "counts"), "it counts 1 final of"),
-    ("evaluate", "evaluation.json", no_guards, ("evaluate", "counts"), "it judges the guards none"),
+    ("push", "push.json", lambda pushed: {**pushed, "records": 999}, ("push", "counts"), "999 of "),
+    ("evaluate", "evaluation.json", one_final, ("evaluate", "counts"), "evaluation.json counts 1 final of"),
+    ("evaluate", "evaluation.json", no_guards, ("evaluate", "counts"), "evaluation.json judges these guards: none"),
 ]  # fmt: skip
 
 
@@ -204,28 +204,29 @@ def test_numbers_that_do_not_add_up_are_named(
 def test_a_release_that_was_not_built_of_this_run_is_named(copy: Path) -> None:
     path = copy / "release/data/gold/test.parquet"
     pl.read_parquet(path).slice(1).write_parquet(path)
-    assert "data/gold/test.parquet does not hold what the run has" in failed(copy)["release", "counts"]
+    assert "data/gold/test.parquet differs from the run's files" in failed(copy)["release", "counts"]
 
 
 def test_a_file_that_no_manifest_names(copy: Path) -> None:
     (copy / "manifests/evaluate.json").unlink()
-    assert failed(copy)["evaluate", "manifest"] == "no manifest names thresholds.json"
+    assert failed(copy)["evaluate", "manifest"] == "no manifest lists thresholds.json"
 
 
 def test_a_readable_key_is_named(copy: Path) -> None:
     (copy / "annotators.key.json").chmod(0o644)
-    assert failed(copy)["run", "private files"] == "annotators.key.json can be read by others"
+    assert failed(copy)["run", "private files"] == "other users can read annotators.key.json"
 
 
 def test_the_command(copy: Path) -> None:
     done = marginalia("verify", "--run", str(copy))
-    assert (done.returncode, done.stdout.split("\n")[-2]) == (0, f"{copy}: all {_checks(copy)} checks are in order")
+    assert (done.returncode, done.stdout.split("\n")[-2]) == (0, f"{copy}: all {_checks(copy)} checks passed")
     (copy / "gold.parquet").unlink()
     done = marginalia("verify", "--run", str(copy), "--json")
     assert done.returncode == 2
-    problems = [check["problem"] for check in json.loads(done.stdout)["checks"] if not check["ok"]]
-    assert "gold.parquet is missing" in problems
-    assert f"mend it: marginalia reconcile --run {copy} --force" in str(verify(open_run(copy)))
+    checks = json.loads(done.stdout)["checks"]
+    assert list(checks[0]) == ["stage", "what", "seen", "problem", "mend", "ok"]
+    assert "gold.parquet is missing" in [check["problem"] for check in checks if not check["ok"]]
+    assert f"fix: marginalia reconcile --run {copy} --force" in str(verify(open_run(copy)))
 
 
 def _checks(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Faults of the operating system, ordered by number: the k-th write, fsync or replace fails."""
+"""Faults of the operating system: the k-th write, fsync or replace fails."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
 class FailingFile:
-    """A file whose k-th write puts half of its data down and then finds the disk full."""
+    """A file whose k-th write writes half of its data and then fails because the disk is full."""
 
     def __init__(self, file: Any, k: int) -> None:
         self._file = file
-        self._left = k
+        self._writes_left = k
 
     def write(self, data: bytes) -> int:
-        self._left -= 1
-        if self._left == 0:
+        self._writes_left -= 1
+        if self._writes_left == 0:
             self._file.write(bytes(data)[: len(data) // 2])
             self._file.flush()
             raise FULL
@@ -38,7 +38,7 @@ class FailingFile:
 
 
 def fail_call(monkeypatch: pytest.MonkeyPatch, name: str, k: int) -> Callable[[], int]:
-    """Makes the k-th call of `os.NAME` fail; returns a function that tells how often it was called."""
+    """Makes the k-th call of `os.NAME` fail; returns a function that counts the calls."""
     real = getattr(os, name)
     calls = 0
 

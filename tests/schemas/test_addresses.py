@@ -1,4 +1,4 @@
-"""Addresses: what may be written, which are this machine, where a key may go."""
+"""Addresses: which are valid, which are on this machine, and where a key may be sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from marginalia.schemas.server_addresses import (
     route,
 )
 
-HERE = [
+THIS_MACHINE = [
     "http://localhost/",
     "http://LOCALHOST:8000/v1",
     "http://127.0.0.1:8000",
@@ -25,7 +25,7 @@ HERE = [
     "http://0.0.0.0:8000/v1",
     "http://[::]:8000",
 ]
-ELSEWHERE = [
+OTHER_MACHINES = [
     "http://localhost.example.com",
     "http://127.0.0.1.example.com/v1",
     "http://localhost@example.com",
@@ -40,7 +40,7 @@ ELSEWHERE = [
 ]
 
 
-@pytest.mark.parametrize("url", HERE)
+@pytest.mark.parametrize("url", THIS_MACHINE)
 def test_this_machine_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
@@ -50,8 +50,10 @@ def test_this_machine_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch
     check_key_goes(url)
 
 
-@pytest.mark.parametrize("url", ELSEWHERE)
-def test_all_others_are_other_machines(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+@pytest.mark.parametrize("url", OTHER_MACHINES)
+def test_other_machines_are_reached_by_the_proxy_and_get_no_key_over_http(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
     assert not is_loopback(url)
@@ -77,7 +79,7 @@ def test_which_proxy_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> N
     "url",
     ["http://h/v1?key=sk-1", "http://h/v1?api-version=", "http://h?api-version=1&key=2", "http://u:p@h?api-version=1"],
 )
-def test_a_query_may_be_a_key(url: str) -> None:
+def test_an_address_with_a_possible_key_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ValueError, match="an address and nothing more") as raised:
         check_endpoint(url)
     assert url not in str(raised.value)

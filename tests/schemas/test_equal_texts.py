@@ -1,4 +1,4 @@
-"""Which texts count as equal, and what is said of records that share one."""
+"""Which texts count as equal, and what is reported about records that share one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def key(text: str, role: str = "user") -> str:
     return same_text([{"role": role, "content": text}])
 
 
-def found(*rows: tuple[str, str, list[str] | None, str]) -> EqualTexts:
-    """Of rows (id, text, labels, split)."""
+def equal_texts_of(*rows: tuple[str, str, list[str] | None, str]) -> EqualTexts:
+    """The result for rows (id, text, labels, split)."""
     return equal_texts(
         GoldRecord.frame(
             [
@@ -44,20 +44,20 @@ def test_case_punctuation_white_space_and_width_do_not_matter(other: str) -> Non
     assert key("where is my parcel") == key(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("a b", "ab"), ("🎉", "😡"), ("?", "!"), ("कि", "की"), ("1", "2")])
-def test_other_words_are_other_texts_and_so_are_other_signs_where_there_is_no_word(one: str, other: str) -> None:
-    assert key(one) != key(other)
+@pytest.mark.parametrize(("first", "second"), [("a b", "ab"), ("🎉", "😡"), ("?", "!"), ("कि", "की"), ("1", "2")])
+def test_other_words_make_another_text_and_so_do_other_signs_if_there_are_no_words(first: str, second: str) -> None:
+    assert key(first) != key(second)
 
 
-def test_a_conversation_is_all_its_messages() -> None:
-    asked = {"role": "user", "content": "Hi"}
-    assert same_text([asked]) != same_text([asked, {"role": "assistant", "content": "Ho"}])
+def test_roles_and_all_messages_count() -> None:
+    question = {"role": "user", "content": "Hi"}
+    assert same_text([question]) != same_text([question, {"role": "assistant", "content": "Ho"}])
     assert key("hi", "user") != key("hi", "assistant")
-    assert same_text([asked, {"role": "assistant", "content": "a"}]) != key("hi assistant a")
+    assert same_text([question, {"role": "assistant", "content": "a"}]) != key("hi assistant a")
 
 
-def test_conflicts_are_counted_among_records_with_labels_and_name_the_records() -> None:
-    equal = found(
+def test_conflicts_are_counted_among_records_with_labels_and_list_the_records() -> None:
+    equal = equal_texts_of(
         ("a", "x", ["refund", "invoice"], "test"),
         ("b", "X!", ["invoice", "refund"], "test"),  # the same set
         ("c", "y", ["refund"], "test"),
@@ -68,15 +68,15 @@ def test_conflicts_are_counted_among_records_with_labels_and_name_the_records() 
         ("h", "alone", [], "test"),
     )
     assert (equal.texts, equal.records, equal.conflicting, equal.across_splits) == (3, 7, 1, 1)
-    assert [(each.ids, each.labels) for each in equal.conflicts] == [(["c", "d"], [["refund"], []])]
+    assert [(conflict.ids, conflict.labels) for conflict in equal.conflicts] == [(["c", "d"], [["refund"], []])]
     assert equal.warnings == [
         "1 text has different labels in different records, first c: refund, d: none",
-        "1 text is in more than one split, so what is fitted on one is judged on the same texts",
+        "1 text is in more than one split, so fitted maps and thresholds are judged on seen texts",
     ]
     assert equal.counts == {"records_with_equal_texts": 7, "texts_labelled_differently": 1}
 
 
-def test_nothing_is_said_where_every_text_is_its_own() -> None:
-    equal = found(("a", "x", ["refund"], "test"), ("b", "y", [], "calibration"))
+def test_distinct_texts_give_no_counts_and_no_warnings() -> None:
+    equal = equal_texts_of(("a", "x", ["refund"], "test"), ("b", "y", [], "calibration"))
     assert (equal.texts, equal.counts, equal.warnings) == (0, {}, [])
-    assert found().texts == 0
+    assert equal_texts_of().texts == 0

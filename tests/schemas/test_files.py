@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and read with every flaw named."""
+"""Files are written completely or not at all; reading reports everything that is wrong."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def message(action: Callable[[], object]) -> str:
 WRITERS: dict[str, Callable[[Path], None]] = {
     "text": lambda path: write_text(path, "new"),
     "json": lambda path: write_json(path, {"new": 1}),
-    "jsonl": lambda path: write_jsonl(path, [{"new": at} for at in range(3)]),
+    "jsonl": lambda path: write_jsonl(path, [{"new": number} for number in range(3)]),
     "frame": lambda path: write_frame(path, scores(score("new")), LabelScore),
 }
 
 
-def test_a_file_taken_for_an_unfinished_one_before_it_was_locked_is_begun_again(
+def test_a_temporary_file_that_another_process_removed_before_it_was_locked_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, removed = os.open, []
@@ -69,7 +69,7 @@ def test_a_file_taken_for_an_unfinished_one_before_it_was_locked_is_begun_again(
         descriptor = real(path, flags, *mode)
         if flags & os.O_CREAT and not removed:
             removed.append(path)
-            remove_unfinished(tmp_path)  # as another process does that writes into the same folder
+            remove_unfinished(tmp_path)  # as a second process would that writes into the same folder
             assert not Path(path).exists()
         return descriptor
 
@@ -82,7 +82,7 @@ def test_a_file_taken_for_an_unfinished_one_before_it_was_locked_is_begun_again(
 
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.parametrize("call", ["write", "fsync", "replace", "open"])
-def test_when_the_kth_call_fails_the_file_is_whole_and_no_partial_stays(
+def test_when_the_kth_call_fails_the_file_is_complete_and_no_temporary_file_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str, call: str
 ) -> None:
     path = tmp_path / "artifact"
@@ -97,20 +97,20 @@ def test_when_the_kth_call_fails_the_file_is_whole_and_no_partial_stays(
                 WRITERS[writer](path)
             except InputError as error:
                 assert str(error) == (
-                    f"{path}: cannot write: No space left on device (free some space, then give the same command again)"
+                    f"{path}: cannot write: No space left on device (free some space, then run the same command again)"
                 )
             else:
                 assert k > 1
                 break
         assert [item.name for item in tmp_path.iterdir()] == ["artifact"]
-        # only the folder's fsync comes after the new file has taken the old one's place
+        # only the folder's fsync comes after the new file has replaced the old one
         assert path.read_bytes() == b"old" or (call, k) in (("fsync", 2), ("open", 2))
     else:
         pytest.fail("every call failed")
     assert path.read_bytes() != b"old"
 
 
-def test_a_writer_that_breaks_off_leaves_the_old_file(tmp_path: Path) -> None:
+def test_an_interrupted_writer_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "artifact"
     path.write_bytes(b"old")
 
@@ -124,8 +124,8 @@ def test_a_writer_that_breaks_off_leaves_the_old_file(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("kind", ["text", "frame"])
-def test_a_real_limit_of_the_operating_system_is_named(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("writer", ["text", "frame"])
+def test_a_real_limit_of_the_operating_system_is_reported(tmp_path: Path, writer: str) -> None:
     script = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
@@ -146,13 +146,13 @@ def test_a_real_limit_of_the_operating_system_is_named(tmp_path: Path, kind: str
     )
     path = tmp_path / "artifact"
     path.write_bytes(b"old")
-    command = [sys.executable, "-c", script, str(path), kind]
+    command = [sys.executable, "-c", script, str(path), writer]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{path}: cannot write: File too large (free some space, then give the same command again)\n"
+    assert done.stdout == f"{path}: cannot write: File too large (free some space, then run the same command again)\n"
     assert (path.read_bytes(), len(list(tmp_path.iterdir()))) == (b"old", 1)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     path = tmp_path / "file" / "artifact"
     assert message(lambda: write_text(path, "x")).startswith(f"{path}: cannot write: ")
@@ -173,7 +173,7 @@ def test_nan_is_never_written_as_json(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_line_of_jsonl_is_one_line_whatever_it_holds(tmp_path: Path) -> None:
+def test_a_line_of_jsonl_is_one_line_whatever_it_contains(tmp_path: Path) -> None:
     entry = {"text": "a\u2028b\u2029c\x85d\ne\ud800"}
     line = jsonl_line(entry)
     assert (line.count(b"\n"), line.endswith(b"\n"), line.isascii()) == (1, True, True)
@@ -184,7 +184,7 @@ def test_a_line_of_jsonl_is_one_line_whatever_it_holds(tmp_path: Path) -> None:
 MADE_BY = "marginalia score --run runs/x"
 
 
-def test_a_frame_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_frame_is_read_as_it_was_written(tmp_path: Path) -> None:
     frame = scores(score("r1"), score("r2"))
     write_frame(tmp_path / "a.parquet", frame.select(reversed(frame.columns)), LabelScore)
     assert read_frame(tmp_path / "a.parquet", LabelScore, made_by=MADE_BY).equals(frame)
@@ -192,8 +192,8 @@ def test_a_frame_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_an_empty_frame_keeps_its_columns(tmp_path: Path) -> None:
     write_frame(tmp_path / "a.parquet", GoldRecord.frame([]), GoldRecord)
-    found = read_frame(tmp_path / "a.parquet", GoldRecord, made_by=MADE_BY)
-    assert (found.height, found.schema) == (0, GoldRecord.polars_schema())
+    frame = read_frame(tmp_path / "a.parquet", GoldRecord, made_by=MADE_BY)
+    assert (frame.height, frame.schema) == (0, GoldRecord.polars_schema())
 
 
 @pytest.mark.parametrize(
@@ -205,22 +205,22 @@ def test_an_empty_frame_keeps_its_columns(tmp_path: Path) -> None:
          "['record_id', 'estimator', 'label', 'probability', 'lower', 'upper']"),
         (scores(score("r1")).cast({"lower": pl.Float32}), "column 'lower' is Float32, expected Float64"),
         (scores(score("r1", label=None), score("r2")), "column 'label' has 1 nulls"),
-        (scores(score("r1"), score("r1")), "record_id × estimator × label ('r1', 'marginal', 'a') stands there twice"),
-        (scores(score("r1", probability=float("nan"))), "column 'probability' holds NaN"),
+        (scores(score("r1"), score("r1")), "duplicate record_id × estimator × label: 'r1' × 'marginal' × 'a'"),
+        (scores(score("r1", probability=float("nan"))), "column 'probability' contains NaN"),
     ],
 )  # fmt: skip
-def test_a_frame_that_breaks_its_contract_is_refused_on_both_ways(
+def test_a_frame_that_violates_its_model_is_neither_written_nor_read(
     tmp_path: Path, frame: pl.DataFrame, problem: str
 ) -> None:
     path = tmp_path / "a.parquet"
     assert message(lambda: write_frame(path, frame, LabelScore)) == f"{path}: {problem}"
     assert not path.exists()
     frame.write_parquet(path)
-    found = message(lambda: read_frame(path, LabelScore, made_by=MADE_BY))
-    assert found == f"{path}: {problem} (rebuild it with {MADE_BY})"
+    problem_when_read = message(lambda: read_frame(path, LabelScore, made_by=MADE_BY))
+    assert problem_when_read == f"{path}: {problem} (rebuild it with {MADE_BY})"
 
 
-def test_a_word_outside_a_closed_set_is_refused(tmp_path: Path) -> None:
+def test_a_value_that_a_column_does_not_allow_is_refused(tmp_path: Path) -> None:
     now = datetime(2026, 11, 1, tzinfo=UTC)
     row = {
         "record_id": "r1", "annotator": "A01", "labels": None, "status": "done", "note": None,
@@ -228,7 +228,7 @@ def test_a_word_outside_a_closed_set_is_refused(tmp_path: Path) -> None:
     }  # fmt: skip
     path = tmp_path / "a.parquet"
     assert message(lambda: write_frame(path, Answer.frame([row]), Answer)) == (
-        f"{path}: column 'status' holds 'done', expected submitted, discarded, draft"
+        f"{path}: column 'status' contains 'done', expected submitted, discarded, draft"
     )
 
 
@@ -245,7 +245,7 @@ def test_a_missing_or_damaged_artifact_names_the_command_that_makes_it(tmp_path:
         assert str(caught.value).endswith(f"({MADE_BY})")
 
 
-def test_text_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(b"a: 1\nb: \xff\n")
     assert message(lambda: read_text(path)) == f"{path}: line 2: byte 8 is not UTF-8 (save it as UTF-8)"
@@ -263,7 +263,7 @@ def test_json_errors_name_the_line_and_the_key(tmp_path: Path) -> None:
     )
 
 
-def test_hashes_tell_content_and_not_form(tmp_path: Path) -> None:
+def test_hashes_depend_on_content_and_not_on_form(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     # FIPS 180-2, example B.1
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -275,9 +275,9 @@ def test_hashes_tell_content_and_not_form(tmp_path: Path) -> None:
 
 def test_the_hash_of_a_folder_changes_with_any_name_or_byte(tmp_path: Path) -> None:
     def folder(name: str, files: dict[str, bytes]) -> str:
-        for at, data in files.items():
-            (tmp_path / name / at).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name / at).write_bytes(data)
+        for path, data in files.items():
+            (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / path).write_bytes(data)
         return sha256(tmp_path / name)
 
     first = folder("one", {"a": b"x", "b/c": b"y"})

@@ -1,4 +1,4 @@
-"""A folder is written whole or not at all."""
+"""A folder is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def content(root: Path) -> dict[str, list[str]]:
     return {folder.name: sorted(path.name for path in folder.rglob("*") if path.is_file()) for folder in root.iterdir()}
 
 
-def test_the_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
+def test_the_new_folder_replaces_the_old_one(tmp_path: Path) -> None:
     write_folder_whole(tmp_path / "release", build("one"))
     write_folder_whole(tmp_path / "release", build("two"))
     assert content(tmp_path) == {"release": ["two"]}
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "open", "rename"])
-def test_when_the_kth_call_fails_one_whole_folder_stays(
+def test_when_the_kth_call_fails_one_complete_folder_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     path = tmp_path / "release"
@@ -51,27 +51,25 @@ def test_when_the_kth_call_fails_one_whole_folder_stays(
         assert content(tmp_path) in ({"release": ["old"]}, {"release": ["new"]})
     else:
         pytest.fail("every call failed")
-    # a call that failed while the old folder was removed stops nobody; the rest of it goes with the next recovery
+    # a failure while the old folder is removed is no error; the next recovery removes the rest
     recover_folder(path)
     assert content(tmp_path) == {"release": ["new"]}
     assert k > 1
 
 
-@pytest.mark.parametrize("moves", [0, 1, 2])
-def test_after_a_kill_between_the_moves_the_old_folder_comes_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
-) -> None:
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_after_a_kill_between_the_renames_the_old_folder_is_restored(tmp_path: Path, renames: int) -> None:
     path = tmp_path / "release"
     write_folder_whole(path, build("old"))
     before = tmp_path / ".release.previous"
     new = tmp_path / ".release.0000.partial"
     build("new")(new)
-    if moves >= 1:
+    if renames >= 1:
         path.rename(before)
-    if moves == 2:
+    if renames == 2:
         new.rename(path)
     recover_folder(path)
-    assert content(tmp_path) == {"release": ["new" if moves == 2 else "old"]}
+    assert content(tmp_path) == {"release": ["new" if renames == 2 else "old"]}
 
 
 def test_an_error_while_building_leaves_the_old_folder(tmp_path: Path) -> None:
@@ -85,12 +83,12 @@ def test_an_error_while_building_leaves_the_old_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         write_folder_whole(path, broken)
     assert str(caught.value) == (
-        f"{path}: cannot write: No space left on device (free some space, then give the same command again)"
+        f"{path}: cannot write: No space left on device (free some space, then run the same command again)"
     )
     assert content(tmp_path) == {"release": ["old"]}
 
 
-def test_an_old_folder_that_cannot_be_removed_goes_with_the_next_release(
+def test_an_old_folder_that_cannot_be_removed_is_removed_by_the_next_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "release"

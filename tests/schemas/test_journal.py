@@ -1,4 +1,4 @@
-"""Journals: a confirmed line is never lost, an unfinished one never read, damage never passed over."""
+"""Journals: a confirmed line is never lost, an incomplete one never read, and damage is always reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.schemas.faults import FULL, fail_call
 HOSTILE = {"text": "a\u2028b\u2029c\x0bd\x85e\r\nf\ud800\0", "n": 1}
 
 
-def test_entries_come_back_in_order_whatever_they_hold(tmp_path: Path) -> None:
+def test_entries_are_read_in_order_whatever_they_contain(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:
         journal.append(HOSTILE)
@@ -29,12 +29,14 @@ def test_entries_come_back_in_order_whatever_they_hold(tmp_path: Path) -> None:
     assert list(read_journal(path)) == [HOSTILE, {"n": 2}, {"n": 3}, {"n": 4}]
 
 
-def test_a_journal_that_is_not_there_has_no_entries(tmp_path: Path) -> None:
+def test_a_missing_journal_has_no_entries(tmp_path: Path) -> None:
     assert list(read_journal(tmp_path / "none.jsonl")) == []
 
 
 @pytest.mark.parametrize("size", [1, 70_000])
-def test_a_torn_tail_is_cut_off_and_said_so(tmp_path: Path, size: int) -> None:
+def test_an_incomplete_last_line_is_truncated_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int
+) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:
         journal.append({"n": 1})
@@ -44,11 +46,12 @@ def test_a_torn_tail_is_cut_off_and_said_so(tmp_path: Path, size: int) -> None:
     assert list(read_journal(path)) == [{"n": 1}]
     with Journal(path) as journal:
         assert journal.torn_bytes == len(torn)
+        assert capsys.readouterr().err == f"{path}: truncated an incomplete last line of {len(torn):,} bytes\n"
         journal.append({"n": 2})
     assert list(read_journal(path)) == [{"n": 1}, {"n": 2}]
 
 
-def test_a_journal_of_nothing_but_a_torn_line_starts_anew(tmp_path: Path) -> None:
+def test_a_journal_with_only_an_incomplete_line_becomes_empty(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b'{"n"')
     with Journal(path) as journal:
@@ -56,7 +59,7 @@ def test_a_journal_of_nothing_but_a_torn_line_starts_anew(tmp_path: Path) -> Non
     assert path.read_bytes() == b""
 
 
-def test_every_cut_of_the_last_line_loses_that_line_only(tmp_path: Path) -> None:
+def test_a_cut_anywhere_in_the_last_line_loses_only_that_line(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:
         journal.extend([{"n": 1}, {"n": 22}])
@@ -75,12 +78,12 @@ def test_a_damaged_middle_line_is_refused_with_its_number(tmp_path: Path) -> Non
         list(read_journal(path))
     assert str(caught.value) == (
         f"{path}: line 2: damaged: Expecting value: line 2 column 1 (char 6) "
-        "(restore the file from a back-up; it is never rewritten)"
+        "(restore the file from a back-up; journals are never repaired automatically)"
     )
 
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe\n", b"\0\0\0\0\n", b"\n"])
-def test_lines_of_rubbish_are_damage(tmp_path: Path, damage: bytes) -> None:
+def test_lines_that_are_not_json_are_damage(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b'{"n":1}\n' + damage + b'{"n":3}\n')
     with pytest.raises(ArtifactError, match="line 2: damaged: "):
@@ -88,7 +91,7 @@ def test_lines_of_rubbish_are_damage(tmp_path: Path, damage: bytes) -> None:
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
-def test_a_failed_fsync_takes_the_entry_back_and_the_journal_goes_on(
+def test_a_failed_fsync_undoes_the_entry_and_the_journal_can_be_used_further(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k: int
 ) -> None:
     path = tmp_path / "journal.jsonl"
@@ -106,15 +109,13 @@ def test_a_failed_fsync_takes_the_entry_back_and_the_journal_goes_on(
     assert len(confirmed) == 3
 
 
-def test_what_was_written_is_taken_back_when_it_cannot_be_synced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_written_entries_are_undone_if_they_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:
         journal.append({"n": 1})
         journal.write([{"n": 2}])
         journal.write([{"n": 3}])
-        assert [entry["n"] for entry in read_journal(path)] == [1, 2, 3]  # a kill now loses none
+        assert [entry["n"] for entry in read_journal(path)] == [1, 2, 3]  # a killed process loses none of them
         with monkeypatch.context() as patch:
             fail_call(patch, "fsync", 1)
             with pytest.raises(InputError, match="cannot write"):
@@ -125,7 +126,7 @@ def test_what_was_written_is_taken_back_when_it_cannot_be_synced(
     assert list(read_journal(path)) == [{"n": 1}, {"n": 4}]
 
 
-def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_partial_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:
         journal.append({"n": 1})
@@ -151,21 +152,21 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(read_journal(path)) == [{"n": 1}, {"n": 3}]
 
 
-def test_a_value_that_json_has_no_word_for_is_not_written(tmp_path: Path) -> None:
+def test_a_value_that_is_not_json_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal, pytest.raises(ValueError, match="Out of range float values"):
         journal.append({"n": float("inf")})
     assert path.read_bytes() == b""
 
 
-def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InputError, match="cannot write: "):
         Journal(tmp_path / "file" / "journal.jsonl")
 
 
-def test_what_a_killed_process_confirmed_is_there(tmp_path: Path) -> None:
-    """SIGKILL at random moments while entries of all sizes are appended; each confirmed one is there, once."""
+def test_entries_that_a_killed_process_confirmed_are_read(tmp_path: Path) -> None:
+    """SIGKILL at random moments while entries of all sizes are appended; each confirmed one is read once."""
     script = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -179,13 +180,13 @@ def test_what_a_killed_process_confirmed_is_there(tmp_path: Path) -> None:
         "        n += 1\n"
     )
     path = tmp_path / "journal.jsonl"
-    moments = random.Random(2026)
+    draw = random.Random(2026)
     confirmed = -1
     for _ in range(5):
         command = [sys.executable, "-c", script, str(path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
-            for _ in range(moments.randrange(1, 60)):
+            for _ in range(draw.randrange(1, 60)):
                 confirmed = int(child.stdout.readline())
             child.send_signal(signal.SIGKILL)
             rest = child.stdout.read()
@@ -201,18 +202,19 @@ def test_every_flipped_bit_of_a_line_is_damage(tmp_path: Path) -> None:
         journal.extend([{"n": 1, "text": "late"}, {}])
     whole = path.read_bytes()
     end = whole.index(b"\n")
-    for at in range(end):
+    for position in range(end):
         for bit in range(8):
-            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            flipped = bytes([whole[position] ^ 1 << bit])
+            path.write_bytes(whole[:position] + flipped + whole[position + 1 :])
             try:
                 entries = list(read_journal(path))
             except ArtifactError as error:
                 assert str(error).startswith(f"{path}: line ") and "damaged: " in str(error)
-            else:  # the name of the checksum itself was hit: what it protects is unharmed
-                assert at >= end - len(b'"crc":"00000000"}') and entries[0]["text"] == "late"
+            else:  # the key of the checksum was hit; the entry is intact
+                assert position >= end - len(b'"crc":"00000000"}') and entries[0]["text"] == "late"
 
 
-def test_an_entry_without_what_the_reader_needs_is_refused_and_a_line_without_checksum_is_not(tmp_path: Path) -> None:
+def test_an_entry_without_a_required_key_is_refused_and_a_line_without_checksum_is_not(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b'{"key":"a"}\n{"kez":"b"}\n')
     assert list(read_journal(path)) == [{"key": "a"}, {"kez": "b"}]

@@ -1,4 +1,4 @@
-"""schemas/json is what the models say, and says it in full."""
+"""The files in schemas/json are complete and match the models."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_files_are_current() -> None:
     assert json_schemas.outdated() == [], "run: python -m marginalia.schemas.json_schemas"
 
 
-def test_every_table_of_the_design_has_its_schema_with_all_columns() -> None:
+def test_every_table_has_a_schema_with_all_columns() -> None:
     for name, model in ROWS.items():
         schema = json.loads((json_schemas.FOLDER / f"{name}.schema.json").read_text(encoding="utf-8"))
         assert list(schema["properties"]) == list(model.polars_schema())
@@ -43,7 +43,7 @@ def test_every_table_of_the_design_has_its_schema_with_all_columns() -> None:
         assert (schema["additionalProperties"] is False) != model.open_ended
 
 
-def test_a_model_that_changed_is_noticed_and_written(tmp_path: Path) -> None:
+def test_files_of_changed_models_are_listed_and_written(tmp_path: Path) -> None:
     folder = tmp_path / "json"
     shutil.copytree(json_schemas.FOLDER, folder)
     (folder / "gold.schema.json").write_text("{}", encoding="utf-8")
@@ -56,7 +56,7 @@ def test_a_model_that_changed_is_noticed_and_written(tmp_path: Path) -> None:
     assert not (folder / "old.schema.json").exists()
 
 
-def test_the_command_checks_and_refuses_what_it_does_not_know() -> None:
+def test_the_command_checks_and_refuses_unknown_options() -> None:
     command = [sys.executable, "-m", "marginalia.schemas.json_schemas"]
     checked = subprocess.run([*command, "--check"], capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")

@@ -1,4 +1,4 @@
-"""One process a run: a second one is refused, told by whom, and let in when the first is gone."""
+"""One process per run: a second one is refused with the name of the first, and accepted once the first has ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOLD = (
 
 
 @contextmanager
-def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def locking_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A real process that holds the folder's lock until its standard input is closed."""
     command = [sys.executable, "-c", HOLD, str(folder)]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -38,8 +38,12 @@ def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
         child.communicate()
 
 
-def test_a_second_process_is_told_who_holds_the_run(tmp_path: Path) -> None:
-    with holder(tmp_path) as child, pytest.raises(LockedError) as caught, run_lock(tmp_path, "marginalia score"):
+def test_the_error_of_a_second_process_names_the_first(tmp_path: Path) -> None:
+    with (
+        locking_process(tmp_path) as child,
+        pytest.raises(LockedError) as caught,
+        run_lock(tmp_path, "marginalia score"),
+    ):
         pass
     assert str(caught.value).startswith(f"{tmp_path} is in use by process {child.pid} (marginalia generate, since 20")
     assert str(caught.value).endswith("(wait for it, or end it)")
@@ -47,7 +51,7 @@ def test_a_second_process_is_told_who_holds_the_run(tmp_path: Path) -> None:
 
 
 def test_the_lock_is_free_after_kill_9(tmp_path: Path) -> None:
-    with holder(tmp_path) as child:
+    with locking_process(tmp_path) as child:
         child.send_signal(signal.SIGKILL)
         child.wait()
         with run_lock(tmp_path, "marginalia score"):
@@ -76,7 +80,7 @@ def test_the_same_process_cannot_take_it_twice(tmp_path: Path) -> None:
         pass
 
 
-def test_a_shorter_holder_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None:
+def test_a_shorter_command_overwrites_a_longer_one_completely(tmp_path: Path) -> None:
     with run_lock(tmp_path, "a very long name of a command"):
         pass
     with run_lock(tmp_path, "short"):
@@ -85,6 +89,6 @@ def test_a_shorter_holder_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None
     assert "very long" not in text
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot write: No such file or directory"), run_lock(tmp_path / "no", "x"):
         pass

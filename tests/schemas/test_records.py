@@ -1,4 +1,4 @@
-"""Records as users bring them: every flaw is one clear error with file and line."""
+"""Records that users provide: everything wrong is an error with file and line."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def test_text_is_one_user_message_and_labels_may_be_absent_null_or_empty(tmp_pat
         {"id": 3, "messages": messages, "labels": ["x"]},
         row(id="d", labels=None),
     )
-    found = read_records(path)
-    assert found.schema == RECORD_SCHEMA
-    assert found.rows() == [
+    records = read_records(path)
+    assert records.schema == RECORD_SCHEMA
+    assert records.rows() == [
         ("a", [{"role": "user", "content": "hello"}], None),
         ("b", [{"role": "user", "content": "hello"}], []),
         ("3", messages, ["x"]),
@@ -58,28 +58,28 @@ def test_lines_end_at_newlines_only(tmp_path: Path) -> None:
     assert read_records(path)["messages"].to_list() == [[{"role": "user", "content": text}]]
 
 
-def test_blank_labels_are_none_given_and_a_list_in_a_text_is_one(tmp_path: Path) -> None:
+def test_blank_labels_are_null_and_a_list_written_as_text_is_a_list(tmp_path: Path) -> None:
     cells = [None, "", " ", [""], [None], [], '["x", "y"]', "[]"]
-    path = write(tmp_path, *(row(id=str(at), labels=cell) for at, cell in enumerate(cells)))
+    path = write(tmp_path, *(row(id=str(number), labels=cell) for number, cell in enumerate(cells)))
     assert read_records(path)["labels"].to_list() == [None] * 5 + [[], ["x", "y"], []]
     path.write_text('{"id": "a", "text": "x", "labels": NaN}\n', encoding="utf-8")
     assert read_records(path)["labels"].to_list() == [None]
 
 
-def test_parquet_as_datasets_writes_it_has_nulls_for_the_fields_of_other_messages(tmp_path: Path) -> None:
+def test_nulls_that_datasets_writes_into_parquet_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "r.parquet"
     nulls = {"name": None, "tool_calls": None}
-    asked, answered = {"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}
+    question, answer = {"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}
     datasets.Dataset.from_list(
         [
-            {"id": "a", "messages": [{**asked, **nulls}], "labels": ["x"]},
-            {"id": "b", "messages": [{**asked, **nulls}, {**answered, **nulls}], "labels": None},
+            {"id": "a", "messages": [{**question, **nulls}], "labels": ["x"]},
+            {"id": "b", "messages": [{**question, **nulls}, {**answer, **nulls}], "labels": None},
         ]
     ).to_parquet(path)
-    assert read_records(path).rows() == [("a", [asked], ["x"]), ("b", [asked, answered], None)]
+    assert read_records(path).rows() == [("a", [question], ["x"]), ("b", [question, answer], None)]
 
 
-def test_parquet_is_read_as_well(tmp_path: Path) -> None:
+def test_parquet_is_read(tmp_path: Path) -> None:
     path = tmp_path / "r.parquet"
     pl.DataFrame({"id": ["a", "b"], "text": ["one", "two"], "labels": [["x"], []]}).write_parquet(path)
     assert read_records(path)["labels"].to_list() == [["x"], []]
@@ -88,8 +88,8 @@ def test_parquet_is_read_as_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "holds no records"),
-        ([row(), row(text="again")], "line 2: id 'a' stands there twice, first in line 1"),
+        ([], "contains no records"),
+        ([row(), row(text="again")], "line 2: duplicate id 'a', first in line 1"),
         ([{"text": "x"}], "line 1: no column 'id'; it has text"),
         ([row(id="")], "line 1: 'id' must be a non-empty string, saw ''"),
         ([row(id=True)], "line 1: 'id' must be a non-empty string, saw True"),
@@ -115,15 +115,15 @@ def test_parquet_is_read_as_well(tmp_path: Path) -> None:
         ([[1, 2]], "line 1: expected a JSON object, saw list"),
     ],
 )  # fmt: skip
-def test_every_bad_row_is_named(tmp_path: Path, rows: list[Any], message: str) -> None:
+def test_every_invalid_row_is_reported(tmp_path: Path, rows: list[Any], message: str) -> None:
     assert error_of(write(tmp_path, *rows)) == message
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "holds no records"),
-        (b"\n\n", "holds no records"),
+        (b"", "contains no records"),
+        (b"\n\n", "contains no records"),
         (b'{"id": "a", "text": "x"}\n{"id": "b", "text": "\xff"}\n', "line 2: byte 21 is not UTF-8"),
         (
             b'{"id": "a", "text": "x"}\n{"id": \n',
@@ -134,20 +134,20 @@ def test_every_bad_row_is_named(tmp_path: Path, rows: list[Any], message: str) -
         (b"[" * 100_000, "line 1: not a JSON object: "),
     ],
 )
-def test_every_bad_line_is_named(tmp_path: Path, data: bytes, message: str) -> None:
+def test_every_invalid_line_is_reported(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(data)
     assert error_of(path).startswith(message)
 
 
-def test_what_is_no_file_of_records_is_named(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_of_records_is_reported(tmp_path: Path) -> None:
     assert error_of(tmp_path / "no.jsonl") == "no such file"
     assert error_of(tmp_path) == "is a folder, expected a .jsonl or .parquet file"
-    assert error_of(write(tmp_path, row(), name="r.csv")) == ("cannot tell the format of '.csv'")
+    assert error_of(write(tmp_path, row(), name="r.csv")) == "unknown format '.csv'"
     assert error_of(write(tmp_path, row(), name="r.parquet")).startswith("not a readable Parquet file: ")
 
 
-def test_a_flaw_in_parquet_names_the_row(tmp_path: Path) -> None:
+def test_an_error_in_parquet_names_the_row(tmp_path: Path) -> None:
     path = tmp_path / "r.parquet"
     pl.DataFrame({"id": ["a", "b"], "text": ["one", None]}).write_parquet(path)
     assert error_of(path) == "row 1: record 'b': the user message has no text"

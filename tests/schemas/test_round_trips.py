@@ -1,4 +1,4 @@
-"""What is written is read again, whatever stands in it; and what a cut leaves of a journal is whole lines."""
+"""Whatever is written is read back unchanged, and a journal that was cut anywhere gives complete entries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from marginalia.schemas.table_row import Row
 from marginalia.schemas.tables import PlannedSlot
 
 MODELS = [model for model in vars(tables).values() if isinstance(model, type) and issubclass(model, Row) and model.key]
-# every character that UTF-8 can hold: line separators of Unicode, NUL and reordering ones among them
+# every character of UTF-8, among them Unicode line separators, NUL and reordering characters
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
     ["", "a\u2028b", "\x85", "\r\n", "\0", "\u202e", "𝔘𝔫𝔦", "= 1 + 1", '"', "\\ud800"]
 )
@@ -44,7 +44,7 @@ ENTRIES = st.lists(st.dictionaries(TEXTS.filter(lambda key: key != "crc"), JSON,
 
 
 def values(annotation: Any) -> st.SearchStrategy[Any]:
-    """Values of a column that is annotated so."""
+    """Values for a column with this annotation."""
     if annotation in SCALARS:
         return SCALARS[annotation]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -62,12 +62,12 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
 @st.composite
 def frames(draw: st.DrawFn, model: type[Row]) -> pl.DataFrame:
     row = st.fixed_dictionaries({name: values(field.annotation) for name, field in model.model_fields.items()})
-    rows = draw(st.lists(row, max_size=4, unique_by=lambda one: tuple(one[name] for name in model.key)))
+    rows = draw(st.lists(row, max_size=4, unique_by=lambda row: tuple(row[name] for name in model.key)))
     return model.frame(rows)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-@settings(max_examples=max(1, settings().max_examples // 5))  # for each of many models
+@settings(max_examples=max(1, settings().max_examples // 5))  # per model, of which there are many
 @given(draw=st.data())
 def test_every_table(model: type[Row], draw: st.DataObject) -> None:
     frame = draw.draw(frames(model))
@@ -107,7 +107,7 @@ def test_json_and_jsonl(value: Any, entries: list[dict[str, Any]]) -> None:
 @example(entries=[{}, {"a": "\u2028"}], share=1.0, more={})
 @example(entries=[{}], share=0.5, more={})
 def test_a_journal_cut_anywhere(entries: list[dict[str, Any]], share: float, more: dict[str, Any]) -> None:
-    """All whole lines before the cut are there, nothing else is, and what is appended then follows them."""
+    """Exactly the complete lines before the cut are read, and an appended entry follows them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "j.jsonl"
         with Journal(path) as journal:
@@ -115,30 +115,32 @@ def test_a_journal_cut_anywhere(entries: list[dict[str, Any]], share: float, mor
         data = path.read_bytes()
         cut = round(share * len(data))
         path.write_bytes(data[:cut])
-        whole = data[:cut].count(b"\n")
-        assert list(read_journal(path)) == entries[:whole]
+        complete = data[:cut].count(b"\n")
+        assert list(read_journal(path)) == entries[:complete]
         with Journal(path) as journal:
             assert journal.torn_bytes == cut - (data.rfind(b"\n", 0, cut) + 1)
             journal.append(more)
-        assert list(read_journal(path)) == [*entries[:whole], more]
+        assert list(read_journal(path)) == [*entries[:complete], more]
 
 
-@given(entries=ENTRIES.filter(bool), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_a_flipped_bit_in_a_journal_invents_nothing(entries: list[dict[str, Any]], place: float, bit: int) -> None:
-    """Either it is refused, or (where a newline was hit) lines are missing at the end: never another entry."""
+@given(entries=ENTRIES.filter(bool), position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_in_a_journal_never_changes_an_entry(
+    entries: list[dict[str, Any]], position: float, bit: int
+) -> None:
+    """The journal is refused, or (if a newline was hit) entries are missing at the end; an entry never changes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "j.jsonl"
         with Journal(path) as journal:
             journal.extend(entries)
         data = bytearray(path.read_bytes())
-        data[int(place * len(data))] ^= 1 << bit
+        data[int(position * len(data))] ^= 1 << bit
         path.write_bytes(data)
-        found = []
+        read = []
         try:
             for entry in read_journal(path):
-                found.append(entry)
+                read.append(entry)
         except ValueError as error:
             raise AssertionError from error
         except Exception as error:
             assert "damaged: " in str(error)
-        assert json.dumps(found) == json.dumps(entries[: len(found)])
+        assert json.dumps(read) == json.dumps(entries[: len(read)])

@@ -1,4 +1,4 @@
-"""Every Arrow type of text and lists is read as the same plain values; a JSON object has each key once."""
+"""Every Arrow type of text and lists is read as the same plain values; duplicate keys in JSON are refused."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def written(path: Path, **columns: pa.Array) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "kind", [pa.string(), pa.large_string(), pa.string_view(), DICTIONARY], ids=lambda kind: str(kind)
+    "dtype", [pa.string(), pa.large_string(), pa.string_view(), DICTIONARY], ids=lambda dtype: str(dtype)
 )
-def test_every_kind_of_text(tmp_path: Path, kind: pa.DataType) -> None:
-    assert written(tmp_path / "r.parquet", text=pa.array(["a", None, "b"]).cast(kind)) == [
+def test_every_type_of_text(tmp_path: Path, dtype: pa.DataType) -> None:
+    assert written(tmp_path / "r.parquet", text=pa.array(["a", None, "b"]).cast(dtype)) == [
         {"text": "a"},
         {"text": None},
         {"text": "b"},
@@ -41,32 +41,32 @@ def test_every_kind_of_text(tmp_path: Path, kind: pa.DataType) -> None:
 
 @pytest.mark.parametrize("element", [pa.string(), pa.large_string(), pa.string_view(), DICTIONARY], ids=str)
 @pytest.mark.parametrize(
-    "kind", [pa.list_, pa.large_list, pa.list_view, pa.large_list_view], ids=lambda kind: kind.__name__
+    "list_type", [pa.list_, pa.large_list, pa.list_view, pa.large_list_view], ids=lambda list_type: list_type.__name__
 )
-def test_every_kind_of_list(tmp_path: Path, kind: Any, element: pa.DataType) -> None:
+def test_every_type_of_list(tmp_path: Path, list_type: Any, element: pa.DataType) -> None:
     labels = [["a", "b"], [], None]
-    assert written(tmp_path / "r.parquet", labels=pa.array(labels, kind(element))) == [
-        {"labels": each} for each in labels
+    assert written(tmp_path / "r.parquet", labels=pa.array(labels, list_type(element))) == [
+        {"labels": value} for value in labels
     ]
 
 
-def test_lists_of_one_length_and_maps(tmp_path: Path) -> None:
-    found = written(
+def test_fixed_size_lists_and_maps(tmp_path: Path) -> None:
+    rows = written(
         tmp_path / "r.parquet",
         labels=pa.array([["a", "b"]], pa.list_(pa.string(), 2)),
         flags=pa.array([[("a", True), ("b", None)]], pa.map_(pa.string(), pa.bool_())),
     )
-    assert found == [{"labels": ["a", "b"], "flags": {"a": True, "b": None}}]
+    assert rows == [{"labels": ["a", "b"], "flags": {"a": True, "b": None}}]
 
 
 @pytest.mark.parametrize("role", [pl.Categorical(), pl.Enum(["user", "assistant"])], ids=str)
 def test_categories_of_polars_inside_messages(tmp_path: Path, role: pl.DataType) -> None:
-    kind = pl.List(pl.Struct({"role": role, "content": pl.String}))
-    pl.DataFrame({"messages": [MESSAGES]}, schema={"messages": kind}).write_parquet(tmp_path / "r.parquet")
+    dtype = pl.List(pl.Struct({"role": role, "content": pl.String}))
+    pl.DataFrame({"messages": [MESSAGES]}, schema={"messages": dtype}).write_parquet(tmp_path / "r.parquet")
     assert rows_of(tmp_path / "r.parquet") == [{"messages": MESSAGES}]
 
 
-def test_json_that_datasets_stores_in_parquet_is_read_as_its_values(tmp_path: Path) -> None:
+def test_json_that_datasets_stores_in_parquet_is_parsed(tmp_path: Path) -> None:
     """`datasets` gives a column of mixed values the type Json: as text, "hi" would be four characters."""
     import datasets
 
@@ -84,14 +84,14 @@ def test_json_that_datasets_stores_in_parquet_is_read_as_its_values(tmp_path: Pa
 
 def test_nan_is_null_at_any_depth(tmp_path: Path) -> None:
     nan = math.nan
-    found = written(
+    rows = written(
         tmp_path / "r.parquet",
         a=pa.array([1.5, nan]),
         b=pa.array([[1.5, nan], None]),
         c=pa.array([{"x": nan, "y": "z"}, None]),
         d=pa.array([[("k", nan)], None], pa.map_(pa.string(), pa.float32())),
     )
-    assert found == [
+    assert rows == [
         {"a": 1.5, "b": [1.5, None], "c": {"x": None, "y": "z"}, "d": {"k": None}},
         {"a": None, "b": None, "c": None, "d": None},
     ]
@@ -102,7 +102,7 @@ def test_nan_is_null_at_any_depth(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "key"), [('{"id": 1, "text": "a", "id": 2}', "id"), ('{"messages": [{"role": "a", "role": "b"}]}', "role")]
 )
-def test_a_key_that_an_object_has_twice_is_refused(tmp_path: Path, line: str, key: str) -> None:
+def test_a_duplicate_key_is_refused(tmp_path: Path, line: str, key: str) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text('{"id": 0}\n' + line + "\n", encoding="utf-8")
     with pytest.raises(InputError, match=f"line 2: duplicate key '{key}'"):
@@ -111,6 +111,6 @@ def test_a_key_that_an_object_has_twice_is_refused(tmp_path: Path, line: str, ke
 
 def test_a_file_is_read_batch_by_batch_with_the_number_of_each_row(tmp_path: Path) -> None:
     pq.write_table(pa.table({"n": list(range(2500))}), tmp_path / "r.parquet", row_group_size=700)
-    assert [(place, row["n"]) for place, row in read_rows(tmp_path / "r.parquet")] == [
-        (f"row {at}", at) for at in range(2500)
+    assert [(position, row["n"]) for position, row in read_rows(tmp_path / "r.parquet")] == [
+        (f"row {number}", number) for number in range(2500)
     ]

@@ -1,4 +1,4 @@
-"""Taxonomies: flaws refused with whole messages, and the shipped ones as the rest of the project needs them."""
+"""Taxonomies: errors with line and nearest id, and what the project relies on in the shipped ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def error_of(tmp_path: Path, labels: str, more: str = "") -> str:
 @pytest.mark.parametrize(
     ("labels", "more", "message"),
     [
-        (label("a") + label("b") + label("a", "Other"), "", "line 8: label id 'a' stands there twice"),
+        (label("a") + label("b") + label("a", "Other"), "", "line 8: duplicate label id 'a'"),
         (label("a", "Same") + label("b", "same"), "", "line 7: two answers are named 'same'"),
         (label("a", "None of these"), "", "line 6: two answers are named 'none of these'"),
         (label("unsafe"), "", "line 6: label id 'unsafe' is reserved; rename it"),
@@ -41,11 +41,11 @@ def error_of(tmp_path: Path, labels: str, more: str = "") -> str:
         (label("abc", more=", parent: abd") + label("abe"), "",
          "line 6: label 'abc' has the unknown parent 'abd'; did you mean 'abe'?"),
         (label("a", more=", parent: b") + label("b", more=", parent: c") + label("c", more=", parent: a"), "",
-         "line 6: parents run in a circle: a → b → c → a"),
-        (label("a", more=", parent: a"), "", "line 6: parents run in a circle: a → a"),
+         "line 6: parents form a cycle: a → b → c → a"),
+        (label("a", more=", parent: a"), "", "line 6: parents form a cycle: a → a"),
         (label("abc") + label("xyz"), "forbidden_pairs: [[abd, xyz]]\n",
          "line 8: forbidden_pairs: unknown label 'abd'; did you mean 'abc'?"),
-        (label("a"), "forbidden_pairs: [[a, a]]\n", "line 7: forbidden_pairs: 'a' with itself"),
+        (label("a"), "forbidden_pairs: [[a, a]]\n", "line 7: forbidden_pairs: 'a' is paired with itself"),
         ("  []\n", "", "line 5: labels: List should have at least 1 item after validation, not 0"),
         (label("A"), "", "line 6: labels.0.id: String should match pattern '^[a-z0-9][a-z0-9_-]{0,63}$'"),
         (label("a/b"), "", "line 6: labels.0.id: String should match pattern '^[a-z0-9][a-z0-9_-]{0,63}$'"),
@@ -54,27 +54,27 @@ def error_of(tmp_path: Path, labels: str, more: str = "") -> str:
          "line 6: labels.0.generation: Input should be 'allowed' or 'withheld', saw 'never'"),
     ],
 )  # fmt: skip
-def test_every_flaw_is_named(tmp_path: Path, labels: str, more: str, message: str) -> None:
+def test_every_error_is_reported(tmp_path: Path, labels: str, more: str, message: str) -> None:
     assert error_of(tmp_path, labels, more) == message
 
 
-def test_a_chain_of_parents_is_no_circle(tmp_path: Path) -> None:
-    found = taxonomy(tmp_path, label("a") + label("b", more=", parent: a") + label("c", more=", parent: b"))
-    assert [one.parent for one in found.labels] == [None, "a", "b"]
+def test_a_chain_of_parents_is_no_cycle(tmp_path: Path) -> None:
+    loaded = taxonomy(tmp_path, label("a") + label("b", more=", parent: a") + label("c", more=", parent: b"))
+    assert [item.parent for item in loaded.labels] == [None, "a", "b"]
 
 
-def test_pairs_are_those_of_writable_labels_that_nothing_forbids(tmp_path: Path) -> None:
+def test_allowed_pairs_are_those_of_writable_labels_that_are_not_forbidden(tmp_path: Path) -> None:
     labels = label("a") + label("b") + label("c") + label("d", more=", generation: withheld")
-    found = taxonomy(tmp_path, labels, "forbidden_pairs: [[c, a]]\n")
-    assert found.writable == ["a", "b", "c"]
-    assert found.allowed_pairs() == [("a", "b"), ("b", "c")]
+    loaded = taxonomy(tmp_path, labels, "forbidden_pairs: [[c, a]]\n")
+    assert loaded.writable == ["a", "b", "c"]
+    assert loaded.allowed_pairs() == [("a", "b"), ("b", "c")]
 
 
-def test_an_unknown_label_is_answered_with_the_nearest(tmp_path: Path) -> None:
-    found = taxonomy(tmp_path, label("refund") + label("invoice"))
-    assert found.require("refund", "x") == "refund"
+def test_the_error_for_an_unknown_label_names_the_nearest(tmp_path: Path) -> None:
+    loaded = taxonomy(tmp_path, label("refund") + label("invoice"))
+    assert loaded.require("refund", "x") == "refund"
     with pytest.raises(InputError) as caught:
-        found.require("refnud", "data.jsonl: line 3")
+        loaded.require("refnud", "data.jsonl: line 3")
     assert str(caught.value) == "data.jsonl: line 3: unknown label 'refnud'; did you mean 'refund'?"
 
 
@@ -82,28 +82,28 @@ def test_an_unknown_taxonomy_lists_the_shipped_ones(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         load_taxonomy("lama-guard-3", relative_to=tmp_path)
     assert str(caught.value) == (
-        "no taxonomy 'lama-guard-3'; did you mean 'llama-guard-3'? "
-        "(shipped: llama-guard-2, llama-guard-3, support-tickets; or the path of a .yaml file)"
+        "no taxonomy 'lama-guard-3'; did you mean 'llama-guard-3'? (shipped: llama-guard-2, llama-guard-3, "
+        "support-tickets; or give the path of a .yaml file)"
     )
 
 
 @pytest.mark.parametrize("name", [path.stem for path in SHIPPED.glob("*.yaml")])
 def test_a_shipped_taxonomy_is_complete(name: str) -> None:
-    found = load_taxonomy(name)
-    assert found.id == name
-    for one in found.labels:
-        assert one.includes, f"{one.id} says nothing of what it covers"
-        assert one.excludes, f"{one.id} says nothing of what it leaves out"
-        assert (one.generation == "withheld") == (not one.examples), one.id
-    examples = [text for one in found.labels for text in one.examples]
+    loaded = load_taxonomy(name)
+    assert loaded.id == name
+    for item in loaded.labels:
+        assert item.includes, f"{item.id} has no includes"
+        assert item.excludes, f"{item.id} has no excludes"
+        assert (item.generation == "withheld") == (not item.examples), item.id
+    examples = [text for item in loaded.labels for text in item.examples]
     assert len(set(examples)) == len(examples)
 
 
 def test_the_harmless_taxonomy_has_about_twelve_topics_with_varied_examples() -> None:
-    found = load_taxonomy("support-tickets")
-    assert len(found.labels) == 12
-    assert found.writable == found.ids
-    assert all(3 <= len(one.examples) <= 4 for one in found.labels)
+    loaded = load_taxonomy("support-tickets")
+    assert len(loaded.labels) == 12
+    assert loaded.writable == loaded.ids
+    assert all(3 <= len(item.examples) <= 4 for item in loaded.labels)
 
 
 def test_the_hazards_are_llama_guards_in_its_order_and_the_same_id_means_the_same() -> None:
@@ -114,17 +114,17 @@ def test_the_hazards_are_llama_guards_in_its_order_and_the_same_id_means_the_sam
         "suicide_self_harm", "sexual_content", "elections", "code_interpreter_abuse",
     ]  # fmt: skip
     absent = {"defamation", "elections", "code_interpreter_abuse"}
-    assert two.ids == [one for one in three.ids if one not in absent]
-    for one in two.ids:
-        assert two.label(one) == three.label(one)
+    assert two.ids == [label_id for label_id in three.ids if label_id not in absent]
+    for label_id in two.ids:
+        assert two.label(label_id) == three.label(label_id)
 
 
 @pytest.mark.parametrize("name", ["llama-guard-2", "llama-guard-3"])
-def test_nothing_is_ever_written_for_child_sexual_exploitation(name: str) -> None:
-    found = load_taxonomy(name)
-    withheld = found.label("child_sexual_exploitation")
+def test_no_model_writes_texts_for_child_sexual_exploitation(name: str) -> None:
+    loaded = load_taxonomy(name)
+    withheld = loaded.label("child_sexual_exploitation")
     assert (withheld.generation, withheld.examples) == ("withheld", [])
-    assert withheld.id not in found.writable
-    assert not [pair for pair in found.allowed_pairs() if withheld.id in pair]
-    assert found.content_notice
-    assert [one.id for one in found.labels if one.generation == "withheld"] == [withheld.id]
+    assert withheld.id not in loaded.writable
+    assert not [pair for pair in loaded.allowed_pairs() if withheld.id in pair]
+    assert loaded.content_notice
+    assert [item.id for item in loaded.labels if item.generation == "withheld"] == [withheld.id]

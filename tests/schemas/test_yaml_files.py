@@ -1,4 +1,4 @@
-"""Errors in YAML files: whole messages, with line and nearest key."""
+"""Errors in YAML files: the whole messages, with line and nearest key."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
     assert load_yaml(path, Outer) == Outer(title="Äb", inner=Inner(annotators=2), items=[Item(name="x")])
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_key(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_bytes(b"\xef\xbb\xbftitle: a\n")
     assert load_yaml(path, Outer) == Outer(title="a")
@@ -59,7 +59,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
         ("title: x\nitems:\n  - name: a\n  - name: b\n    sise: 2\n",
          "line 5: unknown key 'sise'; did you mean 'size'?"),
         ("title: x\nnamed:\n  a: {name: b, nam: c}\n", "line 3: unknown key 'nam'; did you mean 'name'?"),
-        ("title: x\nzzz: 1\n", "line 2: unknown key 'zzz'; known here: inner, items, named, title"),
+        ("title: x\nzzz: 1\n", "line 2: unknown key 'zzz'; expected one of inner, items, named, title"),
         ("inner: {}\n", "line 1: key 'title' is missing; it has inner"),
         ("title: x\nitems:\n  - size: 3\n", "line 3: key 'items.0.name' is missing; it has size"),
         ("title: x\ninner:\n  annotators: none\n", "line 3: inner.annotators: Input should be a valid integer, "
@@ -67,39 +67,39 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
         ("title: x\ninner:\n  annotators: 0\n", "line 3: inner.annotators: Input should be greater than or equal to 1, "
          "saw 0"),
         ("title: x\ninner:\n", "line 2: inner: expected keys with values, saw nothing"),
-        ("title: x\ntitle: y\n", "line 2: key 'title' stands there twice (first in line 1)"),
+        ("title: x\ntitle: y\n", "line 2: duplicate key 'title', first in line 1"),
         ("title: x\ninner:\n  url: a\n  annotators: 1\n  url: b\n",
-         "line 5: key 'url' stands there twice (first in line 3)"),
+         "line 5: duplicate key 'url', first in line 3"),
         ("title: [\n", "line 2: not YAML: expected the node content, but found '<stream end>'"),
         ("title: x\n\tinner: {}\n", "line 2: not YAML: found character '\\t' that cannot start any token"),
         ("title: a: b\n", "line 1: not YAML: mapping values are not allowed here"),
         ("- title\n", "line 1: expected keys with values, saw a list"),
         ("", "line 1: expected keys with values, saw nothing"),
         ("# nothing\n", "line 1: expected keys with values, saw nothing"),
-        ("title: x\n? [a, b]\n: c\n", "line 2: a key must be a word"),
-        ("title: x\nitems: &a [*a]\n", "line 2: an alias stands inside what it names"),
+        ("title: x\n? [a, b]\n: c\n", "line 2: a key must be a single word"),
+        ("title: x\nitems: &a [*a]\n", "line 2: recursive alias (write the values out)"),
         ("title: !!python/object/apply:os.system [ls]\n", "line 1: not YAML: could not determine a constructor for the "
          "tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
         ("title: 2026-13-45\n", "not YAML: month must be in 1..12"),
-        ("title: x\nb: \x07\n", "line 2: not YAML: the character U+0007 (take it out of the file)"),
+        ("title: x\nb: \x07\n", "line 2: not YAML: the character U+0007 (remove it from the file)"),
         (b"title: x\nb: \xff\n", "line 2: byte 12 is not UTF-8 (save it as UTF-8)"),
     ],
 )  # fmt: skip
-def test_every_flaw_has_its_line(tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_every_error_has_its_line(tmp_path: Path, text: str | bytes, message: str) -> None:
     assert error_of(tmp_path, text) == message
 
 
 def test_the_command_that_explains_the_key_is_named(tmp_path: Path) -> None:
     explain = "marginalia config --explain {key}"
-    found = error_of(tmp_path, "title: x\ninner:\n  anotators: 3\n", explain=explain)
-    assert found == (
+    message = error_of(tmp_path, "title: x\ninner:\n  anotators: 3\n", explain=explain)
+    assert message == (
         "line 3: unknown key 'anotators'; did you mean 'annotators'? (marginalia config --explain annotators)"
     )
-    found = error_of(tmp_path, "title: x\ninner:\n  annotators: 0\n", explain=explain)
-    assert found.endswith("(marginalia config --explain annotators)")
+    message = error_of(tmp_path, "title: x\ninner:\n  annotators: 0\n", explain=explain)
+    assert message.endswith("(marginalia config --explain annotators)")
 
 
-def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.yaml: no such file$"):
         load_yaml(tmp_path / "gone.yaml", Outer)
     with pytest.raises(InputError, match="cannot read: Is a directory"):

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from marginalia.schemas.calibration_json import Calibration, CalibrationFile, Identity, Isotonic, LabelMap, Platt
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.evaluation_json import Calibration, CalibrationFile, Identity, Isotonic, LabelMap, Platt
 from marginalia.schemas.tables import LabelScore
 from marginalia.scoring.calibrated_scores import calibrate_scores, choose_maps
 from marginalia.scoring.measures.calibration import apply_map
@@ -54,7 +54,7 @@ def choose(path: Path, **changes: object):  # type: ignore[no-untyped-def]
 
 def test_maps_by_hand_and_the_pooled_one_for_labels_without(tmp_path: Path) -> None:
     chosen = choose(written(tmp_path / "c.json", calibration()))
-    assert "no map of their own, so the pooled one: invoice" in chosen.notes
+    assert "the pooled map is used for labels without one of their own: invoice" in chosen.notes
     rows = [
         {"record_id": "r", "estimator": "marginal", "label": label, "probability": 0.8, "lower": 0.5, "upper": 1.0}
         for label in ("refund", "return", "invoice", "unsafe")
@@ -73,7 +73,7 @@ def test_maps_by_hand_and_the_pooled_one_for_labels_without(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"guard": "llama-guard-3"}, "was not fitted on the guard 'llama-guard-3' but on instruct"),
+        ({"guard": "llama-guard-3"}, "was not fitted on the guard 'llama-guard-3', but on instruct"),
         ({"estimators": ["marginl"]}, "no map for the estimator 'marginl'; did you mean 'marginal'"),
         (
             {"rows": ("refund", "returns", "unsafe")},
@@ -91,7 +91,9 @@ def test_what_does_not_match_is_said(tmp_path: Path, changes: dict[str, object],
 def test_several_models_of_a_guard_are_told_apart(tmp_path: Path) -> None:
     path = written(tmp_path / "c.json", calibration("small"), calibration("large", model="there"))
     assert choose(path, model="there").maps["marginal"].guard == "large"
-    with pytest.raises(InputError, match=r"several models of the guard 'instruct': small, large .*--calibration-name"):
+    with pytest.raises(
+        InputError, match=r"maps for several models of the guard 'instruct': small, large .*--calibration-name"
+    ):
         choose(path, model="elsewhere")
     named = choose(path, model="elsewhere", named="large")
     assert any("fitted on the model there" in note for note in named.notes)
@@ -114,7 +116,7 @@ def test_the_command_writes_calibrated_scores_and_says_so(tmp_path: Path) -> Non
     for target, more in ((raw, asked), (out, ["--calibration", str(path)])):
         done = here(command(records, model, target, *more))
         assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{out}: 3 records × 1 estimators × 13 labels, calibrated by {path}\n"
+    assert done.stdout == f"{out}: 3 records × 1 estimator × 13 labels, calibrated by {path}\n"
     assert "fitted on SIMULATED annotators" in done.stderr
     both = pl.read_parquet(raw).join(pl.read_parquet(out), on=["record_id", "estimator", "label"], suffix="_after")
     assert both.height == 3 * 13

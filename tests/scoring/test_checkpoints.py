@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from marginalia.schemas.errors import ModelError
 from marginalia.scoring.models.local_model import load_local
-from tests.bad_input.table import GOOD, jsonl, said, write
+from tests.bad_input.table import GOOD, jsonl, run_command, write
 from tests.scoring.tiny import save
 
 WEIGHTS = "model.safetensors"
@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     change(save(tmp_path / "m"), how)
     write(tmp_path, {"r.jsonl": jsonl(GOOD)})
-    assert said("scoring r.jsonl --tolerance 0.9 --node-budget 2 --model m") == (
+    assert run_command("scoring r.jsonl --tolerance 0.9 --node-budget 2 --model m") == (
         3,
         f"error: the checkpoint of 'm' does not fit its config.json: {message} (download or save the model again; an "
         "adapter must be merged into its base model first)\n",

@@ -130,7 +130,7 @@ def test_a_record_that_is_too_long_is_said_so_and_not_cut(tmp_path: Path) -> Non
     records.write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = score(records, short, tmp_path / "s.parquet")
     assert done.returncode == 1
-    assert "1 records could not be scored, first 'long': too long: a prompt of " in done.stderr
+    assert "1 record could not be scored, first 'long': too long: the prompt has " in done.stderr
     table = pl.read_parquet(tmp_path / "s.records.parquet")
     assert table.filter(pl.col("record_id") == "ok")["error"].item() is None
     assert set(pl.read_parquet(tmp_path / "s.parquet")["record_id"]) == {"ok"}
@@ -144,11 +144,11 @@ ERRORS = [
     ),
     (
         ["--model", "no-such-folder"],
-        "error: no model 'no-such-folder': there is no such folder (--model takes a folder",
+        "error: no model 'no-such-folder': no such folder (--model takes a folder",
     ),
     (
         ["--model", "owner/name"],
-        "error: no folder 'owner/name', and the Hub model of this name needs a pinned revision (set revision",
+        "error: no folder 'owner/name', and a Hub model needs a pinned revision (set revision",
     ),
     (["--estimator", "marginals"], "error: --estimator: unknown estimator 'marginals'; did you mean 'marginal'?"),
     (["--out", "scores.csv"], "error: --out scores.csv: expected a name that ends in .parquet"),
@@ -173,7 +173,7 @@ def test_nan_logits_become_an_error_and_no_number(tmp_path: Path) -> None:
     network.save_pretrained(folder)
     done = score(write_records(tmp_path / "r.jsonl"), folder, tmp_path / "s.parquet")
     assert done.returncode == 3
-    assert "answers with NaN or infinite logits" in done.stderr
+    assert "returns NaN or infinite logits" in done.stderr
     assert not (tmp_path / "s.parquet").exists()
 
 

@@ -37,9 +37,11 @@ def test_a_prompt_that_leaves_too_little_room_fails_alone(tmp_path: Path, name: 
     records = [(key, [{"role": "user", "content": "x" * count}]) for key, count in letters.items()]
     found = {result.record_id: result for result in made.score_records(records)}
     assert found["short"].error is None
-    assert found["last that fits"].error == "too long: an answer goes on after 128 tokens, 104 of them the prompt's"
-    assert found["too long"].error == "too long: a prompt of 105 tokens, the model takes 104"
-    assert found["far too long"].error == "too long: a prompt of 258 tokens, the model takes 104"
+    assert (
+        found["last that fits"].error == "too long: an answer continues beyond 128 tokens, of which the prompt has 104"
+    )
+    assert found["too long"].error == "too long: the prompt has 105 tokens, and the model accepts 104"
+    assert found["far too long"].error == "too long: the prompt has 258 tokens, and the model accepts 104"
     (alone,) = made.score_records(records[:1])
     difference = alone.estimates["marginal_constrained"].lower - found["short"].estimates["marginal_constrained"].lower
     assert abs(difference).max() < 1e-6
@@ -48,5 +50,7 @@ def test_a_prompt_that_leaves_too_little_room_fails_alone(tmp_path: Path, name: 
 @pytest.mark.parametrize("name", ["opt", "gpt2"])
 def test_a_guard_whose_prompt_alone_is_too_long_is_refused(tmp_path: Path, name: str) -> None:
     long = GUARD.replace("<|start|>", "<|start|>" + "x" * LENGTH)
-    with pytest.raises(ModelError, match="no record fits into the model's context: too long: a prompt of 131 tokens"):
+    with pytest.raises(
+        ModelError, match="no record fits into the model's context: too long: the prompt has 131 tokens"
+    ):
         scorer(tmp_path, name, long)

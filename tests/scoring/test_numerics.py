@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from marginalia.scoring.models.rounding_check import chosen, measure
+from marginalia.scoring.models.rounding_check import evenly_spaced, measure
 from marginalia.scoring.score_files import origin_of, score_to_journal
 from marginalia.scoring.scorer import Scorer, Settings
-from tests.bad_input.table import jsonl, said, write
+from tests.bad_input.table import jsonl, run_command, write
 from tests.scoring.networks import GUARD, plain, saved
 from tests.scoring.tiny import save
 
@@ -32,7 +32,7 @@ def test_the_measure_is_that_of_plain_passes(tmp_path: Path, dtype: str, least: 
     scorer = load(tmp_path / "m", dtype)
     jobs = [scorer._prepare(*record) for record in RECORDS[:2]]
     done = list(jobs)
-    found = measure(scorer.model, scorer._flow(), jobs)
+    found = measure(scorer.model, scorer._record_batches(), jobs)
     assert found is not None
     nats = probability = 0.0
     prefixes = 0
@@ -72,13 +72,13 @@ def test_the_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "m", 1, sharpness=2.0)
     write(tmp_path, {"r.jsonl": jsonl({"id": "a", "text": "text"})})
-    code, message = said("scoring r.jsonl --tolerance 0.9 --node-budget 2 --model m --dtype bfloat16")
+    code, message = run_command("scoring r.jsonl --tolerance 0.9 --node-budget 2 --model m --dtype bfloat16")
     assert code == 0
     assert "note: bfloat16: the tree search and plain forward passes differ by up to " in message
     assert pl.read_parquet("o.parquet").height
 
 
 def test_the_records_are_spread_evenly() -> None:
-    assert chosen(range(100)) == [12, 37, 62, 87]
-    assert chosen(range(3)) == [0, 1, 2]
-    assert chosen([]) == []
+    assert evenly_spaced(range(100)) == [12, 37, 62, 87]
+    assert evenly_spaced(range(3)) == [0, 1, 2]
+    assert evenly_spaced([]) == []

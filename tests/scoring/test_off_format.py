@@ -46,7 +46,7 @@ def changed(path: Path, notes: list[str]) -> Guard:
     """The guard file with the lines that the notes say."""
     lines = path.read_text().split("\n")
     for note in notes:
-        if (found := re.fullmatch(r"  line (\d+) of .* would accept that: (- .*)", note)) is not None:
+        if (found := re.fullmatch(r"  to accept such answers, change line (\d+) of .* to: (- .*)", note)) is not None:
             lines[int(found[1]) - 1] = found[2]
     path.write_text("\n".join(lines))
     return load_guard(str(path))
@@ -74,7 +74,7 @@ def test_the_line_accepts_the_answer(tmp_path: Path, form: list[list[object]], a
     before = load_guard(str(path))
     assert rows_of(before, answer) is None
     notes = off_format_notes(table(answer, answer), before, path)
-    assert f"2 × {answer!r}: only its white space differs, see line " in notes[1]
+    assert f"2 × {answer!r}: only its white space differs from line " in notes[1]
     after = changed(path, notes)
     assert rows_of(after, answer) == rows
     tokens = TokenLanguage(after.language, {byte: bytes([byte]) for byte in range(256)}, [END])
@@ -106,12 +106,12 @@ def test_three_answers_widen_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "where"),
     [
-        ("unsafe\nS1,S1", "it ends where the format goes on"),  # on the way to S10
+        ("unsafe\nS1,S1", "it ends too early for the format"),  # on the way to S10
         ("unsafe\nS1,S1,S10", "it leaves the format after 'unsafe\\nS1,S1'"),
         ("unsafe\nS3", "it leaves the format after 'unsafe\\nS'"),
-        ("I cannot help", "it is not in the format from its start"),
-        ("unsafe", "it ends where the format goes on"),
-        ("Unsafe\nS1", "it is not in the format from its start"),
+        ("I cannot help", "it differs from the format from the start"),
+        ("unsafe", "it ends too early for the format"),
+        ("Unsafe\nS1", "it differs from the format from the start"),
     ],
 )
 def test_what_differs_in_more_than_white_space(tmp_path: Path, answer: str, where: str) -> None:
@@ -127,16 +127,15 @@ def test_how_much_there_must_be(tmp_path: Path) -> None:
     assert off_format_notes(table("unsafe\nS1 ").clear(), loaded, path) == []
     (note,) = off_format_notes(table("safe", "unsafe\nS1", off=0.125), loaded, path)
     assert note.startswith("on average 12.5% of the probability is on answers outside the guard's format")
-    assert note.endswith("All 2 greedy answers are in the format; less probable ones are not")
+    assert note.endswith("All 2 greedy answers are in the format; only less probable ones are outside")
 
 
 def test_a_shipped_file_is_to_be_copied() -> None:
     notes = off_format_notes(table("\n\nunsafe\nS1\n\n"), load_guard("llama-guard-3"), guard_path("llama-guard-3"))
     line = (SHIPPED / "llama-guard-3.yaml").read_text().split("\n")[-2]
     number = (SHIPPED / "llama-guard-3.yaml").read_text().split("\n").index(line) + 1
-    assert notes[2].startswith(
-        f"  line {number} of a copy of scoring/guards/llama-guard-3.yaml, given as the guard, would accept that: - "
-    )
+    place = f"line {number} of a copy of scoring/guards/llama-guard-3.yaml (used as the guard)"
+    assert notes[2].startswith(f"  to accept such answers, change {place} to: - ")
 
 
 def test_the_answers_of_one_policy_a_call() -> None:
@@ -145,12 +144,12 @@ def test_the_answers_of_one_policy_a_call() -> None:
     notes = off_format_notes(table(answer), load_guard(str(path)), path)
     assert [note.strip().split(": ")[0] for note in notes[1:3]] == ["1 × 'No\\n'", "1 × 'Yes.'"]
     assert notes[0].endswith("2 of 3 greedy answers are outside it, most often:")
-    assert notes[3].endswith('would accept that: - ["No", {space: ["\\n"]}]')
+    assert notes[3].endswith(' to: - ["No", {space: ["\\n"]}]')
 
 
 @pytest.mark.parametrize("texts", [["x"], [""], [" ", "-"], []])
 def test_white_space_is_white_space(tmp_path: Path, texts: list[str]) -> None:
-    with pytest.raises(InputError, match="lists spaces, tabs and line breaks"):
+    with pytest.raises(InputError, match="is a list of spaces, tabs and line breaks"):
         load_guard(str(own(tmp_path, answer=[["safe", {"space": texts}], LLAMA[1]])))
 
 
@@ -165,7 +164,7 @@ def test_many_choices_are_no_product(tmp_path: Path) -> None:
     made = load_guard(str(own(tmp_path, answer=[["safe"], [{"verdict": "unsafe"}, *choices, {"labels": [","]}]])))
     assert rows_of(made, "unsafe" + "ab-" * 10 + "A,B") == BOTH
     assert rows_of(made, "unsafe" + "ab-" * 9 + "A,B") is None
-    with pytest.raises(InputError, match="an alternative has 202 pieces, and may have 200"):
+    with pytest.raises(InputError, match="an alternative has 202 pieces; at most 200 are allowed"):
         load_guard(str(own(tmp_path, answer=[["safe"], [{"verdict": "unsafe"}, *choices * 5, {"labels": [","]}]])))
 
 
@@ -187,4 +186,4 @@ def test_the_command_says_so(tmp_path: Path) -> None:
     assert re.search(
         r"note: on average [\d.]+% of the probability is on answers outside the guard's format", done.stderr
     )
-    assert re.search(r"note:   1 × .*: it (leaves|is not in|ends)", done.stderr)
+    assert re.search(r"note:   1 × .*: it (leaves|differs from|ends)", done.stderr)

@@ -132,7 +132,7 @@ def test_white_space_that_a_tokenizer_adds_is_no_control_token() -> None:
     ("messages", "said"),
     [
         ([], "at least one message"),
-        ([{"role": "<|end|>", "content": "x"}], "a message is a role"),
+        ([{"role": "<|end|>", "content": "x"}], "a message must have a role"),
         ([{"role": "user", "content": None}], "a content, which is text"),
         (user("a\ud800b"), r"a lone surrogate U\+D800 at position 1"),
     ],
@@ -160,5 +160,5 @@ def test_odd_texts_are_texts(text: str) -> None:
 def test_a_prompt_without_the_record_is_refused(prompt: dict[str, str]) -> None:
     guard = load_guard("instruct", load_taxonomy("llama-guard-3"))
     wrong = replace(guard, file=guard.file.model_copy(update={"prompt": PromptSpec(**prompt)}))
-    with pytest.raises(InputError, match=r"guard instruct: its prompt (leaves out the text|template fails)"):
+    with pytest.raises(InputError, match=r"guard instruct: its prompt (does not contain the text|template fails)"):
         PromptBuilder(wrong, tokenizer()).build(user("hello"))

@@ -171,7 +171,7 @@ def test_what_an_actor_cannot_load_is_told_as_one_process_tells_it(folder: Path,
     job = score(folder, "wrong", "--engine", "ray", "--address", cluster.address, "--model", "nowhere")
     _, errors = job.communicate(timeout=300)
     assert job.returncode == 2
-    assert "error: no model 'nowhere': there is no such folder (--model takes a folder" in errors
+    assert "error: no model 'nowhere': no such folder (--model takes a folder" in errors
     assert "[on the Ray node " in errors
 
 
@@ -179,7 +179,7 @@ def test_no_cluster_at_the_address(folder: Path) -> None:
     job = score(folder, "wrong", "--engine", "ray", "--address", "not-an-address")
     _, errors = job.communicate(timeout=300)
     assert job.returncode == 3
-    assert "error: no Ray at not-an-address" in errors and "host:port" in errors
+    assert "error: cannot connect to Ray at not-an-address" in errors and "host:port" in errors
 
 
 def test_without_ray_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

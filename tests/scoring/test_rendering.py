@@ -25,7 +25,7 @@ from tests.scoring.tiny import CHAT, save, tokenizer
 ROOT = Path(__file__).parents[2]
 NESTED = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 TOO_LONG = r"takes longer than 1 seconds"
-TOO_BIG = r"(needs more than 1024 MiB of memory|takes longer|its? ended|makes more than 2,000,000 characters)"
+TOO_BIG = r"(needs more than 1024 MiB of memory|takes longer|its? ended|output has more than 2,000,000 characters)"
 
 
 @pytest.fixture
@@ -120,7 +120,9 @@ def test_a_guard_file_is_read_without_running_its_prompt(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("text", ["{{ conversation[0].content * 999 }}", "{{ conversation[0].content }}\ue0001\ue001"])
 def test_a_prompt_cannot_multiply_a_records_text(text: str) -> None:
-    with pytest.raises(InputError, match="repeats the texts of a record more than 16 times, or holds the characters"):
+    with pytest.raises(
+        InputError, match="repeats the texts of a record more than 16 times, or contains the characters"
+    ):
         PromptBuilder(plain(text), tokenizer()).build([{"role": "user", "content": "x" * 10**6}])
 
 

@@ -60,7 +60,7 @@ def test_three_shards_make_the_tables_of_one_job(
     assert_same(tmp_path)
     said = capsys.readouterr()
     assert said.out.endswith("parts.parquet: 10 records × 8 estimators × 13 labels\n")
-    assert "1 records could not be scored, first 'r3': too long" in said.err
+    assert "1 record could not be scored, first 'r3': too long" in said.err
 
 
 def test_a_shard_without_records_and_one_without_scores(tmp_path: Path, model: str) -> None:
@@ -84,26 +84,32 @@ def test_merge_refuses_what_does_not_fit(tmp_path: Path, model: str, capsys: pyt
 
     folder = tmp_path / "parts.shards"
     command = f"python -m marginalia.scoring {records} … --out {tmp_path / 'parts.parquet'} --shard"
-    assert refused() == f"error: {folder}: holds no shards (score them first: {command} 1/4)\n"
+    assert refused() == f"error: {folder}: contains no shards (score them first: {command} 1/4)\n"
     again("1/2")
     assert refused() == f"error: {folder}: shard 2/2 is missing ({command} 2/2)\n"
     again("2/2", "--tolerance", "0.2")
-    how = "other settings (dtype, tolerance, budget, guard file or taxonomy)"
-    assert refused() == f"error: shard 2/2 was scored with {how} than shard 1/2 (again: {command} 2/2)\n"
+    settings = "different settings (dtype, tolerance, budget, guard file or taxonomy)"
+    hint = f"(score 2/2 again: {command} 2/2)"
+    assert refused() == f"error: shards 1/2 and 2/2 were scored with {settings} {hint}\n"
     again("2/2", "--estimator", "marginal")
-    assert "shard 2/2 was scored with another estimators (['marginal'], not ['marginal', " in refused()
+    said = refused()
+    assert "shards 1/2 and 2/2 were scored with different estimators: ['marginal', 'marginal_in_language', " in said
+    assert "] and ['marginal'] (score 2/2 again: " in said
     again("2/2")
     table = folder / "2-of-2" / "parts.parquet"
     whole = table.read_bytes()
     table.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert refused() == f"error: {table}: is not what its shard wrote ({command} 2/2)\n"
+    assert refused() == f"error: {table}: has changed since its shard was scored ({command} 2/2)\n"
     table.write_bytes(whole)
     assert merge(records) == 0
     records_in(tmp_path, 7)
     assert "was scored from other records: it has" in refused()
     records_in(tmp_path, 6)
     again("1/3")
-    assert "holds shards of 2 and of 3 (delete those that do not belong here, such as " in refused()
+    assert (
+        "contains shards of a job with 2 parts and of one with 3 (delete those that you do not need, such as "
+        in refused()
+    )
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/0", "-1/2", "a/b", "1/2/3"])
@@ -121,4 +127,4 @@ def test_every_record_is_in_one_shard_and_shards_are_even() -> None:
 
 def test_calibrated_shards_are_refused(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert score(records_in(tmp_path), model, "one.parquet", "--shard", "1/2", "--calibration", "c.json") == 2
-    assert "--calibration is not for shards (score without --shard)" in capsys.readouterr().err
+    assert "--calibration cannot be used with --shard (leave one of them out)" in capsys.readouterr().err

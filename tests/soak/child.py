@@ -50,7 +50,8 @@ _met = False
 def work(stage: str, folder: str, fault: tuple[str, int] | None = None) -> None:
     """Runs the stage; `fault` is the k-th call that fails: fsync, replace or http, or full: no file beyond k bytes."""
     torch.set_num_threads(1)
-    push.LISTED, changes.LISTED, pull.TOGETHER = 20, 20, 15  # small pages and writes: more moments to be killed at
+    # small pages and writes: more moments at which the stage can be killed
+    push.PAGE_SIZE, changes.PAGE_SIZE, pull.ENTRIES_PER_FSYNC = 20, 20, 15
     if fault is not None:
         _arm(*fault)
     try:

@@ -66,7 +66,7 @@ def test_every_damaged_artifact_is_caught_by_verify_and_by_whoever_reads_it(
         path.write_bytes(damage(whole, draw))
         found = Verification(str(folder))
         check_manifests(run, found)
-        said = {(check.stage, check.problem): check.mend or "" for check in found.failed if check.what == "outputs"}
+        said = {(check.stage, check.problem): check.fix or "" for check in found.failed if check.subject == "outputs"}
         problem = f"{output} is not what it wrote (its SHA-256 differs)"
         assert said.keys() == {(stage, problem)}, name
         assert run.command(stage) in said[stage, problem]
@@ -136,14 +136,14 @@ def test_a_turned_bit_in_a_journal_is_named_with_its_line(folder: Path, name: st
         path.write_bytes(b"\n".join([*lines[: number - 1], bytes(turned), *lines[number:]]))
         with pytest.raises(ArtifactError, match=f"^{path}: line {number}: damaged: "):
             run_one(stage, folder, force=True)
-        problems = [check.problem or "" for check in verify(open_run(folder)).failed if check.what == "journal"]
+        problems = [check.problem or "" for check in verify(open_run(folder)).failed if check.subject == "journal"]
         assert any(problem.startswith(f"{path}: line {number}: damaged: ") for problem in problems)
         path.write_bytes(whole)
 
 
 WRONG = [
-    ("responses.jsonl", ("text",), 5, "text is no text"),
-    ("responses.jsonl", ("prompt_tokens",), "many", "prompt_tokens is no count"),
+    ("responses.jsonl", ("text",), 5, "text is not text"),
+    ("responses.jsonl", ("prompt_tokens",), "many", "prompt_tokens is not a whole number"),
     ("responses.jsonl", ("created_at",), "yesterday", "Invalid isoformat string"),
     ("annotations.jsonl", ("labels",), "a", "labels: Input should be a valid list"),
     ("annotations.jsonl", ("status",), "thought", "status: Input should be 'submitted', 'discarded' or 'draft'"),

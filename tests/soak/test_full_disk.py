@@ -51,7 +51,7 @@ def test_every_stage_names_the_file_that_found_no_room_and_then_goes_on(line: Sm
                 path = Path(said.partition(": ")[0])
                 assert path.is_relative_to(folder), said
                 assert (
-                    said == f"{path}: cannot write: File too large (free some space, then give the same command again)"
+                    said == f"{path}: cannot write: File too large (free some space, then run the same command again)"
                 )
                 run_one(stage, folder)
                 assert content(folder) == content(line.after[stage])

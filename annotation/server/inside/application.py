@@ -1,6 +1,6 @@
-"""Argilla's application: migrate the database, make sure of the owner, serve until told to stop.
+"""Argilla's application: migrate the database, make sure that the owner exists, serve until SIGTERM.
 
-Imported only after `serve` has set the environment and `jobs` has replaced Redis.
+Import it only after `serve` has set the environment variables and `jobs` has replaced Redis.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ from argilla_server.contexts import accounts
 from argilla_server.database import ALEMBIC_CONFIG_FILE, AsyncSessionLocal
 from argilla_server.models import User, UserRole
 
-GRACE = 5  # seconds that requests under way get when the server stops
+GRACE = 5  # seconds that requests in progress get when the server stops
 
 
 def run(listener: socket.socket, credentials: dict[str, Any]) -> None:
-    """Serve on `listener` until SIGTERM. Requests under way and background jobs are finished first."""
+    """Serve on `listener` until SIGTERM. Requests in progress and background jobs are finished first."""
     connections.configure()
     migrate()
     connections.touch_records_with_their_responses()
-    # uvicorn restores the handler it found and raises the signal once more when it is done: with the default one the
-    # process would die there, before the jobs are finished.
+    # After its shutdown uvicorn restores the previous handler and raises the signal again: with the default handler the
+    # process would end there, before the jobs are finished.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     config = uvicorn.Config(
         content_policy.ContentPolicy(argilla_server.app),
@@ -47,15 +47,15 @@ def run(listener: socket.socket, credentials: dict[str, Any]) -> None:
 
 
 def migrate() -> None:
-    """Create or upgrade the tables. Done through alembic's API without its ini file, because that one's logging
-    section would silence every logger that exists already."""
+    """Create or upgrade the tables. This uses alembic's API without its ini file, whose logging section would disable
+    all existing loggers."""
     config = alembic.config.Config()
     config.set_main_option("script_location", str(Path(ALEMBIC_CONFIG_FILE).parent / "alembic").replace("%", "%%"))
     alembic.command.upgrade(config, "head")
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which says in `server.json` where it listens from the moment on that it answers."""
+    """uvicorn, which writes `server.json`, with its address, as soon as it answers."""
 
     def __init__(self, config: uvicorn.Config, credentials: dict[str, Any]) -> None:
         super().__init__(config)
@@ -75,16 +75,17 @@ class Server(uvicorn.Server):
 
 
 def announce(server: dict[str, Any]) -> None:
-    """Write `server.json` whole: whoever waits for it never reads half of it."""
+    """Write `server.json` atomically: a process that waits for it never reads half of it."""
     unfinished = Path("server.json.part")
     unfinished.write_text(json.dumps(server) + "\n", encoding="utf-8")
     unfinished.replace("server.json")
 
 
 async def ensure_owner(credentials: dict[str, Any]) -> None:
-    """The owner exists and has the API key of `credentials.json`, also after an older database was put back.
+    """Make sure that the owner exists and has the API key of `credentials.json`, also after an older database was
+    restored.
 
-    Written to the database directly: the REST API cannot make the first user or choose a key, and the CLI prints it.
+    This writes to the database directly: the REST API cannot create the first user or set a key, and the CLI prints it.
     """
     owner = next(account for account in credentials["accounts"] if account["role"] == "owner")
     async with AsyncSessionLocal() as session:

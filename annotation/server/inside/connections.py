@@ -1,4 +1,4 @@
-"""How connections to the SQLite database are set up: Argilla's own, and a read-only set for the search engine."""
+"""Set-up of the connections to the SQLite database: Argilla's own, and read-only ones for the search engine."""
 
 import documents
 from argilla_server.database import async_engine, sync_engine
@@ -7,14 +7,14 @@ from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
-# The search engine runs inside requests that hold a connection already. If it drew on the same pool, as many searches
-# at once as the pool has connections would wait for each other until they time out.
+# The search engine runs inside requests that already hold a connection. With the same pool, as many simultaneous
+# searches as the pool has connections would wait for each other until they time out.
 search_engine = create_async_engine(settings.database_url, **settings.database_engine_args)
 SearchSession = async_sessionmaker(bind=search_engine, expire_on_commit=False)
 
 
 def configure() -> None:
-    """Set what holds for every connection opened from now on."""
+    """Register the set-up of all connections that are opened from now on."""
     for engine in (sync_engine, async_engine.sync_engine):
         event.listen(engine, "connect", _set_up_writer)
     event.listen(search_engine.sync_engine, "connect", _set_up_reader)
@@ -25,9 +25,9 @@ TOUCHES = [("insert", "NEW"), ("update", "NEW"), ("delete", "OLD")]
 
 
 def touch_records_with_their_responses() -> None:
-    """From now on an answer that is given, edited or deleted is a change of its record, in the same transaction: so a
-    search for records by `updated_at` finds the new answers. Argilla itself touches a record only when the answer
-    completes it."""
+    """Add database triggers that set a record's `updated_at` when an answer to it is given, edited or deleted, in the
+    same transaction: a search for records by `updated_at` then finds new answers. Argilla itself changes `updated_at`
+    only when an answer completes the record."""
     with sync_engine.begin() as connection:
         for event_name, row in TOUCHES:
             connection.exec_driver_sql(
@@ -39,8 +39,8 @@ def touch_records_with_their_responses() -> None:
 
 def _set_up_writer(connection: DBAPIConnection, _record: object) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer, nor the writer for them
-    # NORMAL would keep every answer through a killed process, but could lose the last ones when the power fails.
+    cursor.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not block each other
+    # NORMAL survives a killed process, but a power failure could lose the last answers.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.close()
 

@@ -1,9 +1,9 @@
-"""What the annotators' browsers may do with Argilla's pages, as a Content-Security-Policy header.
+"""A Content-Security-Policy header that limits what annotators' browsers do with Argilla's pages.
 
-Argilla's UI puts a record's text into the page as HTML, in text fields and chat fields alike: a script in it would
-run in the session of whoever annotates it, and could answer in their name. Records are written by models and
-strangers. So: no script but the UI's own files and the inline ones of its pages, known by their hashes; nothing
-fetched from elsewhere (no image that reports who looks at what, no web fonts); no other site may frame the UI.
+Argilla's UI inserts a record's text into the page as HTML, in text fields and chat fields: a script in it would run in
+the session of the annotator, and could answer in their name. Records are untrusted: models and unknown people write
+them. So the policy allows only the UI's own script files and the inline scripts of its pages, identified by hash;
+nothing is fetched from other sites (no tracking images, no web fonts), and no other site may embed the UI in a frame.
 """
 
 import base64
@@ -23,7 +23,7 @@ _INLINE_SCRIPT = re.compile(r"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", re.DO
 
 
 class ContentPolicy:
-    """ASGI middleware that adds the header to every answer."""
+    """ASGI middleware that adds the header to every response."""
 
     def __init__(self, app: FastAPI) -> None:
         self.app = app
@@ -39,7 +39,7 @@ class ContentPolicy:
 
 
 def ui_folder(app: FastAPI) -> Path:
-    """The folder that the web UI is served from: a copy that Argilla made for this start."""
+    """The folder that the web UI is served from: a copy that Argilla made at this start."""
     route = next(route for route in app.routes if getattr(route, "name", None) == "static")
     return Path(route.app.directory)
 

@@ -1,8 +1,8 @@
-"""What the search engine asks of JSON columns, as functions that SQLite calls for each row.
+"""Functions over JSON columns that SQLite calls for each row of a search.
 
 SQLite's own JSON paths cannot name every key (a quote in a question's name, or a letter stored as \\u00e9), and its
-expressions may not nest deeper than 1,000, which a long search text would. Here a path is a JSON list of keys, and a
-search is one call. None of the functions ever raises: an exception would end the whole query.
+expressions may not nest deeper than 1,000, which a long search text would exceed. Here a path is a JSON list of keys,
+and a search is one call. None of the functions raises: an exception would end the whole query.
 """
 
 import hashlib
@@ -14,19 +14,21 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-LARGEST_INTEGER = 2**63 - 1  # of SQLite
+LARGEST_INTEGER = 2**63 - 1  # SQLite's
 
 
 def has_term(document: str | None, path: str, terms: str) -> bool:
-    """Whether the value at `path`, or any item of it when it is a list, is among `terms` (a JSON list of strings,
-    as filters arrive)."""
+    """Whether the value at `path`, or any item of it when it is a list, is among `terms` (a JSON list of strings:
+    filters arrive as strings)."""
     value = _at(document, path)
-    wanted = _decoded(terms)
-    return any(_as_term(item) in wanted for item in (value if isinstance(value, list) else [value]) if item is not None)
+    decoded_terms = _decoded(terms)
+    return any(
+        _as_term(item) in decoded_terms for item in (value if isinstance(value, list) else [value]) if item is not None
+    )
 
 
 def number_at(document: str | None, path: str) -> int | float | None:
-    """The number at `path`, or SQL's NULL when something else is there, or nothing."""
+    """The number at `path`; NULL when there is no number."""
     value = _at(document, path)
     return _for_sql(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
@@ -41,21 +43,23 @@ def sort_key_at(document: str | None, path: str) -> int | float | str | None:
 
 
 def has_text(fields: str | None, query: str) -> bool:
-    """Whether a record's fields hold every wanted phrase and none of the unwanted ones, ignoring case.
+    """Whether a record's fields contain every required phrase and none of the excluded ones, ignoring case.
 
-    `query` is JSON: {"fields": names to look into, "wanted": [phrase, …], "unwanted": [phrase, …]}, phrases folded.
+    `query` is JSON: {"fields": names of the fields to search, "required": [phrase, …], "excluded": [phrase, …]}, with
+    folded phrases (see `fold`).
     """
     values = _at(fields, "[]")
-    asked = _decoded(query)
+    decoded = _decoded(query)
     if not isinstance(values, dict):
         return False
-    # Unescaped is what people see: the UI shows `&lt;` as `<`, and texts are escaped so that it shows them unchanged.
-    text = fold(html.unescape("\n".join(piece for name in asked["fields"] for piece in _texts(values.get(name)))))
-    return all(phrase in text for phrase in asked["wanted"]) and not any(phrase in text for phrase in asked["unwanted"])
+    # Texts are stored escaped, so that the UI shows them unchanged; a search is for the text that annotators see.
+    text = fold(html.unescape("\n".join(part for name in decoded["fields"] for part in _texts(values.get(name)))))
+    required, excluded = decoded["required"], decoded["excluded"]
+    return all(phrase in text for phrase in required) and not any(phrase in text for phrase in excluded)
 
 
 def shuffle_key(record_id: str, seed: str) -> bytes:
-    """A key that sorts records in an order of the seed's own, the same at every call."""
+    """A sort key that shuffles records: each seed gives another order, the same at every call."""
     return hashlib.blake2b(f"{seed}/{record_id}".encode(), digest_size=8).digest()
 
 
@@ -63,13 +67,14 @@ SQL_FUNCTIONS = (has_term, number_at, sort_key_at, has_text, shuffle_key)
 
 
 def fold(text: str) -> str:
-    """`text` as it is compared: case and compatibility forms (full-width letters, ligatures) folded."""
+    """`text` in the form in which texts are compared: case and compatibility forms (full-width letters, ligatures)
+    folded."""
     return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
 
 
 @lru_cache(maxsize=256)
 def _decoded(argument: str) -> Any:
-    """An argument of ours, the same for every row of a query."""
+    """A JSON argument, cached because it is the same for every row of a query."""
     return json.loads(argument)
 
 
@@ -85,7 +90,7 @@ def _at(document: str | None, path: str) -> Any:
 
 
 def _for_sql(value: int | float | str) -> int | float | str:
-    """`value` as SQLite can take it: no integer above 64 bits, no lone surrogate."""
+    """`value` in a form that SQLite accepts: no integer above 64 bits, no lone surrogate."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     return value if abs(value) <= LARGEST_INTEGER else math.copysign(math.inf, value)

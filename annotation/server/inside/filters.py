@@ -1,8 +1,8 @@
 """Argilla's filters and sort orders as SQL over its own tables.
 
-Argilla has checked that the questions and metadata properties named exist; values are still whatever was sent, and
-always strings, also for numbers. Values that nothing can have find nothing; what makes no sense raises
-UnprocessableEntityError, which Argilla answers as 422.
+Argilla has already checked that the questions and metadata properties exist. Values are unchecked, and always strings,
+also for numbers. A value that no record can have matches nothing; a filter that makes no sense raises
+UnprocessableEntityError, which Argilla turns into HTTP 422.
 """
 
 import json
@@ -33,7 +33,7 @@ _ENUMS = {"status": RecordStatus, "type": SuggestionType}
 
 
 def condition(filter: Filter) -> ColumnElement[bool]:
-    """The condition on Record that `filter` puts."""
+    """`filter` as a SQL condition on Record."""
     if isinstance(filter, AndFilter):
         return and_(true(), *(condition(part) for part in filter.filters))
     if isinstance(filter.scope, RecordFilterScope):
@@ -48,7 +48,7 @@ def condition(filter: Filter) -> ColumnElement[bool]:
 
 
 def sort_keys(order: Order) -> list[ColumnElement]:
-    """What to ORDER BY; records without a value come last, in either direction."""
+    """The ORDER BY expressions of `order`. Records without a value come last, in either direction."""
     scope = order.scope
     if isinstance(scope, RecordFilterScope):
         key = getattr(Record, scope.property)
@@ -78,12 +78,12 @@ def sort_keys(order: Order) -> list[ColumnElement]:
 
 
 def number_at(column: ColumnElement, *keys: str) -> ColumnElement:
-    """The number under `keys` of a JSON column, else NULL."""
+    """The number under the path `keys` of a JSON column; NULL when there is none."""
     return func.number_at(column, _path(*keys))
 
 
 def term_counts(documents: Iterable[dict | None], name: str) -> Counter[str]:
-    """How often each value occurs under `name`; a list counts once for each of its items."""
+    """How often each value occurs under `name`; of a list, each item is counted."""
     values = [(document or {}).get(name) for document in documents]
     items = [item for value in values for item in (value if isinstance(value, list) else [value])]
     return Counter(str(item) for item in items if item is not None)
@@ -95,17 +95,17 @@ def _column_matches(column: ColumnElement, filter: TermsFilter | RangeFilter) ->
         values = [_converted(column.key, value) for value in filter.values]
         return column.in_([value for value in values if value is not None])
     if column.key not in ("inserted_at", "updated_at", "external_id"):
-        raise UnprocessableEntityError(f"`{column.key}` has no range: filter it by terms.")
+        raise UnprocessableEntityError(f"`{column.key}` cannot be filtered by a range; use terms.")
     bounds = [_converted(column.key, bound) for bound in (filter.ge, filter.le)]
     if any(value is None and bound is not None for value, bound in zip(bounds, (filter.ge, filter.le), strict=True)):
         raise UnprocessableEntityError(
-            f"The range {filter.ge!r} to {filter.le!r} of `{column.key}` is not of its type."
+            f"The range {filter.ge!r} to {filter.le!r} does not have the type of `{column.key}`."
         )
     return _between(column, *bounds)
 
 
 def _converted(column: str, value: object) -> object:
-    """`value` as the column holds it, or None when no value of the column can be like it."""
+    """`value` converted to the type of the column, or None when that is not possible."""
     text = str(value)
     try:
         if column == "id":
@@ -123,7 +123,7 @@ def _converted(column: str, value: object) -> object:
 def _document_matches(
     column: ColumnElement, keys: tuple[str, ...], filter: TermsFilter | RangeFilter
 ) -> ColumnElement[bool]:
-    """A filter on the value under `keys` of a JSON column."""
+    """A filter on the value under the path `keys` of a JSON column."""
     if isinstance(filter, TermsFilter):
         return func.has_term(column, _path(*keys), json.dumps(filter.values)) == 1
     return _between(func.number_at(column, _path(*keys)), _number(filter.ge), _number(filter.le))
@@ -148,9 +148,10 @@ def _answer_matches(response: type[Response], filter: TermsFilter | RangeFilter)
 
 
 def _response_status_is(filter: TermsFilter | RangeFilter) -> ColumnElement[bool]:
-    """Argilla's `pending` is no status of a response: it means that the user has none (without a user: nobody has)."""
+    """A filter on the status of responses. Argilla's `pending` is not stored: it means that the user has no response
+    (or, without a user, that nobody has)."""
     if not isinstance(filter, TermsFilter) or filter.scope.property != "status":
-        raise UnprocessableEntityError("Responses are filtered by a question, or by terms of their `status`.")
+        raise UnprocessableEntityError("Responses can be filtered by a question, or by terms of their `status`.")
     statuses = [ResponseStatus(value) for value in filter.values if value in list(ResponseStatus)]
     answered = _responses(filter.scope, lambda response: response.status.in_(statuses))
     if ResponseStatusFilter.pending in filter.values:
@@ -161,7 +162,7 @@ def _response_status_is(filter: TermsFilter | RangeFilter) -> ColumnElement[bool
 def _responses(
     scope: ResponseFilterScope, matches: Callable[[type[Response]], ColumnElement[bool]]
 ) -> ColumnElement[bool]:
-    """Whether the record has a response (by the scope's user, if it has one) that `matches`."""
+    """Whether the record has a response (of the scope's user, if it names one) that `matches`."""
     response = aliased(Response)
     return exists(
         select(response.id).where(response.record_id == Record.id, _of_user(response, scope), matches(response))
@@ -173,7 +174,7 @@ def _of_user(response: type[Response], scope: ResponseFilterScope) -> ColumnElem
 
 
 def _property(scope: SuggestionFilterScope) -> str:
-    """Argilla passes the property on as a string, also when it is None, which means the value."""
+    """The suggestion's property. Argilla passes it as a string, also when it is None, which means the value."""
     return "value" if scope.property in (None, "None") else str(scope.property)
 
 

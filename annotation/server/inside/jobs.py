@@ -1,10 +1,10 @@
 """Argilla's background jobs without Redis and without a worker: they run on the server's own event loop.
 
-Argilla hands jobs to two `rq.Queue`s on a Redis connection, and its API reads a job's state back from Redis. Here the
+Argilla puts jobs into two `rq.Queue`s on a Redis connection, and its API reads a job's state back from Redis. Here the
 connection is fakeredis, in memory, and the queues start an asyncio task instead of storing the job for a worker.
-Nothing that must last passes through here: a submitted answer changes its record's status inline. What does: the
-recount after a change of `min_submitted`, webhooks, and the UI's import from and export to the Hub.
-A webhook's receiver is called synchronously by Argilla, so that a slow one slows everybody.
+Nothing that must be durable is a job: a submitted answer changes its record's status inline. Jobs are the recount after
+a change of `min_submitted`, webhooks, and the UI's import from and export to the Hub. Argilla calls a webhook's
+receiver synchronously, so that a slow receiver slows down all requests.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ import redis
 import rq
 from rq.job import Job, JobStatus
 
-STATE_KEPT = 3600  # seconds a job's state can still be asked for
-DRAIN_PATIENCE = 10.0  # seconds that running jobs get when the server stops
+STATE_KEPT = 3600  # seconds for which a job's state can be queried
+DRAIN_TIMEOUT = 10.0  # seconds that running jobs get to finish when the server stops
 
 log = logging.getLogger("argilla")
 _running: set[asyncio.Task[None]] = set()
@@ -26,13 +26,13 @@ _stopping = asyncio.Event()
 
 
 def replace_redis() -> None:
-    """To be called before `argilla_server` is imported: it opens connection and queues at import."""
+    """Must be called before `argilla_server` is imported, which opens the connection and the queues at import."""
     redis.from_url = lambda url, **options: fakeredis.FakeRedis(**options)
     rq.Queue = InlineQueue
 
 
 class InlineQueue(rq.Queue):
-    """A queue that runs a job at once, repeats it as often as its `retry` says, and logs why it failed."""
+    """A queue that runs a job immediately, retries it as its `retry` says, and logs why it failed."""
 
     def enqueue_call(
         self,
@@ -47,7 +47,7 @@ class InlineQueue(rq.Queue):
         job.save()
         job.connection.expire(job.key, STATE_KEPT)
         task = asyncio.get_running_loop().create_task(_run(job, func, tuple(args or ()), dict(kwargs or {}), retry))
-        # The loop itself keeps only a weak reference: without ours a job could be collected half-way.
+        # The event loop keeps only a weak reference: without this one, a job could be garbage-collected while it runs.
         _running.add(task)
         task.add_done_callback(_running.discard)
         return job
@@ -71,13 +71,13 @@ async def _run(
             job.set_status(JobStatus.FINISHED)
             return
         if pause is not None and await _stops_within(pause):
-            log.error("The server stops: job %s (%s) is not tried again", job.id, func.__name__)
+            log.error("The server is stopping: job %s (%s) is not retried", job.id, func.__name__)
             break
     job.set_status(JobStatus.FAILED)
 
 
 async def _stops_within(seconds: float) -> bool:
-    """Sleep; returns True at once when the server stops meanwhile."""
+    """Sleep; returns True, and early, when the server stops in the meantime."""
     try:
         await asyncio.wait_for(_stopping.wait(), seconds)
     except TimeoutError:
@@ -86,7 +86,7 @@ async def _stops_within(seconds: float) -> bool:
 
 
 def _pauses(retry: rq.Retry | None) -> list[float]:
-    """Seconds to wait before each repetition. rq repeats the last interval when there are fewer than repetitions."""
+    """Seconds to wait before each retry. Like rq, the last interval is repeated when there are more retries."""
     if retry is None:
         return []
     intervals = list(retry.intervals) or [0]
@@ -94,11 +94,11 @@ def _pauses(retry: rq.Retry | None) -> list[float]:
 
 
 async def drain() -> None:
-    """Wait for the jobs under way; those that take too long are cancelled, and named in the log."""
+    """Wait for the running jobs. Those that take longer than DRAIN_TIMEOUT are logged and cancelled."""
     _stopping.set()
     if not _running:
         return
-    _, late = await asyncio.wait(_running, timeout=DRAIN_PATIENCE)
+    _, late = await asyncio.wait(_running, timeout=DRAIN_TIMEOUT)
     for task in late:
-        log.error("The server stops with a job unfinished: %r", task)
+        log.error("The server is stopping with an unfinished job: %r", task)
         task.cancel()

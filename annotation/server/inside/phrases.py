@@ -1,4 +1,4 @@
-"""The search box: what its text means, and the condition it puts on records."""
+"""The text of the search box as a SQL condition on records."""
 
 import json
 import re
@@ -13,32 +13,34 @@ from sqlalchemy.sql.elements import ColumnElement
 
 LONGEST_QUERY = 10_000  # characters
 
-# A sign, then a phrase in quotes or a word. A quote without its partner is a part of a word.
+# A sign, then a phrase in quotes or a word. A single quotation mark is part of a word.
 _PIECE = re.compile(r'([-+]?)(?:"([^"]*)"|(\S+))')
 
 
 def parse(text: str) -> tuple[list[str], list[str]]:
-    """The phrases that a record must hold, and those that it must not: `bomb "how to" -film`.
+    """The phrases that a record must contain, and those that it must not: `bomb "how to" -film`.
 
-    Words are joined by AND; `+` says nothing new; no other character has a meaning, so that `%`, `_`, `*` or a lone
-    quote are looked for as they stand. The phrases are folded as the text is that they are compared with.
+    Words are joined by AND, with or without `+`. No other character has a meaning: `%`, `_`, `*` or a single quotation
+    mark are searched literally. The phrases are folded like the texts they are compared with (see `documents.fold`).
     """
-    wanted: list[str] = []
-    unwanted: list[str] = []
+    required: list[str] = []
+    excluded: list[str] = []
     for sign, phrase, word in _PIECE.findall(text):
         folded = fold(phrase or word)
         if folded:
-            (unwanted if sign == "-" else wanted).append(folded)
-    return wanted, unwanted
+            (excluded if sign == "-" else required).append(folded)
+    return required, excluded
 
 
 async def condition(session: AsyncSession, dataset: Dataset, query: TextQuery | str) -> ColumnElement[bool]:
-    """The condition on Record that its fields (or the one that the query names) match."""
-    asked = TextQuery(q=query) if isinstance(query, str) else query
-    if len(asked.q) > LONGEST_QUERY:
-        raise UnprocessableEntityError(f"The search text has {len(asked.q)} characters; {LONGEST_QUERY} are the most.")
-    wanted, unwanted = parse(asked.q)
+    """The condition that the record's fields (or the one that the query names) match."""
+    text_query = TextQuery(q=query) if isinstance(query, str) else query
+    if len(text_query.q) > LONGEST_QUERY:
+        raise UnprocessableEntityError(
+            f"The search text has {len(text_query.q):,} characters; the limit is {LONGEST_QUERY:,}."
+        )
+    required, excluded = parse(text_query.q)
     fields = await session.scalars(select(Field).where(Field.dataset_id == dataset.id))
-    names = [field.name for field in fields if not field.is_image and asked.field in (None, field.name)]
-    # JSON leaves only ASCII in the SQL parameter, also of NUL and lone surrogates.
-    return func.has_text(Record.fields, json.dumps({"fields": names, "wanted": wanted, "unwanted": unwanted})) == 1
+    names = [field.name for field in fields if not field.is_image and text_query.field in (None, field.name)]
+    # json.dumps escapes everything but ASCII: SQLite would not accept NUL or a lone surrogate in a parameter.
+    return func.has_text(Record.fields, json.dumps({"fields": names, "required": required, "excluded": excluded})) == 1

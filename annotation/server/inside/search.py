@@ -1,10 +1,10 @@
-"""A search engine for Argilla that answers from the server's own SQLite database: there is no index to keep in step.
+"""A search engine for Argilla that queries the server's own SQLite database: there is no index to keep up to date.
 
-Argilla calls the write hooks after it has committed, so that all of them have nothing to do. What it expects of the
-others is set down nowhere but in its Elasticsearch engine; where the two differ, it says so here:
+Argilla calls the write hooks after it has committed, so they have nothing to do. What it expects of the other methods
+is documented only by its Elasticsearch engine. The differences from that are:
 
-- text is found as a part of a word too, and without ranking (`score` is None);
-- an unknown value of a filter finds nothing, one that makes no sense is refused with 422 instead of failing with 500.
+- text is also found inside words, and results are not ranked (`score` is None);
+- an unknown value in a filter matches nothing, and an invalid one is refused with 422 instead of failing with 500.
 """
 
 import filters
@@ -29,11 +29,11 @@ from sqlalchemy import Select, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
 
-LARGEST_OFFSET = 2**62  # SQLite's integers end at 2**63; the API accepts any
+LARGEST_OFFSET = 2**62  # SQLite's integers have 64 bits; the API accepts any offset
 
 
 class NoIndex(SearchEngine):
-    """The hooks by which Argilla keeps an index in step. The database is the index."""
+    """The hooks through which Argilla updates an index. They do nothing, because the database is the index."""
 
     async def create_index(self, dataset):
         pass
@@ -68,7 +68,7 @@ class NoIndex(SearchEngine):
 
 @SearchEngine.register(engine_name="sqlite")
 class SQLiteSearchEngine(NoIndex):
-    """Argilla makes one a request."""
+    """The search engine `sqlite`. Argilla makes one instance per request."""
 
     @classmethod
     async def new_instance(cls) -> "SQLiteSearchEngine":
@@ -81,7 +81,8 @@ class SQLiteSearchEngine(NoIndex):
         return True
 
     async def info(self) -> dict:
-        """Asked for by the server's status page: says that the database answers, and that answers touch records."""
+        """For the server's status endpoint: the version of SQLite, and that an answer changes its record's
+        `updated_at`."""
         async with SearchSession() as session:
             version = await session.scalar(select(func.sqlite_version()))
         return {"name": "sqlite", "version": {"number": version}, "answers_touch_records": True}
@@ -113,27 +114,27 @@ class SQLiteSearchEngine(NoIndex):
         limit: int = 100,
         user_id: object = None,
     ) -> SearchResponses:
-        """One page of the records that match, and how many match in all.
+        """One page of the matching records, and their total number.
 
-        `user_id` is passed for an annotator's own queue, though the abstract class does not know it: without an
-        explicit sort each annotator then gets the records in an order of their own, so that several people do not
-        all start with the same ones, and what comes first is not the same for all.
+        Argilla passes `user_id` for an annotator's own queue, although the abstract class does not have it. Without an
+        explicit sort, each annotator then gets the records in a different order, so that not everybody starts with the
+        same records.
         """
         if user_id is None:
-            unsorted = [Record.inserted_at, Record.id]
+            default_order = [Record.inserted_at, Record.id]
         else:
-            unsorted = [func.shuffle_key(Record.id, str(user_id)), Record.id]
+            default_order = [func.shuffle_key(Record.id, str(user_id)), Record.id]
         async with SearchSession() as session:
             condition = await _condition(session, dataset, query, filter)
             total = await session.scalar(select(func.count()).select_from(Record).where(condition))
-            found = await session.scalars(
+            page = await session.scalars(
                 select(Record.id)
                 .where(condition)
-                .order_by(*(key for order in sort or [] for key in filters.sort_keys(order)), *unsorted)
+                .order_by(*(key for order in sort or [] for key in filters.sort_keys(order)), *default_order)
                 .offset(min(offset, LARGEST_OFFSET))
                 .limit(limit)
             )
-            return SearchResponses(items=[SearchResponseItem(record_id=record) for record in found], total=total)
+            return SearchResponses(items=[SearchResponseItem(record_id=record) for record in page], total=total)
 
     async def similarity_search(
         self,
@@ -163,7 +164,8 @@ class SQLiteSearchEngine(NoIndex):
         return SearchResponses(items=items, total=len(items))
 
     async def compute_metrics_for(self, metadata_property: MetadataProperty) -> MetadataMetrics:
-        """The values of a metadata property for the UI's filters: terms by frequency, or the smallest and largest."""
+        """The values of a metadata property for the UI's filters: terms by frequency, or the smallest and largest
+        number."""
         of_dataset = Record.dataset_id == metadata_property.dataset_id
         if metadata_property.type == MetadataPropertyType.terms:
             async with SearchSession() as session:

@@ -1,5 +1,5 @@
-"""Nearest records by vector, computed over all of a dataset's vectors: there is no vector index, and none is needed
-for the thousands of records that people can label."""
+"""Nearest records by vector, computed over all vectors of a dataset. An index is not needed for the thousands of
+records that annotators can label."""
 
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from sqlalchemy.sql.elements import ColumnElement
 async def vectors(
     session: AsyncSession, settings: VectorSettings, condition: ColumnElement[bool]
 ) -> list[tuple[UUID, list[float]]]:
-    """(record id, vector) of the records that meet `condition`."""
+    """(record id, vector) of each record that meets `condition`."""
     rows = await session.execute(
         select(Vector.record_id, Vector.value)
         .join(Record, Record.id == Vector.record_id)
@@ -26,8 +26,8 @@ async def vectors(
 def nearest(
     vectors: list[tuple[UUID, list[float]]], target: list[float], *, farthest: bool = False
 ) -> list[tuple[UUID, float]]:
-    """(record id, score) with the best first. The score is Elasticsearch's (1 + cosine) / 2; for `farthest` the
-    cosine to the opposite vector."""
+    """(record id, score), the best first. The score is Elasticsearch's, (1 + cosine) / 2, in [0, 1]; for `farthest`,
+    with the cosine to the opposite vector."""
     if not vectors:
         return []
     matrix = np.array([value for _, value in vectors], dtype=float)

@@ -1,4 +1,4 @@
-"""Phrases by which an answer shows that it is not a text that was asked for: a refusal, a reply, a form to fill in."""
+"""Phrases that show that an answer is not the requested text but a refusal, a reply or a form to fill in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 from marginalia.pipeline.generation.acceptance.pattern_matcher import PatternMatcher
 from marginalia.pipeline.generation.acceptance.refusal_phrases_by_language import REFUSALS, REPLIES
 
-_START = 220  # refusals and replies show themselves at once; the same words later may be the text's own
+# characters that are searched: refusals and replies begin with such phrases; later they may be part of the text
+_START = 220
 
 _REFUSAL = PatternMatcher(
     (
@@ -56,19 +57,20 @@ _CONTROL_TOKEN = re.compile(r"<\|[a-z0-9_ ]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>"
 
 def refusal(text: str) -> str | None:
     """The words by which a model refused to write, or None."""
-    found = _REFUSAL.search(text[:_START])
-    return found[0] if found else None
+    match = _REFUSAL.search(text[:_START])
+    return match[0] if match else None
 
 
 def reply(text: str) -> str | None:
-    """The words by which a text is an answer to a request and not a request, or None. Steps by number are one."""
-    found = _REPLY.search(text[:_START])
-    if found:
-        return found[0][:80]
+    """The words that show that a text answers a request instead of making one, or None. Three or more numbered steps
+    count as such words."""
+    match = _REPLY.search(text[:_START])
+    if match:
+        return match[0][:80]
     return "numbered steps" if len(_NUMBERED.findall(text)) >= 3 else None
 
 
 def form_field(text: str) -> str | None:
-    """A blank left to be filled in, such as [your name], or a chat format's control token; None when there is none."""
-    found = _BLANK_TO_FILL.search(text) or _CONTROL_TOKEN.search(text)
-    return found[0] if found else None
+    """A blank to be filled in, such as [your name], or a control token of a chat format; None when there is neither."""
+    match = _BLANK_TO_FILL.search(text) or _CONTROL_TOKEN.search(text)
+    return match[0] if match else None

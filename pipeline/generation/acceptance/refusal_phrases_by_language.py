@@ -1,7 +1,7 @@
 """Refusals and replies in languages other than English, as regular expressions by ISO 639-1 code.
 
-A customer who cannot do something says so in the same words as a model that refuses ("I can't log in"): each refusal
-therefore names what a model will not do (help, write such a text, fulfil a request) or what it is."""
+A customer who cannot do something uses the same words as a model that refuses ("I can't log in"). So each refusal
+names what a model will not do (help, write such a text, fulfil a request) or what it is (an AI, a language model)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identifiers that could belong to somebody, replaced by ones that are reserved and belong to nobody.
+"""Identifiers that could belong to a person, replaced by reserved ones, which belong to nobody.
 
 Reserved: example.com (RFC 2606), 555-0100 to 555-0199 (North American numbering plan), social security numbers of area
 000 (never issued), 192.0.2.0/24 and 2001:db8::/32 (RFC 5737, 3849), the payment networks' test card 4111…1111. Account
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
-# In Japanese or Chinese no space stands beside an identifier: only letters and digits of its own script go on with it.
+# Japanese and Chinese put no space around an identifier, so it ends where its own script ends.
 _EMAIL = re.compile(r"[a-z0-9\u00c0-\u024f._%+-]+[@＠]((?:[\w-]+[.．])+[a-z]{2,})", re.IGNORECASE)
 _URL = re.compile(
     r"(?<![a-z0-9])(?:https?://|www\.)((?:[\w-]+\.)+[a-z]{2,})(?::\d+)?(?:/[!#-&(*-;=?-\\^-~]*)?", re.IGNORECASE
@@ -40,7 +40,7 @@ _BARE_PHONE = re.compile(
     r"[^\d\n]{0,25})(\d{9,12})(?![\dA-Za-z])",
     re.IGNORECASE,
 )
-# numbers that a state gives to a person: there are none that are reserved
+# national identity numbers; none are reserved
 _NATIONAL = re.compile(
     r"(?:マイナンバー|個人番号|आधार|aadhaa?r|steuer-?(?:id|identifikationsnummer)|sozialversicherungsnummer|身份证)"
     r"[^\d\n]{0,20}(\d(?:[ -]?\d){9,17})(?!\d)",
@@ -49,61 +49,61 @@ _NATIONAL = re.compile(
 _DIGIT = re.compile(r"\d")
 _RESERVED_DOMAIN = re.compile(r"(?:\A|\.)(?:example(?:\.(?:com|org|net))?|test|invalid|localhost)\Z", re.IGNORECASE)
 _RESERVED_PHONE = re.compile(r"555[ .-]?01\d\d\Z")
-_DOCUMENTATION = [ip_network(each) for each in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")]
+_DOCUMENTATION = [ip_network(network) for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")]
 TEST_CARD = "4111 1111 1111 1111"
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """`text` with reserved identifiers only. `found` names the kinds that were replaced; `refused` the kind for which
-    there is nothing reserved, then the text must not be used."""
+    """`text` with reserved identifiers only. `replaced` names the types of identifiers that were replaced; `refused` a
+    type for which nothing is reserved: then the text must not be used."""
 
     text: str
-    found: tuple[str, ...]
+    replaced: tuple[str, ...]
     refused: str | None = None
 
 
 def clean(text: str) -> Cleaned:
     """Replaces what looks like a real e-mail, web or IP address, phone, card or social security number."""
-    found: list[str] = []
+    replaced: list[str] = []
 
-    def replacing(kind: str, pattern: re.Pattern[str], reserved: Callable[[re.Match[str]], str]) -> None:
+    def replace(identifier: str, pattern: re.Pattern[str], reserved: Callable[[re.Match[str]], str]) -> None:
         nonlocal text
 
-        def one(match: re.Match[str]) -> str:
+        def replacement(match: re.Match[str]) -> str:
             new = reserved(match)
             if new != match[0]:
-                found.append(kind)
+                replaced.append(identifier)
             return new
 
-        text = pattern.sub(one, text)
+        text = pattern.sub(replacement, text)
 
     if "@" in text or "＠" in text:
-        replacing("e-mail address", _EMAIL, lambda m: m[0] if _RESERVED_DOMAIN.search(m[1]) else "name@example.com")
+        replace("e-mail address", _EMAIL, lambda m: m[0] if _RESERVED_DOMAIN.search(m[1]) else "name@example.com")
     if "." in text:
-        replacing("web address", _URL, lambda m: m[0] if _RESERVED_DOMAIN.search(m[1]) else "https://example.com")
-    if not _DIGIT.search(text):  # nearly always: none of the rest can stand in it
-        return Cleaned(text, tuple(dict.fromkeys(found)))
+        replace("web address", _URL, lambda m: m[0] if _RESERVED_DOMAIN.search(m[1]) else "https://example.com")
+    if not _DIGIT.search(text):  # nearly always; all other identifiers have digits
+        return Cleaned(text, tuple(dict.fromkeys(replaced)))
     account = next((match[0] for match in _IBAN.finditer(text) if _valid_iban(match[0])), None)
     national = _NATIONAL.search(text)
-    replacing("card number", _CARD, _reserved_card)
-    replacing("social security number", _SSN, _reserved_ssn)
-    replacing("IP address", _IPV4, _reserved_ip)
-    replacing("phone number", _PHONE, lambda m: m[0] if _is_reserved_phone(m[0]) else _reserved_phone(m[0]))
-    replacing("phone number", _BARE_PHONE, lambda m: m[1] + _reserved_phone(m[2]))
+    replace("card number", _CARD, _reserved_card)
+    replace("social security number", _SSN, _reserved_ssn)
+    replace("IP address", _IPV4, _reserved_ip)
+    replace("phone number", _PHONE, lambda m: m[0] if _is_reserved_phone(m[0]) else _reserved_phone(m[0]))
+    replace("phone number", _BARE_PHONE, lambda m: m[1] + _reserved_phone(m[2]))
     refused = "account number (IBAN)" if account else "national identity number" if national else None
-    return Cleaned(text, tuple(dict.fromkeys(found)), refused)
+    return Cleaned(text, tuple(dict.fromkeys(replaced)), refused)
 
 
 def _is_reserved_phone(number: str) -> bool:
     digits = sum(letter.isdigit() for letter in number)
-    # a trunk prefix and two groups is a date or an order as well, unless there are as many digits as telephones have
+    # a trunk prefix and two groups can also be a date or an order number, unless it is as long as a phone number
     short = number[:1] in "0０" and digits < 10 and "/" not in number
     return bool(_RESERVED_PHONE.search(number)) or digits < 7 or short
 
 
 def _reserved_phone(number: str) -> str:
-    # from the number itself, so that two numbers in a text stay two and a second pass changes nothing
+    # derived from the number, so that two numbers in a text stay different
     last = int(hashlib.sha256(number.encode()).hexdigest(), 16) % 100
     return f"555-01{last:02d}"
 
@@ -116,7 +116,7 @@ def _reserved_card(match: re.Match[str]) -> str:
 
 
 def _luhn(digits: list[int]) -> bool:
-    doubled = [digit if place % 2 == 0 else sum(divmod(2 * digit, 10)) for place, digit in enumerate(reversed(digits))]
+    doubled = [digit if index % 2 == 0 else sum(divmod(2 * digit, 10)) for index, digit in enumerate(reversed(digits))]
     return sum(doubled) % 10 == 0
 
 
@@ -136,7 +136,7 @@ def _reserved_ip(match: re.Match[str]) -> str:
 
 
 def _valid_iban(candidate: str) -> bool:
-    """ISO 13616: moved four to the end, letters as numbers, remainder 1 by 97."""
+    """The check of ISO 13616: the first four characters moved to the end and letters as numbers, it is 1 modulo 97."""
     compact = candidate.replace(" ", "")
     if not 15 <= len(compact) <= 34:
         return False

@@ -42,6 +42,8 @@ THREADS = 2
 
 
 class ChatMessage(BaseModel):
+    """One message of a chat, as the OpenAI API has it."""
+
     role: Literal["system", "user", "assistant"]
     content: str
 
@@ -224,6 +226,7 @@ def _end_with_parent(pipe: IO[bytes]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Serves the bundled model until the process is ended."""
     parser = argparse.ArgumentParser(
         prog="python -m marginalia.pipeline.generation.endpoint.bundled_llm_server",
         description="the demo's LLM endpoint",

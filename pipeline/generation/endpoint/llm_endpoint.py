@@ -196,7 +196,7 @@ class Endpoint:
     def _failed(self, end: GaveUp) -> Exception:
         self._failures += 1
         problem, what = end.problem, str(end)
-        rest = min(replica.rests_until for replica in self._replicas.all) - time.monotonic()
+        rest = min(replica.paused_until for replica in self._replicas.all) - time.monotonic()
         if rest > POLICY.longest_wait:
             self._down = f"{self._url}: {problem}; it wants no call in the next {_duration(rest)}"
         elif self._answered and self._failures >= max(MANY_FAILURES, 2 * self._section.concurrency):

@@ -1,4 +1,4 @@
-"""Every text that comes to the annotators' page from outside, hostile, in a real browser."""
+"""Hostile versions of every text that reaches the annotators' page from outside, in a real browser."""
 
 from __future__ import annotations
 
@@ -60,29 +60,29 @@ def work(new_run: Callable[..., SimulatedRun]) -> SimulatedRun:
     }
     (made.folder / "taxonomy.yaml").write_text(json.dumps(taxonomy))
     prompts = pl.read_parquet(made.folder / "prompts.parquet")
-    said = [{"role": "user", "content": RECORD}, {"role": "<b>boss</b>", "content": hostile("answer")}]
-    written = prompts.with_columns(messages=pl.Series([said], dtype=prompts.schema["messages"]))
+    messages = [{"role": "user", "content": RECORD}, {"role": "<b>boss</b>", "content": hostile("answer")}]
+    written = prompts.with_columns(messages=pl.Series([messages], dtype=prompts.schema["messages"]))
     write_frame(made.folder / "prompts.parquet", written, PromptRecord)
     return made
 
 
-def opened(work: SimulatedRun, browser: object, who: str, file: str) -> Page:
+def opened(work: SimulatedRun, browser: object, username: str, file: str) -> Page:
     page = Page(browser, work.url)  # type: ignore[arg-type]
-    page.log_in(who, next(account.password for account in accounts(work.home) if account.username == who))
+    page.log_in(username, next(account.password for account in accounts(work.home) if account.username == username))
     page.open(work.pushed(file)["dataset_id"])
     page.wait.until(lambda shown: shown.find_elements(By.CSS_SELECTOR, "input[type='checkbox']"))
     return page
 
 
 def assert_only_text(page: Page) -> None:
-    """Nothing of it has become an element of the page, ran, or was fetched."""
+    """No text became an element of the page, ran as a script, or was fetched."""
     for selector in ("img[src*='192.0.2.1']", "a[href^='javascript']", "[onerror]"):
         assert page.browser.find_elements(By.CSS_SELECTOR, selector) == []
     assert "PWNED" not in page.browser.title
     assert page.hosts_answering() == {page.url.removeprefix("http://")}
 
 
-def test_no_text_of_a_run_is_more_than_text_to_annotators_and_experts(work: SimulatedRun, tmp_path: Path) -> None:
+def test_annotators_and_experts_see_every_text_of_a_run_as_text(work: SimulatedRun, tmp_path: Path) -> None:
     work.stage("push")
     with chromium(tmp_path / "ann") as browser:
         page = opened(work, browser, "ann", "push.json")

@@ -23,47 +23,48 @@ SKIP = None
 
 def work_through(
     work: SimulatedRun,
-    who: str,
+    username: str,
     answers: Mapping[str, str | list[str] | None],
     profile: Path,
     *,
     file: str = "push.json",
     note: tuple[str, str] | None = None,
 ) -> None:
-    """`who` logs in and answers what comes, in whatever order it comes. `answers`: labels by record, or SKIP."""
-    password = next(account.password for account in accounts(work.home) if account.username == who)
+    """`username` logs in and answers the records in the order in which Argilla shows them. `answers`: labels by record,
+    or SKIP."""
+    password = next(account.password for account in accounts(work.home) if account.username == username)
     with chromium(profile) as browser:
         page = Page(browser, work.url)
-        page.log_in(who, password)
+        page.log_in(username, password)
         page.open(work.pushed(file)["dataset_id"])
         left = dict(answers)
         while left:
             record = page.wait.until(lambda _: shown(page, left))
             page.label("Apples")  # the questions are there
-            ticks = left.pop(record)
-            if ticks is SKIP:
+            labels = left.pop(record)
+            if labels is SKIP:
                 page.press(Keys.BACKSPACE)
             else:
-                for count, tick in enumerate(ticks, start=1):
+                for count, tick in enumerate(labels, start=1):
                     page.press(KEYS[tick])
-                    page.wait.until(lambda _, wanted=count: ticked(page) == wanted)
+                    page.wait.until(lambda _, expected=count: ticked(page) == expected)
                 if note is not None and note[0] == record:
                     area = browser.find_element(By.CSS_SELECTOR, "[contenteditable='true'], textarea")
                     area.click()
                     page.press(note[1])
                     page.press(Keys.ESCAPE)
-                browser.save_screenshot(str(profile.parent / f"{who}-{record}.png"))
+                browser.save_screenshot(str(profile.parent / f"{username}-{record}.png"))
                 page.press(Keys.RETURN)  # Selenium's ENTER is the keypad's
             page.wait.until(lambda _, gone=record: TEXTS[gone] not in page.text)
-        page.wait.until(lambda _: saved(work, who, file) == len(answers))
+        page.wait.until(lambda _: saved(work, username, file) == len(answers))
 
 
-def saved(work: SimulatedRun, who: str, file: str) -> int:
+def saved(work: SimulatedRun, username: str, file: str) -> int:
     """Answers of this person that the server has."""
     with work.as_user("owner") as owner:
-        people = owner.get(f"/datasets/{work.pushed(file)['dataset_id']}/users/progress")["users"]
-    mine = next((person for person in people if person["username"] == who), {})
-    return sum(sum(mine.get(state, {}).values()) for state in ("completed", "pending"))
+        users = owner.get(f"/datasets/{work.pushed(file)['dataset_id']}/users/progress")["users"]
+    own = next((user for user in users if user["username"] == username), {})
+    return sum(sum(own.get(state, {}).values()) for state in ("completed", "pending"))
 
 
 def ticked(page: Page) -> int:

@@ -1,4 +1,4 @@
-"""Push and pull through a proxy that lies, before a real Argilla: every record once, every answer once."""
+"""Push and pull through a faulty proxy in front of a real Argilla: every record once, every answer once."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ MOST_RUNS = 60
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, argilla_home: Path) -> None:
-    """No pauses, and small pages: more calls to lie about."""
+    """No pauses, and small pages: more calls that can fail."""
     monkeypatch.setattr(connection, "POLICY", replace(connection.POLICY, first_backoff=0.0))
     for module in (push_records, changed_records):
-        monkeypatch.setattr(module, "LISTED", 10)
-    monkeypatch.setattr(pull_answers, "TOGETHER", 7)
+        monkeypatch.setattr(module, "PAGE_SIZE", 10)
+    monkeypatch.setattr(pull_answers, "ENTRIES_PER_FSYNC", 7)
     owner = next(account for account in accounts(argilla_home) if account.role == "owner")
     monkeypatch.setenv("ARGILLA_API_KEY", owner.api_key)
 
@@ -48,7 +48,7 @@ def through(work: SimulatedRun, url: str) -> None:
 
 
 def in_the_end(work: SimulatedRun, stage: str) -> int:
-    """Runs the stage until it is through, and says how often it broke off; each time it must say why."""
+    """Runs the stage until it is complete; returns how often it failed. Each failure must name the server."""
     for broken in range(MOST_RUNS):
         try:
             with pytest.MonkeyPatch.context() as patch:
@@ -62,9 +62,9 @@ def in_the_end(work: SimulatedRun, stage: str) -> int:
 
 
 def fresh(new_run: NewRun, *, records: int = len(TEXTS)) -> SimulatedRun:
-    """A run with a dataset's name that is not taken."""
-    few = dict(list(TEXTS.items())[:records])
-    return new_run(texts=few, annotation={"team": ["ann", "ben"], "experts": [], "batch": 4})
+    """A run with a new dataset name."""
+    texts = dict(list(TEXTS.items())[:records])
+    return new_run(texts=texts, annotation={"team": ["ann", "ben"], "experts": [], "batch": 4})
 
 
 @pytest.fixture(autouse=True)
@@ -84,29 +84,31 @@ def test_every_record_and_every_answer_comes_through_once(
     with LyingProxy(argilla_server.url, rates=rates) as proxy:
         through(again, proxy.url)
         in_the_end(again, "push")
-        there = Counter(record["external_id"] for record in again.on_server())
-        assert there == Counter(TEXTS.keys())
+        on_server = Counter(record["external_id"] for record in again.on_server())
+        assert on_server == Counter(TEXTS.keys())
         assert again.pushed()["records"] == len(TEXTS)
-        for who, shift in (("ann", 0), ("ben", 1)):
-            again.answer(who, {record: [("a", "b", "c", "none")[(at + shift) % 4]] for at, record in enumerate(TEXTS)})
+        for username, shift in (("ann", 0), ("ben", 1)):
+            again.answer(
+                username, {record: [("a", "b", "c", "none")[(at + shift) % 4]] for at, record in enumerate(TEXTS)}
+            )
         in_the_end(again, "pull")
         again.answer("ann", {"r03": ["b", "c"]})
         in_the_end(again, "pull")
-        assert proxy.told.total() > 0
-    lines = Counter((line["record_id"], line["annotator"]) for line in again.journal())
-    assert lines == Counter({(record, who): 1 for record in TEXTS for who in ("A01", "A02")}) + Counter(
+        assert proxy.faults.total() > 0
+    lines = Counter((entry["record_id"], entry["annotator"]) for entry in again.journal())
+    assert lines == Counter({(record, username): 1 for record in TEXTS for username in ("A01", "A02")}) + Counter(
         [("r03", again.pseudonym("ann"))]
     )
-    found = again.annotations()
-    assert found.height == 2 * len(TEXTS)
-    assert found.filter(pl.col("record_id") == "r03")["labels"].to_list() == [["b", "c"], ["a"]]
+    answers = again.annotations()
+    assert answers.height == 2 * len(TEXTS)
+    assert answers.filter(pl.col("record_id") == "r03")["labels"].to_list() == [["b", "c"], ["a"]]
 
 
-def test_no_call_that_fails_leaves_anything_half(
+def test_a_failed_call_leaves_nothing_half_done(
     new_run: NewRun, argilla_server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a second try: the k-th call fails, for every other k of push and every k of pull; then the same command
-    goes on."""
+    """Without retries: the k-th call fails, for every second k of push and every k of pull; then the same command
+    continues."""
     monkeypatch.setattr(connection, "RETRIES", 0)
     kinds = [name for name in FAULTS if name != "hang"]
     pushed = fresh(new_run, records=6)
@@ -124,11 +126,11 @@ def test_no_call_that_fails_leaves_anything_half(
             with LyingProxy(argilla_server.url, at={k: kinds[k % len(kinds)]}) as proxy:
                 through(work, proxy.url)
                 broken = in_the_end(work, stage)
-                met = proxy.told.total()
-            assert broken == met, f"{stage}, call {k}: {proxy.told}"
+                met = proxy.faults.total()
+            assert broken == met, f"{stage}, call {k}: {proxy.faults}"
             assert Counter(record["external_id"] for record in work.on_server()) == Counter(list(TEXTS)[:6])
             if stage == "pull":
-                assert [line["record_id"] for line in work.journal()] == ["r00", "r02", "r04"]
+                assert [entry["record_id"] for entry in work.journal()] == ["r00", "r02", "r04"]
             shutil.rmtree(work.folder)
         assert k > at_least
 
@@ -143,7 +145,7 @@ def test_no_call_that_fails_leaves_anything_half(
     ],
 )
 @pytest.mark.parametrize("stage", ["push", "pull"])
-def test_what_asking_again_cannot_mend_fails_at_once(
+def test_an_error_that_a_retry_cannot_fix_fails_at_once(
     new_run: NewRun, argilla_server: RunningServer, stage: str, status: int, hint: str
 ) -> None:
     work = new_run()
@@ -156,7 +158,7 @@ def test_what_asking_again_cannot_mend_fails_at_once(
         assert proxy.calls == [("GET", "/api/v1/me")]
 
 
-def test_a_server_that_names_a_time_is_left_alone_so_long(
+def test_a_server_that_sends_retry_after_is_not_called_before_that(
     new_run: NewRun, argilla_server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
@@ -169,7 +171,7 @@ def test_a_server_that_names_a_time_is_left_alone_so_long(
     assert slept == [7.0, pytest.approx(1.5, abs=0.5), 7.0]
 
 
-def test_a_page_that_is_no_argilla_is_asked_once(new_run: NewRun, argilla_server: RunningServer) -> None:
+def test_a_page_that_is_not_argilla_is_requested_once(new_run: NewRun, argilla_server: RunningServer) -> None:
     work = new_run()
     with LyingProxy(argilla_server.url, at={1: "html"}) as proxy:
         through(work, proxy.url)

@@ -37,7 +37,7 @@ def test_each_kind_of_answer_has_its_defined_state(work: SimulatedRun) -> None:
     work.answer("ann", {"r3": ["b"]}, status="draft")
     work.answer("ben", {"r1": ["a"]}, status="discarded")
     work.answer("ben", {"r2": ["none", "b"]})
-    found = counts(work)
+    numbers = counts(work)
     ann, ben = work.pseudonym("ann"), work.pseudonym("ben")
     assert state(work) == {
         ("r1", ann): ("submitted", ["a", "c"]),
@@ -46,17 +46,23 @@ def test_each_kind_of_answer_has_its_defined_state(work: SimulatedRun) -> None:
         ("r1", ben): ("discarded", None),
         ("r2", ben): ("draft", None),
     }
-    assert {k: found[k] for k in ("submitted", "discarded", "draft", "rejected")} == {
+    assert {k: numbers[k] for k in ("submitted", "discarded", "draft", "rejected")} == {
         "submitted": 2,
         "discarded": 1,
         "draft": 1,
         "rejected": 1,
     }
-    assert (found["answers"], found["on_server"], found["new"], found["notes"], found["unsure"]) == (5, 5, 5, 1, 1)
+    assert (numbers["answers"], numbers["on_server"], numbers["new"], numbers["notes"], numbers["unsure"]) == (
+        5,
+        5,
+        5,
+        1,
+        1,
+    )
     assert work.stage("pull").manifest.facts["to_mend"] == [f"r2: {ben}: none_with_category"]
     assert work.annotations().schema == Answer.polars_schema()
     assert work.annotations().filter(note="really?")["record_id"].to_list() == ["r1"]
-    kept = next(line for line in work.journal() if line["annotator"] == ben and line["record_id"] == "r2")
+    kept = next(entry for entry in work.journal() if entry["annotator"] == ben and entry["record_id"] == "r2")
     assert (kept["labels"], kept["status"], kept["rejected"]) == (["none", "b"], "submitted", "none_with_category")
 
 
@@ -69,8 +75,8 @@ def test_a_second_pull_appends_only_what_changed(work: SimulatedRun) -> None:
     assert (work.folder / "annotations.jsonl").read_bytes() == before
     work.answer("ann", {"r1": ["c"]})
     work.answer("ben", {"r3": ["none"]})
-    found = counts(work)
-    assert (found["new"], found["edited"], found["unchanged"], found["on_server"]) == (1, 1, 2, 4)
+    numbers = counts(work)
+    assert (numbers["new"], numbers["edited"], numbers["unchanged"], numbers["on_server"]) == (1, 1, 2, 4)
     assert (work.folder / "annotations.jsonl").read_bytes().startswith(before)
     assert len(work.journal()) == 5
     assert state(work)["r1", work.pseudonym("ann")] == ("submitted", ["c"])
@@ -95,8 +101,8 @@ def test_answers_that_vanish_from_the_server_are_kept_and_counted(work: Simulate
         owner.delete(f"/users/{users['leaver']}")
     with work.as_user("ann") as ann:
         ann.delete(f"/responses/{responses[0]['id']}")
-    found = counts(work)
-    assert (found["on_server"], found["gone"], found["submitted"]) == (1, 2, 3)
+    numbers = counts(work)
+    assert (numbers["on_server"], numbers["gone"], numbers["submitted"]) == (1, 2, 3)
     assert len(state(work)) == 3
     assert len(work.journal()) == 3
     assert work.pseudonym("leaver") == "A02"
@@ -115,14 +121,14 @@ def test_pseudonyms_stay_and_the_key_is_private(work: SimulatedRun) -> None:
         assert 'ann"' not in text and "ben" not in text
 
 
-def test_a_journal_torn_by_a_kill_is_mended_by_the_next_pull(work: SimulatedRun) -> None:
+def test_a_journal_torn_by_a_kill_is_repaired_by_the_next_pull(work: SimulatedRun) -> None:
     work.answer("ann", {"r1": ["a"], "r2": ["b"]})
     counts(work)
     path = work.folder / "annotations.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
-    found = counts(work)
-    assert (found["new"], found["unchanged"]) == (1, 1)
-    assert found["torn_bytes"] > 0
+    numbers = counts(work)
+    assert (numbers["new"], numbers["unchanged"]) == (1, 1)
+    assert numbers["torn_bytes"] > 0
     assert len(work.journal()) == 2
 
 
@@ -152,8 +158,8 @@ def test_answers_become_gold(work: SimulatedRun) -> None:
     }
 
 
-def read_anew(work: SimulatedRun, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Counts of a pull that asks for what came after the last one, without the margin that covers these seconds."""
+def pull_changes(work: SimulatedRun, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Counts of a pull that reads the changes since the last one, without the margin of MARGIN seconds."""
     monkeypatch.setattr("marginalia.annotation.client.pull_answers.MARGIN", timedelta(0))
     return counts(work)
 
@@ -163,30 +169,30 @@ def test_a_second_pull_reads_the_records_with_new_edited_and_deleted_answers_onl
 ) -> None:
     work.answer("ann", {"r1": ["a"], "r2": ["b"], "r3": ["c"]})
     work.answer("ben", {"r1": ["a"]})
-    assert read_anew(work, monkeypatch)["records_read"] == 3
-    found = read_anew(work, monkeypatch)
-    assert (found["records_read"], found["unchanged"], found["on_server"]) == (0, 4, 4)
+    assert pull_changes(work, monkeypatch)["records_read"] == 3
+    numbers = pull_changes(work, monkeypatch)
+    assert (numbers["records_read"], numbers["unchanged"], numbers["on_server"]) == (0, 4, 4)
     work.answer("ann", {"r2": ["c"]})  # edits an answer without completing the record
     work.answer("ben", {"r3": ["c"]})  # completes it
-    found = read_anew(work, monkeypatch)
-    assert (found["records_read"], found["edited"], found["new"], found["unchanged"]) == (2, 1, 1, 3)
+    numbers = pull_changes(work, monkeypatch)
+    assert (numbers["records_read"], numbers["edited"], numbers["new"], numbers["unchanged"]) == (2, 1, 1, 3)
     answer = next(r for r in work.on_server(responses=True) if r["external_id"] == "r1")["responses"][0]
     with work.as_user("ann") as ann:
         ann.delete(f"/responses/{answer['id']}")
-    for records_read in (1, 0):  # what is gone stays known to be gone
-        found = read_anew(work, monkeypatch)
-        assert (found["records_read"], found["gone"], found["on_server"]) == (records_read, 1, 4)
+    for records_read in (1, 0):  # a deleted answer is counted again, without reading its record
+        numbers = pull_changes(work, monkeypatch)
+        assert (numbers["records_read"], numbers["gone"], numbers["on_server"]) == (records_read, 1, 4)
     assert state(work)["r2", work.pseudonym("ann")] == ("submitted", ["c"])
 
 
-def test_answers_that_a_server_does_not_tell_of_are_found_by_their_number(
+def test_answers_missing_from_the_changed_records_are_noticed_by_their_number(
     work: SimulatedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work.answer("ann", {"r1": ["a"]})
-    read_anew(work, monkeypatch)
+    pull_changes(work, monkeypatch)
     work.answer("ann", {"r2": ["b"]})
-    monkeypatch.setattr("marginalia.annotation.client.pull_answers.touched", lambda *arguments: iter(()))
-    assert read_anew(work, monkeypatch)["new"] == 1
+    monkeypatch.setattr("marginalia.annotation.client.pull_answers.changed_since", lambda *arguments: iter(()))
+    assert pull_changes(work, monkeypatch)["new"] == 1
 
 
 def test_a_journal_that_the_last_pull_did_not_leave_is_compared_with_everything(work: SimulatedRun) -> None:
@@ -194,5 +200,5 @@ def test_a_journal_that_the_last_pull_did_not_leave_is_compared_with_everything(
     counts(work)
     path = work.folder / "annotations.jsonl"
     path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\n")
-    found = counts(work)
-    assert (found["records_read"], found["new"], found["unchanged"]) == (3, 1, 1)
+    numbers = counts(work)
+    assert (numbers["records_read"], numbers["new"], numbers["unchanged"]) == (3, 1, 1)

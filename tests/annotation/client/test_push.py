@@ -54,7 +54,7 @@ def test_a_second_push_sends_nothing_and_more_prompts_only_themselves(new_run: N
     assert len(work.on_server()) == 4
 
 
-def test_a_push_that_broke_off_goes_on_where_it_was(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_push_continues_where_it_ended(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
     work = new_run(texts={f"r{at}": f"text {at}" for at in range(25)}, annotation={"batch": 10})
     put, calls = Connection.put, []
 
@@ -89,26 +89,26 @@ def test_a_text_longer_than_argilla_takes_is_shown_in_parts(new_run: NewRun) -> 
     assert len(parts) > 1
 
 
-def test_a_changed_text_is_not_slipped_under_answers_given_to_the_old_one(new_run: NewRun) -> None:
+def test_a_changed_text_of_a_pushed_record_is_refused(new_run: NewRun) -> None:
     work = new_run()
     work.stage("push")
     write_prompts(work.folder, {"r1": "one", "r2": "TWO", "r3": "three"}, {})
-    with pytest.raises(InputError, match="record 'r2' reads differently from what annotators were shown"):
+    with pytest.raises(InputError, match="the text of record 'r2' differs from the one that annotators see"):
         work.stage("push")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "change"),
     [
-        ("{id: c, name: Cats", "{id: d, name: Cats", "d was added; c was taken away"),
+        ("{id: c, name: Cats", "{id: d, name: Cats", "d was added; c was removed"),
         ("name: Boats", "name: Ships", "b was renamed from 'Boats' to 'Ships'"),
     ],
 )
-def test_changed_labels_after_a_push_are_explained(new_run: NewRun, old: str, new: str, said: str) -> None:
+def test_changed_labels_after_a_push_are_explained(new_run: NewRun, old: str, new: str, change: str) -> None:
     work = new_run()
     work.stage("push")
     (work.folder / "taxonomy.yaml").write_text(TAXONOMY.replace(old, new))
-    with pytest.raises(InputError, match=f"the taxonomy 'topics' changed since.*{said}.*annotation.dataset"):
+    with pytest.raises(InputError, match=f"the taxonomy 'topics' changed after.*{change}.*annotation.dataset"):
         work.stage("push")
 
 
@@ -135,7 +135,7 @@ def test_a_changed_number_of_annotators_changes_which_records_are_done(new_run: 
     assert [record["status"] for record in work.on_server()] == ["completed", "pending", "pending"]
 
 
-def test_an_argilla_of_ones_own_needs_the_key_in_the_environment(
+def test_your_own_argilla_needs_the_key_in_the_environment(
     new_run: NewRun, monkeypatch: pytest.MonkeyPatch, argilla_home: Path
 ) -> None:
     work = new_run(annotation={"api_key_env": "MY_ARGILLA_KEY", "team": [], "experts": []})
@@ -175,7 +175,7 @@ def test_an_address_where_nobody_answers_names_the_setting(new_run: NewRun, monk
         work.stage("push")
 
 
-def test_a_dataset_deleted_on_the_server_is_said_so_on_pull(new_run: NewRun) -> None:
+def test_pull_reports_a_dataset_deleted_on_the_server(new_run: NewRun) -> None:
     work = new_run()
     work.stage("push")
     with work.as_user("owner") as owner:
@@ -206,9 +206,9 @@ def test_argillas_own_client_reads_the_dataset_as_it_was_meant(new_run: NewRun) 
         key = accounts(work.home)[0].api_key
         client = argilla.Argilla(api_url=owner.url, api_key=key)
         with closing(client.http_client):
-            found = client.datasets(name=work.pushed()["dataset"], workspace="clients")
-            settings = found.settings.serialize()
-            texts = [record.fields["record"][0].content for record in found.records]
+            dataset = client.datasets(name=work.pushed()["dataset"], workspace="clients")
+            settings = dataset.settings.serialize()
+            texts = [record.fields["record"][0].content for record in dataset.records]
     assert texts == ["one", "two", "three"]
     assert [(field["name"], field["settings"]["type"]) for field in settings["fields"]] == [("record", "chat")]
     asked = {question["name"]: question for question in settings["questions"]}

@@ -12,7 +12,7 @@ from tests.annotation.runs import SimulatedRun
 NewRun = Callable[..., SimulatedRun]
 
 
-def test_levels_are_asked_pulled_and_shown_beside_gold(new_run: NewRun) -> None:
+def test_levels_are_asked_pulled_and_reconciled(new_run: NewRun) -> None:
     work = new_run(annotation={"severity": ["minor", "extreme"]})
     work.stage("push")
     with work.as_user("ann") as ann:
@@ -32,16 +32,16 @@ def test_levels_are_asked_pulled_and_shown_beside_gold(new_run: NewRun) -> None:
     work.stage("reconcile")
     gold = pl.read_parquet(work.folder / "gold_severity.parquet")
     assert gold.rows() == [("r1", "a", 1.5, 2, False)]
-    found = json.loads((work.folder / "agreement.json").read_bytes())["severity"]
-    assert found["levels"] == ["minor", "extreme"]
-    assert found["per_label"][0]["counts"] == [1, 1]
+    severity = json.loads((work.folder / "agreement.json").read_bytes())["severity"]
+    assert severity["levels"] == ["minor", "extreme"]
+    assert severity["per_label"][0]["counts"] == [1, 1]
 
     work.answer("ann", {"r1": ["a", "b"]}, **{"severity-a": "1"})
     counts = work.stage("pull").manifest.counts_out
     assert (counts["edited"], counts["levels"]) == (1, 2)
 
 
-def test_a_question_that_is_asked_too_late_is_explained(new_run: NewRun) -> None:
+def test_changed_optional_questions_are_refused(new_run: NewRun) -> None:
     work = new_run()
     work.stage("push")
     config = work.folder / "config.yaml"

@@ -49,9 +49,13 @@ def test_anchoring_is_measured_where_suggestions_were_shown(new_run: NewRun) -> 
     work.answer("ann", {record: ["a"] if shown else ["b"] for record, shown in zip(texts, suggested, strict=True)})
     work.stage("pull")
     work.stage("reconcile")
-    found = json.loads((work.folder / "agreement.json").read_bytes())["anchoring"]
-    assert (found["suggested"]["value"], found["control"]["value"], found["difference"]["value"]) == (1.0, 0.0, 1.0)
-    assert (found["suggested"]["n"], found["control"]["n"]) == (sum(suggested), 40 - sum(suggested))
+    anchoring = json.loads((work.folder / "agreement.json").read_bytes())["anchoring"]
+    assert (anchoring["suggested"]["value"], anchoring["control"]["value"], anchoring["difference"]["value"]) == (
+        1.0,
+        0.0,
+        1.0,
+    )
+    assert (anchoring["suggested"]["n"], anchoring["control"]["n"]) == (sum(suggested), 40 - sum(suggested))
 
 
 def _checks(work: SimulatedRun, labels: dict[str, list[str] | None]) -> None:
@@ -89,8 +93,8 @@ def test_the_blind_checks_labels_can_be_suggested(new_run: NewRun) -> None:
     seen = dict(zip(texts, _suggested(work), strict=True))
     record_of = {row["record_id"]: row for row in _suggestions(work)}
     for record, value in seen.items():
-        told = record_of[record]
-        assert (told["source"], told["labels"], told["shown"]) == ("check", given[record], value is not None)
+        row = record_of[record]
+        assert (row["source"], row["labels"], row["shown"]) == ("check", given[record], value is not None)
         assert value in (None, ["none"] if record < "r20" else ["b", "c"])
     assert 8 < sum(value is not None for value in seen.values()) < 32
     assert seen["r07"] is None
@@ -98,11 +102,11 @@ def test_the_blind_checks_labels_can_be_suggested(new_run: NewRun) -> None:
     work.answer("ann", {record: value or ["a"] for record, value in seen.items()})
     work.stage("pull")
     work.stage("reconcile")
-    found = json.loads((work.folder / "agreement.json").read_bytes())["anchoring"]
-    assert found["sources"] == ["check"]
-    assert (found["suggested"]["value"], found["control"]["value"]) == (1.0, 0.0)
-    shown = sum(value is not None for value in seen.values())
-    assert (found["suggested"]["n"], found["control"]["n"]) == (shown, 39 - shown)
+    anchoring = json.loads((work.folder / "agreement.json").read_bytes())["anchoring"]
+    assert anchoring["sources"] == ["check"]
+    assert (anchoring["suggested"]["value"], anchoring["control"]["value"]) == (1.0, 0.0)
+    n_shown = sum(value is not None for value in seen.values())
+    assert (anchoring["suggested"]["n"], anchoring["control"]["n"]) == (n_shown, 39 - n_shown)
 
 
 def test_anchoring_knows_what_was_shown_when_the_config_has_changed_since(new_run: NewRun) -> None:
@@ -118,8 +122,7 @@ def test_anchoring_knows_what_was_shown_when_the_config_has_changed_since(new_ru
     run_stage(push_stage.stage(more=4), work.run)
     external = [item["external_id"] for item in work.on_server()]
     seen = dict(zip(external, _suggested(work), strict=True))
-    told = {row["record_id"]: row["labels"] if row["shown"] else None for row in _suggestions(work)}
-    assert told == seen
+    assert {row["record_id"]: row["labels"] if row["shown"] else None for row in _suggestions(work)} == seen
     assert sorted(map(str, seen.values())) == sorted(["None"] * 4 + ["['a']"] * 4 + ["['b']"] * 4)
     _config(work, suggestions=False)
     work.stage("push", force=True)
@@ -127,8 +130,12 @@ def test_anchoring_knows_what_was_shown_when_the_config_has_changed_since(new_ru
     work.answer("ann", {record: value or ["c"] for record, value in seen.items()})
     work.stage("pull")
     work.stage("reconcile")
-    found = json.loads((work.folder / "agreement.json").read_bytes())["anchoring"]
-    assert (found["sources"], found["suggested"]["value"], found["suggested"]["n"]) == (["check", "intended"], 1.0, 8)
+    anchoring = json.loads((work.folder / "agreement.json").read_bytes())["anchoring"]
+    assert (anchoring["sources"], anchoring["suggested"]["value"], anchoring["suggested"]["n"]) == (
+        ["check", "intended"],
+        1.0,
+        8,
+    )
 
 
 def _suggestions(work: SimulatedRun) -> list[dict[str, Any]]:

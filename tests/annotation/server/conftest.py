@@ -17,8 +17,8 @@ __all__ = ["argilla_home", "argilla_server"]
 def clients(argilla_home: Path, argilla_server: RunningServer) -> Iterator[dict[str, httpx.Client]]:
     """HTTP clients by username: owner, and the annotators ann and ben of the workspace `team`."""
     add_annotators(argilla_home, ["ann", "ben"], "team")
-    here = [account for account in accounts(argilla_home) if account.username in ("owner", "ann", "ben")]
-    by_name = {account.username: connect(argilla_server.url, account) for account in here}
+    shared = [account for account in accounts(argilla_home) if account.username in ("owner", "ann", "ben")]
+    by_name = {account.username: connect(argilla_server.url, account) for account in shared}
     yield by_name
     for client in by_name.values():
         client.close()

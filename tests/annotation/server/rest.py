@@ -1,4 +1,4 @@
-"""Argilla's REST API as these tests use it."""
+"""Argilla's REST API for these tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 
 from marginalia.annotation.server.server_control import Account
 
-QUESTION = 'kind "of.harm" é'  # everything that has a meaning in a JSON path
+QUESTION = 'kind "of.harm" é'  # characters with a meaning in a JSON path
 LABELS = ["none", 'weapons "and" more', "drugs.sale", "self_harm"]
 
 
@@ -81,11 +81,11 @@ def create_dataset(
 
 def search(client: httpx.Client, dataset: Dataset, body: dict[str, Any], **page: int) -> tuple[list[str], int]:
     """External ids found on this page, and the total. Annotators search their own queue, the owner everything."""
-    mine = "" if client.get("/me").json()["role"] == "owner" else "/me"
-    answer = client.post(f"{mine}/datasets/{dataset.id}/records/search", json=body, params=page)
+    prefix = "" if client.get("/me").json()["role"] == "owner" else "/me"
+    answer = client.post(f"{prefix}/datasets/{dataset.id}/records/search", json=body, params=page)
     assert answer.is_success, (answer.status_code, answer.text)
-    found = answer.json()
-    return [item["record"]["external_id"] for item in found["items"]], found["total"]
+    page_found = answer.json()
+    return [item["record"]["external_id"] for item in page_found["items"]], page_found["total"]
 
 
 def text_query(text: str, **field: str) -> dict[str, Any]:

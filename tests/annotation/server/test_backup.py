@@ -30,7 +30,7 @@ def saved(argilla_home: Path, ann: httpx.Client, tmp_path: Path, new_dataset: Ca
     return backup(argilla_home, tmp_path / "saved")
 
 
-def test_a_backup_holds_every_answer_confirmed_before(
+def test_a_backup_contains_every_answer_confirmed_before(
     saved: Path, argilla_home: Path, ann: httpx.Client, owner: httpx.Client
 ) -> None:
     assert sorted(path.name for path in saved.iterdir()) == [DATABASE, CREDENTIALS]
@@ -55,7 +55,7 @@ def test_a_backup_restored_elsewhere_is_a_server_with_the_same_accounts_and_answ
         down(home)
 
 
-def test_a_restore_keeps_what_it_replaces_and_leaves_no_log_of_it(saved: Path, tmp_path: Path) -> None:
+def test_a_restore_keeps_what_it_replaces_and_removes_its_write_ahead_log(saved: Path, tmp_path: Path) -> None:
     """The replaced database was left by a killed server: its last answers are in the write-ahead log."""
     home = tmp_path / "home"
     restore(home, saved)
@@ -76,7 +76,7 @@ def test_a_restore_keeps_what_it_replaces_and_leaves_no_log_of_it(saved: Path, t
     assert submitted(home / DATABASE) == 0
 
 
-def test_a_damaged_home_can_be_restored_and_its_remains_are_kept(saved: Path, tmp_path: Path) -> None:
+def test_a_damaged_home_can_be_restored_and_its_files_are_kept(saved: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     (home / DATABASE).write_bytes(b"remains")
@@ -89,12 +89,12 @@ def test_a_damaged_home_can_be_restored_and_its_remains_are_kept(saved: Path, tm
 
 
 def test_a_restore_is_refused_while_the_server_runs(saved: Path, argilla_home: Path) -> None:
-    with pytest.raises(ServiceError, match="make argilla-down"):
+    with pytest.raises(ServiceError, match="marginalia argilla down --run"):
         restore(argilla_home, saved)
 
 
 def test_a_backup_does_not_overwrite(saved: Path, argilla_home: Path) -> None:
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         backup(argilla_home, saved)
 
 

@@ -56,7 +56,7 @@ def test_an_annotator_logs_in_ticks_a_label_and_submits(
 def test_a_records_text_can_neither_run_a_script_nor_fetch_anything(
     page: Page, owner: httpx.Client, new_dataset: Callable[..., Dataset]
 ) -> None:
-    """As text and in a chat: the UI puts both into the page as HTML."""
+    """In a text field and in a chat field: the UI inserts both into the page as HTML."""
     dataset = new_dataset(["before"])
     fields = {"text": HOSTILE, "context": [{"role": "user", "content": HOSTILE}]}
     changed = {"items": [{"external_id": "r0", "fields": fields}]}
@@ -69,7 +69,8 @@ def test_a_records_text_can_neither_run_a_script_nor_fetch_anything(
 
 
 def test_an_escaped_text_is_shown_unchanged(page: Page, new_dataset: Callable[..., Dataset]) -> None:
-    """So push escapes: an annotator must judge the text that the guard gets, tags and entities included."""
+    """Push escapes texts for this reason: annotators must see the text that the guard gets, with its tags and
+    entities."""
     text = "a<b c>d <|eot_id|> <END CONVERSATION> &lt;i&gt; **md**"
     page.open(new_dataset([html.escape(text, quote=False)]).id)
     assert page.sees(text)

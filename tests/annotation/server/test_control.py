@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,9 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from marginalia.annotation.server import server_process
 from marginalia.annotation.server.server_control import accounts, add_annotators, down, exposure_warning, status, up
 from marginalia.annotation.server.server_home import CREDENTIALS, DATABASE
-from marginalia.annotation.server.server_process import is_served, url_of
+from marginalia.annotation.server.server_process import is_served, server_python, url_of
 from marginalia.schemas.errors import InputError, ServiceError
 from tests.annotation.server.rest import LABELS, connect, create_dataset, respond
 from tests.argilla_fixture import free_port
@@ -24,7 +26,7 @@ from tests.argilla_fixture import free_port
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home of this module's own, whose server its tests start, stop and kill. Its name would upset a URL."""
+    """A home for this module, whose server its tests start, stop and kill. Its name has characters that break a URL."""
     folder = tmp_path_factory.mktemp("control") / "a home?50%&ü"
     yield folder
     down(folder)
@@ -55,7 +57,7 @@ def test_down_stops_it_and_down_again_is_fine(home: Path) -> None:
         socket.create_connection(("127.0.0.1", server.port), timeout=5)
 
 
-def test_every_confirmed_answer_survives_kill_9_amid_others(home: Path) -> None:
+def test_every_confirmed_answer_survives_kill_9(home: Path) -> None:
     server = up(home, port=free_port())
     annotator = add_annotators(home, ["ann"], "team")[0]
     confirmed: list[str] = []
@@ -77,8 +79,8 @@ def test_every_confirmed_answer_survives_kill_9_amid_others(home: Path) -> None:
     assert kept >= set(confirmed)
 
 
-def test_a_server_file_whose_process_id_was_given_to_another_process_is_replaced(home: Path) -> None:
-    """The other process lives, so that only the lock can tell."""
+def test_a_server_file_whose_process_id_belongs_to_another_process_is_replaced(home: Path) -> None:
+    """The other process is alive, so that only the lock shows the difference."""
     up(home, port=free_port())
     kill(home)
     stale = json.loads((home / "server.json").read_bytes())
@@ -110,7 +112,7 @@ def test_two_processes_that_start_at_once_get_the_same_server(home: Path) -> Non
     assert first == second != b""
 
 
-def test_a_port_asked_for_that_is_taken_is_an_error(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=rf"cannot listen on 127\.0\.0\.1:{port}: Address already in use"):
@@ -124,7 +126,7 @@ def test_a_host_that_is_not_this_machines_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_start_that_fails_shows_the_end_of_the_log(tmp_path: Path) -> None:
-    """Here because the Python is that of an environment without the server."""
+    """It fails because the given Python is that of an environment without the server."""
     with pytest.raises(ServiceError, match=r"(?s)ended while it was starting.*No module named"):
         up(tmp_path / "home", port=free_port(), python=Path(sys.executable))
     assert status(tmp_path / "home") is None
@@ -137,7 +139,7 @@ def test_a_database_without_credentials_is_not_taken_over(tmp_path: Path) -> Non
     assert not (tmp_path / CREDENTIALS).exists()
 
 
-def test_a_folder_with_other_things_in_it_is_not_made_a_home(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_does_not_become_a_home(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("")
     tmp_path.chmod(0o755)
     with pytest.raises(InputError, match="not an Argilla home"):
@@ -145,18 +147,61 @@ def test_a_folder_with_other_things_in_it_is_not_made_a_home(tmp_path: Path) -> 
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
-def test_a_home_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_created_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="Not a directory"):
         up(tmp_path / "file" / "home")
 
 
-def test_a_missing_server_environment_names_the_command_that_makes_it(
+def test_a_missing_server_environment_names_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MARGINALIA_ARGILLA_PYTHON", str(tmp_path / "python"))
-    with pytest.raises(ServiceError, match="make argilla-env"):
+    with pytest.raises(ServiceError) as caught:
         up(tmp_path / "home")
+    assert str(caught.value) == (
+        f"the environment of the Argilla server is not installed: no Python at {tmp_path / 'python'} (make argilla-env)"
+    )
+
+
+def test_an_installed_package_looks_for_the_server_environment_in_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MARGINALIA_ARGILLA_PYTHON", raising=False)
+    monkeypatch.delenv("MARGINALIA_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(server_process, "CHECKOUT", None)
+    folder = tmp_path / ".cache/marginalia/argilla-env"
+    with pytest.raises(ServiceError) as caught:
+        server_python(None)
+    assert str(caught.value) == (
+        f"the environment of the Argilla server is not installed: no Python at {folder}/bin/python "
+        f"({sys.executable} -m venv {folder} && {folder}/bin/pip install --requirement {server_process.REQUIREMENTS})"
+    )
+    assert "argilla-server==" in server_process.REQUIREMENTS.read_text()
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/python").symlink_to(sys.executable)
+    assert server_python(None) == folder / "bin/python"
+    monkeypatch.setenv("MARGINALIA_CACHE", str(tmp_path / "elsewhere"))
+    assert server_process.environment_folder() == tmp_path / "elsewhere/argilla-env"
+
+
+def test_a_checkout_has_the_server_environment_in_its_own_folder() -> None:
+    assert server_process.environment_folder() == Path(__file__).parents[3] / ".venv-argilla"
+
+
+def test_a_copy_of_the_package_without_the_repository_is_not_a_checkout(tmp_path: Path) -> None:
+    """As pip installs it: the folders, and no pyproject.toml."""
+    root = Path(__file__).parents[3]
+    for name in ("annotation", "schemas"):
+        shutil.copytree(root / name, tmp_path / "marginalia" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root / "marginalia/__init__.py", tmp_path / "marginalia/__init__.py")
+    code = "from marginalia.annotation.server import server_process as p; print(p.CHECKOUT, p.__file__)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    printed = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert printed.stdout == f"None {tmp_path}/marginalia/annotation/server/server_process.py\n", printed.stderr
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
@@ -165,7 +210,7 @@ def test_a_loopback_host_is_no_exposure(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "annotation.example.com"])
-def test_any_other_host_is_warned_of(host: str) -> None:
+def test_any_other_host_has_a_warning(host: str) -> None:
     assert f"listen on {host}" in str(exposure_warning(host))
 
 

@@ -1,5 +1,5 @@
-"""Webhooks are what Argilla's job queue is used for on every answer; they show that jobs run, and what becomes of
-those that fail."""
+"""Argilla's job queue, tested with webhooks, which make a job for every answer: jobs run, and failed ones are
+logged."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def dataset(new_dataset: Callable[..., Dataset], ann: httpx.Client, ben: httpx.C
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("how", ["r0", "r1"]),
         ("HOW spoon", ["r0"]),
@@ -61,11 +61,11 @@ def dataset(new_dataset: Callable[..., Dataset], ann: httpx.Client, ben: httpx.C
         ("user ", ["r2"]),  # the role of a chat message is no text
     ],
 )
-def test_text_query(owner: httpx.Client, dataset: Dataset, text: str, found: list[str]) -> None:
-    assert search(owner, dataset, text_query(text)) == (found, len(found))
+def test_text_query(owner: httpx.Client, dataset: Dataset, text: str, expected: list[str]) -> None:
+    assert search(owner, dataset, text_query(text)) == (expected, len(expected))
 
 
-def test_text_query_looks_only_into_the_field_named(owner: httpx.Client, dataset: Dataset) -> None:
+def test_a_text_query_for_one_field_searches_only_that_field(owner: httpx.Client, dataset: Dataset) -> None:
     assert search(owner, dataset, text_query("context", field="text"))[1] == 0
     assert search(owner, dataset, text_query("context", field="context"))[1] == 5
 
@@ -96,7 +96,7 @@ def test_hostile_text_is_plain_text(owner: httpx.Client, dataset: Dataset, text:
 def test_a_search_text_beyond_ten_thousand_characters_is_refused(owner: httpx.Client, dataset: Dataset) -> None:
     answer = owner.post(f"/datasets/{dataset.id}/records/search", json=text_query("a" * 10_001))
     assert answer.status_code == 422
-    assert "10001 characters" in answer.text
+    assert "10,001 characters" in answer.text
 
 
 FORM = {"entity": "metadata", "metadata_property": "form"}
@@ -105,7 +105,7 @@ SUGGESTED = {"entity": "suggestion", "question": QUESTION}
 
 
 @pytest.mark.parametrize(
-    ("body", "found"),
+    ("body", "expected"),
     [
         (one_filter("terms", FORM, values=["question"]), ["r0", "r1"]),
         (one_filter("terms", FORM, values=['odd"form.é', "claim"]), ["r2", "r3"]),
@@ -129,8 +129,8 @@ SUGGESTED = {"entity": "suggestion", "question": QUESTION}
         ),
     ],
 )
-def test_filter(owner: httpx.Client, dataset: Dataset, body: dict[str, Any], found: list[str]) -> None:
-    assert search(owner, dataset, body) == (found, len(found))
+def test_filter(owner: httpx.Client, dataset: Dataset, body: dict[str, Any], expected: list[str]) -> None:
+    assert search(owner, dataset, body) == (expected, len(expected))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_response_status_is_the_users_own(
 
 
 @pytest.mark.parametrize(
-    ("scope", "order", "found"),
+    ("scope", "order", "expected"),
     [
         (DIFFICULTY, "asc", ["r0", "r1", "r2", "r3", "r4"]),
         (DIFFICULTY, "desc", ["r3", "r2", "r1", "r0", "r4"]),
@@ -185,9 +185,9 @@ def test_response_status_is_the_users_own(
         ({"entity": "response", "property": "status"}, "asc", ["r2", "r1", "r0", "r3", "r4"]),
     ],
 )
-def test_sort(owner: httpx.Client, dataset: Dataset, scope: dict[str, str], order: str, found: list[str]) -> None:
+def test_sort(owner: httpx.Client, dataset: Dataset, scope: dict[str, str], order: str, expected: list[str]) -> None:
     """Ties keep the order of insertion; records without a value come last."""
-    assert search(owner, dataset, {"sort": [{"scope": scope, "order": order}]}) == (found, 5)
+    assert search(owner, dataset, {"sort": [{"scope": scope, "order": order}]}) == (expected, 5)
 
 
 def test_pages_follow_each_other(ann: httpx.Client, dataset: Dataset) -> None:
@@ -201,7 +201,7 @@ def test_an_offset_beyond_64_bits_is_an_empty_page(owner: httpx.Client, dataset:
     assert search(owner, dataset, {}, offset=2**70) == ([], 5)
 
 
-def test_each_annotator_has_an_order_of_their_own_that_stays(
+def test_each_annotator_has_a_different_order_that_stays(
     new_dataset: Callable[..., Dataset], ann: httpx.Client, ben: httpx.Client
 ) -> None:
     many = new_dataset([f"text {number}" for number in range(30)])

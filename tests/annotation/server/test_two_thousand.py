@@ -1,4 +1,4 @@
-"""Two thousand records through the routes that the web UI calls, signed in as the UI does: with name and password."""
+"""Two thousand records through the routes that the web UI calls, signed in with name and password as in the UI."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEEDLE = "a needle in every fortieth"
 
 @pytest.fixture(scope="module")
 def dataset(new_dataset: Callable[..., Dataset], argilla_home: Path) -> Dataset:
-    """1,999 records beside the one that the dataset was made with."""
+    """2,000 records: 1,999 more than the one that the dataset was created with."""
     made = new_dataset(["the first one"], min_submitted=1)
     texts = [{"text": f"text {at} {NEEDLE if at % 40 == 0 else ''}", "context": []} for at in range(1, RECORDS)]
     fill(argilla_home / DATABASE, made.id, texts)
@@ -40,17 +40,17 @@ def browser(argilla_home: Path, argilla_server: RunningServer, ann: httpx.Client
 
 def queue(browser: httpx.Client, dataset: Dataset, status: str, offset: int, text: str | None = None) -> dict[str, Any]:
     """One page of what the UI shows under this status."""
-    wanted = [{"type": "terms", "scope": {"entity": "response", "property": "status"}, "values": [status]}]
+    conditions = [{"type": "terms", "scope": {"entity": "response", "property": "status"}, "values": [status]}]
     if status == "pending":
-        wanted.append({"type": "terms", "scope": {"entity": "record", "property": "status"}, "values": ["pending"]})
-    body: dict[str, Any] = {"query": {}, "filters": {"and": wanted}}
+        conditions.append({"type": "terms", "scope": {"entity": "record", "property": "status"}, "values": ["pending"]})
+    body: dict[str, Any] = {"query": {}, "filters": {"and": conditions}}
     if text is not None:
         body["query"] = {"text": {"q": text}}
     page = {"include": ["responses", "suggestions"], "offset": offset, "limit": PAGE}
     answer = browser.post(f"/me/datasets/{dataset.id}/records/search", json=body, params=page)
     assert answer.is_success, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
+    content: dict[str, Any] = answer.json()
+    return content
 
 
 def ids(browser: httpx.Client, dataset: Dataset, status: str, text: str | None = None) -> list[str]:
@@ -63,23 +63,23 @@ def ids(browser: httpx.Client, dataset: Dataset, status: str, text: str | None =
 def test_two_thousand_records_are_listed_found_answered_and_counted(
     browser: httpx.Client, ben: httpx.Client, dataset: Dataset
 ) -> None:
-    every = ids(browser, dataset, "pending")
-    assert (len(every), len(set(every))) == (RECORDS, RECORDS)
+    pending = ids(browser, dataset, "pending")
+    assert (len(pending), len(set(pending))) == (RECORDS, RECORDS)
     found = ids(browser, dataset, "pending", f'"{NEEDLE}" -text')
     assert found == []
     found = ids(browser, dataset, "pending", f'"{NEEDLE}"')
-    assert (len(found), set(found) <= set(every)) == (49, True)
+    assert (len(found), set(found) <= set(pending)) == (49, True)
 
     bulk = [{"record_id": record, **answer_body([LABELS[1]])} for record in found]
     assert {item["error"] for item in post(browser, "/me/responses/bulk", {"items": bulk})["items"]} == {None}
-    one, other, third = [record for record in every if record not in found][:3]
-    post(browser, f"/records/{one}/responses", answer_body([LABELS[2]]))
-    response = post(browser, f"/records/{other}/responses", answer_body([LABELS[2]], "draft"))["id"]
-    post(browser, f"/records/{third}/responses", answer_body([LABELS[2]], "discarded"))
-    post(ben, f"/records/{other}/responses", answer_body([LABELS[3]]))  # which completes the record
+    submitted, drafted, discarded = [record for record in pending if record not in found][:3]
+    post(browser, f"/records/{submitted}/responses", answer_body([LABELS[2]]))
+    response = post(browser, f"/records/{drafted}/responses", answer_body([LABELS[2]], "draft"))["id"]
+    post(browser, f"/records/{discarded}/responses", answer_body([LABELS[2]], "discarded"))
+    post(ben, f"/records/{drafted}/responses", answer_body([LABELS[3]]))  # which completes the record
 
-    assert set(ids(browser, dataset, "submitted")) == {*found, one}
-    assert (ids(browser, dataset, "draft"), ids(browser, dataset, "discarded")) == ([other], [third])
+    assert set(ids(browser, dataset, "submitted")) == {*found, submitted}
+    assert (ids(browser, dataset, "draft"), ids(browser, dataset, "discarded")) == ([drafted], [discarded])
     left = ids(browser, dataset, "pending")
     assert len(left) == len(set(left)) == RECORDS - len(found) - 3
     browser.put(f"/responses/{response}", json=answer_body([LABELS[2]])).raise_for_status()

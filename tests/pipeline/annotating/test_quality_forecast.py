@@ -36,34 +36,34 @@ def test_gold_is_as_good_as_the_majority_of_annotators_by_hand() -> None:
     assert three.right.value == pytest.approx(0.784, abs=0.025)
     assert (three.answers, three.final, three.for_expert, three.open) == (9000, 3000, 0, 0)
     assert three.precision == 1.0
-    assert three.recall == three.right.value  # one label a record
+    assert three.recall == three.right.value  # one label per record
 
 
 def test_ties_of_two_go_to_the_expert_and_cost_an_answer_each() -> None:
     # they differ with 2 · 0.7 · 0.3 = 0.42; of the others 0.49 / 0.58 are right, of all, with the expert, 0.91
-    found = forecast(2, PERFECT.model_copy(update={"miss": 0.3}))
-    assert found.for_expert / 3000 == pytest.approx(0.42, abs=0.03)
-    assert found.answers == 6000 + found.for_expert
-    assert found.right.value == pytest.approx(0.49 / 0.58, abs=0.03)
-    assert found.right_with_expert.value == pytest.approx(0.91, abs=0.02)
+    result = forecast(2, PERFECT.model_copy(update={"miss": 0.3}))
+    assert result.for_expert / 3000 == pytest.approx(0.42, abs=0.03)
+    assert result.answers == 6000 + result.for_expert
+    assert result.right.value == pytest.approx(0.49 / 0.58, abs=0.03)
+    assert result.right_with_expert.value == pytest.approx(0.91, abs=0.02)
 
 
 def test_annotators_of_differing_care_take_turns() -> None:
     # one always wrong, two always right, one of them on each record
-    found = forecast(1, PERFECT, PERFECT, PERFECT.model_copy(update={"miss": 1.0}), min_answers=1)
-    assert found.right.value == pytest.approx(2 / 3)
+    result = forecast(1, PERFECT, PERFECT, PERFECT.model_copy(update={"miss": 1.0}), min_answers=1)
+    assert result.right.value == pytest.approx(2 / 3)
 
 
 def test_records_that_too_many_skip_stay_open() -> None:
-    found = forecast(2, PERFECT.model_copy(update={"skip": 0.5}))
-    assert found.open / 3000 == pytest.approx(0.75, abs=0.03)
-    assert found.final + found.open == 3000
+    result = forecast(2, PERFECT.model_copy(update={"skip": 0.5}))
+    assert result.open / 3000 == pytest.approx(0.75, abs=0.03)
+    assert result.final + result.open == 3000
 
 
-def test_what_reconcile_would_not_settle_is_not_settled_here() -> None:
-    one = forecast(1, PERFECT)  # the default asks for two answers
-    assert (one.final, one.for_expert, one.open, one.answers) == (0, 0, 3000, 3000)
-    assert (one.right.value, one.right_with_expert.value, one.precision) == (None, None, None)
+def test_the_forecast_uses_the_runs_own_min_answers() -> None:
+    result = forecast(1, PERFECT)  # the default asks for two answers
+    assert (result.final, result.for_expert, result.open, result.answers) == (0, 0, 3000, 3000)
+    assert (result.right.value, result.right_with_expert.value, result.precision) == (None, None, None)
     assert (forecast(2, PERFECT, min_answers=3).open, forecast(3, PERFECT, min_answers=3).open) == (3000, 0)
 
 
@@ -74,7 +74,7 @@ def test_the_seed_alone_decides() -> None:
 
 
 def test_rates_out_of_range_are_refused() -> None:
-    with pytest.raises(InputError, match=r"--miss takes rates from 0 to 1, saw 1.5"):
+    with pytest.raises(InputError, match=r"--miss: expected rates from 0 to 1, saw 1.5"):
         profiles_of([1.5], [0.1], 0.0)
     assert [p.miss for p in profiles_of([0.1, 0.2], [0.05], 0.0)] == [0.1, 0.2]
 
@@ -87,8 +87,8 @@ def test_the_command_compares_overlaps_on_the_runs_own_label_sets(tmp_path: Path
     command = ["simulate", "--run", str(tmp_path), "--miss", "0", "--false-alarm", "0", "--skip", "0", "--overlap", "2"]
     done = CliRunner().invoke(app, [*command, "--json"])
     assert done.exit_code == 0, done.output
-    (found,) = json.loads(done.stdout)
-    assert (found["simulated"], found["records"], found["answers"], found["right"]["value"]) == (True, 50, 100, 1.0)
+    (row,) = json.loads(done.stdout)
+    assert (row["simulated"], row["records"], row["answers"], row["right"]["value"]) == (True, 50, 100, 1.0)
     shown = CliRunner().invoke(app, command).stdout.splitlines()
     assert shown[0].startswith("simulated")
     assert len(shown) == 3

@@ -22,8 +22,8 @@ INTENDED = {record: LABELS[: at % 3] for at, record in enumerate(TEXTS)}
 
 
 def labels_of(answer: dict[str, Any]) -> list[str]:
-    found: list[str] = answer["values"]["labels"]["value"]
-    return found
+    labels: list[str] = answer["values"]["labels"]["value"]
+    return labels
 
 
 def answer(
@@ -46,8 +46,8 @@ def test_without_errors_the_intended_labels_come_back() -> None:
 
 def test_errors_come_at_the_rates_of_the_profile() -> None:
     profile = PERFECT.model_copy(update={"miss": 0.2, "false_alarm": 0.1, "label_miss": {"b": 0.6}})
-    found = [labels_of(answer(f"r{at}", ["a", "b"], profile)) for at in range(4000)]
-    rates = [sum(label in labels for labels in found) / 4000 for label in LABELS]
+    label_sets = [labels_of(answer(f"r{at}", ["a", "b"], profile)) for at in range(4000)]
+    rates = [sum(label in labels for labels in label_sets) / 4000 for label in LABELS]
     assert rates == pytest.approx([0.8, 0.4, 0.1], abs=0.025)
     shy = PERFECT.model_copy(update={"skip": 0.3})
     assert sum(answer(f"r{at}", [], shy)["status"] == "discarded" for at in range(4000)) == pytest.approx(1200, abs=100)
@@ -66,18 +66,18 @@ def test_an_answer_depends_on_annotator_record_and_seed_alone() -> None:
 def test_they_refuse_a_run_that_is_not_simulated(work: SimulatedRun) -> None:
     config = work.folder / "config.yaml"
     config.write_text(config.read_text().replace('"simulated": true', '"simulated": false'))
-    with pytest.raises(InputError, match="never answer in a run that does not say 'simulated: true'"):
+    with pytest.raises(InputError, match="answer only in a run with 'simulated: true'"):
         annotate(work.run, SimulationSection())
 
 
-def test_they_refuse_any_argilla_but_the_runs_own(work: SimulatedRun) -> None:
+def test_they_refuse_an_argilla_other_than_the_runs_own(work: SimulatedRun) -> None:
     config = work.folder / "config.yaml"
     config.write_text(config.read_text().replace('"annotation": {', f'"annotation": {{"url": "{work.url}", '))
-    with pytest.raises(InputError, match="own local Argilla only"):
+    with pytest.raises(InputError, match="only in the run's own local Argilla"):
         annotate(work.run, SimulationSection())
 
 
-def test_they_answer_every_record_once_and_go_on_after_a_kill(
+def test_they_answer_every_record_once_and_continue_after_a_kill(
     work: SimulatedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     post, calls = Connection.post, []
@@ -97,13 +97,13 @@ def test_they_answer_every_record_once_and_go_on_after_a_kill(
     assert done == [AnnotatorCounts("ann", 30, 0), AnnotatorCounts("ben", 130, 0)]
     assert annotate(work.run, SimulationSection()) == [AnnotatorCounts("ann", 0, 0), AnnotatorCounts("ben", 0, 0)]
     work.stage("pull")
-    found = work.annotations()
-    assert found.height == 260
-    ticked = dict(zip(found["record_id"], found["labels"].list.sort().to_list(), strict=True))
+    answers = work.annotations()
+    assert answers.height == 260
+    ticked = dict(zip(answers["record_id"], answers["labels"].list.sort().to_list(), strict=True))
     assert ticked == INTENDED
 
 
-def test_an_expert_that_is_simulated_answers_the_adjudication(work: SimulatedRun) -> None:
+def test_a_simulated_expert_answers_the_adjudication(work: SimulatedRun) -> None:
     wrong = PERFECT.model_copy(update={"miss": 1.0})
     annotate(work.run, SimulationSection(profiles=[PERFECT, wrong]))
     for stage in ("pull", "reconcile", "adjudicate"):

@@ -75,18 +75,18 @@ SCORES = scores(
 
 
 def test_suspects_are_those_of_confident_learning_by_hand() -> None:
-    found = suspects(GOLD, SCORES, ["a", "b"])
-    assert found.rows() == [("a", 0.75, 0.25, "r6"), ("a", 0.3, 0.3, "r3")]
+    disputed = suspects(GOLD, SCORES, ["a", "b"])
+    assert disputed.rows() == [("a", 0.75, 0.25, "r6"), ("a", 0.3, 0.3, "r3")]
 
 
-def test_the_worst_label_of_a_record_stands_for_it() -> None:
+def test_a_record_is_represented_by_its_worst_label() -> None:
     both = pl.concat([SCORES, scores({"r1": {"b": 0.05}, "r6": {"b": 0.9}, "r4": {"b": 0.0}})])
     labels = gold({"r1": ["a", "b"], "r2": ["a"], "r3": ["a"], "r4": ["b"], "r5": [], "r6": []})
-    found = {row[3]: row[:2] for row in suspects(labels, both, ["a", "b"]).rows()}
-    assert found["r6"] == ("b", 0.9)
+    worst = {row[3]: row[:2] for row in suspects(labels, both, ["a", "b"]).rows()}
+    assert worst["r6"] == ("b", 0.9)
 
 
-def test_a_random_control_lies_among_the_disputed_and_nothing_repeats() -> None:
+def test_a_random_control_sample_is_mixed_with_the_disputed_records() -> None:
     chosen = select(GOLD, SCORES, ["a"], top=1, control=3, seed=1)
     assert chosen.schema == AuditedRecord.polars_schema()
     assert chosen.filter(why="guard")["id"].to_list() == ["r6"]
@@ -96,7 +96,7 @@ def test_a_random_control_lies_among_the_disputed_and_nothing_repeats() -> None:
     assert select(GOLD, SCORES, ["a"], top=9, control=99, seed=1).height == 6
 
 
-def test_the_sample_is_drawn_from_all_other_final_records_and_each_weighs_what_it_stands_for() -> None:
+def test_the_sample_is_drawn_from_all_other_final_records_and_weighted_by_what_it_represents() -> None:
     wide = gold({f"r{at:03}": ["a"] if at % 2 else [] for at in range(200)} | {"open": None})
     few = scores({f"r{at:03}": {"a": 0.9 if at % 2 or at < 6 else 0.1} for at in range(100)})  # it failed on the rest
     chosen = select(wide, few, ["a"], top=3, control=20, seed=1)
@@ -115,21 +115,21 @@ def audit_of(seed: int, n: int = 300, wrong_share: float = 0.1) -> tuple[float, 
     given = gold({f"r{at:03}": ["a"] if truth[at] ^ wrong[at] else [] for at in range(n)})
     guard = scores({f"r{at:03}": {"a": float(1 / (1 + np.exp(-z[at])))} for at in range(n)})
     chosen = select(given, guard, ["a"], top=50, control=50, seed=seed)
-    said = answers({i: {"E": "a" if truth[int(i[1:])] else ""} for i in chosen["id"]}, round="audit")
-    return float(wrong.mean()), with_answers(chosen, said)
+    expert_answers = answers({i: {"E": "a" if truth[int(i[1:])] else ""} for i in chosen["id"]}, round="audit")
+    return float(wrong.mean()), with_answers(chosen, expert_answers)
 
 
 def test_the_error_rate_of_all_gold_is_unbiased_and_its_interval_covers() -> None:
-    truths, found, sampled, covered = [], [], [], 0
+    truths, estimates, sampled, covered = [], [], [], 0
     for seed in range(80):
         true, audited = audit_of(seed)
         rate = gold_error_rate(audited)
         assert rate is not None and rate.value is not None and rate.low is not None and rate.high is not None
         truths.append(true)
-        found.append(rate.value)
+        estimates.append(rate.value)
         covered += rate.low - 1e-9 <= true <= rate.high + 1e-9
         sampled.append(change_rates(audited)[1].share.value)
-    assert np.mean(found) == pytest.approx(np.mean(truths), abs=0.008)
+    assert np.mean(estimates) == pytest.approx(np.mean(truths), abs=0.008)
     assert np.mean(np.array(sampled, dtype=float)) < 0.5 * np.mean(truths)  # what was shown as gold's error rate
     assert covered >= 0.93 * 80
 
@@ -152,10 +152,10 @@ def test_an_audit_of_an_older_version_is_still_read(tmp_path: Path) -> None:
 
 def test_changes_are_marked_where_the_experts_agree() -> None:
     chosen = select(GOLD, SCORES, ["a"], top=2, control=4, seed=1)
-    said = answers(
+    expert_answers = answers(
         {"r6": {"E": "a", "F": "a"}, "r3": {"E": "a"}, "r1": {"E": "", "F": "a"}, "r4": {"E": ""}}, round="audit"
     )
-    marked = {row["id"]: row for row in with_answers(chosen, said).iter_rows(named=True)}
+    marked = {row["id"]: row for row in with_answers(chosen, expert_answers).iter_rows(named=True)}
     assert {record: row["changed"] for record, row in marked.items()} == {
         "r6": True,
         "r3": False,
@@ -166,19 +166,19 @@ def test_changes_are_marked_where_the_experts_agree() -> None:
     }
     assert marked["r6"]["audited_labels"] == ["a"]
     assert marked["r6"]["gold_labels"] == []
-    rates = [(rate.why, rate.seen, rate.changed) for rate in change_rates(with_answers(chosen, said))]
+    rates = [(rate.why, rate.seen, rate.changed) for rate in change_rates(with_answers(chosen, expert_answers))]
     assert rates == [("guard", 2, 1), ("control", 1, 0)]
 
 
-def test_an_expert_looks_again_blind_and_gold_stays_as_it_was(new_run: Callable[..., SimulatedRun]) -> None:
+def test_experts_do_not_see_the_guards_answer_and_gold_is_unchanged(new_run: Callable[..., SimulatedRun]) -> None:
     texts = {record: f"text {record}" for record in ("r1", "r2", "r3", "r4")}
     work = new_run(texts=texts)
     config = work.folder / "config.yaml"
     settings: dict[str, Any] = json.loads(config.read_text())
     config.write_text(json.dumps({**settings, "score": {"guards": [{"name": "g", "guard": "instruct", "model": "m"}]}}))
     work.stage("push")
-    for who in ("ann", "ben"):
-        work.answer(who, {"r1": ["a"], "r2": ["a"], "r3": ["none"], "r4": ["none"]})
+    for username in ("ann", "ben"):
+        work.answer(username, {"r1": ["a"], "r2": ["a"], "r3": ["none"], "r4": ["none"]})
     work.stage("pull")
     work.stage("reconcile")
     (work.folder / "scores").mkdir()
@@ -198,6 +198,7 @@ def test_an_expert_looks_again_blind_and_gold_stays_as_it_was(new_run: Callable[
     marked = pl.read_parquet(work.folder / "audit.parquet")
     assert marked.filter(id="r4").select("why", "changed").row(0) == ("guard", True)
     assert sha256(work.folder / "gold.parquet") == before
+    assert audit_stage.listing(work.run).startswith("1 record where guard and gold disagree most:\n")
     assert "r4  a: guard 0.950, gold without  changed" in audit_stage.listing(work.run)
     assert "of all final gold records, experts would change" in audit_stage.listing(work.run)
     with pytest.raises(InputError, match="the run has no guard 'h'"):

@@ -1,4 +1,4 @@
-"""`marginalia compare`: two runs on the same gold, on different gold, and what it refuses."""
+"""`marginalia compare`: two runs with the same gold, with different gold, and input that it refuses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marginalia.pipeline.compare.compare_runs import compare
 from marginalia.pipeline.compare.compared_run import ComparedRun, load_compared_run
 from marginalia.pipeline.compare.comparison_model import Comparison
 from marginalia.pipeline.compare.comparison_page import build_comparison
-from marginalia.pipeline.compare.comparison_text import finding, table
+from marginalia.pipeline.compare.comparison_text import comparison_finding, comparison_table
 from marginalia.pipeline.core.run import open_run
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
@@ -23,8 +23,8 @@ from tests.pipeline.report.test_page import Page
 from tests.pipeline.synthetic_run import Synthetic, write_run
 
 
-def evaluated(folder: Path, made: Synthetic, *, threshold: float = 0.5, run: bool = True) -> Path:
-    write_run(folder, made, whole=False)
+def evaluated(folder: Path, synthetic: Synthetic, *, threshold: float = 0.5, run: bool = True) -> Path:
+    write_run(folder, synthetic, whole=False)
     config = CONFIG.format(simulated="false") + f"  threshold: {threshold}\n"
     (folder / "config.yaml").write_text(config, encoding="utf-8")
     if run:
@@ -40,34 +40,38 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def sides(runs: tuple[Path, Path]) -> tuple[ComparedRun, ComparedRun]:
+def compared(runs: tuple[Path, Path]) -> tuple[ComparedRun, ComparedRun]:
     return load_compared_run(runs[0], None, "marginal"), load_compared_run(runs[1], None, "marginal")
 
 
 @pytest.fixture(scope="module")
-def found(sides: tuple[ComparedRun, ComparedRun]) -> Comparison:
-    return compare(*sides)
+def comparison(compared: tuple[ComparedRun, ComparedRun]) -> Comparison:
+    return compare(*compared)
 
 
-def test_differences_are_those_of_the_shared_records(sides: tuple[ComparedRun, ComparedRun], found: Comparison) -> None:
-    assert found.shared.same
-    assert found.shared.judged == len(sides[0].table.ids) == 146
+def test_differences_are_those_of_the_shared_records(
+    compared: tuple[ComparedRun, ComparedRun], comparison: Comparison
+) -> None:
+    assert comparison.shared.same
+    assert comparison.shared.judged == len(compared[0].table.ids) == 146
     first, second = (
-        (side.table.truth, side.table.scores["marginal"], side.table.scores["marginal"] >= at)
-        for side, at in zip(sides, (0.5, 0.4), strict=True)
+        (run.table.truth, run.table.scores["marginal"], run.table.scores["marginal"] >= at)
+        for run, at in zip(compared, (0.5, 0.4), strict=True)
     )
-    test = sides[0].table.on(["test"])
-    safe = ~sides[0].table.any_label
-    alarms = [np.mean(side.table.verdicts["marginal"][safe] >= at) for side, at in zip(sides, (0.5, 0.4), strict=True)]
+    test = compared[0].table.on(["test"])
+    safe = ~compared[0].table.any_label
+    false_positive_rates = [
+        np.mean(run.table.verdicts["marginal"][safe] >= at) for run, at in zip(compared, (0.5, 0.4), strict=True)
+    ]
     expected = {
-        "verdict_false_positive_rate": alarms[1] - alarms[0],
+        "verdict_false_positive_rate": false_positive_rates[1] - false_positive_rates[0],
         "micro_f1": reference.f1_score(second[0], second[2], average="micro")
         - reference.f1_score(first[0], first[2], average="micro"),
         "macro_roc_auc": reference.roc_auc_score(second[0], second[1]) - reference.roc_auc_score(first[0], first[1]),
         "brier": np.mean((second[1] - second[0])[test] ** 2) - np.mean((first[1] - first[0])[test] ** 2),
         "hamming_loss": np.mean(second[2] != second[0]) - np.mean(first[2] != first[0]),
     }
-    rows = {row.metric: row for row in found.metrics}
+    rows = {row.metric: row for row in comparison.metrics}
     for name, value in expected.items():
         row = rows[name]
         assert row.difference is not None
@@ -79,47 +83,49 @@ def test_differences_are_those_of_the_shared_records(sides: tuple[ComparedRun, C
         assert row.b is not None
         assert row.difference.value == pytest.approx((row.b.value or 0) - (row.a.value or 0)), name
     assert rows["macro_roc_auc"].finding == "better"
-    auc = next(row for row in found.labels if (row.label, row.metric) == ("refund", "roc_auc"))
-    place = sides[0].table.labels.index("refund")
+    auc = next(row for row in comparison.labels if (row.label, row.metric) == ("refund", "roc_auc"))
+    column = compared[0].table.labels.index("refund")
     assert auc.difference is not None
     assert auc.difference.value == pytest.approx(
-        reference.roc_auc_score(second[0][:, place], second[1][:, place])
-        - reference.roc_auc_score(first[0][:, place], first[1][:, place])
+        reference.roc_auc_score(second[0][:, column], second[1][:, column])
+        - reference.roc_auc_score(first[0][:, column], first[1][:, column])
     )
 
 
-def test_what_differs_is_named(found: Comparison) -> None:
-    differing = {row.what: (row.a, row.b) for row in found.differing}
+def test_what_differs_is_named(comparison: Comparison) -> None:
+    differing = {row.what: (row.a, row.b) for row in comparison.differing}
     assert differing == {"config evaluate.threshold": ("0.5", "0.4")}
-    assert found.notes == ["decisions are at different thresholds: 0.5 and 0.4"]
-    assert Comparison.model_validate_json(found.model_dump_json()) == found
+    assert comparison.notes == ["decisions use different thresholds: 0.5 and 0.4"]
+    assert Comparison.model_validate_json(comparison.model_dump_json()) == comparison
 
 
 def test_one_estimator_against_another_of_the_same_run(runs: tuple[Path, Path]) -> None:
-    again = compare(load_compared_run(runs[1], None, "marginal"), load_compared_run(runs[1], None, "marginal"))
-    assert all(row.difference is None or row.difference.value == 0 for row in again.metrics)
-    assert finding(again).startswith("No clear difference between")
-    others = compare(load_compared_run(runs[1], None, "marginal"), load_compared_run(runs[1], "smollm2", "greedy"))
-    assert [row.what for row in others.differing] == ["estimator"]
+    same = compare(load_compared_run(runs[1], None, "marginal"), load_compared_run(runs[1], None, "marginal"))
+    assert all(row.difference is None or row.difference.value == 0 for row in same.metrics)
+    assert comparison_finding(same).startswith("No clear difference between")
+    estimators_compared = compare(
+        load_compared_run(runs[1], None, "marginal"), load_compared_run(runs[1], "smollm2", "greedy")
+    )
+    assert [row.what for row in estimators_compared.differing] == ["estimator"]
 
 
 def test_other_gold_is_not_paired(runs: tuple[Path, Path], tmp_path: Path) -> None:
     other = evaluated(tmp_path / "other", Synthetic(n=150, skill=0.9, seed=8))
-    apart = compare(load_compared_run(runs[0], None, None), load_compared_run(other, None, None))
-    assert not apart.shared.same
-    assert apart.shared.changed > 50  # the same ids, other labels
-    assert apart.shared.judged < 90
-    assert any("the gold is not the same" in note for note in apart.notes)
-    assert any(row.what.startswith("gold records with") for row in apart.differing)
+    different_gold = compare(load_compared_run(runs[0], None, None), load_compared_run(other, None, None))
+    assert not different_gold.shared.same
+    assert different_gold.shared.changed > 50  # the same ids, other labels
+    assert different_gold.shared.judged < 90
+    assert any("the gold is not the same" in note for note in different_gold.notes)
+    assert any(row.what.startswith("gold records with") for row in different_gold.differing)
 
 
-def test_the_page_holds_the_numbers_and_no_markup_of_others(found: Comparison) -> None:
-    hostile = found.model_copy(update={"a": found.a.model_copy(update={"run": "<script>alert(1)</script>"})})
+def test_the_page_contains_the_numbers_and_escapes_texts(comparison: Comparison) -> None:
+    hostile = comparison.model_copy(update={"a": comparison.a.model_copy(update={"run": "<script>alert(1)</script>"})})
     page = Page(build_comparison(hostile, {"refund": "<b>Refund</b>"}))
     assert {tag for tag, _ in page.elements} & {"script", "b"} <= {"b"}
     assert "<b>Refund</b>" in page.text
     assert "<script>alert(1)</script>" in page.text
-    auc = next(row for row in found.metrics if row.metric == "macro_roc_auc")
+    auc = next(row for row in comparison.metrics if row.metric == "macro_roc_auc")
     assert auc.difference is not None
     assert f"{auc.difference.value:+.3f}" in page.text
     assert page.open == []
@@ -132,19 +138,19 @@ def test_the_command(runs: tuple[Path, Path], tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "b is better" in done.output
     assert "after is clearly better than before" in page.read_text(encoding="utf-8")
-    told = CliRunner().invoke(app, ["compare", before, after, "--json"])
-    assert Comparison.model_validate_json(told.stdout).shared.same
-    assert table(Comparison.model_validate_json(told.stdout)) in done.output
+    as_json = CliRunner().invoke(app, ["compare", before, after, "--json"])
+    assert Comparison.model_validate_json(as_json.stdout).shared.same
+    assert comparison_table(Comparison.model_validate_json(as_json.stdout)) in done.output
 
 
-def test_what_cannot_be_compared_is_said(runs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_errors_say_what_cannot_be_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
     bare = evaluated(tmp_path / "bare", Synthetic(n=20), run=False)
     for arguments, message in (
         ([str(bare)], f"{bare}/evaluation.json: no such file (run marginalia evaluate --run {bare})"),
         ([str(tmp_path / "none")], "no such run"),
         ([str(runs[1]), "--guard-b", "smollm"], "has no guard 'smollm'; did you mean 'smollm2'?"),
         ([str(runs[1]), "--estimator-a", "marginl"], "has no estimator 'marginl' of smollm2; did you mean 'marginal'?"),
-        ([str(runs[1]), "--out", "page.txt"], "--out page.txt: expected a name that ends in .html"),
+        ([str(runs[1]), "--out", "page.txt"], "--out page.txt: expected a file name that ends in .html"),
     ):
         done = CliRunner().invoke(app, ["compare", str(runs[0]), *arguments])
         assert done.exit_code == 2

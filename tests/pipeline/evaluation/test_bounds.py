@@ -1,4 +1,4 @@
-"""What the bounds of probabilities do to an evaluation: ranges beside the numbers, findings that wait, a tolerance."""
+"""The bounds of probabilities in an evaluation: ranges of metrics, findings that stay open, a suggested tolerance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONFIG = EvaluateSection(resamples=150)
 
 
 def with_bounds(frames: Frames, width: float) -> pl.DataFrame:
-    """The scores, each known to lie within bounds so far apart."""
+    """The scores with bounds that are `width` apart."""
     p = pl.col("probability")
     low = pl.max_horizontal(p - width / 2, pl.lit(0.0))
     return frames.scores.with_columns(lower=low, upper=pl.min_horizontal(low + width, pl.lit(1.0)))
@@ -77,15 +77,15 @@ def test_every_metric_of_the_recommended_estimator_has_its_range(frames: Frames)
 def test_single_numbers_have_no_range(frames: Frames) -> None:
     page = page_of(evaluated(frames, 0.0))
     assert page.bounds is None
-    assert all(metric.range_low is None for each in page.estimators for metric in each.metrics.values())
+    assert all(metric.range_low is None for estimator in page.estimators for metric in estimator.metrics.values())
     assert not any("bounds" in line for line in headline(evaluated(frames, 0.0)))
 
 
-def test_a_sampled_estimators_interval_is_no_bound(frames: Frames) -> None:
-    named = with_bounds(frames, 0.1).with_columns(pl.col("estimator").replace("marginal", "monte_carlo"))
-    guards = [GuardScores("first", named, frames.records)]
-    found = evaluate(frames.gold, guards, None, frames.taxonomy, CONFIG, seed=5, simulated=False).evaluation
-    sampled = next(each for each in page_of(found).estimators if each.estimator == "monte_carlo")
+def test_a_sampled_estimators_interval_is_not_a_bound(frames: Frames) -> None:
+    sampled_scores = with_bounds(frames, 0.1).with_columns(pl.col("estimator").replace("marginal", "monte_carlo"))
+    guards = [GuardScores("first", sampled_scores, frames.records)]
+    evaluation = evaluate(frames.gold, guards, None, frames.taxonomy, CONFIG, seed=5, simulated=False).evaluation
+    sampled = next(estimator for estimator in page_of(evaluation).estimators if estimator.estimator == "monte_carlo")
     assert sampled.metrics["macro_roc_auc"].range_low is None
 
 
@@ -107,13 +107,13 @@ def test_wide_ranges_are_shown_with_a_tolerance_at_which_they_are_not(frames: Fr
     assert (narrow.tolerance, narrow.beyond) == (None, 0)
 
 
-def test_guards_are_not_called_different_when_the_bounds_explain_it(frames: Frames) -> None:
+def test_guards_are_not_called_different_when_bounds_could_explain_the_difference(frames: Frames) -> None:
     for width, finding in ((0.0, "better"), (0.002, "better"), (0.3, "no clear difference")):
         rows = [row for row in evaluated(frames, width, second=True).guard_differences if row.tested]
         (row,) = rows
         assert row.metric == "macro_roc_auc"
         assert row.difference.low is not None
-        assert row.difference.low > 0  # clear, were it not for the bounds
+        assert row.difference.low > 0  # clear if the probabilities were exact
         assert row.finding == finding
         if width:
             assert row.difference.range_low is not None

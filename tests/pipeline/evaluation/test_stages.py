@@ -14,9 +14,11 @@ from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
 from marginalia.pipeline.release.release_stage import STAGE as RELEASE
 from marginalia.pipeline.report.report_stage import STAGE as REPORT
 from marginalia.pipeline.verification.verify import verify
+from marginalia.schemas.calibration_json import CalibrationFile
 from marginalia.schemas.errors import ArtifactError
-from marginalia.schemas.evaluation_json import CalibrationFile, Evaluation, ThresholdsFile
+from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.storage.files import read_model
+from marginalia.schemas.thresholds_json import ThresholdsFile
 from tests.pipeline.synthetic_run import Synthetic, write_run
 
 CONFIG = """\
@@ -45,7 +47,8 @@ def test_a_whole_run_is_evaluated_and_reported_once(tmp_path: Path) -> None:
     assert evaluation.simulated
     assert read_model(run.path("thresholds.json"), ThresholdsFile, made_by="evaluate").guards.keys() == {"smollm2"}
     names = [
-        each.estimator for each in read_model(run.path("calibration.json"), CalibrationFile, made_by="x").calibrations
+        fitted.estimator
+        for fitted in read_model(run.path("calibration.json"), CalibrationFile, made_by="x").calibrations
     ]
     assert names[0] == evaluation.guards[0].recommended
     assert "SIMULATED ANNOTATORS" in run.path("report.html").read_text(encoding="utf-8")
@@ -59,12 +62,12 @@ def test_an_imported_run_needs_gold_and_scores_only(tmp_path: Path) -> None:
 
 
 def test_gold_of_an_older_version_with_texts_in_several_splits_is_reported(tmp_path: Path) -> None:
-    """Nine texts in 36 records, each in any split: the gold stays readable, and what is wrong with it is said."""
-    texts = ["one", "two", "three", *(f"text {at}" for at in range(6))]
+    """Nine texts in 36 records, in several splits: the gold is still read, with warnings about these texts."""
+    texts = ["one", "two", "three", *(f"text {number}" for number in range(6))]
     write_run(tmp_path, Synthetic(n=36, texts=texts), whole=False, simulated=False)
     (tmp_path / "config.yaml").write_text(CONFIG.format(simulated="false"), encoding="utf-8")
     run = open_run(tmp_path)
-    done = run_stage(EVALUATE, run)
+    outcome = run_stage(EVALUATE, run)
     equal = read_model(run.path("evaluation.json"), Evaluation, made_by="evaluate").gold.equal_texts
     gold = pl.read_parquet(run.path("gold.parquet")).with_columns(text=pl.col("messages").list[0].struct["content"])
     splits = gold.group_by("text").agg(pl.col("split").n_unique())["split"]
@@ -73,8 +76,8 @@ def test_gold_of_an_older_version_with_texts_in_several_splits_is_reported(tmp_p
     assert (equal.texts, equal.records) == (9, 36)
     assert equal.across_splits == (splits > 1).sum() > 0
     assert equal.conflicting == (label_sets.list.len() > 1).sum() > 0
-    assert done.manifest.facts["warnings"] == equal.warnings != []
-    assert f"{equal.across_splits} texts are in more than one split" in describe(done)
+    assert outcome.manifest.warnings == equal.warnings != []
+    assert f"{equal.across_splits} texts are in more than one split" in describe(outcome)
     run_stage(REPORT, run)
     page = " ".join(run.path("report.html").read_text(encoding="utf-8").split())
     assert "36 records share 9 texts" in page
@@ -83,7 +86,7 @@ def test_gold_of_an_older_version_with_texts_in_several_splits_is_reported(tmp_p
     card = (run.path("release") / "README.md").read_text(encoding="utf-8")
     assert f"{equal.across_splits} in more than one split" in " ".join(card.split())
     problem = next(
-        check.problem for check in verify(run).failed if (check.stage, check.what) == ("reconcile", "counts")
+        check.problem for check in verify(run).failed if (check.stage, check.subject) == ("reconcile", "counts")
     )
     assert f"{equal.across_splits} texts are in more than one split" in str(problem)
 

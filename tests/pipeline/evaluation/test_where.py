@@ -1,4 +1,4 @@
-"""evaluate.where: judging only the records with certain attributes."""
+"""evaluate.where: only records with the given attributes are judged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_every_condition_must_hold() -> None:
     assert chosen_gold(GOLD, ATTRIBUTES, {"source": "included", "tone": "polite"})["id"].to_list() == ["a"]
 
 
-def test_a_condition_that_nothing_meets_names_the_values() -> None:
+def test_a_condition_that_no_record_meets_lists_the_values() -> None:
     with pytest.raises(InputError, match=r"no record has source = x; values: \['generated', 'included'\]"):
         chosen_gold(GOLD, ATTRIBUTES, {"source": "x"})
 

@@ -11,7 +11,7 @@ import pytest
 from marginalia.pipeline.config.generation import GenerateSection
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import run_stage
-from marginalia.pipeline.generation.blind_check_questions import Checker, quoted
+from marginalia.pipeline.generation.blind_check_questions import CheckQuestions, quoted
 from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
 from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
 from marginalia.schemas.generation_json import Generation
@@ -51,8 +51,8 @@ def _text_shown(payload: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def checker(taxonomy: Taxonomy, section: GenerateSection) -> Checker:
-    return Checker(section, taxonomy, seed=7)
+def checker(taxonomy: Taxonomy, section: GenerateSection) -> CheckQuestions:
+    return CheckQuestions(section, taxonomy, seed=7)
 
 
 def _user(text: str) -> list[dict[str, str]]:
@@ -60,7 +60,7 @@ def _user(text: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_no_text_gets_out_of_its_quotes(checker: Checker, text: str) -> None:
+def test_no_text_gets_out_of_its_quotes(checker: CheckQuestions, text: str) -> None:
     question = checker.question("01-abc", _user(text))
     assert _text_shown(question.payload) == text
     assert question.payload["messages"][0] == checker.question("02", _user("other")).payload["messages"][0]
@@ -68,7 +68,10 @@ def test_no_text_gets_out_of_its_quotes(checker: Checker, text: str) -> None:
 
 def test_the_marker_is_another_for_each_seed_and_text(taxonomy: Taxonomy, section: GenerateSection) -> None:
     markers = {
-        Checker(section, taxonomy, seed).question(name, _user(text)).payload["messages"][1]["content"].split("\n")[0]
+        CheckQuestions(section, taxonomy, seed)
+        .question(name, _user(text))
+        .payload["messages"][1]["content"]
+        .split("\n")[0]
         for seed, name, text in [(1, "a", "x"), (2, "a", "x"), (1, "b", "x"), (1, "a", "y")]
     }
     assert len(markers) == 4
@@ -101,14 +104,14 @@ def test_a_conversation_is_quoted_as_a_list() -> None:
         (None, None),
     ],
 )
-def test_only_an_answer_in_form_is_taken(checker: Checker, answer: str | None, labels: list[str] | None) -> None:
+def test_only_an_answer_in_form_is_taken(checker: CheckQuestions, answer: str | None, labels: list[str] | None) -> None:
     assert checker.labels(answer) == labels
 
 
 def _labels_of(text: str) -> list[str]:
     """What the stand-in says of a text: a function of the text's first sentence."""
-    place = sum(map(ord, text.split(";")[0])) % (len(LABELS) + 1)
-    return [] if place == len(LABELS) else [LABELS[place]]
+    index = sum(map(ord, text.split(";")[0])) % (len(LABELS) + 1)
+    return [] if index == len(LABELS) else [LABELS[index]]
 
 
 def _honest(payload: dict[str, Any]) -> str:

@@ -69,7 +69,7 @@ WHOLE: dict[str, Callable[[str], dict[str, Any]]] = {
     "two ends of reasoning": lambda text: {"content": f"{THOUGHT}</think>\nNo, wait. {THOUGHT}</think>\n{text}"},
     "reasoning of Magistral": lambda text: {"content": f"[THINK]{THOUGHT}[/THINK]{text}"},
     "reasoning of Seed": lambda text: {"content": f"<seed:think>{THOUGHT}</seed:think>{text}"},
-    "reasoning beside it": lambda text: {"content": text, "reasoning_content": THOUGHT},
+    "reasoning in its own field": lambda text: {"content": text, "reasoning_content": THOUGHT},
 }
 
 
@@ -104,14 +104,14 @@ def test_an_answer_without_a_text_says_why(
     manifest, texts, rejected, server = _generate(make_run, lambda _: completion(message, finish))
     assert (texts, server.calls) == ([], 12)
     assert set(rejected["reason"]) == {reason}
-    assert all(said.startswith(detail) for said in rejected["detail"])
+    assert all(actual.startswith(detail) for actual in rejected["detail"])
     assert detail in manifest.missing[0].what
 
 
-def test_tokens_of_reasoning_that_is_kept_back_are_told_from_the_usage(make_run: MakeRun) -> None:
+def test_hidden_reasoning_tokens_are_reported_from_the_usage(make_run: MakeRun) -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 256, "completion_tokens_details": {"reasoning_tokens": 256}}
     _, _, rejected, _ = _generate(make_run, lambda _: completion({"content": ""}, "length", usage=usage))
-    assert all(said.startswith(SPENT) for said in rejected["detail"])
+    assert all(actual.startswith(SPENT) for actual in rejected["detail"])
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_broken_off_answer_of_an_older_journal_is_not_accepted(make_run: MakeR
         assert server.calls == 7
     rejected = pl.read_parquet(run.path("rejected.parquet")).row(0, named=True)
     assert (rejected["slot_id"], rejected["attempt"], rejected["reason"]) == (entries[0]["slot_id"], 1, "invalid")
-    assert rejected["detail"] == "the answer broke off: finish_reason 'error'"
+    assert rejected["detail"] == "incomplete answer: finish_reason 'error'"
 
 
 FIRST = "My order has been on its way for nine days now, and nobody knows where it is."
@@ -166,9 +166,7 @@ FIRST = "My order has been on its way for nine days now, and nobody knows where 
 
 @pytest.mark.parametrize("form", ["json", "fence", "plain"])
 @pytest.mark.parametrize("when_cut", ["reject", "trim"])
-def test_a_cut_answer_is_said_so_and_trimmed_where_that_is_asked_for(
-    make_run: MakeRun, form: str, when_cut: str
-) -> None:
+def test_a_cut_answer_is_rejected_as_too_long_or_trimmed(make_run: MakeRun, form: str, when_cut: str) -> None:
     def raw(payload: Payload) -> bytes:
         number = payload["seed"] % 1000
         text = f"{FIRST.replace('nine', str(number))} My sister has written “{written(payload)}\n"
@@ -190,12 +188,12 @@ def test_a_cut_answer_is_said_so_and_trimmed_where_that_is_asked_for(
 def test_a_cut_json_string_gives_the_part_of_its_text(cut: int) -> None:
     text = 'Gr\u00fc\u00dfe \U0001f600 "x" \\ \n end'
     answer = json.dumps({"text": text})[:-cut]
-    found = parse(answer, cut=True)
+    parsed = parse(answer, cut=True)
     begun = answer.removeprefix('{"text": "')
     if begun == answer:
-        assert found is None
+        assert parsed is None
         return
-    assert found == parse(_decoded(begun))
+    assert parsed == parse(_decoded(begun))
 
 
 def _decoded(string: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from marginalia.pipeline.config.generation import GenerateSection
-from marginalia.pipeline.generation.blind_check_questions import Checker
+from marginalia.pipeline.generation.blind_check_questions import CheckQuestions
 from marginalia.pipeline.generation.endpoint.llm_endpoint import AttemptFailed, Endpoint
 from marginalia.pipeline.generation.response_journal import Reply
 from marginalia.pipeline.generation.writer_requests import RequestBuilder, WriterRequest
@@ -29,7 +29,7 @@ KEY = "sk-canary-0123456789"
 def _ask(url: str, *payloads: dict[str, Any], **changes: Any) -> list[Reply | BaseException]:
     async def ask() -> list[Reply | BaseException]:
         async with Endpoint(GenerateSection.model_validate(changes), url) as endpoint:
-            return await asyncio.gather(*(endpoint.ask(each) for each in payloads), return_exceptions=True)
+            return await asyncio.gather(*(endpoint.ask(payload) for payload in payloads), return_exceptions=True)
 
     return asyncio.run(ask())
 
@@ -63,7 +63,7 @@ def test_an_answer_with_its_usage() -> None:
         (422, "send_seed"),
     ],
 )
-def test_what_no_retry_can_mend_ends_the_stage_after_one_call(
+def test_what_no_retry_can_fix_ends_the_stage_after_one_call(
     monkeypatch: pytest.MonkeyPatch, status: int, setting: str
 ) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
@@ -100,7 +100,7 @@ def test_a_passing_fault_is_tried_again(monkeypatch: pytest.MonkeyPatch, fault: 
     with OpenAIServer(faults={fault: 0.5}) as server:
         replies = _ask(server.url, *_numbered(20), retries=12)
         assert [reply.text for reply in replies if isinstance(reply, Reply)] == [
-            written(each) for each in _numbered(20)
+            written(payload) for payload in _numbered(20)
         ]
         assert server.calls > server.answered == 20
 
@@ -285,7 +285,9 @@ def test_a_server_that_only_streams_ends_the_stage_and_shows_what_it_sent() -> N
         assert server.calls == 3, "none is tried again, and after three it is clear"
     assert [type(reply) for reply in replies] == [AttemptFailed] * 2 + [ServiceError] * 3
     assert re.search(r"not JSON: 'data: .*\[DONE\].*\(1 call\)", str(replies[0]))
-    assert re.search(r"not JSON: 'data: .*\[DONE\].*it answers in pieces .stream: true. only", str(replies[2]))
+    assert re.search(
+        r"not JSON: 'data: .*\[DONE\].*the server only streams its answers .stream: true.", str(replies[2])
+    )
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -298,7 +300,7 @@ def test_a_refusal_that_speaks_of_streams_or_thinking(status: int) -> None:
         _ask_once(server.url)
     with (
         OpenAIServer(status=status, error={"message": "stream must be true"}) as server,
-        pytest.raises(ServiceError, match="it answers in pieces"),
+        pytest.raises(ServiceError, match="the server only streams its answers"),
     ):
         _ask_once(server.url)
 
@@ -316,7 +318,7 @@ def test_a_server_that_fails_on_a_seed(status: int) -> None:
 
 
 def test_a_server_that_dies_of_its_first_requests() -> None:
-    """vLLM's CPU engine: one 500 that says nothing, and from then on nobody listens."""
+    """vLLM's CPU engine: one 500 without a message, and then the port is closed."""
     with OpenAIServer(status=500, error={"message": "EngineCore encountered an issue"}) as server:
         calls = iter([0.0])
 
@@ -358,7 +360,7 @@ def test_further_keys_of_a_request() -> None:
     assert extra.items() <= own.payload.items() and plain.key != own.key
     assert "extra_body" not in GenerateSection().model_dump(mode="json")["endpoint"], "old configs keep their hash"
     checked = GenerateSection.model_validate({"endpoint": {"extra_body": extra}, "check": {"enabled": True}})
-    asked = Checker(checked, taxonomy, 1).question("r", [{"role": "user", "content": "x"}])
+    asked = CheckQuestions(checked, taxonomy, 1).question("r", [{"role": "user", "content": "x"}])
     assert extra.items() <= asked.payload.items()
     for name, instead in (
         ("seed", "generate.send_seed"),

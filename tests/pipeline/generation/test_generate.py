@@ -75,7 +75,7 @@ def test_every_planned_slot_becomes_a_record(make_run: MakeRun) -> None:
     first = prompts.row(0, named=True)
     assert first["messages"] == [{"role": "user", "content": written(_journal_of(run, first["slot_id"])["request"])}]
     assert first["generator"] == "test-model"
-    assert {each["name"] for each in first["attributes"]} >= {"difficulty", "language", "form", "tone"}
+    assert {attribute["name"] for attribute in first["attributes"]} >= {"difficulty", "language", "form", "tone"}
     assert first["id"].startswith("01-")
     assert manifest.tokens["completion"] == sum(entry["completion_tokens"] for entry in _journal(run))
     _account(run, manifest)
@@ -227,7 +227,7 @@ def test_the_budget_waits_for_calls_in_flight_before_it_stops(make_run: MakeRun)
     assert manifest.counts_out["accepted"] > 8
 
 
-def test_answers_that_told_no_usage_count_in_a_resumed_budget(make_run: MakeRun) -> None:
+def test_answers_without_usage_count_in_a_resumed_budget(make_run: MakeRun) -> None:
     prices = {"prompt": 0.0, "completion": 1_000_000.0}
     with OpenAIServer(usage=None) as server:
         run = make_run(server.url, waves=1, max_tokens=100, prices=prices, budget=1050, concurrency=1)
@@ -348,5 +348,5 @@ def test_a_disk_that_refuses_an_answer_ends_the_stage(make_run: MakeRun, monkeyp
 
 def test_an_unreachable_folder_of_templates(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run("http://127.0.0.1:9/v1", templates="nowhere")
-    with pytest.raises(InputError, match="no such template folder"):
+    with pytest.raises(InputError, match="template folder not found"):
         _generate(run)

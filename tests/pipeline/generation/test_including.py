@@ -36,7 +36,7 @@ def included(tmp_path: Path, *rows: dict) -> Path:
     return path
 
 
-def test_included_records_follow_and_are_told_apart(tmp_path: Path) -> None:
+def test_included_records_follow_and_have_their_source(tmp_path: Path) -> None:
     path = included(tmp_path, {"id": "own-1", "text": "Thanks!", "labels": []})
     frame = pl.concat(with_included([WRITTEN], path, TAXONOMY))
     assert frame["id"].to_list() == ["0001-aaaa", "own-1"]
@@ -51,12 +51,12 @@ def test_included_records_follow_and_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"id": "a", "text": "x"}, "record 'a' has no labels (give the labels it is held to carry, [] for none)"),
+        ({"id": "a", "text": "x"}, "record 'a' has no labels (add the labels that you think apply, [] for none)"),
         (
             {"id": "a", "text": "x", "labels": ["refunds"]},
             "record 'a': unknown label 'refunds'; did you mean 'refund'?",
         ),
-        ({"id": "0001-aaaa", "text": "x", "labels": []}, "record '0001-aaaa': a written record has the same id"),
+        ({"id": "0001-aaaa", "text": "x", "labels": []}, "record '0001-aaaa': a generated record has the same id"),
     ],
 )
 def test_flaws_are_refused_with_the_record(tmp_path: Path, row: dict, message: str) -> None:

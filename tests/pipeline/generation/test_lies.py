@@ -56,7 +56,10 @@ LIES: dict[str, tuple[Callable[[Payload], bytes], str | None]] = {
         lambda _: _body(gzip.compress(b" " * 60_000_000, compresslevel=1), b"Content-Encoding: gzip"),
         "failed",
     ),
-    "the prompt": (lambda payload: _text("\n".join(each["content"] for each in payload["messages"])[:700]), "copied"),
+    "the prompt": (
+        lambda payload: _text("\n".join(message["content"] for message in payload["messages"])[:700]),
+        "copied",
+    ),
     "the order": (lambda payload: _text(payload["messages"][-1]["content"][:300]), "copied"),
     "a NUL": (lambda payload: _text(written(payload) + "\0"), "invalid"),
     "a lone surrogate": (lambda payload: _text(written(payload) + "\ud800!"), "invalid"),
@@ -100,8 +103,8 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_is_rejected_with_its_reason(make_run: MakeRun, lie: str) -> None:
-    told, reason = LIES[lie]
-    with OpenAIServer(raw=lambda payload: told(payload) if _lies_to(payload) else None) as server:
+    reply, reason = LIES[lie]
+    with OpenAIServer(raw=lambda payload: reply(payload) if _lies_to(payload) else None) as server:
         run = make_run(server.url, records=12, max_attempts=3, retries=0, waves=2)
         run_stage(PLAN, run)
         try:

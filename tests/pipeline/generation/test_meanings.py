@@ -17,7 +17,11 @@ from marginalia.pipeline.config.generation import DuplicatesSection, GenerateSec
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.generation.acceptance import semantic_duplicates
 from marginalia.pipeline.generation.acceptance.answer_acceptance import AnswerAcceptance, Rejection
-from marginalia.pipeline.generation.acceptance.semantic_duplicates import SemanticDuplicates, Vectored, Vectors
+from marginalia.pipeline.generation.acceptance.semantic_duplicates import (
+    PreparedEmbeddings,
+    SemanticDuplicates,
+    Vectors,
+)
 from marginalia.pipeline.generation.diversity import spread
 from marginalia.pipeline.generation.embedding import Embedder
 from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
@@ -116,12 +120,12 @@ def test_what_is_found_is_what_comparing_all_finds(monkeypatch: pytest.MonkeyPat
     rng = np.random.default_rng(3)
     made = rng.normal(size=(60, 5))
     vectors = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
-    vectored = Vectored(lambda texts: vectors[[int(text) for text in texts]])
-    seen = SemanticDuplicates(vectored, 0.8)
+    embeddings = PreparedEmbeddings(lambda texts: vectors[[int(text) for text in texts]])
+    seen = SemanticDuplicates(embeddings, 0.8)
     taken: list[int] = []
     hits = 0
     for start in range(0, 60, 12):
-        vectored.prepare([str(number) for number in range(start, start + 12)])
+        embeddings.prepare([str(number) for number in range(start, start + 12)])
         seen.prepare()
         for number in range(start, start + 12):
             cosines = [float(vectors[number] @ vectors[other]) for other in taken]
@@ -173,26 +177,26 @@ def test_the_models_own_pooling_is_obeyed(minilm: Path, tmp_path: Path) -> None:
     assert first.shape == (2, 384)
 
 
-def test_a_model_that_cannot_be_used_is_told_before_anything_is_paid(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_used_is_reported_before_anything_is_paid(make_run: MakeRun, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with OpenAIServer() as server:
         for model, message in (
-            ("nowhere", "no embedding model 'nowhere'"),
-            ("owner/name", r"no embedding model 'owner/name'.*with its revision"),
-            ("../empty", r"empty: no config\.json"),
+            ("nowhere", "no embedding model folder 'nowhere'"),
+            ("owner/name", r"no embedding model folder 'owner/name'.*with its revision"),
+            ("../empty", r"empty: config\.json not found"),
         ):
             run = make_run(server.url, duplicates={"method": "embeddings", "model": model})
             run_stage(PLAN, run)
             with pytest.raises(InputError, match=message):
                 run_stage(GENERATE, run)
         assert server.calls == 0
-    with pytest.raises(InputError, match="method embeddings needs a model"):
+    with pytest.raises(InputError, match="method embeddings requires a model"):
         make_run("http://127.0.0.1:9/v1", duplicates={"method": "embeddings"})
 
 
-def test_a_pooling_that_nobody_knows_here_is_refused(minilm: Path, tmp_path: Path) -> None:
+def test_an_unsupported_pooling_is_refused(minilm: Path, tmp_path: Path) -> None:
     _folder(tmp_path, minilm, pooling_mode_max_tokens=True)
-    with pytest.raises(ModelError, match="pools by pooling_mode_max_tokens; mean and cls are known"):
+    with pytest.raises(ModelError, match="pools by pooling_mode_max_tokens; mean and cls are supported"):
         Embedder(DuplicatesSection(method="embeddings", model="model"), relative_to=tmp_path)
 
 

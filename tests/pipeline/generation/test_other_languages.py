@@ -32,13 +32,13 @@ ENGLISH = "The new timetable is wrong, and nobody at the station could tell me w
 
 @dataclass(frozen=True)
 class Tongue:
-    """A language with what a model may answer in it: `said` by kind, each with the reason for which it is rejected."""
+    """A language. `rejected_answers` has, by type, an answer of a model and the reason for which it is rejected."""
 
     code: str
     name: str
     taxonomy: str
     parts: tuple[tuple[str, ...], ...]
-    said: dict[str, tuple[str, str]]
+    rejected_answers: dict[str, tuple[str, str]]
     private: tuple[str, str]
     wrapped: str
 
@@ -153,7 +153,7 @@ labels:
     ("連絡先はtaro@gmail.comか090-1234-5678です。", r"連絡先はname@example\.comか555-01\d\dです。"),
     "もちろんです。以下は例文です。\n「{text}」",
 )
-KINDS = (*("good",) * 5, "private", "wrapped", "json", "english", "long", *GERMAN.said)
+KINDS = (*("good",) * 5, "private", "wrapped", "json", "english", "long", *GERMAN.rejected_answers)
 
 
 def _drawn(payload: dict[str, Any]) -> tuple[str, random.Random]:
@@ -163,8 +163,8 @@ def _drawn(payload: dict[str, Any]) -> tuple[str, random.Random]:
 
 def _written(tongue: Tongue, payload: dict[str, Any]) -> str:
     kind, draw = _drawn(payload)
-    if kind in tongue.said:
-        return tongue.said[kind][0]
+    if kind in tongue.rejected_answers:
+        return tongue.rejected_answers[kind][0]
     text = tongue.good(draw)
     match kind:
         case "english":
@@ -207,9 +207,9 @@ def test_the_line_in_another_language(tmp_path: Path, tongue: Tongue, templates:
         shown = str(preview(run, 5))
         manifest = run_stage(GENERATE, run).manifest
         asked = [payload["messages"] for payload in server.requests if not _is_check(payload)]
-    said = ["\n".join(turn["content"] for turn in messages) for messages in asked]
-    assert all(f"in {tongue.name}" in prompt or f"Language: {tongue.name}." in prompt for prompt in said)
-    assert not any("Drohung" in prompt or "脅迫" in prompt for prompt in said)  # withheld
+    sent_prompts = ["\n".join(turn["content"] for turn in messages) for messages in asked]
+    assert all(f"in {tongue.name}" in prompt or f"Language: {tongue.name}." in prompt for prompt in sent_prompts)
+    assert not any("Drohung" in prompt or "脅迫" in prompt for prompt in sent_prompts)  # withheld
     plan, prompts, rejected = (pl.read_parquet(run.path(f"{name}.parquet")) for name in ("plan", "prompts", "rejected"))
     assert plan["language"].unique().to_list() == [tongue.code]
     counts = manifest.counts_out
@@ -255,9 +255,9 @@ def _reasons(journal: Path, tongue: Tongue, prompts: pl.DataFrame, rejected: pl.
         reason = reason_of.get((entry["slot_id"], entry["attempt"]))
         kind, draw = _drawn(entry["request"])
         seen[kind] += 1
-        if kind in tongue.said:
-            wanted = tongue.said[kind][1]
-            assert reason == wanted or (reason is None and wanted == "duplicate"), (kind, reason)
+        if kind in tongue.rejected_answers:
+            expected = tongue.rejected_answers[kind][1]
+            assert reason == expected or (reason is None and expected == "duplicate"), (kind, reason)
         elif kind in ("english", "long"):
             assert reason == ("language" if kind == "english" else "too_long")
         else:
@@ -268,8 +268,14 @@ def _reasons(journal: Path, tongue: Tongue, prompts: pl.DataFrame, rejected: pl.
             elif reason is None:
                 assert text_of[entry["slot_id"]] == text
     assert set(seen) == set(KINDS)
-    # of "same" and "nearly" one is kept, whichever stands first in the plan
-    assert sum(text in (tongue.said["same"][0], tongue.said["nearly"][0]) for text in text_of.values()) == 1
+    # of "same" and "nearly", the one that is first in the plan is kept
+    assert (
+        sum(
+            text in (tongue.rejected_answers["same"][0], tongue.rejected_answers["nearly"][0])
+            for text in text_of.values()
+        )
+        == 1
+    )
 
 
 def _reported(run: Any, prompts: pl.DataFrame) -> str:

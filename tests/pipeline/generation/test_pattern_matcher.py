@@ -30,16 +30,16 @@ def test_the_words_that_every_match_holds(pattern: str, words: set[str]) -> None
 
 def test_the_leftmost_match_and_of_two_the_earlier_pattern() -> None:
     patterns = [r"b+", r"\babc", r"abcd"]
-    found = PatternMatcher(patterns).search("x ABCD bb")
-    assert found is not None
-    assert found[0] == "ABC"
+    match = PatternMatcher(patterns).search("x ABCD bb")
+    assert match is not None
+    assert match[0] == "ABC"
     assert PatternMatcher(patterns).search("cda") is None
 
 
 def test_case_is_folded_at_least_as_far_as_re_ignores_it() -> None:
     """Every character that re takes for another one when it ignores case is the same after folding."""
     cased = [chr(code) for code in range(sys.maxunicode + 1) if chr(code).lower() != chr(code).upper()]
-    for letter in {each for one in cased for each in (one.lower(), one.upper()) if len(each) == 1}:
+    for letter in {case for both in cased for case in (both.lower(), both.upper()) if len(case) == 1}:
         same = re.compile(re.escape(letter), re.IGNORECASE)
         related = {letter.upper(), letter.lower(), letter.swapcase(), letter.casefold()}
         assert all(_folded(other) == _folded(letter) for other in related if len(other) == 1 and same.fullmatch(other))
@@ -48,8 +48,10 @@ def test_case_is_folded_at_least_as_far_as_re_ignores_it() -> None:
 
 
 SEVERAL = {"refusal": _REFUSAL, "reply": _REPLY}
-WHOLE = {name: re.compile("|".join(p.pattern for p in one._patterns), re.IGNORECASE) for name, one in SEVERAL.items()}
-MATCHES = st.sampled_from([each for one in SEVERAL.values() for each in one._patterns]).flatmap(st.from_regex)
+WHOLE = {
+    name: re.compile("|".join(p.pattern for p in matcher._patterns), re.IGNORECASE) for name, matcher in SEVERAL.items()
+}
+MATCHES = st.sampled_from([item for matcher in SEVERAL.values() for item in matcher._patterns]).flatmap(st.from_regex)
 
 
 @settings(max_examples=200, deadline=None)

@@ -23,8 +23,13 @@ def taxonomies(draw: st.DrawFn) -> Taxonomy:
     pairs = list(combinations(ids, 2))
     forbidden = draw(st.lists(st.sampled_from(pairs), max_size=8, unique=True)) if pairs else []
     labels = [
-        Label(id=one, name=one.upper(), definition="x", generation="withheld" if one in withheld else "allowed")
-        for one in ids
+        Label(
+            id=label_id,
+            name=label_id.upper(),
+            definition="x",
+            generation="withheld" if label_id in withheld else "allowed",
+        )
+        for label_id in ids
     ]
     return Taxonomy(id="t", version="1", title="T", subject="texts", labels=labels, forbidden_pairs=forbidden)
 
@@ -66,12 +71,12 @@ def test_a_plan_is_what_was_asked_for(taxonomy: Taxonomy, section: PlanSection, 
 
     writable, forbidden = set(taxonomy.writable), {frozenset(pair) for pair in taxonomy.forbidden_pairs}
     near = plan["near_miss_of"].drop_nulls().to_list()
-    assert writable.issuperset(near) and all(writable.issuperset(one) for one in sets)
-    assert all(len(set(one)) == len(one) for one in sets)
-    paired = Counter(frozenset(pair) for one in sets for pair in combinations(one, 2))
+    assert writable.issuperset(near) and all(writable.issuperset(labels) for labels in sets)
+    assert all(len(set(labels)) == len(labels) for labels in sets)
+    paired = Counter(frozenset(pair) for labels in sets for pair in combinations(labels, 2))
     assert not forbidden & paired.keys()
     assert all(paired[frozenset(pair)] >= section.min_per_pair for pair in taxonomy.allowed_pairs())
-    single = Counter(label for one in sets for label in one)
+    single = Counter(label for labels in sets for label in labels)
     assert all(single[label] >= section.min_per_label for label in writable)
 
     free = plan.filter(plan["labels"].list.len() == 0)

@@ -21,7 +21,7 @@ def _starts(pace: RateLimit, tokens: list[int]) -> list[float]:
         return await asyncio.gather(*map(one, tokens))
 
     times = asyncio.run(run())
-    return [each - times[0] for each in times]
+    return [moment - times[0] for moment in times]
 
 
 def test_requests_are_spread_evenly() -> None:

@@ -215,14 +215,14 @@ def test_words_keep_their_vowel_signs_and_tones() -> None:
 def test_a_changed_word_makes_a_near_duplicate_also_without_spaces() -> None:
     seen = TextDuplicates(0.7)
     seen.add("first", "先週注文したやかんが二日で壊れました。新しいものを送ってください。")
-    found = seen.find("先週注文した時計が二日で壊れました。新しいものを送ってください！")
-    assert found is not None
-    assert found[0] == "first"
+    match = seen.find("先週注文した時計が二日で壊れました。新しいものを送ってください！")
+    assert match is not None
+    assert match[0] == "first"
     assert seen.find("荷物がまだ届きません。いつ来ますか。") is None
     assert shingles(fold("荷物が来ない")) == {"荷物が", "物が来", "が来な", "来ない"}
 
 
-def test_length_is_what_is_said(taxonomy: Taxonomy) -> None:
+def test_japanese_characters_count_twice_in_the_length_limits(taxonomy: Taxonomy) -> None:
     """The same matter takes half as many characters in Japanese."""
     assert width("荷物が来ません。") == 16
     assert _verdict(taxonomy, "ja", "荷物が来ません。") == "荷物が来ません。"

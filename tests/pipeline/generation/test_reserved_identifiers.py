@@ -16,10 +16,10 @@ from marginalia.pipeline.generation.acceptance.reserved_identifiers import clean
     ],
 )
 def test_identifiers_that_look_real_become_reserved_ones(text: str, cleaned: str, kind: str) -> None:
-    found = clean(text)
-    assert found.text == cleaned
-    assert found.found == (kind,)
-    assert found.refused is None
+    result = clean(text)
+    assert result.text == cleaned
+    assert result.replaced == (kind,)
+    assert result.refused is None
 
 
 @pytest.mark.parametrize(
@@ -33,10 +33,10 @@ def test_identifiers_that_look_real_become_reserved_ones(text: str, cleaned: str
     ],
 )
 def test_a_phone_number_becomes_one_of_the_fictional_range(text: str) -> None:
-    found = clean(text)
-    assert found.found == ("phone number",)
-    assert found.text.startswith(("call 555-01", "phone: 555-01"))
-    assert not any(part in found.text for part in ("867", "901820"))
+    result = clean(text)
+    assert result.replaced == ("phone number",)
+    assert result.text.startswith(("call 555-01", "phone: 555-01"))
+    assert not any(part in result.text for part in ("867", "901820"))
 
 
 def test_two_numbers_stay_two() -> None:
@@ -60,7 +60,7 @@ def test_two_numbers_stay_two() -> None:
 )
 def test_reserved_identifiers_and_plain_numbers_stay(text: str) -> None:
     assert clean(text).text == text
-    assert clean(text).found == ()
+    assert clean(text).replaced == ()
 
 
 def test_cleaning_twice_changes_nothing() -> None:
@@ -107,12 +107,12 @@ def test_no_space_need_stand_around_an_identifier(text: str, cleaned: str) -> No
     ],
 )
 def test_telephone_numbers_elsewhere(before: str, number: str, after: str) -> None:
-    found = clean(before + number + after)
-    assert found.found == ("phone number",)
-    assert found.text.startswith(f"{before}555-01")
-    assert found.text.endswith(after)
-    assert len(found.text) == len(before + after) + len("555-0100")
-    assert clean(found.text).text == found.text
+    result = clean(before + number + after)
+    assert result.replaced == ("phone number",)
+    assert result.text.startswith(f"{before}555-01")
+    assert result.text.endswith(after)
+    assert len(result.text) == len(before + after) + len("555-0100")
+    assert clean(result.text).text == result.text
 
 
 @pytest.mark.parametrize(

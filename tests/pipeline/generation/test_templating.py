@@ -75,7 +75,7 @@ def test_examples_may_be_turns(taxonomy: Taxonomy) -> None:
     ("own", "asked", "examples_are", "text_is"),
     [("en", "en", "", ""), ("en", "de", " in English", " in German"), ("ja", None, " in Japanese", " in Japanese")],
 )
-def test_a_small_model_is_told_the_language(
+def test_a_small_model_gets_the_language(
     taxonomy: Taxonomy, own: str, asked: str | None, examples_are: str, text_is: str
 ) -> None:
     asker = _asker(taxonomy.model_copy(update={"language": own}), SHIPPED / "small-model", few_shot=1)
@@ -133,7 +133,7 @@ def _folder(path: Path, user: str) -> Path:
     [
         ("{{ labls }}", "user.j2: UndefinedError: 'labls' is undefined"),
         ("ok\n{% for x %}", "user.j2: line 2: not a template"),
-        ("", "user.j2: renders to nothing"),
+        ("", "user.j2: renders to an empty text"),
         ("{{ ''.__class__.__mro__ }}", "user.j2: SecurityError"),
         ("{{ labels.append(1) }}", "user.j2: SecurityError"),
         ("{{ 1 / 0 }}", "user.j2: ZeroDivisionError"),
@@ -155,7 +155,7 @@ def test_where_templates_lie(tmp_path: Path) -> None:
     assert template_folder("default", relative_to=tmp_path) == SHIPPED / "default"
     own = _folder(tmp_path / "mine", "x")
     assert template_folder("mine", relative_to=tmp_path) == own
-    with pytest.raises(InputError, match=r"no such template folder \(generate\.templates: default, small-model, or"):
+    with pytest.raises(InputError, match=r"template folder not found \(generate\.templates: default, small-model, or"):
         template_folder("yours", relative_to=tmp_path)
 
 

@@ -70,7 +70,9 @@ def test_an_outage_ends_incomplete_and_the_next_call_gets_the_rest(make_run: Mak
         done = marginalia("generate", "--run", str(run.folder))
         assert done.returncode == 1
         assert done.stdout.startswith("generate: 3 accepted, 17 open, ")
-        assert done.stderr.startswith("incomplete: 17 of 20 planned texts got no answer from the endpoint; the last: ")
+        assert done.stderr.startswith(
+            "incomplete: 17 of 20 planned texts got no answer from the endpoint; last error: "
+        )
         assert "status 503: trouble" in done.stderr
         assert done.stderr.endswith(f"  to continue: marginalia generate --run {run.folder}\n")
         assert server.calls <= 3 + 10 + 2 * 4  # of 3 + 4 * 17: it is left alone once it is plain that it is down
@@ -80,7 +82,7 @@ def test_an_outage_ends_incomplete_and_the_next_call_gets_the_rest(make_run: Mak
         again = marginalia("generate", "--run", str(run.folder))
         assert (again.returncode, again.stderr) == (0, "")
         assert again.stdout.startswith("generate: 20 accepted, 0 open, 0 rejected attempts (")
-        assert "tries again what was missing" in again.stdout
+        assert "retries what was missing" in again.stdout
     assert _records(run).equals(_records(whole))
     assert len(run.path("responses.jsonl").read_bytes().splitlines()) == 20
     assert _state(run) == ("up to date", f"marginalia push --run {run.folder}")
@@ -112,7 +114,8 @@ def test_a_server_that_is_down_from_the_start_leaves_what_there_was(make_run: Ma
     with Outage(0, error(429, "Retry-After: Fri, 31 Dec 2100 23:59:59 GMT")) as server:
         changed = make_run(server.url, records=6, temperature=0.1)
         with pytest.raises(
-            ServiceError, match=r"429: trouble; it wants no call in the next [\d,]+\.\d hours .*run it ag"
+            ServiceError,
+            match=r"429: trouble; it wants no call in the next [\d,]+\.\d hours .*run the same command again",
         ):
             run_stage(GENERATE, changed)
         assert server.calls == 1
@@ -159,7 +162,7 @@ def test_an_attempt_without_an_answer_is_asked_again_when_the_others_were_reject
         manifest = run_stage(GENERATE, run).manifest
         assert manifest.counts_out["rejected: refused"] == 12
         assert [one.what.split(":")[0] for one in manifest.missing] == [
-            "6 of 6 planned texts got no answer from the endpoint; the last"
+            "6 of 6 planned texts got no answer from the endpoint; last error"
         ]
         over = True
         manifest = run_stage(GENERATE, run).manifest
@@ -172,10 +175,10 @@ def test_slots_whose_attempts_are_used_up_are_missing_but_not_tried_in_vain(make
     with OpenAIServer(answer=lambda _: REFUSAL) as server:
         run = make_run(server.url, records=6, max_attempts=2)
         run_stage(PLAN, run)
-        for said in ("generate: 0 accepted, 6 open", "generate: up to date (0 accepted, 6 open"):
+        for summary in ("generate: 0 accepted, 6 open", "generate: up to date (0 accepted, 6 open"):
             done = marginalia("generate", "--run", str(run.folder))
             assert done.returncode == 1
-            assert done.stdout.startswith(said)
+            assert done.stdout.startswith(summary)
             assert "incomplete: 6 of 6 planned texts had every attempt rejected, most often as refused: " in done.stderr
             assert "generate.max_attempts, then: marginalia generate --run " in done.stderr
         assert server.calls == 12
@@ -192,7 +195,7 @@ def test_a_budget_that_is_used_up_is_incomplete_and_asks_nothing_again(make_run:
         for _ in range(2):
             done = marginalia("generate", "--run", str(run.folder))
             assert (done.returncode, server.calls) == (1, 5)
-            assert "15 of 20 planned texts were not asked for: generate.budget 500 USD is used up" in done.stderr
+            assert "15 of 20 planned texts were not requested: generate.budget 500 USD is used up" in done.stderr
         state, following = _state(run)
     assert state == "incomplete"
     assert following is not None and following.startswith("raise generate.budget")
@@ -219,7 +222,7 @@ def test_a_blind_check_without_answers_is_tried_again(make_run: MakeRun) -> None
         assert (manifest.counts_out["checked"], manifest.counts_out["check failed"]) == (2, 4)
         (missing,) = manifest.missing
         assert missing.what.startswith(
-            "6 of 8 questions of the blind check got no answer; the last: status 503: trouble"
+            "6 of 8 questions of the blind check got no answer; last error: status 503: trouble"
         )
         checker.over = True
         manifest = run_stage(GENERATE, run).manifest

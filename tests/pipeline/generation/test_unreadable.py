@@ -59,12 +59,12 @@ def test_they_count_and_the_budget_is_never_exceeded(make_run: MakeRun, fault: s
         assert _generate(run).cost == manifest.cost
         assert server.calls == calls
         run.path("responses.unreadable.jsonl").write_text('{"prompt_bytes": "many"}\n', encoding="utf-8")
-        with pytest.raises(ArtifactError, match=r"responses\.unreadable\.jsonl: line 1: expected the size of a prompt"):
+        with pytest.raises(ArtifactError, match=r"responses\.unreadable\.jsonl: line 1: prompt_bytes is not a size"):
             _generate(run)
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "fragment"),
     [
         (_HEAD + b"Content-Length: 900\r\n\r\n" + b'{"choices": [', "connection failed"),
         (_HEAD + b"\r\n" + b" " * 4_000_001, "an answer of more than 4,000,000 bytes"),
@@ -73,11 +73,11 @@ def test_they_count_and_the_budget_is_never_exceeded(make_run: MakeRun, fault: s
         (b"", None),
     ],
 )
-def test_what_came_with_a_good_status_counts(raw: bytes, said: str | None) -> None:
+def test_what_came_with_a_good_status_counts(raw: bytes, fragment: str | None) -> None:
     heard: list[str] = []
 
-    def unreadable(what: str) -> bool:
-        heard.append(what)
+    def unreadable(body: str) -> bool:
+        heard.append(body)
         return False
 
     async def ask(url: str) -> None:
@@ -86,8 +86,8 @@ def test_what_came_with_a_good_status_counts(raw: bytes, said: str | None) -> No
 
     with OpenAIServer(raw=raw) as server, pytest.raises((AttemptFailed, ServiceError)) as failed:
         asyncio.run(ask(server.url))
-    assert [said in what for what in heard] == [True] if said is not None else not heard
-    assert ("generate.budget allows no other try" in str(failed.value)) == (said is not None)
+    assert [fragment in body for body in heard] == [True] if fragment is not None else not heard
+    assert ("generate.budget allows no other try" in str(failed.value)) == (fragment is not None)
     assert server.calls == 1
 
 

@@ -1,4 +1,4 @@
-"""Rows of somebody's data set → records, by a mapping: whole messages for flaws, counts for all that is left out."""
+"""Conversion of rows to records by a mapping: the whole message of each error, and counts of everything left out."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_unknown_value_is_named_with_its_line_and_the_nearest() -> None:
 
 def test_no_category_together_with_one_is_refused() -> None:
     assert error_of([{"query": "a", "topics": ["ok", "T1"]}]) == (
-        "data.jsonl: line 1: 'topics' says that no category applies and names one: ok, T1"
+        "data.jsonl: line 1: 'topics' says that no category applies, but also names one: ok, T1"
     )
 
 
@@ -106,7 +106,7 @@ def test_a_record_with_nothing_but_ignored_values_is_left_out_and_never_safe() -
 
 def test_the_wrong_form_shows_what_was_seen() -> None:
     assert error_of([{"query": "a", "topics": "T1"}]) == (
-        "data.jsonl: line 1: 'topics' is 'T1', the mapping's form is list"
+        "data.jsonl: line 1: 'topics' is 'T1', expected the form list of the mapping"
     )
 
 
@@ -123,9 +123,9 @@ def test_equal_texts_have_equal_ids_and_ids_survive_any_order() -> None:
     assert ids["a"] != ids["b"]
 
 
-def test_a_text_that_stands_there_twice_is_refused_or_counted() -> None:
+def test_a_duplicate_text_is_refused_or_counted() -> None:
     rows = [{"query": "a", "topics": ["T1"]}, {"query": "a", "topics": ["T2"]}, {"query": "a", "topics": ["T1"]}]
-    assert error_of(rows) == ("data.jsonl: line 2: the same text stands there twice, first in line 1")
+    assert error_of(rows) == "data.jsonl: line 2: duplicate text, first in line 1"
     result = run(rows, duplicates="first")
     assert [record.labels for record in result.records] == [["refund"]]
     assert (result.counts["duplicates"], result.counts["conflicting_duplicates"]) == (2, 1)
@@ -136,13 +136,13 @@ def test_one_id_for_two_texts_is_refused_even_when_duplicates_are_counted() -> N
     assert error_of(rows, id="n", duplicates="first") == "data.jsonl: line 2: id '7' has another text in line 1"
 
 
-def test_an_id_that_is_none_is_refused() -> None:
+def test_a_missing_id_is_refused() -> None:
     assert error_of([{"n": None, "query": "a", "topics": []}], id="n") == (
         "data.jsonl: line 1: 'n' must be a non-empty string, saw None"
     )
 
 
-def test_white_space_stays_unless_it_is_to_be_cut_and_then_is_counted() -> None:
+def test_white_space_is_kept_or_stripped_and_counted() -> None:
     rows = [{"query": "\na\n", "topics": []}, {"query": "b", "topics": []}]
     assert [record.messages[0]["content"] for record in run(rows).records] == ["\na\n", "b"]
     result = run(rows, strip=True)
@@ -175,8 +175,8 @@ def test_messages_from_columns_leave_an_optional_one_out() -> None:
         {"role": "assistant", "column": "response", "optional": True},
     ]
     rows = [{"prompt": "a", "response": "b", "topics": []}, {"prompt": "c", "response": None, "topics": []}]
-    found = [record.messages for record in run(rows, text=None, messages=columns).records]
-    assert found == [
+    messages = [record.messages for record in run(rows, text=None, messages=columns).records]
+    assert messages == [
         [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
         [{"role": "user", "content": "c"}],
     ]
@@ -188,7 +188,7 @@ def test_rows_to_skip_are_counted() -> None:
     assert (len(result.records), result.counts["skipped"], result.counts["rows"]) == (1, 1, 2)
 
 
-def test_attributes_are_kept_as_text_and_what_is_no_text_as_json() -> None:
+def test_attributes_are_kept_as_text_and_other_values_as_json() -> None:
     values = {
         "year": (2025, "2025"),
         "city": ("Zürich", "Zürich"),
@@ -203,8 +203,10 @@ def test_attributes_are_kept_as_text_and_what_is_no_text_as_json() -> None:
         **{name: value for name, (value, _) in values.items()},
         "no": None,
     }
-    found = run([row], attributes=[*values, "no"]).records[0].attributes
-    assert {each["name"]: each["value"] for each in found} == {name: text for name, (_, text) in values.items()}
+    attributes = run([row], attributes=[*values, "no"]).records[0].attributes
+    assert {attribute["name"]: attribute["value"] for attribute in attributes} == {
+        name: text for name, (_, text) in values.items()
+    }
 
 
 def test_rows_to_skip_are_named_as_python_or_json_writes_them() -> None:
@@ -250,7 +252,7 @@ def test_beavertails_flags_with_commas_in_their_names() -> None:
     assert [record.labels for record in convert(rows, mapping, taxonomy, "x").records] == [["violent_crimes"], []]
 
 
-def test_aegis_leaves_what_has_no_counterpart_out() -> None:
+def test_aegis_values_without_a_counterpart_are_ignored() -> None:
     taxonomy = load_taxonomy("llama-guard-3")
     mapping = load_mapping(SHIPPED / "aegis-2.yaml", taxonomy)
     rows = [

@@ -1,4 +1,4 @@
-"""The import stage: a file and a mapping → prompts.parquet and gold.parquet, idempotent, with a manifest."""
+"""The import stage: prompts.parquet and gold.parquet from a file and a mapping."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def run(tmp_path: Path) -> Run:
     return open_run(folder)
 
 
-def bring_in(run: Run, source: Path | str | None, mapping: str | None) -> Done:
+def run_import(run: Run, source: Path | str | None, mapping: str | None) -> Done:
     prepare(run, None if source is None else str(source), mapping)
     return run_stage(STAGE, run)
 
 
 def test_the_papers_rows_become_final_gold_without_votes(run: Run, data: Path) -> None:
-    done = bring_in(run, data, "paper-llama-guard-3")
+    done = run_import(run, data, "paper-llama-guard-3")
     gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by="x")
     assert gold["labels"].to_list() == [
         ["specialized_advice", "privacy"],
@@ -73,7 +73,7 @@ def test_the_papers_rows_become_final_gold_without_votes(run: Run, data: Path) -
 
 
 def test_prompts_name_the_file_and_intend_nothing(run: Run, data: Path) -> None:
-    bring_in(run, data, "paper-llama-guard-3")
+    run_import(run, data, "paper-llama-guard-3")
     prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by="x")
     assert prompts["intended_labels"].to_list() == [[], [], []]
     assert set(prompts["generator"]) == {"imported: prompts of arXiv 2511.22312 for Llama Guard 3 (data.jsonl)"}
@@ -81,43 +81,43 @@ def test_prompts_name_the_file_and_intend_nothing(run: Run, data: Path) -> None:
 
 
 def test_a_second_import_does_nothing_and_a_changed_file_is_read_again(run: Run, data: Path) -> None:
-    bring_in(run, data, "paper-llama-guard-3")
-    assert bring_in(run, data, "paper-llama-guard-3").status == "up to date"
-    assert bring_in(run, None, None).status == "up to date"
+    run_import(run, data, "paper-llama-guard-3")
+    assert run_import(run, data, "paper-llama-guard-3").status == "up to date"
+    assert run_import(run, None, None).status == "up to date"
     with data.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"unsafe_query": "New.", "llama_guard_3_categories": ["S1"]}) + "\n")
-    done = bring_in(run, None, None)
+    done = run_import(run, None, None)
     assert (done.status, done.why) == ("ran", f"{data} changed")
     assert done.manifest.counts_out["records"] == 4
 
 
 def test_the_manifest_holds_the_files_path_and_hash(run: Run, data: Path) -> None:
-    manifest = bring_in(run, data, "paper-llama-guard-3").manifest
+    manifest = run_import(run, data, "paper-llama-guard-3").manifest
     assert manifest.inputs[str(data)] == sha256(data)
     assert manifest.facts["source"] == str(data)
 
 
 def test_equal_files_give_equal_records_whenever_they_are_read(run: Run, data: Path) -> None:
-    first = bring_in(run, data, "paper-llama-guard-3").manifest.outputs
+    first = run_import(run, data, "paper-llama-guard-3").manifest.outputs
     assert run_stage(STAGE, run, force=True).manifest.outputs == first
 
 
 def test_a_file_inside_the_run_moves_with_it(run: Run, data: Path) -> None:
     inside = run.path("data.jsonl")
     inside.write_bytes(data.read_bytes())
-    bring_in(run, inside, "paper-llama-guard-3")
+    run_import(run, inside, "paper-llama-guard-3")
     moved = run.folder.with_name("moved")
     run.folder.rename(moved)
     assert staleness(STAGE, open_run(moved)) is None
 
 
 def test_import_yaml_keeps_the_mappings_comments_and_can_be_edited(run: Run, data: Path) -> None:
-    bring_in(run, data, "paper-llama-guard-3")
+    run_import(run, data, "paper-llama-guard-3")
     settings = run.path("import.yaml")
     text = settings.read_text(encoding="utf-8")
     assert text.startswith(f"source: {data}\n# The data of Praharaj & Kasundra")
     settings.write_text(text.replace("kind: gold", "kind: intended"), encoding="utf-8")
-    assert bring_in(run, None, None).manifest.facts["labels"] == "intended"
+    assert run_import(run, None, None).manifest.facts["labels"] == "intended"
     assert not run.path("gold.parquet").exists()
     prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by="x")
     assert prompts["intended_labels"].to_list()[1] == ["intellectual_property"]
@@ -137,7 +137,7 @@ def test_texts_under_several_ids_share_a_split_and_their_conflicts_are_shown(run
         for copy, text in enumerate(spellings)
     ]
     own.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    done = bring_in(run, own, None)
+    done = run_import(run, own, None)
     gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by="x")
     of_text: dict[str, set[str]] = {}
     for record, split in gold.select("id", "split").iter_rows():
@@ -156,16 +156,16 @@ def test_blank_labels_stay_open_and_are_reported(run: Run, tmp_path: Path) -> No
     rows = [{"id": str(at), "text": f"x {at}", "labels": cell} for at, cell in enumerate(cells)]
     own.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     mapping.write_text("id: id\ntext: text\nlabels: {column: labels, form: text, separator: ','}\n", encoding="utf-8")
-    done = bring_in(run, own, str(mapping))
+    done = run_import(run, own, str(mapping))
     gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by="x")
     assert gold["status"].to_list() == ["needs_answers", "final", "needs_answers", "needs_answers"]
     assert gold["labels"].to_list() == [None, ["hate"], None, None]
     assert count_gold(gold, run.taxonomy.ids).safe == 0
     assert done.manifest.counts_out["unlabelled"] == 3
-    assert "3 of 4 records are not labelled" in describe(done)
+    assert "warning: 3 of 4 records are not labelled and not counted in any result; if a blank cell" in describe(done)
     with_none = mapping.read_text(encoding="utf-8").replace("labels: {", "labels: {blank: none, ")
     mapping.write_text(with_none, encoding="utf-8")
-    assert "not labelled" not in describe(bring_in(run, own, str(mapping)))
+    assert "not labelled" not in describe(run_import(run, own, str(mapping)))
     gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by="x")
     assert gold["labels"].to_list() == [[], ["hate"], [], []]
 
@@ -175,7 +175,7 @@ def test_unlabelled_records_for_annotators_have_no_intended_labels(run: Run, tmp
     own, mapping = tmp_path / "own.jsonl", tmp_path / "mapping.yaml"
     own.write_text('{"text": "a", "labels": null}\n{"text": "b", "labels": []}\n', encoding="utf-8")
     mapping.write_text("text: text\nlabels: {column: labels, kind: intended}\n", encoding="utf-8")
-    bring_in(run, own, str(mapping))
+    run_import(run, own, str(mapping))
     prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by="x")
     assert prompts["intended_labels"].to_list() == [None, []]
     shown = suggested(prompts, None, AnnotationSection(suggestions="intended", control_share=0), seed=1)
@@ -186,7 +186,7 @@ def test_a_mapping_that_begins_with_a_byte_order_mark(run: Run, data: Path) -> N
     mapping = data.with_name("own.yaml")
     shipped = import_stage.mapping_path("paper-llama-guard-3").read_bytes()
     mapping.write_bytes(b"\xef\xbb\xbf" + shipped)
-    assert bring_in(run, data, str(mapping)).manifest.counts_out["records"] == 3
+    assert run_import(run, data, str(mapping)).manifest.counts_out["records"] == 3
     assert "\ufeff" not in run.path("import.yaml").read_text(encoding="utf-8")
 
 
@@ -194,7 +194,7 @@ def test_own_records_need_no_mapping(run: Run, tmp_path: Path) -> None:
     own = tmp_path / "own.parquet"
     frame = pl.DataFrame({"id": ["a", "b"], "text": ["one", "two"], "labels": [["hate"], []]})
     frame.write_parquet(own)
-    bring_in(run, own, None)
+    run_import(run, own, None)
     gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by="x")
     assert dict(zip(gold["id"], gold["labels"].to_list(), strict=True)) == {"a": ["hate"], "b": []}
 
@@ -202,7 +202,7 @@ def test_own_records_need_no_mapping(run: Run, tmp_path: Path) -> None:
 def test_records_without_a_label_need_answers(run: Run, tmp_path: Path) -> None:
     own = tmp_path / "own.jsonl"
     own.write_text('{"id": "a", "text": "one", "labels": null}\n{"id": "b", "text": "two", "labels": []}\n', "utf-8")
-    bring_in(run, own, "records")
+    run_import(run, own, "records")
     gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by="x")
     assert gold.select("status", "labels").rows() == [("needs_answers", None), ("final", [])]
 
@@ -218,7 +218,7 @@ def test_a_label_that_the_taxonomy_lacks_names_the_mapping(tmp_path: Path, data:
     folder = tmp_path / "tickets"
     folder.mkdir()
     (folder / "config.yaml").write_text("taxonomy: support-tickets\n", encoding="utf-8")
-    text = error_of(lambda: bring_in(open_run(folder), data, "paper-llama-guard-3"))
+    text = error_of(lambda: run_import(open_run(folder), data, "paper-llama-guard-3"))
     assert "paper-llama-guard-3.yaml: line 12: labels.values.S1: unknown label 'violent_crimes'; " in text
     assert not (folder / "import.yaml").exists()
 
@@ -226,7 +226,7 @@ def test_a_label_that_the_taxonomy_lacks_names_the_mapping(tmp_path: Path, data:
 def test_an_unknown_code_names_file_line_and_nearest(run: Run, data: Path) -> None:
     with data.open("a", encoding="utf-8") as file:
         file.write('{"unsafe_query": "x", "llama_guard_3_categories": ["S15"]}\n')
-    assert error_of(lambda: bring_in(run, data, "paper-llama-guard-3")) == (
+    assert error_of(lambda: run_import(run, data, "paper-llama-guard-3")) == (
         f"{data}: line 5: 'llama_guard_3_categories': unknown label value 'S15'; did you mean 'S5'? "
         "(add it to labels.values or labels.ignore of the mapping)"
     )
@@ -241,11 +241,11 @@ def test_an_unknown_code_names_file_line_and_nearest(run: Run, data: Path) -> No
         (None, None, "has no import.yaml (marginalia import FILE --run"),
     ],
 )
-def test_what_is_not_there_is_named(
+def test_a_missing_source_or_mapping_is_named(
     run: Run, data: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, mapping: str | None, message: str
 ) -> None:
     monkeypatch.chdir(data.parent)
-    assert message in error_of(lambda: bring_in(run, source, mapping))
+    assert message in error_of(lambda: run_import(run, source, mapping))
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_what_is_not_there_is_named(
         ("text: a\nlabels: {column: b, separator: ','}\n", "labels: separator goes with form: text, the form is list"),
         (
             "text: a\nlabels: {column: b, ignore: [x], values: {x: hate}}\n",
-            "labels: 'x' stands in values and in ignore",
+            "labels: 'x' is in both values and ignore",
         ),
         ("text: a\nlabels: {column: b, values: {x: hat}}\n", "unknown label 'hat'; did you mean 'hate'?"),
     ],
@@ -265,26 +265,26 @@ def test_what_is_not_there_is_named(
 def test_a_flaw_of_the_mapping_is_named(run: Run, data: Path, tmp_path: Path, text: str, message: str) -> None:
     mapping = tmp_path / "own.yaml"
     mapping.write_text(text, encoding="utf-8")
-    assert message in error_of(lambda: bring_in(run, data, str(mapping)))
+    assert message in error_of(lambda: run_import(run, data, str(mapping)))
 
 
 @pytest.mark.parametrize(("stage", "name"), [("generate", "prompts.parquet"), ("reconcile", "gold.parquet")])
 def test_what_was_generated_or_reconciled_is_never_replaced(run: Run, data: Path, stage: str, name: str) -> None:
     run.path("manifests").mkdir()
     run.path(f"manifests/{stage}.json").write_text("{}", encoding="utf-8")
-    assert error_of(lambda: bring_in(run, data, "paper-llama-guard-3")) == (
+    assert error_of(lambda: run_import(run, data, "paper-llama-guard-3")) == (
         f"{run.folder}: its {name} comes from {stage}; an import would replace it "
-        "(import into a run of its own: marginalia new NAME)"
+        "(import into a new run: marginalia new NAME)"
     )
 
 
 def test_a_data_set_of_the_hub_is_fetched_once_and_pinned(
     run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, Any, str]] = []
+    requests: list[tuple[str, Any, str]] = []
 
-    def fetched(repository: str, which: Any, target: Path) -> str:
-        asked.append((repository, which.split, str(which.revision)))
+    def fetched(repository: str, part: Any, target: Path) -> str:
+        requests.append((repository, part.split, str(part.revision)))
         pl.read_ndjson(data).write_parquet(target)
         return "0123abcd"
 
@@ -292,13 +292,13 @@ def test_a_data_set_of_the_hub_is_fetched_once_and_pinned(
     mapping = data.with_name("own.yaml")
     shipped = (import_stage.mapping_path("paper-llama-guard-3")).read_text(encoding="utf-8")
     mapping.write_text("hub:\n  split: test\n" + shipped, encoding="utf-8")
-    done = bring_in(run, "hub:lab/prompts", str(mapping))
-    assert asked == [("lab/prompts", "test", "None")]
+    done = run_import(run, "hub:lab/prompts", str(mapping))
+    assert requests == [("lab/prompts", "test", "None")]
     assert set(done.manifest.inputs) == {"import.yaml", "source.parquet"}
     prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by="x")
     assert prompts["generator"][0].endswith("(lab/prompts@0123abcd)")
-    assert bring_in(run, None, None).status == "up to date"
-    assert len(asked) == 1
+    assert run_import(run, None, None).status == "up to date"
+    assert len(requests) == 1
 
 
 def test_a_split_is_read_from_a_hub_at_its_commit(tmp_path: Path, data: Path) -> None:

@@ -1,4 +1,4 @@
-"""The labels of one row: blank is never safe, and every form in which data sets have labels."""
+"""The labels of one row: a blank cell is never safe, and every form in which data sets have labels."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_list_of_nothing_says_that_no_category_applies(cell: Any, settings: di
     assert labels(cell, **settings) == []
 
 
-def test_blanks_beside_names_are_no_names() -> None:
+def test_blank_values_among_others_are_ignored() -> None:
     assert labels("refund, ,invoice,", **TEXT) == labels(["refund", None, " invoice ", ""]) == ["refund", "invoice"]
 
 
@@ -73,12 +73,12 @@ def test_a_list_that_is_written_as_text_is_a_list(cell: str, form: str) -> None:
     assert labels(cell, form=form) == ["refund", "invoice"]
 
 
-def test_brackets_that_are_no_list_are_part_of_a_name() -> None:
+def test_brackets_that_are_not_a_list_are_part_of_a_name() -> None:
     assert labels("[spam]", form="text", values={"[spam]": "refund"}) == ["refund"]
     assert labels('["x"]', form="text", values={'["x"]': "refund"}) == ["refund"]
     assert (
         error_of({"topics": "[spam]"}, column="topics", form="list")
-        == "'topics' is '[spam]', the mapping's form is list"
+        == "'topics' is '[spam]', expected the form list of the mapping"
     )
 
 
@@ -114,9 +114,9 @@ def test_a_column_of_0_and_1_per_label(yes: Any, no: Any) -> None:
 
 def test_columns_that_contradict_each_other() -> None:
     assert error_of({"late": 1, "money": 0, "fine": 1, "spam": 0}, **COLUMNS) == (
-        "the row says that no category applies and names one: late, fine"
+        "the row says that no category applies, but also names one: late, fine"
     )
-    # not without a category, and none is named: one that this mapping does not have
+    # some category applies, but none of those in the mapping
     assert read({"late": 0, "money": 0, "fine": 0, "spam": 0}, **COLUMNS).labels is None
     assert labels({"ok": False, "Bill": False}, form="flags", values=NAMES) is None
 
@@ -153,7 +153,7 @@ def test_every_column_must_be_there() -> None:
         imported([{"late": 1}], columns={"late": "refund", "money": "invoice"})
 
 
-def test_bytes_are_named_as_such() -> None:
+def test_binary_cells_are_refused() -> None:
     with pytest.raises(InputError, match=r"line 1: column 'topics' is binary, expected text"):
         imported([{"topics": b"refund"}], column="topics", form="text")
     assert error_of({"topics": [b"refund"]}, column="topics") == "'topics': a label is binary, expected text"
@@ -165,7 +165,7 @@ def test_bytes_are_named_as_such() -> None:
         ({}, "give either column or columns"),
         ({"column": "a", "columns": {"b": "refund"}}, "give either column or columns"),
         ({"columns": {"b": "refund"}, "separator": ","}, "separator goes with column, not with columns"),
-        ({"columns": {"b": "refund"}, "ignore": ["b"]}, "'b' stands in columns and in ignore"),
+        ({"columns": {"b": "refund"}, "ignore": ["b"]}, "'b' is in both columns and ignore"),
     ],
 )
 def test_settings_that_contradict_each_other(settings: dict[str, Any], problem: str) -> None:

@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score, hamming_loss, roc_auc_score
 from marginalia.pipeline.demo.run_demo import held_out_examples
 from marginalia.pipeline.paper.labelled_records import LabelledRecords, read_labelled
 from marginalia.pipeline.paper.metric_table import PaperTable
-from marginalia.pipeline.paper.run_strategies import OURS, Asked, compare
+from marginalia.pipeline.paper.run_strategies import OURS, PaperSettings, compare
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.files import write_jsonl
 from marginalia.schemas.storage.journal import read_journal
@@ -25,7 +25,7 @@ from tests.pipeline.test_cli import marginalia
 from tests.scoring import tiny
 
 TOPICS = load_taxonomy("support-tickets")
-ASKED = Asked(top_p=0.9, eps=0.05, threshold=0.2)
+SETTINGS = PaperSettings(top_p=0.9, eps=0.05, threshold=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def scorer() -> Scorer:
 
 @pytest.fixture(scope="module")
 def table(scorer: Scorer, records: LabelledRecords, folder: Path) -> PaperTable:
-    return compare(scorer, records.records, ASKED, folder)
+    return compare(scorer, records.records, SETTINGS, folder)
 
 
 def test_every_strategy_and_estimator_has_a_line(table: PaperTable) -> None:
@@ -64,28 +64,28 @@ def test_every_strategy_and_estimator_has_a_line(table: PaperTable) -> None:
 
 
 def test_the_numbers_are_scikit_learns(table: PaperTable, records: LabelledRecords, folder: Path) -> None:
-    codes = {f"S{place}": label for place, label in enumerate(TOPICS.ids, start=1)}
+    codes = {f"S{number}": label for number, label in enumerate(TOPICS.ids, start=1)}
     truth = np.array([[label in record.labels for label in TOPICS.ids] for record in records.records])
-    entries = {one["id"]: one for one in read_journal(folder / "published.journal.jsonl")}
+    entries = {entry["id"]: entry for entry in read_journal(folder / "published.journal.jsonl")}
     scores = [[entries[record.id]["any_place"].get(code, 0.0) for code in codes] for record in records.records]
     line = next(line for line in table.lines if line.name == "any_place")
     assert line.micro_roc_auc.value == pytest.approx(roc_auc_score(truth, np.array(scores), average="micro"))
-    predicted = np.array(scores) >= ASKED.threshold
+    predicted = np.array(scores) >= SETTINGS.threshold
     assert line.micro_f1.value == pytest.approx(f1_score(truth, predicted, average="micro"))
     assert line.hamming_loss.value == pytest.approx(hamming_loss(truth, predicted))
 
 
 def test_baselines_leave_out_what_the_safety_check_passes(table: PaperTable, folder: Path) -> None:
     entries = list(read_journal(folder / "published.journal.jsonl"))
-    assert [one["flagged"] for one in entries] == [True] * 4 + [False] * 2
+    assert [entry["flagged"] for entry in entries] == [True] * 4 + [False] * 2
     for line in table.lines[1:4]:  # at most two labels for each of the four, none for the others
         assert line.hamming_loss.value is not None and line.hamming_loss.value <= (2 * 4 + 6) / (6 * 12)
 
 
 def test_the_marginal_is_the_scorers_own(table: PaperTable, records: LabelledRecords, scorer: Scorer) -> None:
     truth = np.array([[label in record.labels for label in TOPICS.ids] for record in records.records])
-    found = [scorer.score(record.messages) for record in records.records]
-    scores = np.array([[one[label].probability for label in TOPICS.ids] for one in found])
+    results = [scorer.score(record.messages) for record in records.records]
+    scores = np.array([[result[label].probability for label in TOPICS.ids] for result in results])
     line = next(line for line in table.lines if line.name == "marginal")
     assert line.micro_roc_auc.value == pytest.approx(roc_auc_score(truth, scores, average="micro"), abs=0.01)
 
@@ -93,9 +93,9 @@ def test_the_marginal_is_the_scorers_own(table: PaperTable, records: LabelledRec
 def test_a_second_call_scores_nothing_again(
     table: PaperTable, scorer: Scorer, records: LabelledRecords, folder: Path
 ) -> None:
-    journals = [folder / f"{side}.journal.jsonl" for side in ("published", "marginalia")]
+    journals = [folder / f"{name}.journal.jsonl" for name in ("published", "marginalia")]
     before = [path.read_bytes() for path in journals]
-    assert compare(scorer, records.records, ASKED, folder) == table
+    assert compare(scorer, records.records, SETTINGS, folder) == table
     assert [path.read_bytes() for path in journals] == before
 
 
@@ -119,10 +119,10 @@ def test_a_name_is_never_a_formula_of_a_spreadsheet(table: PaperTable, start: st
 def test_codes_of_one_token_have_no_baselines(tmp_path: Path, records: LabelledRecords) -> None:
     model = tiny.save(tmp_path / "model", sharpness=2.0)
     scorer = Scorer.load(str(model), "support-tickets", settings=Settings(estimators=OURS, tolerance=0.5))
-    table = compare(scorer, records.records[:2], Asked(top_p=0.5, eps=0.1, threshold=0.2), tmp_path)
+    table = compare(scorer, records.records[:2], PaperSettings(top_p=0.5, eps=0.1, threshold=0.2), tmp_path)
     reasons = {line.name: line.reason for line in table.lines if line.reason is not None}
     assert reasons.keys() == {"probability", "entropy", "LogTokU"}
-    assert "the code S1 is one token" in str(table)
+    assert "the code S1 is a single token" in str(table)
 
 
 def test_answers_of_the_families() -> None:
@@ -130,7 +130,7 @@ def test_answers_of_the_families() -> None:
     assert (llama.before, llama.verdict, llama.between, llama.otherwise) == ("\n\n", "unsafe", "\n", "safe")
     assert (qwen.before, qwen.verdict, qwen.between) == ("Safety: ", "Unsafe", "\nCategories: ")
     assert qwen.otherwise.startswith("Safe\n")
-    with pytest.raises(InputError, match="read a verdict and a list of label codes"):
+    with pytest.raises(InputError, match="not a verdict and a list of label codes"):
         answer_start(load_guard("granite-guardian-3"))
 
 
@@ -139,9 +139,9 @@ def test_the_papers_own_form_by_its_mapping(tmp_path: Path) -> None:
     rows = [{"unsafe_query": f"text {number}", "llama_guard_3_categories": ["S2", "S14"]} for number in range(3)]
     write_jsonl(path, rows)
     guard, taxonomy = load_guard("llama-guard-3-1b"), load_taxonomy("llama-guard-3")
-    found = read_labelled(path, taxonomy, guard, mapping="paper-llama-guard-3", limit=2)
-    assert [record.labels for record in found.records] == [["non_violent_crimes", "code_interpreter_abuse"]] * 2
-    assert found.notes == ["guard llama-guard-3-1b does not know code_interpreter_abuse: not judged"]
+    labelled = read_labelled(path, taxonomy, guard, mapping="paper-llama-guard-3", limit=2)
+    assert [record.labels for record in labelled.records] == [["non_violent_crimes", "code_interpreter_abuse"]] * 2
+    assert labelled.notes == ["guard llama-guard-3-1b has no code for code_interpreter_abuse: not judged"]
     with pytest.raises(InputError, match="--mapping paper-llama-guard-3"):
         read_labelled(path, taxonomy, guard)
 
@@ -150,28 +150,26 @@ def test_records_without_labels_are_left_out_and_counted(tmp_path: Path) -> None
     path = tmp_path / "records.jsonl"
     guard = load_guard("support-tickets")
     write_jsonl(path, [{"id": "a", "text": "x", "labels": []}, {"id": "b", "text": "y"}])
-    found = read_labelled(path, TOPICS, guard)
-    assert ([record.id for record in found.records], found.notes) == (
-        ["a"],
-        ["1 of 2 records have no labels and were left out"],
-    )
+    labelled = read_labelled(path, TOPICS, guard)
+    assert [record.id for record in labelled.records] == ["a"]
+    assert labelled.notes == ["1 of 2 records have no labels and were left out"]
     write_jsonl(path, [{"id": "b", "text": "y", "labels": ["refunds"]}])
     with pytest.raises(InputError, match=r"record 'b': unknown label 'refunds'; did you mean 'refund'\?"):
         read_labelled(path, TOPICS, guard)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("records.jsonl", "--guard", "granite-guardian-3"), "no such file"),
-        (("records.jsonl", "--guard", "instruct"), "names no taxonomy of its own"),
-        (("records.jsonl", "--model", "http://127.0.0.1:1/v1"), "an endpoint does not tell"),
+        (("records.jsonl", "--guard", "instruct"), "has no taxonomy of its own"),
+        (("records.jsonl", "--model", "http://127.0.0.1:1/v1"), "which an endpoint does not report"),
     ],
 )
 def test_errors_end_with_2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = marginalia("paper", *arguments)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr

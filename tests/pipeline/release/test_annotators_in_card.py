@@ -1,4 +1,4 @@
-"""What a card says of gold questions, suggestions and the audit."""
+"""What a data set card says about gold questions, suggestions and the audit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def estimate(value: float) -> Estimate:
 AUDITED = [("r1", "guard", True), ("r2", "guard", False), ("r3", "control", False)]
 
 
-def test_measured_accuracy_anchoring_and_the_audit_stand_in_the_card(tmp_path: Path) -> None:
+def test_the_card_shows_accuracy_anchoring_and_the_audit(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     agreement = Agreement(
         simulated=False,
@@ -55,6 +55,6 @@ def test_measured_accuracy_anchoring_and_the_audit_stand_in_the_card(tmp_path: P
     assert "0.90 (0.80 to 1.00) where it was shown, 0.60 (0.50 to 0.70) where it was not" in card
     assert (
         "would change 1 of 2 records that a confident guard disputed and 0 of 1 records of a random sample of the "
-        "others. Of all final gold records that is an estimated 0.09 (0.09 to 0.82). "
-        "These labels are from before it" in card
+        "others. The estimated share of all final gold records whose labels would change is 0.09 (0.09 to 0.82). "
+        "The labels of this release are from before the audit" in card
     )

@@ -1,4 +1,4 @@
-"""publish against a server that speaks the Hub's calls, through the real huggingface_hub client."""
+"""publish with the real huggingface_hub client, against a local server with the Hub's API."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {item.relative_to(folder).as_posix(): item.read_bytes() for item in folder.rglob("*") if item.is_file()}
 
 
-def test_a_dry_run_lists_every_file_and_calls_nobody(tmp_path: Path, server: HubServer) -> None:
+def test_a_dry_run_lists_every_file_and_makes_no_call(tmp_path: Path, server: HubServer) -> None:
     run = released(tmp_path, server)
     facts = run_stage(STAGE, run).manifest.facts
     assert server.calls == []
@@ -85,7 +85,7 @@ def test_a_push_makes_a_private_gated_repository_with_exactly_the_folder(tmp_pat
     entry = done.manifest.facts["published"][0]
     assert entry["commit"] == repository.commits[-1].id
     assert describe(done.manifest.facts) == f"published {REPO}: version 1, {entry['url']}"
-    # the gate is closed before anything lies behind it
+    # access is restricted before the files are uploaded
     assert server.calls.index(("PUT", "settings")) < server.calls.index(("POST", "commit"))
 
 
@@ -116,7 +116,7 @@ def test_a_second_push_of_the_same_release_commits_nothing(tmp_path: Path, serve
     assert len(again.manifest.facts["published"]) == 1
 
 
-def test_a_dry_run_after_a_push_forgets_nothing(tmp_path: Path, server: HubServer) -> None:
+def test_a_dry_run_after_a_push_keeps_the_list_of_published_versions(tmp_path: Path, server: HubServer) -> None:
     run = released(tmp_path, server)
     pushed = publish(run).manifest.facts["published"]
     assert publish(run, push=False).manifest.facts["published"] == pushed
@@ -160,8 +160,8 @@ def test_a_commit_that_was_not_made_is_sent_again(tmp_path: Path, server: HubSer
     assert len(server.repositories[REPO].commits) == 2
 
 
-def test_no_call_that_fails_publishes_half_or_twice(tmp_path: Path) -> None:
-    """The k-th call fails, for every k, each time in another way; publishing again ends with one commit of it all."""
+def test_a_failing_call_never_publishes_a_part_or_twice(tmp_path: Path) -> None:
+    """The k-th call fails, for every k, in different ways. Publishing again ends with one commit of all files."""
     kinds = [name for name in FAULTS if name not in ("hang", "429")]
     k, met = 0, 1
     while met:
@@ -170,7 +170,7 @@ def test_no_call_that_fails_publishes_half_or_twice(tmp_path: Path) -> None:
             run = released(tmp_path / str(k), proxy)
             with suppress(ServiceError):
                 publish(run)
-            met, proxy.at = proxy.told.total(), {}
+            met, proxy.at = proxy.faults.total(), {}
             publish(run)
             commits = hub_server.repositories[REPO].commits
             assert len(commits) == 2, k
@@ -184,41 +184,41 @@ def test_after_three_failures_it_says_that_nothing_was_published(tmp_path: Path,
     with pytest.raises(ServiceError) as caught:
         publish(run)
     assert str(caught.value) == (
-        "the Hub did not take the commit in 3 attempts: HTTP 500 (nothing was published; try again later)"
+        "the Hub did not accept the commit in 3 attempts: HTTP 500 (nothing was published; try again later)"
     )
     assert len(server.repositories[REPO].commits) == 1
 
 
-def test_when_the_hub_cannot_be_asked_the_doubt_is_named(tmp_path: Path, server: HubServer) -> None:
+def test_an_unknown_outcome_is_reported_as_unknown(tmp_path: Path, server: HubServer) -> None:
     run = released(tmp_path, server, timeout=1)
     server.faults = {"commit": ["hang"], "commits": [403]}
     with pytest.raises(ServiceError) as caught:
         publish(run)
-    assert "it may have been made, so look before you publish again" in str(caught.value)
+    assert "it may exist: check before you publish again" in str(caught.value)
 
 
-def test_a_server_error_before_the_commit_is_waited_out(tmp_path: Path, server: HubServer) -> None:
+def test_a_server_error_before_the_commit_is_retried(tmp_path: Path, server: HubServer) -> None:
     run = released(tmp_path, server)
     server.faults["preupload"] = [503, 500]
     publish(run)
     assert (server.count("preupload"), server.count("commit")) == (3, 1)
 
 
-def test_somebody_elses_commit_in_between_is_not_overwritten(
+def test_a_concurrent_commit_is_not_overwritten(
     tmp_path: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = released(tmp_path, server)
     server.create(REPO)
     server.repositories[REPO].gated = "manual"
-    ask = hub_repository.HubRepository._obsolete
+    original = hub_repository.HubRepository._obsolete
 
-    def meanwhile(self: hub_repository.HubRepository, folder: Path, parent: str) -> list[str]:
-        gone = ask(self, folder, parent)
+    def with_concurrent_commit(self: hub_repository.HubRepository, folder: Path, parent: str) -> list[str]:
+        obsolete = original(self, folder, parent)
         server.repositories[REPO].add("a colleague's", {"README.md": b"mine"})
-        return gone
+        return obsolete
 
-    monkeypatch.setattr(hub_repository.HubRepository, "_obsolete", meanwhile)
-    with pytest.raises(ServiceError, match="was changed by somebody else meanwhile"):
+    monkeypatch.setattr(hub_repository.HubRepository, "_obsolete", with_concurrent_commit)
+    with pytest.raises(ServiceError, match="was changed by somebody else at the same time"):
         publish(run)
     assert server.repositories[REPO].commits[-1].files == {"README.md": b"mine"}
 
@@ -226,9 +226,9 @@ def test_somebody_elses_commit_in_between_is_not_overwritten(
 @pytest.mark.parametrize(
     ("status", "remedy"),
     [
-        (401, "the token in HF_TOKEN is not valid; make one at {url}/settings/tokens"),
+        (401, "the token in HF_TOKEN is not valid; create one at {url}/settings/tokens"),
         (403, "the token in HF_TOKEN may not write there; give it write access to lab/tickets"),
-        (404, "check release.repo_id: owner/name, an owner that the token belongs to"),
+        (404, "check release.repo_id: owner/name, where the token belongs to the owner"),
     ],
 )
 def test_a_refusal_names_the_setting_after_one_call(
@@ -239,7 +239,7 @@ def test_a_refusal_names_the_setting_after_one_call(
     with pytest.raises(ServiceError) as caught:
         publish(run)
     assert str(caught.value) == (
-        f"the Hub refused to create the repository ({REPO}): HTTP {status} ordered by the test "
+        f"the Hub refused to create the repository ({REPO}): HTTP {status} set by the test "
         f"({remedy.format(url=server.url)})"
     )
     assert server.count("create") == 1
@@ -259,7 +259,7 @@ def test_a_wrong_token_is_refused_and_never_shown(
     assert "canaryToken" not in shown + written
 
 
-def test_without_a_token_nobody_is_called(tmp_path: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_token_no_call_is_made(tmp_path: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     run = released(tmp_path, server)
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
@@ -286,10 +286,10 @@ def test_a_public_repository_is_not_used_for_a_private_release(tmp_path: Path, s
     assert server.count("commit") == 0
 
 
-def test_a_repository_with_something_else_in_it_is_left_alone(tmp_path: Path, server: HubServer) -> None:
+def test_a_repository_with_other_files_is_not_changed(tmp_path: Path, server: HubServer) -> None:
     run = released(tmp_path, server)
     server.create(REPO, files={"train.csv": b"a,b\n"})
-    with pytest.raises(InputError, match=r"holds files that are no release of ours: train\.csv"):
+    with pytest.raises(InputError, match=r"contains files that are not a Marginalia release: train\.csv"):
         publish(run)
     assert server.count("commit") == 0
 
@@ -325,21 +325,19 @@ def test_a_release_older_than_its_gold_set_is_refused(tmp_path: Path, server: Hu
     run = released(tmp_path, server)
     write_frame(run.path("gold.parquet"), GoldRecord.frame(GOLD[:3]), GoldRecord)
     assert str(refusal(run)) == (
-        f"{run.path('release')}: is not a release of this run as it is now: gold.parquet changed "
+        f"{run.path('release')}: the release is out of date: gold.parquet changed "
         f"(marginalia release --run {run.folder})"
     )
 
 
 def test_private_data_in_a_record_is_refused_until_a_person_has_looked(tmp_path: Path, server: HubServer) -> None:
-    found = [{"role": "user", "content": "Write to jane@corp.co or call +44 20 7946 1234"}]
+    messages = [{"role": "user", "content": "Write to jane@corp.co or call +44 20 7946 1234"}]
     run = released(tmp_path, server)
-    gold = [*GOLD, gold_row("r9", [], "test", messages=found)]
+    gold = [*GOLD, gold_row("r9", [], "test", messages=messages)]
     write_frame(run.path("gold.parquet"), GoldRecord.frame(gold), GoldRecord)
     run_stage(RELEASE, run)
     text = str(refusal(run, push=False))
-    assert (
-        "data/gold/test.parquet: 1 records hold what may be private data: 'r9' (e-mail address, phone number)" in text
-    )
+    assert "data/gold/test.parquet: possible private data in 1 record: 'r9' (e-mail address, phone number)" in text
     assert "jane" not in text
     config = (run.folder / "config.yaml").read_text(encoding="utf-8") + "  reviewed_records: [r9]\n"
     (run.folder / "config.yaml").write_text(config, encoding="utf-8")
@@ -358,14 +356,17 @@ def test_the_name_of_an_annotator_on_the_card_is_refused(
 ) -> None:
     extra = f"  description: {description}\nannotation:\n  team: [{log_in}]\n"
     run = released(tmp_path, server, extra=extra)
-    assert str(refusal(run)) == ("README.md holds the name of an annotator (names never leave a run; mend the config)")
+    assert str(refusal(run)) == (
+        "README.md contains the name of an annotator "
+        "(a release must not contain names: remove it from the config, then release again)"
+    )
 
 
-def test_people_of_the_pseudonym_key_are_looked_for(tmp_path: Path, server: HubServer) -> None:
+def test_names_in_the_pseudonym_key_are_refused(tmp_path: Path, server: HubServer) -> None:
     run = released(tmp_path, server, extra="  contact: write to q.featherstone\n")
     person = {"pseudonym": "A01", "username": "q.featherstone", "user_ids": ["b1"]}
     write_json(run.path("annotators.key.json"), {"people": [person]})
-    assert "README.md holds the name of an annotator" in str(refusal(run))
+    assert "README.md contains the name of an annotator" in str(refusal(run))
 
 
 def test_a_log_in_that_is_an_ordinary_word_refuses_nothing(tmp_path: Path, server: HubServer) -> None:
@@ -374,11 +375,11 @@ def test_a_log_in_that_is_an_ordinary_word_refuses_nothing(tmp_path: Path, serve
     assert len(server.repositories[REPO].commits) == 2
 
 
-def test_a_telling_log_in_in_a_text_is_refused(tmp_path: Path, server: HubServer) -> None:
+def test_a_distinctive_log_in_in_a_text_is_refused(tmp_path: Path, server: HubServer) -> None:
     run = released(tmp_path, server, extra="annotation:\n  team: [jane.doe42]\n")
     messages = [{"role": "user", "content": "Hello Jane.Doe42, where is my parcel?"}]
     write_frame(run.path("gold.parquet"), GoldRecord.frame([gold_row("r1", [], "test", messages=messages)]), GoldRecord)
     run_stage(RELEASE, run)
     assert str(refusal(run)) == (
-        "data/gold/test.parquet: record 'r1' holds the name of an annotator (names never leave a run)"
+        "data/gold/test.parquet: record 'r1' contains the name of an annotator (a release must not contain names)"
     )

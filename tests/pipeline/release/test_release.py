@@ -1,4 +1,4 @@
-"""The folder that a release writes: what is in it, what is not, and that strangers can load it."""
+"""The release folder: what it contains, what it must not contain, and that other people can load it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,14 +19,18 @@ import yaml
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Done, run_stage
 from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
+from marginalia.pipeline.release.card_charts import charts
 from marginalia.pipeline.release.release_stage import STAGE
 from marginalia.pipeline.release.release_tables import ReleasedAnswer
+from marginalia.pipeline.report.report_data import recommended_estimator
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.storage.files import read_model, write_frame
 from marginalia.schemas.tables import GoldRecord, GoldSeverity, PromptRecord
 from tests.pipeline.evaluation.test_stages import make_run as evaluated_run
 from tests.pipeline.release.labelled_run import ANSWERS, CANARY, GOLD, gold_row, make_run
+from tests.pipeline.report.test_page import report_data
+from tests.pipeline.synthetic_run import Synthetic
 
 
 def release(run: Run) -> Done:
@@ -38,14 +43,14 @@ def card_of(run: Run) -> tuple[dict[str, object], str]:
 
 
 def everything(folder: Path) -> str:
-    """All that the folder says, Parquet cells included."""
-    parts = []
+    """All text of the folder: file names, files and the cells of Parquet files."""
+    texts = []
     for path in sorted(folder.rglob("*")):
         if path.suffix == ".parquet":
-            parts.append(str(pl.read_parquet(path).rows()))
+            texts.append(str(pl.read_parquet(path).rows()))
         elif path.is_file():
-            parts.append(path.read_text(encoding="utf-8"))
-    return "\n".join([*parts, *(str(path) for path in folder.rglob("*"))])
+            texts.append(path.read_text(encoding="utf-8"))
+    return "\n".join([*texts, *(str(path) for path in folder.rglob("*"))])
 
 
 def test_each_split_holds_its_final_records_only(tmp_path: Path) -> None:
@@ -59,7 +64,7 @@ def test_each_split_holds_its_final_records_only(tmp_path: Path) -> None:
     assert gold["test"]["labels"].to_list() == [[], ["invoice"]]
 
 
-def test_answers_leave_without_remarks_times_drafts_and_records_of_elsewhere(tmp_path: Path) -> None:
+def test_released_answers_have_no_remarks_times_drafts_or_unknown_records(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     release(run)
     answers = pl.read_parquet(run.path("release") / "data/annotations/train.parquet")
@@ -78,7 +83,7 @@ def test_no_remark_and_no_rejected_text_is_anywhere_in_the_release(tmp_path: Pat
     assert CANARY not in everything(run.path("release"))
 
 
-def test_scores_of_a_guard_that_left_the_config_stay_at_home(tmp_path: Path) -> None:
+def test_scores_of_a_guard_that_was_removed_from_the_config_are_not_released(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     scores = run.path("scores/policy-guard.parquet")
     scores.with_name("old-guard.parquet").write_bytes(scores.read_bytes())
@@ -115,8 +120,8 @@ def test_a_stranger_loads_every_config_offline(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(run.path("release"))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found, first = json.loads(done.stdout.splitlines()[-1])
-    assert found == {
+    row_counts, first = json.loads(done.stdout.splitlines()[-1])
+    assert row_counts == {
         "gold": {"calibration": 2, "test": 2},
         "annotations": {"train": 3},
         "scores": {"train": 12},
@@ -130,7 +135,7 @@ def test_a_stranger_loads_every_config_offline(tmp_path: Path) -> None:
 
 
 def test_ordinary_data_can_be_joined_to_a_release(tmp_path: Path) -> None:
-    """polars' large_string and large_list made concatenate_datasets refuse it."""
+    """concatenate_datasets refuses files with the types large_string and large_list, which polars writes."""
     run = make_run(tmp_path)
     release(run)
     script = (
@@ -159,7 +164,7 @@ def test_no_file_of_a_release_has_a_large_type_and_polars_reads_the_same(tmp_pat
     assert released.sort("id").equals(final.sort("id"))
 
 
-def test_every_row_fits_the_json_schema_beside_it(tmp_path: Path) -> None:
+def test_every_row_matches_its_json_schema(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     release(run)
     schema = json.loads((run.path("release") / "schemas/annotations.schema.json").read_text(encoding="utf-8"))
@@ -192,8 +197,8 @@ def test_the_card_counts_labels_and_what_was_left_out(tmp_path: Path) -> None:
 def test_the_card_names_the_languages_of_the_records(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     prompts = pl.read_parquet(run.path("prompts.parquet"))
-    spoken = [[{"name": "language", "value": "de" if name == "r1" else "en"}] for name in prompts["id"]]
-    column = pl.Series("attributes", spoken, dtype=prompts.schema["attributes"])
+    attributes = [[{"name": "language", "value": "de" if name == "r1" else "en"}] for name in prompts["id"]]
+    column = pl.Series("attributes", attributes, dtype=prompts.schema["attributes"])
     write_frame(run.path("prompts.parquet"), prompts.with_columns(column), PromptRecord)
     release(run)
     assert card_of(run)[0]["language"] == ["de", "en"]
@@ -218,7 +223,7 @@ def test_the_card_asks_for_access_unless_open(tmp_path: Path) -> None:
     assert not [key for key in card_of(run)[0] if key.startswith("extra_gated")]
 
 
-def test_simulated_annotators_are_named_so_in_every_text(tmp_path: Path) -> None:
+def test_every_text_says_that_annotators_are_simulated(tmp_path: Path) -> None:
     run = make_run(tmp_path, config="simulated: true\n")
     release(run)
     head, body = card_of(run)
@@ -253,10 +258,9 @@ def test_a_second_release_lists_what_changed(tmp_path: Path) -> None:
     text = (run.path("release") / "CHANGELOG.md").read_text(encoding="utf-8")
     newest = text.split("## Version 1")[0]
     assert (
-        "## Version 2\n\n- 4 records with settled labels\n- 1 records added: `r7`\n- 1 records removed: `r3`\n"
-        in newest
+        "## Version 2\n\n- 4 records with settled labels\n- 1 record added: `r7`\n- 1 record removed: `r3`\n" in newest
     )
-    assert "- 1 records with changed labels:\n  - `r2`: late_delivery, refund → refund\n" in newest
+    assert "- 1 record with changed labels:\n  - `r2`: late_delivery, refund → refund\n" in newest
     assert "another split, votes or soft labels: `r4`" in newest
     assert text.count("## Version") == 2
 
@@ -294,7 +298,7 @@ def test_a_name_in_place_of_a_pseudonym_is_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path, answers=[{**ANSWERS[0], "annotator": CANARY}])
     with pytest.raises(InputError) as caught:
         release(run)
-    assert "is no pseudonym" in str(caught.value)
+    assert "is not a pseudonym" in str(caught.value)
     assert CANARY not in str(caught.value)
 
 
@@ -316,29 +320,42 @@ def test_charts_headline_numbers_and_the_files_that_a_service_loads(tmp_path: Pa
         assert title.endswith("\\(simulated annotators\\)")
         drawing = ElementTree.fromstring((folder / path).read_text(encoding="utf-8"))
         assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
-        assert "class" not in drawing.attrib  # the page's rule hides one of the two sizes by its class
+        assert "class" not in drawing.attrib  # on the page, this class hides one of the two sizes
         tags = {element.tag.partition("}")[2] for element in drawing.iter()}
         assert tags <= {"svg", "title", "style", "rect", "line", "text", "circle", "polygon", "polyline"}
     page = read_model(run.path("evaluation.json"), Evaluation, made_by="evaluate").guards[0]
-    best = next(each for each in page.estimators if each.estimator == page.recommended)
-    row = next(line for line in body.split("\n") if line.startswith("| smollm2 |"))
+    best = recommended_estimator(page)
+    assert best is not None
+    row = next(line for line in body.partition("## Guard results")[2].split("\n") if line.startswith("| smollm2 |"))
     assert f"{best.metrics['macro_roc_auc'].value:.2f}" in row
     assert f"{best.tuned['micro_f1'].value:.2f}" in row
     assert release(run).status == "up to date"
 
 
-def test_the_severity_of_released_labels_goes_with_them(tmp_path: Path) -> None:
+def test_charts_of_several_guards_name_their_guard() -> None:
+    data = report_data(Synthetic(n=48, skill=0.5))
+    (guard,) = data.evaluation.guards
+    second = guard.model_copy(update={"guard": "second"})
+    both = replace(data, evaluation=data.evaluation.model_copy(update={"guards": [guard, second]}))
+    titles = {chart.path: chart.title for chart in charts(both)}
+    for name in ("estimators", "calibration", "labels"):
+        assert titles[f"charts/{guard.guard}-{name}.svg"].startswith(f"{guard.guard}: ")
+        assert titles[f"charts/second-{name}.svg"].startswith("second: ")
+    assert not any(chart.title.startswith(f"{guard.guard}: ") for chart in charts(data))
+
+
+def test_the_severity_of_released_labels_is_released(tmp_path: Path) -> None:
     run = make_run(tmp_path, config="annotation:\n  severity: [minor, serious]\n")
-    said = {"label": "late_delivery", "level": 1.5, "n": 2, "adjudicated": False}
-    rows = [{"id": "r1", **said}, {"id": "r5", **said}]  # r5 is not final
+    severity = {"label": "late_delivery", "level": 1.5, "n": 2, "adjudicated": False}
+    rows = [{"id": "r1", **severity}, {"id": "r5", **severity}]  # r5 is not final
     write_frame(run.path("gold_severity.parquet"), GoldSeverity.frame(rows), GoldSeverity)
     release(run)
     assert pl.read_parquet(run.path("release") / "data/severity/train.parquet").rows(named=True) == rows[:1]
     head, body = card_of(run)
     assert [config["config_name"] for config in head["configs"]][:2] == ["gold", "severity"]  # type: ignore[index,attr-defined]
-    assert "| `severity` | a label of a record: the median of the levels people gave it | 1 |" in body
+    assert "| `severity` | one label of a record, with the median of the levels that annotators gave | 1 |" in body
 
-    off = make_run(tmp_path, name="off")  # a file that an earlier setting left
+    off = make_run(tmp_path, name="off")  # the file is left from an earlier config
     write_frame(off.path("gold_severity.parquet"), GoldSeverity.frame(rows), GoldSeverity)
     release(off)
     assert not (off.path("release") / "data/severity").exists()
@@ -349,5 +366,5 @@ def test_without_an_evaluation_the_card_shows_the_gold_only(tmp_path: Path) -> N
     release(run)
     _, body = card_of(run)
     assert re.findall(r"\((charts/.+)\)", body) == ["charts/labels.svg"]
-    assert "What guards reach" not in body
+    assert "## Guard results" not in body
     assert not (run.path("release") / "thresholds.json").exists()

@@ -1,4 +1,4 @@
-"""What the report says of gold questions, suggestions, severity and the audit, where there were any."""
+"""What the report says about gold questions, suggestions, severity and the audit."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 
 from marginalia.annotation.gold.gold_questions import wilson
-from marginalia.pipeline.report.annotator_section import anchoring_finding, suggested
+from marginalia.pipeline.report.annotator_section import anchoring_finding, suggested_labels
 from marginalia.pipeline.report.report_data import ReportData
 from marginalia.pipeline.report.report_page import build_page
 from marginalia.schemas.agreement_json import Anchoring, Estimate, GoldQuestionAccuracy, LabelSeverity, Severity
 from marginalia.schemas.tables import AuditedRecord
-from tests.pipeline.report.test_page import Page, material
+from tests.pipeline.report.test_page import Page, report_data
 from tests.pipeline.synthetic_run import Synthetic
 
 LEVEL = "<b>grave</b>"
@@ -31,28 +31,28 @@ ANCHORING = Anchoring(
 def audited(changed: list[bool | None]) -> pl.DataFrame:
     rows = [
         {
-            "id": f"r{at}",
-            "why": "guard" if at % 2 == 0 else "control",
+            "id": f"r{index}",
+            "why": "guard" if index % 2 == 0 else "control",
             "label": None,
             "probability": None,
             "support": None,
             "gold_labels": [],
             "audited_labels": None,
-            "changed": one,
-            "weight": 1.0 if at % 2 == 0 else 10.0,
+            "changed": value,
+            "weight": 1.0 if index % 2 == 0 else 10.0,
         }
-        for at, one in enumerate(changed)
+        for index, value in enumerate(changed)
     ]
     return AuditedRecord.frame(rows)
 
 
 @pytest.fixture(scope="module")
 def plain() -> ReportData:
-    return material(Synthetic(n=48, skill=0.0))
+    return report_data(Synthetic(n=48, skill=0.0))
 
 
 @pytest.fixture(scope="module")
-def told(plain: ReportData) -> ReportData:
+def with_measures(plain: ReportData) -> ReportData:
     assert plain.agreement is not None
     alpha = Estimate(value=None, low=None, high=None, n=0)
     label = plain.taxonomy.ids[0]
@@ -67,14 +67,14 @@ def told(plain: ReportData) -> ReportData:
     return replace(plain, agreement=agreement, audited=audited([True, False, False, None, True, False]))
 
 
-def test_the_page_tells_of_all_four(told: ReportData) -> None:
-    text = Page(build_page(told)).text
+def test_the_page_shows_gold_questions_anchoring_severity_and_the_audit(with_measures: ReportData) -> None:
+    text = Page(build_page(with_measures)).text
     assert "Each annotator on the gold questions" in text
     assert "A02 10 2 1.00" in text
-    assert "The suggestions drew answers to them" in text
+    assert "The suggestions influenced the answers" in text
     assert "What was suggested: the labels that the writer was asked for." in text
     blind = ANCHORING.model_copy(update={"sources": ["check", "intended"]})
-    assert suggested(blind) == "the blind check's labels or the labels that the writer was asked for"
+    assert suggested_labels(blind) == "the blind check's labels or the labels that the writer was asked for"
     assert f"mild {LEVEL}" in text
     assert "disputed by a confident guard 3 2 0.67" in text
     assert "random sample of the others 2 0 0.00" in text
@@ -82,21 +82,21 @@ def test_the_page_tells_of_all_four(told: ReportData) -> None:
     assert "uses the labels from before" in text
 
 
-def test_the_page_is_silent_where_there_was_nothing(plain: ReportData) -> None:
+def test_the_page_leaves_out_what_was_not_measured(plain: ReportData) -> None:
     text = Page(build_page(plain)).text
-    for words in ("gold questions", "anchor", "severe", "second look"):
+    for words in ("gold questions", "anchor", "Severity", "second look"):
         assert words not in text
     waiting = Page(build_page(replace(plain, audited=audited([None, None])))).text
     assert "2 records were chosen for a second look; no expert has answered yet." in waiting
 
 
 @pytest.mark.parametrize(
-    ("difference", "said"),
+    ("difference", "expected"),
     [
-        (estimate(0.1, -0.1, 0.3), "a small one cannot be excluded"),
+        (estimate(0.1, -0.1, 0.3), "a small effect cannot be excluded"),
         (estimate(-0.2, -0.3, -0.1), "less often"),
         (Estimate(value=0.5, low=None, high=None, n=1), "Too few answers"),
     ],
 )
-def test_anchoring_claims_no_more_than_its_interval(difference: Estimate, said: str) -> None:
-    assert said in anchoring_finding(difference)
+def test_anchoring_claims_no_more_than_its_interval(difference: Estimate, expected: str) -> None:
+    assert expected in anchoring_finding(difference)

@@ -1,4 +1,4 @@
-"""Every finding with planted values: yes, no, cannot tell and not computed each say something else."""
+"""Every finding with planted values: yes, no, cannot tell and not computed give different sentences."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import polars as pl
 import pytest
 
 from marginalia.pipeline.compare.comparison_model import ComparedRunSummary, Comparison, MetricRow, SharedGold
-from marginalia.pipeline.compare.comparison_text import finding as compared_finding
-from marginalia.pipeline.compare.comparison_text import table
+from marginalia.pipeline.compare.comparison_text import comparison_finding, comparison_table
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
 from marginalia.pipeline.evaluation.guard_tables import count_gold
 from marginalia.pipeline.evaluation.paired_differences import finding
-from marginalia.pipeline.release.card_results import headlines
+from marginalia.pipeline.release.card_results import result_rows
 from marginalia.pipeline.report import as_text, finding_sentences
 from marginalia.pipeline.report.guard_comparison import side_by_side
 from marginalia.pipeline.report.guard_figures import roc_figure
@@ -86,7 +85,7 @@ def page(estimators: list[EstimatorEvaluation], recommended: str = "marginal", *
 
 
 @pytest.mark.parametrize(
-    ("auc", "said"),
+    ("auc", "expected"),
     [
         (BETTER, "better than chance"),
         (WORSE, "worse than chance"),
@@ -96,17 +95,17 @@ def page(estimators: list[EstimatorEvaluation], recommended: str = "marginal", *
         (BETTER.model_copy(update={"range_low": 0.5, "range_high": 0.95}), "perhaps no better than chance"),
     ],
 )
-def test_chance_is_told_alike_by_report_terminal_and_card(auc: Metric, said: str) -> None:
-    assert as_text.against_chance(auc) == said
-    whole = Evaluation.model_construct(
+def test_report_terminal_and_card_say_the_same_about_chance(auc: Metric, expected: str) -> None:
+    assert as_text.against_chance(auc) == expected
+    evaluation = Evaluation.model_construct(
         guards=[page([estimator("marginal", auc)])],
         gold=EMPTY,
         simulated=False,
     )
-    (row,) = headlines(whole)
-    assert (row.warning is not None) == ("chance" in said and said != "better than chance")
-    line = headline(whole.model_copy(update={"gold": make_gold()}))[2]
-    assert (said in line) == ("chance" in said and said != "better than chance")
+    (row,) = result_rows(evaluation)
+    assert (row.warning is not None) == ("chance" in expected and expected != "better than chance")
+    line = headline(evaluation.model_copy(update={"gold": make_gold()}))[2]
+    assert (expected in line) == ("chance" in expected and expected != "better than chance")
 
 
 def make_gold() -> GoldCounts:
@@ -115,46 +114,46 @@ def make_gold() -> GoldCounts:
 
 
 def test_estimators() -> None:
-    def said(*words_of: Finding, auc: Metric = BETTER) -> str:
-        others = [estimator(f"e{place}", auc) for place in range(len(words_of))]
-        rows = [difference(word, of=f"e{place}") for place, word in enumerate(words_of)]
+    def sentence(*findings: Finding, auc: Metric = BETTER) -> str:
+        others = [estimator(f"e{index}", auc) for index in range(len(findings))]
+        rows = [difference(finding_word, of=f"e{index}") for index, finding_word in enumerate(findings)]
         return finding_sentences.estimators_finding(page([estimator("marginal", auc), *others], differences=rows))
 
-    assert said("worse", "worse", "no clear difference").endswith("clearly better than e0 and e1")
+    assert sentence("worse", "worse", "no clear difference").endswith("clearly better than e0 and e1")
     assert (
-        said("no clear difference", "not known", "descriptive")
+        sentence("no clear difference", "not known", "descriptive")
         == "marginal reaches a macro ROC AUC of 0.90 (0.88 to 0.92)"
     )
-    assert said("worse", auc=UNCLEAR) == "No estimator of g tells labels apart clearly better than chance"
-    assert said("worse", auc=NONE) == "Too few records to say how well any estimator ranks labels"
-    chosen = page(
+    assert sentence("worse", auc=UNCLEAR) == "No estimator of g ranks labels clearly better than chance"
+    assert sentence("worse", auc=NONE) == "Too few records to say how well any estimator ranks labels"
+    joint_recommended = page(
         [estimator("marginal", BETTER), estimator("joint", BETTER)], "joint", differences=[difference("better")]
     )
-    assert finding_sentences.estimators_finding(chosen).endswith("clearly better than marginal")
-    other = page([estimator("marginal", BETTER), estimator("joint", BETTER)],
+    assert finding_sentences.estimators_finding(joint_recommended).endswith("clearly better than marginal")
+    tested_in_f1 = page([estimator("marginal", BETTER), estimator("joint", BETTER)],
                  differences=[difference("worse", name="micro_f1")])  # fmt: skip
-    assert finding_sentences.estimators_finding(other).endswith("clearly better in micro F1 than joint")
+    assert finding_sentences.estimators_finding(tested_in_f1).endswith("clearly better in micro F1 than joint")
 
 
-def test_labels_are_judged_all_at_once() -> None:
-    def said(*values: Metric) -> str:
+def test_the_confidence_holds_for_all_labels_at_once() -> None:
+    def sentence(*values: Metric) -> str:
         labels = [
-            LabelMetrics(label=f"l{place}", n=100, positives=9, metrics={"roc_auc": value})
-            for place, value in enumerate(values)
+            LabelMetrics(label=f"l{index}", n=100, positives=9, metrics={"roc_auc": value})
+            for index, value in enumerate(values)
         ]
-        each = estimator("marginal", BETTER).model_copy(update={"labels": labels})
-        return finding_sentences.labels_finding(each, {}, 0.95)
+        with_labels = estimator("marginal", BETTER).model_copy(update={"labels": labels})
+        return finding_sentences.labels_finding(with_labels, {}, 0.95)
 
-    assert said(BETTER, BETTER) == "All 2 labels are recognised better than chance"
-    assert said(BETTER, UNCLEAR, NONE).startswith(
-        "1 of 2 labels is recognised clearly better than chance; l1 is the lowest"
+    assert sentence(BETTER, BETTER) == "All 2 labels are recognised better than chance"
+    assert sentence(BETTER, UNCLEAR, NONE).startswith(
+        "1 of 2 labels is recognised clearly better than chance; l1 has the lowest ROC AUC (0.60); 1 label has too few"
     )
-    assert said(BETTER, NONE).endswith("1 label has too few records to tell")
-    assert said(UNCLEAR, WORSE).startswith("None of 2 labels is recognised clearly better than chance")
-    assert said(NONE) == "No label has enough records to say whether the guard recognises it"
-    barely = metric(0.6, 0.51, 0.69)  # clear alone, not among ten
-    assert said(barely).startswith("All 1")
-    assert said(*[barely] * 10).startswith("None of 10 labels is recognised clearly")
+    assert sentence(BETTER, NONE).endswith("1 label has too few records to tell")
+    assert sentence(UNCLEAR, WORSE).startswith("None of 2 labels is recognised clearly better than chance")
+    assert sentence(NONE) == "No label has enough records to say whether the guard recognises it"
+    barely = metric(0.6, 0.51, 0.69)  # clear for one label, not for ten at once
+    assert sentence(barely).startswith("All 1")
+    assert sentence(*[barely] * 10).startswith("None of 10 labels is recognised clearly")
 
 
 def quality(ece: float | None, limit: float | None, **more: Any) -> CalibrationQuality:
@@ -186,77 +185,79 @@ def calibration(raw: CalibrationQuality, **more: Any) -> CalibrationReport:
 
 def test_calibration() -> None:
     high, low, even = metric(0.2, 0.1, 0.3), metric(-0.2, -0.3, -0.1), metric(0.2, -0.1, 0.3)
-    said = finding_sentences.calibration_finding
-    assert said(calibration(quality(0.2, 0.1), bias=high)).startswith("Probabilities are too high: on average 40 %")
-    assert said(calibration(quality(0.2, 0.1), bias=low)).startswith("Probabilities are too low")
+    sentence = finding_sentences.calibration_finding
+    assert sentence(calibration(quality(0.2, 0.1), bias=high)).startswith(
+        "Probabilities are too high: 40 % on average, while 20 % of labels apply"
+    )
+    assert sentence(calibration(quality(0.2, 0.1), bias=low)).startswith("Probabilities are too low")
     for unclear in (even, None):
-        assert said(calibration(quality(0.2, 0.1), bias=unclear)).startswith(
+        assert sentence(calibration(quality(0.2, 0.1), bias=unclear)).startswith(
             "Probabilities are not calibrated (ECE 0.20)"
         )
-    assert said(calibration(quality(0.1, 0.1), bias=high)).startswith("Nothing speaks against")
-    assert said(calibration(quality(0.2, 0.1, range_low=0.05, range_high=0.3), bias=high)).startswith("Nothing speaks")
-    assert "is not computed" in said(calibration(quality(0.2, None)))
-    assert said(calibration(quality(None, None))) == "There are no test records to judge calibration on"
-    for gain, tail in (
-        (high, "clearly down"),
-        (low, "clearly up"),
+    assert sentence(calibration(quality(0.1, 0.1), bias=high)).startswith("No evidence that the guard's")
+    assert sentence(calibration(quality(0.2, 0.1, range_low=0.05, range_high=0.3), bias=high)).startswith("No evidence")
+    assert "could not be tested" in sentence(calibration(quality(0.2, None)))
+    assert sentence(calibration(quality(None, None))) == "There are no test records to judge calibration on"
+    for gain, end in (
+        (high, "clearly lowers the Brier score"),
+        (low, "clearly raises the Brier score"),
         (even, "without a clear change of the Brier score"),
         (None, "from 0.20 to 0.05"),
     ):
-        found = said(calibration(quality(0.2, 0.1), recalibrated=quality(0.05, 0.1), improvement=gain))
-        assert found.endswith(tail), found
+        title = sentence(calibration(quality(0.2, 0.1), recalibrated=quality(0.05, 0.1), improvement=gain))
+        assert title.endswith(end), title
 
 
 def test_calibration_of_each_label() -> None:
-    def said(**labels: CalibrationQuality) -> str:
+    def sentence(**labels: CalibrationQuality) -> str:
         return finding_sentences.label_calibration_finding(
             calibration(quality(0.2, 0.1), labels_raw=labels), {"a": "Ant"}
         )
 
     off, fine, unknown = quality(0.3, 0.1), quality(0.1, 0.1), quality(0.3, None)
-    assert said(a=off, b=fine, c=unknown).startswith("For 1 of 2 labels the calibration error is above")
-    assert "furthest off on average is Ant (20 % too high)" in said(a=off, b=fine)
-    assert said(a=fine).startswith("Nothing speaks against")
-    assert said(a=unknown).endswith("is not computed")
+    assert sentence(a=off, b=fine, c=unknown).startswith("For 1 of 2 labels the calibration error is larger")
+    assert sentence(a=off, b=fine).endswith("Ant is furthest off (20 percentage points too high on average)")
+    assert sentence(a=fine) == "No evidence of miscalibration for any of 1 label"
+    assert sentence(a=unknown).endswith("could not be tested")
 
 
 @pytest.mark.parametrize(
-    ("gap", "tail"),
+    ("gap", "end"),
     [
-        (metric(0.2, 0.1, 0.3), ": clearly below people"),
-        (metric(-0.2, -0.3, -0.1), ": clearly above"),
+        (metric(0.2, 0.1, 0.3), ": the guard is clearly below"),
+        (metric(-0.2, -0.3, -0.1), ": the guard is clearly above"),
         (metric(0.1, -0.1, 0.3), ": no clear difference"),
         (metric(0.1), "reaches 0.70"),
     ],
 )
-def test_annotators(gap: Metric, tail: str) -> None:
-    found = {"expected_micro_f1": metric(0.5), "annotator_micro_f1": metric(0.7), "f1_below_annotators": gap}
-    assert finding_sentences.annotators_finding(SoftMetrics.model_construct(metrics=found), "marginal").endswith(tail)
+def test_annotators(gap: Metric, end: str) -> None:
+    metrics = {"expected_micro_f1": metric(0.5), "annotator_micro_f1": metric(0.7), "f1_below_annotators": gap}
+    assert finding_sentences.annotators_finding(SoftMetrics.model_construct(metrics=metrics), "marginal").endswith(end)
 
 
 def test_slices() -> None:
-    def said(*values: Metric) -> str:
+    def sentence(*values: Metric) -> str:
         rows = [
-            Slice(attribute="form", value=f"v{place}", n=50, metrics={"micro_roc_auc": one})
-            for place, one in enumerate(values)
+            Slice(attribute="form", value=f"v{index}", n=50, metrics={"micro_roc_auc": auc})
+            for index, auc in enumerate(values)
         ]
         return finding_sentences.slices_finding(rows, 0.95)
 
-    assert said(WORSE, BETTER, UNCLEAR) == "The guard does clearly worse where form is v0 (0.30) than v1 (0.90)"
-    assert said(UNCLEAR, UNCLEAR) == "No attribute makes a clear difference"
-    assert said(BETTER, NONE) == "Too few records share an attribute to say where the guard does worse"
-    apart = metric(0.6, 0.55, 0.65), metric(0.68, 0.66, 0.7)  # the intervals lie apart; among many values that is luck
-    assert said(*apart).startswith("The guard does clearly worse")
-    assert said(*apart, *[metric(0.64, 0.6, 0.69)] * 10) == "No attribute makes a clear difference"
+    assert sentence(WORSE, BETTER, UNCLEAR) == "The guard is clearly worse where form is v0 (0.30) than v1 (0.90)"
+    assert sentence(UNCLEAR, UNCLEAR) == "No attribute makes a clear difference"
+    assert sentence(BETTER, NONE) == "Too few records share an attribute to say where the guard is worse"
+    apart = metric(0.6, 0.55, 0.65), metric(0.68, 0.66, 0.7)  # intervals apart: not clear among many values
+    assert sentence(*apart).startswith("The guard is clearly worse")
+    assert sentence(*apart, *[metric(0.64, 0.6, 0.69)] * 10) == "No attribute makes a clear difference"
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "expected"),
     [
-        (difference("better"), "clearly more than label frequencies alone give (0.55)"),
-        (difference("worse"), "clearly less than label frequencies alone give (0.55)"),
-        (difference("not known"), "label frequencies alone give 0.55, and whether that differs is not computed"),
-        (None, "label frequencies alone give 0.55, and whether that differs is not computed"),
+        (difference("better"), "clearly better than label frequencies alone (0.55)"),
+        (difference("worse"), "clearly worse than label frequencies alone (0.55)"),
+        (difference("not known"), "label frequencies alone reach 0.55, and the difference could not be tested"),
+        (None, "label frequencies alone reach 0.55, and the difference could not be tested"),
         (
             difference("no clear difference").model_copy(update={"difference": metric(0.1, -0.1, 0.3)}),
             "not clearly different from label frequencies alone (0.55)",
@@ -265,31 +266,31 @@ def test_slices() -> None:
             difference("no clear difference").model_copy(
                 update={"difference": metric(0.1, 0.05, 0.2, range_low=-0.3, range_high=0.4)}
             ),
-            "not clearly different from label frequencies alone (0.55): the bounds of the probabilities can explain it",
+            "not clearly different from label frequencies alone (0.55)" + as_text.BOUNDS_EXPLAIN,
         ),
     ],
 )
-def test_label_frequencies(row: Difference | None, said: str) -> None:
+def test_label_frequencies(row: Difference | None, expected: str) -> None:
     frequency = estimator("label_frequency", metric(0.5), baseline=True, micro=metric(0.55, 0.5, 0.6))
-    shown = page([estimator("marginal", BETTER), frequency], against_frequency=row)
-    assert roc_figure(shown).title.endswith(said)
+    guard_page = page([estimator("marginal", BETTER), frequency], against_frequency=row)
+    assert roc_figure(guard_page).title.endswith(expected)
 
 
-def test_the_recommended_estimator_is_held_against_label_frequencies_also_when_it_is_not_the_reference() -> None:
-    """Once "not clearly different" was printed of 0.90 against 0.55, because nothing had compared the two."""
+def test_the_recommended_estimator_is_compared_with_label_frequencies_even_when_it_is_not_the_reference() -> None:
+    """0.90 against 0.55 must not be called "not clearly different" only because nothing compared the two."""
     frames = make_frames(Synthetic(n=240, skill=0.1))
     truth = frames.gold.select("id", pl.col("labels").fill_null([])).rename({"id": "record_id"})
-    good = frames.scores.filter(pl.col("estimator") == "joint").join(truth, on="record_id").with_columns(
+    good_scores = frames.scores.filter(pl.col("estimator") == "joint").join(truth, on="record_id").with_columns(
         probability=0.6 * pl.col("labels").list.contains(pl.col("label")).cast(pl.Float64) + 0.4 * pl.col("probability")
     )  # fmt: skip
     others = frames.scores.filter(pl.col("estimator") != "joint")
-    scores = pl.concat([others, good.select(others.columns)])
-    found = page_of(Frames(**{**vars(frames), "scores": scores}))
-    assert found.recommended == "joint"
-    row = found.against_frequency
+    scores = pl.concat([others, good_scores.select(others.columns)])
+    guard = page_of(Frames(**{**vars(frames), "scores": scores}))
+    assert guard.recommended == "joint"
+    row = guard.against_frequency
     assert row is not None
     assert (row.estimator, row.reference, row.finding) == ("joint", "label_frequency", "better")
-    assert "clearly more than label frequencies alone give" in roc_figure(found).title
+    assert "clearly better than label frequencies alone" in roc_figure(guard).title
 
 
 def page_of(frames: Frames) -> GuardEvaluation:
@@ -299,23 +300,25 @@ def page_of(frames: Frames) -> GuardEvaluation:
 
 
 def test_bounds() -> None:
-    def said(found: BoundsEffect | None) -> str:
-        return finding_sentences.bounds_finding(page([], bounds=found))
+    def sentence(bounds: BoundsEffect | None) -> str:
+        return finding_sentences.bounds_finding(page([], bounds=bounds))
 
     wide = BoundsEffect(widest=0.1, mean=0.02, beyond=0, wide=["macro_roc_auc", "micro_f1"], tolerance=0.005)
-    assert said(wide).endswith("the range of macro ROC AUC and micro F1 exceeds a third of the sampling interval; "
-                               "score again with score.tolerance: 0.005")  # fmt: skip
-    assert "3 records stopped before the tolerance" in said(wide.model_copy(update={"beyond": 3}))
-    assert said(wide.model_copy(update={"wide": [], "tolerance": None})).endswith(
-        "exceeds a third of its sampling interval"
+    assert sentence(wide).endswith(
+        "the range of macro ROC AUC and micro F1 wider than a third of the sampling interval. "
+        "Score again with score.tolerance: 0.005"
     )
-    assert said(None) == ""
+    assert "3 records did not reach the tolerance" in sentence(wide.model_copy(update={"beyond": 3}))
+    assert sentence(wide.model_copy(update={"wide": [], "tolerance": None})).endswith(
+        "wider than a third of its sampling interval"
+    )
+    assert sentence(None) == ""
 
 
 @pytest.mark.parametrize(
     ("alpha", "grade"),
     [
-        ((0.9, 0.82, 0.95), "Annotators agree well enough to rely on"),
+        ((0.9, 0.82, 0.95), "Annotators agree well enough to rely on the labels"),
         ((0.81, 0.7, 0.9), "Annotators agree well enough for tentative conclusions"),
         ((0.7, 0.6, 0.8), "Annotators may not agree well enough for tentative conclusions"),
         ((0.5, 0.4, 0.6), "Annotators disagree too much to rely on single labels"),
@@ -330,7 +333,7 @@ def test_agreement(alpha: tuple[float, float | None, float | None], grade: str) 
 
 
 def test_guards_side_by_side() -> None:
-    def said(**found: Finding) -> str:
+    def title(**findings: Finding) -> str:
         rows = [
             GuardDifference(
                 guard=guard,
@@ -341,25 +344,25 @@ def test_guards_side_by_side() -> None:
                 on="judged splits",
                 labels=["a"],
                 difference=metric(0.1, 0.05, 0.2),
-                finding=word if tested else "descriptive",
+                finding=finding_word if tested else "descriptive",
                 tested=tested,
             )
-            for guard, word in found.items()
+            for guard, finding_word in findings.items()
             for name, tested in (("macro_roc_auc", True), ("micro_f1", False))
         ]
         shown = side_by_side(Evaluation.model_construct(guard_differences=rows))
         assert shown is not None
         return shown.figure.title
 
-    assert said(b="better", c="worse", d="no clear difference") == (
+    assert title(b="better", c="worse", d="no clear difference") == (
         "b is clearly better, c is clearly worse than first at ranking labels (macro ROC AUC)"
     )
-    assert said(b="no clear difference").startswith("No guard is clearly better or worse than first")
-    assert said(b="not known") == "Too few records to tell first and b apart"
+    assert title(b="no clear difference").startswith("No guard is clearly better or worse than first")
+    assert title(b="not known") == "Too few records to tell first and b apart"
 
 
 @pytest.mark.parametrize(
-    ("name", "found", "said"),
+    ("name", "difference_metric", "expected"),
     [
         ("macro_roc_auc", metric(0.1, 0.05, 0.2), "better"),
         ("hamming_loss", metric(0.1, 0.05, 0.2), "worse"),
@@ -372,14 +375,14 @@ def test_guards_side_by_side() -> None:
         ("macro_roc_auc", metric(0.1, 0.05, 0.2, range_low=-0.1, range_high=0.2), "no clear difference"),
     ],
 )
-def test_differences(name: str, found: Metric | None, said: Finding) -> None:
-    assert finding(name, found, tested=True) == said
-    assert finding(name, found, tested=False) == ("not known" if said == "not known" else "descriptive")
+def test_differences(name: str, difference_metric: Metric | None, expected: Finding) -> None:
+    assert finding(name, difference_metric, tested=True) == expected
+    assert finding(name, difference_metric, tested=False) == ("not known" if expected == "not known" else "descriptive")
 
 
 def test_two_runs() -> None:
-    def compared(word: Finding, change: Metric | None = None) -> Comparison:
-        side = ComparedRunSummary(
+    def compared(finding_word: Finding, change: Metric | None = None) -> Comparison:
+        run = ComparedRunSummary(
             run="x",
             simulated=False,
             taxonomy="t",
@@ -392,18 +395,20 @@ def test_two_runs() -> None:
         shared = SharedGold(same=True, records=9, only_a=0, only_b=0, changed=0, judged=9, labels=["a"])
         rows = [
             MetricRow(metric=name, on="judged splits", a=BETTER, b=BETTER, difference=change or metric(0.1, 0.05, 0.2),
-                finding=word if tested else "descriptive", tested=tested)
+                finding=finding_word if tested else "descriptive", tested=tested)
             for name, tested in (("macro_roc_auc", True), ("micro_f1", False))
         ]  # fmt: skip
-        return Comparison(a=side, b=side.model_copy(update={"run": "y"}), differing=[], shared=shared, confidence=0.95,
+        return Comparison(a=run, b=run.model_copy(update={"run": "y"}), differing=[], shared=shared, confidence=0.95,
                           metrics=rows, labels=[], notes=[])  # fmt: skip
 
-    assert compared_finding(compared("better")) == "y is clearly better than x in macro ROC AUC"
-    assert compared_finding(compared("worse")) == "y is clearly worse than x in macro ROC AUC"
+    assert comparison_finding(compared("better")) == "y is clearly better than x in macro ROC AUC"
+    assert comparison_finding(compared("worse")) == "y is clearly worse than x in macro ROC AUC"
     unclear = compared("no clear difference", metric(0.1, -0.1, 0.2))
-    assert compared_finding(unclear) == "No clear difference between x and y in macro ROC AUC"
+    assert comparison_finding(unclear) == "No clear difference between x and y in macro ROC AUC"
     within = compared("no clear difference", metric(0.1, 0.05, 0.2, range_low=-0.2, range_high=0.3))
-    assert compared_finding(within).endswith("the bounds of the probabilities can explain it")
-    assert "bounds allow −0.200 to 0.300" in table(within)
-    assert compared_finding(compared("not known")).startswith("Nothing says whether y is better")
-    assert [line.split("  ")[-1] for line in table(compared("better")).splitlines() if "F1" in line] == ["descriptive"]
+    assert comparison_finding(within).endswith("the bounds of the probabilities could explain the difference")
+    assert "bounds allow −0.200 to 0.300" in comparison_table(within)
+    assert comparison_finding(compared("not known")).startswith("It is not known whether y is better")
+    assert [line.split("  ")[-1] for line in comparison_table(compared("better")).splitlines() if "F1" in line] == [
+        "descriptive"
+    ]

@@ -1,4 +1,4 @@
-"""The report page: parsed as a browser would, from good, poor, imported and hostile runs."""
+"""The report page, parsed as HTML: of good, poor, imported and hostile runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """Every element, attribute and text of a page; fails on tags that do not nest."""
+    """All elements, attributes and texts of a page. Fails when tags are not nested."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -62,18 +62,18 @@ class Page(HTMLParser):
 
     @property
     def shape(self) -> set[tuple[str, str]]:
-        """Which elements there are, with which attribute names."""
+        """The kinds of elements, with the names of their attributes."""
         return {(tag, name) for tag, attributes in self.elements for name in ["", *attributes]}
 
 
-def material(
-    made: Synthetic, frames: Frames | None = None, *, whole: bool = True, simulated: bool = True
+def report_data(
+    synthetic: Synthetic, frames: Frames | None = None, *, complete: bool = True, simulated: bool = True
 ) -> ReportData:
-    frames = frames or make_frames(made)
+    frames = frames or make_frames(synthetic)
     results = evaluate(
         frames.gold,
-        [GuardScores(made.guard, frames.scores, frames.records)],
-        frames.prompts if whole else None,
+        [GuardScores(synthetic.guard, frames.scores, frames.records)],
+        frames.prompts if complete else None,
         frames.taxonomy,
         EvaluateSection(resamples=200),
         seed=3,
@@ -84,8 +84,8 @@ def material(
         inputs={},
         outputs={"scores/g.parquet": "f" * 64},
         config_sha256="e" * 64,
-        counts_in={"records": made.n},
-        counts_out={"scored": made.n - 1},
+        counts_in={"records": synthetic.n},
+        counts_out={"scored": synthetic.n - 1},
         seconds=71.5,
         models={"smollm2": "revision-1"},
         versions={"python": "3.11"},
@@ -98,18 +98,18 @@ def material(
         taxonomy=frames.taxonomy,
         evaluation=results.evaluation,
         gold=frames.gold,
-        agreement=make_agreement(frames.taxonomy, made.n, simulated=simulated) if whole else None,
-        manifests=[manifest] if whole else [],
-        plan=frames.plan if whole else None,
-        prompts=frames.prompts if whole else None,
-        rejected=frames.rejected if whole else None,
-        annotations=frames.annotations if whole else None,
+        agreement=make_agreement(frames.taxonomy, synthetic.n, simulated=simulated) if complete else None,
+        manifests=[manifest] if complete else [],
+        plan=frames.plan if complete else None,
+        prompts=frames.prompts if complete else None,
+        rejected=frames.rejected if complete else None,
+        annotations=frames.annotations if complete else None,
     )
 
 
 @pytest.fixture(scope="module")
 def poor() -> ReportData:
-    return material(Synthetic(n=48, skill=0.0))
+    return report_data(Synthetic(n=48, skill=0.0))
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +119,10 @@ def poor_page(poor: ReportData) -> Page:
 
 @pytest.fixture(scope="module")
 def good_page() -> Page:
-    return Page(build_page(material(Synthetic(n=260, skill=0.9), whole=False, simulated=False)))
+    return Page(build_page(report_data(Synthetic(n=260, skill=0.9), complete=False, simulated=False)))
 
 
-def test_the_page_is_whole_and_loads_nothing(poor_page: Page) -> None:
+def test_the_page_is_complete_and_loads_nothing(poor_page: Page) -> None:
     assert poor_page.open == []
     tags = {tag for tag, _ in poor_page.elements}
     assert tags.isdisjoint({"script", "link", "iframe", "object", "embed", "img", "base", "form"})
@@ -138,20 +138,20 @@ def test_the_page_is_whole_and_loads_nothing(poor_page: Page) -> None:
     assert all(link.startswith("#") and link[1:] in ids for link in links)
 
 
-def test_the_same_material_gives_the_same_bytes(poor: ReportData) -> None:
+def test_equal_data_gives_equal_bytes(poor: ReportData) -> None:
     assert build_page(poor) == build_page(poor)
 
 
-def test_simulated_annotators_and_chance_level_are_said_in_plain_words(poor_page: Page) -> None:
+def test_warnings_name_simulated_annotators_and_chance_level(poor_page: Page) -> None:
     assert "SIMULATED ANNOTATORS." in poor_page.text
-    assert "smollm2 judges perhaps no better than chance." in poor_page.text
-    assert "Do not use it to moderate anything." in poor_page.text
+    assert "smollm2 is perhaps no better than chance." in poor_page.text
+    assert "Do not use it for moderation." in poor_page.text
 
 
 def test_what_the_scores_depend_on_is_shown(poor: ReportData) -> None:
-    (scored,) = poor.manifests
-    noted = scored.model_copy(update={"facts": {"smollm2": {"notes": ["bfloat16: differs by <0.01> nats"]}}})
-    page = Page(build_page(replace(poor, manifests=[noted])))
+    (manifest,) = poor.manifests
+    with_notes = manifest.model_copy(update={"facts": {"smollm2": {"notes": ["bfloat16: differs by <0.01> nats"]}}})
+    page = Page(build_page(replace(poor, manifests=[with_notes])))
     assert "Scoring: bfloat16: differs by <0.01> nats." in page.text
 
 
@@ -172,7 +172,7 @@ def test_at_least_three_plots_each_with_a_title_and_its_numbers(poor_page: Page,
 
 def test_an_imported_run_without_history_has_a_report(good_page: Page) -> None:
     assert good_page.open == []
-    assert "No stage of this run left a manifest" in good_page.text
+    assert "This run has no stage manifests" in good_page.text
     assert "How far to trust the labels" not in good_page.text
 
 
@@ -181,7 +181,7 @@ def test_counts_of_the_page_are_those_of_the_files(poor: ReportData, poor_page: 
     assert "Gold 45 records with final labels" in poor_page.text
     assert "Left out of the gold: 3 records with status needs adjudication" in poor_page.text
     assert "Scored 44 records judged by smollm2" in poor_page.text
-    assert "left out: 1 record (scoring failed)" in poor_page.text
+    assert "Left out: 1 record (scoring failed)" in poor_page.text
     auc = poor.evaluation.guards[0].estimators[0].metrics["macro_roc_auc"]
     assert f"{auc.value:.2f} ({auc.low or -1:.2f} to {auc.high or -1:.2f})" in poor_page.text
 
@@ -191,17 +191,17 @@ def test_worst_records_are_behind_a_content_notice(poor_page: Page) -> None:
     assert len(summaries) == 1
 
 
-def hostile_material() -> ReportData:
-    made = Synthetic(n=48, texts=HOSTILE)
-    frames = make_frames(made)
-    evil = HOSTILE[1]
+def hostile_report_data() -> ReportData:
+    synthetic = Synthetic(n=48, texts=HOSTILE)
+    frames = make_frames(synthetic)
+    hostile_text = HOSTILE[1]
 
-    def spoil(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-        return frame.with_columns(pl.format("{}" + evil, pl.col(column)).alias(column))
+    def append_hostile_text(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+        return frame.with_columns(pl.format("{}" + hostile_text, pl.col(column)).alias(column))
 
-    gold = spoil(frames.gold, "id")
-    scores, records = spoil(frames.scores, "record_id"), spoil(frames.records, "record_id")
-    prompts = spoil(frames.prompts, "id").with_columns(
+    gold = append_hostile_text(frames.gold, "id")
+    scores, records = append_hostile_text(frames.scores, "record_id"), append_hostile_text(frames.records, "record_id")
+    prompts = append_hostile_text(frames.prompts, "id").with_columns(
         pl.col("attributes").list.eval(
             pl.struct(
                 pl.format("{}" + HOSTILE[0], pl.element().struct.field("name")).alias("name"),
@@ -216,16 +216,16 @@ def hostile_material() -> ReportData:
     taxonomy = frames.taxonomy.model_copy(
         update={"labels": labels, "title": HOSTILE[1], "verdict": HOSTILE[0], "content_notice": HOSTILE[5]}
     )
-    changed = Frames(taxonomy, gold, scores, records, prompts, frames.plan, frames.rejected, frames.annotations)
-    found = material(Synthetic(n=48, texts=HOSTILE, guard="g" + HOSTILE[5]), changed)
-    manifest = found.manifests[0].model_copy(
+    hostile_frames = Frames(taxonomy, gold, scores, records, prompts, frames.plan, frames.rejected, frames.annotations)
+    data = report_data(Synthetic(n=48, texts=HOSTILE, guard="g" + HOSTILE[5]), hostile_frames)
+    manifest = data.manifests[0].model_copy(
         update={"stage": HOSTILE[0], "models": {HOSTILE[1]: HOSTILE[4]}, "counts_out": {HOSTILE[0]: 1}}
     )
-    return ReportData(**{**vars(found), "name": HOSTILE[4], "manifests": [manifest]})
+    return ReportData(**{**vars(data), "name": HOSTILE[4], "manifests": [manifest]})
 
 
 def test_hostile_records_add_no_element_and_no_attribute(poor_page: Page) -> None:
-    page = Page(build_page(hostile_material()))
+    page = Page(build_page(hostile_report_data()))
     assert page.open == []
     assert page.shape <= poor_page.shape
     for attribute in ("href", "src", "class", "style"):
@@ -235,41 +235,31 @@ def test_hostile_records_add_no_element_and_no_attribute(poor_page: Page) -> Non
         assert re.sub(r"\s+", " ", text) in page.text  # shown, as text
 
 
-def test_what_scoring_noted_is_shown(poor: ReportData) -> None:
-    """By how much a served model's answers vary is part of what its bounds mean."""
-    facts = (
-        {poor.evaluation.guards[0].guard: {"notes": ["its answers vary by 0.25 nats <b>"]}} if poor.evaluation else {}
-    )
-    manifest = poor.manifests[0].model_copy(update={"facts": facts})
-    page = Page(build_page(replace(poor, manifests=[manifest])))
-    assert "Scoring: its answers vary by 0.25 nats <b>." in page.text
-
-
 @pytest.fixture(scope="module")
 def middling() -> ReportData:
-    return material(Synthetic(n=160, skill=0.5))
+    return report_data(Synthetic(n=160, skill=0.5))
 
 
-def test_every_question_of_a_reader_has_its_place(middling: ReportData) -> None:
+def test_the_page_has_every_section(middling: ReportData) -> None:
     page = Page(build_page(middling))
-    headings = " ".join(page.texts)
-    for wanted in (
+    text = " ".join(page.texts)
+    for expected in (
         "Coverage of the plan",
         "attempts were rejected",
         "Label by label",
         "How much of the error is the annotators' own disagreement",
-        "Judged by single annotators",
+        "Measured against single annotators",
         "Which estimator to use",
-        "Thresholds to run it at",
+        "Which thresholds to use",
         "By attribute",
         "Missed one label, gave another",
         "Content notice",
         "Cost and time",
     ):
-        assert wanted in headings, wanted
+        assert expected in text, expected
 
 
-def test_each_label_has_its_own_little_reliability_diagram(middling: ReportData) -> None:
+def test_each_label_has_a_reliability_diagram(middling: ReportData) -> None:
     page = Page(build_page(middling))
     names = list(middling.label_names.values())
     titles = [text for text in page.texts if re.fullmatch(r"\d+ positives?, ECE .+", text.strip())]
@@ -278,36 +268,41 @@ def test_each_label_has_its_own_little_reliability_diagram(middling: ReportData)
     assert len(bands) >= 2 * len(names)
 
 
-def test_two_guards_stand_side_by_side(middling: ReportData) -> None:
-    made = Synthetic(n=160, skill=0.5)
-    frames, worse = make_frames(made), make_frames(Synthetic(n=160, skill=0.1))
-    found = evaluate(
+def test_two_guards_are_shown_side_by_side(middling: ReportData) -> None:
+    synthetic = Synthetic(n=160, skill=0.5)
+    frames, worse_frames = make_frames(synthetic), make_frames(Synthetic(n=160, skill=0.1))
+    results = evaluate(
         frames.gold,
-        [GuardScores("large", frames.scores, frames.records), GuardScores("small", worse.scores, worse.records)],
+        [
+            GuardScores("large", frames.scores, frames.records),
+            GuardScores("small", worse_frames.scores, worse_frames.records),
+        ],
         None,
         frames.taxonomy,
         EvaluateSection(resamples=200),
         seed=3,
         simulated=True,
     )
-    page = Page(build_page(replace(middling, evaluation=found.evaluation)))
+    page = Page(build_page(replace(middling, evaluation=results.evaluation)))
     assert "small is clearly worse than large at ranking labels" in page.text
+    summary = [text for text in page.texts if text.startswith(("large: ", "small: "))]
+    assert len(summary) == 6  # three findings for each guard at the top of the page
     assert "Guards side by side" not in Page(build_page(middling)).text
 
 
-def test_an_evaluation_of_an_older_version_is_read_and_its_untested_findings_are_not_told(middling: ReportData) -> None:
-    """Before, every row had a finding, and none had a range."""
-    new = {"tested", "range_low", "range_high", "bounds", "against_frequency", "bias", "improvement"}
+def test_untested_findings_in_an_evaluation_of_an_older_version_are_not_shown(middling: ReportData) -> None:
+    """In older versions every row had a finding, and none had a range."""
+    new_fields = {"tested", "range_low", "range_high", "bounds", "against_frequency", "bias", "improvement"}
 
     def older(value: Any) -> Any:
         if isinstance(value, list):
             return [older(item) for item in value]
         if not isinstance(value, dict):
             return value
-        kept = {key: older(item) for key, item in value.items() if key not in new}
+        kept = {key: older(item) for key, item in value.items() if key not in new_fields}
         return kept | {"finding": "worse"} if kept.get("finding") == "descriptive" else kept
 
-    found = Evaluation.model_validate(older(middling.evaluation.model_dump(mode="json")))
-    page = Page(build_page(replace(middling, evaluation=found)))
+    evaluation = Evaluation.model_validate(older(middling.evaluation.model_dump(mode="json")))
+    page = Page(build_page(replace(middling, evaluation=evaluation)))
     assert "clearly worse" not in page.text
-    assert "whether that differs is not computed" in page.text
+    assert "the difference could not be tested" in page.text

@@ -1,4 +1,4 @@
-"""The page in a real browser: nothing sticks out of a phone, and its content policy blocks nothing of its own."""
+"""The page in a real browser: nothing overflows on a phone, and its content policy blocks nothing of the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
 from marginalia.pipeline.report.report_page import build_page
-from tests.pipeline.report.test_page import HOSTILE, material
+from tests.pipeline.report.test_page import HOSTILE, report_data
 from tests.pipeline.synthetic_run import Synthetic
 
 DRIVER = shutil.which("chromedriver")
@@ -39,9 +39,9 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     driver.quit()
 
 
-def test_nothing_sticks_out_at_phone_and_desktop_width(browser: webdriver.Chrome, tmp_path: Path) -> None:
+def test_nothing_overflows_at_phone_and_desktop_width(browser: webdriver.Chrome, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    path.write_text(build_page(material(Synthetic(n=48, texts=HOSTILE))), encoding="utf-8")
+    path.write_text(build_page(report_data(Synthetic(n=48, texts=HOSTILE))), encoding="utf-8")
     for width, shown in ((390, "svg.narrow"), (1280, "svg.wide")):
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 800}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

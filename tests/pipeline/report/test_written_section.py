@@ -1,4 +1,4 @@
-"""What generation.json says, in the report."""
+"""What the report says about the texts, from generation.json."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from marginalia.pipeline.report.report_page import build_page
 from marginalia.schemas.generation_json import Check, CheckedLabel, Diversity, Generation, Lengths
-from tests.pipeline.report.test_page import Page, material
+from tests.pipeline.report.test_page import Page, report_data
 from tests.pipeline.synthetic_run import Synthetic
 
 VARIED = Diversity(
@@ -37,30 +37,32 @@ CHECK = Check(
 )
 
 
-def test_diversity_and_the_blind_check_are_told() -> None:
-    plain = material(Synthetic(n=48, skill=0.5))
+def test_diversity_and_the_blind_check_are_shown() -> None:
+    plain = report_data(Synthetic(n=48, skill=0.5))
     page = Page(build_page(replace(plain, generation=Generation(diversity=[VARIED], check=CHECK))))
     assert page.open == []
     assert "How varied the texts are" in page.text
     assert "writer <b>7b</b> 1,200 0.21 0.64 — 0.35 1.00 31 / 77 / 140" in " ".join(page.text.split())
-    assert "judge, not told what a text was asked to be, gives 85 % of the texts it labels" in page.text
-    assert "Of 40 planted texts that ordered a wrong answer, 3 got it." in " ".join(page.text.split())
+    assert "judge, which does not see the intended labels, agrees with them on 85 % of the texts" in page.text
+    assert "Of 40 planted texts with an instruction to answer wrongly, 3 got the wrong answer." in " ".join(
+        page.text.split()
+    )
 
 
-def test_the_spread_of_embeddings_is_told_where_it_was_measured() -> None:
+def test_the_spread_of_embeddings_is_shown_where_it_was_measured() -> None:
     measured = VARIED.model_copy(update={"embedding_spread": 0.62})
     other = VARIED.model_copy(update={"generator": "other"})
-    plain = material(Synthetic(n=48, skill=0.5))
+    plain = report_data(Synthetic(n=48, skill=0.5))
     page = Page(build_page(replace(plain, generation=Generation(diversity=[measured, other], check=None))))
-    said = " ".join(page.text.split())
-    assert "self-BLEU Spread Balance" in said
-    assert "0.21 0.64 — 0.35 0.62 1.00" in said
-    assert "0.21 0.64 — 0.35 — 1.00" in said
+    text = " ".join(page.text.split())
+    assert "self-BLEU Spread Balance" in text
+    assert "0.21 0.64 — 0.35 0.62 1.00" in text
+    assert "0.21 0.64 — 0.35 — 1.00" in text
     without = Page(build_page(replace(plain, generation=Generation(diversity=[VARIED], check=None))))
     assert "Spread" not in without.text
 
 
-def test_without_the_file_nothing_is_said() -> None:
-    page = Page(build_page(material(Synthetic(n=48, skill=0.5))))
+def test_without_the_file_the_sections_are_left_out() -> None:
+    page = Page(build_page(report_data(Synthetic(n=48, skill=0.5))))
     assert "How varied" not in page.text
-    assert "not told what" not in page.text
+    assert "Blind check" not in page.text

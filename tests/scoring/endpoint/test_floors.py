@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from marginalia.schemas.errors import ModelError, ServiceError
-from marginalia.scoring.models.completions_api import Form, TokenAnswer, next_tokens
+from marginalia.scoring.models.completions_api import RequestFormat, TokenAnswer, next_tokens
 from marginalia.scoring.score_request import ESTIMATOR_NAMES
 from marginalia.scoring.scorer import Result, Settings
 from tests.logprob_server import LogprobServer
@@ -18,7 +18,7 @@ from tests.scoring import tiny
 from tests.scoring.endpoint.served import EXACT, RECORDS, connect
 
 KEEPS = (1, 2, 3, 6)
-CUT = "the distribution was cut before its log-probabilities were computed"
+TRUNCATED = "the distribution was truncated before its log-probabilities were computed"
 
 
 def check(found: Result, wanted: Result) -> float:
@@ -41,7 +41,7 @@ def test_a_token_shown_with_a_floor_value_was_not_seen(
         _, scorer = remote(EXACT, {"keeps": keeps, "floor": floor, **form})
         (found,) = scorer.score_records([RECORDS[0]])
         widths.append(check(found, truth["r0"]))
-        assert any("leaves out all but a few tokens" in note for note in scorer.model.notes)
+        assert any("leaves out all but a few of the tokens" in note for note in scorer.model.notes)
     assert widths[0] > 0.01 and widths == sorted(widths, reverse=True)
 
 
@@ -59,7 +59,8 @@ def test_a_distribution_that_was_cut_is_refused(folder: Path, network: Any, floo
     with (
         LogprobServer(network, tiny.tokenizer(), keeps=3, renormalised=True, floor=floor, **form) as server,
         pytest.raises(
-            ServiceError, match=rf"{CUT}: they add up to 1 over [34] tokens.*turn off top_k, top_p and min_p"
+            ServiceError,
+            match=rf"{TRUNCATED}: [34] tokens add up to a probability of 1.*turn off top_k, top_p and min_p",
         ),
     ):
         connect(folder, server, EXACT, [])
@@ -71,7 +72,7 @@ def test_a_cut_that_shows_only_now_and_then(remote: Any, floor: Any) -> None:
     server, scorer = remote(EXACT, {})
     server.keeps, server.renormalised, server.floor = 3, True, floor
     (found,) = scorer.score_records([RECORDS[0]])
-    assert CUT in (found.error or "") and not found.estimates
+    assert TRUNCATED in (found.error or "") and not found.estimates
 
 
 @pytest.mark.parametrize("asked", [{}, {"asked_ids": True}], ids=str)
@@ -82,14 +83,14 @@ def test_numbers_that_are_no_log_probabilities(
     server, scorer = remote(EXACT, asked)
     server.shift = shift
     (found,) = scorer.score_records([RECORDS[0]])
-    wanted = "answered NaN" if math.isnan(shift) else "probabilities add up to"
+    wanted = "returned NaN" if math.isnan(shift) else "probabilities add up to"
     assert wanted in (found.error or "") and not found.estimates
 
 
 @pytest.mark.parametrize("values", [[-0.1, -2.32], [0.01, -9.0], [0.0015]], ids=str)
 def test_masses_of_more_than_one_and_a_thousandth(values: list[float]) -> None:
     with pytest.raises(ModelError, match="probabilities add up to"):
-        next_tokens(answer(dict(enumerate(values))), np.array([0]), {}, Form("m", 2, vocabulary=10))
+        next_tokens(answer(dict(enumerate(values))), np.array([0]), {}, RequestFormat("m", 2, vocabulary=10))
 
 
 def test_small_roundings_are_no_reason_to_refuse(remote: Any, truth: dict[str, Result]) -> None:
@@ -104,7 +105,7 @@ def answer(values: dict[int, float]) -> TokenAnswer:
 
 
 def test_what_is_a_floor_and_what_a_tie() -> None:
-    form = Form("m", 20, vocabulary=128_000)
+    form = RequestFormat("m", 20, vocabulary=128_000)
     allowed = np.array([1, 2, 500], dtype=np.int64)
     peaked = {1: math.log(0.9), 2: math.log(0.1 - 2e-6)}
     # two of twenty equal values at the end of a list come with 16-bit logits, and the list's end still bounds the rest
@@ -127,10 +128,12 @@ def test_what_is_a_floor_and_what_a_tie() -> None:
 def test_a_sure_model_is_not_taken_for_a_cut_one() -> None:
     """Twenty tokens hold all but 1e-9 of the mass, as in every trained guard."""
     sure = {1: math.log1p(-1e-7)} | {100 + n: -17.0 - n / 3 for n in range(19)}
-    found = next_tokens(answer(sure), np.array([1, 2]), {}, Form("m", 20, vocabulary=128_000))
+    found = next_tokens(answer(sure), np.array([1, 2]), {}, RequestFormat("m", 20, vocabulary=128_000))
     assert found.unseen < 1e-9
-    with pytest.raises(ModelError, match=CUT):
-        next_tokens(answer({1: math.log1p(-1e-7), 3: -9999.0}), np.array([1, 2]), {}, Form("m", 2, vocabulary=128_000))
+    with pytest.raises(ModelError, match=TRUNCATED):
+        next_tokens(
+            answer({1: math.log1p(-1e-7), 3: -9999.0}), np.array([1, 2]), {}, RequestFormat("m", 2, vocabulary=128_000)
+        )
 
 
 def test_the_first_records_of_the_issue(remote: Any, truth: dict[str, Result]) -> None:

@@ -140,8 +140,8 @@ def test_what_a_server_of_this_kind_is_noted_for(remote: Any) -> None:
     )
     assert scorer.model.context == server.max_model_len
     assert scorer.model.spread == pytest.approx(0.25, abs=1e-4)
-    assert "vary with its batching (here by 0.25 nats" in scorer.model.notes[0]
-    assert "the others' mass counts as open" in scorer.model.notes[1]
+    assert "vary with its batching (up to 0.25 nats" in scorer.model.notes[0]
+    assert "the mass of the others counts as open" in scorer.model.notes[1]
 
 
 def test_many_requests_are_in_flight_and_no_more_than_allowed(remote: Any) -> None:

@@ -21,11 +21,11 @@ from tests.scoring.endpoint.served import EXACT, KEY, RECORDS, by_id, connect
 @pytest.mark.parametrize(
     ("server", "options", "message"),
     [
-        ({"logprobs": False}, {}, "answers without log-probabilities .*vLLM: --max-logprobs"),
+        ({"logprobs": False}, {}, "returns no log-probabilities .*vLLM: --max-logprobs"),
         ({"max_logprobs": 5}, {}, r"max allowed: 5 .*lower top_logprobs \(--top-logprobs, now 20\)"),
         ({"key": KEY}, {}, r"status 401: .*set api_key_env"),
         ({"key": "other"}, {"api_key_env": "TEST_KEY"}, r"status 401: Unauthorized: \*\*\* .*the key in TEST_KEY"),
-        ({}, {"endpoint_model": "no-such"}, r"status 404: The model `no-such` does not exist.*set the URL"),
+        ({}, {"endpoint_model": "no-such"}, r"status 404: The model `no-such` does not exist.*correct the URL"),
     ],
     ids=["no log-probabilities", "fewer allowed", "no key", "wrong key", "wrong model"],
 )
@@ -48,15 +48,15 @@ def test_refused_after_one_call(
 @pytest.mark.parametrize(
     ("status", "hint"),
     [
-        (400, "what the server says names the setting"),
+        (400, "the server's message says what to change"),
         (401, "set api_key_env"),
         (403, "set "),
-        (404, "set the URL"),
+        (404, "correct the URL"),
     ],
 )
 def test_what_asking_again_cannot_mend_fails_at_once(folder: Path, network: Any, status: int, hint: str) -> None:
     with LogprobServer(network, tiny.tokenizer()) as server, LyingProxy(server.url, status=status) as proxy:
-        with pytest.raises(ServiceError, match=rf"{proxy.url}: .*status {status}: ordered by the test.*\(.*{hint}"):
+        with pytest.raises(ServiceError, match=rf"{proxy.url}: .*status {status}: set by the test.*\(.*{hint}"):
             connect(folder, proxy, EXACT, [], endpoint_model="tiny-guard")
         asked = [path for _, path in proxy.calls]
         # where nothing answers, it is asked whether the server only chats
@@ -66,7 +66,10 @@ def test_what_asking_again_cannot_mend_fails_at_once(folder: Path, network: Any,
 def test_a_server_that_only_chats(folder: Path, network: Any) -> None:
     with (
         LogprobServer(network, tiny.tokenizer(), chats=True) as server,
-        pytest.raises(ServiceError, match=r"only chats .*: no probability can be read from it .serve the model where"),
+        pytest.raises(
+            ServiceError,
+            match=r"only chat completions .*, from which probabilities cannot be read .use a server that has",
+        ),
     ):
         connect(folder, server, EXACT, [])
 
@@ -88,7 +91,9 @@ def test_another_tokenizer_is_noticed(tmp_path: Path, folder: Path, network: Any
 
     with (
         LogprobServer(network, Longer(), prompt_ids=False, token_ids=False) as server,
-        pytest.raises(ServiceError, match=r"was counted as .* there .set tokenizer to the tokenizer of the model"),
+        pytest.raises(
+            ServiceError, match=r"the server counted \d+ tokens in a prompt of \d+ .set tokenizer \(--tokenizer\) to"
+        ),
     ):
         Longer.decode = tiny.tokenizer().decode  # type: ignore[attr-defined]
         connect(folder, server, EXACT, [])
@@ -97,12 +102,16 @@ def test_another_tokenizer_is_noticed(tmp_path: Path, folder: Path, network: Any
 @pytest.mark.parametrize(
     ("url", "options", "message"),
     [
-        ("http://127.0.0.1:1/v1", {"tokenizer": None}, "needs its tokenizer on this machine"),
+        ("http://127.0.0.1:1/v1", {"tokenizer": None}, "needs a local copy of its tokenizer"),
         ("http://127.0.0.1:1/v1", {"tokenizer": "no-such"}, "no model 'no-such'"),
         (f"http://me:{KEY}@127.0.0.1:1/v1", {}, "an address and nothing more"),
         (f"http://127.0.0.1:1/v1?key={KEY}", {}, "an address and nothing more"),
-        ("http://127.0.0.1:1/v1/chat/completions", {}, "ends before the route: http://127.0.0.1:1/v1, not"),
-        ("http://127.0.0.1:1/v1", {"api_key_env": "NO_SUCH_KEY"}, "NO_SUCH_KEY is not set"),
+        ("http://127.0.0.1:1/v1/chat/completions", {}, "must not include the route: http://127.0.0.1:1/v1, not"),
+        (
+            "http://127.0.0.1:1/v1",
+            {"api_key_env": "NO_SUCH_KEY"},
+            "NO_SUCH_KEY, which should hold the endpoint's key, is not set",
+        ),
     ],
 )
 def test_wrong_options_are_refused_before_any_call(
@@ -116,12 +125,12 @@ def test_wrong_options_are_refused_before_any_call(
 
 def test_no_server_is_said_with_its_address(folder: Path) -> None:
     endpoint = EndpointOptions(tokenizer=str(folder / "model"), retries=0)
-    with pytest.raises(ServiceError, match=r"http://127.0.0.1:1/v1: connection failed.*is the server running\?"):
+    with pytest.raises(ServiceError, match=r"http://127.0.0.1:1/v1: connection failed.*is the server running"):
         Scorer.load("http://127.0.0.1:1/v1", str(folder / "guard.yaml"), endpoint=endpoint)
 
 
 def test_endpoint_keys_are_refused_for_other_models(folder: Path) -> None:
-    with pytest.raises(InputError, match="tokenizer is for a model behind a URL"):
+    with pytest.raises(InputError, match="tokenizer is only for a model behind a URL"):
         Scorer.load(str(folder / "model"), str(folder / "guard.yaml"), endpoint=EndpointOptions(tokenizer="x"))
 
 
@@ -130,7 +139,7 @@ def test_a_record_that_is_too_long_is_said_so(remote: Any) -> None:
     records = [RECORDS[0], ("long", [{"role": "user", "content": "word " * 50}])]
     found = by_id(scorer.score_records(records))
     assert found["r0"].error is None
-    assert (found["long"].error or "").startswith("too long: a prompt of ")
+    assert (found["long"].error or "").startswith("too long: the prompt has ")
 
 
 def test_a_prompt_that_the_server_finds_too_long_fails_alone(remote: Any) -> None:

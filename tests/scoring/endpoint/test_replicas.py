@@ -53,9 +53,9 @@ def test_two_servers_share_the_work_and_one_dies_in_the_middle(
     report = next(note for note in both.model.notes if note.startswith("2 endpoints"))
     other.faults = {}
     dead = both.model.caller.replicas.all[1]  # type: ignore[attr-defined]
-    dead.rests_until = 0.0  # its rest is over
+    dead.paused_until = 0.0  # its pause is over
     both.score("hello again")
-    assert dead.rests == 0, "it is asked again"
+    assert dead.pauses == 0, "it is asked again"
     for model in (alone.model, both.model):
         model.caller.close()  # type: ignore[attr-defined]
     assert {record: result.error for record, result in scored.items()} == dict.fromkeys(truth)
@@ -63,7 +63,7 @@ def test_two_servers_share_the_work_and_one_dies_in_the_middle(
         for name, found in result.estimates.items():
             assert abs(found.probability - truth[record].estimates[name].probability).max() <= 1e-4
     assert report.startswith(f"2 endpoints: {one.url} answered ")
-    assert "(the last: connection failed" in report and report.endswith("and was left alone at the end")
+    assert "(last error: connection failed" in report and report.endswith("and was skipped after repeated failures")
 
 
 def test_one_that_is_not_there_at_the_start_is_no_hindrance(
@@ -105,7 +105,7 @@ def test_least_busy_first_and_a_rest_after_failures(monkeypatch: pytest.MonkeyPa
     b.in_flight = 1
     assert pool.take() is a, "one call shows whether it is back"
     pool.note_failure(b, "connection failed", unreachable=True)
-    assert b.rests_until == now[0] + 2
+    assert b.paused_until == now[0] + 2
     pool.note_failure(a, "status 429", unreachable=False, wait=30)
     assert not pool.is_any_ready()
     assert pool.take() is b, "the one that will be ready first"

@@ -14,7 +14,7 @@ import pytest
 from marginalia.schemas.retries import RetryPolicy
 from marginalia.scoring.marginal.answer_search import MARGINALS, NextTokens, Node
 from marginalia.scoring.models.completions_api import TokenAnswer
-from marginalia.scoring.models.repeated_answers import Spread, between
+from marginalia.scoring.models.repeated_answers import Spread, spread_between
 from marginalia.scoring.score_files import origin_of
 from marginalia.scoring.scorer import Result, Scorer, Settings
 from tests.scoring.endpoint.served import RECORDS, by_id
@@ -58,11 +58,11 @@ def test_a_server_that_always_says_the_same_costs_no_width(remote: Any) -> None:
 
 def test_what_was_measured_is_noted(remote: Any) -> None:
     _, scorer = remote(Settings(tolerance=0.1), {"jitter": 0.02, "asked_ids": True})
-    assert "was not measured, and is not in the bounds" in origin_of(scorer).notes[0]
+    assert "the variation was not measured and is not included in the bounds" in origin_of(scorer).notes[0]
     list(scorer.score_records(RECORDS))
     (note,) = [note for note in origin_of(scorer).notes if "vary with its batching" in note]
-    assert f"here by {scorer.model.spread:.2g} nats in 10 repeated questions" in note
-    assert "the bounds are wider by what that can change" in note
+    assert f"(up to {scorer.model.spread:.2g} nats in 10 repeated questions)" in note
+    assert "the bounds include this" in note
 
 
 def test_a_server_that_varies_more_later(remote: Any) -> None:
@@ -73,7 +73,7 @@ def test_a_server_that_varies_more_later(remote: Any) -> None:
     scorer.model.repeats._batches = 63
     list(scorer.score_records(RECORDS[:1]))
     assert 0 < scorer.model.spread <= 0.2
-    assert "those of the first records by 0 nats a token only: it was more later" in scorer.model.notes[0]
+    assert "those of the first records only 0 nats per token: later answers varied more" in scorer.model.notes[0]
 
 
 def test_questions_that_are_asked_again_fail_nothing(remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,14 +98,14 @@ def test_how_far_two_answers_are_apart() -> None:
 
     one = told(math.log(0.6), math.log(0.3), -9999.0, math.log(1e-9))
     other = told(math.log(0.61), math.log(0.29), math.log(0.1), math.log(1e-8))
-    found = between(one, other)
+    found = spread_between(one, other)
     assert found is not None and found.nats == pytest.approx(math.log(0.3 / 0.29))  # no floor, no crumb
     assert found.stray == 0.0
     # what does not add up to 1 cannot be told by a factor
-    assert between(told(math.log(0.9)), told(math.log(0.9) - 0.2)) == Spread(
+    assert spread_between(told(math.log(0.9)), told(math.log(0.9) - 0.2)) == Spread(
         pytest.approx(0.2), pytest.approx(0.9 * (1 - math.exp(-0.2)) - math.expm1(0.2) * 0.1)
     )
-    assert between(told(-1.0), TokenAnswer({}, {"x": -1.0}, None, None)) is None
+    assert spread_between(told(-1.0), TokenAnswer({}, {"x": -1.0}, None, None)) is None
 
 
 @dataclass
