@@ -86,7 +86,7 @@ class Connection:
     def _call(self, method: str, path: str, done: Collection[int] = (), **arguments: Any) -> Any:
         """The JSON answer. All our writes can be repeated, so a failing server is asked again.
 
-        `done`: statuses that mean that it was done before. After a try whose answer was lost they mean success: None."""
+        `done`: statuses that mean that it was done before: None, after a try whose answer was lost."""
 
         def once() -> httpx2.Response:
             return self._http.request(method, f"/api/v1{path}", **arguments)
@@ -154,7 +154,7 @@ class Connection:
             404: "check annotation.url, annotation.workspace and annotation.dataset; was the dataset deleted?",
         }.get(status)
         if 300 <= status < 400:
-            hint = "it sends to another address, which is not followed; set annotation.url to that"
+            hint = "it redirects to another address, which is not followed; set annotation.url to that address"
         shown = self._safe(" ".join(detail.split()))  # some servers repeat what they were sent, the key included
         code = f"HTTP {status}" if status else "refused"
         return ServiceError(f"Argilla at {self.url} ({what}): {code}: {shown}", hint=hint)

@@ -121,6 +121,7 @@ class EndpointSection(EndpointAccess):
 
     @property
     def urls(self) -> list[str]:
+        """All addresses."""
         return [self.base_url] if isinstance(self.base_url, str) else self.base_url
 
     @property

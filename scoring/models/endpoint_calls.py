@@ -147,7 +147,7 @@ class Caller:
         if self._failures >= MANY_FAILURES:
             raise ServiceError(
                 f"{self.url}: no answer for {self._failures} records in a row; the last: {lost[-1]}",
-                hint="look at the server; what was scored is kept, the same command goes on",
+                hint="check the server; scored records are kept; run the same command to continue",
             )
 
     async def _ask(self, path: str, body: dict[str, Any] | None, read: Callable[[dict[str, Any]], T]) -> T:

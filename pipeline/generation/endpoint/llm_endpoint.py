@@ -213,7 +213,7 @@ class Endpoint:
         elif of_seed:
             self._ended = ServiceError(f"{self._url}: {what}", hint="set generate.send_seed: false")
         elif self._failures >= MANY_FAILURES:
-            hint = "look at the server; what was answered before is kept, run the stage again" + seed
+            hint = "check the server; earlier answers are kept; run the stage again to continue" + seed
             what = f"no answer {self._failures} times in a row; the last: {what}"
             self._ended = ServiceError(f"{self._url}: {what}", hint=hint)
         return self._ended or AttemptFailed(what)
@@ -237,7 +237,9 @@ class Endpoint:
         }
         other = "set the key of section generate that the endpoint names: model, structured_output, send_seed, "
         if 300 <= refusal.status < 400:
-            elsewhere = "it sends to another address, which is not followed; set generate.endpoint.base_url to that"
+            elsewhere = (
+                "it redirects to another address, which is not followed; set generate.endpoint.base_url to that address"
+            )
             return ServiceError(f"{refusal.url}: {refusal}", hint=elsewhere)
         if refusal.status in (400, 422) and self._section.send_seed and is_of_seed(refusal.said):
             return ServiceError(f"{refusal.url}: {refusal}", hint="set generate.send_seed: false")

@@ -76,7 +76,9 @@ def test_a_server_that_dies_ends_the_run_and_loses_nothing(remote: Any, tmp_path
     server, scorer = remote(settings, {"asked_ids": True}, retries=0, concurrency=2)
     records = [(f"r{n}", [{"role": "user", "content": f"text {n}"}]) for n in range(24)]
     journal, done = tmp_path / "journal.jsonl", []
-    with pytest.raises(ServiceError, match=r"no answer for 1\d records in a row; the last: .*the same command goes on"):
+    with pytest.raises(
+        ServiceError, match=r"no answer for 1\d records in a row; the last: .*run the same command to continue"
+    ):
         for record_id in score_to_journal(scorer, records, journal):
             done.append(record_id)
             if len(done) == 4:
