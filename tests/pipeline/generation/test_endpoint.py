@@ -365,7 +365,7 @@ def test_further_keys_of_a_request() -> None:
     for name, instead in (
         ("seed", "generate.send_seed"),
         ("temperature", "generate.temperature"),
-        ("stream", "it must"),
+        ("stream", "it cannot be changed"),
     ):
         with pytest.raises(ValueError, match=f"extra_body cannot hold '{name}'.*{instead}"):
             question(extra_body={name: 1})
