@@ -23,8 +23,9 @@ from typing import Any
 import httpcore2
 import httpx2
 
+from marginalia.schemas.async_http_connections import AsyncConnectionBackend
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.http_connections import UNREQUESTED, AsyncConnectionBackend, ConnectionBackend, Deadline
+from marginalia.schemas.http_connections import UNREQUESTED, ConnectionBackend, Deadline
 from marginalia.schemas.server_addresses import proxy_for
 
 ANSWERED = "marginalia.status"
