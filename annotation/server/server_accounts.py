@@ -33,7 +33,7 @@ def accounts(home: Path) -> list[Account]:
 
 
 def add_annotators(home: Path, names: Sequence[str], workspace: str) -> list[Account]:
-    """Accounts for `names`, in their order, that may annotate in `workspace` (created if it does not exist).
+    """Creates accounts for `names` that may annotate in `workspace` (created if it does not exist), and returns them.
 
     An existing account keeps its password and is only added to the workspace, so that the call can be repeated, also
     after an interruption. Raises InputError for a name that is not valid or belongs to another account, ServiceError
@@ -76,7 +76,7 @@ class _Api:
         self._client.close()
 
     def call(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
-        """The JSON object that the server answers."""
+        """The JSON object that the server returns."""
         try:
             response = self._client.request(method, path, json=body)
         except httpx2.HTTPError as error:

@@ -192,7 +192,11 @@ def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command
     missing = []
     for temporary, verb, command_text in (
         (True, "were not", command),
-        (False, "cannot be", f"fix the errors in {table}, then: {command}; evaluate leaves these records out"),
+        (
+            False,
+            "cannot be",
+            f"fix the causes (column error of {table}), then: {command}; evaluate leaves these records out",
+        ),
     ):
         if group := [failure for failure in failures if failure.passing == temporary]:
             text = f"{len(group):,} of {records:,} records {verb} scored by {guard.name}, the first "
