@@ -195,7 +195,7 @@ def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command
         (
             False,
             "cannot be",
-            f"fix the causes (column error of {table}), then: {command}; evaluate leaves these records out",
+            f"fix the causes (column error of {table}), then: {command}; evaluate leaves them out",
         ),
     ):
         if group := [failure for failure in failures if failure.passing == temporary]:

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 # log-probabilities in nats
 IMPOSSIBLE = -1000.0  # at or below it a value is always a placeholder
 IMPLAUSIBLE = -50.0  # a value this low that several tokens share is a placeholder
-LOW = math.log(
-    1e-6
-)  # below it, a value that a quarter of the tokens share is a placeholder, not a tie of 16-bit logits
+LOW = math.log(1e-6)  # a value below it is a placeholder, not a tie of 16-bit logits, if a quarter share it
 MANY_EQUAL = 5  # so many equal values, at least half of all, are not a tie
 COMPLETE_WITHIN = 1e-4  # masses that add up to 1 within this are the whole distribution: servers round
 UNSEEN_MASS = 1e-3  # by how much the missing mass must exceed what unseen tokens can have
@@ -31,8 +29,9 @@ CUT_HINT = (
 @dataclass(frozen=True)
 class Expected:
     """What a complete answer contains. `top`: the number of most probable tokens that were asked for; None if
-    particular token ids were asked for. `vocabulary`: number of tokens of the model. `named`: whether the answer identifies tokens by id,
-    so that no two tokens share an entry. `floor`: the floor that this server was seen to use, if any."""
+    particular token ids were asked for. `vocabulary`: number of tokens of the model. `named`: whether the answer
+    identifies tokens by id, so that no two tokens share an entry. `floor`: the floor that this server was seen to use,
+    if any."""
 
     top: int | None
     vocabulary: int

@@ -65,8 +65,9 @@ class Strategies:
 
     def run(self, records: Iterable[tuple[str, Messages]]) -> Iterator[dict[str, Any]]:
         """One journal entry per record: `greedy` (codes), the SCORES by code, `passes` (prefixes of the tree of any
-        place), `greedy_passes` (further forward passes) and seconds; for the baselines the codes' `logits`, and `flagged`: whether the verdict's first token is more probable than that of
-        the answer without categories. An entry with an `error` has none of these."""
+        place), `greedy_passes` (further forward passes) and seconds; for the baselines the codes' `logits`, and
+        `flagged`: whether the verdict's first token is more probable than that of the answer without categories. An
+        entry with an `error` has none of these."""
         fingerprint = self.fingerprint
         for record_id, messages in records:
             entry = {"id": record_id, "key": content_hash([fingerprint, list(messages)]), "error": None}
@@ -142,7 +143,7 @@ class Strategies:
 
 
 class Remembered(CachedModel):
-    """Remembers the probabilities after each prefix of a record, as the procedures ask for the same prefixes repeatedly."""
+    """Remembers the probabilities after each prefix of a record: the procedures ask for the same ones repeatedly."""
 
     def __init__(self, model: Any, tokenizer: Any, end_ids: Sequence[int]) -> None:
         super().__init__(model, tokenizer, end_ids)
