@@ -193,11 +193,7 @@ def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command
     missing = []
     for temporary, verb, command_text in (
         (True, "were not", command),
-        (
-            False,
-            "cannot be",
-            f"fix the causes (column error of {table}), then: {command}; evaluate leaves them out",
-        ),
+        (False, "cannot be", after_a_fix),
     ):
         if group := [failure for failure in failures if failure.passing == temporary]:
             text = f"{len(group):,} of {records:,} records {verb} scored by {guard.name}, the first "
