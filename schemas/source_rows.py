@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marginalia.schemas.errors import InputError, MarginaliaError
+from marginalia.schemas.storage.regular_files import check_regular, open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +35,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, SourceRow]]:
         raise InputError.at(path, "no such file", hint="expected a .jsonl or .parquet file")
     if path.is_dir():
         raise InputError.at(path, "is a folder, expected a .jsonl or .parquet file")
+    check_regular(path)
     if path.suffix == ".parquet":
         yield from _parquet_rows(path)
     elif path.suffix in (".jsonl", ".ndjson", ".json"):
@@ -43,7 +46,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, SourceRow]]:
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, SourceRow]]:
     try:
-        opened = path.open("rb")
+        opened = os.fdopen(open_regular(path), "rb")
     except OSError as error:
         raise InputError.at(path, f"cannot read: {error.strerror}") from error
     with opened as file:

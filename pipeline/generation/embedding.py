@@ -105,7 +105,7 @@ def _folder(reference: str, revision: str | None, relative_to: Path) -> tuple[Pa
     if folder.is_dir():
         if not (folder / "config.json").exists():
             raise InputError.at(folder, "config.json not found", hint="expected a transformers model folder")
-        return folder, f"local folder, SHA-256 {sha256(folder)[:12]}"
+        return folder, f"local folder, SHA-256 {sha256(folder, links=True)[:12]}"
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", reference) or revision is None:
         hint = (
             "generate.duplicates.model: a folder, or a Hub id such as intfloat/multilingual-e5-small with its revision"

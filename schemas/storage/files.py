@@ -24,6 +24,7 @@ import polars as pl
 from pydantic import BaseModel, ValidationError
 
 from marginalia.schemas.errors import ArtifactError, InputError, MarginaliaError
+from marginalia.schemas.storage.regular_files import check_regular, files_inside, open_regular
 from marginalia.schemas.table_row import Row
 
 CHUNK_BYTES = 1 << 20
@@ -160,6 +161,7 @@ def read_frame(path: Path, model: type[Row], *, made_by: str) -> pl.DataFrame:
     """The table at `path` after `check_frame`. `made_by` is the command that makes it, for the hint of an error."""
     if not path.exists():
         raise ArtifactError.at(path, "no such file", hint=f"run {made_by}")
+    check_regular(path)
     try:
         frame = pl.read_parquet(path)
     except (Exception, pl.exceptions.PanicException) as error:  # damaged files raise many types of errors
@@ -232,7 +234,8 @@ def read_model(path: Path, model: type[ModelT], *, made_by: str) -> ModelT:
 def read_text(path: Path, *, made_by: str | None = None) -> str:
     """The UTF-8 text of a file. Raises InputError if it is missing, a folder, or not UTF-8 (with the line)."""
     try:
-        data = path.read_bytes()
+        with os.fdopen(open_regular(path), "rb") as file:
+            data = file.read()
     except FileNotFoundError:
         raise InputError.at(path, "no such file", hint=f"run {made_by}" if made_by else None) from None
     except OSError as error:
@@ -244,14 +247,16 @@ def read_text(path: Path, *, made_by: str | None = None) -> str:
         raise InputError.at(path, f"byte {error.start} is not UTF-8", line=line, hint="save it as UTF-8") from None
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file, or of a folder's files and their relative names."""
+def sha256(path: Path, *, links: bool = False) -> str:
+    """SHA-256 (hex) of a file, or of a folder's files and their relative names.
+
+    Raises InputError for a named pipe or a device and, without `links`, for a symbolic link inside the folder."""
     digest = hashlib.sha256()
     if path.is_dir():
-        for file in sorted(item for item in path.rglob("*") if item.is_file()):
+        for file in files_inside(path, links=links):
             digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
         return digest.hexdigest()
-    with path.open("rb") as stream:
+    with os.fdopen(open_regular(path), "rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

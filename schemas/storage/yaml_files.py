@@ -50,7 +50,7 @@ def find_yaml(kind: str, reference: str, shipped: Path, *, relative_to: Path = P
         return named[reference]
     path = relative_to / reference
     if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
+        if path.exists() and not path.is_dir():
             return path
         raise InputError(f"{path}: no such {kind} file", hint=f"give its path, or a shipped name: {', '.join(named)}")
     hint = f"shipped: {', '.join(named)}; or give the path of a .yaml file"
