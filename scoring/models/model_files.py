@@ -16,6 +16,7 @@ from typing import Any
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.storage.files import read_text
 from marginalia.schemas.storage.regular_files import check_file_or_folder
+from marginalia.scoring.models.gguf_sizes import check_gguf
 
 SETTINGS = ("config.json", "tokenizer_config.json", "adapter_config.json", "model.safetensors.index.json")
 SUFFIXES = (".json", ".jinja", ".safetensors", ".gguf", ".model", ".txt", ".bin")  # of files that transformers reads
@@ -44,12 +45,13 @@ def check_model_files(reference: str, folder: str, options: dict[str, Any]) -> N
         for path in sorted(Path(folder).iterdir()):
             if path.suffix in SUFFIXES:
                 check_file_or_folder(path)
-    if "gguf_file" in options:
-        return  # its metadata has none of these keys; its sizes are checked in check_memory
+    if "gguf_file" in options:  # it has none of these keys
+        check_gguf(reference, Path(folder) / options["gguf_file"])
+        return
     for name in SETTINGS:
-        path = _path(folder, name, options)
-        if path is not None:
-            _check_settings(reference, name, _content(reference, path))
+        settings = _path(folder, name, options)
+        if settings is not None:
+            _check_settings(reference, name, _content(reference, settings))
 
 
 def block_hub_kernels() -> None:
@@ -101,7 +103,7 @@ def _check_settings(reference: str, name: str, content: dict[str, Any]) -> None:
                 f"the model '{reference}': {name}: {problem}",
                 hint=f"delete the key from {name} if you trust the model without it",
             )
-    check_sizes(reference, name, content)
+    _check_sizes(reference, name, content)
 
 
 def _items(value: Any) -> Iterator[tuple[str, Any]]:
@@ -141,7 +143,7 @@ def _texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-def check_sizes(reference: str, name: str, content: dict[str, Any]) -> None:
+def _check_sizes(reference: str, name: str, content: dict[str, Any]) -> None:
     """Raises ModelError when a model of these settings would have very many modules: making them takes minutes, before
     its weights are compared with those of the checkpoint. `name`: the file, for the message."""
     layers = experts = 1
@@ -163,21 +165,18 @@ def check_memory(reference: str, folder: str, options: dict[str, Any]) -> None:
     """Raises ModelError when the model's settings need far more memory than its checkpoint has bytes: transformers
     would first allocate it, and then find that no weight fits. Makes the model without memory for its weights.
 
-    Does nothing for a Hub model, whose weights are not on this machine yet."""
+    Does nothing for a Hub model, whose weights are not on this machine yet, and for a GGUF (see check_gguf)."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.initialization import meta_device_safe_creation_ops, no_init_weights
 
-    if not Path(folder).is_dir():
+    if not Path(folder).is_dir() or "gguf_file" in options:
         return
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
-    if "gguf_file" in options:
-        check_sizes(reference, options["gguf_file"], config.to_dict())
     with torch.device("meta"), no_init_weights(), meta_device_safe_creation_ops():
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="sdpa")
     needed = sum(4 * tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
-    files = [options["gguf_file"]] if "gguf_file" in options else ["*.safetensors"]
-    stored = sum(path.stat().st_size for pattern in files for path in Path(folder).glob(pattern))
+    stored = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
     if needed > FREE_BYTES + MOST_EXPANSION * stored:
         raise ModelError(
             f"the model '{reference}' needs {needed:,} bytes for the sizes in its config.json, and its checkpoint has "

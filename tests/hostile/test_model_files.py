@@ -4,7 +4,9 @@ checkpoint has."""
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Any
 import pytest
 
 from marginalia.schemas.errors import InputError, ModelError
+from marginalia.scoring.models.bundled_model import _GGUF, _gguf_folder
+from marginalia.scoring.models.gguf_sizes import _Header, check_gguf
 from marginalia.scoring.models.local_model import load_local
 from marginalia.scoring.models.served_tokenizer import load_tokenizer
 from tests.scoring import tiny
@@ -216,3 +220,50 @@ def test_the_files_of_a_model_folder_may_be_links(model: Path, tmp_path: Path) -
     for path in model.iterdir():
         (snapshot / path.name).symlink_to(path)
     assert load_local(str(snapshot)).token_ids == tiny.END + 2
+
+
+def gguf(path: Path, settings: dict[str, int], *, weights: int = 1, tokens: int = 3) -> Path:
+    """A GGUF header: settings, a list of tokens, and weights of 8 × 4 numbers."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    data = b"GGUF" + struct.pack("<IQQ", 3, weights, len(settings) + 1)
+    data += text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, tokens) + text("token") * 3
+    for key, value in settings.items():
+        data += text(key) + struct.pack("<IQ", 10, value)
+    path.write_bytes(data + (text("weight") + struct.pack("<IQQIQ", 2, 8, 4, 0, 0)) * 1)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "says"),
+    [
+        ({"llama.block_count": 10_000_000}, {}, "10,000,000 layers; at most 1,000 are read"),
+        (
+            {"llama.embedding_length": 4_000_000},
+            {},
+            "embedding_length is 4,000,000, and no dimension of its weights is",
+        ),
+        ({"llama.block_count": 2}, {"weights": 1 << 40}, "1,099,511,627,776 weights and 2 settings; at most 100,000"),
+    ],
+)
+def test_sizes_in_a_gguf_file_are_counted_first(
+    tmp_path: Path, settings: dict[str, int], more: dict[str, int], says: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_local(str(gguf(tmp_path / "model.gguf", settings, **more)))
+    assert says in str(caught.value)
+
+
+def test_a_gguf_file_with_fitting_sizes_is_left_to_transformers(tmp_path: Path) -> None:
+    check_gguf("model", gguf(tmp_path / "model.gguf", {"llama.block_count": 32, "llama.embedding_length": 8}))
+    check_gguf("model", gguf(tmp_path / "endless.gguf", {}, tokens=1 << 60))  # a damaged list
+
+
+def test_the_bundled_gguf_file_is_accepted() -> None:
+    folder = _gguf_folder()
+    check_gguf("bundled", folder / _GGUF)
+    with (folder / _GGUF).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        numbers, largest = _Header(data).read()
+    assert (numbers["llama.block_count"], numbers["llama.embedding_length"], largest) == (30, 576, 49152)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from marginalia.annotation.server.server_home import only_one
 from marginalia.pipeline.commands.cli import app
 from marginalia.pipeline.core.run import Run, open_run
 from marginalia.pipeline.core.stage_order import load_stage
@@ -102,6 +103,16 @@ def test_a_folder_of_the_run_does_not_lead_elsewhere(run: Run, tmp_path: Path, n
     if name in ("manifests", "scores"):
         refused("plan", "--run", run.folder)
     assert [path.name for path in elsewhere.iterdir()] == [".left.partial"]
+
+
+@pytest.mark.parametrize("name", ["control.lock", "server.log", "argilla.db"])
+def test_the_argilla_server_does_not_write_to_another_file(run: Run, outside: Path, name: str) -> None:
+    home = run.path("argilla")
+    home.mkdir()
+    (home / name).symlink_to(outside)
+    with pytest.raises(InputError, match=f"{name}: is a symbolic link"), only_one(home):
+        pass
+    assert outside.read_bytes() == PRIVATE
 
 
 def test_a_shard_is_not_written_elsewhere(run: Run, tmp_path: Path) -> None:
