@@ -102,6 +102,7 @@ def run(options: argparse.Namespace) -> int:
         estimators = check_estimators(options.estimator) if options.estimator else None
     except ValueError as error:
         raise InputError(f"--estimator: {error}") from error
+    _refuse_overwriting(options)
     if options.shard is not None and options.calibration is not None:
         raise InputError("--calibration cannot be used with --shard", hint="leave one of them out")
     request = request_of(options, estimators or ESTIMATOR_NAMES)
@@ -125,6 +126,19 @@ def run(options: argparse.Namespace) -> int:
         raise cannot_write(options.out.parent, error) from error
     with run_lock(options.out.parent, f"{COMMAND} --shard {shard}"):
         return _score(options, request, maps, [record for record in records if shard.holds(record[0])], shard)
+
+
+def _refuse_overwriting(options: argparse.Namespace) -> None:
+    """Raises InputError when --out or a file that is written next to it is an input of the command."""
+    from marginalia.schemas.storage.overwriting import refuse_overwriting
+    from marginalia.scoring.engines.shards import parse_shard, written_by_shard
+    from marginalia.scoring.score_files import written_files
+
+    named = (options.records, options.guard, options.taxonomy, options.calibration, options.model, options.tokenizer)
+    outputs = written_files(options.out)
+    if options.shard is not None:
+        outputs = written_by_shard(options.out, parse_shard(options.shard))
+    refuse_overwriting(outputs, named, hint="choose another name for --out")
 
 
 def explain(options: argparse.Namespace) -> int:

@@ -196,6 +196,11 @@ def records_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}.records{out.suffix}")
 
 
+def written_files(out: Path) -> tuple[Path, ...]:
+    """All files that scoring into `out` writes."""
+    return out, records_path(out), journal_path(out), out.parent / ".lock"
+
+
 def journal_path(out: Path) -> Path:
     """The path of the journal: `scores.journal.jsonl` next to `scores.parquet`."""
     return out.with_name(f"{out.stem}.journal.jsonl")

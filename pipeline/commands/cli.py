@@ -367,11 +367,16 @@ def compare(
     from marginalia.pipeline.compare.compared_run import load_compared_run
     from marginalia.pipeline.compare.comparison_page import build_comparison
     from marginalia.pipeline.compare.comparison_text import comparison_table
+    from marginalia.pipeline.core.artifacts import files_of
     from marginalia.schemas.storage.files import write_text
+    from marginalia.schemas.storage.overwriting import refuse_overwriting
 
     if out is not None and out.suffix != ".html":
         raise InputError(f"--out {out}: expected a file name that ends in .html")
     runs = load_compared_run(a, guard_a, estimator_a), load_compared_run(b, guard_b, estimator_b)
+    if out is not None:
+        files = [path for compared in runs for path in files_of(compared.run)]
+        refuse_overwriting([out], files, hint="choose another name for --out")
     comparison = compare_runs(*runs)
     if out is not None:
         names = {label.id: label.name for compared in runs for label in compared.run.taxonomy.labels}

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from marginalia.pipeline.core.run import Run
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.regular_files import open_regular
 
 LOG, BEFORE = "log.jsonl", "log.1.jsonl"
 MOST_BYTES = 4_000_000  # of log.jsonl; then it is renamed to log.1.jsonl, which replaces an older one
@@ -38,25 +40,32 @@ def log_event(run: Run, stage: str, event: str, **details: Any) -> None:
     try:
         if path.exists() and path.stat().st_size + len(line) > MOST_BYTES:
             os.replace(path, run.folder / BEFORE)  # noqa: PTH105 - the fault tests replace this function
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, links=False)
         try:
             os.write(descriptor, line)
         finally:
             os.close(descriptor)
+    except InputError as error:
+        _warn(path, str(error))
     except OSError as error:
-        if path not in _warned:
-            _warned.add(path)
-            with contextlib.suppress(OSError):  # standard error may be a file on the same full disk
-                warning = f"warning: {path}: cannot write: {error.strerror}; continuing without a log"
-                print(warning, file=sys.stderr)
+        _warn(path, f"{path}: cannot write: {error.strerror}")
+
+
+def _warn(path: Path, problem: str) -> None:
+    if path not in _warned:
+        _warned.add(path)
+        with contextlib.suppress(OSError):  # standard error may be a file on the same full disk
+            print(f"warning: {problem}; continuing without a log", file=sys.stderr)
 
 
 def read_log(folder: Path) -> Iterator[dict[str, Any]]:
-    """The entries of both files, oldest first. Lines that are not log entries are skipped."""
+    """The entries of both files, oldest first. Lines that are not log entries are skipped, and so is what is not a
+    regular file."""
     for name in (BEFORE, LOG):
         try:
-            lines = (folder / name).read_bytes().split(b"\n")
-        except OSError:
+            with os.fdopen(open_regular(folder / name, links=False), "rb") as file:
+                lines = file.read(2 * MOST_BYTES).split(b"\n")
+        except (OSError, InputError):
             continue
         for line in lines:
             try:

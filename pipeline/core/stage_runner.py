@@ -22,6 +22,7 @@ from marginalia.schemas.errors import ArtifactError, InputError, MarginaliaError
 from marginalia.schemas.manifest_json import Manifest, Missing
 from marginalia.schemas.storage.files import content_hash, read_model, remove_unfinished, sha256, write_json
 from marginalia.schemas.storage.folders import recover_folder
+from marginalia.schemas.storage.overwriting import refuse_overwriting
 from marginalia.schemas.storage.run_lock import run_lock
 
 WRITTEN_TO = (".", "manifests", "scores")  # folders of a run in which a killed stage may leave unfinished files
@@ -190,6 +191,9 @@ def config_hash(stage: Stage, run: Run) -> str:
 
 def _checked_inputs(stage: Stage, run: Run) -> dict[str, str]:
     hashes = {}
+    written = [*map(run.path, stage.outputs(run)), manifest_path(run, stage.name)]
+    hint = f"copy it to another path, and name that one in {run.folder}"
+    refuse_overwriting(written, map(run.path, stage.inputs(run)), hint=hint)
     for name in stage.inputs(run):
         path = run.path(name)
         if not path.exists():
