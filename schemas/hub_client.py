@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from marginalia.schemas.errors import ServiceError
+from marginalia.schemas.key_approval import check_hub_downloads
 from marginalia.schemas.server_addresses import check_key_goes, direct, is_loopback
 
 if TYPE_CHECKING:
@@ -28,12 +29,12 @@ def upload_to(endpoint: str, *, timeout: float, allow_http: bool) -> None:
 def check_downloads() -> None:
     """Called before something is loaded from the Hub, or from the mirror that HF_ENDPOINT names.
 
-    Redirects are followed: files lie on other servers, and the token is not sent on. Raises InputError when a token
-    would travel unencrypted."""
-    from huggingface_hub import constants, get_token, set_client_factory
+    Redirects are followed: files lie on other servers, and the token is not sent on. A stored token goes to
+    the official Hub only. Raises InputError when a token would travel unencrypted, or to a server that is
+    not approved."""
+    from huggingface_hub import constants, set_client_factory
 
-    if get_token():
-        check_key_goes(constants.ENDPOINT)
+    check_hub_downloads(constants.ENDPOINT)
     if is_loopback(constants.ENDPOINT):  # else the library's client does, or the one that the caller has set
         set_client_factory(_factory(constants.ENDPOINT, DOWNLOAD_SECONDS, []))
 

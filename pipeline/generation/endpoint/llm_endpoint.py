@@ -28,7 +28,7 @@ from marginalia.pipeline.generation.endpoint.http_client import BodyLost, Client
 from marginalia.pipeline.generation.endpoint.rate_limit import RateLimit, most_tokens
 from marginalia.pipeline.generation.response_journal import Reply
 from marginalia.schemas.errors import InputError, ServiceError
-from marginalia.schemas.server_addresses import check_key_goes
+from marginalia.schemas.key_approval import check_key_approved
 from marginalia.scoring.models.endpoint_dialects import hint as hint_of
 from marginalia.scoring.models.endpoint_dialects import is_of_seed, streamed
 from marginalia.scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
@@ -96,9 +96,9 @@ class Endpoint:
         for replica in self._replicas.all:
             if replica.url.partition("?")[0].endswith("/chat/completions"):
                 raise InputError(f"{replica.url}: generate.endpoint.base_url ends before /chat/completions")
-            if self._key:
+            if (variable := section.endpoint.api_key_env) is not None:
                 setting = "generate.endpoint.allow_http"
-                check_key_goes(replica.url, allow_http=section.endpoint.allow_http, setting=setting)
+                check_key_approved(variable, replica.url, allow_http=section.endpoint.allow_http, setting=setting)
         self._servers = {
             replica.url: _Server(
                 Client(replica.url, self._key or "none", section.concurrency, section.timeout_seconds),
