@@ -87,7 +87,7 @@ def _connect(caller: Caller, served: ServedTokenizer, options: EndpointOptions) 
         name=name,
         revision=_revision(name, card, caller, answer),
         digest=served.digest,
-        together=options.concurrency,
+        concurrency=options.concurrency,
         replica_spread=replica_spread,
     )
 

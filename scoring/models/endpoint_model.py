@@ -28,7 +28,7 @@ PATH = "completions"
 @dataclass
 class EndpointModel:
     """A served model with its tokenizer. `digest`: the tokenizer's hash; `context`: the longest sequence it accepts, in
-    tokens; `together`: calls that may be under way at once; `replica_spread`: how much the answers of replicas differ,
+    tokens; `concurrency`: calls that may be active at once; `replica_spread`: how much the answers of replicas differ,
     None when there is one server; `repeats`: how much its answers to the same question vary."""
 
     caller: Caller
@@ -39,7 +39,7 @@ class EndpointModel:
     name: str
     revision: str
     digest: str
-    together: int
+    concurrency: int
     replica_spread: Spread | None = None
     repeats: Repeats = field(default_factory=Repeats, repr=False)
     context_reason: str = ""
@@ -113,20 +113,20 @@ class EndpointModel:
 class EndpointSource:
     """Opens batches over one endpoint."""
 
-    alone = True
+    batch_invariant = True
 
     def __init__(self, model: EndpointModel) -> None:
         self.model = model
-        self.shared = 0
+        self.shared_tokens = 0
 
     @property
-    def together(self) -> int:
+    def min_records(self) -> int:
         """How many records should be searched at a time at least, so that all connections are used."""
-        return self.model.together
+        return self.model.concurrency
 
-    def share(self, ids: Sequence[int]) -> None:
+    def set_shared_start(self, ids: Sequence[int]) -> None:
         """Keeps the number of shared tokens, which batch sizes depend on; the server's prefix cache does the rest."""
-        self.shared = len(ids)
+        self.shared_tokens = len(ids)
 
     def open(self, rows: int, longest: int, tokens: TokenLanguage) -> EndpointBatch:
         """A batch of records; their number and length do not matter to an endpoint."""

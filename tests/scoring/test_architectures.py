@@ -124,7 +124,7 @@ def test_the_copy_that_is_checked_has_one_layer_of_each_kind_and_shares_its_weig
 
 
 @pytest.mark.parametrize(("name", "limit"), [("longrope", 64), ("dynamic", 256)])
-def test_a_record_does_not_depend_on_longer_ones_beside_it(tmp_path: Path, name: str, limit: int) -> None:
+def test_a_record_does_not_depend_on_longer_ones_in_its_batch(tmp_path: Path, name: str, limit: int) -> None:
     """Their frequencies change once any sequence of a pass is long: such records are refused, with the reason."""
     guard = tmp_path / "g.yaml"
     guard.write_text(GUARD)

@@ -107,7 +107,7 @@ def test_a_record_that_no_retry_can_score_does_not_hold_up_the_run(make: MakeFol
         code, said, left = call("score", folder)
         assert (code, said.startswith("score: 4 scored by tiny, 1 failed with tiny")) == (1, True)
         assert "incomplete: 1 of 5 records cannot be scored by tiny, the first 'long': too long: " in left
-        assert f"then: marginalia score --run {folder}; evaluate leaves them out" in left
+        assert f"then: marginalia score --run {folder}; evaluate leaves these records out" in left
     name, why, following = state(folder, "score")
     assert (name, following) == ("up to date", f"marginalia evaluate --run {folder}")
     assert why is not None and "too long" in why
