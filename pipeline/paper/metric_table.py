@@ -116,7 +116,7 @@ class PaperTable(StrictModel):
 
 def _cell(text: str) -> str:
     """`text`, quoted if a spreadsheet would take it for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def _line_text(line: TableLine) -> str:

@@ -63,7 +63,11 @@ def released(folder: Path, texts: dict[str, Any]) -> Path:
         "release": section,
     }
     (run.folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    gold = [*GOLD[:4], gold_row(in_files(4), ["refund"], "test"), gold_row(in_files(8), None, "test", status=GOLD[4]["status"])]
+    gold = [
+        *GOLD[:4],
+        gold_row(in_files(4), ["refund"], "test"),
+        gold_row(in_files(8), None, "test", status=GOLD[4]["status"]),
+    ]
     write_frame(run.path("gold.parquet"), GoldRecord.frame(gold), GoldRecord)
     prompts = [
         {
@@ -81,7 +85,9 @@ def released(folder: Path, texts: dict[str, Any]) -> Path:
     run_stage(load_stage("release"), open_run(run.folder))
     gold[1] = gold_row("r2", ["refund"], "calibration")
     gold.append(gold_row(in_files(3), ["invoice"], "train"))
-    write_frame(run.path("gold.parquet"), GoldRecord.frame([row for row in gold if row["id"] != in_files(4)]), GoldRecord)
+    write_frame(
+        run.path("gold.parquet"), GoldRecord.frame([row for row in gold if row["id"] != in_files(4)]), GoldRecord
+    )
     run_stage(load_stage("release"), open_run(run.folder))
     return run.path("release")
 
