@@ -48,8 +48,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config home"))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setattr(key_approval, "_flagged", set())
-    for setting, value in (("PAUSES", ()), ("RETRIES", 0)):
-        monkeypatch.setattr(connection, setting, value, raising=False)
+    monkeypatch.setattr(connection, "RETRIES", 0)
 
 
 def foreign_run(folder: Path, url: str = f"https://{THEIRS}") -> Path:
