@@ -24,4 +24,4 @@ def test_no_cell_is_a_formula_and_no_text_is_a_new_row_or_column(text: str) -> N
     rows = list(csv.reader(io.StringIO(table.csv(), newline="")))
     assert len(rows) == 3 and len({len(row) for row in rows}) == 1
     assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
-    assert rows[1][0].removeprefix("'") == text
+    assert rows[1][0].removeprefix("'") == text.replace("\r", "\n")
