@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
 
-from marginalia.schemas.errors import ServiceError
+from marginalia.schemas.errors import ServiceError, first_line
 from marginalia.schemas.http_client import ExchangeLimits, check_proxy, client
+from marginalia.schemas.key_approval import check_hub_downloads
+from marginalia.schemas.key_masking import KeyMask
 from marginalia.schemas.server_addresses import check_key_goes
+from marginalia.schemas.text_checks import displayable
 
 DOWNLOAD_SECONDS = 60.0  # for a request, in addition to what its bytes need at SLOWEST_RATE
 SLOWEST_RATE = 10_000.0  # bytes per second, of a file's transfer
@@ -40,14 +44,13 @@ def upload_to(endpoint: str, *, timeout: float, allow_http: bool) -> None:
 def check_downloads() -> None:
     """Called before something is loaded from the Hub, or from the mirror that HF_ENDPOINT names.
 
-    Redirects are followed: files lie on other servers, and the token is not sent on. A client that the caller has set
-    for huggingface_hub is left as it is. Raises InputError when a token would travel unencrypted, and for a proxy that
-    cannot be used."""
-    from huggingface_hub import constants, get_token
+    Redirects are followed: files lie on other servers, and the token is not sent on. A stored token goes to the
+    official Hub only. A client that the caller has set for huggingface_hub is left as it is. Raises InputError when a
+    token would travel unencrypted or to a server that is not approved, and for a proxy that cannot be used."""
+    from huggingface_hub import constants
     from huggingface_hub.utils import _http
 
-    if get_token():
-        check_key_goes(constants.ENDPOINT)
+    check_hub_downloads(constants.ENDPOINT)
     current = _http._GLOBAL_CLIENT_FACTORY
     if current is _http.default_client_factory or isinstance(current, _Factory):
         _use(_Factory(constants.ENDPOINT, DOWNLOAD_SECONDS, False))
@@ -77,6 +80,23 @@ def _use(factory: _Factory) -> None:
     check_proxy(factory.endpoint)
     if factory != _http._GLOBAL_CLIENT_FACTORY:  # setting it closes the connections of all threads
         set_client_factory(factory)
+
+
+def commit_id(value: object) -> str:
+    """`value` if it is a commit's id, as the Hub's answers have it. Raises ServiceError for anything else."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{7,64}", value):
+        raise ServiceError(
+            f"the Hub's answer has no commit id: {ascii(value)[:80]}", hint="check release.endpoint (or HF_ENDPOINT)"
+        )
+    return value
+
+
+def download_problem(error: BaseException) -> str:
+    """The first line of an error of huggingface_hub, or of a library that uses it, without the token: some servers
+    repeat what they were sent."""
+    from huggingface_hub import get_token
+
+    return displayable(KeyMask(get_token())(first_line(error), limit=1_000))
 
 
 def _is_api(request: httpx2.Request) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from marginalia.schemas.errors import InputError, MarginaliaError, did_you_mean
 from marginalia.schemas.extras import missing_extra
+from marginalia.schemas.key_approval import FLAG, FLAG_HELP, approve_hosts
 from marginalia.schemas.terminal import replace_unknown_characters
 from marginalia.scoring import COMMAND
 from marginalia.scoring.command_summary import summary
@@ -105,6 +106,7 @@ def run(options: argparse.Namespace) -> int:
     _refuse_overwriting(options)
     if options.shard is not None and options.calibration is not None:
         raise InputError("--calibration cannot be used with --shard", hint="leave one of them out")
+    approve_hosts(options.approve_key_host)
     request = request_of(options, estimators or ESTIMATOR_NAMES)
     maps = _maps(options, estimators)
     if maps is not None and estimators is None:
@@ -145,13 +147,17 @@ def explain(options: argparse.Namespace) -> int:
     """Prints the tree of one record's answers. Returns the exit code; raises MarginaliaError."""
     from marginalia.schemas.input_records import read_records
     from marginalia.scoring.answer_tree import answer_tree
+    from marginalia.scoring.engines.start_engine import approve_endpoint_key
     from marginalia.scoring.scorer import Scorer
 
     records = dict(read_records(options.records).select("id", "messages").iter_rows())
     record_id = options.id or next(iter(records))
     if record_id not in records:
         raise InputError(f"{options.records}: no record '{record_id}'{did_you_mean(record_id, records)}")
-    scorer = Scorer.from_request(request_of(options, ESTIMATOR_NAMES))
+    request = request_of(options, ESTIMATOR_NAMES)
+    approve_hosts(options.approve_key_host)
+    approve_endpoint_key(request)
+    scorer = Scorer.from_request(request)
     print(f"record {record_id}, guard {scorer.guard.name}, model {scorer.model.name}")
     for line in answer_tree(scorer.search(records[record_id]), smallest=options.smallest):
         print(line)
@@ -235,6 +241,7 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("records", type=Path, metavar="RECORDS", help="JSONL or Parquet")
     add_request_options(parser)
+    add(FLAG, metavar="HOST", action="append", default=[], help=FLAG_HELP)
     if explains:
         add("--id", metavar="ID", help="the record (default: the first)")
         add(

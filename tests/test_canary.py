@@ -196,7 +196,10 @@ def test_no_key_is_sent_unencrypted_to_another_machine(tmp_path: Path, model: Pa
 
 
 @pytest.mark.parametrize("words", SENDING)
-def test_a_key_is_sent_unencrypted_if_the_config_allows_it(tmp_path: Path, model: Path, words: str) -> None:
+def test_a_key_is_sent_unencrypted_if_the_config_allows_it_and_the_user_approves(
+    tmp_path: Path, model: Path, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARGINALIA_APPROVE_KEY_HOST", "http://nowhere.invalid")
     with eavesdropper() as heard:
         code, output = command(run_of(tmp_path, "http://nowhere.invalid", model, more="allow_http: true"), words)
     assert code == 3, output[-3000:]
@@ -237,6 +240,7 @@ def test_downloads_carry_no_token_unencrypted(monkeypatch: pytest.MonkeyPatch) -
         check_downloads()
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nonexistent")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)  # is restored after the test
     check_downloads()
     with eavesdropper() as heard, parrot(chat) as url:
         monkeypatch.setattr(constants, "ENDPOINT", url)

@@ -12,7 +12,13 @@ import typer
 
 from marginalia import __version__
 from marginalia.pipeline.commands.argilla import argilla
-from marginalia.pipeline.commands.shared_options import ForceOption, RunOption, open_folder, with_error_messages
+from marginalia.pipeline.commands.shared_options import (
+    ApproveKeyOption,
+    ForceOption,
+    RunOption,
+    open_folder,
+    with_error_messages,
+)
 from marginalia.pipeline.core.stage_order import STAGES, load_stage
 from marginalia.pipeline.paper.paper_command import EXAMPLE as PAPER_EXAMPLE
 from marginalia.pipeline.paper.paper_command import paper
@@ -76,11 +82,15 @@ def _exit_code(missing: Sequence[Missing]) -> int:
     return 1 if missing else 0
 
 
-def _add_stage(name: str) -> None:
-    @app.command(name, help=STAGES[name].help, epilog=f"Example: marginalia {name} --run runs/refunds")
-    @with_error_messages
+def _add_stage(name: str, *, sends_key: bool = False) -> None:
     def command(run: RunOption, force: ForceOption = False) -> int:
         return _run(load_stage(name), open_folder(run), force=force)
+
+    def command_with_key(run: RunOption, force: ForceOption = False, approve_key_host: ApproveKeyOption = None) -> int:
+        return _run(load_stage(name), open_folder(run, approve_key_host), force=force)
+
+    add = app.command(name, help=STAGES[name].help, epilog=f"Example: marginalia {name} --run runs/refunds")
+    add(with_error_messages(command_with_key) if sends_key else with_error_messages(command))
 
 
 @app.command(epilog="Example: marginalia new refunds --taxonomy support-tickets")
@@ -135,11 +145,12 @@ def import_records(
     ] = None,
     mapping: Annotated[str | None, typer.Option(help="a shipped mapping's name, or a YAML file")] = None,
     force: ForceOption = False,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `import`."""
     from marginalia.pipeline.importing.import_stage import STAGE, prepare
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     prepare(opened, source, mapping)
     return _run(STAGE, opened, force=force)
 
@@ -167,6 +178,7 @@ def plan(
 def preview(
     run: RunOption,
     records: Annotated[int, typer.Option(min=1, max=100, help="how many of the planned texts to write")] = 5,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """Write and show the first planned texts. generate uses these answers, so they are paid for only once.
 
@@ -174,7 +186,7 @@ def preview(
     from marginalia.pipeline.core.stage_runner import run_stage
     from marginalia.pipeline.generation.generate_stage import preview as write_first_texts
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     run_stage(load_stage("plan"), opened)
     result = write_first_texts(opened, records)
     print(result)
@@ -189,11 +201,12 @@ def generate(
     budget: Annotated[
         float | None, typer.Option(help="stop before the answers cost more than this; overrides generate.budget")
     ] = None,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `generate`."""
     from marginalia.pipeline.generation.generate_stage import with_budget
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     return _run(load_stage("generate"), opened if budget is None else with_budget(opened, budget), force=force)
 
 
@@ -205,11 +218,12 @@ def push(
     more: Annotated[
         int, typer.Option(min=0, help="send this many further records, where annotation.first limits them")
     ] = 0,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `push`."""
     from marginalia.pipeline.annotating.push_stage import stage
 
-    return _run(stage(more=more), open_folder(run), force=force)
+    return _run(stage(more=more), open_folder(run, approve_key_host), force=force)
 
 
 @app.command(epilog="Example: marginalia status --run runs/refunds --json")
@@ -220,6 +234,7 @@ def status(
     watch: Annotated[
         int | None, typer.Option(min=1, help="show the annotators' progress again every this many seconds")
     ] = None,
+    approve_key_host: ApproveKeyOption = None,
 ) -> None:
     """Show a run's progress and the next command. For each stage, it says what is stale and why.
 
@@ -227,7 +242,7 @@ def status(
     from marginalia.pipeline.annotating.annotation_status import annotation, follow
     from marginalia.pipeline.core.run_overview import overview
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     if watch is not None:
         follow(opened, watch)
     stages, progress = overview(opened), annotation(opened)
@@ -267,9 +282,9 @@ def simulate(
     print(json_for_stdout([row.model_dump() for row in forecasts]) if as_json else table(forecasts))
 
 
-_add_stage("pull")
+_add_stage("pull", sends_key=True)
 _add_stage("reconcile")
-_add_stage("adjudicate")
+_add_stage("adjudicate", sends_key=True)
 
 
 @app.command(
@@ -291,12 +306,13 @@ def score(
     shard: Annotated[
         str | None, typer.Option(help="score only part I of N; run marginalia merge after all parts", metavar="I/N")
     ] = None,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `score`."""
     from marginalia.pipeline.evaluation.score_stage import STAGE, missing_in_shard, score_shard, with_engine_options
 
     ray = {"address": address, "actors": actors, "cpus": actor_cpus, "gpus": actor_gpus}
-    opened = with_engine_options(open_folder(run), engine, ray)
+    opened = with_engine_options(open_folder(run, approve_key_host), engine, ray)
     if shard is None:
         return _run(STAGE, opened, force=force)
     from marginalia.scoring.engines.shards import parse_shard
@@ -334,12 +350,13 @@ def audit(
     push: Annotated[
         bool, typer.Option("--push", help="send them to the experts, who do not see the guard's answer")
     ] = False,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `audit`."""
     from marginalia.pipeline.annotating.audit_stage import listing, stage
     from marginalia.pipeline.core.stage_runner import run_stage
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     done = run_stage(stage(guard=guard, estimator=estimator, top=top, control=control, push=push), opened)
     print(listing(opened))
     return _exit_code(done.manifest.missing)
@@ -394,12 +411,13 @@ _add_stage("release")
 def publish(
     run: RunOption,
     push: Annotated[bool, typer.Option("--push", help="upload; without it nothing leaves the machine")] = False,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `publish`."""
     from marginalia.pipeline.core.stage_runner import run_stage
     from marginalia.pipeline.release.publish_stage import describe, stage
 
-    manifest = run_stage(stage(push=push), open_folder(run)).manifest
+    manifest = run_stage(stage(push=push), open_folder(run, approve_key_host)).manifest
     print(describe(manifest.facts))
     return _exit_code(manifest.missing)
 

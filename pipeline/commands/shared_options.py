@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
 
@@ -12,6 +12,7 @@ import typer
 
 from marginalia.schemas.errors import InputError, MarginaliaError
 from marginalia.schemas.extras import missing_extra
+from marginalia.schemas.key_approval import FLAG, FLAG_HELP, approve_hosts
 
 if TYPE_CHECKING:
     from marginalia.pipeline.core.run import Run
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Parameters = ParamSpec("Parameters")
 RunOption = Annotated[Path, typer.Option("--run", help="the run's folder, such as runs/refunds", metavar="FOLDER")]
 ForceOption = Annotated[bool, typer.Option("--force", help="run although nothing has changed")]
+ApproveKeyOption = Annotated[list[str] | None, typer.Option(FLAG, help=FLAG_HELP, metavar="HOST")]
 
 
 def with_error_messages(command: Callable[Parameters, int | None]) -> Callable[Parameters, None]:
@@ -49,8 +51,11 @@ def with_error_messages(command: Callable[Parameters, int | None]) -> Callable[P
     return wrapped
 
 
-def open_folder(folder: Path) -> Run:
-    """The run in `folder`. Raises InputError when it is not a run folder or its config is invalid."""
+def open_folder(folder: Path, key_hosts: Sequence[str] | None = None) -> Run:
+    """The run in `folder`. `key_hosts`: the servers that --approve-key-host names.
+
+    Raises InputError when it is not a run folder or its config is invalid."""
+    approve_hosts(key_hosts or ())
     from marginalia.pipeline.core.run import open_run
 
     return open_run(folder)

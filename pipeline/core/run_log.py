@@ -12,11 +12,13 @@ import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from marginalia.pipeline.core.run import Run
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.key_masking import KeyMask
 from marginalia.schemas.storage.regular_files import open_regular
 
 LOG, BEFORE = "log.jsonl", "log.1.jsonl"
@@ -29,8 +31,8 @@ _warned: set[Path] = set()
 
 def log_event(run: Run, stage: str, event: str, **details: Any) -> None:
     """Appends an entry: time (UTC), stage, event (started, finished, up to date, failed, interrupted …), process and
-    `details` such as counts and seconds. Secrets are masked: the values of environment variables that the config names
-    for a key, and of those whose names look like a secret's.
+    `details` such as counts and seconds. Secrets are masked, also in other notations such as base64: the values of
+    environment variables that the config names for a key, and of those whose names look like a secret's.
 
     When the log cannot be written, warns on stderr, once."""
     entry = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "stage": stage, "event": event}
@@ -76,22 +78,28 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
-def _masked(value: Any, secrets: list[str]) -> Any:
+def _masked(value: Any, secrets: list[KeyMask]) -> Any:
     if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, "[masked]")
+        for mask in secrets:
+            value = mask(value, limit=None)
         return value if len(value) <= MOST_CHARACTERS else value[:MOST_CHARACTERS] + "…"
     if isinstance(value, dict):
-        return {str(key): _masked(item, secrets) for key, item in value.items()}
+        return {_masked(str(key), secrets): _masked(item, secrets) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_masked(item, secrets) for item in value]
     return value
 
 
-def _secrets(run: Run) -> list[str]:
+def _secrets(run: Run) -> list[KeyMask]:
     named = set(_variables(run.config.model_dump()))
     values = {value for name, value in os.environ.items() if name in named or SECRET.search(name)}
-    return sorted((value for value in values if len(value) >= SHORTEST_SECRET), key=len, reverse=True)
+    long_enough = (value for value in values if len(value) >= SHORTEST_SECRET)
+    return [_mask(value) for value in sorted(long_enough, key=lambda value: (-len(value), value))]
+
+
+@cache
+def _mask(secret: str) -> KeyMask:
+    return KeyMask(secret, mask="[masked]")
 
 
 def _variables(section: Any) -> Iterator[str]:

@@ -15,7 +15,7 @@ import torch
 from marginalia.pipeline.config.generation import DuplicatesSection
 from marginalia.pipeline.generation.acceptance.semantic_duplicates import Vectors
 from marginalia.schemas.errors import InputError, ModelError, ServiceError
-from marginalia.schemas.hub_client import check_downloads
+from marginalia.schemas.hub_client import check_downloads, download_problem
 from marginalia.schemas.storage.files import sha256
 from marginalia.scoring.models.checkpoint import check_complete, quiet_loading
 from marginalia.scoring.models.model_files import check_model_files
@@ -59,7 +59,7 @@ class Embedder:
                 )
             self._model = model.to(device).eval()
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-            raise ModelError(f"cannot load the embedding model '{section.model}': {_first_line(error)}") from error
+            raise ModelError(f"cannot load the embedding model '{section.model}': {download_problem(error)}") from None
         # heads and BERT's pooler are not used here: token states are pooled
         missing = {name for name in info["missing_keys"] if not name.startswith("pooler.")}
         check_complete(section.model, {**info, "missing_keys": missing, "unexpected_keys": ()})

@@ -22,9 +22,9 @@ from marginalia.pipeline.generation.endpoint.event_loop_turns import EventLoopTu
 from marginalia.pipeline.generation.endpoint.rate_limit import RateLimit, most_tokens
 from marginalia.pipeline.generation.response_journal import Reply
 from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.key_approval import check_key_approved
 from marginalia.schemas.key_masking import KeyMask
 from marginalia.schemas.retries import RetryPolicy
-from marginalia.schemas.server_addresses import check_key_goes
 from marginalia.scoring.models.endpoint_client import EndpointClient
 from marginalia.scoring.models.endpoint_dialects import hint as hint_of
 from marginalia.scoring.models.endpoint_dialects import is_of_seed, streamed
@@ -70,9 +70,9 @@ class Endpoint:
         for replica in self._replicas.all:
             if replica.url.partition("?")[0].endswith("/chat/completions"):
                 raise InputError(f"{replica.url}: generate.endpoint.base_url ends before /chat/completions")
-            if key:
+            if (variable := section.endpoint.api_key_env) is not None:
                 setting = "generate.endpoint.allow_http"
-                check_key_goes(replica.url, allow_http=section.endpoint.allow_http, setting=setting)
+                check_key_approved(variable, replica.url, allow_http=section.endpoint.allow_http, setting=setting)
         self._servers = {replica.url: self._server(replica.url, key or "none") for replica in self._replicas.all}
         self._model: tuple[str, str] | None = None  # the first answer's, and who gave it
         self._one_by_one = EventLoopTurns()
