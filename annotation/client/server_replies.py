@@ -1,0 +1,203 @@
+"""What Argilla's API returns, checked: a reply of another shape is a ServiceError that names the call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from marginalia.annotation.client.connection import Connection
+from marginalia.schemas.errors import ServiceError
+from marginalia.schemas.text_checks import one_line
+
+PROBLEM_SHOWN = 200  # characters
+
+
+class Reply(BaseModel):
+    """A part of a reply. Further keys are allowed: they differ between versions of Argilla."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+
+ReplyT = TypeVar("ReplyT", bound=Reply)
+
+
+class Items(Reply, Generic[ReplyT]):
+    """A list that comes whole."""
+
+    items: list[ReplyT]
+
+
+class Workspace(Reply):
+    """A workspace."""
+
+    id: str
+    name: str
+
+
+class User(Reply):
+    """A user."""
+
+    id: str
+    username: str
+
+
+class Me(Reply):
+    """The user of the API key, as Argilla's SDK requires it."""
+
+    id: str = Field(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
+    username: str = Field(min_length=1)
+    role: Literal["owner", "admin", "annotator"]
+    first_name: str | None = None
+    last_name: str | None = None
+    inserted_at: str | None = None
+    updated_at: str | None = None
+
+
+class Distribution(Reply):
+    """How many answers a record needs."""
+
+    min_submitted: int
+
+
+class DatasetInfo(Reply):
+    """A dataset, without its records."""
+
+    id: str
+    name: str
+    status: str
+    guidelines: str | None = None
+    distribution: Distribution
+
+
+class Option(Reply):
+    """One option of a question."""
+
+    value: str | int | float | bool
+    text: str | None = None
+
+
+class QuestionSettings(Reply):
+    """The settings of a question that are compared with the config."""
+
+    options: list[Option] = []
+
+
+class Question(Reply):
+    """A question of a dataset."""
+
+    id: str
+    name: str
+    settings: QuestionSettings
+
+
+class Created(Reply):
+    """The reply to a request that creates something."""
+
+    id: str
+
+
+class Record(Reply):
+    """A record. Its answers are checked one by one in answer_journal.py, so that one odd answer is not the end."""
+
+    id: str
+    external_id: str | None = Field(default=None, description="null: the record was not added by us")
+    fields: Any = None
+    responses: list[Any] | None = None
+
+
+class RecordPage(Reply):
+    """One page of a dataset's records. `total`: how many there are on all pages."""
+
+    items: list[Record]
+    total: int = Field(ge=0)
+
+
+class Found(Reply):
+    """One hit of a search."""
+
+    record: Record
+
+
+class SearchPage(Reply):
+    """One page of a search for records."""
+
+    items: list[Found]
+    total: int = Field(ge=0)
+
+
+class Total(Reply):
+    """The number of records of a dataset."""
+
+    total: int = Field(ge=0)
+
+
+class UserProgress(Reply):
+    """How many answers a user has given, by status, to records that are complete and to others."""
+
+    completed: dict[str, int] = {}
+    pending: dict[str, int] = {}
+
+
+class UsersProgress(Reply):
+    """The progress of all users of a dataset."""
+
+    users: list[UserProgress]
+
+
+class Status(Reply):
+    """The server's status."""
+
+    search_engine: dict[str, Any] | None = None
+
+
+def get(connection: Connection, model: type[ReplyT], path: str, **parameters: Any) -> ReplyT:
+    """The reply to a GET request. Raises ServiceError when it is not what `model` describes."""
+    return checked(connection, f"GET {path}", connection.get(path, **parameters), model)
+
+
+def checked(connection: Connection, call: str, reply: Any, model: type[ReplyT]) -> ReplyT:
+    """The reply as a `model`. `call` names the request, for the message. Raises ServiceError."""
+    try:
+        return model.model_validate(reply)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = one_line(".".join(map(str, first["loc"])))[:PROBLEM_SHOWN] or "the reply"
+        raise strange(connection, call, f"{where}: {first['msg']}") from None
+
+
+def strange(connection: Connection, call: str, problem: str) -> ServiceError:
+    """The error for a reply that Argilla would not give. `problem` contains nothing of the reply's texts."""
+    return ServiceError(
+        f"Argilla at {connection.url} ({call}): unexpected reply: {problem}",
+        hint="run the command again; if that does not help, check annotation.url and the server's version (2.x)",
+    )
+
+
+def each_record(
+    connection: Connection, call: str, read: Callable[[int], tuple[list[Record], int]], page_size: int
+) -> Iterator[Record]:
+    """All records of a paged list, each once. `read` returns the page that begins at an offset, and the total.
+
+    Raises ServiceError when the pages do not fit the total that the server announces: when a page contains nothing new,
+    when there are more records than announced (records that somebody adds meanwhile fit on one further page), or when
+    the list ends before its total."""
+    seen: set[str] = set()
+    offset = 0
+    most: int | None = None
+    while True:
+        page, total = read(offset)
+        most = total + page_size if most is None else most
+        new = [record for record in {record.id: record for record in page}.values() if record.id not in seen]
+        seen.update(record.id for record in new)
+        if page and not new:
+            raise strange(connection, call, f"a page from record {offset:,} on repeats earlier records")
+        if len(seen) > most:
+            raise strange(connection, call, f"more than the {most - page_size:,} records that it announced")
+        yield from new
+        offset += len(page)
+        if not page or (len(page) < page_size and offset >= total):
+            break
+    if len(seen) < total:
+        raise strange(connection, call, f"{len(seen):,} of the {total:,} records that it announced")
