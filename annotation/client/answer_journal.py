@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from marginalia.annotation.client.dataset_settings import LABELS, NONE, NOTE, SEVERITY, UNSURE
-from marginalia.annotation.client.server_replies import Reply
+from marginalia.annotation.client.server_replies import Id, Reply
 from marginalia.schemas.errors import ArtifactError
 from marginalia.schemas.storage.journal import RESTORE, read_journal
 from marginalia.schemas.tables import Answer, SeverityAnswer
@@ -38,7 +38,7 @@ class Value(Reply):
 class Response(Reply):
     """One annotator's answer to one record, as Argilla's API returns it."""
 
-    user_id: str
+    user_id: Id
     status: str
     updated_at: str
     values: dict[str, Value] | None = None

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from marginalia.annotation.client.connection import Connection
 from marginalia.schemas.errors import ServiceError
 from marginalia.schemas.text_checks import one_line
 
 PROBLEM_SHOWN = 200  # characters
+
+
+def _encodable(text: str) -> str:
+    text.encode()  # raises ValueError for a lone surrogate, which no request and no file can contain
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="it becomes part of a request's path")]
 
 
 class Reply(BaseModel):
@@ -32,22 +41,22 @@ class Items(Reply, Generic[ReplyT]):
 class Workspace(Reply):
     """A workspace."""
 
-    id: str
-    name: str
+    id: Id
+    name: Text
 
 
 class User(Reply):
     """A user."""
 
-    id: str
-    username: str
+    id: Id
+    username: Text
 
 
 class Me(Reply):
     """The user of the API key, as Argilla's SDK requires it."""
 
     id: str = Field(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
-    username: str = Field(min_length=1)
+    username: Text = Field(min_length=1)
     role: Literal["owner", "admin", "annotator"]
     first_name: str | None = None
     last_name: str | None = None
@@ -64,18 +73,18 @@ class Distribution(Reply):
 class DatasetInfo(Reply):
     """A dataset, without its records."""
 
-    id: str
-    name: str
-    status: str
-    guidelines: str | None = None
+    id: Id
+    name: Text
+    status: Text
+    guidelines: Text | None = None
     distribution: Distribution
 
 
 class Option(Reply):
     """One option of a question."""
 
-    value: str | int | float | bool
-    text: str | None = None
+    value: Text | int | float | bool
+    text: Text | None = None
 
 
 class QuestionSettings(Reply):
@@ -87,22 +96,22 @@ class QuestionSettings(Reply):
 class Question(Reply):
     """A question of a dataset."""
 
-    id: str
-    name: str
+    id: Id
+    name: Text
     settings: QuestionSettings
 
 
 class Created(Reply):
     """The reply to a request that creates something."""
 
-    id: str
+    id: Id
 
 
 class Record(Reply):
     """A record. Its answers are checked one by one in answer_journal.py, so that one odd answer is not the end."""
 
-    id: str
-    external_id: str | None = Field(default=None, description="null: the record was not added by us")
+    id: Id
+    external_id: Text | None = Field(default=None, description="null: the record was not added by us")
     fields: Any = None
     responses: list[Any] | None = None
 

@@ -129,6 +129,9 @@ class FakeArgilla:
             case "PUT", ["publish"]:
                 dataset["status"] = "ready"
                 return dataset
+            case "DELETE", []:
+                del self.datasets[dataset_id], self.records[dataset_id]
+                return {}
             case "PATCH", []:
                 dataset.update(body)
                 return dataset

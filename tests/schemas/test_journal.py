@@ -78,7 +78,7 @@ def test_a_damaged_middle_line_is_refused_with_its_number(tmp_path: Path) -> Non
         list(read_journal(path))
     assert str(caught.value) == (
         f"{path}: line 2: damaged: Expecting value: line 2 column 1 (char 6) "
-        "(restore the file from a back-up; journals are never repaired automatically)"
+        "(restore it from a backup, or in a run, to set such lines aside: marginalia repair --run FOLDER)"
     )
 
 
