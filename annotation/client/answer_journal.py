@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from marginalia.annotation.client.dataset_settings import LABELS, NONE, NOTE, SEVERITY, UNSURE
-from marginalia.annotation.client.server_replies import Id, Reply
+from marginalia.annotation.client.server_replies import Id, ServerReply
 from marginalia.schemas.errors import ArtifactError
 from marginalia.schemas.storage.journal import RESTORE, read_journal
 from marginalia.schemas.tables import Answer, SeverityAnswer
@@ -29,13 +29,13 @@ class UnreadableAnswerError(ValueError):
     """An answer that Argilla would not give: it is not written to the journal. The message has nothing of its text."""
 
 
-class Value(Reply):
+class Value(ServerReply):
     """The answer to one question."""
 
     value: Any = None
 
 
-class Response(Reply):
+class Response(ServerReply):
     """One annotator's answer to one record, as Argilla's API returns it."""
 
     user_id: Id

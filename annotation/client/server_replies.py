@@ -23,36 +23,36 @@ Text = Annotated[str, AfterValidator(_encodable)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="it becomes part of a request's path")]
 
 
-class Reply(BaseModel):
+class ServerReply(BaseModel):
     """A part of a reply. Further keys are allowed: they differ between versions of Argilla."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
-ReplyT = TypeVar("ReplyT", bound=Reply)
+ReplyT = TypeVar("ReplyT", bound=ServerReply)
 
 
-class Items(Reply, Generic[ReplyT]):
+class Items(ServerReply, Generic[ReplyT]):
     """A list that comes whole."""
 
     items: list[ReplyT]
 
 
-class Workspace(Reply):
+class Workspace(ServerReply):
     """A workspace."""
 
     id: Id
     name: Text
 
 
-class User(Reply):
+class User(ServerReply):
     """A user."""
 
     id: Id
     username: Text
 
 
-class Me(Reply):
+class Me(ServerReply):
     """The user of the API key, as Argilla's SDK requires it."""
 
     id: str = Field(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
@@ -64,13 +64,13 @@ class Me(Reply):
     updated_at: str | None = None
 
 
-class Distribution(Reply):
+class Distribution(ServerReply):
     """How many answers a record needs."""
 
     min_submitted: int
 
 
-class DatasetInfo(Reply):
+class DatasetInfo(ServerReply):
     """A dataset, without its records."""
 
     id: Id
@@ -80,20 +80,20 @@ class DatasetInfo(Reply):
     distribution: Distribution
 
 
-class Option(Reply):
+class Option(ServerReply):
     """One option of a question."""
 
     value: Text | int | float | bool
     text: Text | None = None
 
 
-class QuestionSettings(Reply):
+class QuestionSettings(ServerReply):
     """The settings of a question that are compared with the config."""
 
     options: list[Option] = []
 
 
-class Question(Reply):
+class Question(ServerReply):
     """A question of a dataset."""
 
     id: Id
@@ -101,13 +101,13 @@ class Question(Reply):
     settings: QuestionSettings
 
 
-class Created(Reply):
+class Created(ServerReply):
     """The reply to a request that creates something."""
 
     id: Id
 
 
-class Record(Reply):
+class Record(ServerReply):
     """A record. Its answers are checked one by one in answer_journal.py, so that one odd answer is not the end."""
 
     id: Id
@@ -116,46 +116,46 @@ class Record(Reply):
     responses: list[Any] | None = None
 
 
-class RecordPage(Reply):
+class RecordPage(ServerReply):
     """One page of a dataset's records. `total`: how many there are on all pages."""
 
     items: list[Record]
     total: int = Field(ge=0)
 
 
-class Found(Reply):
+class Found(ServerReply):
     """One hit of a search."""
 
     record: Record
 
 
-class SearchPage(Reply):
+class SearchPage(ServerReply):
     """One page of a search for records."""
 
     items: list[Found]
     total: int = Field(ge=0)
 
 
-class Total(Reply):
+class Total(ServerReply):
     """The number of records of a dataset."""
 
     total: int = Field(ge=0)
 
 
-class UserProgress(Reply):
+class UserProgress(ServerReply):
     """How many answers a user has given, by status, to records that are complete and to others."""
 
     completed: dict[str, int] = {}
     pending: dict[str, int] = {}
 
 
-class UsersProgress(Reply):
+class UsersProgress(ServerReply):
     """The progress of all users of a dataset."""
 
     users: list[UserProgress]
 
 
-class Status(Reply):
+class Status(ServerReply):
     """The server's status."""
 
     search_engine: dict[str, Any] | None = None
