@@ -1,9 +1,9 @@
-"""How often equal guards are called different, and how often an interval holds the true difference:
+"""How often equal guards are reported as different, and how often an interval contains the true difference:
 `make bench-comparisons`.
 
-Pairs of simulated guards judge the same records. Their scores share a part (how hard a record is for both) and differ
-by chance, so that the truth is known: the equal pairs differ in nothing, and the true differences of the unequal ones
-are computed from a sample of MANY records. Every pair is compared as `evaluate` and `compare` do."""
+Pairs of simulated guards score the same records. Their scores have a common part (how hard a record is for both) and
+independent noise, so the truth is known: equal pairs differ in nothing, and the true differences of unequal pairs are
+computed from a sample of LARGE records. Every pair is compared as in `evaluate` and `compare`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ from marginalia.schemas.evaluation_json import GuardDifference
 from marginalia.scoring.measures import metrics
 from marginalia.scoring.measures.intervals import Array, Flags
 
-MANY = 200_000
+LARGE = 200_000
 THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
 class World:
-    """Records and guards as they are simulated. `gain` is how much better the second guard separates its labels."""
+    """Parameters of the simulation. `rarest` and `commonest`: label rates. `gain`: by how much the second guard's
+    scores (log-odds) separate the labels better."""
 
     records: int = 240
     labels: int = 8
@@ -55,7 +56,7 @@ def draw(world: World, rng: np.random.Generator, n: int) -> tuple[Flags, list[Ar
 
 
 def judged(guard: str, truth: Flags, scores: Array, config: EvaluateSection) -> JudgedEstimator:
-    """A guard's scores with its thresholds, chosen on every second record and judged on the others."""
+    """A guard's scores with its thresholds, which are chosen on every second record and evaluated on the others."""
     n, unknown = len(truth), np.full(truth.shape, np.nan)
     splits = np.where(np.arange(n) % 2 == 0, "calibration", "test")
     table = GuardTable(
@@ -82,20 +83,21 @@ def compared(world: World, config: EvaluateSection, *, pairs: int, seed: int) ->
     """The differences of each simulated pair."""
     for pair in range(pairs):
         truth, scores = draw(world, np.random.default_rng([seed, pair]), world.records)
-        guards = [judged(name, truth, one, config) for name, one in zip(("first", "second"), scores, strict=True)]
+        guards = [judged(name, truth, p, config) for name, p in zip(("first", "second"), scores, strict=True)]
         yield guard_differences(guards, config, seed=pair)
 
 
 def true_differences(world: World, seed: int) -> dict[str, float]:
-    """The differences that fit nothing, from MANY records."""
-    truth, scores = draw(world, np.random.default_rng(seed), MANY)
-    one = np.ones((1, MANY))
-    sides = []
+    """The true differences of the metrics that need no fitted thresholds or maps, from LARGE records."""
+    truth, scores = draw(world, np.random.default_rng(seed), LARGE)
+    weights = np.ones((1, LARGE))
+    guards = []
     for p in scores:
-        pooled = metrics.together([metrics.decisions(truth, p >= THRESHOLD), metrics.ranking(truth, p)])(one).pooled
-        verdict = metrics.ranking(truth.any(1)[:, None], p.max(1)[:, None])(one).pooled
+        measure = metrics.together([metrics.decisions(truth, p >= THRESHOLD), metrics.ranking(truth, p)])
+        pooled = measure(weights).pooled
+        verdict = metrics.ranking(truth.any(1)[:, None], p.max(1)[:, None])(weights).pooled
         flagged = p.max(1) >= THRESHOLD
-        sides.append(
+        guards.append(
             {
                 **{name: float(pooled[name][0]) for name in ("macro_roc_auc", "micro_roc_auc", "micro_f1")},
                 "verdict_roc_auc": float(verdict["micro_roc_auc"][0]),
@@ -103,43 +105,45 @@ def true_differences(world: World, seed: int) -> dict[str, float]:
                 "brier": float(((p - truth) ** 2).mean()),
             }
         )
-    return {name: sides[1][name] - sides[0][name] for name in sides[0]}
+    return {name: guards[1][name] - guards[0][name] for name in guards[0]}
 
 
 def measured(world: World, config: EvaluateSection, *, pairs: int, seed: int) -> dict[str, Any]:
-    """{findings: share of pairs with any "better" or "worse", coverage: metric → share of intervals that hold the true
-    difference, narrowest and every interval's mean width}. At own thresholds the truth of unequal pairs is the mean of
-    all pairs' differences."""
+    """findings: the share of pairs with any metric "better" or "worse". called: metric → in how many pairs. coverage:
+    metric → the share of intervals that contain the true difference. width: metric → the intervals' mean width.
+
+    For metrics at the guards' own thresholds the true difference of unequal pairs is the mean over all pairs."""
     rows = list(compared(world, config, pairs=pairs, seed=seed))
     truth = true_differences(world, seed) if world.gain else dict.fromkeys(GUARDS_COMPARED, 0.0)
-    found = [[row.metric for row in pair if row.finding in ("better", "worse")] for pair in rows]
+    findings = [[row.metric for row in pair if row.finding in ("better", "worse")] for pair in rows]
     by_metric: dict[str, list[GuardDifference]] = {}
     for pair in rows:
         for row in pair:
             if row.difference.low is not None:
                 by_metric.setdefault(row.metric, []).append(row)
     coverage, width = {}, {}
-    for name, each in by_metric.items():
-        at = truth[name] if name in truth else float(np.mean([row.difference.value for row in each]))
-        held = [(row.difference.low or 0.0) <= at <= (row.difference.high or 0.0) for row in each]
-        coverage[name] = round(float(np.mean(held)), 4)
-        width[name] = round(float(np.mean([(r.difference.high or 0.0) - (r.difference.low or 0.0) for r in each])), 4)
+    for name, differences in by_metric.items():
+        true = truth[name] if name in truth else float(np.mean([row.difference.value for row in differences]))
+        ends = [(row.difference.low or 0.0, row.difference.high or 0.0) for row in differences]
+        coverage[name] = round(float(np.mean([low <= true <= high for low, high in ends])), 4)
+        width[name] = round(float(np.mean([high - low for low, high in ends])), 4)
     return {
         "pairs": pairs,
         "records": world.records,
         "shared": world.shared,
         "gain": world.gain,
-        "findings": round(float(np.mean([bool(names) for names in found])), 4),
-        "called": dict(Counter(name for names in found for name in names)),
+        "findings": round(float(np.mean([bool(names) for names in findings])), 4),
+        "called": dict(Counter(name for names in findings for name in names)),
         "coverage": coverage,
         "width": width,
     }
 
 
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=400)
-    parser.add_argument("--resamples", type=int, default=500)
+    parser.add_argument("--pairs", type=int, default=400, help="of each kind (default: %(default)s)")
+    parser.add_argument("--resamples", type=int, default=500, help="of the bootstrap (default: %(default)s)")
     options = parser.parse_args()
     config = EvaluateSection(resamples=options.resamples)
     for world in (World(shared=0.5), World(shared=0.9), World(records=600, shared=0.9), World(gain=0.5)):

@@ -1,11 +1,12 @@
-"""How often the 95 % intervals hold the truth: simulated worlds whose truth is known, fixed seeds.
+"""How often the 95 % intervals contain the true value: simulated data whose truth is known, with fixed seeds.
 
     python -m benchmarks.coverage                # last line: JSON with the coverage of every interval
-    python -m benchmarks.coverage --worlds 100   # a quick look
+    python -m benchmarks.coverage --worlds 100   # faster, less precise
 
-A world is a guard's scores and gold for `--records` records with dependent labels of 25 to 2 %, or annotators' answers,
-or an audit. The truth is measured on a world of 100,000 records, for macro averages over the labels that the small
-world can average. For comparison, `percentile` is the coverage of the percentiles of the same resamples."""
+A world is one simulated data set: a guard's scores and gold for --records records with dependent labels of 25 to 2 %,
+or annotators' answers, or an audit. The true value is measured on 100,000 records; for macro averages over the labels
+that the small world can average. For comparison, `percentile` is the coverage of percentile intervals from the same
+resamples."""
 
 from __future__ import annotations
 
@@ -38,25 +39,27 @@ from marginalia.scoring.measures.reliability import equal_mass_bins, quality
 
 RATES = np.array([0.25, 0.2, 0.15, 0.1, 0.06, 0.04, 0.03, 0.02])
 SKILLS = {"fair guard": 1.5, "near-perfect guard": 4.0}
-THRESHOLD, EVERYWHERE, RESAMPLES = 0.3, 100_000, 300
-WANTED = 0.93
+THRESHOLD, LARGE, RESAMPLES = 0.3, 100_000, 300
+LEAST_COVERAGE = 0.93  # intervals below it are listed as `below_93`
 
 
 @dataclass
 class Tally:
-    """Of one interval: worlds in which it was given, in which it held the truth, and its widths."""
+    """One interval over all worlds: in how many it was given, in how many it contained the true value, the sum of its
+    widths, and in how many the percentile interval contained the true value."""
 
     given: int = 0
-    held: int = 0
+    covered: int = 0
     width: float = 0.0
     percentile: int = 0
 
-    def add(self, found: Metric | Estimate, truth: float, replicates: Array | None = None) -> None:
-        if found.low is None or found.high is None:
+    def add(self, estimate: Metric | Estimate, truth: float, replicates: Array | None = None) -> None:
+        """Counts the interval of one world."""
+        if estimate.low is None or estimate.high is None:
             return
         self.given += 1
-        self.held += found.low - 1e-12 <= truth <= found.high + 1e-12
-        self.width += found.high - found.low
+        self.covered += estimate.low - 1e-12 <= truth <= estimate.high + 1e-12
+        self.width += estimate.high - estimate.low
         if replicates is not None:
             low, high = np.quantile(replicates[np.isfinite(replicates)], [0.025, 0.975])
             self.percentile += low <= truth <= high
@@ -74,17 +77,19 @@ def guard_world(rng: np.random.Generator, n: int, skill: float) -> tuple[Flags, 
 
 
 def metric_coverage(worlds: int, n: int, skill: float) -> Tallies:
+    """Coverage of the intervals of pooled metrics and of metrics per label."""
     found: Tallies = defaultdict(Tally)
-    large = _measure(*guard_world(np.random.default_rng(0), EVERYWHERE, skill))(np.ones((1, EVERYWHERE)))
+    large = _measure(*guard_world(np.random.default_rng(0), LARGE, skill))(np.ones((1, LARGE)))
     for seed in range(1, worlds + 1):
         truth, p = guard_world(np.random.default_rng([seed, 1]), n, skill)
         boot = metrics.bootstrap(_measure(truth, p), n, resamples=RESAMPLES, seed=seed, left_out=True)
         rarer = np.minimum(truth.sum(0), (~truth).sum(0))
         for name, value in boot.value.pooled.items():
             goal = float(large.pooled[name][0])
-            if name in MACRO:
-                kept = metrics.averaged_labels(truth, ranking=name in ("macro_roc_auc", "macro_average_precision"))
-                goal = float(large.labels[MACRO[name]][0][kept].mean())
+            if name.startswith(MACRO):
+                label_metric = name.removeprefix(MACRO)
+                kept = metrics.averaged_labels(truth, ranking=label_metric in metrics.RANKING_LABELS)
+                goal = float(large.labels[label_metric][0][kept].mean())
             replicates, variance = boot.replicates.pooled[name], pooled_variance(boot, name, truth)
             metric = _metric(float(value[0]), replicates, n, variance, int(rarer.sum()))
             found[name].add(metric, goal, replicates)
@@ -110,7 +115,7 @@ def _metric(value: float, replicates: Array, n: int, variance: float, rarest: in
 
 
 def forecast_world(rng: np.random.Generator, n: int, slope: float) -> tuple[Flags, Array, Array]:
-    """(truth, probabilities, what they should be), each (n, 8); the labels of a record come true together."""
+    """(truth, probabilities, calibrated probabilities), each (n, 8); the labels of a record are dependent."""
     z = -1.5 + 1.2 * rng.normal(size=(n, 8)) + 0.8 * rng.normal(size=(n, 1))
     right = 1 / (1 + np.exp(-slope * z))
     latent = np.sqrt(0.6) * rng.normal(size=(n, 1)) + np.sqrt(0.4) * rng.normal(size=(n, 8))
@@ -118,10 +123,11 @@ def forecast_world(rng: np.random.Generator, n: int, slope: float) -> tuple[Flag
 
 
 def calibration_coverage(worlds: int, n: int, slope: float) -> tuple[Tallies, dict[str, float]]:
-    """Coverage, and means: the true, the shown and the plain error, and how often it is above `ece_if_calibrated`."""
+    """Coverage of the calibration quality's intervals, and means over worlds: the true, the reported and the plain ECE,
+    and how often the reported ECE is above `ece_if_calibrated`."""
     found: Tallies = defaultdict(Tally)
-    _, everywhere, right = forecast_world(np.random.default_rng(0), EVERYWHERE, slope)
-    truth, _, _ = forecast_world(np.random.default_rng(0), EVERYWHERE, slope)
+    _, everywhere, right = forecast_world(np.random.default_rng(0), LARGE, slope)
+    truth, _, _ = forecast_world(np.random.default_rng(0), LARGE, slope)
     goals = {"brier": ((everywhere - truth) ** 2).mean(), "log_loss": log_losses(truth, everywhere).mean()}
     order = np.argsort(everywhere, axis=None)
     at, total = everywhere.ravel()[order], np.r_[0, np.cumsum((right - everywhere).ravel()[order])]
@@ -132,17 +138,17 @@ def calibration_coverage(worlds: int, n: int, slope: float) -> tuple[Tallies, di
         assert page is not None and page.ece.value is not None
         bin_of = equal_mass_bins(p.ravel(), 10)
         cuts = [p.ravel()[bin_of == number].max() for number in range(int(bin_of.max()))]
-        places = np.r_[0, np.searchsorted(at, cuts, side="right"), len(at)]
-        gaps = (total[places[1:]] - total[places[:-1]]) / len(at)
+        edges = np.r_[0, np.searchsorted(at, cuts, side="right"), len(at)]
+        gaps = (total[edges[1:]] - total[edges[:-1]]) / len(at)
         true = float(np.abs(gaps).sum()) if slope != 1 else 0.0
         plain = np.column_stack([np.bincount(bin_of, weights=row) for row in _resampled_gaps(truth, p, seed)]).T
         found["ece"].add(page.ece, true, np.abs(plain).sum(1) / p.size)
         found["brier"].add(page.brier, float(goals["brier"]))
         found["log_loss"].add(page.log_loss, float(goals["log_loss"]))
-        first = page.bins[-1]
-        size = np.diff(places)[-1]
-        bar = Metric(value=first.share_positive, low=first.low, high=first.high, n=first.n)
-        found["share in the top bin"].add(bar, float(at[places[-2] :].mean() + gaps[-1] * len(at) / size))
+        top = page.bins[-1]
+        size = np.diff(edges)[-1]
+        share = Metric(value=top.share_positive, low=top.low, high=top.high, n=top.n)
+        found["share in the top bin"].add(share, float(at[edges[-2] :].mean() + gaps[-1] * len(at) / size))
         above = page.ece.value > (page.ece_if_calibrated or 0.0)
         means += np.array([true, page.ece.value, page.ece_plug_in or 0.0, above]) / worlds
     names = ("true", "ece", "plain", "above_limit")
@@ -156,20 +162,21 @@ def _resampled_gaps(truth: Flags, p: Array, seed: int) -> Iterator[Array]:
 
 
 def crowd(rng: np.random.Generator, n: int, miss: Array, false_alarm: Array, rates: Array) -> tuple[Flags, Votes]:
-    """(truth, the answers of everybody to every record)."""
-    people = len(miss)
+    """(truth, the answers of all annotators to every record). `miss`, `false_alarm`: error rates of each annotator."""
+    annotators = len(miss)
     truth = rng.random((n, len(rates))) < rates
-    record, who = np.repeat(np.arange(n), people), np.tile(np.arange(people), n)
-    drawn = rng.random((n * people, len(rates)))
+    record, who = np.repeat(np.arange(n), annotators), np.tile(np.arange(annotators), n)
+    drawn = rng.random((n * annotators, len(rates)))
     ticked = np.where(truth[record], drawn >= miss[who][:, None], drawn < false_alarm[who][:, None])
     names = [f"r{at:06}" for at in range(n)]
     labels = tuple(f"label{at}" for at in range(len(rates)))
-    return truth, Votes(names, [f"A{at}" for at in range(people)], labels, record, who, ticked)
+    return truth, Votes(names, [f"A{at}" for at in range(annotators)], labels, record, who, ticked)
 
 
 def agreement_coverage(worlds: int, n: int) -> Tallies:
+    """Coverage of the intervals of agreement statistics, for three annotators."""
     rates, miss, alarm = np.array([0.3, 0.1, 0.03]), np.array([0.15, 0.2, 0.3]), np.array([0.02, 0.05, 0.03])
-    large = PairSums(crowd(np.random.default_rng(0), EVERYWHERE // 2, miss, alarm, rates)[1], "all").statistics()
+    large = PairSums(crowd(np.random.default_rng(0), LARGE // 2, miss, alarm, rates)[1], "all").statistics()
     found: Tallies = defaultdict(Tally)
     for seed in range(1, worlds + 1):
         votes = crowd(np.random.default_rng([seed, 3]), n, miss, alarm, rates)[1]
@@ -185,7 +192,7 @@ def agreement_coverage(worlds: int, n: int) -> Tallies:
 
 
 def audit_coverage(worlds: int, n: int) -> Tallies:
-    """Gold of which 10 % is wrong, and a guard that disputes most of that."""
+    """Coverage of the audit's error rate: 10 % of the gold is wrong, and the guard disagrees with most of that."""
     found: Tallies = defaultdict(Tally)
     for seed in range(1, worlds + 1):
         rng = np.random.default_rng([seed, 4])
@@ -210,7 +217,7 @@ def _rows(schema: pl.Schema, **columns: list[object]) -> pl.DataFrame:
 
 
 def share_coverage(worlds: int, n: int) -> Tallies:
-    """The share of 8 dependent values a record."""
+    """Coverage of the interval of a share with 8 dependent values per record."""
     found: Tallies = defaultdict(Tally)
     for seed in range(1, worlds + 1):
         rng = np.random.default_rng([seed, 5])
@@ -220,7 +227,7 @@ def share_coverage(worlds: int, n: int) -> Tallies:
 
 
 def rare_label_gold(n: int = 400) -> dict[str, dict[str, float]]:
-    """Precision, recall and squared error of each method: 12 labels of 8 %, three annotators."""
+    """Precision, recall and squared error of each method's gold, for 12 labels of 8 % and three annotators."""
     rates = np.full(12, 0.08)
     truth, votes = crowd(np.random.default_rng(1), n, np.full(3, 0.2), np.full(3, 0.05), rates)
     found = {}
@@ -237,12 +244,13 @@ def rare_label_gold(n: int = 400) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--worlds", type=int, default=1000)
-    parser.add_argument("--records", type=int, default=300)
-    asked = parser.parse_args()
+    parser.add_argument("--worlds", type=int, default=1000, help="simulated data sets (default: %(default)s)")
+    parser.add_argument("--records", type=int, default=300, help="per world (default: %(default)s)")
+    options = parser.parse_args()
     started = time.perf_counter()
-    worlds, n = asked.worlds, asked.records
+    worlds, n = options.worlds, options.records
     groups = {name: metric_coverage(worlds, n, skill) for name, skill in SKILLS.items()}
     errors = {}
     for name, slope in (("calibrated", 1.0), ("overconfident", 0.7)):
@@ -250,14 +258,14 @@ def main() -> None:
     groups |= {"agreement": agreement_coverage(worlds, n // 2), "audit": audit_coverage(worlds, n)}
     groups["shares"] = share_coverage(worlds, n // 5)
     coverage, below = {}, []
-    print(f"{'':44} given   held  percentile  width")
+    print(f"{'':44} given coverage  percentile  width")
     for group, tallies in groups.items():
-        for name, one in tallies.items():
-            held = one.held / max(one.given, 1)
-            before = f"{one.percentile / one.given:10.3f}" if one.percentile else " " * 10
-            print(f"{group + ': ' + name:44} {one.given:5} {held:6.3f}  {before}  {one.width / max(one.given, 1):.3f}")
-            coverage[f"{group}: {name}"] = round(held, 3)
-            below += [f"{group}: {name}"] if held < WANTED else []
+        for name, tally in tallies.items():
+            share, width = tally.covered / max(tally.given, 1), tally.width / max(tally.given, 1)
+            percentile = f"{tally.percentile / tally.given:10.3f}" if tally.percentile else " " * 10
+            print(f"{group + ': ' + name:44} {tally.given:5}   {share:6.3f}  {percentile}  {width:.3f}")
+            coverage[f"{group}: {name}"] = round(share, 3)
+            below += [f"{group}: {name}"] if share < LEAST_COVERAGE else []
     summary = {"worlds": worlds, "records": n, "coverage": coverage, "below_93": below, "calibration_error": errors}
     print(json.dumps({**summary, "rare_labels": rare_label_gold(), "seconds": round(time.perf_counter() - started, 1)}))
 

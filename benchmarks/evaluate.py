@@ -1,4 +1,4 @@
-"""How long evaluation takes on a large set: `make bench-evaluate`."""
+"""Time and memory of evaluation on a large simulated set: `make bench-evaluate`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ FORMS = ("chat", "e-mail", "phone note")
 
 
 def frames(n: int, estimators: int, seed: int) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """(gold, scores, records, prompts) of `n` records: labels from 20 % down to 0.2 %, three votes each."""
+    """(gold, scores, scored records, prompts) of `n` records: labels of 20 % down to 0.2 % of the records, three votes
+    per record."""
     labels = load_taxonomy("llama-guard-3").ids
     rng = np.random.default_rng(seed)
     rates = np.geomspace(0.2, 0.002, len(labels))
@@ -53,7 +54,7 @@ def frames(n: int, estimators: int, seed: int) -> tuple[pl.DataFrame, pl.DataFra
         z = -3 + 4 * truth + rng.normal(size=truth.shape) * (1 + 0.1 * number)
         p = 1 / (1 + np.exp(-z))
         p = np.column_stack([p, p.max(1)])
-        flat, width = p.ravel(), rng.uniform(0, 1e-3, p.size)  # bounds as the default tolerance leaves them
+        flat, width = p.ravel(), rng.uniform(0, 1e-3, p.size)  # widths of bounds
         parts.append(
             pl.DataFrame(
                 {
@@ -78,7 +79,6 @@ def frames(n: int, estimators: int, seed: int) -> tuple[pl.DataFrame, pl.DataFra
                 "nodes": 9,
                 "forward_passes": 3,
                 "seconds": 0.1,
-                "stopped": "tolerance",
                 "error": None,
             }
             for record in ids
@@ -100,10 +100,11 @@ def frames(n: int, estimators: int, seed: int) -> tuple[pl.DataFrame, pl.DataFra
 
 
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=100_000)
-    parser.add_argument("--estimators", type=int, default=8)
-    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--records", type=int, default=100_000, help="default: %(default)s")
+    parser.add_argument("--estimators", type=int, default=8, help="default: %(default)s")
+    parser.add_argument("--resamples", type=int, default=1000, help="at least 100 (default: %(default)s)")
     options = parser.parse_args()
     gold, scores, records, prompts = frames(options.records, options.estimators, seed=1)
     started = time.perf_counter()
@@ -121,7 +122,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"{options.records:,} records × 14 labels × {options.estimators} estimators, {options.resamples} resamples: "
-        f"{seconds:.1f} s, peak {peak:.1f} GB; macro ROC AUC {best.value:.4f} [{best.low:.4f}, {best.high:.4f}]"
+        f"{seconds:.1f} s, peak memory {peak:.1f} GiB; macro ROC AUC {best.value:.4f} [{best.low:.4f}, {best.high:.4f}]"
     )
 
 

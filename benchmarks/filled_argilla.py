@@ -1,4 +1,4 @@
-"""Records and answers put straight into a local Argilla's database: a hundred thousand over HTTP would take an hour."""
+"""Writes records and answers directly into a local Argilla's database; 100,000 of them over HTTP would take an hour."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ def fill(
     fields: Sequence[dict[str, Any]],
     answers: Sequence[tuple[str, dict[str, Any]]] = (),
 ) -> list[str]:
-    """Adds records `b0`, `b1` … with these fields to a published dataset, and to each one submitted response a user:
-    `answers` are user ids with their values. All look a day old. The server may run. Returns the records' ids there."""
+    """Adds records `b0`, `b1` … with these fields to a published dataset, and submitted responses to each.
+
+    answers: (user id, values) of each response. All are dated a day back. The server may be running. Returns the
+    records' ids on the server."""
     now = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d %H:%M:%S.%f}"
     ids = [uuid4().hex for _ in fields]
     dataset = UUID(dataset_id).hex

@@ -1,8 +1,9 @@
-"""A loopback OpenAI-compatible server that costs next to nothing: one process, one asyncio protocol, a fixed latency.
+"""An OpenAI-compatible server on loopback that needs very little time itself: one process, one asyncio protocol, a
+fixed latency.
 
     with LoopbackLLM(latency=0.2) as server: … server.url
 
-Its answer is a function of the request: a sentence of invented words drawn by the hash of the body."""
+The answer depends on the request alone: a sentence of invented words, drawn by the hash of the body."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ _SYLLABLES = [
 
 
 class LoopbackLLM:
-    """The server in a process of its own, on 127.0.0.1; `latency` in seconds."""
+    """The server, in a separate process on 127.0.0.1; `latency` in seconds."""
 
     def __init__(self, *, latency: float) -> None:
         self._latency = latency
@@ -34,7 +35,7 @@ class LoopbackLLM:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self._process.communicate()  # closing its input ends it
+        self._process.communicate()  # closes its input, which ends it
 
 
 class _Connection(asyncio.Protocol):
@@ -87,7 +88,7 @@ async def _serve(latency: float) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(_Connection, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.to_thread(sys.stdin.read)  # until the parent closes it, or is gone
+    await asyncio.to_thread(sys.stdin.read)  # until the parent closes it or ends
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-r"""What the exact marginal changes against the paper's procedures, on the same model, prompt and records.
+r"""The exact marginal compared with the paper's procedures, on the same model, prompts and records.
 
     python -m benchmarks.paper_comparison RECORDS.jsonl --records 20 --threads 2 --out comparison.json
 
     python -m benchmarks.paper_comparison pipeline/demo/examples.jsonl --split held_out --text text --labels labels \
         --model bundled-guard --guard support-tickets --taxonomy support-tickets --top-p 0.99
 
-RECORDS is the paper's own JSONL (`unsafe_query`, `llama_guard_3_categories`), or any with other --text and --labels
-columns; its labels are the guard's codes or ids of the taxonomy. The published procedures run on one key-value cache,
-which gives their numbers (tests/scoring/test_published_procedures.py) in less time; as published they cost their passes
-times one plain pass."""
+RECORDS is the paper's own JSONL (columns `unsafe_query` and `llama_guard_3_categories`), or any JSONL with the columns
+given by --text and --labels; its labels are the guard's codes or ids of the taxonomy. The published procedures run with
+a KV cache, which gives the same numbers (tests/scoring/test_published_procedures.py) in less time; as published, they
+take the time of one plain pass per prefix."""
 
 from __future__ import annotations
 
@@ -26,16 +26,18 @@ from tqdm import tqdm
 
 from marginalia.scoring.models.prefix_tree import ATTENTION
 from marginalia.scoring.paper import published_procedures
-from marginalia.scoring.paper.published_procedures import CachedModel, PlainModel
+from marginalia.scoring.paper.published_procedures import PlainModel
+from marginalia.scoring.paper.strategies import Remembered
 from marginalia.scoring.scorer import Result, Scorer, Settings
 
-import torch  # isort: skip - after scoring, which tells its threads how to wait
+import torch  # isort: skip - after scoring, which sets how torch's threads wait
 
 Table = npt.NDArray[np.float64]
 EXACT = ("marginal", "joint", "conditional", "greedy")
 
 
 def main() -> None:
+    """The command."""
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     settings = Settings(estimators=EXACT, tolerance=options.tolerance, node_budget=options.node_budget)
@@ -47,7 +49,7 @@ def main() -> None:
     seconds = time.perf_counter() - started
     theirs, costs = _published(scorer, [text for text, _ in records], codes, options)
     truth = np.array([[code in labels for code in codes] for _, labels in records])
-    found = {
+    comparison = {
         "model": scorer.model.name,
         "guard": scorer.guard.name,
         "records": len(records),
@@ -67,19 +69,19 @@ def main() -> None:
         "any_place_by_label": _by_label(theirs["any_place"], exact, codes),
         "quality": _quality(truth, {**theirs, **{name: _table(exact, name) for name in EXACT}}),
     }
-    text = json.dumps(found, indent=2, ensure_ascii=False)
+    text = json.dumps(comparison, indent=2, ensure_ascii=False)
     print(text)
     if options.out:
         options.out.write_text(text + "\n")
 
 
 def _read(options: argparse.Namespace, code_of: dict[str, str]) -> list[tuple[str, list[str]]]:
-    """(text, codes) of the first records, of one split when asked for."""
+    """(text, codes) of the first --records rows, only those of --split if given."""
     rows = [json.loads(line) for line in options.file.read_text().splitlines() if line.strip()]
     if options.split is not None:
         rows = [row for row in rows if row["split"] == options.split]
     if not rows:
-        raise SystemExit(f"{options.file}: no rows{f' of split {options.split}' if options.split else ''}")
+        raise SystemExit(f"{options.file}: no rows{f' with split {options.split}' if options.split else ''}")
     return [
         (str(row[options.text]), [code_of.get(label, label) for label in row[options.labels]])
         for row in rows[: options.records]
@@ -92,31 +94,20 @@ def _prompt(scorer: Scorer, text: str) -> list[int]:
 
 def _exact(scorer: Scorer, texts: Sequence[str]) -> list[Result]:
     """Results in the order of the texts."""
-    asked = [(str(number), [{"role": "user", "content": text}]) for number, text in enumerate(texts)]
-    results = {result.record_id: result for result in tqdm(scorer.score_records(asked), total=len(asked), desc="exact")}
+    records = [(str(number), [{"role": "user", "content": text}]) for number, text in enumerate(texts)]
+    results = {
+        result.record_id: result for result in tqdm(scorer.score_records(records), total=len(records), desc="exact")
+    }
     for result in results.values():
         if result.error is not None:
             raise SystemExit(f"record {result.record_id}: {result.error}")
-    return [results[record_id] for record_id, _ in asked]
-
-
-class _Remembered(CachedModel):
-    """Answers again without a pass what it was asked before: the procedures share prefixes."""
-
-    def __init__(self, model: Any, tokenizer: Any, end_ids: Sequence[int]) -> None:
-        super().__init__(model, tokenizer, end_ids)
-        self._known: dict[tuple[int, ...], torch.Tensor] = {}
-
-    def next_probabilities(self, ids: Sequence[int], /) -> torch.Tensor:
-        if tuple(ids) not in self._known:
-            self._known[tuple(ids)] = super().next_probabilities(ids)
-        return self._known[tuple(ids)]
+    return [results[record_id] for record_id, _ in records]
 
 
 def _published(
     scorer: Scorer, texts: Sequence[str], codes: Sequence[str], options: argparse.Namespace
 ) -> tuple[dict[str, Table], dict[str, Any]]:
-    """(tables by procedure, costs), with the model's own attention in place of the tree's."""
+    """(procedure → (n, L) scores, costs); runs the model with its own attention instead of the tree search's."""
     network = scorer.model.runner.model
     network.set_attn_implementation("sdpa")
     labels = ["unsafe", *codes]
@@ -124,14 +115,14 @@ def _published(
     visits, plain_seconds, cached_seconds = [], [], []
     for text in tqdm(texts, desc="published"):
         prompt = _prompt(scorer, text)
-        cached = _Remembered(network, scorer.model.tokenizer, scorer.model.end_ids)
+        cached = Remembered(network, scorer.model.tokenizer, scorer.model.end_ids)
         started = time.perf_counter()
         tree = published_procedures.any_place(cached, prompt, labels, top_p=options.top_p, eps=options.eps)
         cached_seconds.append(time.perf_counter() - started)
         visits.append(float(len(tree.visited)))
-        one = published_procedures.token_probability(cached, prompt, labels, top_p=options.top_p)
+        conditional = published_procedures.token_probability(cached, prompt, labels, top_p=options.top_p)
         joint = published_procedures.fixed_place(cached, prompt, labels, top_p=options.top_p)
-        for name, scores in (("token_probability", one), ("fixed_place", joint), ("any_place", tree.scores)):
+        for name, scores in (("token_probability", conditional), ("fixed_place", joint), ("any_place", tree.scores)):
             tables[name].append([scores.get(code, 0.0) for code in codes])
         started = time.perf_counter()
         PlainModel(network, scorer.model.tokenizer, scorer.model.end_ids).next_probabilities(prompt)
@@ -153,7 +144,7 @@ def _table(results: Sequence[Result], name: str) -> Table:
 
 
 def _differences(table: Table, exact: Sequence[Result], codes: Sequence[str]) -> dict[str, Any]:
-    """How far a procedure's scores lie outside the certified bounds of the marginal."""
+    """How far a procedure's scores are outside the certified bounds of the marginal."""
     lower = np.array([result.estimates["marginal"].lower[:-1] for result in exact])
     upper = np.array([result.estimates["marginal"].upper[:-1] for result in exact])
     over, under = np.maximum(table - upper, 0.0), np.maximum(lower - table, 0.0)
@@ -176,18 +167,19 @@ def _by_label(table: Table, exact: Sequence[Result], codes: Sequence[str]) -> di
 
 
 def _quality(truth: npt.NDArray[np.bool_], tables: dict[str, Table]) -> dict[str, dict[str, float]]:
-    """Micro ROC AUC, and micro F1 at the best threshold of these very records: an upper limit, no promise."""
-    found = {}
+    """Micro ROC AUC, micro F1 at the paper's threshold, and the best micro F1: its threshold is chosen on these very
+    records, so it is optimistic."""
+    quality = {}
     for name, table in tables.items():
         flat, right = table.ravel(), truth.ravel()
         best = max(f1_score(right, flat >= threshold, zero_division=0) for threshold in np.unique(flat))
-        at = f1_score(right, flat >= published_procedures.THRESHOLD, zero_division=0)
-        found[name] = {
+        published = f1_score(right, flat >= published_procedures.THRESHOLD, zero_division=0)
+        quality[name] = {
             "roc_auc": round(float(roc_auc_score(right, flat)), 3),
-            "f1_at_0.2": round(float(at), 3),
+            "f1_at_0.2": round(float(published), 3),
             "best_f1": round(float(best), 3),
         }
-    return found
+    return quality
 
 
 def _summary(values: Sequence[float]) -> dict[str, float]:
@@ -199,18 +191,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("file", type=Path, metavar="RECORDS")
-    add("--records", type=int, default=20, help="the first N lines (default 20)")
-    add("--split", metavar="NAME", help="only rows whose column `split` says so")
-    add("--text", default="unsafe_query")
-    add("--labels", default="llama_guard_3_categories")
-    add("--model", default="bundled")
-    add("--guard", default="benchmarks/few-shot-guard.yaml")
-    add("--taxonomy", default="llama-guard-3")
-    add("--top-p", type=float, default=published_procedures.INSTRUCT_TOP_P)
-    add("--eps", type=float, default=published_procedures.EPS)
-    add("--tolerance", type=float, default=1e-2)
-    add("--node-budget", type=int, default=1024)
-    add("--threads", type=int, default=2)
+    add("--records", type=int, default=20, metavar="N", help="the first N rows (default: %(default)s)")
+    add("--split", metavar="NAME", help="only rows whose column `split` is NAME")
+    add("--text", default="unsafe_query", metavar="COLUMN", help="default: %(default)s")
+    add("--labels", default="llama_guard_3_categories", metavar="COLUMN", help="default: %(default)s")
+    add("--model", default="bundled", help="default: %(default)s")
+    add("--guard", default="benchmarks/few-shot-guard.yaml", help="default: %(default)s")
+    add("--taxonomy", default="llama-guard-3", help="default: %(default)s")
+    add("--top-p", type=float, default=published_procedures.INSTRUCT_TOP_P, help="default: %(default)s")
+    add("--eps", type=float, default=published_procedures.EPS, help="default: %(default)s")
+    add("--tolerance", type=float, default=1e-2, help="of the exact marginal (default: %(default)s)")
+    add("--node-budget", type=int, default=1024, help="prefixes per record (default: %(default)s)")
+    add("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     add("--out", type=Path, help="also write the numbers to this file")
     return parser
 

@@ -1,9 +1,10 @@
-"""What a second pull costs when little has changed: 100,000 answered records, of which a hundred are edited.
+"""The cost of a second pull when little has changed: 100,000 answered records, of which 100 are edited.
 
     python -m benchmarks.pull                   # last line: JSON with answers, seconds and records read of each pull
     python -m benchmarks.pull --records 5000
 
-A local Argilla in a temporary folder; records and answers are put straight into its database, edits go over HTTP."""
+It uses a local Argilla in a temporary folder. Records and answers are written directly into its database, edits are
+made over HTTP."""
 
 from __future__ import annotations
 
@@ -27,11 +28,11 @@ from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.storage.files import content_hash
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
 
-BULK = 100  # answers a request that Argilla takes
+BULK = 100  # answers per request that Argilla accepts
 
 
 def filled(home: Path, owner: Connection, taxonomy: Taxonomy, records: int) -> tuple[Pushed, list[str]]:
-    """A dataset with so many records, each answered by `ann`; and the records' ids on the server."""
+    """(a dataset with that many records, each answered by `ann`; the records' ids on the server)."""
     dataset = ensure_dataset(owner, "bench", "bench", taxonomy, AnnotationSection(annotators=2))
     add_annotators(home, ["ann"], "bench")
     ann = next(user["id"] for user in owner.get("/users")["items"] if user["username"] == "ann")
@@ -55,6 +56,7 @@ def filled(home: Path, owner: Connection, taxonomy: Taxonomy, records: int) -> t
 
 
 def timed(folder: Path, owner: Connection, pushed: Pushed, last: Cursor | None) -> tuple[Cursor, dict[str, float]]:
+    """One pull since the cursor `last`: (the new cursor, its seconds and counts)."""
     started = time.perf_counter()
     files = folder / "annotations.jsonl", folder / "annotators.key.json"
     _, counts, cursor = pull(owner, [pushed], *files, datetime.now(UTC), last=last)
@@ -63,30 +65,31 @@ def timed(folder: Path, owner: Connection, pushed: Pushed, last: Cursor | None) 
 
 
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--records", type=int, default=100_000)
-    parser.add_argument("--edits", type=int, default=100)
-    asked = parser.parse_args()
+    parser.add_argument("--records", type=int, default=100_000, help="default: %(default)s")
+    parser.add_argument("--edits", type=int, default=100, help="answers edited before the second pull (default: 100)")
+    options = parser.parse_args()
     taxonomy = load_taxonomy("support-tickets")
     with tempfile.TemporaryDirectory() as name:
         folder, home = Path(name), Path(name) / "argilla"
         server = up(home)
         try:
             owner = Connection(server.url, accounts(home)[0].api_key, key_hint="the benchmark's")
-            pushed, ids = filled(home, owner, taxonomy, asked.records)
+            pushed, ids = filled(home, owner, taxonomy, options.records)
             cursor, first = timed(folder, owner, pushed, None)
-            print(f"first pull of {asked.records:,} answers: {first}", flush=True)
+            print(f"first pull of {options.records:,} answers: {first}", flush=True)
             key = next(account.api_key for account in accounts(home) if account.username == "ann")
             edit = {"status": "submitted", "values": {LABELS: {"value": [taxonomy.ids[1]]}}}
             with Connection(server.url, key, key_hint="the benchmark's") as ann:
-                for start in range(0, asked.edits, BULK):
-                    items = [{"record_id": record, **edit} for record in ids[start : min(start + BULK, asked.edits)]]
+                for start in range(0, options.edits, BULK):
+                    items = [{"record_id": record, **edit} for record in ids[start : min(start + BULK, options.edits)]]
                     ann.post("/me/responses/bulk", {"items": items})
             cursor, second = timed(folder, owner, pushed, cursor)
-            print(f"after {asked.edits} edits: {second}", flush=True)
+            print(f"after {options.edits} edits: {second}", flush=True)
         finally:
             down(home)
-    print(json.dumps({"answers": asked.records, "first": first, "second": second}))
+    print(json.dumps({"answers": options.records, "first": first, "second": second}))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How long a million answers take to gold and agreement: 200,000 records, five answers each, twelve labels.
+"""Time and memory to turn a million answers into gold and agreement: 200,000 records, five answers each, 12 labels.
 
     python -m benchmarks.reconcile                 # last line: JSON with answers, seconds, peak_gib
     python -m benchmarks.reconcile --records 2000
 
-Timed is what `marginalia reconcile` does between reading and writing its files: majority gold, agreement per label,
-over label sets, per annotator and pair, with intervals. Dawid-Skene and MACE run beside it, on the first
-`--methods-records` of the records."""
+It measures what `marginalia reconcile` does between reading and writing its files: majority gold, and agreement per
+label, over label sets, per annotator and per pair, with intervals. Dawid-Skene and MACE are measured separately, on the
+first --methods-records records."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ from marginalia.annotation.gold.votes import votes_of
 from marginalia.schemas.tables import Answer, PromptRecord
 
 LABELS = [f"label{at:02}" for at in range(12)]
-KIB_A_GIB = 1024**2
+KIB_PER_GIB = 1024**2
 MISS, FALSE_ALARM = 0.15, 0.02
 
 
 def made_up(records: int, answers: int, annotators: int, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Records (id, messages), and `answers` answers to each by some of the annotators. Labels are carried by 2 to 25 %
-    of the records; every annotator misses some and invents some."""
+    """(records, answers): the records' id and messages, and `answers` answers per record, each of a different
+    annotator. A label applies to 2 to 25 % of the records; annotators miss labels with probability MISS and assign
+    wrong ones with FALSE_ALARM."""
     random = np.random.default_rng(seed)
-    carried = random.random((records, len(LABELS))) < np.linspace(0.25, 0.02, len(LABELS))
+    truth = random.random((records, len(LABELS))) < np.linspace(0.25, 0.02, len(LABELS))
     record = np.repeat(np.arange(records), answers)
     annotator = (random.integers(annotators, size=records)[:, None] + np.arange(answers)) % annotators
     drawn = random.random((records * answers, len(LABELS)))
-    ticked = np.where(carried[record], drawn >= MISS, drawn < FALSE_ALARM)
+    ticked = np.where(truth[record], drawn >= MISS, drawn < FALSE_ALARM)
     columns = [pl.Series(label, ticked[:, at]) for at, label in enumerate(LABELS)]
     now = datetime(2026, 11, 1, tzinfo=UTC)
     chosen = pl.concat_list(pl.when(label).then(pl.lit(label)) for label in LABELS).list.drop_nulls()
@@ -58,39 +59,41 @@ def made_up(records: int, answers: int, annotators: int, seed: int) -> tuple[pl.
 
 
 def peak_gib() -> float:
-    """The most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_A_GIB
+    """The peak memory of this process in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_PER_GIB
 
 
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--records", type=int, default=200_000)
-    parser.add_argument("--answers", type=int, default=5, help="a record")
-    parser.add_argument("--annotators", type=int, default=50)
-    parser.add_argument("--methods-records", type=int, default=20_000, help="for Dawid-Skene and MACE; 0: not at all")
-    parser.add_argument("--seed", type=int, default=2026)
-    asked = parser.parse_args()
-    records, answers = made_up(asked.records, asked.answers, asked.annotators, asked.seed)
+    add = parser.add_argument
+    add("--records", type=int, default=200_000, help="default: %(default)s")
+    add("--answers", type=int, default=5, help="per record (default: %(default)s)")
+    add("--annotators", type=int, default=50, help="default: %(default)s")
+    add("--methods-records", type=int, default=20_000, help="for Dawid-Skene and MACE; 0: none (default: %(default)s)")
+    add("--seed", type=int, default=2026, help="default: %(default)s")
+    options = parser.parse_args()
+    records, answers = made_up(options.records, options.answers, options.annotators, options.seed)
     section = ReconcileSection()
 
     started = time.perf_counter()
-    gold = reconcile(records, answers, LABELS, section, seed=asked.seed)
+    gold = reconcile(records, answers, LABELS, section, seed=options.seed)
     gold_seconds = time.perf_counter() - started
-    print(f"majority gold of {answers.height:,} answers: {gold_seconds:.1f} s, {gold.height:,} records", flush=True)
-    agreement = agreement_of(answers, LABELS, section, seed=asked.seed, taxonomy="made up", simulated=True)
+    print(f"majority gold from {answers.height:,} answers: {gold_seconds:.1f} s, {gold.height:,} records", flush=True)
+    agreement = agreement_of(answers, LABELS, section, seed=options.seed, taxonomy="made up", simulated=True)
     seconds = time.perf_counter() - started
     alpha = agreement.alpha_masi
     print(f"agreement with intervals: {seconds - gold_seconds:.1f} s, alpha (MASI) {alpha.value:.3f}", flush=True)
-    found = {"answers": answers.height, "seconds": round(seconds, 2), "peak_gib": round(peak_gib(), 3)}
+    figures = {"answers": answers.height, "seconds": round(seconds, 2), "peak_gib": round(peak_gib(), 3)}
 
-    few = answers.filter(pl.col("record_id").is_in(records["id"].head(asked.methods_records).implode()))
+    few = answers.filter(pl.col("record_id").is_in(records["id"].head(options.methods_records).implode()))
     votes = votes_of(few, LABELS)
     for method in METHODS if votes.n_answers else ():
         started = time.perf_counter()
         posteriors(votes, method, iterations=section.iterations)
-        found[f"{method}_seconds"] = round(time.perf_counter() - started, 3)
-        print(f"{method} of {votes.n_answers:,} answers: {found[f'{method}_seconds']} s", flush=True)
-    print(json.dumps({**found, "methods_answers": votes.n_answers}))
+        figures[f"{method}_seconds"] = round(time.perf_counter() - started, 3)
+        print(f"{method} with {votes.n_answers:,} answers: {figures[f'{method}_seconds']} s", flush=True)
+    print(json.dumps({**figures, "methods_answers": votes.n_answers}))
 
 
 if __name__ == "__main__":

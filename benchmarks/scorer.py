@@ -1,14 +1,13 @@
-"""The scorer's speed as ratios measured in one run: `make bench-scorer`.
+"""The scorer's speed as ratios, measured in one run: `make bench-scorer`.
 
-naive_over_ours   seconds a record of the paper's any-place procedure, one full forward pass a prefix
-(marginalia.scoring.paper.published_procedures
-                  over a model without a cache), over ours, same model, same 14-category policy prompt, same eps
-ours_over_floor   our seconds over those of one forward pass over the tokens that must be evaluated: the prompt tokens
-                  that no other record shares plus the prefixes that were visited, with the logits after each of these;
-                  demo guard, tolerance 1e-2, float32. The stream is 64 records, 16 under way at a time, and its floor
-                  four such passes of 16 records; `one_batch` is 16 records alone; `single` is one record alone
+naive_over_ours   seconds per record of the paper's any-place procedure (scoring/paper/published_procedures.py) without
+a KV cache, with one full forward pass per prefix, divided by ours; same model, same policy prompt with 14 categories,
+same eps ours_over_floor   our seconds divided by those of one forward pass over the tokens that must be evaluated: the
+prompt tokens that no other record shares and the visited prefixes, with the logits after each of these; demo guard,
+tolerance 1e-2, float32. `stream`: 64 records, 16 at a time; its floor is four passes of 16 records. `one_batch`: 16
+records alone. `single`: one record alone
 
-The last line is one JSON object."""
+The last line of output is one JSON object."""
 
 from __future__ import annotations
 
@@ -38,27 +37,31 @@ Records = list[tuple[str, list[dict[str, str]]]]
 
 
 def records(count: int) -> Records:
+    """The first held-out messages of the demo, as (id, messages)."""
     rows = held_out_examples()[:count]
     return [(row["id"], [{"role": "user", "content": row["text"]}]) for row in rows]
 
 
 def seconds(call: Callable[[], Any]) -> float:
+    """Wall-clock time of one call."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
 
 
 def median_seconds(call: Callable[[], Any], repeats: int) -> float:
-    call()  # the first call pays for memory and for the language's states
+    """Median time of `repeats` calls after a first one."""
+    call()  # allocates memory and computes the language's states
     return statistics.median(seconds(call) for _ in range(repeats))
 
 
 def marginal_only(**more: Any) -> Settings:
+    """Settings for `marginal` alone, at tolerance EPS."""
     return Settings(estimators=("marginal",), tolerance=EPS, answer_tokens=1, **more)
 
 
 def against_naive(scorer: Scorer, name: str, count: int) -> dict[str, Any]:
-    """The any-place procedure without a cache, on `count` records, against our marginal on 16 of them at a time."""
+    """The any-place procedure without a KV cache on `count` records, compared with our marginal on a batch of 16."""
     from transformers import AutoModelForCausalLM
 
     batch = records(BATCH)
@@ -67,25 +70,25 @@ def against_naive(scorer: Scorer, name: str, count: int) -> dict[str, Any]:
     plain_model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval()
     plain = PlainModel(plain_model, scorer.model.tokenizer, scorer.model.end_ids)
     labels = ["unsafe", *scorer.guard.language.codes]
-    took, visited, prompt = 0.0, 0, []
+    naive_seconds, visited, prompt = 0.0, 0, []
     for _, messages in batch[:count]:
         prompt = scorer.prompts.build(messages).ids
         started = time.perf_counter()
         visited += len(any_place(plain, prompt, labels, eps=EPS).visited)
-        took += time.perf_counter() - started
+        naive_seconds += time.perf_counter() - started
     return {
         "prompt_tokens": len(prompt),
-        "naive_seconds": round(took / count, 2),
+        "naive_seconds": round(naive_seconds / count, 2),
         "naive_forward_passes": visited / count,
         "ours_seconds": round(ours, 4),
         "ours_nodes": statistics.mean(result.nodes for result in results.values()),
-        "naive_over_ours": round(took / count / ours, 1),
+        "naive_over_ours": round(naive_seconds / count / ours, 1),
     }
 
 
 def floor_call(scorer: Scorer, batch: Records, results: Sequence[Result]) -> Callable[[], Any]:
-    """One forward pass over each record's own prompt tokens and as many tokens more as prefixes were visited, with the
-    logits after each of the visited."""
+    """A call that runs the floor: one forward pass over each record's unshared prompt tokens and over as many further
+    tokens as prefixes were visited, with the logits after each visited prefix."""
     nodes = {result.record_id: result.nodes for result in results}
     prompts = [scorer.prompts.build(messages).ids for _, messages in batch]
     further = [nodes[record_id] - 1 for record_id, _ in batch]  # the root is the prompt's last token
@@ -95,26 +98,28 @@ def floor_call(scorer: Scorer, batch: Records, results: Sequence[Result]) -> Cal
 def pass_call(
     scorer: Scorer, prompts: list[list[int]], further: Sequence[int], shared: Sequence[int]
 ) -> Callable[[], Any]:
-    """One forward pass over the prompts, their `shared` tokens excepted, each followed by so many tokens in a row."""
+    """A call that runs one forward pass over the prompts without their `shared` tokens, each followed by a chain of as
+    many tokens as `further` says."""
     assert isinstance(scorer.model, LocalModel)
     runner = scorer.model.runner
     prefix = runner.prefix(shared) if shared else None
 
     def call() -> None:
         tree = TreeBatch(runner, prefix, rows=len(prompts), room=max(map(len, prompts)))
-        wanted = []
+        tokens = []
         for row, (prompt, count) in enumerate(zip(prompts, further, strict=True)):
             tree.join(row, prompt)
             slots = [tree.take_slot(row) for _ in range(count)]
-            wanted += [
+            tokens += [
                 TokenToRun(row, prompt[-1], slot, slot, len(prompt), slots[:at]) for at, slot in enumerate(slots)
             ]
-        tree.run(range(len(prompts)), wanted)
+        tree.run(range(len(prompts)), tokens)
 
     return call
 
 
 def against_floor(repeats: int, scorer: Scorer) -> dict[str, Any]:
+    """Our time compared with the floor: for the stream, for batches alone and for single records."""
     by_length = sorted(records(STREAM), key=lambda record: len(scorer.prompts.build(record[1]).ids))
     batches = [by_length[start : start + BATCH] for start in range(0, STREAM, BATCH)]
     results = list(scorer.score_records(by_length))
@@ -139,7 +144,8 @@ def against_floor(repeats: int, scorer: Scorer) -> dict[str, Any]:
 
 
 def single(scorer: Scorer, record: tuple[str, list[dict[str, str]]], repeats: int) -> dict[str, float]:
-    """One record alone: our time over the floor, over a plain prefill of its prompt, and over its greedy answer."""
+    """One record alone: our time divided by that of the floor, of a plain prefill of its prompt, and of its greedy
+    answer."""
     results = list(scorer.score_records([record]))
     ours = median_seconds(lambda: list(scorer.score_records([record])), repeats)
     ids = scorer.prompts.build(record[1]).ids
@@ -153,7 +159,7 @@ def single(scorer: Scorer, record: tuple[str, list[dict[str, str]]], repeats: in
 
 
 def greedy(scorer: Scorer, ids: list[int]) -> None:
-    """The answer as people have it today: transformers' own `generate`."""
+    """The greedy answer by transformers' own `generate`."""
     assert isinstance(scorer.model, LocalModel)
     model = scorer.model.runner.model
     ours = model.config._attn_implementation
@@ -165,7 +171,8 @@ def greedy(scorer: Scorer, ids: list[int]) -> None:
 
 
 def nodes_over_fewest(scorer: Scorer, batch: Records) -> float:
-    """Visited prefixes over the fewest: the smallest budget, record by record, that reaches the tolerance."""
+    """Visited prefixes divided by the fewest possible: for each record the smallest budget that reaches the
+    tolerance."""
     before, visited, fewest = scorer.settings, 0, 0
     for record in batch:
         (full,) = scorer.score_records([record])
@@ -183,14 +190,16 @@ def nodes_over_fewest(scorer: Scorer, batch: Records) -> float:
 
 
 def demo_scorer(taxonomy: Taxonomy, model: str) -> Scorer:
+    """The demo guard with `marginal_only` settings."""
     return Scorer.load(model, "support-tickets", taxonomy=taxonomy, settings=marginal_only())
 
 
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--guard-model", default="bundled-guard")
-    parser.add_argument("--only-floor", action="store_true", help="leave out the curves and the naive procedure")
+    parser.add_argument("--repeats", type=int, default=3, help="of each timing (default: %(default)s)")
+    parser.add_argument("--guard-model", default="bundled-guard", help="default: %(default)s")
+    parser.add_argument("--only-floor", action="store_true", help="skip the curves and the naive procedure")
     options = parser.parse_args()
     guard = demo_scorer(load_taxonomy("support-tickets"), options.guard_model)
     floor = against_floor(options.repeats, guard)

@@ -1,4 +1,4 @@
-"""What the scorer's cost depends on: tolerance, number of labels, records at a time, length of the text."""
+"""How the scorer's cost depends on the tolerance, the number of labels, the batch size and the length of the text."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Record = tuple[str, list[dict[str, str]]]
 
 
 def curves(scorer: Scorer, batch: Sequence[Record]) -> Iterator[dict[str, Any]]:
-    """One row for each point: what was varied, its value, and the cost a record. `scorer` holds the demo guard."""
+    """One row per point: what was varied, its value, and the cost per record. `scorer` has the demo guard."""
     settings = scorer.settings
     for tolerance in (1e-1, 1e-2, 1e-3, 1e-4):
         scorer.settings = settings.model_copy(update={"tolerance": tolerance, "node_budget": 4096})
         yield measured(scorer, batch, "tolerance", tolerance)
     for size in (1, 4, 16, 32):
         scorer.settings = settings.model_copy(update={"batch_records": size})
-        yield measured(scorer, [*batch, *again(batch)], "records at a time", size)
+        yield measured(scorer, [*batch, *copies(batch)], "records at a time", size)
     scorer.settings = settings
     for words in (16, 64, 256):
         yield measured(scorer, [longer(record, words) for record in batch], "words a text", words)
@@ -32,7 +32,8 @@ def curves(scorer: Scorer, batch: Sequence[Record]) -> Iterator[dict[str, Any]]:
 
 
 def measured(scorer: Scorer, batch: Sequence[Record], varied: str, value: float) -> dict[str, Any]:
-    results = list(scorer.score_records(batch))  # also pays for the language's states
+    """One row: the cost per record of this batch."""
+    results = list(scorer.score_records(batch))  # also computes the language's states
     started = time.perf_counter()
     list(scorer.score_records(batch))
     return {
@@ -44,12 +45,13 @@ def measured(scorer: Scorer, batch: Sequence[Record], varied: str, value: float)
     }
 
 
-def again(batch: Sequence[Record]) -> list[Record]:
+def copies(batch: Sequence[Record]) -> list[Record]:
+    """The same records under other ids."""
     return [(f"{record_id}-again", messages) for record_id, messages in batch]
 
 
 def longer(record: Record, words: int) -> Record:
-    """The text repeated until it has so many words."""
+    """The record with its text repeated or cut to that many words."""
     record_id, messages = record
     text = messages[0]["content"].split()
     repeated = (text * (words // len(text) + 1))[:words]
@@ -57,7 +59,7 @@ def longer(record: Record, words: int) -> Record:
 
 
 def with_labels(taxonomy: Taxonomy, count: int) -> Taxonomy:
-    """The first labels of the taxonomy, and made-up ones after them."""
+    """The taxonomy with `count` labels: its first ones, and made-up ones if it has fewer."""
     made_up = [
         Label(id=f"topic_{number}", name=f"Further topic {number}", definition="a made-up topic")
         for number in range(len(taxonomy.labels), count)

@@ -1,10 +1,10 @@
-"""Memory of a scoring run by number of records: what the records themselves take, scoring, and writing the tables.
+"""Memory of a scoring run by number of records: of the records themselves, of scoring, and of writing the tables.
 
     python -m benchmarks.scoring_memory --records 10000 100000
 
-A stand-in takes the model's place (it answers `unsafe` and one topic with 0.999 a token), so that 100,000 records take
-minutes; a real model adds its weights and the keys and values of one batch, which do not grow with the records. Each
-size runs in a process of its own. The last line is one JSON object."""
+A stand-in replaces the model (it answers `unsafe` and one topic, each token with probability 0.999), so 100,000 records
+take minutes. A real model adds its weights and the KV cache of one batch, which do not grow with the number of records.
+Each size runs in a separate process. The last line of output is one JSON object."""
 
 from __future__ import annotations
 
@@ -32,31 +32,36 @@ from marginalia.scoring.score_files import journal_path, score_to_journal, write
 from marginalia.scoring.scorer import Scorer, Settings
 
 ANSWER = b"unsafe\nS3"
-SURE = 0.999
+TOKEN_PROBABILITY = 0.999
 WORDS = ("parcel", "lamp", "late", "broken", "again", "please", "send", "another", "or", "my", "money", "back")
 
 
 @dataclass
 class StandIn:
-    """A Model (marginalia.scoring.marginal.model_protocol) that gives one answer, whatever is asked."""
+    """A Model and Source (marginalia.scoring.marginal.model_protocol) that gives every record the same answer."""
 
     tokenizer: Any
     end_ids: tuple[int, ...]
     context = 8192
+    context_reason = ""
+    token_ids = None
     name = revision = "stand-in"
     identity = ("stand-in",)
     notes: tuple[str, ...] = ()
-    shared = 0
-    together = 1
-    alone = True
+    shared_tokens = 0
+    min_records = 1
+    batch_invariant = True
 
     def source(self) -> StandIn:
+        """The stand-in itself."""
         return self
 
-    def share(self, ids: Sequence[int]) -> None:
-        self.shared = len(ids)
+    def set_shared_start(self, ids: Sequence[int]) -> None:
+        """Sets the token ids that all prompts start with."""
+        self.shared_tokens = len(ids)
 
-    def open(self, places: int, longest: int, tokens: TokenLanguage) -> _Batch:
+    def open(self, batch_rows: int, longest: int, tokens: TokenLanguage) -> _Batch:
+        """A batch of any size."""
         return _Batch(tokens)
 
 
@@ -64,21 +69,21 @@ class StandIn:
 class _Batch:
     tokens: TokenLanguage
 
-    def join(self, place: int, prompt: list[int]) -> None:
+    def join(self, batch_row: int, prompt: list[int]) -> None:
         pass
 
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens]:
-        return [self._one(node) for _, node in nodes]
+        return [self._after(node) for _, node in nodes]
 
-    def _one(self, node: Node) -> NextTokens:
+    def _after(self, node: Node) -> NextTokens:
         if node.state is None:
             return NextTokens(np.empty(0), self.tokens.end_ids[0], 0.0)
         moves, so_far = self.tokens.moves(node.state), self.tokens.text(node.path())
-        logs = np.full(len(moves.ids), np.log((1 - SURE) / 2 / max(len(moves.ids), 1)))
+        logs = np.full(len(moves.ids), np.log((1 - TOKEN_PROBABILITY) / 2 / max(len(moves.ids), 1)))
         rest = ANSWER.removeprefix(so_far) if ANSWER.startswith(so_far) else b""
-        fits = [place for place, token in enumerate(moves.ids) if rest and rest.startswith(self._text(token))]
-        best = max(fits, key=lambda place: len(self._text(moves.ids[place])), default=len(moves.ids) - 1)
-        logs[best] = np.log(SURE)
+        fits = [index for index, token in enumerate(moves.ids) if rest and rest.startswith(self._text(token))]
+        best = max(fits, key=lambda index: len(self._text(moves.ids[index])), default=len(moves.ids) - 1)
+        logs[best] = np.log(TOKEN_PROBABILITY)
         return NextTokens(logs, int(moves.ids[best]), float(logs[best]))
 
     def _text(self, token: int) -> bytes:
@@ -86,6 +91,7 @@ class _Batch:
 
 
 def main() -> None:
+    """The command."""
     options = _parser().parse_args()
     if options.inside:
         print(json.dumps(_run(options.records[0], Path(options.inside))))
@@ -123,13 +129,13 @@ def _run(count: int, folder: Path) -> dict[str, float]:
 
 
 def _peak() -> int:
-    """The most that this process has held so far, in MB."""
+    """The peak memory of this process so far, in MB."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--records", type=int, nargs="+", default=[10_000, 100_000], help="default: 10000 100000")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     return parser
 

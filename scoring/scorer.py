@@ -49,7 +49,7 @@ class Scorer:
         shared = self._checked_start()
         self.notes: list[str] = []
         self._source = model.source()
-        self._source.share(shared)
+        self._source.set_shared_start(shared)
 
     def _checked_start(self) -> list[int]:
         """The ids that all prompts start with. Raises ModelError when the model cannot process any prompt of the
@@ -156,7 +156,7 @@ class Scorer:
         out."""
         source = iter(records)
         while window := list(islice(source, WINDOW)):
-            if self._source.alone or all(record_id in journalled for record_id, _ in window):
+            if self._source.batch_invariant or all(record_id in journalled for record_id, _ in window):
                 window = [record for record in window if record[0] not in journalled]
             prepared = [self._prepare(record_id, messages) for record_id, messages in window]
             if failed := [job for job in prepared if isinstance(job, Result)]:
@@ -167,7 +167,7 @@ class Scorer:
     def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
         """Measures on a few of the records how much a 16-bit model's numbers depend on how they are computed, and adds
         the result to `notes`. Does nothing for float32 models and endpoints."""
-        if self._source.alone or not records:
+        if self._source.batch_invariant or not records:
             return
         from marginalia.scoring.models.local_model import LocalModel
         from marginalia.scoring.models.rounding_check import evenly_spaced, measure
@@ -180,9 +180,9 @@ class Scorer:
             self.notes = [str(numerics)] if numerics is not None else []
 
     @property
-    def alone(self) -> bool:
+    def batch_invariant(self) -> bool:
         """Whether a record's numbers are independent of the records that are scored with it."""
-        return self._source.alone
+        return self._source.batch_invariant
 
     def _record_batches(self) -> RecordBatches:
         settings = self.settings
@@ -275,7 +275,7 @@ class PerLabelScorer(Scorer):
         self._calls = {row: Scorer(model, call, self.settings) for row, call in guard.calls.items()}
         first = next(iter(self._calls.values()))
         self.prompts, self.tokens = first.prompts, first.tokens
-        self._alone = first.alone
+        self._batch_invariant = first.batch_invariant
         self.notes = []
 
     def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
@@ -293,7 +293,7 @@ class PerLabelScorer(Scorer):
             missing = [record for record in window if record[0] not in journalled]
             if not missing:
                 continue
-            if self._alone:
+            if self._batch_invariant:
                 window = missing
             results: dict[str, dict[str, Result]] = {record_id: {} for record_id, _ in window}
             for row, call in self._calls.items():

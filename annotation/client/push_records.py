@@ -121,4 +121,4 @@ def _parts(message: Mapping[str, str]) -> Iterator[dict[str, str]]:
         size = MESSAGE_SHOWN // len("&amp;")  # the longest escaped character
     for start in range(0, len(content), size):
         escaped = html.escape(content[start : start + size], quote=False)
-        yield {"role": html.escape(one_line(message["role"])[:ROLE_SHOWN], quote=False), "content": escaped}
+        yield {"role": one_line(message["role"])[:ROLE_SHOWN], "content": escaped}

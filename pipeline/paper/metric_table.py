@@ -138,12 +138,15 @@ def scored_line(name: str, source: Literal["paper", "marginalia"], truth: Flags,
     """The line of (n, L) scores, which may exceed 1. A label is predicted if its score is at least `at`."""
     best = best_f1(truth.ravel(), scores.ravel())
     top = None if best is None else decisions(truth, scores >= best)(np.ones((1, len(truth)))).pooled["micro_f1"][0]
+    metrics = _with_intervals(decisions(truth, scores >= at), len(truth), "micro_f1", "hamming_loss")
+    metrics |= _with_intervals(ranking(truth, scores), len(truth), "micro_roc_auc")
     return TableLine(
         name=name,
         source=source,
         threshold=at,
-        **_with_intervals(decisions(truth, scores >= at), len(truth), "micro_f1", "hamming_loss"),
-        **_with_intervals(ranking(truth, scores), len(truth), "micro_roc_auc"),
+        micro_f1=metrics["micro_f1"],
+        hamming_loss=metrics["hamming_loss"],
+        micro_roc_auc=metrics["micro_roc_auc"],
         best_f1=None if top is None else float(top),
         best_threshold=best,
     )
@@ -151,21 +154,26 @@ def scored_line(name: str, source: Literal["paper", "marginalia"], truth: Flags,
 
 def labelled_line(name: str, truth: Flags, predicted: Flags) -> TableLine:
     """The line of a strategy of the paper that gives labels and no scores."""
-    return _line_without_scores(
-        name,
-        micro_roc_auc=Metric(value=None, n=len(truth), reason=NO_SCORE),
-        **_with_intervals(decisions(truth, predicted), len(truth), "micro_f1", "hamming_loss"),
-    )
+    metrics = _with_intervals(decisions(truth, predicted), len(truth), "micro_f1", "hamming_loss")
+    return _line_without_scores(name, metrics | {"micro_roc_auc": Metric(value=None, n=len(truth), reason=NO_SCORE)})
 
 
 def empty_line(name: str, n: int, reason: str) -> TableLine:
     """The line of a strategy of the paper that this guard does not allow."""
-    return _line_without_scores(name, reason, **{metric: Metric(value=None, n=n, reason=reason) for metric in METRICS})
+    return _line_without_scores(name, dict.fromkeys(METRICS, Metric(value=None, n=n, reason=reason)), reason)
 
 
-def _line_without_scores(name: str, reason: str | None = None, **metrics: Metric) -> TableLine:
+def _line_without_scores(name: str, metrics: Mapping[str, Metric], reason: str | None = None) -> TableLine:
     return TableLine(
-        name=name, source="paper", threshold=None, best_f1=None, best_threshold=None, reason=reason, **metrics
+        name=name,
+        source="paper",
+        threshold=None,
+        micro_f1=metrics["micro_f1"],
+        hamming_loss=metrics["hamming_loss"],
+        micro_roc_auc=metrics["micro_roc_auc"],
+        best_f1=None,
+        best_threshold=None,
+        reason=reason,
     )
 
 

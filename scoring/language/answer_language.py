@@ -1,12 +1,13 @@
 """The answer language: the set of texts that a guard may answer, as an automaton over bytes.
 
-An answer is one of a few alternatives, each a sequence of pieces: fixed text (words that complete rows among them: a
-verdict, or a yes after a label's name), one of several texts or none of them, and at most one list of label codes, at
-least one, each at most once, in any order. Where texts are ambiguous (a code that holds the separator), all readings
-are followed side by side; a row counts as complete when every surviving reading has completed it, and an answer that
-ends in two readings means the one with fewer codes (the longest match).
+An answer is one of a few alternatives, each a sequence of pieces: fixed text (which may complete rows: a verdict, or a
+yes after a label's name), one of several texts or none of them, and at most one list of label codes, with at least one
+code, each at most once, in any order. Where a text is ambiguous (a code that contains the separator), all readings are
+followed in parallel. A row is complete when every remaining reading has completed it, and an answer with two complete
+readings means the one with fewer codes (the longest match).
 
-Rows are numbered: one bit for each label in order, then the verdict's. Masks over rows are Python ints.
+A row is a label or the verdict. Rows are numbered: the labels in their order, then the verdict. Sets of rows are bit
+masks in Python ints.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-MOST_PIECES = 200  # of one alternative: they are read by recursion
+MOST_PIECES = 200  # of one alternative: they are read recursively
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class OneOf:
 
 @dataclass(frozen=True)
 class LabelList:
-    """Codes with one of `separators` between them. Without separators just one code may stand there."""
+    """Codes with one of `separators` between them; a single code if there are no separators."""
 
     separators: tuple[bytes, ...]
 
@@ -55,24 +56,19 @@ Piece = Text | OneOf | LabelList
 
 
 class _Reading(NamedTuple):
-    """One way to read a prefix. `place` is the offset in the text or separator under way; in a label list otherwise a
-    trie node."""
+    """One way to read a prefix: a position in an alternative, and the rows completed on the way there."""
 
     alternative: int
     piece: int
-    place: int
+    position: int  # bytes read of the current text or separator; in a label's code, a node of the codes' trie
     used: int  # rows completed so far
-    separator: int = -1  # index of the separator under way
-    pending: int = -1  # label that the separator under way will complete
-    option: int = -1  # index of the one under way of several texts
+    separator: int = -1  # index of the separator that is being read
+    pending: int = -1  # label that this separator will complete
+    option: int = -1  # of several texts, the index of the one that is being read
 
 
 class State:
-    """A prefix of answers, up to what can still follow. States of equal meaning are the same object.
-
-    `done`: rows that are complete. `could`: rows not done that an answer in the language can still complete.
-    `without`: rows that an answer in the language can still end without. `accepted`: the rows of the answer if it ended
-    here, None where it may not."""
+    """A state of the automaton: what can follow a prefix of answers. Equal states are the same object."""
 
     def __init__(self, language: AnswerLanguage, readings: frozenset[_Reading]) -> None:
         self._language = language
@@ -80,7 +76,7 @@ class State:
         self._next: dict[int, State | None] = {}
 
     def step(self, byte: int) -> State | None:
-        """The state after one more byte, None when no answer continues so."""
+        """The state after one more byte; None when no answer continues with it."""
         if byte not in self._next:
             after = frozenset(new for old in self._readings for new in self._language._read(old, byte))
             self._next[byte] = self._language._state(after) if after else None
@@ -88,6 +84,7 @@ class State:
 
     @cached_property
     def done(self) -> int:
+        """Rows that are complete."""
         done = -1
         for reading in self._readings:
             done &= reading.used
@@ -95,14 +92,16 @@ class State:
 
     @cached_property
     def could(self) -> int:
+        """Rows that are not done and that an answer in the language can still complete."""
         could = 0
         for reading in self._readings:
-            # what one reading has completed and another has not is still open
+            # a row that one reading has completed and another has not is still open
             could |= reading.used | self._language._could(reading)
         return could & ~self.done
 
     @cached_property
     def without(self) -> int:
+        """Rows that an answer in the language can still end without."""
         without = 0
         for reading in self._readings:
             without |= self._language._without(reading)
@@ -110,29 +109,30 @@ class State:
 
     @cached_property
     def undecided(self) -> int:
-        """Rows that an answer in the language can still end with or without."""
+        """Rows that an answer in the language can still end with, and can still end without."""
         return (self.done | self.could) & self.without
 
     @cached_property
     def accepted(self) -> int | None:
+        """The rows of the answer that ends here; None where no answer may end."""
         masks = [mask for reading in self._readings if (mask := self._language._accepts(reading)) is not None]
-        return min(masks, key=_fewest) if masks else None
+        return min(masks, key=_rows_then_mask) if masks else None
 
 
 class AnswerLanguage:
     """The language of `alternatives` over `codes`. `rows` is len(codes) + 1; the last row is the verdict's.
 
-    A label that a Text completes does not stand in the list of labels; its code is that text, and may be another's too.
-    Raises ValueError when a listed code is empty or repeated, or a list of labels is followed by another."""
+    A label that a Text completes is not part of a LabelList; its code may be the same as another label's. Raises
+    ValueError for codes, alternatives or pieces that no answer language may have: the message says which."""
 
     def __init__(self, codes: Sequence[str], alternatives: Sequence[Sequence[Piece]]) -> None:
         self.codes = tuple(codes)
         self.rows = len(codes) + 1
         self.alternatives = tuple(tuple(pieces) for pieces in alternatives)
-        worded = 0
+        in_texts = 0
         for text in (text for pieces in self.alternatives for piece in pieces for text in _texts(piece)):
-            worded |= text.completes
-        self._all_labels = ((1 << len(codes)) - 1) & ~worded  # those that stand in the list
+            in_texts |= text.completes
+        self._all_labels = ((1 << len(codes)) - 1) & ~in_texts  # those of label lists
         self._check()
         self._build_trie()
         self._states: dict[frozenset[_Reading], State] = {}
@@ -144,7 +144,7 @@ class AnswerLanguage:
         return len(self.codes)
 
     def bytes_used(self) -> set[int]:
-        """Every byte that an answer can hold."""
+        """Every byte that an answer can contain."""
         used = set("".join(self._listed().values()).encode())
         for pieces in self.alternatives:
             for piece in pieces:
@@ -153,7 +153,7 @@ class AnswerLanguage:
         return used
 
     def walk(self, text: bytes) -> list[State]:
-        """The states after 0, 1, … bytes of `text`, as far as it stays inside the language."""
+        """The states after 0, 1, … bytes of `text`, as far as it stays in the language."""
         states = [self.start]
         for byte in text:
             after = states[-1].step(byte)
@@ -163,8 +163,9 @@ class AnswerLanguage:
         return states
 
     def decided(self, text: bytes, *, ended: bool) -> dict[int, int]:
-        """Row → the offset in `text` where its code or word ends, for the rows that are complete there, or that the
-        answer has when it has `ended`. A label's end stands before the separator that completed it."""
+        """Row → the byte offset in `text` where its code or word ends; a label's end is before its separator.
+
+        The rows are those that are complete after `text`, or, if the answer has `ended` there, those of the answer."""
         histories: dict[_Reading, dict[int, int]] = {
             _Reading(index, 0, 0, 0): {} for index in range(len(self.alternatives))
         }
@@ -184,7 +185,7 @@ class AnswerLanguage:
         return {**histories[last], **({label: len(text)} if label >= 0 else {})}
 
     def _ends_of(self, old: _Reading, new: _Reading, offset: int) -> dict[int, int]:
-        """Rows whose end the byte at `offset` shows: labels end before it, words with it."""
+        """Row → end, of the rows whose end the byte at `offset` shows: labels end before it, words with it."""
         if new.separator >= 0:
             return {} if old.separator >= 0 else {new.pending: offset}
         fresh = new.used & ~old.used & ~(1 << old.pending if old.separator >= 0 else 0)
@@ -192,6 +193,7 @@ class AnswerLanguage:
         return {row: offset if self._all_labels >> row & 1 else offset + 1 for row in rows}
 
     def _listed(self) -> dict[int, str]:
+        """Label → code, of the labels in label lists."""
         return {label: code for label, code in enumerate(self.codes) if self._all_labels >> label & 1}
 
     def _check(self) -> None:
@@ -202,7 +204,7 @@ class AnswerLanguage:
             if all(map(_optional, pieces)) or sum(isinstance(piece, LabelList) for piece in pieces) > 1:
                 raise ValueError("an alternative needs at least one piece and at most one list of labels")
             if len(pieces) > MOST_PIECES:
-                raise ValueError(f"an alternative has {len(pieces)} pieces, and may have {MOST_PIECES}")
+                raise ValueError(f"an alternative has {len(pieces)} pieces; at most {MOST_PIECES} are allowed")
             if any(not text.text for piece in pieces for text in _texts(piece)):
                 raise ValueError("a piece of text must not be empty")
             if any(isinstance(piece, LabelList) and not all(piece.separators) for piece in pieces):
@@ -231,6 +233,7 @@ class AnswerLanguage:
         return self._states[readings]
 
     def _read(self, at: _Reading, byte: int) -> list[_Reading]:
+        """The readings that one more byte leads to; none when the reading ends."""
         pieces = self.alternatives[at.alternative]
         if at.piece == len(pieces):
             return []
@@ -244,10 +247,10 @@ class AnswerLanguage:
         return self._read_label(at, piece, byte)
 
     def _read_text(self, at: _Reading, piece: Text, byte: int) -> list[_Reading]:
-        if piece.text[at.place] != byte:
+        if piece.text[at.position] != byte:
             return []
-        if at.place + 1 < len(piece.text):
-            return [at._replace(place=at.place + 1)]
+        if at.position + 1 < len(piece.text):
+            return [at._replace(position=at.position + 1)]
         return [_Reading(at.alternative, at.piece + 1, 0, at.used | piece.completes)]
 
     def _read_one(self, at: _Reading, piece: OneOf, byte: int) -> list[_Reading]:
@@ -261,49 +264,51 @@ class AnswerLanguage:
         return after + (self._read(at._replace(piece=at.piece + 1), byte) if piece.optional else [])
 
     def _read_separator(self, at: _Reading, separator: bytes, byte: int) -> list[_Reading]:
-        if separator[at.place] != byte:
+        if separator[at.position] != byte:
             return []
-        if at.place + 1 < len(separator):
-            return [at._replace(place=at.place + 1)]
+        if at.position + 1 < len(separator):
+            return [at._replace(position=at.position + 1)]
         return [_Reading(at.alternative, at.piece, 0, at.used | 1 << at.pending)]
 
     def _read_label(self, at: _Reading, piece: LabelList, byte: int) -> list[_Reading]:
         after = []
-        child = self._children[at.place].get(byte)
-        # a used code must be blocked on the way too: after S1, the prefix S1 lives on only while S10 is unused
+        child = self._children[at.position].get(byte)
+        # a used code must be excluded while it is being read, too: S1 may be begun again only while S10 is unused
         if child is not None and self._under[child] & ~at.used:
-            after.append(at._replace(place=child))
+            after.append(at._replace(position=child))
         label = self._finished(at)
         if label < 0:
             return after
         used = at.used | 1 << label
-        if self._all_labels & ~used:  # a separator promises one more code
+        if self._all_labels & ~used:  # a separator must be followed by another code
             for index, separator in enumerate(piece.separators):
                 if separator[0] == byte and len(separator) == 1:
-                    after.append(at._replace(place=0, used=used))
+                    after.append(at._replace(position=0, used=used))
                 elif separator[0] == byte:
-                    after.append(at._replace(place=1, separator=index, pending=label))
+                    after.append(at._replace(position=1, separator=index, pending=label))
         if at.piece + 1 < len(self.alternatives[at.alternative]):
             after += self._read(_Reading(at.alternative, at.piece + 1, 0, used), byte)
         return after
 
     def _finished(self, at: _Reading) -> int:
-        """The unused label whose whole code has just been read, else -1."""
-        label = self._ends[at.place] if at.separator < 0 else -1
+        """The unused label whose whole code has just been read; −1 if there is none."""
+        label = self._ends[at.position] if at.separator < 0 else -1
         return label if label >= 0 and not at.used >> label & 1 else -1
 
     def _accepts(self, at: _Reading) -> int | None:
+        """The rows of the answer if it ended at this reading; None where it may not."""
         pieces = self.alternatives[at.alternative]
-        here = at.piece
+        index = at.piece
         used = at.used
-        if here < len(pieces) and isinstance(pieces[here], LabelList):
+        if index < len(pieces) and isinstance(pieces[index], LabelList):
             label = self._finished(at)
             if label < 0:
                 return None
-            here, used = here + 1, used | 1 << label
-        return used if at.option < 0 and all(map(_optional, pieces[here:])) else None
+            index, used = index + 1, used | 1 << label
+        return used if at.option < 0 and all(map(_optional, pieces[index:])) else None
 
     def _could(self, at: _Reading) -> int:
+        """Rows that an answer can still complete from this reading on."""
         could = 0
         for index, piece in enumerate(self.alternatives[at.alternative][at.piece :]):
             if not isinstance(piece, LabelList):
@@ -312,10 +317,11 @@ class AnswerLanguage:
             elif piece.separators or index:
                 could |= self._all_labels & ~at.used
             else:
-                could |= self._under[at.place] & ~at.used
+                could |= self._under[at.position] & ~at.used
         return could
 
     def _without(self, at: _Reading) -> int:
+        """Rows that an answer can still end without from this reading on."""
         without = ((1 << self.rows) - 1) & ~at.used
         for index, piece in enumerate(self.alternatives[at.alternative][at.piece :]):
             if not isinstance(piece, LabelList):
@@ -323,19 +329,19 @@ class AnswerLanguage:
                 continue
             unused = self._all_labels & ~at.used
             if index:
-                here = unused
+                next_labels = unused
             elif at.separator >= 0:
                 without &= ~(1 << at.pending)
-                here = unused & ~(1 << at.pending)
+                next_labels = unused & ~(1 << at.pending)
             else:
-                here = self._under[at.place] & unused
-            if here.bit_count() == 1:  # the only code that can come next
-                without &= ~here
+                next_labels = self._under[at.position] & unused
+            if next_labels.bit_count() == 1:  # the only code that can come next
+                without &= ~next_labels
         return without
 
 
 def _texts(piece: Piece) -> tuple[Text, ...]:
-    """The texts that may stand for a piece, label codes excepted."""
+    """The texts that a piece may consist of; none for label codes."""
     return (piece,) if isinstance(piece, Text) else piece.texts if isinstance(piece, OneOf) else ()
 
 
@@ -344,7 +350,7 @@ def _optional(piece: Piece) -> bool:
 
 
 def _certain(piece: Text | OneOf, option: int) -> int:
-    """The rows that any text for this piece completes; `option` is the one under way, if any."""
+    """The rows that every text of this piece completes; `option`: the index of the text being read, −1 if none is."""
     if option >= 0:
         return _texts(piece)[option].completes
     if _optional(piece):
@@ -355,5 +361,5 @@ def _certain(piece: Text | OneOf, option: int) -> int:
     return certain
 
 
-def _fewest(mask: int) -> tuple[int, int]:
+def _rows_then_mask(mask: int) -> tuple[int, int]:
     return mask.bit_count(), mask

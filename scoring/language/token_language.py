@@ -1,6 +1,7 @@
-"""The answer language in a tokenizer's tokens: for each state the token ids that stay inside the language, and where
-each leads. Found by walking a trie of the vocabulary's bytes, so every tokenisation of an answer is counted, not only
-the canonical one."""
+"""The answer language in a tokenizer's tokens: for each state the token ids that may follow, and the states after them.
+
+It is computed by walking a trie of the vocabulary's bytes along the automaton, so every tokenisation of an answer is
+included, not only the canonical one."""
 
 from __future__ import annotations
 
@@ -23,9 +24,9 @@ Floats = npt.NDArray[np.float64]
 class Moves:
     """What may follow a state: one entry for each allowed token, those that end the answer included.
 
-    `ids`: (n,) token ids. `states`: the state after each, None after an ending token. `done`, `could`, `without`,
-    `undecided`: (n, rows) 0/1 matrices of the states after each; rows of ending tokens hold the answer's rows in
-    `done` and zeros elsewhere. `undecided` marks rows that constrained decoding may still end with or without."""
+    ids: (n,) token ids, ascending, ending tokens last. states: the state after each, None after an ending token.
+    ends: (n,) whether the token ends the answer. done, could, without, undecided: (n, rows) 0/1 matrices, the masks of
+    the same name of each state; for an ending token `done` has the answer's rows and the others are 0."""
 
     ids: npt.NDArray[np.int64]
     states: tuple[State | None, ...]
@@ -37,75 +38,79 @@ class Moves:
 
     @cached_property
     def open_rows(self) -> Floats:
-        """(4, n, rows): `done`, `could`, `without` and `undecided` in one table."""
+        """(4, n, rows): `done`, `could`, `without` and `undecided` stacked."""
         return np.stack([self.done, self.could, self.without, self.undecided])
 
 
 class TokenLanguage:
-    """`language` over a vocabulary. `token_bytes` maps ordinary token ids to their bytes; `end_ids` end an answer."""
+    """`language` over a vocabulary. `token_bytes`: ordinary token ids → their bytes; `end_ids` end an answer.
+
+    `usable`: the ids of all tokens that consist only of bytes that answers contain. Raises ModelError without any end
+    id."""
 
     def __init__(self, language: AnswerLanguage, token_bytes: Mapping[int, bytes], end_ids: Collection[int]) -> None:
         self.language = language
         self.end_ids = tuple(sorted(end_ids))
         self.token_bytes = token_bytes
         if not self.end_ids:
-            raise ModelError("the model names no end-of-sequence token", hint="set eos_token_id in generation_config")
+            raise ModelError("the model has no end-of-sequence token", hint="set eos_token_id in generation_config")
         self._alphabet = sorted(language.bytes_used())
         alphabet, ends = set(self._alphabet), set(end_ids)
-        # the ids that may be part of an answer, as far as their letters tell
         self.usable = [id for id, text in token_bytes.items() if text and id not in ends and alphabet.issuperset(text)]
         self._trie = _trie({token: token_bytes[token] for token in self.usable})
         self._moves: dict[State, Moves] = {}
         self._forced: dict[State, int | None] = {}
 
     def moves(self, state: State) -> Moves:
+        """The tokens that may follow the state."""
         if state not in self._moves:
-            self._moves[state] = self._find(state)
+            self._moves[state] = self._find_moves(state)
         return self._moves[state]
 
     def forced(self, state: State) -> int | None:
-        """Where the language leaves no choice of what text comes next, the index of the move that a tokenizer would
-        take (the longest token that the text starts with); None where there is a choice, or no such token."""
+        """The index of the move that a tokenizer would make where the language leaves no choice of the next text.
+
+        It is the longest token that this text starts with. None where there is a choice, or no such token."""
         if state not in self._forced:
             self._forced[state] = self._find_forced(state)
         return self._forced[state]
 
     def _find_forced(self, state: State) -> int | None:
-        text, here = b"", state
-        while here.accepted is None:
-            after = [(byte, to) for byte in self._alphabet if (to := here.step(byte)) is not None]
+        text, current = b"", state
+        while current.accepted is None:
+            after = [(byte, new) for byte in self._alphabet if (new := current.step(byte)) is not None]
             if len(after) != 1:
                 break
-            (byte, here) = after[0]
+            (byte, current) = after[0]
             text += bytes([byte])
         if not text:
             return None
-        tokens = [self.token_bytes[name] for name in self.moves(state).ids.tolist()]
+        tokens = [self.token_bytes[token] for token in self.moves(state).ids.tolist()]
         lengths = [len(token) if text.startswith(token) else 0 for token in tokens]
         return int(np.argmax(lengths)) if any(lengths) else None
 
     def text(self, ids: Sequence[int]) -> bytes:
-        """The bytes of a generated answer; tokens without text of their own (control tokens) count as nothing."""
+        """The bytes of a generated answer; control tokens add nothing."""
         return b"".join(self.token_bytes.get(token, b"") for token in ids)
 
-    def _find(self, state: State) -> Moves:
-        found: list[tuple[int, State | None]] = []
+    def _find_moves(self, state: State) -> Moves:
+        moves: list[tuple[int, State | None]] = []
         stack: list[tuple[dict[int, Any], State]] = [(self._trie, state)]
         while stack:
-            node, here = stack.pop()
+            node, before = stack.pop()
             for byte, child in node.items():
                 if byte < 0:
                     continue
-                after = here.step(byte)
+                after = before.step(byte)
                 if after is None:
                     continue
-                found += [(token, after) for token in child.get(-1, ())]
+                moves += [(token, after) for token in child.get(-1, ())]
                 stack.append((child, after))
-        # a vocabulary comes in another order in every process; sums of floats must not
-        found.sort(key=lambda move: move[0])
+        # a vocabulary has another order in each process; sums of floats must not depend on it
+        moves.sort(key=lambda move: move[0])
         if state.accepted is not None:
-            found += [(token, None) for token in self.end_ids]
-        return self._tabulate(state, [token for token, _ in found], [after for _, after in found])
+            moves += [(token, None) for token in self.end_ids]
+        return self._tabulate(state, [token for token, _ in moves], [after for _, after in moves])
 
     def _tabulate(self, state: State, ids: list[int], states: list[State | None]) -> Moves:
         accepted = state.accepted or 0
@@ -117,12 +122,13 @@ class TokenLanguage:
         return Moves(np.array(ids, dtype=np.int64), tuple(states), ends, done, could, without, undecided)
 
     def _rows(self, masks: list[int]) -> Floats:
+        """(n, rows): the masks as 0/1 rows."""
         rows = self.language.rows
         return np.array([[mask >> row & 1 for row in range(rows)] for mask in masks], dtype=float).reshape(-1, rows)
 
 
 def _trie(token_bytes: Mapping[int, bytes]) -> dict[int, Any]:
-    """Nested dicts byte → node; key -1 holds the ids of the tokens that end at the node."""
+    """Nested dicts byte → node; key −1 has the ids of the tokens that end at the node."""
     root: dict[int, Any] = {}
     for token, text in token_bytes.items():
         node = root
@@ -133,7 +139,9 @@ def _trie(token_bytes: Mapping[int, bytes]) -> dict[int, Any]:
 
 
 def check_ids(ids: Iterable[int], known: int | None, tokenizer: Any, where: str) -> None:
-    """Raises ModelError for the first of `ids` that a model with so many `known` ids (None: any) does not have."""
+    """Raises ModelError for the first of `ids` that a model with `known` ids (None: unknown) does not have.
+
+    `where` is the subject of the message: what needs the token."""
     for token in ids:
         if known is not None and not 0 <= token < known:
             raise ModelError(
@@ -147,7 +155,8 @@ def vocabulary_bytes(tokenizer: Any) -> dict[int, bytes]:
     """Token id → the bytes that it adds to a text, for the ordinary tokens of a Hugging Face tokenizer.
 
     Control tokens are left out. Reads byte-level vocabularies (GPT-2, Llama 3, Qwen) and SentencePiece ones (Llama 2,
-    Gemma: `▁` for a space, `<0x0A>` for a byte); `decode([id])` would lose leading spaces and partial UTF-8."""
+    Gemma: `▁` is a space, `<0x0A>` a byte). `decode([id])` is not used: it loses leading spaces and partial UTF-8.
+    Raises ModelError for tokenizers without a tokenizer.json."""
     control = set(tokenizer.all_special_ids)
     added = {}
     for token, content in tokenizer.added_tokens_decoder.items():
@@ -156,14 +165,15 @@ def vocabulary_bytes(tokenizer: Any) -> dict[int, bytes]:
         else:
             added[token] = content.content.encode()
     to_bytes = _byte_reader(tokenizer)
-    found = {}
-    for text, token in tokenizer.get_vocab().items():
-        if token not in control:
-            found[token] = added[token] if token in added else to_bytes(text)
-    return found
+    return {
+        token: added[token] if token in added else to_bytes(text)
+        for text, token in tokenizer.get_vocab().items()
+        if token not in control
+    }
 
 
 def _byte_reader(tokenizer: Any) -> Any:
+    """A function from a vocabulary entry to its bytes, for the tokenizer's kind of vocabulary."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelError("the tokenizer is not a fast one", hint="use a model folder with tokenizer.json")
@@ -181,7 +191,7 @@ def _sentencepiece_bytes(text: str) -> bytes:
 
 
 def _byte_level_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-ins for bytes (Radford et al. 2019, `bytes_to_unicode`)."""
+    """Printable character → byte, as GPT-2 writes bytes (Radford et al. 2019, `bytes_to_unicode`)."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in plain]
     return {**{chr(byte): byte for byte in plain}, **{chr(256 + index): byte for index, byte in enumerate(others)}}

@@ -1,11 +1,13 @@
-"""The marginalisation itself: best-first search over the answers of one record, with bounds.
+"""Token marginalisation: best-first search over the answers of one record, with certified bounds.
 
-Every prefix of an answer is closed (it ended inside the language), off-language (it left), or open. The masses of the
-three add to 1, so what is still open bounds every probability from above. Each prefix carries its raw mass (the
-model's own probability) and its constrained mass (every step renormalised over the tokens that stay in the language).
+The quantity is the marginal label probability of arXiv 2511.22312, computed by exact search instead of its depth-first
+procedure. Every prefix of an answer is closed (it ended inside the language), off-language (it left it), or open (not
+evaluated). The masses of the three add up to 1, so the open mass bounds how far each probability can still rise
+(`marginalia.scoring.marginal.bounds`). Each prefix has its raw mass (the model's own probability) and its constrained
+mass (every step renormalised over the tokens that stay in the language).
 
-The search asks for prefixes to be evaluated and is told their next-token log-probabilities; where these come from
-(`marginalia.scoring.models`) is not its concern.
+The search has an ask-and-tell interface: `ask` returns prefixes to evaluate, `tell` takes the model's next-token
+log-probabilities after one of them. These come from `marginalia.scoring.models`.
 """
 
 from __future__ import annotations
@@ -18,25 +20,28 @@ from marginalia.schemas.errors import ModelError
 from marginalia.scoring.language.answer_language import State
 from marginalia.scoring.language.token_language import Floats, TokenLanguage
 from marginalia.scoring.marginal.best_first import CONSTRAINED as CONSTRAINED
-from marginalia.scoring.marginal.best_first import CRUMB as CRUMB
 from marginalia.scoring.marginal.best_first import IN_LANGUAGE as IN_LANGUAGE
 from marginalia.scoring.marginal.best_first import RAW as RAW
+from marginalia.scoring.marginal.best_first import ROUNDING as ROUNDING
 from marginalia.scoring.marginal.best_first import BestFirst
 from marginalia.scoring.marginal.bounds import Masses
 from marginalia.scoring.marginal.prefix_node import AnswerTree
 from marginalia.scoring.marginal.prefix_node import Node as Node
 
 MARGINALS = (RAW, IN_LANGUAGE, CONSTRAINED)
-STRAYS = 0.1  # a model whose first token leaves the language with more mass than this may not go the way that is forced
-STOPS = ("", "node_budget", "exhausted", "tolerance")
+# a model whose first token leaves the language with more mass than this is not expected to follow forced runs
+MOST_OFF_AT_ROOT = 0.1
+STOPS = ("", "node_budget", "exhausted", "tolerance")  # the least complete first
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a search stops. `marginals`: those whose bounds must come within `tolerance`. `node_budget`: prefixes that
-    count at most, the most probable ones and those of the greedy answers, which always count. `answer_tokens`: how long
-    the greedy answer is followed once it has left the language. `constrained_greedy`: whether the constrained greedy
-    answer is followed too."""
+    """When a search stops.
+
+    marginals: the search ends when upper − lower of each of these is at most `tolerance` for every row.
+    node_budget: how many prefixes count at most: those of the greedy answers, which always count, and the most probable
+    others. answer_tokens: after how many tokens a greedy answer that has left the language is cut off.
+    constrained_greedy: whether the constrained greedy answer is followed too."""
 
     marginals: tuple[str, ...] = MARGINALS
     tolerance: float = 1e-4
@@ -47,11 +52,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class NextTokens:
-    """What a model says of one prefix. `log_probabilities` (nats) of the ids in its state's moves, in their order, −inf
-    where unknown; `top` and `top_log_probability` of the most probable token of the whole vocabulary, `top` −1 where
-    the source does not tell which it is. `unseen`: the most mass that moves whose probability the source did not tell
-    may have together, `unseen_top` the most that one of them may have (both 0 for a local model). `spread`: by how much
-    (nats) each log-probability may be off, `stray`: by how much the mass outside the moves may be off beyond that."""
+    """A model's next-token probabilities after one prefix.
+
+    log_probabilities: (n,) in nats, of the ids of the state's moves in their order; −inf where the source did not
+    return one. top, top_log_probability: the most probable token of the whole vocabulary; `top` is −1 where its id is
+    unknown. unseen: the most probability that the moves without a returned value can have together; unseen_top: the
+    most that one of them can have (both 0 for a local model). spread: by how much (nats) each log-probability may be
+    off. stray: by how much the probability outside the moves may be off beyond that."""
 
     log_probabilities: Floats
     top: int
@@ -66,8 +73,8 @@ class NextTokens:
 class Step:
     """One step of a greedy answer: the token, its probability, and whether it ends the answer.
 
-    Renormalised over moves of which some were not told, the probability is at least `probability` and at most
-    `highest`. `spread`: by how much (nats) both may be off."""
+    A probability renormalised over moves of which some are unseen lies between `probability` and `highest`; `highest`
+    is None where they are equal. spread: by how much (nats) the logarithms of both may be off."""
 
     token: int
     probability: float
@@ -77,29 +84,32 @@ class Step:
 
 
 class Search:
-    """The search for one record. Call `wanted` for prefixes to evaluate and `tell` for each, until none is wanted.
+    """The search for one record. Call `ask` for prefixes to evaluate and `tell` for each, until `ask` returns none.
 
-    After that `stopped` says why: `tolerance`, `node_budget`, or `exhausted` (nothing left whose evaluation could bring
-    the bounds closer by the tolerance: the rest is mass that the source does not tell, or there is none).
-    `constrained_cut`: the constrained greedy answer ends where its next token was not told."""
+    After that `stopped` gives the reason: `tolerance`, `node_budget`, or `exhausted` (no evaluation could narrow the
+    bounds by more than the tolerance: what is open is unseen mass, or nothing is open). `greedy` and
+    `greedy_constrained` are the greedy answers; `constrained_cut`: the constrained one ends at an unseen token.
+    `nodes`: prefixes evaluated. `spread` (nats): the largest of all answers."""
 
     def __init__(self, language: TokenLanguage, limits: Limits) -> None:
         self.language = language
         self.limits = limits
         self.constrained_cut = False
-        self.spread = 0.0  # the largest of all answers
+        self.spread = 0.0
         self.nodes = 0
         self.greedy: list[Step] = []
         self.greedy_constrained: list[Step] = []
         self._tree = AnswerTree(language)
         self._raw = BestFirst(self._tree, limits.marginals, constrained=False)
         self._constrained = BestFirst(self._tree, limits.marginals, constrained=True)
-        self._greedy_at: Node | None = self.root
-        self._constrained_at: Node | None = self.root if limits.constrained_greedy else None
-        self._on_greedy = 0  # prefixes evaluated for the greedy answers
+        # the ends of the greedy answers so far; None once they are complete
+        self._greedy_end: Node | None = self.root
+        self._constrained_end: Node | None = self.root if limits.constrained_greedy else None
+        self._greedy_nodes = 0  # prefixes evaluated for the greedy answers
 
     @property
     def root(self) -> Node:
+        """The empty prefix."""
         return self._tree.root
 
     @property
@@ -109,61 +119,65 @@ class Search:
 
     @property
     def constrained(self) -> Masses:
-        """The masses when every step is renormalised over the tokens that stay in the language."""
+        """The masses with every step renormalised over the tokens that stay in the language."""
         return self._constrained.masses
 
     def counts(self, node: Node, *, constrained: bool) -> bool:
-        """Whether the constrained (or the raw) masses hold this prefix's moves instead of the prefix."""
+        """Whether the constrained (or the raw) masses contain this prefix's children instead of the prefix itself."""
         return (self._constrained if constrained else self._raw).counts(node)
 
     @property
     def stopped(self) -> str:
+        """Why the search ended, see the class; of the raw and the constrained search the less complete one's reason."""
         return min(self._raw.stopped, self._constrained.stopped, key=STOPS.index)
 
-    def wanted(self) -> list[Node]:
-        """The prefixes to evaluate next, in one go; empty when the search is over.
+    def ask(self) -> list[Node]:
+        """The prefixes to evaluate next, together; empty when the search is over.
 
-        Those of the greedy answers, and those that each kind of mass wants; where the model keeps to its language, each
-        with what the language forces after it."""
-        heads = dict.fromkeys(node for node in (self._greedy_at, self._constrained_at) if node is not None)
-        runs = [self._tree.run(node) for node in heads]
-        self._on_greedy += sum(map(len, runs))
-        chosen = dict.fromkeys(node for run in runs for node in run)
-        for kind in (self._raw, self._constrained):
-            kind.begin_round()
-            for run in runs:
-                kind.follow(run)
+        These are the ends of the greedy answers and what the raw and the constrained search need next, each with its
+        forced run if the model keeps to its language."""
+        ends = dict.fromkeys(node for node in (self._greedy_end, self._constrained_end) if node is not None)
+        greedy_runs = [self._tree.forced_run(node) for node in ends]
+        self._greedy_nodes += sum(map(len, greedy_runs))
+        chosen = dict.fromkeys(node for run in greedy_runs for node in run)
+        searches = (self._raw, self._constrained)
+        for search in searches:
+            search.begin_round()
+            for run in greedy_runs:
+                search.follow(run)
             if self.root.moves is not None:
-                chosen |= dict.fromkeys(kind.choose(self.limits.tolerance, self._budget))
+                chosen |= dict.fromkeys(search.choose(self.limits.tolerance, self._budget))
         if not chosen:
-            for kind in (self._raw, self._constrained):
-                kind.finish(self.limits.tolerance, self._budget)
+            for search in searches:
+                search.finish(self.limits.tolerance, self._budget)
         return list(chosen)
 
     @property
     def _budget(self) -> int:
-        """How many prefixes may count for one kind of mass, besides the greedy answers."""
-        budget = self.limits.node_budget - self._on_greedy
+        """How many prefixes each of the two searches may count, besides the greedy answers."""
+        budget = self.limits.node_budget - self._greedy_nodes
         both = self._raw.active and self._constrained.active
-        # a model that strays has its own mass elsewhere than its renormalised mass: no prefix serves both
-        return budget // 2 if both and not self._tree.runs_pay else budget
+        # a model that leaves its language has raw and constrained mass on different prefixes: none serves both searches
+        return budget // 2 if both and not self._tree.follow_forced else budget
 
     def tell(self, node: Node, answer: NextTokens) -> None:
-        """What the model says of `node`, its parent before it. Raises ModelError when these are no probabilities."""
+        """Takes the model's next-token probabilities after `node`; parents come before their children.
+
+        Raises ModelError when they are not probabilities."""
         if np.isnan(answer.log_probabilities).any() or np.isnan(answer.top_log_probability):
             raise ModelError("the model answered NaN", hint="try dtype float32")
         if answer.top_log_probability == -np.inf:
-            raise ModelError("the model gave no token any probability", hint="try dtype float32")
+            raise ModelError("the model gave every token probability 0", hint="try dtype float32")
         self.nodes += 1
         self.spread = max(self.spread, answer.spread)
         if node.state is not None:
             self._expand(node, node.state, answer)
         if node is self.root:
-            self._tree.runs_pay = self.raw.off <= STRAYS
-        if node is self._greedy_at:
-            self._greedy_at = self._follow_greedy(node, answer)
-        if node is self._constrained_at:
-            self._constrained_at = self._follow_constrained(node, answer)
+            self._tree.follow_forced = self.raw.off <= MOST_OFF_AT_ROOT
+        if node is self._greedy_end:
+            self._greedy_end = self._follow_greedy(node, answer)
+        if node is self._constrained_end:
+            self._constrained_end = self._follow_constrained(node, answer)
 
     def _expand(self, node: Node, state: State, answer: NextTokens) -> None:
         node.moves = self.language.moves(state)
@@ -171,18 +185,19 @@ class Search:
         node.unseen = node.mass * answer.unseen
         node.constrained_masses, node.constrained_unseen = _renormalised(node.constrained, answer)
         node.spread, node.stray = answer.spread, answer.stray
-        for index, ahead in node.children.items():
-            ahead.mass, ahead.constrained = float(node.masses[index]), float(node.constrained_masses[index])
+        for index, child in node.children.items():  # made before their parent was evaluated, in a forced run
+            child.mass, child.constrained = float(node.masses[index]), float(node.constrained_masses[index])
         self._raw.include(node)
         self._constrained.include(node)
 
     def _follow_greedy(self, node: Node, answer: NextTokens) -> Node | None:
+        """Adds the greedy answer's next step; returns its new end, None when it is complete."""
         if answer.top < 0:
             if node.state is None:
-                return None  # the answer's text ends here; its labels were decided before
+                return None  # outside the language the rest of the text decides no label
             raise ModelError(
-                "the most probable token has a text that several tokens have, or none",
-                hint="use a server that tells token ids",
+                "the most probable token cannot be identified: its text is empty or is the text of several tokens",
+                hint="use a server that returns token ids",
             )
         ends = answer.top in self.language.end_ids
         probability = float(np.exp(answer.top_log_probability))
@@ -190,18 +205,19 @@ class Search:
         if ends:
             return None
         if node.moves is not None:
-            found = np.flatnonzero(node.moves.ids == answer.top)
-            if found.size:
-                return self._tree.child(node, int(found[0]))
+            matches = np.flatnonzero(node.moves.ids == answer.top)
+            if matches.size:
+                return self._tree.child(node, int(matches[0]))
         if len(self.greedy) >= self.limits.answer_tokens:
             return None
         return Node(answer.top, node, node.depth + 1, None, 0.0, 0.0)
 
     def _follow_constrained(self, node: Node, answer: NextTokens) -> Node | None:
+        """The same for the constrained greedy answer."""
         assert node.moves is not None and node.constrained_masses is not None
-        found = answer.log_probabilities.max() if answer.log_probabilities.size else -np.inf
-        if answer.unseen > 0 and not np.exp(found) >= answer.unseen_top:
-            self.constrained_cut = True  # an untold token may be the best one
+        best_seen = answer.log_probabilities.max() if answer.log_probabilities.size else -np.inf
+        if answer.unseen > 0 and not np.exp(best_seen) >= answer.unseen_top:
+            self.constrained_cut = True  # an unseen token may be the best one
             return None
         if not node.constrained_masses.size or node.constrained_masses.max() <= 0:
             return None  # no token of this vocabulary continues the answer
@@ -222,15 +238,15 @@ class Search:
 
 
 def _renormalised(mass: float, answer: NextTokens) -> tuple[Floats, float]:
-    """`mass` shared among the allowed tokens, and the part of it that may belong to tokens the source did not tell.
+    """(`mass` divided among the allowed tokens in proportion to their probabilities, the part for unseen ones).
 
-    The logarithms are shifted before they are raised: in a model far from its format all raw masses underflow."""
+    The logarithms are shifted before exp: far from its format a model's raw probabilities all underflow."""
     allowed = answer.log_probabilities
     unseen = float(np.log(answer.unseen)) if answer.unseen > 0 else -np.inf
     highest = max(float(allowed.max()) if allowed.size else -np.inf, unseen)
     if highest == -np.inf:
         return np.zeros_like(allowed), mass
     shares = np.exp(allowed - highest)
-    untold = float(np.exp(unseen - highest))
-    total = float(shares.sum()) + untold
-    return mass * shares / total, mass * untold / total
+    unseen_share = float(np.exp(unseen - highest))
+    total = float(shares.sum()) + unseen_share
+    return mass * shares / total, mass * unseen_share / total

@@ -1,206 +1,271 @@
-"""What others do with a guard's answers, beside the marginals: the maximum over label steps, and sampling.
+"""Baselines that need forward passes of their own: the maximum over label steps, and sampling.
 
-Both run after a record's search is over and on its tree: prefixes that the search has evaluated cost nothing again.
-They are driven like the search itself, by `wanted` and `tell`, and change nothing in its bounds."""
+Both run after a record's search has finished, and extend its tree: a prefix that the search has evaluated is not
+evaluated again. They are driven like the search, by `ask` and `tell`, and do not change its bounds."""
 
 from __future__ import annotations
 
 import hashlib
 import heapq
-from dataclasses import dataclass, field
-from itertools import count
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from marginalia.scoring.language.token_language import Floats
-from marginalia.scoring.marginal.answer_search import CRUMB, NextTokens, Node, Search
+from marginalia.scoring.marginal.answer_search import ROUNDING, NextTokens, Node, Search
+from marginalia.scoring.marginal.best_first import NARROW, WIDE
 from marginalia.scoring.marginal.bounds import point_in, row_vector
 from marginalia.scoring.marginal.estimators import LabelEstimates
 
-CONFIDENCE = 1.959963984540054  # standard normal quantile: intervals of 95 %
+CONFIDENCE = 1.959963984540054  # standard normal quantile for intervals of 95 %
 
 
 class Baseline(Protocol):
-    """Asks for prefixes in rounds, until none is wanted; then `estimate` tells."""
+    """An estimator that needs further prefixes, in rounds. `estimate` is valid once `ask` returns an empty list."""
 
-    def wanted(self) -> list[Node]: ...
+    def ask(self) -> list[Node]:
+        """The prefixes to evaluate next; empty when the baseline is done."""
+        ...
 
-    def tell(self, node: Node, answer: NextTokens) -> None: ...
+    def tell(self, node: Node, answer: NextTokens) -> None:
+        """Takes the model's next-token probabilities after `node`."""
+        ...
 
-    def estimate(self) -> LabelEstimates: ...
+    def estimate(self) -> LabelEstimates:
+        """Probability and bounds of each row."""
+        ...
+
+
+class _Waiting(NamedTuple):
+    """A child that is not expanded yet. It sorts by falling probability, then by path."""
+
+    negative_probability: float  # −P(child | start of its step)
+    parent: Node
+    move: int  # index into the parent's moves
+    step: int
 
 
 @dataclass
-class _Step:
-    """A place of the greedy answer where the next row is decided. Vectors are over rows, given that place."""
+class _StepBounds:
+    """What is known of each label step after some prefixes have been expanded; arrays are (steps, rows).
 
-    start: Node
-    done: Floats  # 0/1: complete before
+    completed: 1 for the rows that are complete before the step. settled: P(the row is the next one completed), over the
+    expanded prefixes. open: mass of waiting prefixes that can still complete the row. budget: how many more prefixes
+    that the search did not count may be expanded."""
+
+    completed: Floats
     settled: Floats
-    open_could: Floats
-    queue: list[tuple[float, int, Node, int]] = field(default_factory=list)  # −probability, tie-break, parent, child
+    open: Floats
+    waiting: list[_Waiting]
+    budget: int
+
+    def copy(self) -> _StepBounds:
+        return _StepBounds(self.completed, self.settled.copy(), self.open.copy(), self.waiting.copy(), self.budget)
+
+    def largest(self) -> tuple[Floats, Floats]:
+        """Bounds, over rows, of the maximum over the steps."""
+        return self.settled.max(axis=0), (self.settled + np.maximum(self.open, 0.0)).max(axis=0)
+
+    def next(self, tolerance: float) -> _Waiting | None:
+        """The most probable waiting prefix that can still change the bounds; None when they are within `tolerance`."""
+        lower, upper = self.largest()
+        if (upper - lower).max() <= tolerance + ROUNDING:
+            return None
+        while self.waiting:
+            first = self.waiting[0]
+            above = self.settled[first.step] + self.open[first.step] > lower + ROUNDING
+            if (_could(first) * above).any():
+                return first
+            heapq.heappop(self.waiting)  # another step has at least as large probabilities of all its rows
+        return None
+
+    def take(self) -> _Waiting:
+        """Takes the first waiting prefix, and its mass, out of what is open."""
+        first = heapq.heappop(self.waiting)
+        self.open[first.step] += first.negative_probability * _could(first)
+        return first
+
+    def expand(self, step: int, node: Node, probability: float) -> None:
+        """Adds the moves after an evaluated prefix whose probability, given the start of the step, is known."""
+        moves, shares = node.moves, _next_probabilities(node)
+        assert moves is not None
+        new = moves.done * (1.0 - self.completed[step])
+        decided = new.any(axis=1)
+        self.settled[step] += probability * (shares[decided] @ new[decided])
+        for index in np.flatnonzero(~decided & moves.could.any(axis=1) & (shares > 0)).tolist():
+            mass = probability * float(shares[index])
+            self.open[step] += mass * moves.could[index]
+            heapq.heappush(self.waiting, _Waiting(-mass, node, index, step))
 
 
 class MaxOverSteps:
     """[EMNLP25] (Ma et al., arXiv 2505.17510): a label's largest probability at any label step of the greedy answer.
 
-    A step begins at the root and wherever the greedy answer has completed a row: after the verdict, and after each
-    label's separator. A label's probability there is that it is the next row to be completed: its code in full, by any
-    tokenisation, and its separator or end after it. The search from each step stops when the bounds of every label are
-    within `tolerance`, or at `node_budget` further prefixes for all steps together."""
+    With ŷ the greedy answer, and T the prefixes of ŷ at which a label step begins (the empty one, and each at which ŷ
+    has just completed a row: after the verdict, after each label's separator),
+
+        max_over_steps(ℓ) = max over t in T of P(ℓ is the next row completed | prompt, ŷ up to t)
+
+    where a row is completed by its code in full, in any tokenisation, and its separator or the end of the answer.
+
+    All steps share one order of expansion: the most probable prefix, given the start of its step, among those that can
+    still change the bounds. `tolerance` and `node_budget` only decide where this order stops, so a finer tolerance or a
+    larger budget never widens the bounds. It stops when the bounds of every row are within `tolerance`, or when
+    `node_budget` prefixes count in addition to those that count in the search. As prefixes are evaluated many at a
+    time, a few more than these may be evaluated when the budget ends the search."""
 
     def __init__(self, search: Search, *, tolerance: float, node_budget: int = 512) -> None:
         self._search = search
         self._tolerance = tolerance
-        self._budget = node_budget
-        self._rows = search.language.language.rows
-        self._ticket = count()
-        self._asked: dict[int, tuple[_Step, float]] = {}  # by id of the node: its step, its probability there
-        self.nodes = 0
-        self.steps = [self._step(node) for node in greedy_nodes(search) if node.moves is not None]
+        self.nodes = 0  # evaluated here, without those of the search
+        self.steps = [node for node in _label_steps(search) if node.moves is not None]
+        rows = search.language.language.rows
+        completed = [row_vector(node.state.done, rows) for node in self.steps if node.state is not None]
+        shape = (len(self.steps), rows)
+        self._bounds = _StepBounds(np.array(completed), np.zeros(shape), np.zeros(shape), [], node_budget)
+        for step, node in enumerate(self.steps):
+            self._bounds.expand(step, node, 1.0)
 
-    def wanted(self) -> list[Node]:
+    def ask(self) -> list[Node]:
+        """The prefixes to evaluate next: those that the order reaches if each before them settles all its mass."""
+        while (node := self._next(self._bounds)) is not None and node.moves is not None:
+            self._advance(self._bounds, node)
+        ahead = self._bounds.copy()
         chosen: list[Node] = []
-        for step in self.steps:
-            while self._gap(step) > self._tolerance + CRUMB and step.queue and self._budget > 0:
-                probability, _, parent, index = heapq.heappop(step.queue)
-                node = child(parent, index)
-                self._move(step, -probability, node, -1.0)
-                if node.moves is not None:  # the search has been here
-                    self._expand(step, node, -probability)
-                    continue
-                self._asked[id(node)] = (step, -probability)
-                self._budget -= 1
+        heaviest = 0.0
+        while (node := self._next(ahead)) is not None:
+            probability = -ahead.waiting[0].negative_probability
+            heaviest = max(heaviest, probability)
+            # if the budget binds, prefixes much lighter than the heaviest are unlikely to count
+            if chosen and WIDE * len(chosen) > self._bounds.budget and probability * NARROW < heaviest:
+                break
+            if node.moves is None:
                 chosen.append(node)
-        for node in chosen:  # what is asked for is not settled yet
-            step, probability = self._asked[id(node)]
-            self._move(step, probability, node, 1.0)
+            self._advance(ahead, node)
         return chosen
 
     def tell(self, node: Node, answer: NextTokens) -> None:
-        step, probability = self._asked.pop(id(node))
+        """Takes the model's next-token probabilities after `node`."""
         self.nodes += 1
-        note(self._search, node, answer)
-        self._move(step, probability, node, -1.0)
-        self._expand(step, node, probability)
+        _set_moves(self._search, node, answer)
 
     def estimate(self) -> LabelEstimates:
-        """The largest of the steps; lower and upper are certified as the search's bounds are."""
-        lower = np.max([step.settled for step in self.steps], axis=0)
-        upper = np.max([step.settled + np.maximum(step.open_could, 0.0) for step in self.steps], axis=0)
+        """The maximum over the steps, with bounds that are certified as the search's are."""
+        lower, upper = self._bounds.largest()
         lower = np.clip(lower, 0.0, 1.0)
         upper = np.clip(upper, lower, 1.0)
         return LabelEstimates(point_in(lower, upper), lower, upper)
 
-    def _step(self, node: Node) -> _Step:
-        assert node.state is not None
-        none = np.zeros(self._rows)
-        step = _Step(node, row_vector(node.state.done, self._rows), none.copy(), none.copy())
-        self._expand(step, node, 1.0)
-        return step
+    def _next(self, bounds: _StepBounds) -> Node | None:
+        """The prefix that comes next in the order; None when the tolerance or the budget ends it."""
+        first = bounds.next(self._tolerance)
+        if first is None:
+            return None
+        node = _child(first.parent, first.move)
+        return node if bounds.budget > 0 or self._is_free(node) else None
 
-    def _gap(self, step: _Step) -> float:
-        return float(step.open_could.max())
+    def _advance(self, bounds: _StepBounds, node: Node) -> None:
+        """Counts the prefix that comes next; one that is not evaluated yet as if it settled all its mass."""
+        first = bounds.take()
+        bounds.budget -= not self._is_free(node)
+        if node.moves is not None:
+            bounds.expand(first.step, node, -first.negative_probability)
 
-    def _move(self, step: _Step, probability: float, node: Node, sign: float) -> None:
-        assert node.state is not None
-        step.open_could += sign * probability * row_vector(node.state.could, self._rows)
-
-    def _expand(self, step: _Step, node: Node, probability: float) -> None:
-        moves, shares = node.moves, conditional(node)
-        assert moves is not None
-        new = moves.done * (1.0 - step.done)
-        decided = new.any(axis=1)
-        step.settled += probability * (shares[decided] @ new[decided])
-        for index in np.flatnonzero(~decided & moves.could.any(axis=1) & (shares > 0)).tolist():
-            value = probability * float(shares[index])
-            step.open_could += value * moves.could[index]
-            heapq.heappush(step.queue, (-value, next(self._ticket), node, index))
+    def _is_free(self, node: Node) -> bool:
+        """Whether the search counts the prefix. Which prefixes it merely evaluated depends on how they were batched."""
+        return any(self._search.counts(node, constrained=constrained) for constrained in (False, True))
 
 
 class MonteCarlo:
-    """The share of `samples` seeded answers that complete a row while inside the language, as `marginal` counts it.
+    """Monte Carlo estimate of `marginal`: the share of `samples` answers that complete a row while inside the language.
 
-    `lower` and `upper` are a Wilson interval of 95 %: chance, not certainty. An answer is drawn until it ends or leaves
-    the language; what comes after that would change no row. Needs a source that tells all probabilities."""
+    With k of n samples, probability = k / n; `lower` and `upper` are a Wilson interval of 95 %, which is statistical
+    and not certified. An answer is sampled until it ends or leaves the language: later tokens change no row. Needs a
+    source that returns the probabilities of all tokens."""
 
     def __init__(self, search: Search, *, samples: int, rng: np.random.Generator) -> None:
         self._search = search
         self._rng = rng
         self._samples = samples
         rows = search.language.language.rows
-        self.held = np.zeros((samples, rows), dtype=bool)
-        self.nodes = 0
-        self._at: dict[int, Node] = dict.fromkeys(range(samples), search.root)  # samples that are under way
-        self._draws: npt.NDArray[np.float64] = np.empty(0)  # one for each sample, for the token under way
+        self.completed = np.zeros((samples, rows), dtype=bool)
+        self.nodes = 0  # evaluated here, without those of the search
+        self._unfinished: dict[int, Node] = dict.fromkeys(range(samples), search.root)  # sample → its prefix so far
+        self._draws: npt.NDArray[np.float64] = np.empty(0)  # uniform in [0, 1), one per sample, for the next token
 
-    def wanted(self) -> list[Node]:
-        """Draws on as far as the tree is known."""
-        while self._at:
-            unknown = {id(node): node for node in self._at.values() if node.moves is None}
-            if unknown:
-                return list(unknown.values())
-            self._draws = self._rng.random(self._samples)  # also for those that are over: the order changes nothing
-            self._at = {sample: node for sample, here in self._at.items() if (node := self._draw(sample, here))}
+    def ask(self) -> list[Node]:
+        """Samples as far as the tree is evaluated; then the prefixes that are needed to continue."""
+        while self._unfinished:
+            unevaluated = {id(node): node for node in self._unfinished.values() if node.moves is None}
+            if unevaluated:
+                return list(unevaluated.values())
+            # finished samples draw too: so a sample's numbers do not depend on when others finish
+            self._draws = self._rng.random(self._samples)
+            drawn = {sample: self._draw(sample, node) for sample, node in self._unfinished.items()}
+            self._unfinished = {sample: node for sample, node in drawn.items() if node is not None}
         return []
 
     def tell(self, node: Node, answer: NextTokens) -> None:
+        """Takes the model's next-token probabilities after `node`."""
         self.nodes += 1
-        note(self._search, node, answer)
+        _set_moves(self._search, node, answer)
 
     def estimate(self) -> LabelEstimates:
-        counts = self.held.sum(axis=0).astype(float)
+        """The share of samples with each row, and its Wilson interval."""
+        counts = self.completed.sum(axis=0).astype(float)
         lower, upper = wilson(counts, self._samples)
         return LabelEstimates(counts / self._samples, lower, upper)
 
     def _draw(self, sample: int, node: Node) -> Node | None:
+        """The sample's prefix after one more token; None when the answer has ended or left the language."""
         moves = node.moves
         assert moves is not None and node.state is not None
-        index = int(np.searchsorted(np.cumsum(conditional(node)), self._draws[sample], side="right"))
-        if index >= len(moves.ids):  # it left the language
-            self.held[sample] = row_vector(node.state.done, self.held.shape[1]) > 0
+        index = int(np.searchsorted(np.cumsum(_next_probabilities(node)), self._draws[sample], side="right"))
+        if index >= len(moves.ids):  # the token leaves the language
+            self.completed[sample] = row_vector(node.state.done, self.completed.shape[1]) > 0
             return None
         if moves.ends[index]:
-            self.held[sample] = moves.done[index] > 0
+            self.completed[sample] = moves.done[index] > 0
             return None
-        return child(node, index)
+        return _child(node, index)
 
 
 def record_rng(seed: int, record_id: str) -> np.random.Generator:
-    """The generator of one record's samples: the same whatever else is scored."""
+    """The random generator for one record's samples: it depends on nothing but the seed and the record's id."""
     return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(record_id.encode()).digest()[:8], "big")])
 
 
 def wilson(counts: Floats, n: int) -> tuple[Floats, Floats]:
-    """The Wilson score interval of each count of n, at 95 % (Wilson 1927). It holds the share itself."""
-    share, spread = counts / n, CONFIDENCE**2 / n
-    middle = (share + spread / 2) / (1 + spread)
-    half = CONFIDENCE * np.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    """The 95 % Wilson score interval (Wilson 1927) of each count out of n, in 0–1; the share k/n lies inside it.
+
+    With p = k/n and z = 1.96: (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n)."""
+    share, z2_n = counts / n, CONFIDENCE**2 / n
+    middle = (share + z2_n / 2) / (1 + z2_n)
+    half = CONFIDENCE * np.sqrt(share * (1 - share) / n + z2_n / (4 * n)) / (1 + z2_n)
     return np.clip(np.minimum(middle - half, share), 0.0, 1.0), np.clip(np.maximum(middle + half, share), 0.0, 1.0)
 
 
-def greedy_nodes(search: Search) -> list[Node]:
-    """The prefixes of the greedy answer, as far as it is inside the language, where a row has just been completed; the
-    root first."""
-    found = [search.root]
+def _label_steps(search: Search) -> list[Node]:
+    """The root, and the prefixes of the greedy answer at which it has just completed a row, inside the language."""
+    starts = [search.root]
     node = search.root
     for step in search.greedy:
         if step.ends or node.moves is None:
             break
-        at = np.flatnonzero(node.moves.ids == step.token)
-        if not at.size:
+        matches = np.flatnonzero(node.moves.ids == step.token)
+        if not matches.size:
             break
-        before, node = node.state, child(node, int(at[0]))
+        before, node = node.state, _child(node, int(matches[0]))
         assert before is not None and node.state is not None
         if node.state.done & ~before.done:
-            found.append(node)
-    return found
+            starts.append(node)
+    return starts
 
 
-def child(parent: Node, index: int) -> Node:
-    """The prefix after `parent`'s move `index`; the one that the search made, where it made one."""
+def _child(parent: Node, index: int) -> Node:
+    """The prefix after `parent`'s move `index`: the search's own node, if it made one."""
     if index not in parent.children:
         assert parent.moves is not None and parent.masses is not None
         parent.children[index] = Node(
@@ -214,14 +279,21 @@ def child(parent: Node, index: int) -> Node:
     return parent.children[index]
 
 
-def note(search: Search, node: Node, answer: NextTokens) -> None:
-    """Writes a model's answer into the node; the search's own sums stay as they are."""
+def _set_moves(search: Search, node: Node, answer: NextTokens) -> None:
+    """Marks the node as evaluated; the search's sums stay as they are."""
     assert node.state is not None
     node.moves = search.language.moves(node.state)
     node.masses = node.mass * np.exp(answer.log_probabilities)
 
 
-def conditional(node: Node) -> Floats:
+def _next_probabilities(node: Node) -> Floats:
     """The probabilities of an evaluated prefix's moves, given the prefix."""
     assert node.masses is not None
     return node.masses / node.mass if node.mass > 0 else np.zeros_like(node.masses)
+
+
+def _could(waiting: _Waiting) -> Floats:
+    """0/1 over rows: those that an answer through the waiting prefix can still complete."""
+    assert waiting.parent.moves is not None
+    could: Floats = waiting.parent.moves.could[waiting.move]
+    return could

@@ -1,9 +1,10 @@
-"""Best-first search by one kind of mass: the model's own, or renormalised over the tokens that stay in the language.
+"""Best-first search over one kind of mass: the model's own, or renormalised over the tokens that stay in the language.
 
-The prefixes of a tree have one order: by falling mass, equal masses by path. A search counts the start of this order,
-besides the greedy answers, which are followed anyhow. A finer tolerance or a larger budget counts all that a coarser or
-smaller one counts, and more, so bounds never get wider by it. Prefixes are evaluated many at a time; when the node
-budget is reached, some turn out not to be among the start, and do not count."""
+The prefixes of a tree have one order: by falling mass, equal masses by path. The prefixes that count are a start of
+this order, and those of the greedy answers, which are evaluated anyway. A finer tolerance or a larger budget counts all
+prefixes that a coarser tolerance or a smaller budget counts, and more, so it never widens the bounds. Prefixes are
+evaluated many at a time; when the node budget is reached, some of them may turn out not to be in the start of the
+order, and do not count."""
 
 from __future__ import annotations
 
@@ -20,18 +21,18 @@ from marginalia.scoring.marginal.bounds import Masses, in_language_bounds
 from marginalia.scoring.marginal.prefix_node import AnswerTree, Node
 
 RAW, IN_LANGUAGE, CONSTRAINED = "marginal", "marginal_in_language", "marginal_constrained"
-CRUMB = 1e-12  # rounding leaves this much where a mass was added and taken out again
-# sums that took masses out again keep rounding errors of the largest mass that they ever held, about 1e-16 of it: with
-# less than this inside the language or open, they are summed anew
-FAINT = 1e-4
-# a round of more than a WIDE-th of what is left of the budget keeps to prefixes of at least a NARROW-th of the heaviest
-# one's mass: if the budget binds, those much lighter are not likely to count
+ROUNDING = 1e-12  # what rounding leaves where a mass was added and subtracted again
+# Sums from which masses were subtracted keep rounding errors of about 1e-16 of the largest mass that they ever had.
+# With less mass than this in the language or open, these errors matter, and the sums are recomputed.
+LITTLE_MASS = 1e-4
+# A round that takes more than a WIDE-th of the remaining budget keeps to prefixes of at least a NARROW-th of the
+# heaviest one's mass: if the budget binds, much lighter ones are unlikely to count.
 WIDE = 4
 NARROW = 8
 
 
 class Waiting(NamedTuple):
-    """A prefix to be: (−its mass, its parent, its rank among the parent's children). They compare as in the order."""
+    """A prefix that is not evaluated: (−mass, parent, rank among the parent's children by mass). Sorts by the order."""
 
     negative_mass: float
     parent: Node
@@ -39,10 +40,11 @@ class Waiting(NamedTuple):
 
 
 class BestFirst:
-    """The sums over the prefixes that count, and what waits. `marginals`: those whose bounds must come within the
-    tolerance; without any of this kind nothing but the greedy answers counts.
+    """The sums over the prefixes that count, and the heap of those that wait.
 
-    `stopped`: why nothing more was wanted in the last round, `tolerance`, `node_budget` or `exhausted`, else empty."""
+    marginals: those whose bounds must come within the tolerance; without any of this kind of mass only the greedy
+    answers count. stopped: why the last round chose nothing more: `tolerance`, `node_budget` or `exhausted`; empty
+    before that."""
 
     def __init__(self, tree: AnswerTree, marginals: Iterable[str], *, constrained: bool) -> None:
         self._tree = tree
@@ -50,39 +52,39 @@ class BestFirst:
         self._constrained = constrained
         self._marginals = [name for name in marginals if (name == CONSTRAINED) == constrained]
         self.masses = Masses(self._rows)
-        self._untold = Masses(self._rows)  # the part of `open` that no evaluation can settle
-        self._settled = Masses(self._rows)  # the part that is evaluated in this round
-        self._waiting: list[Waiting] = []  # a heap; of each parent only the best child
+        self._unseen = Masses(self._rows)  # the part of the open mass that no evaluation can close
+        self._pending = Masses(self._rows)  # the part of the open mass that is evaluated in this round
+        self._waiting: list[Waiting] = []  # a heap; of each parent only the heaviest child
         self._orders: dict[Node, npt.NDArray[np.intp]] = {}  # of each parent: its children by falling mass
-        self._held: set[Node] = set()  # every prefix that counts, or will when it is evaluated
-        self._left_out: set[Node] = set()  # evaluated, and yet not among the start that the budget allows
-        self._taken: list[tuple[Waiting, list[Node]]] = []  # with the runs
-        self._last: Waiting | None = None  # in the order, of all that were taken
-        self._evaluated = 0  # prefixes in the runs that were taken
+        self._counted: set[Node] = set()  # every prefix that counts, or will once it is evaluated
+        self._over_budget: set[Node] = set()  # evaluated, but not in the start of the order that the budget allows
+        self._taken: list[tuple[Waiting, list[Node]]] = []  # from the heap, each with its forced run
+        self._last: Waiting | None = None  # of all taken, the last in the order
+        self._evaluated = 0  # prefixes in the runs of all taken
         self.stopped = ""
 
     @property
     def active(self) -> bool:
-        """Whether any marginal of this kind is wanted."""
+        """Whether any marginal of this kind of mass is requested."""
         return bool(self._marginals)
 
     def begin_round(self) -> None:
-        """All that was wanted in the last round has been evaluated."""
-        self._settled = Masses(self._rows)
-        known = self._tree.root.moves is not None
-        if known and IN_LANGUAGE in self._marginals and self.masses.closed + self.masses.open < FAINT:
-            self._sum_anew()
+        """To be called when all prefixes of the last round have been evaluated."""
+        self._pending = Masses(self._rows)
+        root_evaluated = self._tree.root.moves is not None
+        if root_evaluated and IN_LANGUAGE in self._marginals and self.masses.closed + self.masses.open < LITTLE_MASS:
+            self._recompute()
 
     def follow(self, run: list[Node]) -> None:
-        """These are evaluated for a greedy answer, and count."""
-        self._held.update(run)
-        self._settle(run[0])
+        """Counts a run that is evaluated for a greedy answer."""
+        self._counted.update(run)
+        self._mark_pending(run[0])
 
     def choose(self, tolerance: float, budget: int) -> list[Node]:
-        """The prefixes to evaluate next; empty when `stopped` says why. `budget`: how many may count.
+        """The prefixes to evaluate next, none when the search has `stopped`. `budget`: how many may count.
 
-        Only as many as would be needed if all their mass were settled at once: without the budget none of these can be
-        spared, so going wide costs no prefix."""
+        They are those that one evaluation at a time would take too if each closed all its mass. So unless the budget
+        binds, evaluating them together evaluates no prefix in vain."""
         chosen: list[Node] = []
         heaviest = 0.0
         while (waiting := self._next(tolerance, budget)) is not None:
@@ -93,17 +95,17 @@ class BestFirst:
             run = self._take()
             if run[0].moves is None:
                 chosen += run
-                self._settle(run[0])
-            else:  # the search by the other kind of mass has been here
+                self._mark_pending(run[0])
+            else:  # the search over the other kind of mass has evaluated it
                 for node in run:
                     self.include(node)
         return chosen
 
     def include(self, node: Node) -> None:
-        """Counts an evaluated prefix, if it is one of those that count."""
-        if node.state is None or node not in self._held:
+        """Replaces an evaluated prefix by its children in the sums, if it counts."""
+        if node.state is None or node not in self._counted:
             return
-        if node.parent is not None:  # the root was never counted as open
+        if node.parent is not None:  # the root was never added as open
             self.masses.add_open(-self._mass(node), node.state)
         self._add(node, node.state, [])
         if self._marginals:
@@ -112,29 +114,30 @@ class BestFirst:
             self._push(node, 0)
 
     def finish(self, tolerance: float, budget: int) -> None:
-        """Takes out of the sums what is not among the start of the order that the budget allows."""
+        """Removes from the sums what is not in the start of the order that the budget allows."""
         best = self._best()
         for taken, run in sorted(self._taken, key=lambda pair: pair[0]):
             budget -= len(run)
-            if self._left_out or budget < 0 or (best is not None and best < taken):
-                self._left_out.update(run)
-        if self._left_out:
-            self._sum_anew()
+            if self._over_budget or budget < 0 or (best is not None and best < taken):
+                self._over_budget.update(run)
+        if self._over_budget:
+            self._recompute()
             if self._within(tolerance):
                 self.stopped = "tolerance"
 
     def counts(self, node: Node) -> bool:
-        """Whether the sums hold this prefix's moves instead of the prefix."""
-        return node.moves is not None and node in self._held and node not in self._left_out
+        """Whether the sums contain this prefix's children instead of the prefix itself."""
+        return node.moves is not None and node in self._counted and node not in self._over_budget
 
     def _next(self, tolerance: float, budget: int) -> Waiting | None:
+        """The next prefix in the order; None, with `stopped` set, when the search stops before it."""
         self.stopped = ""
         waiting = self._best()
-        # what comes before something that was taken is taken, too: all that counts is the start of the order
+        # what precedes a taken prefix must be taken too: the prefixes that count are a start of the order
         due = waiting is not None and self._last is not None and waiting < self._last
         if not due and self._within(tolerance):
             self.stopped = "tolerance"
-        elif waiting is None or (not due and self._spent(tolerance)):
+        elif waiting is None or (not due and self._rest_is_unseen(tolerance)):
             self.stopped = "exhausted"
         elif self._fits(waiting, budget):
             return waiting
@@ -143,24 +146,26 @@ class BestFirst:
         return None
 
     def _fits(self, waiting: Waiting, budget: int) -> bool:
-        """Whether the prefix is among the start of the order that the budget allows, as far as is known."""
-        budget -= self._tree.run_length(waiting.parent, self._move(waiting))
+        """Whether the prefix is in the start of the order that the budget allows, as far as is known so far."""
+        budget -= self._tree.forced_run_length(waiting.parent, self._move(waiting))
         if self._evaluated <= budget:
             return True
         return sum(len(run) for taken, run in self._taken if taken < waiting) <= budget
 
     def _best(self) -> Waiting | None:
+        """The first waiting prefix that is not counted already."""
         while self._waiting:
             child = self._waiting[0].parent.children.get(self._move(self._waiting[0]))
-            if child is None or child not in self._held:
+            if child is None or child not in self._counted:
                 return self._waiting[0]
-            self._pop()  # on a greedy answer, or in a run
+            self._pop()  # counted as part of a greedy answer or of a forced run
         return None
 
     def _take(self) -> list[Node]:
+        """Counts the first waiting prefix with its forced run, and returns both."""
         waiting = self._pop()
-        run = self._tree.run(self._tree.child(waiting.parent, self._move(waiting)))
-        self._held.update(run)
+        run = self._tree.forced_run(self._tree.child(waiting.parent, self._move(waiting)))
+        self._counted.update(run)
         self._taken.append((waiting, run))
         self._last = waiting if self._last is None else max(self._last, waiting)
         self._evaluated += len(run)
@@ -189,12 +194,12 @@ class BestFirst:
         assert masses is not None
         return masses
 
-    def _settle(self, node: Node) -> None:
+    def _mark_pending(self, node: Node) -> None:
         if node.state is not None:
-            self._settled.add_open(self._mass(node), node.state)
+            self._pending.add_open(self._mass(node), node.state)
 
     def _add(self, node: Node, state: State, followed: list[int]) -> None:
-        """The moves of an evaluated prefix; those `followed` are counted as prefixes themselves."""
+        """Adds the children of an evaluated prefix, except those `followed`: their own children are added instead."""
         assert node.moves is not None
         masses, unseen = self._children(node), node.constrained_unseen if self._constrained else node.unseen
         if not self._constrained:  # renormalised mass never leaves
@@ -203,12 +208,13 @@ class BestFirst:
             masses = masses.copy()
             masses[followed] = 0.0
         self.masses.add_moves(masses, node.moves)
-        if unseen > 0:  # what a source did not tell could be any move, for ever
+        if unseen > 0:  # may belong to any child, and no evaluation will tell to which
             self.masses.add_open(unseen, state)
-            self._untold.add_open(unseen, state)
+            self._unseen.add_open(unseen, state)
 
-    def _sum_anew(self) -> None:
-        self.masses, self._untold = Masses(self._rows), Masses(self._rows)
+    def _recompute(self) -> None:
+        """The sums from the tree, without the rounding errors of subtractions."""
+        self.masses, self._unseen = Masses(self._rows), Masses(self._rows)
         stack = [self._tree.root]
         while stack:
             node = stack.pop()
@@ -218,38 +224,39 @@ class BestFirst:
             self._add(node, node.state, followed)
 
     def _within(self, tolerance: float) -> bool:
-        """Whether all bounds would be within the tolerance if what is evaluated in this round were settled entirely."""
-        slack, masses, settled = tolerance + CRUMB, self.masses, self._settled
-        if RAW in self._marginals and (masses.open_could - settled.open_could).max() > slack:
+        """Whether all bounds would be within the tolerance if all mass that is evaluated in this round were closed."""
+        slack, masses, pending = tolerance + ROUNDING, self.masses, self._pending
+        if RAW in self._marginals and (masses.open_could - pending.open_could).max() > slack:
             return False
-        if CONSTRAINED in self._marginals and (masses.open_undecided - settled.open_undecided).max() > slack:
+        if CONSTRAINED in self._marginals and (masses.open_undecided - pending.open_undecided).max() > slack:
             return False
         return IN_LANGUAGE not in self._marginals or self._in_language_gap() <= slack
 
-    def _spent(self, tolerance: float) -> bool:
-        """Whether, untold mass apart, they would be: then no prefix can bring them closer than so."""
-        if self._untold.open == 0:
+    def _rest_is_unseen(self, tolerance: float) -> bool:
+        """Whether they would be, apart from unseen mass: then no evaluation can narrow them further."""
+        if self._unseen.open == 0:
             return False
-        slack, masses, settled, untold = tolerance + CRUMB, self.masses, self._settled, self._untold
-        if RAW in self._marginals and (masses.open_could - settled.open_could - untold.open_could).max() > slack:
+        slack, masses, pending, unseen = tolerance + ROUNDING, self.masses, self._pending, self._unseen
+        if RAW in self._marginals and (masses.open_could - pending.open_could - unseen.open_could).max() > slack:
             return False
-        undecided = masses.open_undecided - settled.open_undecided - untold.open_undecided
+        undecided = masses.open_undecided - pending.open_undecided - unseen.open_undecided
         if CONSTRAINED in self._marginals and undecided.max() > slack:
             return False
         return IN_LANGUAGE not in self._marginals or self._in_language_gap() - self._least_in_language_gap() <= slack
 
     def _in_language_gap(self) -> float:
-        masses, settled = self.masses, self._settled
-        could = masses.open_done - settled.open_done + masses.open_could - settled.open_could
-        without = np.maximum(masses.open_without - settled.open_without, 0.0)
-        closed = masses.closed + settled.open
+        """The largest upper − lower of `marginal_in_language` if all pending mass were closed."""
+        masses, pending = self.masses, self._pending
+        could = masses.open_done - pending.open_done + masses.open_could - pending.open_could
+        without = np.maximum(masses.open_without - pending.open_without, 0.0)
+        closed = masses.closed + pending.open
         lower, upper = in_language_bounds(masses.closed_with, closed, np.maximum(could, 0.0), without)
         return float((upper - lower).max())
 
     def _least_in_language_gap(self) -> float:
-        """The gap once all that can be settled is closed."""
-        masses, untold = self.masses, self._untold
-        closed = masses.closed + max(masses.open - untold.open, 0.0)
-        could = untold.open_done + untold.open_could
-        lower, upper = in_language_bounds(masses.closed_with, closed, could, untold.open_without)
+        """The gap once all mass is closed except the unseen."""
+        masses, unseen = self.masses, self._unseen
+        closed = masses.closed + max(masses.open - unseen.open, 0.0)
+        could = unseen.open_done + unseen.open_could
+        lower, upper = in_language_bounds(masses.closed_with, closed, could, unseen.open_without)
         return float((upper - lower).max())

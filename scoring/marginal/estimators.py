@@ -1,4 +1,15 @@
-"""Every estimator of SCORING.md's table, read from one finished search."""
+"""The estimators that are computed from one finished search (docs/numbers.md has the table of all).
+
+The marginals are P(row) with the bounds of `marginalia.scoring.marginal.bounds`. `conditional` and `joint` follow the
+greedy answer ŷ = (y₁, y₂, …) only. Let row ℓ be completed there by the k-th decision, whose last token (without its
+delimiter) is y_e(k):
+
+    conditional(ℓ) = Π P(y_t | prompt, y₁ … y_{t−1}) over e(k−1) < t ≤ e(k)
+    joint(ℓ)       = Π conditional of the decisions 1 … k, which begin with the verdict's
+
+Rows that ŷ does not complete have 0. `greedy` is 1 for the rows that ŷ completes. Names that end in `_constrained`
+follow the constrained greedy answer with renormalised probabilities. In arXiv 2511.22312 conditional, joint and
+marginal are called token probability, and marginal probability at a fixed place and at any place."""
 
 from __future__ import annotations
 
@@ -16,7 +27,7 @@ from marginalia.scoring.marginal.spread_bounds import spread_bounds
 
 @dataclass(frozen=True)
 class LabelEstimates:
-    """One estimator for one record: vectors over rows, 0 ≤ lower ≤ probability ≤ upper ≤ 1."""
+    """One estimator's values for one record: vectors over rows, 0 ≤ lower ≤ probability ≤ upper ≤ 1."""
 
     probability: Floats
     lower: Floats
@@ -25,9 +36,11 @@ class LabelEstimates:
 
 @dataclass(frozen=True)
 class Decision:
-    """A row that a greedy answer completed. `conditional`: product of the token probabilities since the previous
-    decision, through the row's last token; `joint`: product of all conditionals so far. `highest`: both again, at the
-    most that the steps' probabilities may be. `spread`: by how much (nats) both may be off."""
+    """A row that a greedy answer completed.
+
+    conditional: the product of the token probabilities from the end of the previous decision through the row's last
+    token. joint: the product of all conditionals so far. highest: (conditional, joint) with the steps' highest possible
+    probabilities. spread: by how much (nats) the logarithms of (conditional, joint) may be off."""
 
     row: int
     conditional: float
@@ -37,9 +50,9 @@ class Decision:
 
 
 def estimate(search: Search, estimators: Sequence[str]) -> dict[str, LabelEstimates]:
-    """The requested estimators of a finished search."""
+    """The requested estimators (names of ESTIMATOR_NAMES) of a finished search."""
     rows = search.language.language.rows
-    found: dict[str, LabelEstimates] = {}
+    estimates: dict[str, LabelEstimates] = {}
     bounds = {
         RAW: search.raw.marginal,
         IN_LANGUAGE: search.raw.in_language,
@@ -50,22 +63,22 @@ def estimate(search: Search, estimators: Sequence[str]) -> dict[str, LabelEstima
     constrained = decisions(search.greedy_constrained, search.language)
     for name in estimators:
         if name in bounds:
-            found[name] = _bounded(*bounds[name](), wider[name]() if wider else None)
+            estimates[name] = _bounded(*bounds[name](), wider[name]() if wider else None)
             continue
-        path = constrained if name.endswith("_constrained") else raw
+        greedy_decisions = constrained if name.endswith("_constrained") else raw
         values, spread = np.zeros(rows), np.zeros(rows)
-        # an answer that could not be followed to its end may hold any other row
+        # an answer that could not be followed to its end may have any other row
         highest = np.ones(rows) if name.endswith("_constrained") and search.constrained_cut else np.zeros(rows)
-        for decision in path:
+        for decision in greedy_decisions:
             values[decision.row] = 1.0 if name == "greedy" else getattr(decision, name.removesuffix("_constrained"))
             highest[decision.row] = 1.0 if name == "greedy" else decision.highest[name.startswith("joint")]
             spread[decision.row] = 0.0 if name == "greedy" else decision.spread[name.startswith("joint")]
-        found[name] = _bounded(values, highest, (values * np.exp(-spread), highest * np.exp(spread)))
-    return found
+        estimates[name] = _bounded(values, highest, (values * np.exp(-spread), highest * np.exp(spread)))
+    return estimates
 
 
 def _bounded(lower: Floats, upper: Floats, wider: tuple[Floats, Floats] | None = None) -> LabelEstimates:
-    """`wider`: the bounds to report; the estimate between them is that of the narrower ones."""
+    """The point estimate of [lower, upper], with these bounds, or with the `wider` ones if given."""
     lower, upper = np.clip(lower, 0.0, 1.0), np.clip(upper, 0.0, 1.0)
     upper = np.maximum(lower, upper)
     point = point_in(lower, upper)
@@ -75,9 +88,9 @@ def _bounded(lower: Floats, upper: Floats, wider: tuple[Floats, Floats] | None =
 
 
 def decisions(steps: Sequence[Step], tokens: TokenLanguage) -> list[Decision]:
-    """The rows that a greedy answer completed while it was inside the language, in order of their last byte."""
+    """The rows that a greedy answer completed while it was in the language, in the order of their last bytes."""
     text = b""
-    last_step: list[int] = []  # for each byte of the text, the step that generated it
+    step_of_byte: list[int] = []  # for each byte of the text, the step that generated it
     state: State | None = tokens.language.start
     ended = False
     for index, step in enumerate(steps):
@@ -88,29 +101,30 @@ def decisions(steps: Sequence[Step], tokens: TokenLanguage) -> list[Decision]:
         for byte in piece:
             state = state.step(byte) if state is not None else None
         if state is None or not piece:
-            break  # the token left the language: what it completed on the way is not part of the answer
+            break  # what a token completes on its way out of the language is not part of the answer
         text += piece
-        last_step += [index] * len(piece)
-    return _products(steps, last_step, tokens.language.decided(text, ended=ended))
+        step_of_byte += [index] * len(piece)
+    return _products(steps, step_of_byte, tokens.language.decided(text, ended=ended))
 
 
-def _products(steps: Sequence[Step], last_step: list[int], ends: dict[int, int]) -> list[Decision]:
-    found: list[Decision] = []
+def _products(steps: Sequence[Step], step_of_byte: list[int], ends: dict[int, int]) -> list[Decision]:
+    """The decisions, from the byte offset at which each row's code or word ends."""
+    decided: list[Decision] = []
     joint, highest_joint, spread_joint, start = 1.0, 1.0, 0.0, 0
     last_end = -1
     for row, end in sorted(ends.items(), key=lambda item: item[1]):
         if end == last_end:  # two rows that one word completes share its decision
-            found.append(replace(found[-1], row=row))
+            decided.append(replace(decided[-1], row=row))
             continue
         last_end = end
-        stop = last_step[end - 1] + 1
-        taken = steps[start:stop]
-        conditional = float(np.prod([step.probability for step in taken]))
-        highest = float(np.prod([step.probability if step.highest is None else step.highest for step in taken]))
-        spread = sum(step.spread for step in taken)
+        stop = step_of_byte[end - 1] + 1
+        own_steps = steps[start:stop]
+        conditional = float(np.prod([step.probability for step in own_steps]))
+        highest = float(np.prod([step.probability if step.highest is None else step.highest for step in own_steps]))
+        spread = sum(step.spread for step in own_steps)
         joint *= conditional
         highest_joint *= highest
         spread_joint += spread
-        found.append(Decision(row, conditional, joint, (highest, highest_joint), (spread, spread_joint)))
+        decided.append(Decision(row, conditional, joint, (highest, highest_joint), (spread, spread_joint)))
         start = max(start, stop)
-    return found
+    return decided

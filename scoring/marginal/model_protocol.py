@@ -1,4 +1,4 @@
-"""What a scorer needs of a model, wherever it runs: its tokenizer, and next-token probabilities of prefixes."""
+"""What a scorer needs of a model, local or served: its tokenizer, and next-token probabilities after prefixes."""
 
 from __future__ import annotations
 
@@ -11,72 +11,95 @@ from marginalia.scoring.marginal.answer_search import NextTokens, Node
 
 
 class Batch(Protocol):
-    """Places for records that are searched together."""
+    """A fixed number of batch rows; each holds one record at a time."""
 
-    def join(self, place: int, prompt: list[int]) -> None:
-        """A new record, by its prompt's token ids, takes the place; the one that had it is over."""
+    def join(self, batch_row: int, prompt: list[int]) -> None:
+        """Puts a new record, given by its prompt's token ids, into the batch row; the one before it is dropped."""
         ...
 
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> Sequence[NextTokens | ModelError]:
-        """What follows each (place, prefix); a record's root is asked for first, and parents stand before children.
+        """Next-token probabilities after each (batch row, prefix), in their order.
 
-        A ModelError in place of an answer fails that record alone."""
+        The caller asks for a record's root first, and for parents before their children. A ModelError in place of an
+        answer fails that record alone."""
         ...
 
 
 class Source(Protocol):
-    """Batches of prompts of one guard. `shared`: how many tokens all its prompts start with; `together`: how many
-    records should be searched at a time at least, so that none of the source's capacity lies idle; `alone`: whether a
-    record's numbers do not depend on which others are searched with it, as far as we can know."""
+    """Creates batches for the prompts of one guard."""
 
     @property
-    def shared(self) -> int: ...
-
-    @property
-    def together(self) -> int: ...
-
-    @property
-    def alone(self) -> bool: ...
-
-    def share(self, ids: Sequence[int]) -> None:
-        """Tells what all prompts start with."""
+    def shared_tokens(self) -> int:
+        """How many tokens all prompts start with; they are evaluated once."""
         ...
 
-    def open(self, places: int, longest: int, tokens: TokenLanguage) -> Batch:
-        """Places for as many records at a time, whose prompts have at most `longest` tokens."""
+    @property
+    def min_records(self) -> int:
+        """How many records should be searched at a time, at least, so that none of the source's capacity is idle."""
+        ...
+
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a record's numbers do not depend on which others share its batch, as far as is known."""
+        ...
+
+    def set_shared_start(self, ids: Sequence[int]) -> None:
+        """Sets the token ids that all prompts start with."""
+        ...
+
+    def open(self, batch_rows: int, longest: int, tokens: TokenLanguage) -> Batch:
+        """A batch with that many rows, for prompts of at most `longest` tokens."""
         ...
 
 
 class Model(Protocol):
-    """A model with its tokenizer. `context`: the longest sequence it takes, in tokens; `context_reason`: why not more,
-    where the model was made for more. `token_ids`: how many it has, None where only a server knows. `identity`: what
-    its numbers depend on; scores of one identity may stand in one journal. `revision`: what is recorded of it."""
+    """A model with its tokenizer."""
 
     @property
-    def tokenizer(self) -> Any: ...
+    def tokenizer(self) -> Any:
+        """The Hugging Face tokenizer."""
+        ...
 
     @property
-    def end_ids(self) -> tuple[int, ...]: ...
+    def end_ids(self) -> tuple[int, ...]:
+        """The token ids that end an answer."""
+        ...
 
     @property
-    def context(self) -> int: ...
+    def context(self) -> int:
+        """The longest sequence, in tokens: prompt and answer."""
+        ...
 
     @property
-    def context_reason(self) -> str: ...
+    def context_reason(self) -> str:
+        """Why `context` is shorter than the model's own; empty where it is not."""
+        ...
 
     @property
-    def token_ids(self) -> int | None: ...
+    def token_ids(self) -> int | None:
+        """How many token ids the model has; None where only a server knows."""
+        ...
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name that is recorded with the scores."""
+        ...
 
     @property
-    def revision(self) -> str: ...
+    def revision(self) -> str:
+        """The revision that is recorded with the scores."""
+        ...
 
     @property
-    def identity(self) -> list[str]: ...
+    def identity(self) -> list[str]:
+        """What its numbers depend on. Only scores of one identity may share a journal."""
+        ...
 
     @property
-    def notes(self) -> list[str]: ...
+    def notes(self) -> list[str]:
+        """What a reader of the scores should know, for the manifest."""
+        ...
 
-    def source(self) -> Source: ...
+    def source(self) -> Source:
+        """A source of next-token probabilities for one guard."""
+        ...

@@ -1,4 +1,4 @@
-"""The tree of answers that a search grows: its prefixes, and what the language forces after them."""
+"""The tree of answers that a search grows: its prefixes, and the tokens that the language forces after them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from marginalia.scoring.language.token_language import Floats, Moves, TokenLangu
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """A prefix. `state` is None once it has left the language: then it is followed for the greedy answer only."""
+    """A prefix of an answer, and, once the model has been evaluated at it, what may follow.
+
+    mass: P(prefix | prompt). constrained: the same with every step renormalised over the tokens that stay in the
+    language. `moves`, `masses` and `constrained_masses` are None until the prefix is evaluated; their entries are its
+    children. `state` is None once the prefix has left the language; then it is followed for the greedy answer only."""
 
     token: int
     parent: Node | None
@@ -18,14 +22,14 @@ class Node:
     state: State | None
     mass: float
     constrained: float
-    slot: int = -1  # where a local model keeps the token's keys and values
-    children: dict[int, Node] = field(default_factory=dict)  # those that were asked for, by index into `moves`
+    slot: int = -1  # a local model's KV cache row of the token
+    children: dict[int, Node] = field(default_factory=dict)  # those created so far, by index into `moves`
     moves: Moves | None = None
-    masses: Floats | None = None  # of all children, raw
+    masses: Floats | None = None
     constrained_masses: Floats | None = None
-    unseen: float = 0.0  # what may belong to children whose mass the source did not tell, raw
+    unseen: float = 0.0  # raw mass of children whose probability the source did not return, at most
     constrained_unseen: float = 0.0
-    spread: float = 0.0  # these two as the answer said
+    spread: float = 0.0  # as in NextTokens
     stray: float = 0.0
 
     def path(self) -> list[int]:
@@ -43,16 +47,19 @@ class Node:
 
 
 class AnswerTree:
-    """The prefixes of one record's answers. Each is evaluated with its run: those after it that the language forces and
-    that would be wanted next. `runs_pay`: whether the model keeps to its language, so that it goes the forced way."""
+    """The prefixes of one record's answers.
+
+    Where the language leaves no choice of the next text, a prefix is evaluated together with its forced run: the
+    prefixes after it that the language forces, as these would be asked for next. `follow_forced`: whether to do so,
+    which pays only if the model keeps to its language."""
 
     def __init__(self, language: TokenLanguage) -> None:
         self.language = language
         self.root = Node(-1, None, 0, language.language.start, 1.0, 1.0)
-        self.runs_pay = False
+        self.follow_forced = False
 
     def child(self, parent: Node, index: int) -> Node:
-        """The prefix after a move of an evaluated one."""
+        """The prefix after move `index` of an evaluated prefix."""
         if index not in parent.children:
             assert parent.moves is not None and parent.masses is not None and parent.constrained_masses is not None
             parent.children[index] = Node(
@@ -65,10 +72,10 @@ class AnswerTree:
             )
         return parent.children[index]
 
-    def run(self, node: Node) -> list[Node]:
-        """The prefix and its run. The masses of those in it that are new come with their parents' answers."""
+    def forced_run(self, node: Node) -> list[Node]:
+        """The prefix and its forced run. New prefixes in it have mass 0 until their parents are evaluated."""
         run = [node]
-        while self.runs_pay and node.state is not None and (index := self.language.forced(node.state)) is not None:
+        while self.follow_forced and node.state is not None and (index := self.language.forced(node.state)) is not None:
             if index not in node.children:
                 moves = self.language.moves(node.state)
                 token, state = int(moves.ids[index]), moves.states[index]
@@ -77,10 +84,10 @@ class AnswerTree:
             run.append(node)
         return run
 
-    def run_length(self, parent: Node, index: int) -> int:
-        """How many prefixes the run of that child has."""
+    def forced_run_length(self, parent: Node, index: int) -> int:
+        """How many prefixes `forced_run` of that child would have, the child included."""
         assert parent.moves is not None
         length, state = 1, parent.moves.states[index]
-        while self.runs_pay and state is not None and (forced := self.language.forced(state)) is not None:
+        while self.follow_forced and state is not None and (forced := self.language.forced(state)) is not None:
             length, state = length + 1, self.language.moves(state).states[forced]
         return length

@@ -1,7 +1,7 @@
-"""Records through a model: so many at a time, each leaving its place to the next as soon as it is done.
+"""Runs the searches of many records over one model: continuous batching with a fixed number of batch rows.
 
-All records that are under way share each forward pass, whether they are at their prompt or at their last prefix, so
-no pass runs for a few stragglers alone."""
+A record leaves its batch row to the next one as soon as it is done. All active records share each forward pass, whether
+they are at their prompt or at their last prefix, so few passes run for a few slow records alone."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from marginalia.scoring.marginal.baselines import Baseline
 from marginalia.scoring.marginal.model_protocol import Batch, Source
 
 PASS_TOKENS = 1024  # answer prefixes in one forward pass: bounds the logits in memory
-STRETCH = 4  # times as many records as are under way at a time go without a pause for stragglers
-EVEN = 64  # prompts under way whose own tokens differ by no more than this, or by a factor of two, are of one length
+GROUP = 4  # records per group, as a multiple of batch rows: only a group's last passes run with free rows
+LENGTH_SLACK = 64  # prompts of one group have at most twice as many unshared tokens as its shortest, plus this
 
 
 @dataclass
 class RecordJob:
-    """One record on its way. `search` comes first, then the baselines, each made by its function when its turn comes.
+    """The work for one record: its search, then its baselines, each made by its function when its turn comes.
 
-    `seconds`: its share of the passes that it took part in, by tokens."""
+    imitations: how many control tokens the record's text spells out. forward_passes: how many it
+    took part in. seconds: its share of their duration, by tokens. error: why it could not be scored; passing: whether
+    the error may be gone at another time."""
 
     record_id: str
     ids: list[int]
@@ -39,122 +41,126 @@ class RecordJob:
     forward_passes: int = 0
     seconds: float = 0.0
     error: str | None = None
-    passing: bool = False  # the error is of this moment, not of the record
+    passing: bool = False
 
     def __post_init__(self) -> None:
         self.search = self.make_search()
-        self._asking: Search | Baseline = self.search
+        self._current: Search | Baseline = self.search
 
-    def again(self) -> RecordJob:
-        """The same record at its beginning."""
+    def restarted(self) -> RecordJob:
+        """A new job for the same record."""
         return RecordJob(self.record_id, self.ids, self.imitations, self.make_search, self.make_baselines)
 
-    def wanted(self) -> list[Node]:
+    def ask(self) -> list[Node]:
         """The prefixes to evaluate next; empty when the record is done."""
         while self.error is None:
-            if nodes := self._asking.wanted():
+            if nodes := self._current.ask():
                 return nodes
             name = next((name for name in self.make_baselines if name not in self.baselines), None)
             if name is None:
                 break
-            self.baselines[name] = self._asking = self.make_baselines[name](self.search)
+            self.baselines[name] = self._current = self.make_baselines[name](self.search)
         return []
 
     def tell(self, node: Node, answer: NextTokens | ModelError) -> None:
-        """What the model says of a prefix; an error is the end of this record alone."""
+        """Takes the model's next-token probabilities after `node`; an error ends this record alone."""
         if self.error is None:
             try:
                 if isinstance(answer, ModelError):
                     raise answer
-                self._asking.tell(node, answer)
+                self._current.tell(node, answer)
             except ModelError as error:
                 self.error, self.passing = str(error), error.passing
 
 
 class RecordBatches:
-    """Takes jobs through a source. At most `records` at a time, and in prompts at most `tokens` that are not shared."""
+    """Runs jobs over a source, in batches of at most `records` records whose prompts have at most `tokens` unshared
+    tokens in all. When a batch does not fit into memory, its size is halved."""
 
     def __init__(self, source: Source, language: TokenLanguage, *, records: int, tokens: int) -> None:
         self._source = source
         self._language = language
-        self._records = max(records, source.together)
+        self._records = max(records, source.min_records)
         self._tokens = tokens
 
-    def run(self, jobs: Iterable[RecordJob], held: Container[str] = ()) -> Iterator[list[RecordJob]]:
-        """The jobs as they get done, by length of prompt and then by id, those `held` left out.
+    def run(self, jobs: Iterable[RecordJob], skip: Container[str] = ()) -> Iterator[list[RecordJob]]:
+        """The jobs as they are done, by length of prompt and then by id, without the record ids in `skip`.
 
-        In the last digits numbers depend on the company in a pass. So jobs go in stretches that depend on nothing but
-        `jobs`, and one that is not wholly held is run whole: an interrupted run ends as any other."""
+        Floating-point results depend slightly on batch composition. Groups therefore depend on nothing but `jobs`, and
+        a group that is not wholly in `skip` is run whole, so a resumed run gives the same numbers."""
         waiting = deque(sorted(jobs, key=lambda job: (len(job.ids), job.record_id)))
         while waiting:
-            stretch, places = self._stretch(waiting)
-            if all(job.record_id in held for job in stretch):
+            group, batch_rows = self._next_group(waiting)
+            if all(job.record_id in skip for job in group):
                 continue
-            for done in self._scored(stretch, places):
-                if new := [job for job in done if job.record_id not in held]:
+            for done in self._run_group(group, batch_rows):
+                if new := [job for job in done if job.record_id not in skip]:
                     yield new
 
-    def _scored(self, stretch: deque[RecordJob], places: int) -> Iterator[list[RecordJob]]:
-        while stretch:
-            under_way: dict[int, RecordJob] = {}
-            if not (yield from self._through(stretch, places, under_way)):
-                if places == 1:
-                    (job,) = under_way.values()
+    def _next_group(self, waiting: deque[RecordJob]) -> tuple[deque[RecordJob], int]:
+        """The next jobs of similar length, and how many batch rows they get."""
+        longest = 2 * self._unshared(waiting[0]) + LENGTH_SLACK
+        group = deque([waiting.popleft()])
+        while waiting and self._unshared(waiting[0]) <= longest and len(group) < GROUP * self._records:
+            group.append(waiting.popleft())
+        return group, max(1, min(self._records, len(group), self._tokens // self._unshared(group[-1])))
+
+    def _run_group(self, group: deque[RecordJob], batch_rows: int) -> Iterator[list[RecordJob]]:
+        """The jobs of a group as they are done; batches that do not fit into memory are repeated with half the rows."""
+        while group:
+            active: dict[int, RecordJob] = {}
+            if not (yield from self._run_batch(group, batch_rows, active)):
+                if batch_rows == 1:
+                    (job,) = active.values()
                     job.error, job.passing = "out of memory, also alone in its batch", True
                     yield [job]
                 else:
-                    places //= 2
-                    stretch.extendleft(job.again() for job in reversed(under_way.values()))
+                    batch_rows //= 2
+                    group.extendleft(job.restarted() for job in reversed(active.values()))
 
-    def _stretch(self, waiting: deque[RecordJob]) -> tuple[deque[RecordJob], int]:
-        """The next jobs of about one length, and how many of them may be under way at a time."""
-        longest = 2 * self._own(waiting[0]) + EVEN
-        stretch = deque([waiting.popleft()])
-        while waiting and self._own(waiting[0]) <= longest and len(stretch) < STRETCH * self._records:
-            stretch.append(waiting.popleft())
-        return stretch, max(1, min(self._records, len(stretch), self._tokens // self._own(stretch[-1])))
-
-    def _own(self, job: RecordJob) -> int:
-        return max(len(job.ids) - self._source.shared, 1)
-
-    def _through(
-        self, stretch: deque[RecordJob], places: int, under_way: dict[int, RecordJob]
+    def _run_batch(
+        self, group: deque[RecordJob], batch_rows: int, active: dict[int, RecordJob]
     ) -> Generator[list[RecordJob], None, bool]:
-        """Empties `stretch`; returns False when memory was not enough, with what was lost in `under_way`."""
+        """Empties `group`. Returns False when memory ran out, with the interrupted jobs in `active`, by batch row."""
         try:
-            batch = self._source.open(places, max(len(job.ids) for job in stretch), self._language)
+            batch = self._source.open(batch_rows, max(len(job.ids) for job in group), self._language)
             while True:
-                wanted = {place: job.wanted() for place, job in under_way.items()}
-                if done := [under_way.pop(place) for place, nodes in wanted.items() if not nodes]:
+                nodes = {row: job.ask() for row, job in active.items()}
+                if done := [active.pop(row) for row, asked in nodes.items() if not asked]:
                     yield done
-                for place in range(places):
-                    if stretch and place not in under_way:
-                        job = under_way[place] = stretch.popleft()
-                        batch.join(place, job.ids)
-                        wanted[place] = job.wanted()
-                if not under_way:
+                for row in range(batch_rows):
+                    if group and row not in active:
+                        job = active[row] = group.popleft()
+                        batch.join(row, job.ids)
+                        nodes[row] = job.ask()
+                if not active:
                     return True
-                self._evaluate(batch, under_way, [(place, node) for place in under_way for node in wanted[place]])
+                self._evaluate(batch, active, [(row, node) for row in active for node in nodes[row]])
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
             return False
 
-    def _evaluate(self, batch: Batch, under_way: dict[int, RecordJob], wanted: Sequence[tuple[int, Node]]) -> None:
-        for job in under_way.values():
+    def _evaluate(self, batch: Batch, active: dict[int, RecordJob], nodes: Sequence[tuple[int, Node]]) -> None:
+        """One round of all active jobs, in passes of at most PASS_TOKENS prefixes."""
+        for job in active.values():
             job.forward_passes += 1
-        for start in range(0, len(wanted), PASS_TOKENS):
-            part = wanted[start : start + PASS_TOKENS]
+        for start in range(0, len(nodes), PASS_TOKENS):
+            part = nodes[start : start + PASS_TOKENS]
             started = time.perf_counter()
             answers = batch.next_tokens(part)
             seconds = time.perf_counter() - started
-            tokens = [self._own(under_way[place]) if node.parent is None else 1 for place, node in part]
+            tokens = [self._unshared(active[row]) if node.parent is None else 1 for row, node in part]
             total = sum(tokens)
-            for (place, node), answer, count in zip(part, answers, tokens, strict=True):
-                under_way[place].seconds += seconds * count / total
-                under_way[place].tell(node, answer)
+            for (row, node), answer, count in zip(part, answers, tokens, strict=True):
+                active[row].seconds += seconds * count / total
+                active[row].tell(node, answer)
+
+    def _unshared(self, job: RecordJob) -> int:
+        """How many tokens of its prompt are not part of the shared start; at least 1."""
+        return max(len(job.ids) - self._source.shared_tokens, 1)
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """PyTorch says it by a class on a GPU and by words on a CPU."""
+    """PyTorch raises a class of its own on a GPU, and a RuntimeError with this text on a CPU."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

@@ -1,9 +1,12 @@
-"""Bounds of a search whose log-probabilities vary: a served model answers a little differently with each batch.
+"""Bounds that hold although a served model's log-probabilities vary a little from batch to batch.
 
-Each answer comes with `spread` (nats): every token's log-probability may be that much higher or lower than it was
-told. A path's mass is then off by at most a factor e^±(sum over its steps), and so are sums of masses. A row's
-probability and its complement are both such sums, which bounds the row from both sides: the wider of the two is never
-needed. Renormalised steps vary by twice as much, in the numerator and in the denominator."""
+Each answer of the model has a `spread` s (nats): every true log-probability lies within ± s of the returned one. The
+mass of a prefix is then off by a factor of at most e^±Σs, summed over its steps, and so is every sum of masses. A row's
+probability p and its complement q are both such sums, so with least and most the sums at both extremes
+
+    max(p_least, 1 − q_most) ≤ p ≤ min(p_most, 1 − q_least)
+
+A renormalised step varies by 2s, because its numerator and its denominator both vary by s."""
 
 from __future__ import annotations
 
@@ -21,15 +24,15 @@ Bounds = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True)
-class _Weighed:
-    """The masses of one tree at the least and at the most that they may be."""
+class _Extremes:
+    """The sums of one tree's masses at their least and at their most."""
 
     least: Masses
     most: Masses
 
 
 def spread_bounds(search: Search) -> dict[str, Callable[[], Bounds]]:
-    """Bounds of each marginal, over rows, that hold whatever the spread has done."""
+    """Estimator → a function for its (lower, upper), over rows, that hold for any probabilities within the spread."""
     return {
         RAW: lambda: _of_row(_raw(search), Masses.marginal),
         IN_LANGUAGE: lambda: _in_language(_raw(search)),
@@ -37,15 +40,16 @@ def spread_bounds(search: Search) -> dict[str, Callable[[], Bounds]]:
     }
 
 
-def _of_row(masses: _Weighed, bounds: Callable[[Masses], Bounds]) -> Bounds:
-    """From the row's own masses and from those of its complement, whichever is closer."""
+def _of_row(masses: _Extremes, bounds: Callable[[Masses], Bounds]) -> Bounds:
+    """The tighter of the bounds from the row's own masses and from those of its complement."""
     least, most = bounds(masses.least), bounds(masses.most)
     lower = np.maximum(least[0], 1.0 - (_total(masses.most) - most[0]))
     upper = np.minimum(most[1], 1.0 - (_total(masses.least) - least[1]))
     return lower, upper
 
 
-def _in_language(masses: _Weighed) -> Bounds:
+def _in_language(masses: _Extremes) -> Bounds:
+    """The ratio is least with the least mass that has the row and the most that has not, and the reverse."""
     least, most = masses.least, masses.most
     without = most.closed - most.closed_with
     lower = in_language_bounds(least.closed_with, least.closed_with + without, least.open_could, most.open_without)[0]
@@ -59,48 +63,51 @@ def _total(masses: Masses) -> float:
     return masses.closed + masses.off + masses.open
 
 
-def _raw(search: Search) -> _Weighed:
-    found = _Weighed(Masses(search.language.language.rows), Masses(search.language.language.rows))
-    for node, path in _counted(search, constrained=False):
+def _raw(search: Search) -> _Extremes:
+    """The sums of raw masses over the prefixes that count."""
+    sums = _Extremes(Masses(search.language.language.rows), Masses(search.language.language.rows))
+    for node, path_spread in _counted(search, constrained=False):
         assert node.moves is not None and node.masses is not None and node.state is not None
         waiting = _waiting(search, node, node.masses, constrained=False)
-        off, stray = max(node.mass - node.unseen - float(node.masses.sum()), 0.0), node.mass * node.stray
-        for masses, sign in ((found.least, -1), (found.most, 1)):
-            weight = math.exp(sign * (path + node.spread))
+        off = max(node.mass - node.unseen - float(node.masses.sum()), 0.0)
+        stray = node.mass * node.stray
+        for masses, sign in ((sums.least, -1), (sums.most, 1)):
+            weight = math.exp(sign * (path_spread + node.spread))
             masses.add_moves(waiting * weight, node.moves)
-            masses.add_off(max(off * weight + sign * stray * math.exp(sign * path), 0.0), node.state)
+            masses.add_off(max(off * weight + sign * stray * math.exp(sign * path_spread), 0.0), node.state)
             if node.unseen > 0:
                 masses.add_open(node.unseen * weight, node.state)
-    return found
+    return sums
 
 
-def _constrained(search: Search) -> _Weighed:
-    found = _Weighed(Masses(search.language.language.rows), Masses(search.language.language.rows))
-    for node, path in _counted(search, constrained=True):
+def _constrained(search: Search) -> _Extremes:
+    """The sums of constrained masses over the prefixes that count."""
+    sums = _Extremes(Masses(search.language.language.rows), Masses(search.language.language.rows))
+    for node, path_spread in _counted(search, constrained=True):
         assert node.moves is not None and node.constrained_masses is not None and node.state is not None
         waiting = _waiting(search, node, node.constrained_masses, constrained=True)
-        for masses, sign in ((found.least, -1), (found.most, 1)):
-            weight = math.exp(sign * 2 * (path + node.spread))
+        for masses, sign in ((sums.least, -1), (sums.most, 1)):
+            weight = math.exp(sign * 2 * (path_spread + node.spread))
             masses.add_moves(waiting * weight, node.moves)
             if node.constrained_unseen > 0:
                 masses.add_open(node.constrained_unseen * weight, node.state)
-    return found
+    return sums
 
 
 def _counted(search: Search, *, constrained: bool) -> list[tuple[Node, float]]:
-    """Every prefix that counts, with the spreads of the steps that lead to it added up."""
-    found: list[tuple[Node, float]] = []
+    """Every prefix that counts, with the sum of the spreads of the steps that lead to it."""
+    counted: list[tuple[Node, float]] = []
     stack = [(search.root, 0.0)]
     while stack:
-        node, path = stack.pop()
-        found.append((node, path))
+        node, path_spread = stack.pop()
+        counted.append((node, path_spread))
         followed = [child for child in node.children.values() if search.counts(child, constrained=constrained)]
-        stack += [(child, path + node.spread) for child in followed]
-    return found
+        stack += [(child, path_spread + node.spread) for child in followed]
+    return counted
 
 
 def _waiting(search: Search, node: Node, masses: Floats, *, constrained: bool) -> Floats:
-    """The masses of a prefix's moves without those that count in turn."""
+    """The masses of a prefix's children, 0 for those that count in turn."""
     waiting = masses.copy()
     waiting[[i for i, child in node.children.items() if search.counts(child, constrained=constrained)]] = 0.0
     return waiting

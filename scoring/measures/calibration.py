@@ -1,9 +1,11 @@
 """Recalibration: monotone maps from a guard's probability to one that matches frequencies.
 
-Maps are fitted on the calibration split, chosen by cross-fitted log loss, and kept as small JSON
-(schemas/calibration_json.py:Calibration). All are monotone, so they apply to lower and upper bounds as well. Sources:
-Platt 1999 (with his smoothed targets, which keep slopes finite on separable data), Zadrozny & Elkan 2002 (isotonic),
-Kull, Silva Filho & Flach 2017 (beta), Sechidis et al. 2011 (stratification of multi-label folds)."""
+Maps are fitted on the calibration split, chosen by cross-fitted log loss, and stored as small JSON (`Calibration` in
+schemas/calibration_json.py). They are monotone, so they can be applied to lower and upper bounds, too. Sources: Platt
+1999 (with smoothed targets, which keep slopes finite on separable data), Zadrozny & Elkan 2002 (isotonic), Kull, Silva
+Filho & Flach 2017 (beta), Sechidis et al. 2011 (stratified folds of multi-label data).
+
+Shapes: `truth` booleans and `p` probabilities, (n,) for one label or (n, L) for n records and L labels."""
 
 from __future__ import annotations
 
@@ -28,20 +30,21 @@ from marginalia.schemas.calibration_json import (
 )
 from marginalia.scoring.measures.intervals import Array, Flags
 
-CLIP = 1e-6
-MANY, GATHERED = 20_000, 4_096  # values above which a fit gathers them, and in how many steps
+CLIP = 1e-6  # probabilities are kept this far from 0 and 1 before logarithms are taken
+MOST_VALUES, BINS = 20_000, 4_096  # a fit on more values bins them first, into this many bins
 ProbabilityT = TypeVar("ProbabilityT", float, Array)
 
 
 def apply(calibration: Calibration, label: str, p: ProbabilityT) -> ProbabilityT:
-    """Calibrated probability of `label`, for a number or an array; works on lower and upper bounds too.
+    """Calibrated probability of `label`, for a number or an array of probabilities, lower bounds or upper bounds.
 
-    A label that the calibration does not know gets the pooled map."""
-    known = calibration.labels.get(label)
-    return apply_map(known.map if known else calibration.pooled, p)
+    A label without a map of its own gets the pooled map."""
+    own = calibration.labels.get(label)
+    return apply_map(own.map if own else calibration.pooled, p)
 
 
 def apply_map(mapping: CalibrationMap, p: ProbabilityT) -> ProbabilityT:
+    """Calibrated probability by one map, for a number or an array. The formulas are those of the `fit_…` functions."""
     values = np.asarray(p, dtype=np.float64)
     if isinstance(mapping, Identity):
         result = values
@@ -56,30 +59,31 @@ def apply_map(mapping: CalibrationMap, p: ProbabilityT) -> ProbabilityT:
 
 
 def fit_identity(truth: Flags, p: Array) -> CalibrationMap:
+    """No recalibration: p itself."""
     return Identity()
 
 
 def fit_platt(truth: Flags, p: Array) -> CalibrationMap:
-    """sigmoid(slope * logit(p) + intercept) with slope >= 0. `truth` and `p` are (n,), with both classes."""
-    values, positives, totals = _gathered(truth, p)
+    """sigmoid(slope · logit(p) + intercept) with slope ≥ 0. `truth` and `p` are (n,), with both classes."""
+    values, positives, totals = _binned(truth, p)
     slope, intercept = _logistic(np.column_stack([logit(values)]), positives, totals)
     return Platt(slope=slope, intercept=intercept)
 
 
 def fit_beta(truth: Flags, p: Array) -> CalibrationMap:
-    """sigmoid(a ln p - b ln(1 - p) + c) with a, b >= 0."""
-    values, positives, totals = _gathered(truth, p)
+    """sigmoid(a ln p − b ln(1 − p) + c) with a, b ≥ 0. `truth` and `p` are (n,), with both classes."""
+    values, positives, totals = _binned(truth, p)
     clipped = clip(values)
     a, b, c = _logistic(np.column_stack([np.log(clipped), -np.log1p(-clipped)]), positives, totals)
     return Beta(a=a, b=b, c=c)
 
 
 def fit_isotonic(truth: Flags, p: Array) -> CalibrationMap:
-    """The non-decreasing map of least squared error, each of its steps at (positives + 1) / (values + 2) and made
-    non-decreasing once more; only the ends of its steps are kept.
+    """The non-decreasing step function of least squared error, with each step moved to (positives + 1) / (values + 2)
+    and the result made non-decreasing again; linear between steps. `truth` and `p` are (n,).
 
-    Without the two added values (Laplace's rule) the first and last steps are exactly 0 and 1, from however few
-    values: three positives at the top would make every higher probability certain."""
+    Without the two added values (Laplace's rule of succession) the first and last steps are usually exactly 0 and 1,
+    however few values they have: three positives at the top would make every higher probability certain."""
     clipped = clip(p)
     x, shares = isotonic_steps(truth, clipped)
     values = np.unique(clipped, return_counts=True)[1].astype(np.float64)
@@ -98,14 +102,14 @@ METHODS: Mapping[str, Callable[[Flags, Array], CalibrationMap]] = MappingProxyTy
 
 
 def isotonic_steps(truth: Flags, p: Array) -> tuple[Array, Array]:
-    """(distinct p ascending, fitted share of positives at each): the pool-adjacent-violators fit."""
-    x, where, counts = np.unique(p, return_inverse=True, return_counts=True)
-    shares = np.bincount(where, weights=truth.astype(np.float64)) / counts
+    """(distinct p ascending, fitted share of positives at each): isotonic regression by pool adjacent violators."""
+    x, index, counts = np.unique(p, return_inverse=True, return_counts=True)
+    shares = np.bincount(index, weights=truth.astype(np.float64)) / counts
     return x, _non_decreasing(shares, counts.astype(np.float64))
 
 
 def _non_decreasing(values: Array, weights: Array) -> Array:
-    """The non-decreasing sequence that is nearest to `values` in weighted squares (pool adjacent violators)."""
+    """The non-decreasing sequence with the least weighted squared distance from `values` (pool adjacent violators)."""
     from scipy.optimize import isotonic_regression  # here: scipy takes a while to import
 
     return np.asarray(isotonic_regression(values, weights=weights).x, dtype=np.float64)
@@ -124,10 +128,10 @@ def fit(
     seed: int,
     simulated: bool,
 ) -> Calibration:
-    """A map for each label from (n, L) gold and probabilities of the calibration split.
+    """A map per label, from (n, L) gold and probabilities of the calibration split.
 
-    `method` is one of METHODS, or `auto`: the one of lowest out-of-fold log loss. A label with fewer than
-    `min_positives` positives or negatives gets the map fitted on all labels pooled."""
+    `method` is one of METHODS, or `auto`: the one with the lowest log loss out of fold (`folds` folds). A label with
+    fewer than `min_positives` positives or negatives gets the map that is fitted on all labels pooled."""
     names = METHODS if truth.size else ()
     losses = {name: cross_fitted_loss(truth, p, name, min_positives, folds, seed) for name in names}
     if method == "auto":
@@ -135,8 +139,8 @@ def fit(
     pooled, own = fit_maps(truth, p, method, min_positives)
     positives = truth.sum(0)
     maps = {
-        label: LabelMap(map=mapping, source=_source(mapping, pooled), positives=int(positives[place]))
-        for place, (label, mapping) in enumerate(zip(labels, own, strict=True))
+        label: LabelMap(map=mapping, source=_source(mapping, pooled), positives=int(positives[column]))
+        for column, (label, mapping) in enumerate(zip(labels, own, strict=True))
     }
     return Calibration(
         simulated=simulated,
@@ -151,7 +155,7 @@ def fit(
 
 
 def fit_maps(truth: Flags, p: Array, method: str, min_positives: int) -> tuple[CalibrationMap, list[CalibrationMap]]:
-    """(the pooled map, a map for each label: its own where it has enough of both classes, else the pooled one)."""
+    """(the pooled map, one map per label): a label with too few of a class gets the pooled map."""
     fitter = METHODS[method]
     pooled: CalibrationMap = Identity()
     if _enough(truth.ravel(), min_positives):
@@ -169,19 +173,22 @@ def cross_fitted_loss(truth: Flags, p: Array, method: str, min_positives: int, f
 
 
 def cross_fitted(truth: Flags, p: Array, method: str, min_positives: int, folds: int, seed: int) -> Array:
-    """(n, L) calibrated out of fold: each record by maps fitted on the other folds."""
+    """(n, L) calibrated probabilities out of fold: each record by maps that are fitted on the other folds."""
     calibrated = np.array(p, dtype=np.float64)
     fold_of = stratified_folds(truth, folds, seed)
     for fold in range(folds):
-        held = fold_of == fold
-        needed = max(1, min_positives * (folds - 1) // folds)  # so that a fold fits what the whole split would
-        for label, mapping in enumerate(fit_maps(truth[~held], p[~held], method, needed)[1]):
-            calibrated[held, label] = apply_map(mapping, p[held, label])
+        held_out = fold_of == fold
+        needed = max(
+            1, min_positives * (folds - 1) // folds
+        )  # labels with their own map in the whole split have one here
+        for label, mapping in enumerate(fit_maps(truth[~held_out], p[~held_out], method, needed)[1]):
+            calibrated[held_out, label] = apply_map(mapping, p[held_out, label])
     return calibrated
 
 
 def stratified_folds(truth: Flags, folds: int, seed: int) -> NDArray[np.int64]:
-    """(n,) fold of each record, every label's positives spread evenly: rarest first, to the fold that lacks it."""
+    """(n,) fold of each record, with each label's positives spread evenly (iterative stratification, Sechidis et al.
+    2011): records with the rarest label first, each to the fold that lacks that label most."""
     return _folds(np.ascontiguousarray(truth).tobytes(), *truth.shape, folds, seed)
 
 
@@ -190,7 +197,7 @@ def _folds(flags: bytes, n: int, n_labels: int, folds: int, seed: int) -> NDArra
     truth = np.frombuffer(flags, dtype=np.bool_).reshape(n, n_labels)
     rng = np.random.default_rng([seed, folds])
     fold_of = np.full(n, -1, dtype=np.int64)
-    wanted = np.tile(truth.sum(0) / folds, (folds, 1))
+    missing = np.tile(truth.sum(0) / folds, (folds, 1))  # positives of each label that a fold still lacks
     room = np.full(folds, n / folds)
     order = rng.permutation(n)
     while True:
@@ -200,9 +207,9 @@ def _folds(flags: bytes, n: int, n_labels: int, folds: int, seed: int) -> NDArra
             break
         label = int(np.argmin(np.where(left > 0, left, n + 1)))
         for record in order[open_records[order] & truth[order, label]]:
-            best = np.lexsort((rng.random(folds), -room, -wanted[:, label]))[0]
+            best = np.lexsort((rng.random(folds), -room, -missing[:, label]))[0]
             fold_of[record] = best
-            wanted[best] -= truth[record]
+            missing[best] -= truth[record]
             room[best] -= 1
     for record in order[fold_of[order] < 0]:
         best = np.lexsort((rng.random(folds), -room))[0]
@@ -213,59 +220,61 @@ def _folds(flags: bytes, n: int, n_labels: int, folds: int, seed: int) -> NDArra
 
 
 def log_losses(truth: Flags, p: Array) -> Array:
-    """-ln of the probability given to what is true, clipped; same shape as its input."""
+    """Log loss (nats) of each value: −ln of the clipped probability of the true outcome. Same shape as the input."""
     clipped = clip(p)
     return -np.where(truth, np.log(clipped), np.log1p(-clipped))
 
 
 def clip(p: Array) -> Array:
+    """The probabilities moved into [CLIP, 1 − CLIP]."""
     return np.clip(p, CLIP, 1 - CLIP)
 
 
 def logit(p: Array) -> Array:
+    """ln(p / (1 − p)) of the clipped p."""
     clipped = clip(p)
     return np.log(clipped) - np.log1p(-clipped)
 
 
-def _gathered(truth: Flags, p: Array) -> tuple[Array, Array, Array]:
-    """(probabilities, positives, values at each). More than MANY values are gathered in GATHERED even steps of
-    log-odds, each at the mean of its members: a step is so short that the fit does not see it."""
-    if len(p) <= MANY:
+def _binned(truth: Flags, p: Array) -> tuple[Array, Array, Array]:
+    """(probabilities, positives at each, values at each). More than MOST_VALUES values are replaced by the means of
+    BINS bins of equal width in log-odds; the bins are too narrow to change the fit noticeably."""
+    if len(p) <= MOST_VALUES:
         return p, truth.astype(np.float64), np.ones_like(p)
     z = logit(p)
     low, high = float(z.min()), float(z.max())
-    steps = np.minimum(((z - low) / max(high - low, 1e-12) * GATHERED).astype(np.int64), GATHERED - 1)
-    totals = np.bincount(steps, minlength=GATHERED).astype(np.float64)
+    steps = np.minimum(((z - low) / max(high - low, 1e-12) * BINS).astype(np.int64), BINS - 1)
+    totals = np.bincount(steps, minlength=BINS).astype(np.float64)
     used = totals > 0
-    means = np.bincount(steps, weights=z, minlength=GATHERED)[used] / totals[used]
-    positives = np.bincount(steps[truth], minlength=GATHERED).astype(np.float64)
+    means = np.bincount(steps, weights=z, minlength=BINS)[used] / totals[used]
+    positives = np.bincount(steps[truth], minlength=BINS).astype(np.float64)
     return _sigmoid(means), positives[used], totals[used]
 
 
 def _logistic(features: Array, positives: Array, totals: Array) -> tuple[float, ...]:
-    """Non-negative weights and a free intercept of the logistic regression on Platt's smoothed targets.
+    """(weights ≥ 0 of the features, intercept) of the logistic regression on Platt's smoothed targets.
 
-    The loss is convex: of the solutions with some weights held at 0, the best one that is feasible is the optimum."""
+    As the loss is convex, the best feasible one of the solutions with some weights fixed at 0 is the optimum."""
     n_positive, n = float(positives.sum()), float(totals.sum())
     high, low = (n_positive + 1) / (n_positive + 2), 1 / (n - n_positive + 2)
     target = (positives * high + (totals - positives) * low) / totals
     design = np.column_stack([features, np.ones(len(features))])
     share = totals / n
     k = features.shape[1]
-    found: list[tuple[float, Array]] = []
+    feasible: list[tuple[float, Array]] = []
     for free in sorted(product([True, False], repeat=k), reverse=True):
         kept = [*free, True]
         weights = np.zeros(k + 1)
         weights[kept] = _newton(design[:, kept], target, share)
         if (weights[:k] >= 0).all():
-            found.append((_logistic_loss(design @ weights, target, share), weights))
+            feasible.append((_logistic_loss(design @ weights, target, share), weights))
             if all(free):
                 break
-    return tuple(float(weight) for weight in min(found, key=lambda pair: pair[0])[1])
+    return tuple(float(weight) for weight in min(feasible, key=lambda pair: pair[0])[1])
 
 
 def _newton(design: Array, target: Array, share: Array) -> Array:
-    """The unconstrained minimum, by Newton's method with step halving."""
+    """The weights of the unconstrained minimum, by Newton's method with step halving."""
     weights = np.zeros(design.shape[1])
     loss = _logistic_loss(design @ weights, target, share)
     for _ in range(100):
@@ -290,8 +299,8 @@ def _sigmoid(z: Array) -> Array:
     return np.where(z >= 0, 1 / (1 + np.exp(-np.abs(z))), np.exp(-np.abs(z)) / (1 + np.exp(-np.abs(z))))
 
 
-def _enough(truth: Flags, fewest: int) -> bool:
-    return min(int(truth.sum()), int((~truth).sum())) >= max(1, fewest)
+def _enough(truth: Flags, needed: int) -> bool:
+    return min(int(truth.sum()), int((~truth).sum())) >= max(1, needed)
 
 
 def _source(mapping: CalibrationMap, pooled: CalibrationMap) -> Source:

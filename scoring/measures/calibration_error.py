@@ -1,10 +1,11 @@
-"""The expected calibration error without the part that chance alone adds, with an interval.
+"""The expected calibration error (ECE) without its upward bias in small samples, with an interval.
 
-Of few records even a perfectly calibrated forecast shows gaps between probabilities and frequencies, and the plain
-error adds up their sizes: it is too high, and so are all its resamples. Here the noise of the gaps is taken from
-resamples of whole records (labels of one record are not independent), and the observed error is set against gaps of
-the observed pattern but other sizes: the value is the size at which the mean error, noise included, is the observed
-one; the ends of the interval are the sizes at which the observed error would just be too high or too low."""
+With few records even a perfectly calibrated forecast has gaps between probabilities and frequencies. The plain ECE
+Σ |gap| adds up their absolute values, so it is too high, and so is each of its resamples. Here the noise of the gaps is
+estimated from resamples of whole records (labels of one record are not independent). The true gaps are modelled as the
+observed ones times a factor: the value is the plain ECE times the factor at which the mean error, noise included, is
+the observed one; the ends of the interval come from the factors at which the observed error would be just too high or
+just too low (the interval is found by inverting a test)."""
 
 from __future__ import annotations
 
@@ -15,14 +16,16 @@ import numpy as np
 
 from marginalia.scoring.measures.intervals import Array
 
-DRAWS = 1000  # of calibrated forecasts with independent values
-LARGEST, STEPS = 64.0, 30  # of the search for a size, as a multiple of the observed gaps
+DRAWS = 1000  # simulated calibrated forecasts with independent values
+LARGEST_FACTOR, STEPS = 64.0, 30  # of the bisection for a factor
 
 
 @dataclass(frozen=True)
 class CalibrationError:
-    """`observed` is the plain error; `if_calibrated` what 95 % of calibrated forecasts stay below, like `value` without
-    what noise adds. `low` and `high` are None where nothing varies."""
+    """An ECE and its interval, all in 0–1.
+
+    value, low, high: corrected for noise; `low` and `high` are None where nothing varies. observed: the plain error.
+    if_calibrated: the value that 95 % of calibrated forecasts stay below, corrected like `value`."""
 
     value: float
     low: float | None
@@ -34,28 +37,28 @@ class CalibrationError:
 def calibration_error(
     gaps: Array, resampled: Array, variance: Array, n: int, *, confidence: float, seed: int
 ) -> CalibrationError:
-    """`gaps` (bins,): share of the values x (mean probability - share of positives) of each bin; `resampled` (b, bins):
-    the same in resamples of the `n` records; `variance` (bins,): of the gaps if the probabilities were right and the
-    values independent.
+    """The corrected ECE of binned probabilities.
 
-    Where positives are rare, resamples without them spread too little: the noise is at least that of `variance`."""
+    gaps (bins,): of each bin, its share of the values × (mean probability − share of positives). resampled (b, bins):
+    the same in resamples of the `n` records. variance (bins,): of the gaps, if the probabilities were right and the
+    values independent; where positives are rare, resamples vary too little, so the noise has at least this variance."""
     observed = float(np.abs(gaps).sum())
     noise = (resampled - gaps) * np.sqrt(n / max(n - 1, 1))
-    seen = float((noise**2).mean(0).sum())
-    if seen > 0:
-        noise *= np.sqrt(max(1.0, float(variance.sum()) / seen))
-    if observed == 0 or seen == 0:
+    resampled_variance = float((noise**2).mean(0).sum())
+    if resampled_variance > 0:
+        noise *= np.sqrt(max(1.0, float(variance.sum()) / resampled_variance))
+    if observed == 0 or resampled_variance == 0:
         return CalibrationError(observed, None, None, observed, observed)
 
-    def errors(size: float) -> Array:
-        return np.asarray(np.abs(size * gaps + noise).sum(1))
+    def errors(factor: float) -> Array:
+        return np.asarray(np.abs(factor * gaps + noise).sum(1))
 
-    def size_with(statistic: Callable[[Array], float], target: float) -> float:
-        """Gaps in multiples of the observed ones at which the statistic of the errors is `target`."""
+    def factor_with(statistic: Callable[[Array], float], target: float) -> float:
+        """The factor of the gaps at which the statistic of the errors is `target`."""
         low, high = 0.0, 1.0
         if statistic(errors(0.0)) >= target:
             return 0.0
-        while statistic(errors(high)) < target and high < LARGEST:
+        while statistic(errors(high)) < target and high < LARGEST_FACTOR:
             high *= 2
         for _ in range(STEPS):
             middle = (low + high) / 2
@@ -69,9 +72,9 @@ def calibration_error(
     independent = np.random.default_rng([seed, n]).normal(size=(DRAWS, len(gaps))) * np.sqrt(variance)
     limit = max(float(np.quantile(errors(0.0), 0.95)), float(np.quantile(np.abs(independent).sum(1), 0.95)))
     return CalibrationError(
-        value=observed * size_with(mean, observed),
-        low=observed * size_with(lambda values: float(np.quantile(values, 1 - tail)), observed),
-        high=max(observed, observed * size_with(lambda values: float(np.quantile(values, tail)), observed)),
+        value=observed * factor_with(mean, observed),
+        low=observed * factor_with(lambda values: float(np.quantile(values, 1 - tail)), observed),
+        high=max(observed, observed * factor_with(lambda values: float(np.quantile(values, tail)), observed)),
         observed=observed,
-        if_calibrated=observed * size_with(mean, limit),
+        if_calibrated=observed * factor_with(mean, limit),
     )

@@ -1,12 +1,12 @@
 """The values that a metric can take when each probability is only known to lie between its bounds.
 
-Every cell (a label of a record) is taken to lie anywhere in [lower, upper], whatever the others do. A metric that
-never falls when a cell that has the label goes up, and never rises when one that has not does, is best at one corner
-and worst at the other, ties included: positives at their upper and negatives at their lower bound, and the reverse.
-So these ranges are exact: ROC AUC, ranking loss, Brier score, log loss, recall, F1, Hamming loss, subset accuracy, and
-precision, where the cells that must not be flagged for it to be defined are looked at apart. Average precision is not
-of that kind, for positives may gain from sharing a score; its range is safe, and may be wider than what can be reached.
-The range of the calibration error is exact for the bins as they are, which the bootstrap keeps as well."""
+A cell is one label of one record. Each cell's probability may be anywhere in its [lower, upper], independently of the
+others. If a metric never gets worse when a positive cell's probability rises or a negative cell's falls (ties
+included), then it is best with positives at their upper and negatives at their lower bounds, and worst the other way
+round. These two choices are the corners. So the ranges are exact for ROC AUC, ranking loss, Brier score, log loss,
+recall, F1, Hamming loss and subset accuracy, and for precision, where the cases in which nothing is flagged are treated
+separately. Average precision is not of this kind, as positives can gain from sharing a score: its range is valid, but
+may be wider than necessary. The range of the calibration error is exact for fixed bins, as in the bootstrap."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ from marginalia.scoring.measures.calibration import log_losses
 from marginalia.scoring.measures.intervals import Array, Flags
 from marginalia.scoring.measures.resampled_ranking import areas
 
-Ends = tuple[Array, Array]  # (lowest, highest), equal shapes
+Ends = tuple[Array, Array]  # (lowest, highest), of equal shape
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """Metric → (lowest, highest); per label metric → ((L,), (L,)). NaN where no choice inside the bounds defines it."""
+    """pooled: metric → (lowest, highest). labels: metric → ((L,), (L,)). NaN where no choice within the bounds has a
+    defined value."""
 
     pooled: dict[str, tuple[float, float]]
     labels: dict[str, Ends]
 
 
 def corners(truth: Flags, lower: Array, upper: Array) -> tuple[Array, Array]:
-    """(worst, best) probabilities (n, L) inside the bounds."""
+    """(worst, best) probabilities (n, L) within the bounds."""
     return np.where(truth, lower, upper), np.where(truth, upper, lower)
 
 
 def decision_ranges(truth: Flags, lower: Array, upper: Array, threshold: float | Array) -> Ranges:
-    """Of `metrics.decisions` at a threshold, or at one for each label."""
+    """Ranges of the metrics of `metrics.decisions`, at one threshold or at one per label (L,)."""
     worst, best = (corner >= threshold for corner in corners(truth, lower, upper))
-    one = np.ones((1, len(truth)))
-    ends = [metrics.decisions(truth, flags)(one) for flags in (worst, best)]
+    weights = np.ones((1, len(truth)))
+    ends = [metrics.decisions(truth, flags)(weights) for flags in (worst, best)]
     pooled = {name: (float(ends[0].pooled[name][0]), float(ends[1].pooled[name][0])) for name in ends[0].pooled}
     labels = {name: (ends[0].labels[name][0], ends[1].labels[name][0]) for name in ends[0].labels}
-    pooled["hamming_loss"] = pooled["hamming_loss"][::-1]
+    pooled |= {name: pooled[name][::-1] for name in metrics.LOWER_IS_BETTER if name in pooled}
     counts = [[(flags & part).sum(0) for part in (truth, ~truth)] for flags in (worst, best)]
     labels["precision"] = _precision(*counts[0], *counts[1])
     totals = [[np.array([part.sum()]) for part in counted] for counted in counts]
@@ -57,27 +58,30 @@ def decision_ranges(truth: Flags, lower: Array, upper: Array, threshold: float |
 def binary_ranges(
     right: tuple[int, int], wrong: tuple[int, int], positives: int, n: int
 ) -> dict[str, tuple[float, float]]:
-    """Of decisions about one label of `n` records, from how many positives and how many others are flagged at the lower
-    and at the upper bounds: F1, precision, recall, accuracy and false-positive rate."""
+    """Ranges of F1, precision, recall, accuracy and false-positive rate for one label of `n` records.
+
+    right, wrong: how many positives and how many negatives are flagged at the (lower, upper) bounds."""
     low, high = _precision(*(np.array([count]) for count in (right[0], wrong[1], right[1], wrong[0])))
-    negatives, unknown = n - positives, float("nan")
-    f1 = [2 * r / (r + w + positives) if positives else unknown for r, w in zip(right, wrong[::-1], strict=True)]
+    negatives, undefined = n - positives, float("nan")
+    f1 = [2 * r / (r + w + positives) if positives else undefined for r, w in zip(right, wrong[::-1], strict=True)]
     return {
         "f1": (f1[0], f1[1]),
         "precision": (float(low[0]), float(high[0])),
-        "recall": (right[0] / positives, right[1] / positives) if positives else (unknown, unknown),
+        "recall": (right[0] / positives, right[1] / positives) if positives else (undefined, undefined),
         "accuracy": ((right[0] + negatives - wrong[1]) / n, (right[1] + negatives - wrong[0]) / n),
-        "false_positive_rate": (wrong[0] / negatives, wrong[1] / negatives) if negatives else (unknown, unknown),
+        "false_positive_rate": (wrong[0] / negatives, wrong[1] / negatives) if negatives else (undefined, undefined),
     }
 
 
 def ranking_ranges(truth: Flags, lower: Array, upper: Array) -> Ranges:
-    """Of `metrics.ranking`."""
+    """Ranges of the metrics of `metrics.ranking`."""
     ends = corners(truth, lower, upper)
     n_labels = truth.shape[1]
     columns = range(n_labels)
-    auc = [np.array([areas(truth[:, at], corner[:, at])[0] for at in columns]) for corner in ends]
-    precision = np.array([average_precision_range(truth[:, at], lower[:, at], upper[:, at]) for at in columns])
+    auc = [np.array([areas(truth[:, label], corner[:, label])[0] for label in columns]) for corner in ends]
+    precision = np.array(
+        [average_precision_range(truth[:, label], lower[:, label], upper[:, label]) for label in columns]
+    )
     precision = precision.reshape(n_labels, 2)
     kept = metrics.averaged_labels(truth, ranking=True)
 
@@ -97,7 +101,7 @@ def ranking_ranges(truth: Flags, lower: Array, upper: Array) -> Ranges:
 
 
 def forecast_ranges(truth: Flags, lower: Array, upper: Array) -> dict[str, tuple[float, float]]:
-    """Of the Brier score and the log loss (nats) over all cells."""
+    """Ranges of the Brier score and the log loss (nats), means over all cells."""
     worst, best = corners(truth, lower, upper)
     if not truth.size:
         return {name: (float("nan"), float("nan")) for name in ("brier", "log_loss")}
@@ -108,14 +112,14 @@ def forecast_ranges(truth: Flags, lower: Array, upper: Array) -> dict[str, tuple
 
 
 def calibration_error_range(truth: Flags, lower: Array, upper: Array, bin_of: NDArray[np.int64]) -> tuple[float, float]:
-    """Of the ECE of flat cells whose bins stay as they are."""
+    """The range of the ECE of flat cells (m,) with fixed bins `bin_of` (m,)."""
     gaps = [np.bincount(bin_of, weights=end - truth) for end in (lower, upper)]
     nearest = np.maximum(0.0, np.maximum(gaps[0], -gaps[1]))
     return float(nearest.sum() / len(truth)), float(np.maximum(np.abs(gaps[0]), np.abs(gaps[1])).sum() / len(truth))
 
 
 def average_precision_range(truth: Flags, lower: Array, upper: Array) -> tuple[float, float]:
-    """Bounds on Σ (recall step × precision) of flat `truth` that no choice inside [lower, upper] leaves.
+    """Bounds of average precision, Σ (recall step × precision), of flat `truth` for any choice within [lower, upper].
 
     The precision at a positive's score t counts positives and negatives at or above t. For each positive the best and
     the worst t of its own interval is taken, with every other cell where it helps or hurts most at that t."""
@@ -134,29 +138,33 @@ def average_precision_range(truth: Flags, lower: Array, upper: Array) -> tuple[f
 
 
 def _at_least(values: Array, at: Array) -> Array:
-    """How many of `values` are at least each of `at`."""
+    """For each of `at`, how many of `values` are at least that."""
     return (len(values) - np.searchsorted(np.sort(values), at, side="left")).astype(np.float64)
 
 
 def _extreme(values: Array, at: Array, low: Array, high: Array, better: np.ufunc, *, closed: bool) -> Array:
-    """The extreme of `values`, given at the ascending `at`, over [low, high] (or (low, high]) of each query; where a
-    query holds no point, the value that changes nothing."""
+    """For each query, the extreme of the `values` whose ascending `at` is in [low, high]; in (low, high] if not
+    `closed`.
+
+    `better` is np.maximum or np.minimum; a query without such values gets −inf or inf."""
     start = np.searchsorted(at, low, side="left" if closed else "right")
     stop = np.searchsorted(at, high, side="right")
     length = stop - start
-    found = np.full(len(low), -np.inf if better is np.maximum else np.inf)
+    extremes = np.full(len(low), -np.inf if better is np.maximum else np.inf)
     table, step = values, 1
     while True:  # `table[i]` holds the extreme of `step` values from i on; two of them cover a query
         rows = np.flatnonzero((length >= step) & (length < 2 * step))
-        found[rows] = better(table[start[rows]], table[stop[rows] - step])
+        extremes[rows] = better(table[start[rows]], table[stop[rows] - step])
         if not (length >= 2 * step).any():
-            return found
+            return extremes
         table, step = better(table[:-step], table[step:]), 2 * step
 
 
 def _precision(worst_right: Array, worst_wrong: Array, best_right: Array, best_wrong: Array) -> Ends:
-    """Lowest and highest share of right ones among the flagged, of counts at the two corners. A corner that flags
-    nothing is undefined; then the only other choices flag cells of one kind alone, right ones or wrong ones."""
+    """Lowest and highest precision, from the numbers of right and wrong flags at the two corners.
+
+    Precision is undefined at a corner that flags nothing. Then the extreme is that of a choice that flags only right
+    cells (precision 1) or only wrong ones (0)."""
     none_flagged = worst_right + worst_wrong == 0
     low = np.where(none_flagged, np.where(best_right > 0, 1.0, np.nan), _share(worst_right, worst_wrong))
     none_flagged = best_right + best_wrong == 0
@@ -167,16 +175,16 @@ def _precision(worst_right: Array, worst_wrong: Array, best_right: Array, best_w
 def _samples_precision(
     worst_right: Array, worst_wrong: Array, best_right: Array, best_wrong: Array
 ) -> tuple[float, float]:
-    """Lowest and highest mean over the records with something flagged; a record may be flagged or not as it suits."""
-    must = worst_right + best_wrong > 0  # a right one is flagged at the worst corner, or a wrong one at the best
+    """Lowest and highest mean precision over the records with a flag; a record may have one in one choice only."""
+    must = worst_right + best_wrong > 0  # has a flag in every choice
     ends = []
     for value, free, bad in (
         (_share(worst_right, worst_wrong), worst_wrong > 0, best_right > 0),
         (_share(best_right, best_wrong), best_right > 0, worst_wrong > 0),
     ):
-        held = must | free
-        if held.any():
-            ends.append(float(value[held].mean()))
+        counted = must | free
+        if counted.any():
+            ends.append(float(value[counted].mean()))
         else:
             ends.append((1.0 if not ends else 0.0) if bad.any() else float("nan"))
     return ends[0], ends[1]

@@ -1,13 +1,13 @@
 """Multi-label metrics, for one set of records or for many resamples of it at once.
 
 Shapes: `truth`, `predicted` (n records, L labels) booleans; `scores` (n, L) in [0, 1]; `weights` (b resamples, n). A
-value that is not defined is NaN, never 0. Checked against scikit-learn.
+value that is not defined is NaN, never 0. Tests compare the values with scikit-learn's.
 
-Conventions. Macro averages run over the labels that have what the metric needs (`averaged_labels`); the others are for
-the caller to name. A label that has positives and is never flagged has precision 0 in macro_precision (scikit-learn's
-zero_division=0) and none of its own. samples_f1 of a record with no label in gold and none predicted is 1
-(zero_division=1); samples_precision leaves out records with nothing predicted, samples_recall records with no label
-(zero_division=nan). ranking_loss is 0 for records with no label or all of them; equal scores count as wrong."""
+Conventions: Macro averages run over the labels for which the metric is defined (`averaged_labels`); callers report
+which labels they leave out. A label that has positives and is never flagged counts with precision 0 in macro_precision
+(scikit-learn's zero_division=0); its own precision is not defined. samples_f1 of a record without labels in gold and
+prediction is 1 (zero_division=1); samples_precision leaves out records without predicted labels, samples_recall records
+without labels (zero_division=nan). ranking_loss is 0 for records with no label or all labels; ties count as wrong."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from marginalia.scoring.measures.intervals import Array, Flags, left_out_weights
 from marginalia.scoring.measures.resampled_ranking import Ordered
 
 LOWER_IS_BETTER = ("hamming_loss", "ranking_loss")
+RANKING_LABELS = ("roc_auc", "average_precision")  # metrics per label of `ranking`
 
 
 @dataclass(frozen=True)
 class Measured:
-    """`pooled`: metric → (b,); `labels`: metric → (b, L). b is 1 for the records themselves."""
+    """Values of metrics on b resamples: `pooled` metric → (b,), `labels` metric → (b, L). b is 1 for the records as
+    they are."""
 
     pooled: dict[str, Array]
     labels: dict[str, Array]
@@ -35,8 +37,8 @@ Measure = Callable[[Array], Measured]
 
 @dataclass(frozen=True)
 class Bootstrapped:
-    """`replicates` of resamples, for differences; `left_out` without each group of records, for
-    `marginalia.scoring.measures.jackknife`."""
+    """A metric's `value` on the records, its `replicates` on resamples of them, and its values with each group of
+    records `left_out` in turn, for `marginalia.scoring.measures.jackknife`."""
 
     value: Measured
     replicates: Measured
@@ -44,7 +46,7 @@ class Bootstrapped:
 
 
 def bootstrap(measure: Measure, n: int, *, resamples: int, seed: int, left_out: bool = False) -> Bootstrapped:
-    """`measure` on the records themselves, on each resample of them and, if asked, with groups of them left out."""
+    """`measure` on `n` records, on each of `resamples` resamples and, if `left_out`, without each group of records."""
     value = measure(np.ones((1, n)))
     blocks = [measure(weights) for weights in resample_weights(n, resamples, seed)]
     without = join([measure(weights) for weights in left_out_weights(n)]) if left_out and n else value
@@ -52,6 +54,7 @@ def bootstrap(measure: Measure, n: int, *, resamples: int, seed: int, left_out: 
 
 
 def join(blocks: list[Measured]) -> Measured:
+    """The values of consecutive blocks of resamples in one."""
     first = blocks[0]
     return Measured(
         {name: np.concatenate([block.pooled[name] for block in blocks]) for name in first.pooled},
@@ -60,28 +63,28 @@ def join(blocks: list[Measured]) -> Measured:
 
 
 def together(measures: Iterable[Measure]) -> Measure:
-    """One measure that holds the metrics of several."""
+    """One measure with the metrics of several."""
     parts = list(measures)
 
     def measure(weights: Array) -> Measured:
-        found = [part(weights) for part in parts]
+        measured = [part(weights) for part in parts]
         return Measured(
-            {name: values for part in found for name, values in part.pooled.items()},
-            {name: values for part in found for name, values in part.labels.items()},
+            {name: values for part in measured for name, values in part.pooled.items()},
+            {name: values for part in measured for name, values in part.labels.items()},
         )
 
     return measure
 
 
 def averaged_labels(truth: Flags, *, ranking: bool) -> Flags:
-    """Which labels a macro average can hold: those with a positive, for ranking metrics with a negative too."""
+    """(L,): which labels a macro average includes: those with a positive, for ranking metrics also with a negative."""
     some: Flags = np.asarray(truth.any(axis=0))
     every: Flags = np.asarray(truth.all(axis=0))
     return some & ~every if ranking else some
 
 
 def decisions(truth: Flags, predicted: Flags) -> Measure:
-    """F1, precision, recall (micro, macro, samples, per label), Hamming loss, subset accuracy."""
+    """A measure of F1, precision, recall (micro, macro, samples, per label), Hamming loss and subset accuracy."""
     right, extra, missed = truth & predicted, ~truth & predicted, truth & ~predicted
     counts = [part.astype(np.float64) for part in (right, extra, missed)]
     kept = averaged_labels(truth, ranking=False)
@@ -94,7 +97,7 @@ def decisions(truth: Flags, predicted: Flags) -> Measure:
 
     def measure(weights: Array) -> Measured:
         tp, fp, fn = (weights @ part for part in counts)
-        present = tp + fn > 0  # a resample may lack a label's positives: then it has no F1 and no recall
+        present = tp + fn > 0  # in a resample without a label's positives its F1 and recall are not defined
         f1 = np.where(present, _divide(2 * tp, 2 * tp + fp + fn), np.nan)
         precision, recall = _divide(tp, tp + fp), _divide(tp, tp + fn)
         macro_precision = np.where(present, np.nan_to_num(precision), np.nan)
@@ -118,7 +121,7 @@ def decisions(truth: Flags, predicted: Flags) -> Measure:
 
 
 def ranking(truth: Flags, scores: Array) -> Measure:
-    """ROC AUC and average precision (micro, macro, per label) and ranking loss; equal scores are treated as ties."""
+    """A measure of ROC AUC and average precision (micro, macro, per label), with ties, and of ranking loss."""
     n, n_labels = truth.shape
     kept = averaged_labels(truth, ranking=True)
     cells = Ordered([(truth.ravel(), scores.ravel())], np.repeat(np.arange(n), n_labels), n)
@@ -141,7 +144,7 @@ def ranking(truth: Flags, scores: Array) -> Measure:
 
 
 def ranking_losses(truth: Flags, scores: Array) -> Array:
-    """(n,): the share of (label, non-label) pairs of a record that are not in the right order."""
+    """(n,): of each record, the share of (label, non-label) pairs in which the label's score is not the higher one."""
     wrong = np.zeros(len(truth))
     for label in range(truth.shape[1]):
         not_above = scores[:, label, None] <= scores
@@ -151,35 +154,37 @@ def ranking_losses(truth: Flags, scores: Array) -> Array:
 
 
 def roc_points(truth: Flags, scores: Array) -> tuple[Array, Array]:
-    """(false-positive rate, true-positive rate) at every distinct score, from (0, 0) to (1, 1)."""
+    """(false-positive rates, true-positive rates) at every distinct score, from (0, 0) to (1, 1), all cells pooled."""
     flagged, true = _cumulated(truth, scores)
     return _divide(flagged - true, flagged[-1] - true[-1]), _divide(true, true[-1])
 
 
 def precision_recall_points(truth: Flags, scores: Array) -> tuple[Array, Array]:
-    """(recall, precision) at every distinct score, highest first."""
+    """(recalls, precisions) at every distinct score, highest first, all cells pooled."""
     flagged, true = _cumulated(truth, scores)
     return _divide(true[1:], true[-1]), _divide(true[1:], flagged[1:])
 
 
 def _cumulated(truth: Flags, scores: Array) -> tuple[Array, Array]:
+    """(cells, positives) with at least each distinct score, highest first, after a first entry of 0."""
     order = np.argsort(-scores.ravel(), kind="stable")
     ordered, hits = scores.ravel()[order], truth.ravel()[order]
     ends = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True]) if len(ordered) else np.empty(0, int)
     return np.r_[0.0, ends + 1.0], np.r_[0.0, np.cumsum(hits)[ends].astype(np.float64)]
 
 
-def _divide(above: np.ndarray, below: np.ndarray | float) -> Array:
+def _divide(numerator: np.ndarray, denominator: np.ndarray | float) -> Array:
+    """NaN where the denominator is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(np.asarray(below) > 0, above / np.asarray(below, dtype=np.float64), np.nan)
+        return np.where(np.asarray(denominator) > 0, numerator / np.asarray(denominator, dtype=np.float64), np.nan)
 
 
 def _mean(values: Array, kept: Flags) -> Array:
-    """Mean over the kept labels; NaN when there are none, or when a resample lacks one of them."""
+    """(b,): mean over the kept labels; NaN when there are none, or where one of them is NaN in a resample."""
     return values[:, kept].mean(1) if kept.any() else np.full(len(values), np.nan)
 
 
 def _weighted(weights: Array, values: Array) -> Array:
-    """Mean of a value per record over a resample's records that have one."""
-    known = np.isfinite(values)
-    return _divide(weights @ np.where(known, values, 0.0), weights @ known.astype(np.float64))
+    """(b,): mean over each resample's records of their `values` (n,); records with NaN are left out."""
+    defined = np.isfinite(values)
+    return _divide(weights @ np.where(defined, values, 0.0), weights @ defined.astype(np.float64))

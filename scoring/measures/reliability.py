@@ -1,4 +1,6 @@
-"""How well probabilities match frequencies: ECE, Brier score, log loss and their parts, reliability bins."""
+"""How well probabilities match frequencies: ECE, Brier score, log loss, their decompositions, and reliability bins.
+
+Shapes: `truth` booleans and `p` probabilities, (n,) flat, or (n, L) for n records and L labels."""
 
 from __future__ import annotations
 
@@ -15,9 +17,10 @@ from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric
 def quality(
     truth: Flags, p: Array, *, splits: list[Split], bins: int, confidence: float, resamples: int, seed: int
 ) -> CalibrationQuality | None:
-    """Quality of (n, L) probabilities, all labels pooled, intervals by resampling records; None without records."""
-    pages = qualities([(truth, p)], splits=splits, bins=bins, confidence=confidence, resamples=resamples, seed=seed)
-    return pages[0]
+    """Quality of (n, L) probabilities, all labels pooled, with intervals from resampled records; None without
+    records."""
+    (only,) = qualities([(truth, p)], splits=splits, bins=bins, confidence=confidence, resamples=resamples, seed=seed)
+    return only
 
 
 def qualities(
@@ -29,11 +32,11 @@ def qualities(
     resamples: int,
     seed: int,
 ) -> list[CalibrationQuality | None]:
-    """`quality` of several (truth, p) of the same n records, whose resamples are drawn once for all of them."""
+    """`quality` of several (truth, p) of the same n records, with the same resamples for all."""
     filled = [table for table in tables if table[0].size]
     binned = [equal_mass_bins(p.ravel(), bins) for _, p in filled]
     measured = _measured(filled, binned, confidence, resamples, seed) if filled else []
-    found = iter(
+    computed = iter(
         CalibrationQuality(
             splits=splits,
             n=truth.size,
@@ -49,12 +52,12 @@ def qualities(
         )
         for (truth, p), bin_of, (error, brier, log_loss) in zip(filled, binned, measured, strict=True)
     )
-    return [next(found) if truth.size else None for truth, _ in tables]
+    return [next(computed) if truth.size else None for truth, _ in tables]
 
 
 def equal_mass_bins(p: Array, bins: int) -> np.ndarray:
-    """(n,) bin of each value. Bins hold equally many values, the first ones one more where it does not divide; equal
-    values are never parted, so there may be fewer bins."""
+    """(n,): the bin of each value. All bins have the same number of values, the first ones one more where `bins` does
+    not divide n. Equal values are never separated, so there may be fewer bins."""
     n = len(p)
     order = np.argsort(p, kind="stable")
     ordered = p[order]
@@ -62,27 +65,27 @@ def equal_mass_bins(p: Array, bins: int) -> np.ndarray:
     ends = np.cumsum(sizes)[:-1]
     inside = ends[(ends > 0) & (ends < n)]
     cuts = np.unique(np.searchsorted(ordered, ordered[inside - 1], side="right"))
-    placed = np.searchsorted(cuts, np.arange(n), side="right")
     bin_of = np.empty(n, dtype=np.int64)
-    bin_of[order] = placed
+    bin_of[order] = np.searchsorted(cuts, np.arange(n), side="right")
     return bin_of
 
 
 def expected_calibration_error(truth: Flags, p: Array, bins: int) -> float:
-    """Σ over equal-mass bins of n_bin / n · |share of positives - mean probability|."""
+    """The plain ECE: Σ over equal-mass bins of n_bin / n · |share of positives − mean probability|."""
     bin_of = equal_mass_bins(p, bins)
     return float(np.abs(np.bincount(bin_of, weights=p - truth)).sum() / len(p))
 
 
 def reliability_bins(truth: Flags, p: Array, bin_of: np.ndarray, *, confidence: float) -> list[Bin]:
-    """The bars of (n, L) probabilities; `bin_of` is flat (n * L). Intervals know that a record has several values."""
-    found = []
+    """The bins of a reliability diagram of (n, L) probabilities; `bin_of` is flat (n · L). The shares of positives have
+    the intervals of `share_of_values`."""
+    reliability = []
     bin_of = bin_of.reshape(p.shape)
     for number in range(int(bin_of.max()) + 1):
         members = bin_of == number
         positives = share_of_values(truth & members, members, confidence=confidence, undefined="no values")
         assert positives.value is not None and positives.low is not None and positives.high is not None
-        found.append(
+        reliability.append(
             Bin(
                 n=int(members.sum()),
                 mean_probability=float(p[members].mean()),
@@ -91,16 +94,18 @@ def reliability_bins(truth: Flags, p: Array, bin_of: np.ndarray, *, confidence: 
                 high=positives.high,
             )
         )
-    return found
+    return reliability
 
 
 def decompose_brier(truth: Flags, p: Array) -> Decomposition:
-    """Parts of the mean squared error against the isotonic fit and the base rate."""
+    """Parts of the Brier score. With S(q) the mean score of forecast q, r the base rate and f the isotonic fit of truth
+    on p: miscalibration S(p) − S(f), discrimination S(r) − S(f), uncertainty S(r) (Dimitriadis, Gneiting & Jordan 2021,
+    CORP)."""
     return _decompose(truth, p, lambda q: float(np.mean((q - truth) ** 2)))
 
 
 def decompose_log_loss(truth: Flags, p: Array) -> Decomposition:
-    """Parts of the mean log loss (nats) of the clipped probabilities."""
+    """The same parts of the mean log loss (nats) of the clipped probabilities."""
 
     def loss(q: Array) -> float:
         return float(-np.mean(np.log(np.where(truth, q, 1 - q))))  # the fit is 0 or 1 only where all outcomes agree
@@ -118,7 +123,7 @@ def _decompose(truth: Flags, p: Array, loss: Callable[[Array], float]) -> Decomp
 def _measured(
     tables: Sequence[tuple[Flags, Array]], binned: Sequence[np.ndarray], confidence: float, resamples: int, seed: int
 ) -> list[tuple[CalibrationError, Metric, Metric]]:
-    """(ECE, Brier score, log loss) of each table; a resample keeps the bins of the whole."""
+    """(ECE, Brier score, log loss) of each table; resamples keep the bins of the original records."""
     n = len(tables[0][0])
     parts = [_sums(truth, p, bin_of) for (truth, p), bin_of in zip(tables, binned, strict=True)]
     ends = np.cumsum([part.shape[1] for part in parts])
@@ -126,23 +131,23 @@ def _measured(
     value = np.split(joined.mean(0), ends[:-1])
     blocks = [weights @ joined / n for weights in resample_weights(n, resamples, seed)]
     replicates = np.split(np.concatenate(blocks), ends[:-1], axis=1)
-    found = []
+    results = []
     for (_, p), bin_of, part, means, resampled in zip(tables, binned, parts, value, replicates, strict=True):
         variance = np.bincount(bin_of, weights=(p * (1 - p)).ravel()) / p.size**2
         error = calibration_error(means[2:], resampled[:, 2:], variance, n, confidence=confidence, seed=seed)
         brier, log_loss = (
             bootstrap_metric(
-                float(means[place]),
-                resampled[:, place],
+                float(means[column]),
+                resampled[:, column],
                 n,
                 confidence=confidence,
                 undefined="no records",
-                variance=float(part[:, 0].var(ddof=1)) / n if place == 0 and n > 1 else None,
+                variance=float(part[:, 0].var(ddof=1)) / n if column == 0 and n > 1 else None,
             )
-            for place in (0, 1)
+            for column in (0, 1)
         )
-        found.append((error, brier, log_loss))
-    return found
+        results.append((error, brier, log_loss))
+    return results
 
 
 def _as_metric(error: CalibrationError, n: int) -> Metric:
@@ -151,7 +156,7 @@ def _as_metric(error: CalibrationError, n: int) -> Metric:
 
 
 def _sums(truth: Flags, p: Array, bin_of: np.ndarray) -> Array:
-    """(n, 2 + bins): each record's mean squared error, mean log loss, and p - truth summed by bin over its L values."""
+    """(n, 2 + bins): of each record the mean squared error, the mean log loss, and by bin Σ (p − truth) / L."""
     n, n_labels = truth.shape
     gaps = np.zeros((n, int(bin_of.max()) + 1))
     np.add.at(gaps, (np.repeat(np.arange(n), n_labels), bin_of), (p - truth).ravel() / n_labels)

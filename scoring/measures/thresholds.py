@@ -1,10 +1,10 @@
-"""Thresholds: flag when probability >= threshold. Chosen on one split, judged on another.
+"""Thresholds: a label is flagged when its probability ≥ threshold. Chosen on one split, evaluated on another.
 
-`max_f1` maximises F1 on the calibration split. `precision >= x` and `false_positive_rate <= y` are promises at a stated
-confidence by fixed-sequence Learn-then-Test (Angelopoulos et al. 2021): a grid of thresholds that no outcome has
-touched is tested from the strictest down with exact binomial (Clopper-Pearson) bounds, and the last one before the
-first failure is taken; if none passes, the goal is not attainable with these records. A promise holds for each label
-on its own, for records like those of the calibration split."""
+`max_f1` maximises F1 on the calibration split. `precision >= x` and `false_positive_rate <= y` hold with a stated
+confidence, by fixed-sequence Learn-then-Test (Angelopoulos et al. 2021): a grid of thresholds that was fixed before any
+outcome was seen is tested from the strictest down with exact binomial (Clopper-Pearson) bounds, and the last threshold
+before the first failure is chosen; if none passes, the goal is not attainable with these records. The guarantee is for
+each label separately, and for records like those of the calibration split."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 from marginalia.schemas.evaluation_json import Metric, Outcome, Split, Threshold
 from marginalia.scoring.measures.intervals import Array, Flags, lower_bound, share_of_values, upper_bound
 
-# even steps of log-odds from 1 - 1e-6 down to 1e-6, and 0, fixed before any record is seen
+# even steps of log-odds from 1 − 1e-6 down to 1e-6, then 0; fixed before any record is seen
 GRID = np.r_[1 / (1 + np.exp(-np.arange(13.8, -13.81, -0.05))), 0.0]
 
 
 def best_f1(truth: Flags, p: Array) -> float | None:
-    """The threshold of highest F1 over flat `truth` and `p`; between two scores it lies halfway.
+    """The threshold of highest F1 over flat `truth` and `p`, halfway between two neighbouring scores.
 
-    Of equally good ones the highest (it flags least); None without positives."""
+    Of equally good ones it is the highest, which flags least. None without positives."""
     positives = int(truth.sum())
     if positives == 0:
         return None
@@ -35,15 +35,16 @@ def best_f1(truth: Flags, p: Array) -> float | None:
     if best + 1 == len(ends):
         return at
     between = (at + float(ordered[ends[best] + 1])) / 2
-    return between if between > ordered[ends[best] + 1] else at  # neighbours among floats have nothing between them
+    return between if between > ordered[ends[best] + 1] else at  # adjacent floats have none between them
 
 
 def precision_at_least(truth: Flags, p: Array, target: float, *, confidence: float) -> tuple[float | None, str | None]:
-    """(the lowest threshold whose precision is at least `target` at that confidence, None), or (None, why not).
+    """(the lowest threshold whose precision is at least `target` with that confidence, None), or (None, the reason).
 
-    Thresholds that flag too few records to prove it even with no error are passed over: that looks at scores only."""
+    Thresholds that flag too few records to show it even without any error are skipped; this looks at scores only, so it
+    does not invalidate the tests."""
     fewest = math.ceil(math.log(1 - confidence) / math.log(target))
-    found: float | None = None
+    lowest: float | None = None
     ordered = np.sort(p)
     for threshold in GRID:
         n = len(p) - int(np.searchsorted(ordered, threshold, side="left"))
@@ -51,50 +52,51 @@ def precision_at_least(truth: Flags, p: Array, target: float, *, confidence: flo
             continue
         if lower_bound(int(truth[p >= threshold].sum()), n, error=1 - confidence) < target:
             break
-        found = float(threshold)
-    if found is not None:
-        return found, None
+        lowest = float(threshold)
+    if lowest is not None:
+        return lowest, None
     if len(p) < fewest:
         return None, f"not attainable: needs at least {fewest} flagged records; the split has {len(p)} in all"
-    return None, f"not attainable at {confidence:.0%} confidence; the split has {int(truth.sum())} positives"
+    return None, f"not attainable at {confidence:.0%} confidence; the split has {_positives(int(truth.sum()))}"
 
 
 def false_positive_rate_at_most(
     truth: Flags, p: Array, target: float, *, confidence: float
 ) -> tuple[float | None, str | None]:
-    """(the lowest threshold whose false-positive rate is at most `target` at that confidence, None), or (None, why)."""
+    """(the lowest threshold whose false-positive rate is at most `target` with that confidence, None), or (None, the
+    reason)."""
     negatives = np.sort(p[~truth])
     n = len(negatives)
     fewest = math.ceil(math.log(1 - confidence) / math.log(1 - target))
     if n < fewest:
         return None, f"not attainable: needs at least {fewest} records without the label; the split has {n}"
-    found: float | None = None
+    lowest: float | None = None
     for threshold in GRID:
         wrong = n - int(np.searchsorted(negatives, threshold, side="left"))
         if upper_bound(wrong, n, error=1 - confidence) > target:
             break
-        found = float(threshold)
-    if found is None:
+        lowest = float(threshold)
+    if lowest is None:
         return None, f"not attainable at {confidence:.0%} confidence; too many records without the label score near 1"
-    return found, None
+    return lowest, None
 
 
 def outcome(truth: Flags, p: Array, threshold: float, *, split: Split, confidence: float) -> Outcome:
-    """What the threshold does on `truth` and `p`, each (n,) or (n, labels): shares with intervals (Clopper-Pearson, or
-    by record where one has several labels), F1 as a number."""
+    """The threshold's precision, recall and false-positive rate on `truth` and `p`, each (n,) or (n, L), with the
+    intervals of `share_of_values`, and F1 without one."""
     truth, p = truth.reshape(len(truth), -1), p.reshape(len(p), -1)
     flagged = p >= threshold
-    tp, said, positives = int((truth & flagged).sum()), int(flagged.sum()), int(truth.sum())
-    either = said + positives  # twice the true positives, plus every error
-    f1 = 2 * tp / either if either else None
+    tp, n_flagged, positives = int((truth & flagged).sum()), int(flagged.sum()), int(truth.sum())
+    total = n_flagged + positives  # 2 · true positives + false positives + false negatives
+    f1 = 2 * tp / total if total else None
     return Outcome(
         split=split,
         n=truth.size,
         positives=positives,
-        flagged=said,
+        flagged=n_flagged,
         precision=share_of_values(truth & flagged, flagged, confidence=confidence, undefined="nothing flagged"),
         recall=share_of_values(truth & flagged, truth, confidence=confidence, undefined="no positives"),
-        f1=Metric(value=f1, n=truth.size, reason=None if either else "nothing flagged, no positives"),
+        f1=Metric(value=f1, n=truth.size, reason=None if total else "nothing flagged, no positives"),
         false_positive_rate=share_of_values(~truth & flagged, ~truth, confidence=confidence, undefined="no negatives"),
     )
 
@@ -109,29 +111,32 @@ def label_thresholds(
     min_positives: int,
     confidence: float,
 ) -> list[Threshold]:
-    """Every goal's threshold for one label. Too few positives: max_f1 is the `overall` one, and says so."""
+    """The threshold for each goal, for one label. With fewer than `min_positives` positives, max_f1 is the `overall`
+    threshold, with the reason.
+
+    chosen_on: (truth, p), each (n,), of the calibration split; judged_on: those of the test split."""
     truth, p = chosen_on
     positives = int(truth.sum())
-    found = []
+    goals = []
     if positives < min_positives:
-        why = f"{positives} positives on the calibration split; {min_positives} are asked for"
-        found.append(
+        why = f"{_positives(positives)} on the calibration split; at least {min_positives} are required"
+        goals.append(
             Threshold(goal="max_f1", threshold=overall, source="global", reason=why, chosen_on=None, judged_on=None)
         )
     else:
-        found.append(_own("max_f1", best_f1(truth, p), None))
+        goals.append(_own("max_f1", best_f1(truth, p), None))
     for target in precision_targets:
-        found.append(_own(f"precision >= {target:g}", *precision_at_least(truth, p, target, confidence=confidence)))
+        goals.append(_own(f"precision >= {target:g}", *precision_at_least(truth, p, target, confidence=confidence)))
     for target in false_positive_targets:
         goal = f"false_positive_rate <= {target:g}"
-        found.append(_own(goal, *false_positive_rate_at_most(truth, p, target, confidence=confidence)))
-    return [judged(threshold, chosen_on, judged_on, confidence=confidence) for threshold in found]
+        goals.append(_own(goal, *false_positive_rate_at_most(truth, p, target, confidence=confidence)))
+    return [judged(threshold, chosen_on, judged_on, confidence=confidence) for threshold in goals]
 
 
 def judged(
     threshold: Threshold, chosen_on: tuple[Flags, Array], judged_on: tuple[Flags, Array], *, confidence: float
 ) -> Threshold:
-    """The same threshold with what it does on the split it was chosen on and on the one it was not."""
+    """The same threshold with its outcome on the split that it was chosen on and on the test split."""
     if threshold.threshold is None:
         return threshold
     at = threshold.threshold
@@ -141,6 +146,10 @@ def judged(
             "judged_on": outcome(*judged_on, at, split="test", confidence=confidence),
         }
     )
+
+
+def _positives(count: int) -> str:
+    return f"{count} positive" if count == 1 else f"{count} positives"
 
 
 def _own(goal: str, threshold: float | None, reason: str | None) -> Threshold:

@@ -19,8 +19,9 @@ from marginalia.schemas.errors import ModelError, ServiceError
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
 from marginalia.scoring.models.completions_api import UNKNOWN, RequestFormat, TokenAnswer, next_tokens, read_answer
-from marginalia.scoring.models.endpoint_calls import Caller, CallFailed, Refused
+from marginalia.scoring.models.endpoint_calls import Caller, CallFailed
 from marginalia.scoring.models.repeated_answers import Body, Repeats, Spread
+from marginalia.scoring.models.retried_calls import Refused
 
 PATH = "completions"
 
@@ -28,7 +29,7 @@ PATH = "completions"
 @dataclass
 class EndpointModel:
     """A served model with its tokenizer. `digest`: the tokenizer's hash; `context`: the longest sequence it accepts, in
-    tokens; `together`: calls that may be under way at once; `replica_spread`: how much the answers of replicas differ,
+    tokens; `concurrency`: calls that may be active at once; `replica_spread`: how much the answers of replicas differ,
     None when there is one server; `repeats`: how much its answers to the same question vary."""
 
     caller: Caller
@@ -39,7 +40,7 @@ class EndpointModel:
     name: str
     revision: str
     digest: str
-    together: int
+    concurrency: int
     replica_spread: Spread | None = None
     repeats: Repeats = field(default_factory=Repeats, repr=False)
     context_reason: str = ""
@@ -113,20 +114,20 @@ class EndpointModel:
 class EndpointSource:
     """Opens batches over one endpoint."""
 
-    alone = True
+    batch_invariant = True
 
     def __init__(self, model: EndpointModel) -> None:
         self.model = model
-        self.shared = 0
+        self.shared_tokens = 0
 
     @property
-    def together(self) -> int:
+    def min_records(self) -> int:
         """How many records should be searched at a time at least, so that all connections are used."""
-        return self.model.together
+        return self.model.concurrency
 
-    def share(self, ids: Sequence[int]) -> None:
+    def set_shared_start(self, ids: Sequence[int]) -> None:
         """Keeps the number of shared tokens, which batch sizes depend on; the server's prefix cache does the rest."""
-        self.shared = len(ids)
+        self.shared_tokens = len(ids)
 
     def open(self, rows: int, longest: int, tokens: TokenLanguage) -> EndpointBatch:
         """A batch of records; their number and length do not matter to an endpoint."""

@@ -225,19 +225,19 @@ def _check_logits(runner: TreeRunner, ids: list[int], plain: torch.Tensor) -> No
 class LocalSource:
     """Opens batches over a local model. The start that all prompts share is computed once."""
 
-    together = 1
-    alone = False
+    min_records = 1
+    batch_invariant = False
 
     def __init__(self, model: LocalModel) -> None:
         self.model = model
         self._prefix: Prefix | None = None
 
     @property
-    def shared(self) -> int:
+    def shared_tokens(self) -> int:
         """How many tokens at their start all prompts share."""
         return len(self._prefix.ids) if self._prefix else 0
 
-    def share(self, ids: Sequence[int]) -> None:
+    def set_shared_start(self, ids: Sequence[int]) -> None:
         """Computes and keeps the keys and values of `ids`, which all prompts start with."""
         self._prefix = self.model.runner.prefix(ids) if ids else None
 

@@ -1,1 +1,1 @@
-"""The procedures of arXiv 2511.22312, for comparison only."""
+"""The procedures of arXiv 2511.22312 as published, for comparison only."""

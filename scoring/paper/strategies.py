@@ -1,7 +1,7 @@
-"""The seven strategies of [TLM]'s table (Praharaj & Kasundra, arXiv 2511.22312) for records of one guard and model.
+"""The seven strategies of the table of Praharaj & Kasundra, arXiv 2511.22312, for records of one guard and model.
 
-The procedures themselves are in scoring/paper/published_procedures.py. Here stands what they need of a guard: the words
-they test the answer for, and the text that is forced before the baselines look at the labels' tokens."""
+The procedures themselves are in scoring/paper/published_procedures.py. This module derives what they need from a guard:
+the words that they look for in the answer, and the text that is forced before the baselines read the labels' tokens."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ Messages = Sequence[dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Forced:
-    """What is written into the model's mouth before the baselines read the labels' logits: `unsafe`, a line break and
-    what all codes begin with (`S`). `tokens`: code → its second token."""
+class ForcedPrefix:
+    """The text that is forced on the model before the baselines read the labels' logits.
+
+    text: the verdict, a line break and the token that all codes begin with, such as `S`. tokens: code → the id
+    of its second token."""
 
     text: str
     tokens: dict[str, int]
 
     @property
-    def shared(self) -> list[list[str]]:
+    def indistinguishable_codes(self) -> list[list[str]]:
         """Groups of codes with the same second token: the baselines cannot tell them apart."""
         groups: dict[int, list[str]] = {}
         for code, token in self.tokens.items():
@@ -46,23 +48,26 @@ class Forced:
 
 
 class Strategies:
-    """The published procedures over one scorer's model, guard and prompts. `forced` is None, and `why_not` says why,
-    where the codes of the guard are not of the form that the baselines need.
+    """The published procedures with one scorer's local model, guard and prompts.
 
-    For models on this machine. Raises InputError for guards whose answer is not a verdict and a list of codes."""
+    top_p: the share of the next token's mass that is followed. eps: prefixes less probable than this are not followed.
+    `forced` is None, with the reason in `why_not`, if the guard's codes do not have the form that the baselines need.
+    Raises InputError for a guard whose answer is not a verdict and a list of codes."""
 
     def __init__(self, scorer: Scorer, *, top_p: float, eps: float) -> None:
         self.scorer, self.top_p, self.eps = scorer, top_p, eps
         self.start = answer_start(scorer.guard)
         self.verdict = self.start.verdict
         self.codes = [category.code for category in scorer.guard.categories]
-        self.forced: Forced | None = None
+        self.forced: ForcedPrefix | None = None
         self.why_not: str | None = None
         self._find_forced()
 
     def run(self, records: Iterable[tuple[str, Messages]]) -> Iterator[dict[str, Any]]:
-        """One entry a record, ready for a journal: `greedy` (codes), the scores by code, `logits` of the codes and
-        `flagged` (whether the verdict's first token beats the other verdict's; for the baselines), passes, seconds."""
+        """One journal entry per record: `greedy` (codes), the SCORES by code, `passes` (prefixes of the tree of any
+        place), `greedy_passes` (further forward passes) and seconds; for the baselines the codes' `logits`, and
+        `flagged`: whether the verdict's first token is more probable than that of the answer without categories. An
+        entry with an `error` has none of these."""
         fingerprint = self.fingerprint
         for record_id, messages in records:
             entry = {"id": record_id, "key": content_hash([fingerprint, list(messages)]), "error": None}
@@ -72,12 +77,12 @@ class Strategies:
                 continue
             started = time.perf_counter()
             with self._plain_attention():
-                found = self._one(ids)
-            yield {**entry, **found, "seconds": round(time.perf_counter() - started, 4)}
+                result = self._run_record(ids)
+            yield {**entry, **result, "seconds": round(time.perf_counter() - started, 4)}
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what the numbers depend on."""
+        """Hash of the model, the guard file, its categories and the limits: all that the numbers depend on."""
         guard = self.scorer.guard
         return content_hash(
             {
@@ -88,14 +93,14 @@ class Strategies:
             }
         )
 
-    def _one(self, ids: list[int]) -> dict[str, Any]:
+    def _run_record(self, ids: list[int]) -> dict[str, Any]:
         model = self.scorer.model
         cached = Remembered(model.runner.model, model.tokenizer, model.end_ids)  # type: ignore[attr-defined]
         labels = [self.verdict, *self.codes]
         tree = published_procedures.any_place(cached, ids, labels, top_p=self.top_p, eps=self.eps)
         after_tree = cached.forward_passes
         step = published_procedures.token_probability(cached, ids, labels, top_p=self.top_p)
-        found: dict[str, Any] = {
+        result: dict[str, Any] = {
             "greedy": [code for code in step if code != self.verdict],
             "token_probability": step,
             "fixed_place": published_procedures.fixed_place(cached, ids, labels, top_p=self.top_p),
@@ -105,22 +110,22 @@ class Strategies:
         }
         if self.forced is not None:
             logits = cached.next_logits([*ids, *self._encode(self.forced.text)])
-            found["logits"] = {code: float(logits[token]) for code, token in self.forced.tokens.items()}
+            result["logits"] = {code: float(logits[token]) for code, token in self.forced.tokens.items()}
             start = cached.next_logits([*ids, *self._encode(self.start.before)])
-            yes, no = (self._encode(word)[0] for word in (self.verdict, self.start.otherwise))
-            found["flagged"] = bool(start[yes] > start[no])
-        return found
+            yes, no = (self._encode(word)[0] for word in (self.verdict, self.start.safe_word))
+            result["flagged"] = bool(start[yes] > start[no])
+        return result
 
     def _find_forced(self) -> None:
         encoded = {code: self._encode(code) for code in self.codes}
         if short := next((code for code, ids in encoded.items() if len(ids) < 2), None):
-            self.why_not = f"the code {short} is one token; the baselines read the second token of each"
+            self.why_not = f"the code {short} is a single token, but the baselines read the second token of each code"
         elif len({ids[0] for ids in encoded.values()}) > 1:
-            self.why_not = "the codes do not all begin with the same token, which the baselines force"
+            self.why_not = "the codes do not all begin with the same token, but the baselines force that token"
         else:
-            same = self.scorer.model.tokenizer.decode([encoded[self.codes[0]][0]])
-            text = self.start.before + self.verdict + self.start.between + same
-            self.forced = Forced(text, published_procedures.label_tokens(self._encode, self.codes))
+            first_token = self.scorer.model.tokenizer.decode([encoded[self.codes[0]][0]])
+            text = self.start.before + self.verdict + self.start.between + first_token
+            self.forced = ForcedPrefix(text, published_procedures.label_tokens(self._encode, self.codes))
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.scorer.model.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -128,7 +133,7 @@ class Strategies:
 
     @contextmanager
     def _plain_attention(self) -> Iterator[None]:
-        """The model with its own attention in place of the tree search's."""
+        """Runs the model with its own attention instead of that of the tree search."""
         network = self.scorer.model.runner.model  # type: ignore[attr-defined]
         network.set_attn_implementation("sdpa")
         try:
@@ -138,13 +143,14 @@ class Strategies:
 
 
 class Remembered(CachedModel):
-    """Answers again without a pass what it was asked before: the procedures share prefixes of one record."""
+    """Remembers the probabilities after each prefix of a record: the procedures ask for the same ones repeatedly."""
 
     def __init__(self, model: Any, tokenizer: Any, end_ids: Sequence[int]) -> None:
         super().__init__(model, tokenizer, end_ids)
         self._known: dict[tuple[int, ...], Tensor] = {}
 
     def next_probabilities(self, ids: Sequence[int], /) -> Tensor:
+        """(vocabulary,): the next token's probabilities, with a forward pass only for new prefixes."""
         if tuple(ids) not in self._known:
             self._known[tuple(ids)] = super().next_probabilities(ids)
         return self._known[tuple(ids)]
@@ -152,32 +158,33 @@ class Remembered(CachedModel):
 
 @dataclass(frozen=True)
 class AnswerStart:
-    """`before` the verdict's word, the `verdict`, what stands `between` it and the first code; and what stands in the
-    verdict's place (`otherwise`) when no category applies."""
+    """How a guard's answers begin: the text `before` the verdict's word, the `verdict`, the text `between` it and the
+    first code; and `safe_word`, the word in place of the verdict when no category applies."""
 
     before: str
     verdict: str
     between: str
-    otherwise: str
+    safe_word: str
 
 
 def answer_start(guard: Guard) -> AnswerStart:
-    """How the guard's answers begin. Raises InputError when they are not a verdict and label codes, for which alone
-    the paper's procedures test."""
+    """How the guard's answers begin. Raises InputError if they are not a verdict and label codes: the paper's
+    procedures recognise nothing else."""
     texts = [_texts(pieces) for pieces in guard.file.answer]
-    otherwise = ["".join(map(_usual, pieces)) for pieces in guard.file.answer if _texts(pieces) is None]
-    for before, verdict, between in (found for found in texts if found is not None):
-        others = [text.removeprefix(before) for text in otherwise if text.startswith(before) and text != before]
+    safe_word = ["".join(map(_usual, pieces)) for pieces in guard.file.answer if _texts(pieces) is None]
+    for before, verdict, between in (parts for parts in texts if parts is not None):
+        others = [text.removeprefix(before) for text in safe_word if text.startswith(before) and text != before]
         if others:
             return AnswerStart(before, verdict, between, others[0])
     raise InputError(
-        f"guard {guard.name}: the paper's procedures read a verdict and a list of label codes; its answers are others",
-        hint="take a guard such as llama-guard-3 or instruct",
+        f"guard {guard.name}: its answers are not a verdict and a list of label codes, as the paper's procedures need",
+        hint="use a guard such as llama-guard-3 or instruct",
     )
 
 
 def _texts(pieces: Sequence[PieceSpec]) -> tuple[str, str, str] | None:
-    """(before the verdict, verdict, between it and the codes) of one alternative as it is usually written."""
+    """(text before the verdict, verdict, text between it and the codes) of an alternative in its usual form; None if it
+    has no verdict with codes after it."""
     before, verdict, between = "", "", ""
     for piece in pieces:
         written = piece.any[0] if isinstance(piece, Choice) else piece
@@ -195,6 +202,6 @@ def _texts(pieces: Sequence[PieceSpec]) -> tuple[str, str, str] | None:
 
 
 def _usual(piece: PieceSpec) -> str:
-    """The text of a piece as it is usually written: of several texts the first, and no optional white space."""
+    """The text of a piece in its usual form: of several texts the first, and no optional white space."""
     written = piece.any[0] if isinstance(piece, Choice) else piece
     return written if isinstance(written, str) else ""

@@ -17,7 +17,7 @@ Split = Literal["train", "held_out"]
 
 
 class Example(StrictModel):
-    """One line of the examples file. `labels` are taxonomy ids in taxonomy order; none: no topic applies."""
+    """One line of the examples file. `labels`: taxonomy ids in taxonomy order; empty when no topic applies."""
 
     id: str
     text: str = Field(min_length=1)
@@ -28,8 +28,8 @@ class Example(StrictModel):
 def read_examples(path: Path, taxonomy: Taxonomy) -> list[Example]:
     """All examples of a JSON Lines file.
 
-    Raises InputError, with file and line, for a line that is none, an id that stands there twice, a label that the
-    taxonomy does not have, or labels out of its order."""
+    Raises InputError, with file and line, for an invalid line, a duplicate id, a label that is not in the taxonomy, or
+    labels that are not in its order."""
     examples: list[Example] = []
     seen: set[str] = set()
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -39,11 +39,11 @@ def read_examples(path: Path, taxonomy: Taxonomy) -> list[Example]:
         except (json.JSONDecodeError, ValidationError) as error:
             raise InputError(f"{where}: not an example: {error}") from error
         if example.id in seen:
-            raise InputError(f"{where}: the id '{example.id}' stands there twice")
+            raise InputError(f"{where}: duplicate id '{example.id}'")
         for label in example.labels:
             taxonomy.require(label, where)
         if example.labels != [label for label in taxonomy.ids if label in example.labels]:
-            raise InputError(f"{where}: expected each label once, in taxonomy order, not {example.labels}")
+            raise InputError(f"{where}: expected each label once, in taxonomy order; found {example.labels}")
         seen.add(example.id)
         examples.append(example)
     return examples

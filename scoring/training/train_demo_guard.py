@@ -1,8 +1,8 @@
 """Trains the demo guard: a LoRA adapter for the bundled small model, from the hand-written example messages.
 
-`make train-demo-guard`, or `python -m marginalia.scoring.training.train_demo_guard --out FOLDER`. Seeded; prompts and
-answers are the tokens that scoring sees; the loss is on the answers alone, their END included. The lowest layers stay
-as they are, so what they make of the examples is computed once and not in every step."""
+`make train-demo-guard`, or `python -m marginalia.scoring.training.train_demo_guard --out FOLDER`. Training is seeded.
+Prompts and answers have the same tokens as in scoring. The loss is on the answers alone, with their end tokens. The
+lowest layers are frozen, so their output for the examples is computed once and not in every step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """Settings of a training. `peak_rate` is AdamW's after a tenth of the steps, then it falls to 0 as a cosine."""
+    """Hyperparameters. `peak_rate`: AdamW's learning rate after a warm-up over a tenth of the steps; it then decays to
+    0 as a cosine. `rank` and `alpha` are LoRA's."""
 
     epochs: int = 12
     batch: int = 6
@@ -48,25 +49,27 @@ class TrainingRecipe:
 
 
 def tails(examples: list[Example], guard: Guard, prompts: PromptBuilder, end: int) -> tuple[list[int], list[Tail]]:
-    """The ids that all prompts start with, and for each example the rest of its prompt and its answer."""
+    """(the token ids that all prompts start with, one Tail per example). `end`: the id of the end token.
+
+    Raises ModelError or InputError for an example that does not fit the guard."""
     start = prompts.shared_start()
     codes = {category.id: category.code for category in guard.categories}
-    found = []
+    tails_of_examples = []
     for example in examples:
         ids = prompts.build([{"role": "user", "content": example.text}]).ids
         if ids[: len(start)] != start or len(ids) == len(start):
-            raise ModelError(f"example {example.id}: its prompt does not start as the others do")
+            raise ModelError(f"example {example.id}: its prompt does not begin with the tokens that all prompts share")
         answer = "unsafe\n" + ",".join(codes[label] for label in example.labels) if example.labels else "safe"
         states = guard.language.walk(answer.encode())
         if len(states) <= len(answer) or states[-1].accepted is None:
-            raise InputError(f"guard {guard.name} does not know the answer {answer!r}")
+            raise InputError(f"example {example.id}: {answer!r} is not an answer of guard {guard.name}")
         answer_ids = prompts.tokenizer(answer, add_special_tokens=False)["input_ids"]
-        found.append(Tail(ids[len(start) :], [*answer_ids, end]))
-    return start, found
+        tails_of_examples.append(Tail(ids[len(start) :], [*answer_ids, end]))
+    return start, tails_of_examples
 
 
 def train(network: Any, start: list[int], examples: list[Tail], recipe: TrainingRecipe) -> list[float]:
-    """Trains the parameters that ask for it. Returns the mean −log P of an answer in each epoch, in nats."""
+    """Trains the parameters that require gradients. Returns each epoch's mean −ln P of an answer, in nats."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.peak_rate, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * math.ceil(len(examples) / recipe.batch)
@@ -100,15 +103,15 @@ def train(network: Any, start: list[int], examples: list[Tail], recipe: Training
 
 
 def _rate(step: int, steps: int) -> float:
-    """The learning rate of a step as a share of its peak."""
-    warm = max(steps // 10, 1)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1)))
+    """The learning rate at a step, as a share of its peak."""
+    warm_up = max(steps // 10, 1)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(steps - warm_up, 1)))
 
 
 def save_adapter(adapted: Any, folder: Path) -> None:
-    """Writes adapter_model.safetensors (half precision) and adapter_config.json, in the form that peft reads."""
+    """Writes adapter_model.safetensors (half precision) and adapter_config.json, in the format of peft."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -119,12 +122,12 @@ def save_adapter(adapted: Any, folder: Path) -> None:
     config = adapted.peft_config["default"]
     config.base_model_name_or_path = BASE
     config.inference_mode = True
-    config.target_modules = sorted(config.target_modules)  # a set: its order would change from run to run
+    config.target_modules = sorted(config.target_modules)  # a set, whose order would change from run to run
     config.save_pretrained(folder)
 
 
 def with_adapter(network: Any, recipe: TrainingRecipe) -> Any:
-    """`network` with fresh LoRA matrices, the only ones that ask for gradients. Raises ModelError without peft."""
+    """`network` with new LoRA matrices as its only trainable parameters. Raises ModelError when peft is missing."""
     try:
         from peft import LoraConfig, TaskType, get_peft_model
     except ImportError as error:
@@ -137,19 +140,22 @@ def with_adapter(network: Any, recipe: TrainingRecipe) -> Any:
         layers_to_transform=list(range(recipe.frozen_layers, network.config.num_hidden_layers)),
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers
+        warnings.simplefilter("ignore", FutureWarning)  # from peft's use of transformers
         return get_peft_model(network, config)
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m marginalia.scoring.training.train_demo_guard", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the adapter")
-    parser.add_argument("--examples", type=Path, default=EXAMPLES)
-    parser.add_argument("--cache", type=Path, default=model_cache(), help="where the bundled model lies")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the adapter to")
+    parser.add_argument("--examples", type=Path, default=EXAMPLES, help="JSON Lines file (default: %(default)s)")
+    parser.add_argument(
+        "--cache", type=Path, default=model_cache(), help="folder of the bundled model (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     defaults = TrainingRecipe()
     for name, value in asdict(defaults).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help="default: %(default)s")
     options = parser.parse_args(arguments)
     recipe = TrainingRecipe(**{name: getattr(options, name) for name in asdict(defaults)})
     try:
@@ -176,10 +182,10 @@ def _run(options: argparse.Namespace, recipe: TrainingRecipe) -> dict[str, Any]:
     network = AutoModelForCausalLM.from_pretrained(
         base, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True, trust_remote_code=False
     )
-    start, found = tails(examples, guard, PromptBuilder(guard, tokenizer), tokenizer.eos_token_id)
+    start, tails_of_examples = tails(examples, guard, PromptBuilder(guard, tokenizer), tokenizer.eos_token_id)
     adapted = with_adapter(network, recipe)
     started = time.perf_counter()
-    losses = train(adapted.base_model.model, start, found, recipe)
+    losses = train(adapted.base_model.model, start, tails_of_examples, recipe)
     seconds = time.perf_counter() - started
     save_adapter(adapted, options.out)
     return {"examples": len(examples), **asdict(recipe), "losses": losses, "seconds": round(seconds)}

@@ -70,9 +70,9 @@ def test_two_labels_may_not_look_the_same() -> None:
         taxonomy("A B", "A\nB")
 
 
-def test_a_role_is_one_line_of_text() -> None:
+def test_a_role_is_one_line() -> None:
     (message,) = payload("r1", [{"role": "user\n<b>x</b>", "content": "text"}])["fields"]["record"]
-    assert message == {"role": "user &lt;b&gt;x&lt;/b&gt;", "content": "text"}
+    assert message == {"role": "user <b>x</b>", "content": "text"}
 
 
 def test_the_expert_sees_the_folded_note(argilla: FakeArgilla, pushed: Callable[..., SimulatedRun]) -> None:

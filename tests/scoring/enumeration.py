@@ -1,6 +1,7 @@
-"""The estimators by enumeration: every reading of every answer written out, every token sequence that spells one.
+"""The estimators by enumeration of every reading of every answer, and of every token sequence that spells one.
 
-Written from their definitions and the format of guard files; it shares no code with the automaton or the search."""
+It is written from their definitions and the format of guard files, and shares no code with the automaton or the
+search."""
 
 from __future__ import annotations
 
@@ -54,15 +55,15 @@ def _ways(piece: Any, codes: Sequence[str]) -> list[list[Part]]:
     if "word" in piece:
         rows = [len(codes) if row == "unsafe" else int(row[1:]) for row in piece["rows"]]
         return [[(piece["word"], rows, False)]]
-    found = []
+    result = []
     for size in range(1, len(codes) + 1 if piece["labels"] else 2):
         for chosen in itertools.permutations(range(len(codes)), size):
             for between in itertools.product(piece["labels"], repeat=size - 1):
                 listed: list[Part] = [(codes[chosen[0]], [chosen[0]], True)]
                 for separator, label in zip(between, chosen[1:], strict=True):
                     listed += [(separator, [-1], False), (codes[label], [label], True)]
-                found.append(listed)
-    return found
+                result.append(listed)
+    return result
 
 
 def _after(parts: list[Part]) -> float:
@@ -74,21 +75,22 @@ def _after(parts: list[Part]) -> float:
 
 
 class Enumeration:
-    """What `model` makes of the answers `told`. Of several readings of one answer the one with fewest codes counts."""
+    """The estimators of `model` by enumeration of all answers. Of several readings of an answer the one with the fewest
+    codes counts."""
 
-    def __init__(self, model: HashedModel, told: Sequence[Reading], rows: int) -> None:
-        self.model, self.rows, self.told = model, rows, told
+    def __init__(self, model: HashedModel, all_readings: Sequence[Reading], rows: int) -> None:
+        self.model, self.rows, self.readings = model, rows, all_readings
         self.final: dict[bytes, frozenset[int]] = {}
-        for reading in told:
-            held = frozenset(reading.complete) - {-1}
+        for reading in all_readings:
+            rows = frozenset(reading.complete) - {-1}
             before = self.final.get(reading.text)
-            self.final[reading.text] = held if before is None else min(before, held, key=lambda s: (len(s), _mask(s)))
+            self.final[reading.text] = rows if before is None else min(before, rows, key=lambda s: (len(s), _mask(s)))
         self.done: dict[bytes, frozenset[int]] = {}
-        for reading in told:
+        for reading in all_readings:
             for stop in range(len(reading.text) + 1):
-                held = frozenset(row for row, at in reading.complete.items() if at <= stop) - {-1}
+                rows = frozenset(row for row, at in reading.complete.items() if at <= stop) - {-1}
                 prefix = reading.text[:stop]
-                self.done[prefix] = self.done.get(prefix, held) & held
+                self.done[prefix] = self.done.get(prefix, rows) & rows
 
     def moves(self, text: bytes) -> dict[int, bytes]:
         """Token → the text after it, for the tokens that keep this text inside the language."""
@@ -101,7 +103,7 @@ class Enumeration:
 
     def possible(self, text: bytes) -> frozenset[int]:
         """The rows of all answers that start with this text."""
-        return frozenset().union(*(held for answer, held in self.final.items() if answer.startswith(text)))
+        return frozenset().union(*(rows for answer, rows in self.final.items() if answer.startswith(text)))
 
     def run(self) -> dict[str, Floats | float]:
         """The three marginals, and `off`, the mass off the language."""
@@ -117,16 +119,16 @@ class Enumeration:
             off += mass * (1 - total)
             raw[list(self.done[text])] += mass * (1 - total)
             for ended in ends:
-                held = list(self.final[text])
+                rows = list(self.final[text])
                 closed += mass * ended
-                raw[held] += mass * ended
-                inside[held] += mass * ended
-                constrained[held] += share * ended / total
+                raw[rows] += mass * ended
+                inside[rows] += mass * ended
+                constrained[rows] += share * ended / total
             for token, after in moves.items():
                 step = float(probabilities[token])
                 waiting.append(((*path, token), after, mass * step, share * step / total))
-        found = {"marginal": raw, "marginal_in_language": inside / closed, "marginal_constrained": constrained}
-        return {**found, "off": off}
+        result = {"marginal": raw, "marginal_in_language": inside / closed, "marginal_constrained": constrained}
+        return {**result, "off": off}
 
     def greedy(self, *, constrained: bool) -> tuple[list[float], bytes, bool, list[int]]:
         """(probability of each step, text inside the language, whether it ended, how far each token reaches)."""
@@ -147,27 +149,59 @@ class Enumeration:
             text = moves[best]
             reach.append(len(text))
 
+    def over_steps(self) -> Floats:
+        """max_over_steps: of each row, the largest probability that it is the next one to be completed, at the start
+        and wherever the greedy answer has completed a row."""
+        path, text = (), b""
+        largest = self._next_row(path, text)
+        while True:
+            best = int(self.model.log_probabilities(path).argmax())
+            moves = self.moves(text)
+            if best not in moves:
+                return largest
+            before, path, text = self.done[text], (*path, best), moves[best]
+            if self.done[text] - before:
+                largest = np.maximum(largest, self._next_row(path, text))
+
+    def _next_row(self, start: tuple[int, ...], begun: bytes) -> Floats:
+        """Of each row, the probability that it is the next one to be completed after this prefix."""
+        result = np.zeros(self.rows)
+        waiting = [(start, begun, 1.0)]
+        while waiting:
+            path, text, probability = waiting.pop()
+            probabilities = np.exp(self.model.log_probabilities(path))
+            if text in self.final:
+                ended = sum(float(probabilities[end]) for end in self.model.end_ids)
+                result[list(self.final[text] - self.done[begun])] += probability * ended
+            for token, after in self.moves(text).items():
+                share = probability * float(probabilities[token])
+                if new := self.done[after] - self.done[begun]:
+                    result[list(new)] += share
+                elif self.possible(after) - self.done[begun]:
+                    waiting.append(((*path, token), after, share))
+        return result
+
     def along(self, *, constrained: bool) -> list[dict[str, Floats]]:
         """greedy, conditional and joint for each reading that explains the greedy answer."""
         steps, text, ended, reach = self.greedy(constrained=constrained)
-        held = self.final[text] if ended else self.done[text]
-        found = []
-        for reading in self.told:
+        completed = self.final[text] if ended else self.done[text]
+        result = []
+        for reading in self.readings:
             fits = reading.text == text if ended else reading.text.startswith(text)
-            if not fits or not held <= reading.complete.keys():
+            if not fits or not completed <= reading.complete.keys():
                 continue
             tables = {name: np.zeros(self.rows) for name in ("greedy", "conditional", "joint")}
             start, product = 0, 1.0
             for end, rows in itertools.groupby(
-                sorted(held, key=reading.ends.__getitem__), key=reading.ends.__getitem__
+                sorted(completed, key=reading.ends.__getitem__), key=reading.ends.__getitem__
             ):
                 stop = next(number for number, at in enumerate(reach) if at >= end) + 1
                 conditional = math.prod(steps[start:stop])
                 start, product = max(start, stop), product * conditional
                 for row in rows:
                     tables["greedy"][row], tables["conditional"][row], tables["joint"][row] = 1.0, conditional, product
-            found.append(tables)
-        return found
+            result.append(tables)
+        return result
 
 
 def _mask(rows: frozenset[int]) -> int:

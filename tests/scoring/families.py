@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - published texts keep their lines
-"""What is published of each guard family: its prompt for a message and for an exchange, and answers with their rows."""
+"""What is published about each guard family: its prompt for a message and for an exchange, and answers with their rows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Family:
-    """What is published of one guard. `user` and `talk`: its whole prompt, or its pieces in order."""
+    """What is published about one guard.
+
+    user, talk: its prompt for a message and for an exchange, whole or as pieces in their order. answers: answer → its
+    rows. wrong: texts that are not answers."""
 
     specials: tuple[str, ...]
     user: tuple[str, ...]
     talk: tuple[str, ...]
     answers: dict[str, set[str]]
     wrong: tuple[str, ...]
-    call: str | None = None  # the label whose call the prompts are, of a guard with one policy a call
+    call: str | None = None  # with one policy per call: the label whose call has these prompts
     not_a_label: set[str] = field(default_factory=set)
 
 

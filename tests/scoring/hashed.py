@@ -1,4 +1,4 @@
-"""A model without weights: next-token probabilities drawn from a hash of the prefix, over known vocabularies."""
+"""A model without weights: next-token probabilities are drawn from a hash of the prefix, over known vocabularies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Vocabulary:
 
 @cache
 def byte_level(merges: tuple[tuple[str, str], ...] = (), added: tuple[str, ...] = ()) -> Vocabulary:
-    """All bytes, merges of them, tokens that were added without being special, and two ends."""
+    """All bytes, merges of them, added tokens that are not special, and two end tokens."""
     letters = _letters()
     vocabulary = {letter: byte for byte, letter in enumerate(letters)}
     texts = {byte: bytes([byte]) for byte in range(256)}
@@ -53,7 +53,8 @@ def byte_level(merges: tuple[tuple[str, str], ...] = (), added: tuple[str, ...] 
 
 @cache
 def sentencepiece(pieces: tuple[str, ...] = ()) -> Vocabulary:
-    """As Llama 2's: a mark for spaces, every byte besides the characters, so that two tokens have the same text."""
+    """As Llama 2's: a mark for spaces, and a token for every byte as well, so that two tokens can have the same
+    text."""
     vocabulary, texts = {"<unk>": 0, "<s>": 1, "</s>": 2}, {}
     for byte in range(256):
         texts[len(vocabulary)] = bytes([byte])
@@ -84,7 +85,10 @@ def _letters() -> list[str]:
 
 @dataclass
 class HashedModel:
-    """`favoured`: bytes that answers are made of; tokens of nothing else, and the ends, are `favour` nats likelier."""
+    """`favoured`: the bytes that answers consist of. Tokens of only these bytes, and end tokens, get `favour` nats
+    more.
+
+    `spread`: the standard deviation of the logits."""
 
     vocabulary: Vocabulary
     seed: int
@@ -112,7 +116,7 @@ class HashedModel:
         return [self.name, str(self.seed)]
 
     def log_probabilities(self, path: Sequence[int]) -> Floats:
-        """Of every next token after this start of an answer, in nats."""
+        """(vocabulary,): of every next token after this start of an answer, in nats."""
         key = tuple(path)
         if key not in self.known:
             digest = hashlib.sha256(repr((self.seed, key)).encode()).digest()
@@ -136,14 +140,14 @@ class HashedModel:
 @dataclass
 class _Source:
     model: HashedModel
-    shared = 0
-    together = 1
-    alone = True
+    shared_tokens = 0
+    min_records = 1
+    batch_invariant = True
 
-    def share(self, ids: Sequence[int]) -> None:
+    def set_shared_start(self, ids: Sequence[int]) -> None:
         pass
 
-    def open(self, places: int, longest: int, tokens: TokenLanguage) -> _Batch:
+    def open(self, batch_rows: int, longest: int, tokens: TokenLanguage) -> _Batch:
         return _Batch(self.model, tokens)
 
 
@@ -152,14 +156,14 @@ class _Batch:
     model: HashedModel
     tokens: TokenLanguage
 
-    def join(self, place: int, prompt: list[int]) -> None:
+    def join(self, batch_row: int, prompt: list[int]) -> None:
         pass
 
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens]:
-        found = []
+        result = []
         for _, node in nodes:
             values = self.model.log_probabilities(node.path())
             allowed = values[self.tokens.moves(node.state).ids] if node.state is not None else values[:0]
             top = int(values.argmax())
-            found.append(NextTokens(allowed, top, float(values[top])))
-        return found
+            result.append(NextTokens(allowed, top, float(values[top])))
+        return result

@@ -1,4 +1,4 @@
-"""Searches over a scripted model: next-token probabilities given by a function of the path."""
+"""Searches over a scripted model: a function gives the next-token probabilities after each text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def token_language(codes: Sequence[str], *separators: bytes) -> TokenLanguage:
 def run(language: TokenLanguage, script: Script, limits: Limits) -> Search:
     """A finished search; `script` maps the bytes so far to the probabilities of single next bytes (None: the end)."""
     search = Search(language, limits)
-    while nodes := search.wanted():
+    while nodes := search.ask():
         for node in nodes:
             search.tell(node, _answer(language, node, script(language.text(node.path()))))
     return search

@@ -124,7 +124,7 @@ def test_the_copy_that_is_checked_has_one_layer_of_each_kind_and_shares_its_weig
 
 
 @pytest.mark.parametrize(("name", "limit"), [("longrope", 64), ("dynamic", 256)])
-def test_a_record_does_not_depend_on_longer_ones_beside_it(tmp_path: Path, name: str, limit: int) -> None:
+def test_a_record_does_not_depend_on_longer_ones_in_its_batch(tmp_path: Path, name: str, limit: int) -> None:
     """Their frequencies change once any sequence of a pass is long: such records are refused, with the reason."""
     guard = tmp_path / "g.yaml"
     guard.write_text(GUARD)
@@ -136,5 +136,5 @@ def test_a_record_does_not_depend_on_longer_ones_beside_it(tmp_path: Path, name:
     (alone,) = scorer.score_records([short])
     before, after = alone.estimates["marginal"], together["short"].estimates["marginal"]
     assert abs(before.probability - after.probability).max() < 1e-6
-    reason = f"the model takes {limit - 8} (above {limit} tokens its position encoding ({name}) depends on the length"
+    reason = f"the model accepts {limit - 8} (above {limit} tokens its position encoding ({name}) depends on the length"
     assert reason in str(together["long"].error)

@@ -48,34 +48,34 @@ def test_marginals_equal_enumeration(tmp_path: Path, language: str, seed: int, s
     answers, complete = guard_answers(codes, "safe", "unsafe\n", separator)
     oracle = Oracle(model(seed, sharpness=sharpness), tokenizer(), [END], answers)
     truth = oracle.run(made.prompts.build(message).ids, len(codes) + 1, complete)
-    (found,) = made.score_records([("a", message)])
+    (result,) = made.score_records([("a", message)])
     for estimator in MARGINALS:
-        assert found.estimates[estimator].probability == pytest.approx(truth[estimator].numpy(), abs=1e-5)
-    assert found.off_language == pytest.approx(float(truth["off"]), abs=1e-6)
-    assert found.unexplored == pytest.approx(0, abs=1e-9)
+        assert result.estimates[estimator].probability == pytest.approx(truth[estimator].numpy(), abs=1e-5)
+    assert result.off_language == pytest.approx(float(truth["off"]), abs=1e-6)
+    assert result.unexplored == pytest.approx(0, abs=1e-9)
 
     widths = []
     for tolerance in (0.3, 0.05, 0.005):
         made.settings = Settings(tolerance=tolerance, node_budget=EVERYTHING)
-        (found,) = made.score_records([("a", message)])
+        (result,) = made.score_records([("a", message)])
         for estimator in MARGINALS:
-            bounds = found.estimates[estimator]
+            bounds = result.estimates[estimator]
             assert (bounds.lower <= truth[estimator].numpy() + 1e-6).all()
             assert (bounds.upper >= truth[estimator].numpy() - 1e-6).all()
             assert (bounds.lower <= bounds.probability).all() and (bounds.probability <= bounds.upper).all()
             assert (bounds.upper - bounds.lower).max() <= tolerance + 1e-9
-        widths.append(max((found.estimates[name].upper - found.estimates[name].lower).max() for name in MARGINALS))
+        widths.append(max((result.estimates[name].upper - result.estimates[name].lower).max() for name in MARGINALS))
     assert widths == sorted(widths, reverse=True)
 
 
-def test_batches_and_order_change_nothing(tmp_path: Path) -> None:
+def test_batch_composition_and_order_change_nothing(tmp_path: Path) -> None:
     codes, separator = LANGUAGES["prefixes"]
     save(tmp_path / "model", 3, sharpness=2.0)
     made = scorer(tmp_path, codes, separator, Settings(tolerance=0.01))
     texts = ["hello", "a rather longer text about nothing", "x", "another one, with a comma", "hello there"]
     records = [(f"r{n}", [{"role": "user", "content": text}]) for n, text in enumerate(texts)]
-    together = {found.record_id: found for found in made.score_records(records)}
-    backwards = {found.record_id: found for found in made.score_records(records[::-1])}
+    together = {result.record_id: result for result in made.score_records(records)}
+    backwards = {result.record_id: result for result in made.score_records(records[::-1])}
     for record_id, messages in records:
         (alone,) = made.score_records([(record_id, messages)])
         for name, estimate in alone.estimates.items():
@@ -91,9 +91,9 @@ def test_fewest_prefixes(tmp_path: Path) -> None:
     settings = Settings(estimators=("marginal",), tolerance=0.01, node_budget=EVERYTHING, answer_tokens=1)
     made = scorer(tmp_path, codes, separator, settings)
     message = [{"role": "user", "content": "hello"}]
-    (found,) = made.score_records([("a", message)])
+    (result,) = made.score_records([("a", message)])
     fewest = None
-    for budget in range(1, found.nodes + 1):
+    for budget in range(1, result.nodes + 1):
         made.settings = Settings(estimators=("marginal",), tolerance=0.01, node_budget=budget, answer_tokens=1)
         (limited,) = made.score_records([("a", message)])
         bounds = limited.estimates["marginal"]
@@ -101,7 +101,7 @@ def test_fewest_prefixes(tmp_path: Path) -> None:
             fewest = limited.nodes
             break
     assert fewest is not None
-    assert found.nodes <= 1.1 * fewest
+    assert result.nodes <= 1.1 * fewest
 
 
 def test_bfloat16_stays_near_float32(tmp_path: Path) -> None:
@@ -111,9 +111,11 @@ def test_bfloat16_stays_near_float32(tmp_path: Path) -> None:
     settings = Settings(tolerance=1e-3, node_budget=EVERYTHING)
     full = scorer(tmp_path, codes, separator, settings)
     half = Scorer.load(str(tmp_path / "model"), str(tmp_path / "guard.yaml"), dtype="bfloat16", settings=settings)
-    assert full.model.identity != half.model.identity  # no journal mixes the two
+    assert full.model.identity != half.model.identity  # so no journal mixes the two
     message = [{"role": "user", "content": "hello"}]
-    (wanted,), (found,) = full.score_records([("a", message)]), half.score_records([("a", message)])
+    (exact,), (result,) = full.score_records([("a", message)]), half.score_records([("a", message)])
     for name in MARGINALS:
-        bounds, exact = found.estimates[name], wanted.estimates[name]
-        assert (bounds.lower <= exact.upper + 0.01).all() and (exact.lower <= bounds.upper + 0.01).all(), name
+        bounds, full_precision = result.estimates[name], exact.estimates[name]
+        assert (bounds.lower <= full_precision.upper + 0.01).all() and (
+            full_precision.lower <= bounds.upper + 0.01
+        ).all(), name

@@ -34,46 +34,46 @@ def distorted(n: int, slope: float, intercept: float, seed: int = 0) -> tuple[np
 
 def test_platt_finds_the_known_distortion() -> None:
     truth, p, _ = distorted(50_000, slope=0.5, intercept=-1.0)
-    found = calibration.fit_platt(truth, p)
-    assert isinstance(found, Platt)
-    assert found.slope == pytest.approx(0.5, abs=0.02)
-    assert found.intercept == pytest.approx(-1.0, abs=0.03)
+    result = calibration.fit_platt(truth, p)
+    assert isinstance(result, Platt)
+    assert result.slope == pytest.approx(0.5, abs=0.02)
+    assert result.intercept == pytest.approx(-1.0, abs=0.03)
 
 
 def test_beta_finds_the_known_distortion() -> None:
     rng = np.random.default_rng(1)
     p = rng.uniform(0.02, 0.98, 80_000)
     true = sigmoid(0.7 * np.log(p) - 1.4 * np.log1p(-p) - 0.3)
-    found = calibration.fit_beta(rng.random(80_000) < true, p)
-    assert isinstance(found, Beta)
-    assert (found.a, found.b, found.c) == pytest.approx((0.7, 1.4, -0.3), abs=0.06)
+    result = calibration.fit_beta(rng.random(80_000) < true, p)
+    assert isinstance(result, Beta)
+    assert (result.a, result.b, result.c) == pytest.approx((0.7, 1.4, -0.3), abs=0.06)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_recalibrated_probabilities_come_near_the_truth(method: str) -> None:
+def test_recalibrated_probabilities_approach_the_truth(method: str) -> None:
     truth, p, true = distorted(20_000, slope=0.4, intercept=-0.8, seed=2)
     mapping = calibration.METHODS[method](truth, p)
     assert np.abs(calibration.apply_map(mapping, p) - true).mean() < 0.02
     assert np.abs(p - true).mean() > 0.15
 
 
-def test_isotonic_steps_are_scikit_learns_with_a_value_of_each_kind_added() -> None:
+def test_isotonic_steps_are_scikit_learns_with_one_value_of_each_class_added() -> None:
     truth, p, _ = distorted(400, 0.6, 0.0, seed=3)
     p = p.round(2)
     fitted = IsotonicRegression(out_of_bounds="clip").fit(p, truth).predict(p)
     smoothed = np.array([(truth[fitted == step].sum() + 1) / ((fitted == step).sum() + 2) for step in fitted])
     weights = np.array([1 + 2 / (fitted == step).sum() for step in fitted])  # a step's values weigh two more together
     expected = IsotonicRegression().fit(p, smoothed, sample_weight=weights).predict(p)
-    found = calibration.apply_map(calibration.fit_isotonic(truth, p), p)
-    assert found == pytest.approx(expected, abs=1e-9)
+    result = calibration.apply_map(calibration.fit_isotonic(truth, p), p)
+    assert result == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_few_values_at_the_ends_make_nothing_certain() -> None:
+def test_a_few_values_at_the_ends_do_not_give_certainty() -> None:
     # of 20 values the lowest three are negative and the highest three positive: Laplace's rule gives 1/5 and 4/5
     p = np.linspace(0.05, 0.95, 20)
     truth = np.array([False] * 3 + [True, False] * 7 + [True] * 3)
-    found = calibration.apply_map(calibration.fit_isotonic(truth, p), np.array([0.0, 1.0]))
-    assert found.tolist() == pytest.approx([1 / 5, 4 / 5])
+    result = calibration.apply_map(calibration.fit_isotonic(truth, p), np.array([0.0, 1.0]))
+    assert result.tolist() == pytest.approx([1 / 5, 4 / 5])
     alone = calibration.fit_isotonic(np.array([True]), np.array([0.7]))
     assert calibration.apply_map(alone, 0.99) == pytest.approx(2 / 3)
 
@@ -85,13 +85,13 @@ def test_isotonic_loses_less_on_new_records_than_the_plain_fit() -> None:
         unseen, q, _ = distorted(2_000, 1.3, 0.3, 1000 + seed)
         plain = np.clip(IsotonicRegression(out_of_bounds="clip").fit(p, truth).predict(q), 1e-6, 1 - 1e-6)
         ours = calibration.apply_map(calibration.fit_isotonic(truth, p), q)
-        losses.append([calibration.log_losses(unseen, each).mean() for each in (plain, ours)])
+        losses.append([calibration.log_losses(unseen, mapped).mean() for mapped in (plain, ours)])
     plain_loss, our_loss = np.mean(losses, axis=0)
     assert our_loss < plain_loss - 0.05
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_maps_never_decrease_even_where_the_guard_is_upside_down(method: str) -> None:
+def test_maps_never_decrease_even_if_the_guard_is_inverted(method: str) -> None:
     truth, p, _ = distorted(2_000, slope=-1.0, intercept=0.0, seed=4)
     mapping = calibration.METHODS[method](truth, p)
     mapped = calibration.apply_map(mapping, np.r_[0.0, np.linspace(0, 1, 500), 1.0])
@@ -102,11 +102,11 @@ def test_maps_never_decrease_even_where_the_guard_is_upside_down(method: str) ->
 
 def test_platt_stays_finite_on_separable_data() -> None:
     truth = np.array([False] * 20 + [True] * 20)
-    found = calibration.fit_platt(truth, np.where(truth, 0.9, 0.1))
-    assert isinstance(found, Platt)
+    result = calibration.fit_platt(truth, np.where(truth, 0.9, 0.1))
+    assert isinstance(result, Platt)
     # Platt's targets 21/22 and 1/22 are met exactly at logit(21/22) = slope * logit(0.9)
-    assert found.slope == pytest.approx(np.log(21) / np.log(9), rel=1e-4)
-    assert found.intercept == pytest.approx(0.0, abs=1e-6)
+    assert result.slope == pytest.approx(np.log(21) / np.log(9), rel=1e-4)
+    assert result.intercept == pytest.approx(0.0, abs=1e-6)
 
 
 def test_apply_takes_numbers_arrays_and_bounds() -> None:
@@ -155,7 +155,7 @@ def test_a_rare_label_gets_the_pooled_map_and_auto_the_best_method() -> None:
     assert losses[fitted.method] == min(losses.values()) < losses["identity"]
 
 
-def test_cross_fitting_does_not_show_a_record_its_own_label() -> None:
+def test_cross_fitting_does_not_use_a_records_own_label() -> None:
     rng = np.random.default_rng(6)
     truth, p = rng.random((200, 1)) < 0.5, rng.random((200, 1))
     out_of_fold = calibration.cross_fitted_loss(truth, p, "isotonic", 1, 5, 0)
@@ -206,7 +206,7 @@ def test_a_calibrated_forecast_stays_below_its_own_ece_limit() -> None:
 
 
 def dependent_forecasts(seed: int, n: int, slope: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(truth, p, the true probability), each (n, 8): the labels of a record come true or not together."""
+    """(truth, p, the true probability), each (n, 8): the labels of a record are dependent."""
     rng = np.random.default_rng(seed)
     z = -1.5 + 1.2 * rng.normal(size=(n, 8)) + 0.8 * rng.normal(size=(n, 1))
     true = sigmoid(slope * z)
@@ -219,7 +219,7 @@ def test_the_calibration_error_is_unbiased_and_covers_although_labels_are_depend
     _, everywhere, certain = dependent_forecasts(0, 40_000, slope)
     order = np.argsort(everywhere, axis=None)
     p_sorted, gap = everywhere.ravel()[order], np.r_[0, np.cumsum((certain - everywhere).ravel()[order])]
-    covered, found, plain, trues, over_limit = 0, [], [], [], 0
+    covered, result, plain, trues, over_limit = 0, [], [], [], 0
     for seed in range(1, 121):
         truth, p, _ = dependent_forecasts(seed, 150, slope)
         page = quality(truth, p, splits=["test"], bins=10, confidence=0.95, resamples=300, seed=seed)
@@ -227,15 +227,15 @@ def test_the_calibration_error_is_unbiased_and_covers_although_labels_are_depend
         assert page.ece.low is not None and page.ece.high is not None and page.ece_if_calibrated is not None
         bin_of = equal_mass_bins(p.ravel(), 10)
         cuts = [p.ravel()[bin_of == number].max() for number in range(bin_of.max())]
-        places = np.r_[0, np.searchsorted(p_sorted, cuts, side="right"), len(p_sorted)]
-        true = float(np.abs(gap[places[1:]] - gap[places[:-1]]).sum() / len(p_sorted))
+        edges = np.r_[0, np.searchsorted(p_sorted, cuts, side="right"), len(p_sorted)]
+        true = float(np.abs(gap[edges[1:]] - gap[edges[:-1]]).sum() / len(p_sorted))
         covered += page.ece.low - 1e-3 <= true <= page.ece.high
         over_limit += page.ece.value > page.ece_if_calibrated
         assert page.ece_plug_in == pytest.approx(expected_calibration_error(truth.ravel(), p.ravel(), 10))
-        for values, value in ((found, page.ece.value), (plain, page.ece_plug_in), (trues, true)):
+        for values, value in ((result, page.ece.value), (plain, page.ece_plug_in), (trues, true)):
             values.append(value)
     assert covered >= 0.9 * 120  # 0.93 and more in benchmarks/coverage.py
-    assert np.mean(found) - np.mean(trues) < 0.5 * (np.mean(plain) - np.mean(trues))
+    assert np.mean(result) - np.mean(trues) < 0.5 * (np.mean(plain) - np.mean(trues))
     if slope == 1.0:
         assert over_limit <= 0.1 * 120  # 0.05 if labels were independent; 0.17 when they were taken to be
     else:
@@ -249,7 +249,7 @@ def test_a_forecast_that_cannot_vary_has_no_interval() -> None:
     assert (page.ece.value, page.ece.low, page.ece_if_calibrated) == (0.0, None, 0.0)
 
 
-def test_decompositions_add_up_and_know_a_calibrated_forecast() -> None:
+def test_decompositions_add_up_and_recognise_a_calibrated_forecast() -> None:
     truth = np.array([True, False, True, True, False, False])
     p = np.array([2 / 3, 2 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3])
     parts = decompose_brier(truth, p)  # each value comes true as often as it says
@@ -268,11 +268,11 @@ def test_decompositions_add_up_and_know_a_calibrated_forecast() -> None:
         assert parts.discrimination > 0
 
 
-def test_gathering_many_values_leaves_the_fit_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_binning_many_values_hardly_changes_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, p, _ = distorted(30_000, slope=0.6, intercept=-0.7, seed=10)
     p[:50] = 0.0  # the clipped ends, too
-    gathered = [calibration.METHODS[method](truth, p).model_dump() for method in ("platt", "beta")]
-    monkeypatch.setattr(calibration, "MANY", 10**9)
-    for found, method in zip(gathered, ("platt", "beta"), strict=True):
+    binned = [calibration.METHODS[method](truth, p).model_dump() for method in ("platt", "beta")]
+    monkeypatch.setattr(calibration, "MOST_VALUES", 10**9)
+    for result, method in zip(binned, ("platt", "beta"), strict=True):
         exact = calibration.METHODS[method](truth, p).model_dump()
-        assert {**found, "method": 0} == pytest.approx({**exact, "method": 0}, abs=2e-4)
+        assert {**result, "method": 0} == pytest.approx({**exact, "method": 0}, abs=2e-4)

@@ -1,4 +1,4 @@
-"""The one function that findings come from: yes, no, cannot tell, not computed."""
+"""The function that all findings come from: yes, no, cannot tell, not computed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_answer(
     assert conclude(estimate, None, interval, rule) == "not computed"
 
 
-def test_what_the_bounds_allow_is_added_to_the_interval() -> None:
+def test_the_interval_is_widened_by_the_bounds() -> None:
     clear = Metric(value=0.6, low=0.55, high=0.65, n=9)
     assert compare(clear, 0.5, "above") == "yes"
     for low, answer in ((0.56, "yes"), (0.54, "cannot tell")):
@@ -63,17 +63,18 @@ def test_a_range_is_wide_above_a_third_of_the_interval() -> None:
     assert not wide(Metric(value=0.6, low=0.5, high=0.8, n=9))
 
 
-def test_of_many_comparisons_few_sets_have_a_false_one() -> None:
-    """20 equal groups, each with its interval: the pair furthest apart is called different in at most 5 % of sets."""
+def test_with_many_comparisons_few_sets_have_a_false_finding() -> None:
+    """20 equal groups, each with its interval: the two most different ones are reported as different in at most 5 % of
+    sets."""
     rng = np.random.default_rng(3)
     alone = together = 0
     for _ in range(400):
-        found = [Metric(value=v, low=v - 1.96, high=v + 1.96, n=9) for v in rng.normal(size=20)]
-        low, high = min(found, key=lambda one: one.value or 0), max(found, key=lambda one: one.value or 0)
+        result = [Metric(value=v, low=v - 1.96, high=v + 1.96, n=9) for v in rng.normal(size=20)]
+        low, high = min(result, key=lambda metric: metric.value or 0), max(result, key=lambda metric: metric.value or 0)
         alone += above_other(low, high, comparisons=1, confidence=0.95) == "yes"
         together += above_other(low, high, comparisons=190, confidence=0.95) == "yes"
     assert together <= 20
     assert alone > 200
-    assert above_other(found[0], Metric(value=1.0, n=3), comparisons=1, confidence=0.95) == "not computed"
+    assert above_other(result[0], Metric(value=1.0, n=3), comparisons=1, confidence=0.95) == "not computed"
     assert above_other(Metric(value=0.2, low=0.1, high=0.3, n=9), Metric(value=0.7, low=0.6, high=0.8, n=9),
                        comparisons=3, confidence=0.95) == "yes"  # fmt: skip

@@ -1,4 +1,4 @@
-"""The demo guard: its examples, its training's packing, the merge of its adapter, and that it knows its topics."""
+"""The demo guard: its examples, the packing of its training, the merge of its adapter, and its quality."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_label_has_enough_examples_in_each_split() -> None:
         assert sum(label in example.labels for example in held_out) >= 10, label
 
 
-def test_the_examples_hold_no_topic_one_and_several() -> None:
+def test_examples_have_no_topic_one_or_several() -> None:
     counts = [len(example.labels) for example in read_examples(EXAMPLES, TAXONOMY)]
     shares = [counts.count(size) / len(counts) for size in range(4)]
     assert shares == pytest.approx([0.20, 0.47, 0.25, 0.08], abs=0.03)
@@ -66,11 +66,11 @@ def _trigrams(text: str) -> set[str]:
         ({"labels": ["refunds"]}, "unknown label 'refunds'"),
         ({"labels": ["refund", "return"]}, "in taxonomy order"),
         ({"labels": ["refund", "refund"]}, "each label once"),
-        ({"id": "a"}, "the id 'a' stands there twice"),
+        ({"id": "a"}, "duplicate id 'a'"),
         ({"split": "test"}, "not an example"),
     ],
 )
-def test_a_wrong_example_is_named_by_its_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_a_wrong_example_is_reported_with_its_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     lines = [{"id": name, "text": "x", "labels": [], "split": "train"} for name in "ab"]
     path = tmp_path / "examples.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in (lines[0], {**lines[1], **change})))
@@ -86,7 +86,7 @@ START = [3, 5, 7, 11]
 TAILS = [Tail([20, 21, 22], [30, 31, tiny.END]), Tail([40], [41, tiny.END]), Tail([50, 51], [tiny.END])]
 
 
-def test_packed_answers_cost_what_they_cost_alone() -> None:
+def test_packed_answers_have_the_same_loss_as_alone() -> None:
     network = tiny.model(0, sharpness=2.0)
     alone = 0.0
     for tail in TAILS:
@@ -100,14 +100,16 @@ def test_packed_answers_cost_what_they_cost_alone() -> None:
 
 
 @pytest.mark.parametrize("lower", [0, 1])
-def test_the_upper_layers_over_kept_states_cost_the_same(lower: int) -> None:
+def test_the_upper_layers_over_cached_states_have_the_same_loss(lower: int) -> None:
     network = tiny.model(0, sharpness=2.0)
     packed = pack(START, TAILS)
     with torch.no_grad():
         whole = float(answer_loss(network, packed))
-        of_start, of_tails = states_after(network, lower, START, TAILS)
+        start_states, tail_states = states_after(network, lower, START, TAILS)
         network.model.layers = network.model.layers[lower:]
-        assert float(answer_loss(network, packed, torch.cat([of_start, *of_tails]))) == pytest.approx(whole, abs=1e-4)
+        assert float(answer_loss(network, packed, torch.cat([start_states, *tail_states]))) == pytest.approx(
+            whole, abs=1e-4
+        )
 
 
 # ---- merging ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Answer languages of all kinds over vocabularies of all kinds, against every answer enumerated."""
+"""Answer languages of many kinds over vocabularies of many kinds, against the enumeration of all answers."""
 
 from __future__ import annotations
 
@@ -122,16 +122,21 @@ VOCABULARIES = {
     "sentencepiece": sentencepiece(("ok", "no", "S1", " ok", ",S", "na", "a,", "ab", "\n")),
 }
 
-# where bytes have twins
+# too many token sequences where every byte has a second token
 TOO_MANY = ("codes that start like others", "codes within codes", "white space anywhere")
 TOO_MANY += ("white space that is a separator", "white space that is part of codes")
-CASES = [(one, each) for one in LANGUAGES for each in VOCABULARIES if each != "sentencepiece" or one not in TOO_MANY]
+CASES = [
+    (language, vocabulary)
+    for language in LANGUAGES
+    for vocabulary in VOCABULARIES
+    if vocabulary != "sentencepiece" or language not in TOO_MANY
+]
 
 
 def made(tmp_path: Path, name: str, vocabulary: Vocabulary, **model: Any) -> tuple[Scorer, Enumeration]:
     codes, answer = LANGUAGES[name]
     ids = [f"l{number}" for number in range(len(codes))]
-    shown = [{"id": one, "name": one, "definition": "x"} for one in ids]
+    shown = [{"id": label, "name": label, "definition": "x"} for label in ids]
     taxonomy = {"id": "tiny", "version": "1", "title": "T", "subject": "texts", "labels": shown}
     guard = {
         "guard": "tiny",
@@ -144,32 +149,35 @@ def made(tmp_path: Path, name: str, vocabulary: Vocabulary, **model: Any) -> tup
     }
     (tmp_path / "taxonomy.yaml").write_text(yaml.safe_dump(taxonomy))
     (tmp_path / "guard.yaml").write_text(yaml.safe_dump(guard, allow_unicode=True))
-    told = list(readings(answer, codes))
-    drawn = HashedModel(vocabulary, favoured=frozenset(b"".join(one.text for one in told)), **model)
+    all_readings = list(readings(answer, codes))
+    drawn = HashedModel(vocabulary, favoured=frozenset(b"".join(reading.text for reading in all_readings)), **model)
     scorer = Scorer(drawn, load_guard(str(tmp_path / "guard.yaml")), Settings(tolerance=0, node_budget=10**6))
-    return scorer, Enumeration(drawn, told, len(codes) + 1)
+    return scorer, Enumeration(drawn, all_readings, len(codes) + 1)
 
 
 def scored(scorer: Scorer, **settings: Any) -> Result:
     scorer.settings = Settings(**settings)
-    (found,) = scorer.score_records([("a", [{"role": "user", "content": "hello"}])])
-    assert found.error is None
-    return found
+    (result,) = scorer.score_records([("a", [{"role": "user", "content": "hello"}])])
+    assert result.error is None
+    return result
 
 
 @pytest.mark.parametrize(("name", "vocabulary"), CASES)
 def test_every_estimator_is_what_enumeration_finds(tmp_path: Path, name: str, vocabulary: str) -> None:
     scorer, enumeration = made(tmp_path, name, VOCABULARIES[vocabulary], seed=1)
     truth = enumeration.run()
-    found = scored(scorer, tolerance=0, node_budget=10**6)
+    result = scored(scorer, tolerance=0, node_budget=10**6)
     for estimator in MARGINALS:
-        assert found.estimates[estimator].probability == pytest.approx(truth[estimator], abs=1e-6), estimator
-    assert (found.off_language or 0) + (found.unexplored or 0) == pytest.approx(truth["off"], abs=1e-5)
+        assert result.estimates[estimator].probability == pytest.approx(truth[estimator], abs=1e-6), estimator
+    assert (result.off_language or 0) + (result.unexplored or 0) == pytest.approx(truth["off"], abs=1e-5)
     for ending in ("", "_constrained"):
         explained = enumeration.along(constrained=bool(ending))
         names = ["conditional", "joint"] if ending else ["greedy", "conditional", "joint"]
-        ours = {one: found.estimates[one + ending].probability for one in names}
-        assert any(all(np.allclose(ours[one], each[one], atol=1e-6) for one in names) for each in explained), (
+        ours = {estimator: result.estimates[estimator + ending].probability for estimator in names}
+        assert any(
+            all(np.allclose(ours[estimator], tables[estimator], atol=1e-6) for estimator in names)
+            for tables in explained
+        ), (
             ours,
             explained,
         )
@@ -178,21 +186,21 @@ def test_every_estimator_is_what_enumeration_finds(tmp_path: Path, name: str, vo
             _check_bounds(scored(scorer, tolerance=tolerance, node_budget=budget), truth, tolerance)
 
 
-def _check_bounds(found: Result, truth: dict[str, Any], tolerance: float) -> None:
+def _check_bounds(result: Result, truth: dict[str, Any], tolerance: float) -> None:
     widest = 0.0
     for estimator in MARGINALS:
-        bounds = found.estimates[estimator]
+        bounds = result.estimates[estimator]
         assert (bounds.lower <= truth[estimator] + 1e-9).all(), estimator
         assert (bounds.upper >= truth[estimator] - 1e-9).all(), estimator
         assert (bounds.lower >= 0).all() and (bounds.upper <= 1).all()
         assert (bounds.lower <= bounds.probability).all() and (bounds.probability <= bounds.upper).all()
         widest = max(widest, float((bounds.upper - bounds.lower).max()))
-    assert (found.stopped == "tolerance") == (widest <= tolerance + 1e-9)
+    assert (result.stopped == "tolerance") == (widest <= tolerance + 1e-9)
 
 
 @pytest.mark.parametrize("name", ["words", "text after the codes", "a verdict inside another answer"])
 def test_hardly_any_mass_inside_the_language(tmp_path: Path, name: str) -> None:
-    """A model far from its format, 1e-12 and less inside: rounding errors of larger masses must not stand for it."""
+    """A model far from its format, 1e-12 and less inside: rounding errors of larger masses must not replace it."""
     scorer, enumeration = made(tmp_path, name, VOCABULARIES["bytes"], seed=2, favour=0.0, spread=3.0)
     truth = enumeration.run()
     exact = scored(scorer, tolerance=0, node_budget=10**6).estimates["marginal_in_language"]

@@ -101,12 +101,12 @@ def test_a_greedy_answer_that_leaves_keeps_its_decisions() -> None:
         return leaves(so_far)
 
     search = run(token_language(CODES), script, Limits(answer_tokens=16))
-    found = decisions(search.greedy, search.language)
-    assert [(one.row, round(one.conditional, 6)) for one in found] == [(3, 0.9), (0, 1.0)]
+    result = decisions(search.greedy, search.language)
+    assert [(decision.row, round(decision.conditional, 6)) for decision in result] == [(3, 0.9), (0, 1.0)]
     assert search.language.text([step.token for step in search.greedy if not step.ends]) == b"unsafe\nS1, "
 
 
-def test_a_budget_leaves_mass_open_and_says_so() -> None:
+def test_the_budget_leaves_mass_open_and_is_reported() -> None:
     search = run(token_language(CODES), forked, Limits(node_budget=8))
     assert search.stopped == "node_budget"
     bounds = estimate(search, ["marginal"])["marginal"]

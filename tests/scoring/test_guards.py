@@ -29,10 +29,10 @@ TALK = [*USER, {"role": "assistant", "content": "With a tension wrench."}]
 
 
 def guard(name: str) -> Guard:
-    """The guard; of one with a call for each label, that of one call."""
-    found = load_guard(name)
+    """The guard; for a guard with one call per label, the guard of one call."""
+    loaded = load_guard(name)
     call = FAMILIES[name].call
-    return found if call is None else found.calls[call]
+    return loaded if call is None else loaded.calls[call]
 
 
 def prompt(name: str, messages: list[dict[str, str]]) -> str:
@@ -50,7 +50,7 @@ def rows_of(guard: Guard, answer: str) -> set[str] | None:
     return {row for number, row in enumerate(guard.rows) if states[-1].accepted >> number & 1}
 
 
-def test_every_family_of_the_specification_is_here() -> None:
+def test_every_supported_family_is_shipped() -> None:
     assert {path.stem for path in SHIPPED.glob("*.yaml")} >= FAMILIES.keys() | {"instruct"}
 
 
@@ -79,20 +79,20 @@ def test_nothing_else_is_an_answer(name: str, answer: str) -> None:
 
 @pytest.mark.parametrize(("name", "answer"), [(name, answer) for name in FAMILIES for answer in FAMILIES[name].answers])
 def test_a_model_that_always_gives_one_answer(name: str, answer: str) -> None:
-    made = guard(name)
-    tokens = TokenLanguage(made.language, {byte: bytes([byte]) for byte in range(256)}, [END])
+    loaded = guard(name)
+    tokens = TokenLanguage(loaded.language, {byte: bytes([byte]) for byte in range(256)}, [END])
     search = run(tokens, always(answer.encode()), Limits(node_budget=10**6, answer_tokens=10**6))
-    expected = [float(row in FAMILIES[name].answers[answer]) for row in made.rows]
-    for found in estimate(search, ESTIMATOR_NAMES).values():
-        assert found.probability.tolist() == pytest.approx(expected, abs=1e-9)
+    expected = [float(row in FAMILIES[name].answers[answer]) for row in loaded.rows]
+    for estimates in estimate(search, ESTIMATOR_NAMES).values():
+        assert estimates.probability.tolist() == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_labels_are_those_of_the_taxonomy_in_its_order(name: str) -> None:
-    found = load_guard(name)
-    assert found.file.taxonomy is not None
-    ids = load_taxonomy(found.file.taxonomy, relative_to=SHIPPED).ids
-    assert list(found.labels) == [label for label in ids if label not in FAMILIES[name].not_a_label]
+    loaded = load_guard(name)
+    assert loaded.file.taxonomy is not None
+    ids = load_taxonomy(loaded.file.taxonomy, relative_to=SHIPPED).ids
+    assert list(loaded.labels) == [label for label in ids if label not in FAMILIES[name].not_a_label]
 
 
 def test_no_model_is_asked_to_write_sexual_abuse_of_children() -> None:
@@ -102,9 +102,9 @@ def test_no_model_is_asked_to_write_sexual_abuse_of_children() -> None:
 
 
 def test_one_word_may_complete_two_rows() -> None:
-    made = load_guard("wildguard")
-    harmful, unsafe = made.rows.index("harmful_request"), made.rows.index("unsafe")
-    states = made.language.walk(b"Harmful request: yes")
+    loaded = load_guard("wildguard")
+    harmful, unsafe = loaded.rows.index("harmful_request"), loaded.rows.index("unsafe")
+    states = loaded.language.walk(b"Harmful request: yes")
     assert states[-2].done == 0
     assert states[-2].could >> harmful & 1
     assert not states[-2].without >> unsafe & 1  # nothing but yes can follow ye
@@ -112,7 +112,7 @@ def test_one_word_may_complete_two_rows() -> None:
 
 
 def own(folder: Path, **changes: object) -> Path:
-    """A guard file of one's own over two labels, with changes."""
+    """A guard file for two labels, with changes."""
     labels = [{"id": name, "name": name, "definition": "x"} for name in ("one", "two")]
     (folder / "taxonomy.yaml").write_text(
         yaml.safe_dump({"id": "own", "version": "1", "title": "Own", "subject": "texts", "labels": labels})
@@ -158,24 +158,24 @@ YES_NO = [["No"], [{"verdict": "Yes"}]]
         ({"taxonomy": "support-ticket"}, "no taxonomy 'support-ticket'; did you mean 'support-tickets'"),
     ],
 )
-def test_files_that_say_what_cannot_be(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_invalid_files_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_guard(str(own(tmp_path, **changes)))
 
 
-def test_words_and_a_list_side_by_side(tmp_path: Path) -> None:
+def test_words_and_a_list_in_one_answer_format(tmp_path: Path) -> None:
     answer = [["no", {"any": ["", "."]}], [{"word": "one", "rows": ["one", "unsafe"]}, {"any": ["", ":B"]}]]
     answer.append([{"verdict": "other"}, ":", {"labels": [","]}])
-    made = load_guard(str(own(tmp_path, answer=answer)))
-    assert rows_of(made, "no.") == set()
-    assert rows_of(made, "one:B") == {"one", "unsafe"}
-    assert rows_of(made, "other:B") == {"two", "unsafe"}
-    assert rows_of(made, "other:A") is None  # label one is said by its word alone
+    loaded = load_guard(str(own(tmp_path, answer=answer)))
+    assert rows_of(loaded, "no.") == set()
+    assert rows_of(loaded, "one:B") == {"one", "unsafe"}
+    assert rows_of(loaded, "other:B") == {"two", "unsafe"}
+    assert rows_of(loaded, "other:A") is None  # label one is completed by its word only
 
 
-def test_definitions_of_the_guard_stand_in_its_prompt(tmp_path: Path) -> None:
-    made = load_guard(str(own(tmp_path, definitions={"one": "what the guard learnt"})))
-    text = tokenizer().decode(PromptBuilder(made, tokenizer(chat=False)).build(USER).ids)
+def test_definitions_of_the_guard_are_in_its_prompt(tmp_path: Path) -> None:
+    loaded = load_guard(str(own(tmp_path, definitions={"one": "what the guard learnt"})))
+    text = tokenizer().decode(PromptBuilder(loaded, tokenizer(chat=False)).build(USER).ids)
     assert "what the guard learnt: How do I pick a lock?" in text
 
 
@@ -188,10 +188,10 @@ def per_label(folder: Path, **changes: object) -> PerLabelScorer:
 
 
 @pytest.mark.parametrize("overall", [None, {"name": "any", "definition": "anything"}])
-def test_a_call_for_each_label(tmp_path: Path, overall: dict[str, str] | None) -> None:
+def test_one_call_per_label(tmp_path: Path, overall: dict[str, str] | None) -> None:
     scorer = per_label(tmp_path, **({"overall": overall} if overall else {}))
     assert list(scorer.guard.calls) == ["one", "two", *(["unsafe"] if overall else [])]
-    (found,) = scorer.score_records([("a", USER)])
+    (result,) = scorer.score_records([("a", USER)])
     alone = {
         row: next(Scorer(scorer.model, call, Settings(tolerance=0)).score_records([("a", USER)]))
         for row, call in scorer.guard.calls.items()
@@ -199,30 +199,30 @@ def test_a_call_for_each_label(tmp_path: Path, overall: dict[str, str] | None) -
     for name in ESTIMATOR_NAMES:
         expected = [alone[row].estimates[name].probability[0] for row in alone]
         expected = expected if overall else [*expected, max(expected)]
-        assert found.estimates[name].probability == pytest.approx(expected, abs=1e-6)
-    assert found.nodes == sum(result.nodes for result in alone.values())
-    assert found.answer == "\n".join(f"{row}: {result.answer}" for row, result in alone.items())
+        assert result.estimates[name].probability == pytest.approx(expected, abs=1e-6)
+    assert result.nodes == sum(call.nodes for call in alone.values())
+    assert result.answer == "\n".join(f"{row}: {call.answer}" for row, call in alone.items())
     assert scorer.score(USER[0]["content"]).keys() == {"one", "two", "unsafe"}
 
 
 def call_result(value: float, answer: str, **changes: object) -> Result:
-    found = LabelEstimates(np.array([value]), np.array([value - 0.1]), np.array([value + 0.1]))
-    return Result("a", {"marginal": found}, answer, [], 0.1, 0.2, 3, 2, 0.5, "tolerance", **changes)  # type: ignore[arg-type]
+    estimates = LabelEstimates(np.array([value]), np.array([value - 0.1]), np.array([value + 0.1]))
+    return Result("a", {"marginal": estimates}, answer, [], 0.1, 0.2, 3, 2, 0.5, "tolerance", **changes)  # type: ignore[arg-type]
 
 
 def test_without_a_call_of_its_own_the_verdict_is_bounded_by_the_labels(tmp_path: Path) -> None:
     guard = load_guard(str(own(tmp_path, calls="per_label", answer=YES_NO)))
     calls = {"one": call_result(0.3, "No"), "two": call_result(0.6, "Yes")}
-    found = combine("a", calls, guard)
-    estimate = found.estimates["marginal"]
+    result = combine("a", calls, guard)
+    estimate = result.estimates["marginal"]
     assert estimate.probability.tolist() == pytest.approx([0.3, 0.6, 0.6])
     assert estimate.lower.tolist() == pytest.approx([0.2, 0.5, 0.5])  # at least the largest
     assert estimate.upper.tolist() == pytest.approx([0.4, 0.7, 1.0])  # at most their sum, 1.1
-    assert (found.predicted, found.nodes, found.forward_passes, found.seconds) == (["two"], 6, 4, 1.0)
+    assert (result.predicted, result.nodes, result.forward_passes, result.seconds) == (["two"], 6, 4, 1.0)
 
 
 def test_a_record_fails_with_one_of_its_calls(tmp_path: Path) -> None:
     guard = load_guard(str(own(tmp_path, calls="per_label", answer=YES_NO)))
-    found = combine("a", {"one": call_result(0.3, "No"), "two": Result("a", error="too long")}, guard)
-    assert found.error == "two: too long"
-    assert not found.estimates
+    result = combine("a", {"one": call_result(0.3, "No"), "two": Result("a", error="too long")}, guard)
+    assert result.error == "two: too long"
+    assert not result.estimates

@@ -31,29 +31,29 @@ def test_the_share_of_a_finite_population_inverts_the_hypergeometric_test(
 
 
 def clustered(rng: np.random.Generator, n: int, labels: int, rate: float, dependence: float) -> np.ndarray:
-    """(n, labels) flags of that rate, those of one record alike with the correlation `dependence` of their latents."""
+    """(n, labels) flags of that rate, with the correlation `dependence` of the latent variables within a record."""
     shared = rng.normal(size=(n, 1))
     latent = np.sqrt(dependence) * shared + np.sqrt(1 - dependence) * rng.normal(size=(n, labels))
     return np.asarray(latent < norm.ppf(rate))
 
 
-def test_a_share_of_values_covers_where_values_of_a_record_go_together() -> None:
+def test_a_share_of_values_covers_although_values_of_a_record_are_dependent() -> None:
     by_value = by_record = 0
     for seed in range(200):
         hits = clustered(np.random.default_rng(seed), 60, 8, 0.2, 0.7)
-        found = share_of_values(hits, np.ones_like(hits), confidence=0.95, undefined="")
-        assert found.low is not None and found.high is not None
-        by_record += found.low <= 0.2 <= found.high
+        result = share_of_values(hits, np.ones_like(hits), confidence=0.95, undefined="")
+        assert result.low is not None and result.high is not None
+        by_record += result.low <= 0.2 <= result.high
         low, high = clopper_pearson(int(hits.sum()), hits.size, confidence=0.95)
         by_value += low <= 0.2 <= high
     assert by_record >= 0.93 * 200
     assert by_value < 0.75 * 200
 
 
-def test_a_share_of_values_is_clopper_pearsons_where_a_record_has_one_and_counts_records_where_all_agree() -> None:
+def test_a_share_of_values_is_clopper_pearsons_with_one_value_per_record_and_counts_records_when_all_agree() -> None:
     hits = np.array([[True], [False], [True], [True]])
-    found = share_of_values(hits, np.ones_like(hits), confidence=0.95, undefined="")
-    assert (found.value, found.low, found.high) == (0.75, *clopper_pearson(3, 4, confidence=0.95))
+    result = share_of_values(hits, np.ones_like(hits), confidence=0.95, undefined="")
+    assert (result.value, result.low, result.high) == (0.75, *clopper_pearson(3, 4, confidence=0.95))
     none = share_of_values(np.zeros((5, 3), dtype=bool), np.ones((5, 3), dtype=bool), confidence=0.95, undefined="")
     assert (none.value, none.low, none.high, none.n) == (0.0, *clopper_pearson(0, 5, confidence=0.95), 15)
     alike = share_of_values(np.array([[True, False]]), np.array([[True, True]]), confidence=0.95, undefined="")
@@ -77,25 +77,25 @@ def test_a_metric_with_a_shares_variance_has_a_shares_interval() -> None:
     )
 
 
-def test_macro_averages_over_rare_labels_cover_as_often_as_they_say() -> None:
+def test_intervals_of_macro_averages_over_rare_labels_cover_as_stated() -> None:
     rates = np.array([0.25, 0.1, 0.06, 0.03, 0.02])
     true = macro_average_precision(np.random.default_rng(0), 60_000, rates)[1].labels["average_precision"][0]
     covered, percentiles, total = 0, 0, 150
     for seed in range(total):
-        truth, value, found = macro_average_precision(np.random.default_rng([1, seed]), 150, rates, seed=seed)
+        truth, value, result = macro_average_precision(np.random.default_rng([1, seed]), 150, rates, seed=seed)
         goal = true[averaged_labels(truth, ranking=True)].mean()
         name = "macro_average_precision"
         metric = bootstrap_metric(
             float(value.pooled[name][0]),
-            found.replicates.pooled[name],
+            result.replicates.pooled[name],
             len(truth),
             confidence=0.95,
             undefined="",
-            variance=pooled_variance(found, name, truth),
+            variance=pooled_variance(result, name, truth),
         )
         assert metric.low is not None and metric.high is not None
         covered += metric.low <= goal <= metric.high
-        usable = found.replicates.pooled[name][np.isfinite(found.replicates.pooled[name])]
+        usable = result.replicates.pooled[name][np.isfinite(result.replicates.pooled[name])]
         percentiles += np.quantile(usable, 0.025) <= goal <= np.quantile(usable, 0.975)
     assert covered >= 0.9 * total  # 0.93 in benchmarks/coverage.py, less three standard errors of 150 worlds
     assert percentiles < 0.85 * total
@@ -117,14 +117,14 @@ def test_a_macro_average_of_rare_labels_alone_has_no_interval() -> None:
     truth = np.zeros((50, 2), dtype=bool)
     truth[:3, 0] = truth[10:14, 1] = True
     measure = ranking(truth, np.random.default_rng(1).random((50, 2)))
-    found = bootstrap(measure, 50, resamples=200, seed=1, left_out=True)
+    result = bootstrap(measure, 50, resamples=200, seed=1, left_out=True)
     metric = bootstrap_metric(
-        float(found.value.pooled["macro_roc_auc"][0]),
-        found.replicates.pooled["macro_roc_auc"],
+        float(result.value.pooled["macro_roc_auc"][0]),
+        result.replicates.pooled["macro_roc_auc"],
         50,
         confidence=0.95,
         undefined="",
-        variance=pooled_variance(found, "macro_roc_auc", truth),
+        variance=pooled_variance(result, "macro_roc_auc", truth),
     )
     assert (metric.low, metric.reason) == (
         None,

@@ -49,7 +49,7 @@ def test_the_verdict_counts_when_its_word_is_complete() -> None:
     assert [bool(state.done & VERDICT) for state in states] == [False] * 6 + [True]
 
 
-def test_a_used_code_is_blocked_also_while_a_longer_one_is_open() -> None:
+def test_a_used_code_is_excluded_also_while_a_longer_one_is_possible() -> None:
     language = llama(b",")
     assert len(language.walk(b"unsafe\nS1,S1")) == len(b"unsafe\nS1,S1") + 1  # on the way to S10
     assert len(language.walk(b"unsafe\nS1,S10,S1")) < len(b"unsafe\nS1,S10,S1") + 1
@@ -65,19 +65,19 @@ def test_what_can_still_come() -> None:
     at = llama(b",").walk(b"unsafe\nS2,S1")[-1]
     assert at.could == S1 | S10
     assert at.without & S1 and at.without & S10  # it may end as S1 or as S10
-    sure = llama(b",").walk(b"unsafe\nS1,S2,")[-1]
-    assert sure.could == S10 and not sure.without & S10  # only S10 is left, and the separator promises it
+    last = llama(b",").walk(b"unsafe\nS1,S2,")[-1]
+    assert last.could == S10 and not last.without & S10  # only S10 is left, and a code must follow the separator
     assert not llama(b",").walk(b"safe")[-1].could
 
 
-def test_two_separators_are_followed_side_by_side() -> None:
+def test_two_separators_are_followed_in_parallel() -> None:
     language = llama(b",", b", ")
     assert accepted(language, b"unsafe\nS1,S2") == VERDICT | S1 | S2
     assert accepted(language, b"unsafe\nS1, S2") == VERDICT | S1 | S2
     assert accepted(language, b"unsafe\nS1,  S2") is None
 
 
-def test_codes_that_hold_the_separator() -> None:
+def test_codes_that_contain_the_separator() -> None:
     language = AnswerLanguage(["Hate", "Hate, x"], [(Text(b"unsafe", 2), Text(b"\n"), LabelList((b", ",)))])
     assert accepted(language, b"unsafe\nHate, x") == 0b110
     assert accepted(language, b"unsafe\nHate, Hate, x") == 0b111
@@ -95,6 +95,6 @@ def test_text_after_the_labels() -> None:
 
 
 @pytest.mark.parametrize("codes", [["S1", "S1"], ["S1", ""]])
-def test_refuses_codes_that_cannot_be_told_apart(codes: list[str]) -> None:
+def test_refuses_codes_that_cannot_be_distinguished(codes: list[str]) -> None:
     with pytest.raises(ValueError, match="must be non-empty and differ"):
         AnswerLanguage(codes, [(LabelList((b",",)),)])

@@ -33,34 +33,34 @@ def measured(measure, n: int) -> dict[str, float]:  # type: ignore[no-untyped-de
 @pytest.mark.parametrize("seed", range(8))
 def test_decisions_are_scikit_learns(seed: int) -> None:
     truth, _, predicted = case(seed)
-    found = measured(decisions(truth, predicted), len(truth))
+    result = measured(decisions(truth, predicted), len(truth))
     for average in ("micro", "macro"):
-        assert found[f"{average}_f1"] == pytest.approx(reference.f1_score(truth, predicted, average=average))
-        assert found[f"{average}_recall"] == pytest.approx(reference.recall_score(truth, predicted, average=average))
-        assert found[f"{average}_precision"] == pytest.approx(
+        assert result[f"{average}_f1"] == pytest.approx(reference.f1_score(truth, predicted, average=average))
+        assert result[f"{average}_recall"] == pytest.approx(reference.recall_score(truth, predicted, average=average))
+        assert result[f"{average}_precision"] == pytest.approx(
             reference.precision_score(truth, predicted, average=average, zero_division=0)
         )
-    assert found["samples_f1"] == pytest.approx(
+    assert result["samples_f1"] == pytest.approx(
         reference.f1_score(truth, predicted, average="samples", zero_division=1)
     )
-    assert found["samples_recall"] == pytest.approx(
+    assert result["samples_recall"] == pytest.approx(
         np.nanmean(reference.recall_score(truth, predicted, average="samples", zero_division=np.nan))
     )
-    assert found["hamming_loss"] == pytest.approx(reference.hamming_loss(truth, predicted))
-    assert found["subset_accuracy"] == pytest.approx(reference.accuracy_score(truth, predicted))
+    assert result["hamming_loss"] == pytest.approx(reference.hamming_loss(truth, predicted))
+    assert result["subset_accuracy"] == pytest.approx(reference.accuracy_score(truth, predicted))
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("ties", [True, False])
 def test_ranking_is_scikit_learns(seed: int, ties: bool) -> None:
     truth, scores, _ = case(seed, ties=ties)
-    found = measured(ranking(truth, scores), len(truth))
+    result = measured(ranking(truth, scores), len(truth))
     for average in ("micro", "macro"):
-        assert found[f"{average}_roc_auc"] == pytest.approx(reference.roc_auc_score(truth, scores, average=average))
-        assert found[f"{average}_average_precision"] == pytest.approx(
+        assert result[f"{average}_roc_auc"] == pytest.approx(reference.roc_auc_score(truth, scores, average=average))
+        assert result[f"{average}_average_precision"] == pytest.approx(
             reference.average_precision_score(truth, scores, average=average)
         )
-    assert found["ranking_loss"] == pytest.approx(reference.label_ranking_loss(truth, scores))
+    assert result["ranking_loss"] == pytest.approx(reference.label_ranking_loss(truth, scores))
 
 
 def test_per_label_values_are_scikit_learns() -> None:
@@ -74,7 +74,7 @@ def test_per_label_values_are_scikit_learns() -> None:
     )
 
 
-def test_weights_mean_the_same_as_repeating_records() -> None:
+def test_weights_are_equivalent_to_repeated_records() -> None:
     truth, scores, predicted = case(1, n=20)
     drawn = np.random.default_rng(0).integers(0, 20, 20)
     weights = np.bincount(drawn, minlength=20)[None, :].astype(float)
@@ -93,41 +93,41 @@ def test_a_label_without_positives_stays_out_of_macro_averages() -> None:
     predicted = np.array([[True, True], [False, False], [False, False]])
     scores = np.array([[0.9, 0.8], [0.2, 0.1], [0.1, 0.3]])
     ones = np.ones((1, 3))
-    found = {**measured(decisions(truth, predicted), 3), **measured(ranking(truth, scores), 3)}
-    assert found["macro_f1"] == pytest.approx(2 / 3)  # of the first label alone: 1 right, 0 extra, 1 missed
-    assert found["macro_roc_auc"] == pytest.approx(0.5)
+    result = {**measured(decisions(truth, predicted), 3), **measured(ranking(truth, scores), 3)}
+    assert result["macro_f1"] == pytest.approx(2 / 3)  # of the first label alone: 1 right, 0 extra, 1 missed
+    assert result["macro_roc_auc"] == pytest.approx(0.5)
     assert np.isnan(decisions(truth, predicted)(ones).labels["f1"][0, 1])
     assert np.isnan(ranking(truth, scores)(ones).labels["roc_auc"][0, 1])
-    assert found["micro_f1"] == pytest.approx(0.5)  # the extra flag of the second label counts here
+    assert result["micro_f1"] == pytest.approx(0.5)  # the extra flag of the second label counts here
 
 
 def test_nothing_flagged_has_no_precision_and_zero_recall() -> None:
     truth = np.array([[True], [False]])
-    found = measured(decisions(truth, np.zeros_like(truth)), 2)
-    assert np.isnan(found["micro_precision"])
-    assert found["macro_precision"] == 0
-    assert found["micro_recall"] == 0
-    assert found["micro_f1"] == 0
-    assert np.isnan(found["samples_precision"])
+    result = measured(decisions(truth, np.zeros_like(truth)), 2)
+    assert np.isnan(result["micro_precision"])
+    assert result["macro_precision"] == 0
+    assert result["micro_recall"] == 0
+    assert result["micro_f1"] == 0
+    assert np.isnan(result["samples_precision"])
 
 
 def test_no_records_and_no_labels_give_nothing() -> None:
     for shape in ((0, 3), (4, 0)):
         empty = np.zeros(shape, dtype=bool)
-        found = {
+        result = {
             **measured(decisions(empty, empty), shape[0]),
             **measured(ranking(empty, empty.astype(float)), shape[0]),
         }
-        assert np.isnan(found["micro_f1"])
-        assert np.isnan(found["micro_roc_auc"])
-        assert np.isnan(found["hamming_loss"])
+        assert np.isnan(result["micro_f1"])
+        assert np.isnan(result["micro_roc_auc"])
+        assert np.isnan(result["hamming_loss"])
 
 
 def test_a_resample_without_a_class_is_left_out_of_that_metric() -> None:
     truth = np.array([[True], [False], [False], [False]])
-    found = bootstrap(ranking(truth, np.array([[0.9], [0.1], [0.2], [0.3]])), 4, resamples=400, seed=1)
-    lacking = np.isnan(found.replicates.pooled["macro_roc_auc"]).mean()
-    assert lacking == pytest.approx(0.75**4, abs=0.08)  # the only positive is not drawn; all-positive is rare
+    result = bootstrap(ranking(truth, np.array([[0.9], [0.1], [0.2], [0.3]])), 4, resamples=400, seed=1)
+    undefined = np.isnan(result.replicates.pooled["macro_roc_auc"]).mean()
+    assert undefined == pytest.approx(0.75**4, abs=0.08)  # the only positive is not drawn; all-positive is rare
 
 
 def test_resamples_are_the_same_for_the_same_seed_and_draw_n_records() -> None:
@@ -138,14 +138,14 @@ def test_resamples_are_the_same_for_the_same_seed_and_draw_n_records() -> None:
     assert (first != np.concatenate(list(resample_weights(30, 120, 6)))).any()
 
 
-def test_bootstrap_interval_covers_as_often_as_it_says() -> None:
+def test_bootstrap_intervals_cover_as_stated() -> None:
     rng = np.random.default_rng(11)
     covered = 0
     for trial in range(120):
         truth = rng.random((80, 1)) < 0.4
         predicted = truth ^ (rng.random((80, 1)) < 0.2)  # the true Hamming loss is 0.2
-        found = bootstrap(decisions(truth, predicted), 80, resamples=300, seed=trial)
-        low, high = np.quantile(found.replicates.pooled["hamming_loss"], [0.025, 0.975])
+        result = bootstrap(decisions(truth, predicted), 80, resamples=300, seed=trial)
+        low, high = np.quantile(result.replicates.pooled["hamming_loss"], [0.025, 0.975])
         covered += low <= 0.2 <= high
     assert covered / 120 > 0.88
 
@@ -174,18 +174,18 @@ def test_resamples_are_those_of_repeated_records(seed: int) -> None:
     truth, scores, predicted = case(seed, n=25, ties=bool(seed % 2))
     weights = np.random.default_rng(seed).multinomial(25, np.full(25, 1 / 25), size=6).astype(float)
     measure = together([decisions(truth, predicted), ranking(truth, scores)])
-    found = measure(weights)
-    for row, drawn in enumerate(np.repeat(np.arange(25), one.astype(int)) for one in weights):
+    result = measure(weights)
+    for row, drawn in enumerate(np.repeat(np.arange(25), counts.astype(int)) for counts in weights):
         again = together([decisions(truth[drawn], predicted[drawn]), ranking(truth[drawn], scores[drawn])])(
             np.ones((1, 25))
         )
         for name in ("micro_roc_auc", "micro_average_precision", "micro_f1", "ranking_loss", "samples_f1"):
-            assert found.pooled[name][row] == pytest.approx(again.pooled[name][0]), name
-        for name, values in found.labels.items():
+            assert result.pooled[name][row] == pytest.approx(again.pooled[name][0]), name
+        for name, values in result.labels.items():
             assert values[row] == pytest.approx(again.labels[name][0], nan_ok=True), name
 
 
-def test_many_positives_are_gathered_without_moving_the_value_or_the_interval(
+def test_grouping_many_positives_moves_neither_the_value_nor_the_interval(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rng = np.random.default_rng(3)
@@ -193,21 +193,24 @@ def test_many_positives_are_gathered_without_moving_the_value_or_the_interval(
     scores = 1 / (1 + np.exp(-rng.normal(size=truth.shape) - 1.5 * truth))
     exact = bootstrap(ranking(truth, scores), 1500, resamples=200, seed=1)
     monkeypatch.setattr("marginalia.scoring.measures.resampled_ranking.MOST_GROUPS", 128)
-    gathered = bootstrap(ranking(truth, scores), 1500, resamples=200, seed=1)
+    grouped = bootstrap(ranking(truth, scores), 1500, resamples=200, seed=1)
     for name, values in exact.value.labels.items():
-        assert gathered.value.labels[name] == pytest.approx(values, abs=1e-12), name
-        error = np.abs(gathered.replicates.labels[name] - exact.replicates.labels[name])
+        assert grouped.value.labels[name] == pytest.approx(values, abs=1e-12), name
+        error = np.abs(grouped.replicates.labels[name] - exact.replicates.labels[name])
         assert (error.max(0) <= 0.2 * exact.replicates.labels[name].std(0)).all(), name
-        ends = [np.quantile(one.replicates.labels[name], [0.025, 0.975], axis=0) for one in (gathered, exact)]
+        ends = [
+            np.quantile(bootstrapped.replicates.labels[name], [0.025, 0.975], axis=0)
+            for bootstrapped in (grouped, exact)
+        ]
         assert ends[0] == pytest.approx(ends[1], abs=0.001), name
-    assert gathered.value.pooled["micro_roc_auc"] == pytest.approx(exact.value.pooled["micro_roc_auc"], abs=1e-12)
+    assert grouped.value.pooled["micro_roc_auc"] == pytest.approx(exact.value.pooled["micro_roc_auc"], abs=1e-12)
 
 
-def test_one_record_and_one_label_are_no_crash() -> None:
+def test_one_record_and_one_label_work() -> None:
     for truth in (True, False):
-        found = together(
+        result = together(
             [decisions(np.array([[truth]]), np.array([[False]])), ranking(np.array([[truth]]), np.array([[0.3]]))]
         )(np.ones((1, 1)))
-        assert np.isnan(found.pooled["micro_roc_auc"][0])
-        assert found.pooled["subset_accuracy"][0] == float(not truth)
-        assert found.pooled["hamming_loss"][0] == float(truth)
+        assert np.isnan(result.pooled["micro_roc_auc"][0])
+        assert result.pooled["subset_accuracy"][0] == float(not truth)
+        assert result.pooled["hamming_loss"][0] == float(truth)

@@ -164,7 +164,7 @@ def test_many_choices_are_no_product(tmp_path: Path) -> None:
     made = load_guard(str(own(tmp_path, answer=[["safe"], [{"verdict": "unsafe"}, *choices, {"labels": [","]}]])))
     assert rows_of(made, "unsafe" + "ab-" * 10 + "A,B") == BOTH
     assert rows_of(made, "unsafe" + "ab-" * 9 + "A,B") is None
-    with pytest.raises(InputError, match="an alternative has 202 pieces, and may have 200"):
+    with pytest.raises(InputError, match="an alternative has 202 pieces; at most 200 are allowed"):
         load_guard(str(own(tmp_path, answer=[["safe"], [{"verdict": "unsafe"}, *choices * 5, {"labels": [","]}]])))
 
 

@@ -1,4 +1,5 @@
-"""The paper's procedures on scripted models, against numbers computed by hand: what they do right, and every fault."""
+"""The paper's procedures on scripted models, against numbers computed by hand: what they do correctly, and every
+fault."""
 
 from __future__ import annotations
 
@@ -36,13 +37,13 @@ class Scripted:
         return "".join(self.tokens[index].partition("#")[0] for index in ids)
 
     def next_probabilities(self, ids: Sequence[int], /) -> np.ndarray:
-        found = np.zeros(len(self.tokens))
+        result = np.zeros(len(self.tokens))
         for token, probability in self.table[self.decode(ids).removeprefix("<start>")].items():
-            found[self.tokens.index(token)] = probability
-        return found
+            result[self.tokens.index(token)] = probability
+        return result
 
-    def visited(self, found: published_procedures.AnyPlace) -> list[str]:
-        return [self.decode(answer) for answer in found.visited]
+    def visited(self, result: published_procedures.AnyPlace) -> list[str]:
+        return [self.decode(answer) for answer in result.visited]
 
 
 def scores(table: dict[str, dict[str, float]], **options: float) -> dict[str, float]:
@@ -64,20 +65,20 @@ TWO_LABELS = {
 
 
 def test_token_probability_is_the_steps_own() -> None:
-    found = published_procedures.token_probability(Scripted(TWO_LABELS), PROMPT, LABELS)
-    assert found == pytest.approx({"unsafe": 0.8, "S1": 0.7, "S2": 0.9})
+    result = published_procedures.token_probability(Scripted(TWO_LABELS), PROMPT, LABELS)
+    assert result == pytest.approx({"unsafe": 0.8, "S1": 0.7, "S2": 0.9})
 
 
 def test_fixed_place_multiplies_the_hits_and_nothing_between_them() -> None:
-    found = published_procedures.fixed_place(Scripted(TWO_LABELS), PROMPT, LABELS)
-    assert found == pytest.approx(
+    result = published_procedures.fixed_place(Scripted(TWO_LABELS), PROMPT, LABELS)
+    assert result == pytest.approx(
         {"unsafe": 0.8, "S1": 0.8 * 0.7, "S2": 0.8 * 0.7 * 0.9}
     )  # the comma's 0.6 is left out
 
 
 def test_any_place_sums_over_answers() -> None:
-    found = scores(TWO_LABELS, top_p=ALMOST)
-    assert found == pytest.approx(
+    result = scores(TWO_LABELS, top_p=ALMOST)
+    assert result == pytest.approx(
         {
             "unsafe": 0.8,
             "S1": 0.8 * 0.7,
@@ -92,8 +93,8 @@ def test_greedy_labels_leave_out_the_verdict() -> None:
 
 
 def test_greedy_stops_at_its_length() -> None:
-    found = published_procedures.token_probability(Scripted(TWO_LABELS), PROMPT, LABELS, max_new_tokens=3)
-    assert found == pytest.approx({"unsafe": 0.8, "S1": 0.7})
+    result = published_procedures.token_probability(Scripted(TWO_LABELS), PROMPT, LABELS, max_new_tokens=3)
+    assert result == pytest.approx({"unsafe": 0.8, "S1": 0.7})
 
 
 DIGITS = {
@@ -126,8 +127,8 @@ REPEATED = {
 
 
 def test_fault_a_repeated_label_is_added_twice() -> None:
-    found = scores(REPEATED, top_p=ALMOST)
-    assert found["S1"] == pytest.approx(0.9 + 0.9 * 0.8)  # 1.62
+    result = scores(REPEATED, top_p=ALMOST)
+    assert result["S1"] == pytest.approx(0.9 + 0.9 * 0.8)  # 1.62
     assert published_procedures.token_probability(Scripted(REPEATED), PROMPT, LABELS)["S1"] == pytest.approx(
         0.8
     )  # the later one
@@ -159,9 +160,9 @@ def test_eps_is_checked_on_entering() -> None:
         "safe": {STOP: 1.0},
     }
     model = Scripted(table)
-    found = published_procedures.any_place(model, PROMPT, LABELS, top_p=ALMOST, eps=0.01)
-    assert found.scores == pytest.approx({"unsafe": 0.005})  # the hit counts, what follows it does not
-    assert model.visited(found) == ["", "safe"]
+    result = published_procedures.any_place(model, PROMPT, LABELS, top_p=ALMOST, eps=0.01)
+    assert result.scores == pytest.approx({"unsafe": 0.005})  # the hit counts, what follows it does not
+    assert model.visited(result) == ["", "safe"]
 
 
 def siblings(end: float) -> dict[str, dict[str, float]]:
@@ -177,9 +178,9 @@ def test_fault_a_sure_end_skips_the_siblings_after_it() -> None:
 
 def test_fault_where_the_answer_may_end_the_third_sibling_is_the_last_and_not_followed() -> None:
     model = Scripted(siblings(0.4))
-    found = published_procedures.any_place(model, PROMPT, LABELS, top_p=ALMOST)
-    assert found.scores == pytest.approx({"S1": 0.36, "S2": 0.18})  # S10 is lost
-    assert model.visited(found) == ["", "S1"]  # S2 was scored, not descended
+    result = published_procedures.any_place(model, PROMPT, LABELS, top_p=ALMOST)
+    assert result.scores == pytest.approx({"S1": 0.36, "S2": 0.18})  # S10 is lost
+    assert model.visited(result) == ["", "S1"]  # S2 was scored, not descended
     # an end outside the nucleus changes nothing
     table = {"": {"S1": 0.4, "S2": 0.3, "S10": 0.2, STOP: 0.1}, **{label: {STOP: 1.0} for label in LABELS}}
     inside = published_procedures.any_place(Scripted(table), PROMPT, LABELS, top_p=0.85)
@@ -248,12 +249,12 @@ def test_a_real_model(tmp_path: Path, kind: type[PlainModel]) -> None:
     tokenizer, network = AutoTokenizer.from_pretrained(folder), LlamaForCausalLM.from_pretrained(folder)
     prompt = tokenizer("judge this", add_special_tokens=False)["input_ids"]
     model = kind(network, tokenizer, [END])
-    found = published_procedures.any_place(model, prompt, ["s", "S1"], top_p=0.9, eps=0.01, max_new_tokens=3)
-    assert model.forward_passes == len(found.visited) > 5
+    result = published_procedures.any_place(model, prompt, ["s", "S1"], top_p=0.9, eps=0.01, max_new_tokens=3)
+    assert model.forward_passes == len(result.visited) > 5
     plain = PlainModel(network, tokenizer, [END])
     again = published_procedures.any_place(plain, prompt, ["s", "S1"], top_p=0.9, eps=0.01, max_new_tokens=3)
-    assert again.visited == found.visited
-    assert again.scores == pytest.approx(found.scores, abs=1e-5)
+    assert again.visited == result.visited
+    assert again.scores == pytest.approx(result.scores, abs=1e-5)
     with torch.no_grad():
         whole = network(torch.tensor([prompt])).logits[0, -1].softmax(-1)
     assert torch.allclose(model.next_probabilities(prompt), whole, atol=1e-5)

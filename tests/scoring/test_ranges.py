@@ -1,4 +1,4 @@
-"""The range that bounds allow a metric, against every choice of probabilities inside them on small sets."""
+"""A metric's range from bounds, compared with every choice of probabilities within the bounds on small sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ THRESHOLD = 0.5
 
 
 def small_set(seed: int) -> tuple[Flags, Array, Array]:
-    """3 records x 2 labels with bounds on a coarse grid, so that ties and thresholds are met."""
+    """3 records x 2 labels with bounds on a coarse grid, so that scores tie and hit thresholds."""
     rng = np.random.default_rng(seed)
     truth = rng.random((3, 2)) < 0.5
     ends = np.sort(rng.integers(0, 5, size=(2, 3, 2)), axis=0) / 4
@@ -25,7 +25,7 @@ def small_set(seed: int) -> tuple[Flags, Array, Array]:
 
 
 def choices(lower: Array, upper: Array) -> Iterator[Array]:
-    """Every choice of the bounds, the points a quarter apart between them, and one between those."""
+    """Every choice from a grid within the bounds: multiples of 0.25, and 0.3 and 0.6 between them."""
     grid = np.unique(np.concatenate([np.arange(0, 1.01, 0.25), [0.3, 0.6]]))
     cells = [grid[(grid >= low) & (grid <= high)] for low, high in zip(lower.ravel(), upper.ravel(), strict=True)]
     for values in itertools.product(*cells):
@@ -33,8 +33,8 @@ def choices(lower: Array, upper: Array) -> Iterator[Array]:
 
 
 def measured(truth: Flags, p: Array) -> dict[str, Array]:
-    one = np.ones((1, len(truth)))
-    parts = [metrics.decisions(truth, p >= THRESHOLD)(one), metrics.ranking(truth, p)(one)]
+    weights = np.ones((1, len(truth)))
+    parts = [metrics.decisions(truth, p >= THRESHOLD)(weights), metrics.ranking(truth, p)(weights)]
     pooled = {name: values for part in parts for name, values in part.pooled.items()}
     return pooled | {f"label {name}": values[0] for part in parts for name, values in part.labels.items()}
 
@@ -51,15 +51,15 @@ def allowed(truth: Flags, lower: Array, upper: Array) -> dict[str, tuple[Array, 
 @pytest.mark.parametrize("seed", range(12))
 def test_no_choice_inside_the_bounds_leaves_the_range_and_exact_ones_are_reached(seed: int) -> None:
     truth, lower, upper = small_set(seed)
-    found = allowed(truth, lower, upper)
-    assert set(found) == set(measured(truth, lower))
-    lowest = {name: np.full_like(ends[0], np.inf) for name, ends in found.items()}
-    highest = {name: np.full_like(ends[0], -np.inf) for name, ends in found.items()}
+    result = allowed(truth, lower, upper)
+    assert set(result) == set(measured(truth, lower))
+    lowest = {name: np.full_like(ends[0], np.inf) for name, ends in result.items()}
+    highest = {name: np.full_like(ends[0], -np.inf) for name, ends in result.items()}
     for p in choices(lower, upper):
         for name, values in measured(truth, p).items():
             lowest[name] = np.fmin(lowest[name], values)
             highest[name] = np.fmax(highest[name], values)
-    for name, (low, high) in found.items():
+    for name, (low, high) in result.items():
         reached = np.isfinite(lowest[name])
         assert (np.isnan(low) == ~reached).all(), name
         assert (low[reached] <= lowest[name][reached] + 1e-12).all(), name
@@ -76,16 +76,16 @@ def test_ranges_of_one_label_from_counts(seed: int) -> None:
         gold, ends = truth[:, column], (lower[:, column], upper[:, column])
         flagged = [end >= THRESHOLD for end in ends]
         counts = [tuple(int((flags & part).sum()) for flags in flagged) for part in (gold, ~gold)]
-        found = metric_ranges.binary_ranges(counts[0], counts[1], int(gold.sum()), len(gold))  # type: ignore[arg-type]
+        result = metric_ranges.binary_ranges(counts[0], counts[1], int(gold.sum()), len(gold))  # type: ignore[arg-type]
         several = metric_ranges.decision_ranges(truth, lower, upper, THRESHOLD).labels
         for name, (low, high) in several.items():
-            assert found[name] == pytest.approx((low[column], high[column]), nan_ok=True), name
+            assert result[name] == pytest.approx((low[column], high[column]), nan_ok=True), name
         chosen = [p[:, 0] >= THRESHOLD for p in choices(ends[0][:, None], ends[1][:, None])]
         right = [float((flags == gold).mean()) for flags in chosen]
-        assert found["accuracy"] == pytest.approx((min(right), max(right)))
+        assert result["accuracy"] == pytest.approx((min(right), max(right)))
         if not gold.all():
             alarms = [float(flags[~gold].mean()) for flags in chosen]
-            assert found["false_positive_rate"] == pytest.approx((min(alarms), max(alarms)))
+            assert result["false_positive_rate"] == pytest.approx((min(alarms), max(alarms)))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -121,8 +121,8 @@ def test_scores_of_a_forecast_keep_their_range(seed: int) -> None:
     lower = rng.random((40, 3)) * 0.8
     upper = lower + rng.random((40, 3)) * 0.2
     bins = equal_mass_bins(lower.ravel(), 5)
-    found = metric_ranges.forecast_ranges(truth, lower, upper)
-    found["ece"] = metric_ranges.calibration_error_range(truth.ravel(), lower.ravel(), upper.ravel(), bins)
+    result = metric_ranges.forecast_ranges(truth, lower, upper)
+    result["ece"] = metric_ranges.calibration_error_range(truth.ravel(), lower.ravel(), upper.ravel(), bins)
     worst, best = metric_ranges.corners(truth, lower, upper)
     for p in [worst, best, lower, upper, *(rng.uniform(lower, upper) for _ in range(200))]:
         value = {
@@ -130,6 +130,6 @@ def test_scores_of_a_forecast_keep_their_range(seed: int) -> None:
             "log_loss": reference.log_loss(truth.ravel(), p.ravel(), labels=[False, True]),
             "ece": np.abs(np.bincount(bins, weights=(p - truth).ravel())).sum() / p.size,
         }
-        for name, (low, high) in found.items():
+        for name, (low, high) in result.items():
             assert low - 1e-9 <= value[name] <= high + 1e-9, name
-    assert found["brier"][1] == pytest.approx(np.mean((worst - truth) ** 2))
+    assert result["brier"][1] == pytest.approx(np.mean((worst - truth) ** 2))

@@ -1,4 +1,4 @@
-"""Thresholds chosen anew in each resample, against the plain function on the drawn records."""
+"""Thresholds chosen again in each resample, compared with the plain function on the drawn records."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ RESAMPLES, SEED, FEWEST = 60, 3, 8
 
 @pytest.mark.parametrize("digits", [1, 6])
 def test_thresholds_and_metrics_are_those_of_the_drawn_records(digits: int) -> None:
-    """Few digits: many ties. 8 positives asked for: some resamples take the threshold of all labels together."""
+    """Few digits give many ties; with 8 positives required, some resamples use the threshold of all labels pooled."""
     rng = np.random.default_rng(1)
     truth = rng.random((80, 3)) < [0.1, 0.25, 0.4]
     p = np.round(1 / (1 + np.exp(1 - 2 * truth - rng.normal(size=truth.shape))), digits)
     fit, test = np.arange(40), np.arange(40, 80)
     at = chosen_thresholds(truth[fit], p[fit], min_positives=FEWEST, resamples=RESAMPLES, seed=SEED)
     own = np.array([0.3, 0.4, 0.5])
-    found = with_resampled(truth[test], p[test], own, at, SEED)
+    result = with_resampled(truth[test], p[test], own, at, SEED)
     draws = [np.concatenate(list(resample_weights(40, RESAMPLES, seed))) for seed in (SEED + OTHER_SPLIT, SEED)]
     borrowed = 0
     for b in range(RESAMPLES):
@@ -34,13 +34,13 @@ def test_thresholds_and_metrics_are_those_of_the_drawn_records(digits: int) -> N
         assert at[b] == pytest.approx(expected)
         judged = np.repeat(test, draws[1][b].astype(int))
         flags = p[judged] >= at[b]
-        replicates = found.replicates.pooled
+        replicates = result.replicates.pooled
         assert replicates["micro_f1"][b] == pytest.approx(f1_score(truth[judged], flags, average="micro"))
         assert replicates["hamming_loss"][b] == pytest.approx(hamming_loss(truth[judged], flags))
         if truth[judged].any(0).all():
             assert replicates["macro_f1"][b] == pytest.approx(f1_score(truth[judged], flags, average="macro"))
     assert 0 < borrowed < 3 * RESAMPLES
-    assert found.value.pooled["micro_f1"][0] == pytest.approx(f1_score(truth[test], p[test] >= own, average="micro"))
+    assert result.value.pooled["micro_f1"][0] == pytest.approx(f1_score(truth[test], p[test] >= own, average="micro"))
 
 
 def test_many_scores_are_grouped_without_moving_the_threshold_far() -> None:
@@ -52,7 +52,7 @@ def test_many_scores_are_grouped_without_moving_the_threshold_far() -> None:
     for b in range(3):
         drawn = np.repeat(np.arange(6000), weights[b].astype(int))
         flags = [p[drawn, 0] >= threshold for threshold in (at[b, 0], best_f1(truth[drawn, 0], p[drawn, 0]))]
-        reached = [f1_score(truth[drawn, 0], one) for one in flags]
+        reached = [f1_score(truth[drawn, 0], flagged) for flagged in flags]
         assert reached[1] - 0.002 <= reached[0] <= reached[1]
 
 
@@ -61,22 +61,22 @@ def test_a_resample_without_a_positive_has_no_threshold() -> None:
     at = chosen_thresholds(truth, p, min_positives=1, resamples=200, seed=0)
     without = np.isnan(at[:, 0])
     assert 0.2 < without.mean() < 0.5  # (9 / 10)^10
-    found = with_resampled(truth, p, np.array([0.5]), at, 0).replicates.pooled
-    assert np.isnan(found["hamming_loss"][without]).all()
+    result = with_resampled(truth, p, np.array([0.5]), at, 0).replicates.pooled
+    assert np.isnan(result["hamming_loss"][without]).all()
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.95])
 def test_simultaneous_intervals_hold_all_at_once(shared: float) -> None:
-    """Coverage of 10 means of 15 records at once. Means that go together need hardly wider intervals than one alone."""
+    """Coverage of 10 means of 15 records at once. Correlated means need hardly wider intervals than a single one."""
     rng = np.random.default_rng(5)
-    held, width = 0, []
+    covered, width = 0, []
     for _ in range(400):
         data = np.sqrt(shared) * rng.normal(size=(15, 1)) + np.sqrt(1 - shared) * rng.normal(size=(15, 10))
         weights = rng.multinomial(15, [1 / 15] * 15, size=400) / 15
         low, high = simultaneous(weights @ data, 0.95, [15.0] * 10)
-        held += bool(((low <= 0) & (high >= 0)).all())
+        covered += bool(((low <= 0) & (high >= 0)).all())
         width.append(float((high - low).mean()))
-    assert held >= 0.93 * 400
+    assert covered >= 0.93 * 400
     one_alone = 2 * 2.14 / np.sqrt(15)  # Student's t
     assert np.mean(width) < (1.3 if shared else 1.6) * one_alone
 

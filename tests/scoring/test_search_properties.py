@@ -1,4 +1,4 @@
-"""The search, for any small answer language and any model: bounds, masses, labels in another order, company."""
+"""The search, for any small answer language and any model: bounds, masses, order of labels, batch composition."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from marginalia.schemas.errors import InputError
@@ -47,7 +47,7 @@ FORMS = st.sampled_from(
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A language and a model that answers in it, more or less."""
+    """A small answer language and a random model, which keeps to it more or less."""
 
     codes: list[str]
     answer: list[list[Any]]
@@ -55,19 +55,19 @@ class Case:
     vocabulary: int
 
     def guard(self, order: list[int] | None = None) -> Guard:
-        """With its labels in another order: label `ln` has the n-th code wherever it stands."""
+        """The guard, with its labels in another order if given: label `ln` has the n-th code at any position."""
         ids = [f"l{number}" for number in (order or range(len(self.codes)))]
         file = {
             "guard": "any",
             "title": "T",
             "source": "a test",
             "taxonomy": "taxonomy.yaml",
-            "labels": {one: self.codes[int(one[1:])] for one in ids},
+            "labels": {label: self.codes[int(label[1:])] for label in ids},
             "prompt": {"message": "{{ conversation[0].content }}"},
             "answer": self.answer,
         }
         taxonomy = {"id": "t", "version": "1", "title": "T", "subject": "texts"}
-        labels = [{"id": one, "name": one, "definition": "x"} for one in ids]
+        labels = [{"id": label, "name": label, "definition": "x"} for label in ids]
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "taxonomy.yaml").write_text(yaml.safe_dump({**taxonomy, "labels": labels}))
             (Path(folder) / "guard.yaml").write_text(yaml.safe_dump(file, sort_keys=False))
@@ -75,12 +75,12 @@ class Case:
 
     @cached_property
     def hashed(self) -> HashedModel:
-        written = b"".join(one.text for one in readings(self.answer, self.codes))
+        written = b"".join(reading.text for reading in readings(self.answer, self.codes))
         return HashedModel(VOCABULARIES[self.vocabulary], favoured=frozenset(written), **self.model)
 
     @property
-    def truth(self) -> dict[str, Any]:
-        return Enumeration(self.hashed, list(readings(self.answer, self.codes)), len(self.codes) + 1).run()
+    def enumeration(self) -> Enumeration:
+        return Enumeration(self.hashed, list(readings(self.answer, self.codes)), len(self.codes) + 1)
 
 
 @st.composite
@@ -101,59 +101,84 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def scored(case: Case, guard: Guard | None = None, **chosen: Any) -> Result:
-    (found,) = Scorer(case.hashed, guard or case.guard(), Settings(**chosen)).score_records([("a", HELLO)])
-    assert found.error is None
-    return found
+    (result,) = Scorer(case.hashed, guard or case.guard(), Settings(**chosen)).score_records([("a", HELLO)])
+    assert result.error is None
+    return result
 
 
-def many(share: float) -> settings:
-    """A share of the profile's examples: these are costly."""
+def examples(share: float) -> settings:
+    """That share of the profile's examples, as these tests are slow."""
     return settings(max_examples=max(1, round(settings().max_examples * share)))
 
 
-@many(0.5)
+@examples(0.5)
 @given(case=cases())
-def test_the_truth_lies_inside(case: Case) -> None:
-    truth, guard = case.truth, case.guard()
+def test_the_truth_lies_inside_the_bounds(case: Case) -> None:
+    truth, guard = case.enumeration.run(), case.guard()
     for budget in (2, 10, EVERYTHING):
         widths = {}
         for tolerance in (0.5, 0.05, 0.0):
-            found = scored(case, guard, tolerance=tolerance, node_budget=budget)
+            result = scored(case, guard, tolerance=tolerance, node_budget=budget)
             for name in MARGINALS:
-                bounds = found.estimates[name]
+                bounds = result.estimates[name]
                 assert (bounds.lower <= truth[name] + 1e-9).all() and (truth[name] <= bounds.upper + 1e-9).all(), name
                 assert (bounds.lower >= 0).all() and (bounds.upper <= 1).all(), name
                 assert (bounds.lower <= bounds.probability).all() and (bounds.probability <= bounds.upper).all(), name
                 widths[name] = float((bounds.upper - bounds.lower).max())
-            assert found.stopped in ("tolerance", "node_budget", "exhausted")
-            assert (found.stopped == "tolerance") == (max(widths.values()) <= tolerance + 1e-9)
+            assert result.stopped in ("tolerance", "node_budget", "exhausted")
+            assert (result.stopped == "tolerance") == (max(widths.values()) <= tolerance + 1e-9)
     for name in MARGINALS:
-        assert found.estimates[name].probability == pytest.approx(truth[name], abs=1e-6), name
+        assert result.estimates[name].probability == pytest.approx(truth[name], abs=1e-6), name
+
+
+@examples(0.5)
+@given(case=cases(), tolerance=st.sampled_from([0.5, 0.05, 0.0]), budget=st.sampled_from([1, 2, 3, 5, 8, EVERYTHING]))
+def test_the_maximum_over_steps_lies_inside_its_bounds(case: Case, tolerance: float, budget: int) -> None:
+    truth = case.enumeration.over_steps()
+    chosen = {"tolerance": tolerance, "node_budget": budget, "estimators": ("max_over_steps",)}
+    bounds = scored(case, **chosen).estimates["max_over_steps"]
+    assert (bounds.lower <= truth + 1e-9).all() and (truth <= bounds.upper + 1e-9).all()
+    assert (bounds.lower >= 0).all() and (bounds.upper <= 1).all()
+    assert (bounds.lower <= bounds.probability).all() and (bounds.probability <= bounds.upper).all()
+    if budget == EVERYTHING:
+        assert (bounds.upper - bounds.lower).max() <= tolerance + 1e-9
 
 
 TOLERANCES = (0.5, 0.2, 0.1, 0.05, 0.01, 1e-3, 0.0)
 BUDGETS = (1, 3, 6, 12, 25, 50, 100, EVERYTHING)
 
 
-@many(0.5)
+STEPS = Case(
+    ["1ba", "a1"],
+    [
+        ["k", {"space": [" "]}],
+        [{"space": ["\n"]}, {"verdict": "n"}, {"space": [" "]}, {"labels": [","]}, {"space": [" ", "\n"]}],
+    ],
+    {"seed": 872150, "favour": 9.0, "spread": 2.0},
+    0,
+)  # a greedy answer with two label steps, each with several open prefixes
+
+
+@examples(0.5)
+@example(case=STEPS, tolerances=[0.2, 0.0], budgets=[2], names=(*MARGINALS, "max_over_steps"))
 @given(
     case=cases(),
     tolerances=st.lists(st.sampled_from(TOLERANCES), min_size=2, max_size=3, unique=True),
     budgets=st.lists(st.sampled_from(BUDGETS), min_size=2, max_size=3, unique=True),
-    names=st.sampled_from([MARGINALS, *((name,) for name in MARGINALS)]),
+    names=st.sampled_from([(*MARGINALS, "max_over_steps"), *((name,) for name in MARGINALS), ("max_over_steps",)]),
 )
 def test_a_finer_tolerance_or_a_larger_budget_never_widens_bounds(
     case: Case, tolerances: list[float], budgets: list[int], names: tuple[str, ...]
 ) -> None:
-    """Of any row: each step to a finer tolerance or a larger budget counts all that counted before, and more."""
+    """Of any row: a finer tolerance or a larger budget counts all that counted before, and more."""
     guard = case.guard()
-    found = {
+    result = {
         (tolerance, budget): scored(case, guard, tolerance=tolerance, node_budget=budget, estimators=names).estimates
         for tolerance in tolerances
         for budget in budgets
     }
-    for (tolerance, budget), coarse in found.items():
-        for (finer, larger), fine in found.items():
+    for (tolerance, budget), coarse in result.items():
+        for (finer, larger), fine in result.items():
             if finer <= tolerance and larger >= budget:
                 for name in names:
                     at = (name, tolerance, budget, finer, larger)
@@ -161,19 +186,19 @@ def test_a_finer_tolerance_or_a_larger_budget_never_widens_bounds(
                     assert (fine[name].upper <= coarse[name].upper + 1e-9).all(), at
 
 
-@many(0.5)
+@examples(0.5)
 @given(case=cases(), budget=st.integers(1, 60))
 def test_at_the_budget_the_most_probable_prefixes_count(case: Case, budget: int) -> None:
     """Against a search that evaluates one prefix at a time, the most probable one, over the enumerated answers."""
-    enumeration = Enumeration(case.hashed, list(readings(case.answer, case.codes)), len(case.codes) + 1)
+    enumeration = case.enumeration
     limits = {"tolerance": 0.0, "node_budget": budget, "estimators": ("marginal",), "answer_tokens": 1}
     scorer = Scorer(case.hashed, case.guard(), Settings(**limits))
     search = scorer.search(HELLO)
-    stays = np.exp(case.hashed.log_probabilities(()))[[*enumeration.moves(b"")]].sum()
-    assume(stays < 0.9)  # else a prefix is evaluated with those after it that the language forces
+    in_language = np.exp(case.hashed.log_probabilities(()))[[*enumeration.moves(b"")]].sum()
+    assume(in_language < 0.9)  # otherwise prefixes are evaluated together with their forced runs
     lower, upper = one_at_a_time(enumeration, [step.token for step in search.greedy], budget)
-    found = search.raw.marginal()
-    assert found[0] == pytest.approx(lower, abs=1e-9) and found[1] == pytest.approx(upper, abs=1e-9)
+    result = search.raw.marginal()
+    assert result[0] == pytest.approx(lower, abs=1e-9) and result[1] == pytest.approx(upper, abs=1e-9)
 
 
 def one_at_a_time(enumeration: Enumeration, greedy: list[int], budget: int) -> tuple[Any, Any]:
@@ -201,7 +226,7 @@ def one_at_a_time(enumeration: Enumeration, greedy: list[int], budget: int) -> t
     return lower, lower + could
 
 
-@many(0.6)
+@examples(0.6)
 @given(case=cases(), tolerance=st.sampled_from([0.5, 0.1, 0.0]), budget=st.sampled_from([1, 4, 20, EVERYTHING]))
 def test_masses_add_up_and_estimators_agree(case: Case, tolerance: float, budget: int) -> None:
     guard = case.guard()
@@ -210,24 +235,24 @@ def test_masses_add_up_and_estimators_agree(case: Case, tolerance: float, budget
     for masses in (search.raw, search.constrained):
         assert masses.closed + masses.off + masses.open == pytest.approx(1, abs=1e-6)
         assert min(masses.closed, masses.off, masses.open) >= -1e-9
-    found = scored(case, guard, tolerance=tolerance, node_budget=budget).estimates
-    named = found["greedy"].probability > 0
-    assert set(found["greedy"].probability) <= {0.0, 1.0}
+    result = scored(case, guard, tolerance=tolerance, node_budget=budget).estimates
+    named = result["greedy"].probability > 0
+    assert set(result["greedy"].probability) <= {0.0, 1.0}
     for ending in ("", "_constrained"):
-        conditional, joint = found[f"conditional{ending}"].probability, found[f"joint{ending}"].probability
+        conditional, joint = result[f"conditional{ending}"].probability, result[f"joint{ending}"].probability
         assert (joint <= conditional + 1e-12).all() and ((joint > 0) <= (conditional > 0)).all()
-    assert (found["conditional"].probability[~named] == 0).all()
+    assert (result["conditional"].probability[~named] == 0).all()
 
 
-@many(0.5)
+@examples(0.5)
 @given(case=cases(), draw=st.data())
 def test_labels_in_another_order_have_the_same_probabilities(case: Case, draw: st.DataObject) -> None:
     order = draw.draw(st.permutations(range(len(case.codes))))
-    one = scored(case, tolerance=0, node_budget=EVERYTHING).estimates
-    other = scored(case, case.guard(list(order)), tolerance=0, node_budget=EVERYTHING).estimates
+    estimates = scored(case, tolerance=0, node_budget=EVERYTHING).estimates
+    reordered = scored(case, case.guard(list(order)), tolerance=0, node_budget=EVERYTHING).estimates
     rows = [*order, len(case.codes)]
-    for name, bounds in one.items():
-        assert other[name].probability == pytest.approx(bounds.probability[rows], abs=1e-9), name
+    for name, bounds in estimates.items():
+        assert reordered[name].probability == pytest.approx(bounds.probability[rows], abs=1e-9), name
 
 
 @cache
@@ -240,23 +265,25 @@ def tiny_scorer(seed: int) -> Scorer:
     return Scorer(model, case.guard(), Settings(tolerance=0.01))
 
 
-@many(0.2)
+@examples(0.2)
 @given(
     texts=st.lists(st.text("ab 1,", min_size=1, max_size=40), min_size=2, max_size=6),
     seed=st.integers(0, 1),
     together=st.integers(1, 6),
     draw=st.data(),
 )
-def test_company_and_order_change_nothing(texts: list[str], seed: int, together: int, draw: st.DataObject) -> None:
+def test_batch_composition_and_order_change_nothing(
+    texts: list[str], seed: int, together: int, draw: st.DataObject
+) -> None:
     scorer = tiny_scorer(seed)
     records = [(f"r{number}", [{"role": "user", "content": text}]) for number, text in enumerate(texts)]
     scorer.settings = Settings(
         tolerance=0.01, batch_records=together, batch_tokens=draw.draw(st.sampled_from([1, 4096]))
     )
-    found = {one.record_id: one for one in scorer.score_records(draw.draw(st.permutations(records)))}
+    results = {result.record_id: result for result in scorer.score_records(draw.draw(st.permutations(records)))}
     scorer.settings = Settings(tolerance=0.01, batch_records=1)
     for record_id, messages in records:
         (alone,) = scorer.score_records([(record_id, messages)])
-        assert found[record_id].answer == alone.answer
+        assert results[record_id].answer == alone.answer
         for name, bounds in alone.estimates.items():
-            assert np.abs(found[record_id].estimates[name].probability - bounds.probability).max() < 1e-6, name
+            assert np.abs(results[record_id].estimates[name].probability - bounds.probability).max() < 1e-6, name

@@ -1,4 +1,4 @@
-"""Metrics against soft labels: by hand, against single votes spelt out, and against annotators of known error."""
+"""Metrics against soft labels: by hand, against all single votes, and against annotators with known error rates."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def pooled(measure: Measure, n: int) -> dict[str, float]:
 def test_two_records_by_hand() -> None:
     soft = np.array([[1.0, 0.5], [0.0, np.nan]])
     p = np.array([[0.8, 0.6], [0.1, 0.9]])
-    found = pooled(against_soft(soft, p, p >= 0.5), 2)
-    assert found["brier"] == pytest.approx((0.04 + 0.01 + 0.01) / 3)
-    assert found["disagreement"] == pytest.approx(0.25 / 3)
-    assert found["brier_against_votes"] == pytest.approx(found["brier"] + found["disagreement"])
+    result = pooled(against_soft(soft, p, p >= 0.5), 2)
+    assert result["brier"] == pytest.approx((0.04 + 0.01 + 0.01) / 3)
+    assert result["disagreement"] == pytest.approx(0.25 / 3)
+    assert result["brier_against_votes"] == pytest.approx(result["brier"] + result["disagreement"])
     cross = -np.log(0.8) - 0.5 * np.log(0.6) - 0.5 * np.log(0.4) - np.log(0.9)
-    assert found["log_loss"] == pytest.approx(cross / 3)
-    assert found["entropy"] == pytest.approx(np.log(2) / 3)
-    assert found["expected_micro_f1"] == pytest.approx(2 * 1.5 / (2 + 1.5))
-    assert found["expected_hamming_loss"] == pytest.approx(0.5 / 3)
+    assert result["log_loss"] == pytest.approx(cross / 3)
+    assert result["entropy"] == pytest.approx(np.log(2) / 3)
+    assert result["expected_micro_f1"] == pytest.approx(2 * 1.5 / (2 + 1.5))
+    assert result["expected_hamming_loss"] == pytest.approx(0.5 / 3)
 
 
-def votes(seed: int, n: int = 40, n_labels: int = 3, people: int = 4) -> np.ndarray:
+def votes(seed: int, n: int = 40, n_labels: int = 3, annotators: int = 4) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return rng.random((people, n, n_labels)) < rng.uniform(0.1, 0.6, (n, n_labels))
+    return rng.random((annotators, n, n_labels)) < rng.uniform(0.1, 0.6, (n, n_labels))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -40,14 +40,14 @@ def test_expected_numbers_are_those_of_all_single_votes(seed: int) -> None:
     cast = votes(seed)
     rng = np.random.default_rng(seed + 100)
     p = rng.random(cast.shape[1:])
-    found = pooled(against_soft(cast.mean(0), p, p >= 0.4), len(p))
-    spelt, repeated = cast.reshape(-1), np.broadcast_to(p, cast.shape).reshape(-1)
-    assert found["brier_against_votes"] == pytest.approx(reference.brier_score_loss(spelt, repeated))
-    assert found["log_loss"] == pytest.approx(reference.log_loss(spelt, repeated))
-    assert found["expected_micro_f1"] == pytest.approx(reference.f1_score(spelt, repeated >= 0.4))
-    assert found["expected_micro_precision"] == pytest.approx(reference.precision_score(spelt, repeated >= 0.4))
-    assert found["expected_micro_recall"] == pytest.approx(reference.recall_score(spelt, repeated >= 0.4))
-    assert found["expected_hamming_loss"] == pytest.approx(np.mean(spelt != (repeated >= 0.4)))
+    result = pooled(against_soft(cast.mean(0), p, p >= 0.4), len(p))
+    single, repeated = cast.reshape(-1), np.broadcast_to(p, cast.shape).reshape(-1)
+    assert result["brier_against_votes"] == pytest.approx(reference.brier_score_loss(single, repeated))
+    assert result["log_loss"] == pytest.approx(reference.log_loss(single, repeated))
+    assert result["expected_micro_f1"] == pytest.approx(reference.f1_score(single, repeated >= 0.4))
+    assert result["expected_micro_precision"] == pytest.approx(reference.precision_score(single, repeated >= 0.4))
+    assert result["expected_micro_recall"] == pytest.approx(reference.recall_score(single, repeated >= 0.4))
+    assert result["expected_hamming_loss"] == pytest.approx(np.mean(single != (repeated >= 0.4)))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -57,11 +57,11 @@ def test_the_ceiling_is_that_of_all_pairs_of_annotators(seed: int) -> None:
     one = np.concatenate([cast[first].ravel() for first, _ in pairs])
     other = np.concatenate([cast[second].ravel() for _, second in pairs])
     gold = cast.mean(0) > 0.5
-    found = pooled(among_annotators(gold, cast.sum(0).astype(float), np.full(gold.shape, 4.0)), len(gold))
-    assert found["annotator_micro_f1"] == pytest.approx(reference.f1_score(one, other))
-    assert found["annotator_hamming_loss"] == pytest.approx(np.mean(one != other))
+    result = pooled(among_annotators(gold, cast.sum(0).astype(float), np.full(gold.shape, 4.0)), len(gold))
+    assert result["annotator_micro_f1"] == pytest.approx(reference.f1_score(one, other))
+    assert result["annotator_hamming_loss"] == pytest.approx(np.mean(one != other))
     against = np.broadcast_to(gold, cast.shape).ravel()
-    assert found["annotator_gold_micro_f1"] == pytest.approx(reference.f1_score(against, cast.ravel()))
+    assert result["annotator_gold_micro_f1"] == pytest.approx(reference.f1_score(against, cast.ravel()))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -69,26 +69,26 @@ def test_labels_are_the_same_numbers_on_one_column(seed: int) -> None:
     cast = votes(seed)
     p = np.random.default_rng(seed).random(cast.shape[1:])
     soft, yes, answers = cast.mean(0), cast.sum(0).astype(float), np.full(p.shape, 4.0)
-    found = by_label(soft, p, p >= 0.4, yes, answers)
+    result = by_label(soft, p, p >= 0.4, yes, answers)
     for at in range(3):
         one = slice(at, at + 1)
         alone = pooled(against_soft(soft[:, one], p[:, one], p[:, one] >= 0.4), len(p))
-        people = pooled(among_annotators(soft[:, one] > 0.5, yes[:, one], answers[:, one]), len(p))
-        assert found["brier"][at] == pytest.approx(alone["brier"])
-        assert found["disagreement"][at] == pytest.approx(alone["disagreement"])
-        assert found["expected_f1"][at] == pytest.approx(alone["expected_micro_f1"])
-        assert found["annotator_f1"][at] == pytest.approx(people["annotator_micro_f1"])
+        among = pooled(among_annotators(soft[:, one] > 0.5, yes[:, one], answers[:, one]), len(p))
+        assert result["brier"][at] == pytest.approx(alone["brier"])
+        assert result["disagreement"][at] == pytest.approx(alone["disagreement"])
+        assert result["expected_f1"][at] == pytest.approx(alone["expected_micro_f1"])
+        assert result["annotator_f1"][at] == pytest.approx(among["annotator_micro_f1"])
 
 
-def test_single_answers_and_none_give_no_ceiling() -> None:
+def test_without_two_answers_there_is_no_ceiling() -> None:
     truth = np.array([[True], [False]])
     for answers in (np.ones((2, 1)), np.full((2, 1), np.nan), np.zeros((2, 1))):
-        found = pooled(among_annotators(truth, np.ones((2, 1)), answers), 2)
-        assert np.isnan(found["annotator_micro_f1"])
-        assert np.isnan(found["annotator_hamming_loss"])
+        result = pooled(among_annotators(truth, np.ones((2, 1)), answers), 2)
+        assert np.isnan(result["annotator_micro_f1"])
+        assert np.isnan(result["annotator_hamming_loss"])
 
 
-def test_a_guard_that_is_one_more_annotator_reaches_the_ceiling_and_not_more() -> None:
+def test_a_guard_that_answers_like_an_annotator_just_reaches_the_ceiling() -> None:
     rng = np.random.default_rng(5)
     n = 4000
     true = rng.random((n, 2)) < 0.3
@@ -99,8 +99,8 @@ def test_a_guard_that_is_one_more_annotator_reaches_the_ceiling_and_not_more() -
     cast = np.stack([answer() for _ in range(3)])
     ceiling = pooled(among_annotators(true, cast.sum(0).astype(float), np.full(true.shape, 3.0)), n)
     guard = answer()
-    found = pooled(against_soft(cast.mean(0), guard.astype(float), guard), n)
-    assert found["expected_micro_f1"] == pytest.approx(ceiling["annotator_micro_f1"], abs=0.02)
+    result = pooled(against_soft(cast.mean(0), guard.astype(float), guard), n)
+    assert result["expected_micro_f1"] == pytest.approx(ceiling["annotator_micro_f1"], abs=0.02)
     # two answers, each wrong with 0.1, differ with 2 * 0.1 * 0.9
     assert ceiling["annotator_hamming_loss"] == pytest.approx(0.18, abs=0.01)
 

@@ -1,4 +1,4 @@
-"""Sources that tell only the most probable tokens: what they leave out stays open, and the truth inside the bounds."""
+"""Sources that return only the most probable tokens: the other mass stays open, and the truth is within the bounds."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def script(so_far: bytes) -> dict[bytes | None, float]:
     return {word[len(so_far) : len(so_far) + 1]: 1.0} if word.startswith(so_far) else {b"x": 1.0}
 
 
-def told(so_far: Script, text: bytes, top: int) -> TokenAnswer:
-    """The `top` most probable tokens, as a server tells them."""
+def server_answer(so_far: Script, text: bytes, top: int) -> TokenAnswer:
+    """The `top` most probable tokens, as a server returns them."""
     by_id = {END if name is None else name[0]: math.log(value) for name, value in so_far(text).items()}
     return TokenAnswer(dict(sorted(by_id.items(), key=lambda item: -item[1])[:top]), {}, None, None)
 
@@ -59,18 +59,18 @@ def run(top: int, limits: Limits | None = None) -> Search:
     form = RequestFormat("m", top, partial=True)  # the script has no more tokens, and a real server would
     language: TokenLanguage = token_language(CODES, b",")
     search = Search(language, limits or Limits(tolerance=0))
-    while nodes := search.wanted():
+    while nodes := search.ask():
         for node in nodes:
             allowed = language.moves(node.state).ids if node.state is not None else np.empty(0, dtype=np.int64)
-            answer = told(script, language.text(node.path()), top)
+            answer = server_answer(script, language.text(node.path()), top)
             search.tell(node, next_tokens(answer, allowed, {}, form))
     return search
 
 
-def test_all_tokens_told_is_the_truth() -> None:
-    found = estimate(run(3), MARGINALS)
+def test_with_all_tokens_returned_the_probabilities_are_exact() -> None:
+    result = estimate(run(3), MARGINALS)
     for name in MARGINALS:
-        assert found[name].probability == pytest.approx(TRUTH[name], abs=1e-12)
+        assert result[name].probability == pytest.approx(TRUTH[name], abs=1e-12)
 
 
 @pytest.mark.parametrize("top", [1, 2])
@@ -78,31 +78,32 @@ def test_all_tokens_told_is_the_truth() -> None:
 @pytest.mark.parametrize("budget", [1, 3, 8, 512])
 def test_the_truth_is_inside_the_bounds(top: int, tolerance: float, budget: int) -> None:
     search = run(top, Limits(tolerance=tolerance, node_budget=budget))
-    found = estimate(search, MARGINALS)
+    result = estimate(search, MARGINALS)
     for name in MARGINALS:
-        assert (found[name].lower <= np.array(TRUTH[name]) + 1e-12).all()
-        assert (found[name].upper >= np.array(TRUTH[name]) - 1e-12).all()
+        assert (result[name].lower <= np.array(TRUTH[name]) + 1e-12).all()
+        assert (result[name].upper >= np.array(TRUTH[name]) - 1e-12).all()
     for masses in (search.raw, search.constrained):
         assert masses.closed + masses.off + masses.open == pytest.approx(1, abs=1e-12)
 
 
-def test_one_token_a_step_by_hand() -> None:
-    """The root tells s = 0.6; the 0.4 left may all be u, which is less probable than s but not by a known amount."""
+def test_one_token_per_step_by_hand() -> None:
+    """At the root s = 0.6 is returned; the other 0.4 may all be u, which is less probable than s by an unknown
+    amount."""
     search = run(1)
-    found = estimate(search, MARGINALS)
+    result = estimate(search, MARGINALS)
     unsafe = 2
-    assert (found["marginal"].lower[unsafe], found["marginal"].upper[unsafe]) == pytest.approx((0, 0.4))
-    in_language = found["marginal_in_language"]
+    assert (result["marginal"].lower[unsafe], result["marginal"].upper[unsafe]) == pytest.approx((0, 0.4))
+    in_language = result["marginal_in_language"]
     assert (in_language.lower[unsafe], in_language.upper[unsafe]) == pytest.approx((0, 0.4 / 0.94))
-    constrained = found["marginal_constrained"]
+    constrained = result["marginal_constrained"]
     assert (constrained.lower[unsafe], constrained.upper[unsafe]) == pytest.approx((0, 0.4))
-    assert search.raw.off == pytest.approx(0.06)  # after safe, END was told and nothing else is allowed
+    assert search.raw.off == pytest.approx(0.06)  # after safe, END was returned and nothing else is allowed
     assert search.stopped == "exhausted"
 
 
-def test_no_prefix_is_evaluated_in_vain() -> None:
-    """Once only untold mass keeps the bounds apart, the search ends and does not use up its budget."""
-    assert run(1).nodes == 5  # the root and s, a, f, e: the greedy answer, and nothing else has been told
+def test_no_prefix_is_evaluated_unnecessarily() -> None:
+    """When only unseen mass keeps the bounds apart, the search ends before it uses up its budget."""
+    assert run(1).nodes == 5  # the root and s, a, f, e: the greedy answer; nothing else has been returned
     assert run(1, Limits(tolerance=0.5)).stopped == "tolerance"
 
 
@@ -111,52 +112,51 @@ def test_a_token_outside_the_top_is_no_more_probable_than_the_last_inside() -> N
     allowed = np.array([ord("s"), ord("u"), ord("n")])
     assert next_tokens(answer, allowed, {}, RequestFormat("m", 2)).unseen == pytest.approx(0.2)  # 2 · 0.1, not 0.4
     assert next_tokens(answer, allowed, {}, RequestFormat("m", 2)).unseen_top == pytest.approx(0.1)
-    # fewer than were asked for
-    assert next_tokens(answer, allowed, {}, RequestFormat("m", 3)).unseen == pytest.approx(0.4)
-    assert next_tokens(answer, allowed[:1], {}, RequestFormat("m", 3)).unseen == 0  # all that matter were told
+    assert next_tokens(answer, allowed, {}, RequestFormat("m", 3)).unseen == pytest.approx(0.4)  # fewer than requested
+    assert next_tokens(answer, allowed[:1], {}, RequestFormat("m", 3)).unseen == 0  # all allowed tokens were returned
 
 
 def test_texts_of_several_tokens_count_as_unseen() -> None:
     ids_of = {"a": (1,), "b": (2, 3), "c": (4, 5)}
     answer = TokenAnswer({}, {"a": math.log(0.5), "b": math.log(0.3), "c": math.log(0.1)}, None, None)
-    found = next_tokens(answer, np.array([1, 2]), ids_of, RequestFormat("m", 3))
-    assert np.exp(found.log_probabilities) == pytest.approx([0.5, 0])
-    assert found.unseen == pytest.approx(0.4)  # c is neither 1 nor 2, b may be 2
-    assert (found.top, found.top_log_probability) == (1, pytest.approx(math.log(0.5)))
+    result = next_tokens(answer, np.array([1, 2]), ids_of, RequestFormat("m", 3))
+    assert np.exp(result.log_probabilities) == pytest.approx([0.5, 0])
+    assert result.unseen == pytest.approx(0.4)  # c is neither 1 nor 2, b may be 2
+    assert (result.top, result.top_log_probability) == (1, pytest.approx(math.log(0.5)))
     unlike = TokenAnswer({}, {"b": math.log(0.6), "a": math.log(0.3)}, None, None)
     assert next_tokens(unlike, np.array([1, 2]), ids_of, RequestFormat("m", 2)).top == UNKNOWN
-    assert next_tokens(unlike, np.array([1]), ids_of, RequestFormat("m", 2)).top == 2  # of no matter which: it leaves
+    assert next_tokens(unlike, np.array([1]), ids_of, RequestFormat("m", 2)).top == 2  # either id leaves the language
 
 
-def test_an_unknown_greedy_token_is_an_error_and_no_number() -> None:
+def test_an_unknown_greedy_token_is_an_error() -> None:
     search = Search(token_language(CODES, b","), Limits())
-    (root,) = search.wanted()
+    (root,) = search.ask()
     count = len(search.language.moves(search.language.language.start).ids)
-    with pytest.raises(ModelError, match="use a server that tells token ids"):
+    with pytest.raises(ModelError, match="use a server that returns token ids"):
         search.tell(root, NextTokens(np.full(count, -np.inf), UNKNOWN, -0.1, 1.0, 1.0))
 
 
-def test_the_constrained_greedy_answer_has_bounds_where_tokens_are_untold() -> None:
-    """s : u is 0.6 : at most 0.4, so P(safe) is at least 0.6; nothing is said of labels after a cut answer."""
+def test_the_constrained_greedy_answer_has_bounds_where_tokens_are_unseen() -> None:
+    """s : u is 0.6 : at most 0.4, so P(safe) is at least 0.6; nothing is known of labels after a cut answer."""
     search = run(1)
     assert search.greedy_constrained[0].probability == pytest.approx(0.6)
     assert search.greedy_constrained[0].highest == pytest.approx(1.0)
-    found = estimate(search, ["conditional_constrained", "joint_constrained", "greedy"])
-    assert found["greedy"].upper.tolist() == [0, 0, 0]
-    assert found["conditional_constrained"].upper.tolist() == [0, 0, 0]  # its answer is safe to the end
+    result = estimate(search, ["conditional_constrained", "joint_constrained", "greedy"])
+    assert result["greedy"].upper.tolist() == [0, 0, 0]
+    assert result["conditional_constrained"].upper.tolist() == [0, 0, 0]  # its answer is safe to the end
     cut = Search(token_language(CODES, b","), Limits())
-    (root,) = cut.wanted()
+    (root,) = cut.ask()
     allowed = cut.language.moves(cut.language.language.start).ids
-    answer = TokenAnswer({ord("x"): math.log(0.9)}, {}, None, None)  # s or u have 0.1 together, which is best is untold
+    answer = TokenAnswer({ord("x"): math.log(0.9)}, {}, None, None)  # s and u share 0.1; which one is best is unknown
     cut.tell(root, next_tokens(answer, allowed, {}, RequestFormat("m", 1)))
     bounds = estimate(cut, ["joint_constrained"])["joint_constrained"]
     assert (bounds.lower.tolist(), bounds.upper.tolist()) == ([0, 0, 0], [1, 1, 1])
 
 
 def test_clamped_log_probabilities_do_not_underflow() -> None:
-    """vLLM writes −9999 for −inf; allowed tokens of no mass beside untold ones leave everything open."""
+    """vLLM writes −9999 for −inf; if allowed tokens have no mass and others are unseen, everything is open."""
     search = Search(token_language(CODES, b","), Limits())
-    (root,) = search.wanted()
+    (root,) = search.ask()
     allowed = search.language.moves(search.language.language.start).ids
     answer = TokenAnswer({ord("x"): math.log(0.5), ord("s"): -9999.0}, {}, None, None)
     search.tell(root, next_tokens(answer, allowed, {}, RequestFormat("m", 3)))
@@ -168,12 +168,12 @@ def test_clamped_log_probabilities_do_not_underflow() -> None:
     ("values", "message"),
     [([math.nan, -1.0], "returned NaN"), ([2.0, 1.0], "add up to 10.11 .*--logprobs-mode raw_logprobs")],
 )
-def test_numbers_that_are_no_log_probabilities(values: list[float], message: str) -> None:
+def test_numbers_that_are_not_log_probabilities(values: list[float], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         next_tokens(TokenAnswer(dict(enumerate(values)), {}, None, None), np.array([1]), {}, RequestFormat("m", 2))
 
 
-def test_answers_are_read_from_every_form() -> None:
+def test_answers_of_every_format_are_read() -> None:
     vllm = {"choices": [{"logprobs": {"top_logprobs": [{"token_id:7": -0.5, "token_id:9": -2.0}]}}]}
     text = {"choices": [{"logprobs": {"top_logprobs": [{" a": -0.5}]}}], "usage": {"prompt_tokens": 4}}
     tops = [{"id": 7, "token": "x", "logprob": -0.5}, {"id": 9, "token": "x", "logprob": -2.0}]

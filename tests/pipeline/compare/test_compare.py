@@ -150,7 +150,7 @@ def test_errors_say_what_cannot_be_compared(runs: tuple[Path, Path], tmp_path: P
         ([str(tmp_path / "none")], "no such run"),
         ([str(runs[1]), "--guard-b", "smollm"], "has no guard 'smollm'; did you mean 'smollm2'?"),
         ([str(runs[1]), "--estimator-a", "marginl"], "has no estimator 'marginl' of smollm2; did you mean 'marginal'?"),
-        ([str(runs[1]), "--out", "page.txt"], "--out page.txt: expected a name that ends in .html"),
+        ([str(runs[1]), "--out", "page.txt"], "--out page.txt: expected a file name that ends in .html"),
     ):
         done = CliRunner().invoke(app, ["compare", str(runs[0]), *arguments])
         assert done.exit_code == 2

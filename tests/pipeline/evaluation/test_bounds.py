@@ -77,7 +77,7 @@ def test_every_metric_of_the_recommended_estimator_has_its_range(frames: Frames)
 def test_single_numbers_have_no_range(frames: Frames) -> None:
     page = page_of(evaluated(frames, 0.0))
     assert page.bounds is None
-    assert all(metric.range_low is None for each in page.estimators for metric in each.metrics.values())
+    assert all(metric.range_low is None for estimator in page.estimators for metric in estimator.metrics.values())
     assert not any("bounds" in line for line in headline(evaluated(frames, 0.0)))
 
 
@@ -85,7 +85,7 @@ def test_a_sampled_estimators_interval_is_not_a_bound(frames: Frames) -> None:
     sampled_scores = with_bounds(frames, 0.1).with_columns(pl.col("estimator").replace("marginal", "monte_carlo"))
     guards = [GuardScores("first", sampled_scores, frames.records)]
     evaluation = evaluate(frames.gold, guards, None, frames.taxonomy, CONFIG, seed=5, simulated=False).evaluation
-    sampled = next(each for each in page_of(evaluation).estimators if each.estimator == "monte_carlo")
+    sampled = next(estimator for estimator in page_of(evaluation).estimators if estimator.estimator == "monte_carlo")
     assert sampled.metrics["macro_roc_auc"].range_low is None
 
 

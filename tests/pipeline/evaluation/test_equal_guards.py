@@ -10,10 +10,10 @@ PAIRS = 120
 
 
 def test_equal_guards_are_seldom_called_different_and_intervals_hold_the_truth() -> None:
-    found = measured(World(records=160, labels=5, shared=0.9, rarest=0.12), CONFIG, pairs=PAIRS, seed=2)
-    assert found["findings"] <= 0.05
-    assert {"macro_roc_auc", "tuned_micro_f1", "tuned_macro_f1", "brier"} <= found["coverage"].keys()
-    for name, share in found["coverage"].items():
+    measures = measured(World(records=160, labels=5, shared=0.9, rarest=0.12), CONFIG, pairs=PAIRS, seed=2)
+    assert measures["findings"] <= 0.05
+    assert {"macro_roc_auc", "tuned_micro_f1", "tuned_macro_f1", "brier"} <= measures["coverage"].keys()
+    for name, share in measures["coverage"].items():
         assert share >= 0.9, name  # 0.93 at full size; with 120 pairs the estimate is less precise
 
 

@@ -49,7 +49,7 @@ def page_of(results: Results) -> GuardEvaluation:
 
 
 def estimator(results: Results, name: str) -> EstimatorEvaluation:
-    return next(each for each in page_of(results).estimators if each.estimator == name)
+    return next(evaluated for evaluated in page_of(results).estimators if evaluated.estimator == name)
 
 
 def by_hand(frames: Frames, name: str, splits: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -182,8 +182,8 @@ def test_the_same_input_gives_the_same_evaluation_in_any_row_order(frames: Frame
         }
     )
     again = results_of(shuffled)
-    assert {each.estimator: each for each in page_of(again).estimators} == {
-        each.estimator: each for each in page_of(results).estimators
+    assert {evaluated.estimator: evaluated for evaluated in page_of(again).estimators} == {
+        evaluated.estimator: evaluated for evaluated in page_of(results).estimators
     }
 
 
@@ -327,7 +327,7 @@ def test_guards_are_compared_on_the_records_that_both_judged(frames: Frames) -> 
     auc = rows["macro_roc_auc"]
     assert (auc.guard, auc.reference, auc.finding) == ("second", "first", "worse")
     assert "return" not in auc.labels
-    columns = [place for place, label in enumerate(frames.taxonomy.ids) if label != "return"]
+    columns = [column for column, label in enumerate(frames.taxonomy.ids) if label != "return"]
     first, second = (
         by_hand(frames_of_guard, page.recommended or "", ["calibration", "test"])
         for frames_of_guard, page in zip((frames, worse), evaluation.guards, strict=True)

@@ -47,7 +47,8 @@ def test_a_whole_run_is_evaluated_and_reported_once(tmp_path: Path) -> None:
     assert evaluation.simulated
     assert read_model(run.path("thresholds.json"), ThresholdsFile, made_by="evaluate").guards.keys() == {"smollm2"}
     names = [
-        each.estimator for each in read_model(run.path("calibration.json"), CalibrationFile, made_by="x").calibrations
+        fitted.estimator
+        for fitted in read_model(run.path("calibration.json"), CalibrationFile, made_by="x").calibrations
     ]
     assert names[0] == evaluation.guards[0].recommended
     assert "SIMULATED ANNOTATORS" in run.path("report.html").read_text(encoding="utf-8")

@@ -122,15 +122,15 @@ def test_codes_of_one_token_have_no_baselines(tmp_path: Path, records: LabelledR
     table = compare(scorer, records.records[:2], PaperSettings(top_p=0.5, eps=0.1, threshold=0.2), tmp_path)
     reasons = {line.name: line.reason for line in table.lines if line.reason is not None}
     assert reasons.keys() == {"probability", "entropy", "LogTokU"}
-    assert "the code S1 is one token" in str(table)
+    assert "the code S1 is a single token" in str(table)
 
 
 def test_answers_of_the_families() -> None:
     llama, qwen = answer_start(load_guard("llama-guard-3")), answer_start(load_guard("qwen3guard-gen"))
-    assert (llama.before, llama.verdict, llama.between, llama.otherwise) == ("\n\n", "unsafe", "\n", "safe")
+    assert (llama.before, llama.verdict, llama.between, llama.safe_word) == ("\n\n", "unsafe", "\n", "safe")
     assert (qwen.before, qwen.verdict, qwen.between) == ("Safety: ", "Unsafe", "\nCategories: ")
-    assert qwen.otherwise.startswith("Safe\n")
-    with pytest.raises(InputError, match="read a verdict and a list of label codes"):
+    assert qwen.safe_word.startswith("Safe\n")
+    with pytest.raises(InputError, match="not a verdict and a list of label codes"):
         answer_start(load_guard("granite-guardian-3"))
 
 

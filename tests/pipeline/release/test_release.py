@@ -22,6 +22,7 @@ from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
 from marginalia.pipeline.release.card_charts import charts
 from marginalia.pipeline.release.release_stage import STAGE
 from marginalia.pipeline.release.release_tables import ReleasedAnswer
+from marginalia.pipeline.report.report_data import recommended_estimator
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.storage.files import read_model, write_frame
@@ -119,8 +120,8 @@ def test_a_stranger_loads_every_config_offline(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(run.path("release"))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found, first = json.loads(done.stdout.splitlines()[-1])
-    assert found == {
+    row_counts, first = json.loads(done.stdout.splitlines()[-1])
+    assert row_counts == {
         "gold": {"calibration": 2, "test": 2},
         "annotations": {"train": 3},
         "scores": {"train": 12},
@@ -323,7 +324,8 @@ def test_charts_headline_numbers_and_the_files_that_a_service_loads(tmp_path: Pa
         tags = {element.tag.partition("}")[2] for element in drawing.iter()}
         assert tags <= {"svg", "title", "style", "rect", "line", "text", "circle", "polygon", "polyline"}
     page = read_model(run.path("evaluation.json"), Evaluation, made_by="evaluate").guards[0]
-    best = next(each for each in page.estimators if each.estimator == page.recommended)
+    best = recommended_estimator(page)
+    assert best is not None
     row = next(line for line in body.partition("## Guard results")[2].split("\n") if line.startswith("| smollm2 |"))
     assert f"{best.metrics['macro_roc_auc'].value:.2f}" in row
     assert f"{best.tuned['micro_f1'].value:.2f}" in row
