@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 from pydantic import Field
@@ -73,7 +74,8 @@ def progress(
     known = known or {}
     names = usernames(connection, [pushed.workspace])
     now = datetime.now(UTC)
-    entries, records, unreadable = [], [], 0
+    entries: dict[tuple[str, str], dict[str, Any]] = {}  # one per record and annotator, also if a server repeats some
+    records, unreadable = [], 0
     for record in dataset_records(connection, pushed.dataset_id, responses=True):
         records.append(str(record.external_id))
         round = ROUND if records[-1] in known else "annotate"
@@ -81,12 +83,13 @@ def progress(
             try:
                 response = response_of(reply)
                 annotator = one_line(names.get(response.user_id, response.user_id))
-                entries.append(entry_of(record.external_id, annotator, round, response, now, taxonomy.ids))
+                entry = entry_of(record.external_id, annotator, round, response, now, taxonomy.ids)
+                entries[records[-1], annotator] = entry
             except UnreadableAnswerError:
                 unreadable += 1
-    rejected = sum(entry["rejected"] is not None for entry in entries)
+    rejected = sum(entry["rejected"] is not None for entry in entries.values())
     state = summary(
-        records, answers_frame(entries), pushed, taxonomy, rejected=rejected, simulated=simulated, known=known
+        records, answers_frame(entries.values()), pushed, taxonomy, rejected=rejected, simulated=simulated, known=known
     )
     return state.model_copy(update={"unreadable": unreadable})
 

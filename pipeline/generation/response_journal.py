@@ -184,8 +184,9 @@ class AnswerLog:
             "completion_tokens": reply.completion_tokens,
             "seconds": round(reply.seconds, 3),
         }
-        self._journal.write([entry])
+        check_entry(entry)  # an entry that cannot be read again would end every later command
         answer = _answer(entry)
+        self._journal.write([entry])
         self._waiting.append((on_disk, answer))
         self._wake.set()
         return answer

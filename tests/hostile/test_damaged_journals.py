@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from typer.testing import CliRunner
 
 from marginalia.pipeline.commands.cli import app
 from marginalia.pipeline.core.run import open_run
-from marginalia.pipeline.generation.response_journal import read_answers
+from marginalia.pipeline.generation.response_journal import AnswerLog, Reply, read_answers
 from marginalia.pipeline.generation.unreadable_answers import UnreadableAnswers
+from marginalia.pipeline.generation.writer_requests import WriterRequest
+from marginalia.pipeline.paper.run_strategies import _published
 from marginalia.schemas.errors import ArtifactError
-from marginalia.schemas.storage.journal import checked_line, read_journal, repair_journal
+from marginalia.schemas.storage.journal import Journal, checked_line, read_journal, repair_journal
 from marginalia.schemas.storage.run_lock import run_lock
 from marginalia.scoring.score_files import latest_keys
 from tests.annotation.runs import SimulatedRun
@@ -123,6 +126,23 @@ def test_every_journal_of_a_run(tmp_path: Path, name: str, good: Any, read: Call
     aside = path.with_name(path.name + ".damaged")
     assert aside.read_bytes() == b"".join(damaged) + b"\n"
     assert {file.stat().st_mode & 0o777 for file in (path, aside)} == {0o640}
+
+
+def test_an_answer_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    reply = Reply("text", None, "stop", 7, 1, 1, 0.1)  # type: ignore[arg-type]
+    with Journal(tmp_path / "responses.jsonl") as journal:
+        log = AnswerLog(journal, "endpoint")
+        question = WriterRequest("s", 1, "k", {"messages": [{"role": "user", "content": "x"}]}, [])
+        with pytest.raises(ValueError, match="model is not text"):
+            log.keep(question, reply, on_disk=lambda answer: None)
+    assert (tmp_path / "responses.jsonl").read_bytes() == b""
+
+
+def test_the_journal_of_the_papers_strategies_names_a_line_without_an_id(tmp_path: Path) -> None:
+    path = tmp_path / "published.journal.jsonl"
+    path.write_bytes(checked_line({"key": "k"}))
+    with pytest.raises(ArtifactError, match="line 1: damaged: it has no 'id'"):
+        _published(SimpleNamespace(fingerprint="f"), [], path)  # type: ignore[arg-type]
 
 
 def test_a_repair_that_is_cut_short_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -97,7 +98,9 @@ def test_an_answer_that_becomes_odd_keeps_its_earlier_state(argilla: FakeArgilla
 def test_status_counts_an_odd_answer_and_shows_the_rest(argilla: FakeArgilla, pushed: Pushed) -> None:
     work = pushed()
     argilla.answer("r1", "ann", labels=["a"])
+    argilla.records_of(0)[0]["responses"] *= 2
     argilla.answer("r2", "ben", labels="a")
     result = CliRunner().invoke(app, ["status", "--run", str(work.folder)])
     assert result.exit_code == 0, result.output
+    assert re.search(r"^  ann +1  ", result.output, re.MULTILINE)
     assert "unreadable 1 answer; marginalia pull says what is wrong with each" in result.output
