@@ -441,6 +441,17 @@ def verify(
     return 2 if checks.failed else 0
 
 
+@app.command(epilog="Example: marginalia repair --run runs/refunds")
+@with_error_messages
+def repair(run: RunOption) -> None:
+    """Move unreadable lines out of a run's journals. They are kept in JOURNAL.damaged, nothing is deleted.
+
+    Reads and writes the journals: annotations.jsonl, responses.jsonl, checks.jsonl, scores/*.journal.jsonl."""
+    from marginalia.pipeline.verification.journal_repair import repair_journals
+
+    print("\n".join(map(str, repair_journals(open_folder(run)))) or "no journals yet")
+
+
 @app.command(epilog="Example: marginalia demo")
 @with_error_messages
 def demo(fresh: Annotated[bool, typer.Option("--fresh", help="delete runs/demo and start over")] = False) -> None:

@@ -49,7 +49,8 @@ class Stage:
     """A stage. `inputs` and `outputs` are paths of files or folders inside the run folder; `work` does the work.
 
     `sections` are the config sections whose change makes the stage stale. A `live` stage depends on the state of a
-    server (pull, publish), so it runs whenever it is called."""
+    server (pull, publish), so it runs whenever it is called. `changed_elsewhere` is asked when no file has changed: why
+    the stage must run all the same, such as records that a server has lost; None when it need not."""
 
     name: str
     inputs: Callable[[Run], Sequence[str]]
@@ -57,6 +58,7 @@ class Stage:
     sections: tuple[str, ...]
     work: Callable[[Run], StageOutcome]
     live: bool = False
+    changed_elsewhere: Callable[[Run], str | None] = lambda run: None
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
         before = _own_manifest(stage, run, force=force)
         inputs = _checked_inputs(stage, run)
         why = "forced" if force else "always runs" if stage.live else _stale(stage, run, inputs, before)
-        why = why or _reason_to_retry(before)
+        why = why or _reason_to_retry(before) or stage.changed_elsewhere(run)
         if why is None and before is not None:
             log_event(run, stage.name, "up to date")
             return Done(stage.name, "up to date", "", before)

@@ -109,7 +109,11 @@ def _published(strategies: Strategies, texts: Sequence[tuple[str, Any]], path: P
     """The latest journal entry of each record. Runs the strategies on records that have none, or only a failed one."""
     fingerprint = strategies.fingerprint
     keys = {record_id: content_hash([fingerprint, list(messages)]) for record_id, messages in texts}
-    entries = {entry["id"]: entry for entry in read_journal(path) if keys.get(entry["id"]) == entry["key"]}
+    entries = {
+        entry["id"]: entry
+        for entry in read_journal(path, ("id", "key", "error"))
+        if keys.get(entry["id"]) == entry["key"]
+    }
     entries = {record_id: entry for record_id, entry in entries.items() if entry["error"] is None}
     todo = [(record_id, messages) for record_id, messages in texts if record_id not in entries]
     with (

@@ -20,12 +20,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from marginalia.schemas.errors import ArtifactError
-from marginalia.schemas.storage.files import cannot_write, fsync_folder, jsonl_line
+from marginalia.schemas.storage.files import cannot_write, fsync_folder, jsonl_line, write_whole
 from marginalia.schemas.storage.regular_files import open_regular
 
 CHECKSUM = b'"crc":"%08x"}\n'
 _VALUE = b'":"%08x"}\n'
-RESTORE = "restore the file from a back-up; journals are never repaired automatically"
+RESTORE = "restore it from a backup, or in a run, to set such lines aside: marginalia repair --run FOLDER"
+DAMAGED = ".damaged"  # added to a journal's name: the lines that could not be read
 
 
 class Journal:
@@ -184,6 +185,47 @@ def read_at(path: Path, offsets: Iterable[int]) -> Iterator[dict[str, Any]]:
         for offset in offsets:
             file.seek(offset)
             yield _entry(file.readline(), ())
+
+
+def repair_journal(
+    path: Path, keys: Collection[str] = (), check: Callable[[dict[str, Any]], object] | None = None
+) -> int:
+    """Moves the lines that `read_journal` refuses, and an incomplete last line, to `NAME.damaged` next to the journal;
+    returns their number. Nothing is deleted: these lines are on disk before the journal is replaced.
+
+    No other process may have the journal open. Raises InputError when a file cannot be written."""
+    damaged = [line for line, is_valid in _judged(path, keys, check) if not is_valid]
+    if not damaged:
+        return 0
+    mode = path.stat().st_mode & 0o777
+    aside = path.with_name(path.name + DAMAGED)
+    try:
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, mode), "ab") as file:
+            file.writelines(line if line.endswith(b"\n") else line + b"\n" for line in damaged)
+            file.flush()
+            os.fsync(file.fileno())
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(aside, error) from error
+    valid = (line for line, is_valid in _judged(path, keys, check) if is_valid)
+    write_whole(path, lambda file: file.writelines(valid), mode=mode)
+    return len(damaged)
+
+
+def _judged(
+    path: Path, keys: Collection[str], check: Callable[[dict[str, Any]], object] | None
+) -> Iterator[tuple[bytes, bool]]:
+    """Each line of a journal, and whether it is complete and valid."""
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                entry = _entry(line, keys)
+                if check is not None:
+                    check(entry)
+            except (ValueError, RecursionError):
+                yield line, False
+            else:
+                yield line, line.endswith(b"\n")
 
 
 def checked_line(entry: dict[str, Any]) -> bytes:
