@@ -17,6 +17,7 @@ from marginalia.pipeline.core.stage_order import STAGES, load_stage
 from marginalia.pipeline.paper.paper_command import EXAMPLE as PAPER_EXAMPLE
 from marginalia.pipeline.paper.paper_command import paper
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.exit_codes import run_command
 from marginalia.schemas.terminal import json_for_stdout, replace_unknown_characters
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _options(
 def main() -> None:
     """The entry point of the command `marginalia`."""
     replace_unknown_characters()
-    app()
+    sys.exit(run_command(app))
 
 
 def _run(stage: Stage, run: Run, *, force: bool) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from marginalia.pipeline.core.run import Run
+from marginalia.schemas.unexpected_errors import masked, secrets
 
 LOG, BEFORE = "log.jsonl", "log.1.jsonl"
 MOST_BYTES = 4_000_000  # of log.jsonl; then it is renamed to log.1.jsonl, which replaces an older one
 MOST_CHARACTERS = 2_000  # of a text in an entry
-SECRET = re.compile(r"(?i)key|token|secret|passw")  # in the name of an environment variable
-SHORTEST_SECRET = 8  # characters; shorter values may be ordinary words, which are not masked
 _warned: set[Path] = set()
 
 
@@ -32,7 +30,7 @@ def log_event(run: Run, stage: str, event: str, **details: Any) -> None:
 
     When the log cannot be written, warns on stderr, once."""
     entry = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "stage": stage, "event": event}
-    shown = {**entry, "process": os.getpid(), **_masked(details, _secrets(run))}
+    shown = {**entry, "process": os.getpid(), **_masked(details, secrets(set(_variables(run.config.model_dump()))))}
     line = json.dumps(shown, default=str).encode() + b"\n"
     path = run.folder / LOG
     try:
@@ -67,22 +65,15 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
-def _masked(value: Any, secrets: list[str]) -> Any:
+def _masked(value: Any, hidden: list[str]) -> Any:
     if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, "[masked]")
+        value = masked(value, hidden)
         return value if len(value) <= MOST_CHARACTERS else value[:MOST_CHARACTERS] + "…"
     if isinstance(value, dict):
-        return {str(key): _masked(item, secrets) for key, item in value.items()}
+        return {str(key): _masked(item, hidden) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_masked(item, secrets) for item in value]
+        return [_masked(item, hidden) for item in value]
     return value
-
-
-def _secrets(run: Run) -> list[str]:
-    named = set(_variables(run.config.model_dump()))
-    values = {value for name, value in os.environ.items() if name in named or SECRET.search(name)}
-    return sorted((value for value in values if len(value) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
 def _variables(section: Any) -> Iterator[str]:

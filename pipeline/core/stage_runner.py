@@ -17,12 +17,14 @@ from typing import Any, Literal
 
 from marginalia.pipeline.core.artifacts import artifact_of
 from marginalia.pipeline.core.run import Run
-from marginalia.pipeline.core.run_log import log_event
+from marginalia.pipeline.core.run_log import LOG, log_event
 from marginalia.schemas.errors import ArtifactError, InputError, MarginaliaError
 from marginalia.schemas.manifest_json import Manifest, Missing
+from marginalia.schemas.stop_signals import signal_name
 from marginalia.schemas.storage.files import content_hash, read_model, remove_unfinished, sha256, write_json
 from marginalia.schemas.storage.folders import recover_folder
 from marginalia.schemas.storage.run_lock import run_lock
+from marginalia.schemas.unexpected_errors import frames, note_traceback
 
 WRITTEN_TO = (".", "manifests", "scores")  # folders of a run in which a killed stage may leave unfinished files
 UNEXPECTED = "unexpected error"  # in the log: the texts of such errors may contain data
@@ -126,7 +128,7 @@ def _log_failure(stage: Stage, run: Run) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
-            log_event(run, stage.name, "failed", error=type(error).__name__, message=UNEXPECTED)
+            _log_fault(stage, run, error)
             raise
         disk_error = InputError.at(
             error.filename or run.folder,
@@ -135,12 +137,17 @@ def _log_failure(stage: Stage, run: Run) -> Iterator[None]:
         )
         log_event(run, stage.name, "failed", error=type(error).__name__, message=str(disk_error))
         raise disk_error from error
-    except Exception as error:
-        log_event(run, stage.name, "failed", error=type(error).__name__, message=UNEXPECTED)
+    except KeyboardInterrupt as stop:
+        log_event(run, stage.name, "interrupted", error=type(stop).__name__, signal=signal_name(stop))
         raise
-    except BaseException as error:
-        log_event(run, stage.name, "interrupted", error=type(error).__name__)
+    except BaseException as error:  # also polars' PanicException, which is not an Exception
+        _log_fault(stage, run, error)
         raise
+
+
+def _log_fault(stage: Stage, run: Run, error: BaseException) -> None:
+    log_event(run, stage.name, "failed", error=type(error).__name__, message=UNEXPECTED, traceback=frames(error))
+    note_traceback(error, run.path(LOG))
 
 
 def _log_finished(run: Run, manifest: Manifest) -> None:
