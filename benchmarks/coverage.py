@@ -86,9 +86,10 @@ def metric_coverage(worlds: int, n: int, skill: float) -> Tallies:
         rarer = np.minimum(truth.sum(0), (~truth).sum(0))
         for name, value in boot.value.pooled.items():
             goal = float(large.pooled[name][0])
-            if name in MACRO:
-                kept = metrics.averaged_labels(truth, ranking=name in ("macro_roc_auc", "macro_average_precision"))
-                goal = float(large.labels[MACRO[name]][0][kept].mean())
+            if name.startswith(MACRO):
+                label_metric = name.removeprefix(MACRO)
+                kept = metrics.averaged_labels(truth, ranking=label_metric in metrics.RANKING_LABELS)
+                goal = float(large.labels[label_metric][0][kept].mean())
             replicates, variance = boot.replicates.pooled[name], pooled_variance(boot, name, truth)
             metric = _metric(float(value[0]), replicates, n, variance, int(rarer.sum()))
             found[name].add(metric, goal, replicates)

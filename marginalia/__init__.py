@@ -1,4 +1,4 @@
-"""Scores a generative guard model: one calibrated probability per label, with certified bounds. Also makes the gold
+"""Scores a generative guard model: one probability per label, with certified bounds. Also makes the gold
 labels to evaluate it with.
 
     from marginalia import Scorer

@@ -6,12 +6,11 @@ from marginalia.schemas.errors import InputError
 
 # top-level module → the extra of pyproject.toml that installs it
 EXTRA_OF = {
-    "aiohttp": "generate",
     "argilla": "annotation",
     "datasets": "pipeline",
     "fastapi": "demo",
+    "httpx": "annotation",
     "krippendorff": "annotation",
-    "openai": "generate",
     "peft": "train",
     "py3langid": "generate",
     "ray": "ray",

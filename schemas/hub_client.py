@@ -1,58 +1,104 @@
-"""How huggingface_hub talks to its server: by the same rules for keys and proxies as our own clients."""
+"""How huggingface_hub talks to its server: by the same rules for keys, proxies and time as our own clients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import json
+from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
+import httpx2
+
 from marginalia.schemas.errors import ServiceError
-from marginalia.schemas.server_addresses import check_key_goes, direct, is_loopback
+from marginalia.schemas.http_client import ExchangeLimits, check_proxy, client
+from marginalia.schemas.server_addresses import check_key_goes
 
-if TYPE_CHECKING:
-    import httpx2
+DOWNLOAD_SECONDS = 60.0  # for a request, in addition to what its bytes need at SLOWEST_RATE
+SLOWEST_RATE = 10_000.0  # bytes per second, of a file's transfer
+_LARGEST_ANSWER = 64_000_000  # bytes of what is no file
+_LARGEST_UNANNOUNCED = 1_000_000_000  # bytes of a file whose length the server does not say beforehand
 
-DOWNLOAD_SECONDS = 60.0  # without a byte
+
+class _HubLimits(ExchangeLimits):
+    def largest_body(self, request: httpx2.Request, status: int, headers: httpx2.Headers) -> int | None:
+        """Any number for a file that says how long it is: it is written to disk as it comes."""
+        if status >= 300 or _is_api(request):
+            return self.body_bytes
+        announced = "content-length" in headers and "content-encoding" not in headers
+        return None if announced else _LARGEST_UNANNOUNCED
 
 
 def upload_to(endpoint: str, *, timeout: float, allow_http: bool) -> None:
     """From here on huggingface_hub sends the token to `endpoint` alone: a redirect to another server is an error.
+    A request may take `timeout` seconds, and what its bytes need at SLOWEST_RATE.
 
-    Raises InputError when the token would travel there unencrypted and `allow_http` is not set."""
-    from huggingface_hub import set_client_factory
-
+    Raises InputError when the token would travel there unencrypted and `allow_http` is not set, and for a proxy that
+    cannot be used."""
     check_key_goes(endpoint, allow_http=allow_http, setting="release.allow_http")
-    set_client_factory(_factory(endpoint, timeout, [_refuse_other_servers]))
+    _use(_Factory(endpoint, timeout, True))
 
 
 def check_downloads() -> None:
     """Called before something is loaded from the Hub, or from the mirror that HF_ENDPOINT names.
 
-    Redirects are followed: files lie on other servers, and the token is not sent on. Raises InputError when a token
-    would travel unencrypted."""
-    from huggingface_hub import constants, get_token, set_client_factory
+    Redirects are followed: files lie on other servers, and the token is not sent on. A client that the caller has set
+    for huggingface_hub is left as it is. Raises InputError when a token would travel unencrypted, and for a proxy that
+    cannot be used."""
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.utils import _http
 
     if get_token():
         check_key_goes(constants.ENDPOINT)
-    if is_loopback(constants.ENDPOINT):  # else the library's client does, or the one that the caller has set
-        set_client_factory(_factory(constants.ENDPOINT, DOWNLOAD_SECONDS, []))
+    current = _http._GLOBAL_CLIENT_FACTORY
+    if current is _http.default_client_factory or isinstance(current, _Factory):
+        _use(_Factory(constants.ENDPOINT, DOWNLOAD_SECONDS, False))
 
 
-def _factory(
-    endpoint: str, timeout: float, on_response: list[Callable[[httpx2.Response], None]]
-) -> Callable[[], httpx2.Client]:
-    import httpx2
-    from huggingface_hub.utils._http import hf_request_event_hook
+@dataclass(frozen=True)
+class _Factory:
+    """Makes huggingface_hub's client. `is_upload`: requests with a token stay at one server."""
 
-    def make() -> httpx2.Client:
-        return httpx2.Client(
-            event_hooks={"request": [hf_request_event_hook], "response": on_response},
-            follow_redirects=True,
-            timeout=httpx2.Timeout(timeout),  # the library's own client waits for ever
-            mounts=direct([endpoint]),
-        )
+    endpoint: str
+    seconds: float
+    is_upload: bool
 
-    return make
+    def __call__(self) -> httpx2.Client:
+        from huggingface_hub.utils._http import hf_request_event_hook
+
+        on_response = [_refuse_other_servers, _refuse_deep_json] if self.is_upload else [_refuse_deep_json]
+        hooks = {"request": [hf_request_event_hook], "response": on_response}
+        limits = _HubLimits(self.seconds, _LARGEST_ANSWER, SLOWEST_RATE)
+        return client(limits, event_hooks=hooks, follow_redirects=True)
+
+
+def _use(factory: _Factory) -> None:
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils import _http
+
+    check_proxy(factory.endpoint)
+    if factory != _http._GLOBAL_CLIENT_FACTORY:  # setting it closes the connections of all threads
+        set_client_factory(factory)
+
+
+def _is_api(request: httpx2.Request) -> bool:
+    return request.url.path.startswith("/api/")
+
+
+def _refuse_deep_json(response: httpx2.Response) -> None:
+    """JSON that Python cannot read ends in an error that says so, not in a RecursionError."""
+    if response.status_code < 400 and not _is_api(response.request):
+        return
+    if "json" not in response.headers.get("content-type", ""):
+        return
+    response.read()
+    try:
+        json.loads(response.content)
+    except RecursionError:
+        raise ServiceError(
+            f"{response.request.url.host} does not answer as the Hub does: deeply nested JSON",
+            hint="check release.endpoint (or HF_ENDPOINT)",
+        ) from None
+    except ValueError:
+        return  # huggingface_hub says what it is
 
 
 def _refuse_other_servers(response: httpx2.Response) -> None:

@@ -1,9 +1,8 @@
 """Addresses of servers: how they are written in configs, which are on this machine, and where a key may be sent.
 
-Every HTTP client of the project follows these rules:
+The HTTP clients (marginalia.schemas.http_client) follow these rules:
 
-- `is_loopback` decides which addresses are on this machine. These are never reached through a proxy (`direct` for
-  httpx, `proxy_for` for aiohttp).
+- `is_loopback` decides which addresses are on this machine. These are never reached through a proxy (`proxy_for`).
 - `check_key_goes` refuses to send a key unencrypted to another machine.
 - Redirects are not followed (the Hub's client follows those within one server, see marginalia.schemas.hub_client)."""
 
@@ -11,7 +10,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -81,18 +79,13 @@ def is_loopback(url: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
-def direct(urls: Iterable[str]) -> dict[str, None]:
-    """`mounts` for an httpx or httpx2 client: addresses of this machine are reached without the environment's proxy."""
-    hosts = {urlsplit(url).hostname or "" for url in urls if is_loopback(url)}
-    return {f"all://[{host}]" if ":" in host else f"all://{host}": None for host in sorted(hosts)}
-
-
 def proxy_for(url: str) -> str | None:
-    """The environment's proxy for an address, for clients that ask for it once; None for this machine."""
+    """The proxy that the environment names for an address; None for this machine, and for what NO_PROXY names."""
     parts = urlsplit(url)
     if is_loopback(url) or proxy_bypass(parts.hostname or ""):
         return None
-    return getproxies().get(parts.scheme)
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def check_key_goes(url: str, *, allow_http: bool = False, setting: str | None = None) -> None:

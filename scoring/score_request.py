@@ -13,9 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.endpoint_access import EndpointAccess
 from marginalia.schemas.errors import did_you_mean
-from marginalia.schemas.extra_body import check_extra_body
-from marginalia.schemas.server_addresses import check_variable
 from marginalia.schemas.taxonomy import Taxonomy
 
 # here and not in marginalia.scoring.marginal.estimators, which imports numpy
@@ -69,8 +68,10 @@ OF_THE_SCORER = {
 }
 
 
-class EndpointOptions(StrictModel):
+class EndpointOptions(EndpointAccess):
     """Options for a model behind the URL of an OpenAI-compatible server."""
+
+    OWN_KEYS = OF_THE_SCORER
 
     tokenizer: str | None = Field(
         default=None,
@@ -80,35 +81,12 @@ class EndpointOptions(StrictModel):
     endpoint_model: str | None = Field(
         default=None, description="the model's name at the endpoint; default: the only one that /models lists"
     )
-    api_key_env: str | None = Field(
-        default=None, description="the environment variable that holds the endpoint's key (never the key itself)"
-    )
-    allow_http: bool = Field(
-        default=False,
-        exclude=True,  # changes no number
-        description="send the key unencrypted to an http:// address of another machine",
-    )
-    extra_body: dict[str, Any] = Field(
-        default={},
-        exclude_if=lambda value: not value,  # configs without it keep their hash
-        description="additional keys for each request, as in the server's API, such as {min_p: 0, top_k: -1}",
-    )
     top_logprobs: int = Field(
         default=20, ge=1, description="log-probabilities asked for per prefix; the mass of all others counts as open"
     )
     concurrency: int = Field(default=32, ge=1, description="requests that are sent to the endpoint at the same time")
     retries: int = Field(default=8, ge=0, description="how often a request is repeated after a temporary failure")
     timeout_seconds: float = Field(default=120.0, gt=0, description="time limit for one request, in seconds")
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _variable(cls, value: str | None) -> str | None:
-        return None if value is None else check_variable(value)
-
-    @field_validator("extra_body")
-    @classmethod
-    def _extra_body(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return check_extra_body(value, OF_THE_SCORER)
 
 
 class GuardModel(EndpointOptions):

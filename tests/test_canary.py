@@ -22,6 +22,7 @@ from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.release import hub_repository
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.hub_client import check_downloads
+from marginalia.schemas.retries import RetryPolicy
 from tests.pipeline.release.labelled_run import make_run
 from tests.scoring.tiny import save
 
@@ -135,11 +136,11 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, key in KEYS.items():
         monkeypatch.setenv(name, key)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(connection, "PAUSES", ())
+    monkeypatch.setattr(connection, "RETRIES", 0)
     monkeypatch.setattr(hub_repository, "PAUSE", 0.01)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.01)
-    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls._FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint.POLICY", RetryPolicy(first_backoff=0.01))
+    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls.POLICY", RetryPolicy(first_backoff=0.01))
 
 
 def run_of(folder: Path, url: str, model: Path, *, more: str = "") -> Run:
@@ -222,7 +223,7 @@ def test_our_own_argilla_is_never_reached_through_a_proxy() -> None:
     """Started for a team, it listens on the machine's network address, which is not a loopback address."""
     answer = (200, "application/json", json.dumps({"role": "owner", "username": "o"}).encode())
     with eavesdropper() as heard, parrot(lambda headers: answer) as url, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("marginalia.annotation.client.connection.direct", lambda urls: {})
+        patch.setattr("marginalia.schemas.server_addresses.is_loopback", lambda url: False)
         with connection.Connection(url, KEYS["ARGILLA_API_KEY"], key_hint="", here=True) as client:
             assert client.role == "owner"
     assert heard == []

@@ -1,7 +1,7 @@
-"""The one place where Argilla is talked to: its REST API, errors wrapped, requests repeated when a server stumbles.
+"""All calls to Argilla: its REST API, with retries and with errors that name the setting to change.
 
-The SDK says what a dataset is made of. The calls are our own: the SDK gives up at the first stumble in the middle of
-making a dataset, draws a progress bar for each call, and reads every record whole."""
+The SDK defines what a dataset consists of. The calls are our own: the SDK gives up at the first failure in the middle
+of creating a dataset, draws a progress bar for each call, and reads every record completely."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from contextlib import closing, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
+import httpx2
 
 from marginalia.schemas.errors import InputError, ServiceError
-from marginalia.schemas.server_addresses import direct
+from marginalia.schemas.http_client import ExchangeLimits, check_proxy, client
+from marginalia.schemas.key_masking import KeyMask
+from marginalia.schemas.retries import PASSING, RetryPolicy, retry_after
 
-PAUSES = (0.5, 2.0, 5.0)  # seconds before each further try, unless the server names a time
-LONGEST_WAIT = 120.0  # seconds that a server may ask for
-STUMBLES = (429, 500, 502, 503, 504)
-TIMEOUT = 60  # seconds
-DETAIL_SHOWN = 300  # characters of a server's answer in a message
+RETRIES = 3
+# 409 says that something exists already, which asking again does not change
+POLICY = RetryPolicy(first_backoff=0.5, factor=4.0, longest_backoff=5.0, longest_wait=120.0, passing=PASSING - {409})
+TIMEOUT = 60.0  # seconds for a whole answer
+_LARGEST_BODY = 100_000_000  # bytes
 
 
 class Connection:
@@ -34,13 +36,14 @@ class Connection:
         self.url = url.rstrip("/")
         self._key_hint = key_hint
         self._known = False  # whether an Argilla has answered there yet
-        self._http = httpx.Client(
+        self._safe = KeyMask(api_key)
+        if not here:
+            check_proxy(self.url)
+        self._http = client(
+            ExchangeLimits(TIMEOUT, _LARGEST_BODY),
             base_url=self.url,
             headers={"X-Argilla-Api-Key": api_key},
-            timeout=TIMEOUT,
-            follow_redirects=False,  # the key is for this server alone
-            mounts=direct([self.url]),
-            trust_env=not here,
+            proxies=not here,
         )
         try:
             me = self.get("/me")
@@ -61,63 +64,71 @@ class Connection:
         self._http.close()
 
     def get(self, path: str, **parameters: Any) -> Any:
+        """The JSON at `path`."""
         return self._call("GET", path, params=parameters)
 
     def put(self, path: str, body: Any, *, done: Collection[int] = ()) -> Any:
+        """The JSON answer; None where a status of `done` shows that an earlier try, whose answer was lost, worked."""
         return self._call("PUT", path, done, json=body)
 
     def post(self, path: str, body: Any, *, done: Collection[int] = (), **parameters: Any) -> Any:
+        """As put."""
         return self._call("POST", path, done, json=body, params=parameters)
 
     def patch(self, path: str, body: Any) -> Any:
+        """The JSON answer."""
         return self._call("PATCH", path, json=body)
 
     def delete(self, path: str) -> Any:
+        """The JSON answer; None where an earlier try, whose answer was lost, has deleted it."""
         return self._call("DELETE", path, (404,))
 
     def _call(self, method: str, path: str, done: Collection[int] = (), **arguments: Any) -> Any:
-        """The JSON answer. All our writes can be repeated, so a stumbling server is asked again.
+        """The JSON answer. All our writes can be repeated, so a failing server is asked again.
 
-        `done`: statuses that say that it was done before. After a try whose answer was lost they mean success: None."""
+        `done`: statuses that mean that it was done before: None, after a try whose answer was lost."""
 
-        def once() -> httpx.Response:
+        def once() -> httpx2.Response:
             return self._http.request(method, f"/api/v1{path}", **arguments)
 
         with self._translated(f"{method} {path}"):
             return self._patiently(once, done)
 
-    def _patiently(self, once: Callable[[], httpx.Response], done: Collection[int]) -> Any:
+    def _patiently(self, once: Callable[[], httpx2.Response], done: Collection[int]) -> Any:
         lost = False
-        for pause in (*PAUSES, None):
-            wait = pause
+        for retry in range(RETRIES + 1):
+            is_last = retry == RETRIES
+            wait = POLICY.backoff(retry)
             try:
                 answer = once()
                 if lost and answer.status_code in done:
                     return None
-                if answer.status_code not in STUMBLES or pause is None:
+                if is_last or answer.status_code not in POLICY.passing:
                     answer.raise_for_status()
-                    return answer.json() if answer.content else None
-                wait = _retry_after(answer, pause)
-            except httpx.TransportError:
-                if pause is None:
+                    return _content(answer)
+                named = retry_after(answer.headers)
+                wait = wait if named is None else min(named, POLICY.longest_wait)
+            except httpx2.RequestError:
+                if is_last:
                     raise
             except ValueError:  # an answer cut short, or a proxy's page; from a stranger it is a wrong address
-                if pause is None or not self._known:
+                if is_last or not self._known:
                     raise
             lost = True
-            time.sleep(wait or 0.0)
+            time.sleep(wait)
         raise AssertionError("unreachable")
 
     @contextmanager
     def sdk(self) -> Iterator[None]:
-        """For the body the SDK's fields, questions and settings can be made. They want a client, and it asks who we
-        are: it is told what the server said, and reaches no server itself."""
+        """While it is open, the SDK's fields, questions and settings can be created. They need a client, which asks
+        for its user: it gets the answer that the server gave us, and contacts no server."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the SDK 2.8 warns about its own use of pydantic
             import argilla
+            import httpx  # the SDK's own HTTP library
 
-            told = httpx.MockTransport(lambda request: httpx.Response(200, json=self._me))
-            client = argilla.Argilla(api_url=self.url, api_key="not needed", mounts={"all://": told})
+            answer = httpx.MockTransport(lambda request: httpx.Response(200, json=self._me))
+            client = argilla.Argilla(api_url=self.url, api_key="not needed", mounts={"all://": answer})
             with closing(client.http_client):
                 yield
 
@@ -125,13 +136,13 @@ class Connection:
     def _translated(self, what: str) -> Iterator[None]:
         try:
             yield
-        except httpx.HTTPStatusError as error:
+        except httpx2.HTTPStatusError as error:
             raise self._refused(what, error.response.status_code, error.response.text) from None
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise self._unreachable(what, error) from error
         except ValueError as error:  # HTML with status 200, an address that is none
             raise ServiceError(
-                f"Argilla at {self.url} ({what}): not an answer of Argilla's: {str(error)[:DETAIL_SHOWN]}",
+                f"Argilla at {self.url} ({what}): not an answer of Argilla's: {self._safe(str(error))}",
                 hint="check annotation.url",
             ) from error
 
@@ -143,17 +154,15 @@ class Connection:
             404: "check annotation.url, annotation.workspace and annotation.dataset; was the dataset deleted?",
         }.get(status)
         if 300 <= status < 400:
-            hint = "it sends to another address, which is not followed; set annotation.url to that"
-        # some servers repeat what they were sent, the key included
-        safe = detail.replace(self._http.headers["X-Argilla-Api-Key"], "***")
-        shown = " ".join(safe.split())[:DETAIL_SHOWN]
+            hint = "it redirects to another address, which is not followed; set annotation.url to that address"
+        shown = self._safe(" ".join(detail.split()))  # some servers repeat what they were sent, the key included
         code = f"HTTP {status}" if status else "refused"
         return ServiceError(f"Argilla at {self.url} ({what}): {code}: {shown}", hint=hint)
 
     def _unreachable(self, what: str, error: Exception) -> ServiceError:
         kind = type(error).__name__
         return ServiceError(
-            f"Argilla at {self.url} does not answer ({what}): {kind}: {error}",
+            f"Argilla at {self.url} does not answer ({what}): {kind}: {self._safe(str(error))}",
             hint="check annotation.url and that the server runs; the local one: marginalia argilla up",
         )
 
@@ -169,10 +178,9 @@ def api_key_from(environment: dict[str, str], variable: str) -> str:
     return key
 
 
-def _retry_after(answer: httpx.Response, otherwise: float) -> float:
-    """Seconds that the server asks to wait."""
+def _content(answer: httpx2.Response) -> Any:
+    """The JSON of an answer. Raises ValueError when it is none."""
     try:
-        seconds = float(answer.headers.get("retry-after", ""))
-    except ValueError:  # none, or a date
-        return otherwise
-    return min(max(seconds, 0.0), LONGEST_WAIT) if seconds == seconds else otherwise
+        return answer.json() if answer.content else None
+    except RecursionError:
+        raise ValueError("deeply nested JSON") from None

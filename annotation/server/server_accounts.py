@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from marginalia.annotation.server.server_home import (
     Account,
@@ -21,9 +21,10 @@ from marginalia.annotation.server.server_home import (
 )
 from marginalia.annotation.server.server_process import RunningServer, status
 from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.http_client import ExchangeLimits, client
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TIMEOUT = 60.0  # seconds
+_LIMITS = ExchangeLimits(seconds=60.0, body_bytes=64_000_000)
 
 
 def accounts(home: Path) -> list[Account]:
@@ -32,7 +33,7 @@ def accounts(home: Path) -> list[Account]:
 
 
 def add_annotators(home: Path, names: Sequence[str], workspace: str) -> list[Account]:
-    """Accounts for `names`, in their order, that may annotate in `workspace` (created if it does not exist).
+    """Creates accounts for `names` that may annotate in `workspace` (created if it does not exist), and returns them.
 
     An existing account keeps its password and is only added to the workspace, so that the call can be repeated, also
     after an interruption. Raises InputError for a name that is not valid or belongs to another account, ServiceError
@@ -65,12 +66,8 @@ class _Api:
     """The server's REST API, called as the owner; every error is a ServiceError."""
 
     def __init__(self, server: RunningServer, owner: Account) -> None:
-        self._client = httpx.Client(
-            base_url=f"{server.url}/api/v1",
-            headers={"X-Argilla-Api-Key": owner.api_key},
-            timeout=_TIMEOUT,
-            trust_env=False,
-        )
+        headers = {"X-Argilla-Api-Key": owner.api_key}
+        self._client = client(_LIMITS, base_url=f"{server.url}/api/v1", headers=headers, proxies=False)
 
     def __enter__(self) -> _Api:
         return self
@@ -79,15 +76,18 @@ class _Api:
         self._client.close()
 
     def call(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
-        """The JSON object that the server answers."""
+        """The JSON object that the server returns."""
         try:
             response = self._client.request(method, path, json=body)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise ServiceError(f"the Argilla server does not answer {method} {path}: {error}") from error
         if response.is_error:
             # Only the status code: Argilla's validation errors repeat what was sent, passwords included.
             raise ServiceError(f"the Argilla server refused {method} {path}: HTTP {response.status_code}")
-        content: dict[str, Any] = response.json()
+        try:
+            content: dict[str, Any] = response.json()
+        except (ValueError, RecursionError) as error:
+            raise ServiceError(f"the Argilla server does not answer {method} {path} with JSON") from error
         return content
 
 

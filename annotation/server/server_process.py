@@ -16,16 +16,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from marginalia.annotation.server.server_home import cli, read_credentials
 from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.http_client import ExchangeLimits, client
 
 _ROOT = Path(__file__).resolve().parents[2]
 CHECKOUT = _ROOT if (_ROOT / "pyproject.toml").is_file() else None  # None when the package is installed
 LAUNCHER = Path(__file__).parent / "inside" / "serve.py"
 REQUIREMENTS = Path(__file__).parent / "requirements.txt"
 ANSWER_TIMEOUT = 10.0  # seconds
+_LARGEST_ANSWER = 1_000_000  # bytes
 
 # Exit codes of the launcher, repeated from inside/serve.py: that runs in another environment and cannot be imported.
 _PORT_TAKEN = 11
@@ -149,9 +151,9 @@ def _answers(server: RunningServer) -> bool:
     """Whether the server accepts our owner's key; any other program on that port does not."""
     owner = read_credentials(server.home).owner
     try:
-        # trust_env=False: a proxy set in the environment is not for a server on this machine
-        with httpx.Client(trust_env=False, timeout=ANSWER_TIMEOUT) as client:
-            answer = client.get(f"{server.url}/api/v1/me", headers={"X-Argilla-Api-Key": owner.api_key})
+        # a proxy set in the environment is not for a server on this machine
+        with client(ExchangeLimits(ANSWER_TIMEOUT, _LARGEST_ANSWER), proxies=False) as http:
+            answer = http.get(f"{server.url}/api/v1/me", headers={"X-Argilla-Api-Key": owner.api_key})
             return answer.status_code == 200 and answer.json()["username"] == owner.username
-    except (httpx.HTTPError, ValueError, KeyError):
+    except (httpx2.HTTPError, ValueError, KeyError, TypeError, RecursionError):
         return False

@@ -21,6 +21,7 @@ from marginalia.pipeline.evaluation.paired_differences import (
 )
 from marginalia.pipeline.report.as_text import plural
 from marginalia.schemas.evaluation_json import Metric
+from marginalia.scoring.measures.refitted_thresholds import METRICS as AT_OWN_THRESHOLDS
 
 POOLED = (
     "macro_roc_auc",
@@ -32,7 +33,6 @@ POOLED = (
     "hamming_loss",
     "subset_accuracy",
 )
-OWN_THRESHOLDS = ("micro_f1", "macro_f1", "hamming_loss")
 PER_LABEL = ("roc_auc", "average_precision", "f1")
 VERSIONS = ("marginalia", "torch", "transformers")
 
@@ -75,7 +75,7 @@ def _shared(a: ComparedRun, b: ComparedRun) -> tuple[SharedGold, list[str]]:
 
 def _rows(a: ComparedRun, b: ComparedRun, paired: PairedDifferences | None) -> Iterator[MetricRow]:
     verdict = dict.fromkeys([*a.estimator.verdict, *b.estimator.verdict])
-    tuned = (f"{TUNED}{name}" for name in OWN_THRESHOLDS)
+    tuned = (f"{TUNED}{name}" for name in AT_OWN_THRESHOLDS)
     names = (*POOLED, *FORECAST, "ece", *tuned, *(f"{VERDICT}{name}" for name in verdict))
     differences = {name: paired.metric(name) if paired else None for name in names}
     tested = tested_metric(a.run.config.evaluate.primary, differences)

@@ -10,8 +10,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from marginalia.schemas.base_model import StrictModel
-from marginalia.schemas.extra_body import check_extra_body
-from marginalia.schemas.server_addresses import check_endpoint, check_variable
+from marginalia.schemas.endpoint_access import EndpointAccess
+from marginalia.schemas.server_addresses import check_endpoint
 
 ATTRIBUTE_PATTERN = r"[a-z][a-z0-9_]{0,31}"
 PLAN_COLUMNS = ("slot_id", "labels", "difficulty", "near_miss_of", "language")
@@ -105,8 +105,10 @@ def _distinct(name: str, values: list[str]) -> None:
             raise ValueError(f"'{name}' lists '{value}' twice")
 
 
-class EndpointSection(StrictModel):
+class EndpointSection(EndpointAccess):
     """The OpenAI-compatible endpoint that writes."""
+
+    OWN_KEYS = OF_THE_WRITER
 
     base_url: str | list[str] = Field(
         default=BUNDLED,
@@ -116,23 +118,10 @@ class EndpointSection(StrictModel):
         "machine work, not to make a data set)",
     )
     model: str = Field(default="smollm2-135m-instruct", min_length=1, description="the model's name at the endpoint")
-    api_key_env: str | None = Field(
-        default=None, description="name of the environment variable that holds the key (never the key itself)"
-    )
-    allow_http: bool = Field(
-        default=False,
-        exclude=True,  # changes no answer
-        description="send the key unencrypted where base_url is an http:// address of another machine",
-    )
-    extra_body: dict[str, Any] = Field(
-        default={},
-        exclude_if=lambda value: not value,  # configs without it keep their hash
-        description="further keys of each request, as the endpoint knows them, such as {enable_thinking: false} or "
-        "{min_p: 0.05}",
-    )
 
     @property
     def urls(self) -> list[str]:
+        """All addresses."""
         return [self.base_url] if isinstance(self.base_url, str) else self.base_url
 
     @property
@@ -149,16 +138,6 @@ class EndpointSection(StrictModel):
         if not urls or len(set(urls)) < len(urls):
             raise ValueError(f"expected one or more different addresses, saw {value}")
         return urls if len(urls) > 1 else urls[0]
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _variable(cls, value: str | None) -> str | None:
-        return None if value is None else check_variable(value)
-
-    @field_validator("extra_body")
-    @classmethod
-    def _extra_body(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return check_extra_body(value, OF_THE_WRITER)
 
 
 def unreadable_path(journal: Path) -> Path:

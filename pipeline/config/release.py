@@ -63,4 +63,8 @@ class ReleaseSection(StrictModel):
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="name of the environment variable with the Hub's write token, not the token itself",
     )
-    timeout: float = Field(default=120.0, gt=0, description="seconds without any data after which a request fails")
+    timeout: float = Field(
+        default=120.0,
+        gt=0,
+        description="seconds that a request may take, in addition to what its bytes need at 10 kB per second",
+    )

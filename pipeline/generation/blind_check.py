@@ -43,7 +43,7 @@ Record = dict[str, Any]
 Labels = list[str]
 
 
-def check_section(section: GenerateSection) -> GenerateSection:
+def section_for_check(section: GenerateSection) -> GenerateSection:
     """The section as the check's calls need it: its endpoint, token limit and prices instead of the writer's."""
     check = section.check
     return section.model_copy(
@@ -88,12 +88,12 @@ class _CheckCall:
 
 class BlindCheck:
     """Labels records without knowing their intended labels. `journal` is the path of checks.jsonl, `spent` what the
-    run has paid for other calls."""
+    run has paid for other calls, in the currency of generate.prices."""
 
     def __init__(
         self, section: GenerateSection, taxonomy: Taxonomy, *, journal: Path, seed: int, spent: float = 0.0
     ) -> None:
-        self._section = check_section(section)
+        self._section = section_for_check(section)
         self._taxonomy = taxonomy
         self._questions = CheckQuestions(section, taxonomy, seed)
         self._path = journal
@@ -103,7 +103,7 @@ class BlindCheck:
     async def run(self, prompts: pl.DataFrame, writer: Writer, answered: Callable[[], None]) -> BlindCheckResult:
         """Checks `prompts` (PromptRecord); `answered` is called after each question.
 
-        Raises what `writer` raises apart from AttemptFailed; answers received before that are in the journal."""
+        Raises InputError or ServiceError as `writer` does; answers received before that are in the journal."""
         records = list(prompts.select("id", "messages", "intended_labels").iter_rows(named=True))
         with Journal(self._path) as journal, closing(UnreadableAnswers(self._path)) as unreadable:
             known = read_answers(self._path)
@@ -162,7 +162,7 @@ class BlindCheck:
                 outcomes[question.slot_id] = outcome
                 call.answered()
                 if outcome is None or question.key in call.known:
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)  # nothing was awaited: let the other workers and the progress bar run
 
         async with worker_group() as group:
             for _ in range(self._section.concurrency):

@@ -1,8 +1,8 @@
 """The blind check: a model says which labels a written text carries, without knowing which were asked for.
 
-A text may be hostile: it may order the model to give a certain answer, or imitate the end of the conversation. So it is
-sent as one JSON string between two marker lines that its author cannot know, with < and [ escaped, so that it cannot
-contain a control token of a chat format. Only answers in exactly the requested form are accepted."""
+A text may be hostile: it may order the model to give a certain answer, or imitate the end of the conversation.
+Therefore it is sent as one JSON string between two marker lines that its author cannot know. With < and [ escaped it
+cannot contain a control token of a chat format. Only answers in exactly the requested form are accepted."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def _write_texts(
     from tqdm import tqdm
 
     from marginalia.pipeline.generation.acceptance.answer_acceptance import AnswerAcceptance
-    from marginalia.pipeline.generation.blind_check import check_section
+    from marginalia.pipeline.generation.blind_check import section_for_check
     from marginalia.pipeline.generation.budget import paid_for
     from marginalia.pipeline.generation.endpoint.lazy_writer import LazyWriter
     from marginalia.pipeline.generation.slot_writing import SlotWriting
@@ -215,7 +215,7 @@ def _write_texts(
         journal=RESPONSES.path(run),
         endpoint=section.endpoint.address,
         seed=seed,
-        spent=paid_for(check_section(section), CHECK_JOURNAL.path(run)),
+        spent=paid_for(section_for_check(section), CHECK_JOURNAL.path(run)),
     )
 
     async def fill(progress: _Progress) -> GenerationResult:
@@ -235,7 +235,7 @@ def _run_check(run: Run, section: GenerateSection) -> BlindCheckResult | None:
     """The blind check of all records; writes checks.parquet. Without a check, removes the file of an earlier one."""
     from tqdm import tqdm
 
-    from marginalia.pipeline.generation.blind_check import BlindCheck, check_section
+    from marginalia.pipeline.generation.blind_check import BlindCheck, section_for_check
     from marginalia.pipeline.generation.budget import paid_for
     from marginalia.pipeline.generation.endpoint.lazy_writer import LazyWriter
 
@@ -247,7 +247,7 @@ def _run_check(run: Run, section: GenerateSection) -> BlindCheckResult | None:
     check = BlindCheck(section, run.taxonomy, journal=CHECK_JOURNAL.path(run), seed=run.config.seed, spent=spent)
 
     async def label(bar: Any) -> BlindCheckResult:
-        async with LazyWriter(check_section(section)) as checker:
+        async with LazyWriter(section_for_check(section)) as checker:
             return await check.run(prompts, checker, lambda: bar.update(1))
 
     with tqdm(total=prompts.height, desc="check", unit="record", disable=None, file=sys.stderr) as bar:

@@ -65,9 +65,9 @@ class LabelColumn(StrictModel):
         if (self.column is None) == (not self.columns):
             raise ValueError("give either column or columns")
         if self.columns and (further := self.model_fields_set & {"form", "separator", "values"}):
-            raise ValueError(f"{min(further)} goes with column, not with columns")
+            raise ValueError(f"{min(further)} needs column; this mapping has columns")
         if self.separator is not None and self.form != "text":
-            raise ValueError(f"separator goes with form: text, the form is {self.form}")
+            raise ValueError(f"separator needs form: text; the form is {self.form}")
         both = [value for value in self.ignore if value in self.meanings]
         if both:
             raise ValueError(f"'{both[0]}' is in both {'columns' if self.columns else 'values'} and ignore")
@@ -101,7 +101,7 @@ class Mapping(StrictModel):
     """A mapping file. In a run it is `import.yaml`, with the source in front."""
 
     source: str | None = Field(
-        default=None, description="file (relative to this one) or hub:owner/name; the command writes it"
+        default=None, description="file (relative to this one) or hub:owner/name; marginalia import writes it"
     )
     title: str = Field(default="records", description="what the data set is, for the card")
     id: str | None = Field(default=None, description="column of the ids; null: made from the text by SHA-256")

@@ -160,7 +160,7 @@ def _notes(strategies: Strategies, failed: dict[str, str]) -> list[str]:
     if strategies.forced is not None:
         notes += [
             f"{', '.join(codes)} share their second token: the baselines cannot tell them apart"
-            for codes in strategies.forced.shared
+            for codes in strategies.forced.indistinguishable_codes
         ]
     if failed:
         first, error = next(iter(failed.items()))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from marginalia.pipeline.config.release import ReleaseSection
 from marginalia.schemas.errors import InputError, MarginaliaError, ServiceError
 from marginalia.schemas.hub_client import upload_to
+from marginalia.schemas.key_masking import KeyMask
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -42,7 +43,7 @@ class HubRepository:
             raise InputError("release.repo_id is not set", hint="marginalia config --explain repo_id")
         self.repo_id = section.repo_id
         self._section = section
-        self._token = token
+        self._safe = KeyMask(token)
         self._api: HfApi = HfApi(endpoint=section.endpoint, token=token, library_name="marginalia")
         upload_to(self._api.endpoint, timeout=section.timeout, allow_http=section.allow_http)
 
@@ -136,7 +137,7 @@ class HubRepository:
                 if error.response.status_code >= 500:
                     raise _UncertainCommitError(f"HTTP {error.response.status_code}") from error
                 raise
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 raise _UncertainCommitError(type(error).__name__) from error
         return commit.oid
 
@@ -171,19 +172,19 @@ class HubRepository:
                 f"the Hub refused to {action} ({self.repo_id}): HTTP {status} {self._without_token(message)}",
                 hint=self._hint(status),
             ) from None  # without the library's error, which contains the request
-        except (KeyError, TypeError, AttributeError):  # JSON, but not that of the Hub
+        except (KeyError, TypeError, AttributeError, RecursionError):  # JSON, but not that of the Hub
             raise ServiceError(
                 f"cannot {action} at {self._api.endpoint}: its responses are not those of the Hub",
                 hint="check release.endpoint",
             ) from None
-        except (httpx2.TransportError, ValueError, OSError) as error:
+        except (httpx2.RequestError, ValueError, OSError) as error:
             reason = self._without_token(str(error)) or type(error).__name__
             raise ServiceError(
                 f"cannot {action} at {self._api.endpoint}: {reason}", hint="check the network and release.endpoint"
             ) from None
 
     def _without_token(self, text: str) -> str:
-        return " ".join(text.replace(self._token, "***").split())
+        return " ".join(self._safe(text, limit=None).split())
 
     def _hint(self, status: int) -> str:
         if status == 401:

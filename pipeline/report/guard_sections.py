@@ -31,7 +31,7 @@ from marginalia.schemas.evaluation_json import (
 )
 
 TABLE_METRICS = ("macro_roc_auc", "micro_roc_auc", "micro_average_precision", "micro_f1", "hamming_loss")
-COMPARED = ("macro_roc_auc", "micro_roc_auc", "micro_f1", "tuned_micro_f1")
+DIFFERENCE_COLUMNS = ("macro_roc_auc", "micro_roc_auc", "micro_f1", "tuned_micro_f1")
 LABEL_METRICS = ("roc_auc", "average_precision", "f1", "precision", "recall")
 MOST_CONFUSIONS = 12
 
@@ -131,7 +131,7 @@ def _notes(data: ReportData, guard_name: str) -> list[str]:
 def _difference_rows(guard: GuardEvaluation) -> list[tuple[str, list[Difference | None]]]:
     by_key = {(row.estimator, row.metric): row for row in guard.differences}
     names = list(dict.fromkeys(row.estimator for row in guard.differences))
-    return [(name, [by_key.get((name, metric)) for metric in COMPARED]) for name in names]
+    return [(name, [by_key.get((name, metric)) for metric in DIFFERENCE_COLUMNS]) for name in names]
 
 
 def _threshold_rows(data: ReportData, best: EstimatorEvaluation) -> list[tuple[str, list[Threshold]]]:

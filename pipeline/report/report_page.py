@@ -49,7 +49,7 @@ def build_page(data: ReportData) -> str:
             as_text=as_text,
             metric_names=as_text.NAMES,
             table_metrics=guard_sections.TABLE_METRICS,
-            compared_metrics=guard_sections.COMPARED,
+            compared_metrics=guard_sections.DIFFERENCE_COLUMNS,
             label_metrics=guard_sections.LABEL_METRICS,
             most_confusions=guard_sections.MOST_CONFUSIONS,
             style=style,

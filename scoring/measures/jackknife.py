@@ -9,15 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from marginalia.scoring.measures.intervals import FEWEST_OF_A_CLASS, Array, Flags
-from marginalia.scoring.measures.metrics import Bootstrapped, averaged_labels
+from marginalia.scoring.measures.metrics import RANKING_LABELS, Bootstrapped, averaged_labels
 
-MACRO = {
-    "macro_f1": "f1",
-    "macro_precision": "precision",
-    "macro_recall": "recall",
-    "macro_roc_auc": "roc_auc",
-    "macro_average_precision": "average_precision",
-}
+MACRO = "macro_"
 
 
 def pooled_variance(bootstrapped: Bootstrapped, name: str, truth: Flags) -> float:
@@ -27,10 +21,11 @@ def pooled_variance(bootstrapped: Bootstrapped, name: str, truth: Flags) -> floa
     too few to estimate their variance, so each gets at least the average of the other labels' variance × positives,
     divided by its own positives. NaN when there are no other labels."""
     whole = variance(bootstrapped, name)
-    if name not in MACRO:
+    if not name.startswith(MACRO):
         return whole
-    kept = averaged_labels(truth, ranking=name in ("macro_roc_auc", "macro_average_precision"))
-    own = label_variances(bootstrapped, MACRO[name])[kept]
+    label_metric = name.removeprefix(MACRO)
+    kept = averaged_labels(truth, ranking=label_metric in RANKING_LABELS)
+    own = label_variances(bootstrapped, label_metric)[kept]
     rarer = np.minimum(truth.sum(0), (~truth).sum(0))[kept]
     few = rarer < FEWEST_OF_A_CLASS
     if few.all():

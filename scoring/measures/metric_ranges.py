@@ -44,7 +44,7 @@ def decision_ranges(truth: Flags, lower: Array, upper: Array, threshold: float |
     ends = [metrics.decisions(truth, flags)(weights) for flags in (worst, best)]
     pooled = {name: (float(ends[0].pooled[name][0]), float(ends[1].pooled[name][0])) for name in ends[0].pooled}
     labels = {name: (ends[0].labels[name][0], ends[1].labels[name][0]) for name in ends[0].labels}
-    pooled["hamming_loss"] = pooled["hamming_loss"][::-1]
+    pooled |= {name: pooled[name][::-1] for name in metrics.LOWER_IS_BETTER if name in pooled}
     counts = [[(flags & part).sum(0) for part in (truth, ~truth)] for flags in (worst, best)]
     labels["precision"] = _precision(*counts[0], *counts[1])
     totals = [[np.array([part.sum()]) for part in counted] for counted in counts]

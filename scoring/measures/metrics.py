@@ -20,6 +20,7 @@ from marginalia.scoring.measures.intervals import Array, Flags, left_out_weights
 from marginalia.scoring.measures.resampled_ranking import Ordered
 
 LOWER_IS_BETTER = ("hamming_loss", "ranking_loss")
+RANKING_LABELS = ("roc_auc", "average_precision")  # metrics per label of `ranking`
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,10 @@ OTHER_SPLIT = 1_000_003  # added to the seed, so that the two splits are drawn i
 
 
 def with_resampled(truth: Flags, p: Array, own: Array, at: Array, seed: int) -> Bootstrapped:
-    """The METRICS of (n, L) test records: their values at the thresholds `own` (L,), and their replicates, in resample
-    b at the thresholds at[b] (L,) of `chosen_thresholds`. NaN where a metric is not defined in a resample."""
+    """The METRICS of the test records, `truth` and probabilities `p` (n, L).
+
+    Values are at the thresholds `own` (L,). Replicate b is at the thresholds at[b] (L,) that `chosen_thresholds` found
+    in the same resample. NaN where a metric is not defined in a resample."""
     value = metrics.decisions(truth, p >= own)(np.ones((1, len(truth))))
     pooled = {name: value.pooled[name] for name in METRICS}
     return Bootstrapped(Measured(pooled, {}), Measured(_replicates(truth, p, at, seed), {}))
@@ -103,9 +105,8 @@ def _replicates(truth: Flags, p: Array, at: Array, seed: int) -> dict[str, Array
         resample, transposed = np.arange(len(weights)), np.ascontiguousarray(weights.T)
         right, wrong = np.zeros((2, len(weights), n_labels))
         for label, edge in enumerate(edges):
-            needed = (
-                np.searchsorted(edge, thresholds[:, label]) + 1
-            )  # a score at or above edge k has passed k + 1 edges
+            # a score at or above edge k has passed k + 1 edges
+            needed = np.searchsorted(edge, thresholds[:, label]) + 1
             for counts, total in zip(counters[label], (right, wrong), strict=True):
                 from_top = np.cumsum((counts @ transposed)[::-1], axis=0)[::-1]
                 total[:, label] = from_top[np.minimum(needed, len(edge)), resample]

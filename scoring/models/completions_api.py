@@ -116,7 +116,7 @@ def read_answer(value: Mapping[str, Any]) -> TokenAnswer:
     try:
         logprobs = value["choices"][0].get("logprobs")
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise Malformed(f"no choices in the answer: {json.dumps(value)[:200]}") from None
+        raise Malformed(f"no choices in the answer: {_shown(value)}") from None
     by_id: dict[int, float] = {}
     by_text: dict[str, float] = {}
     try:
@@ -146,7 +146,19 @@ def _pairs(logprobs: Any) -> list[tuple[int | str, float]]:
 
 
 def _number(value: Any) -> float:
-    return -math.inf if value is None else float(value)  # JSON has no infinity
+    if value is None:
+        return -math.inf  # JSON has no infinity
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf if value > 0 else -math.inf
+
+
+def _shown(value: object) -> str:
+    try:
+        return json.dumps(value)[:200]
+    except RecursionError:
+        return "deeply nested JSON"
 
 
 def _prompt_tokens(value: Mapping[str, Any]) -> int | None:

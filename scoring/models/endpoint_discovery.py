@@ -18,11 +18,12 @@ from marginalia.scoring.models.completions_api import (
     read_answer,
     truncation_message,
 )
-from marginalia.scoring.models.endpoint_calls import Caller, CallFailed, Refused
+from marginalia.scoring.models.endpoint_calls import Caller, CallFailed
 from marginalia.scoring.models.endpoint_dialects import hint as hint_of
 from marginalia.scoring.models.endpoint_model import PATH, EndpointModel
 from marginalia.scoring.models.logprob_floors import CUT_HINT, coverage_of
 from marginalia.scoring.models.repeated_answers import Spread, spread_between
+from marginalia.scoring.models.retried_calls import Refused
 from marginalia.scoring.models.served_tokenizer import ServedTokenizer, load_tokenizer
 from marginalia.scoring.score_request import EndpointOptions, split_urls
 

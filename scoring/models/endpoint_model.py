@@ -19,8 +19,9 @@ from marginalia.schemas.errors import ModelError, ServiceError
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
 from marginalia.scoring.models.completions_api import UNKNOWN, RequestFormat, TokenAnswer, next_tokens, read_answer
-from marginalia.scoring.models.endpoint_calls import Caller, CallFailed, Refused
+from marginalia.scoring.models.endpoint_calls import Caller, CallFailed
 from marginalia.scoring.models.repeated_answers import Body, Repeats, Spread
+from marginalia.scoring.models.retried_calls import Refused
 
 PATH = "completions"
 

@@ -12,11 +12,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 # log-probabilities in nats
-IMPOSSIBLE = -1000.0  # no model gives a token e^-1000
-IMPLAUSIBLE = -50.0  # no model's top few tokens go down to this, or share one value this low
-LOW = math.log(1e-6)  # above it, equal values of less than a quarter of the tokens may be ties of 16-bit logits
-MANY_EQUAL = 5  # this many equal values that are also half of all values are not a tie
-COMPLETE_WITHIN = 1e-4  # returned masses that add up to 1 within this are the whole distribution: servers round
+IMPOSSIBLE = -1000.0  # at or below it a value is always a placeholder
+IMPLAUSIBLE = -50.0  # a value this low that several tokens share is a placeholder
+LOW = math.log(1e-6)  # a value below it is a placeholder, not a tie of 16-bit logits, if a quarter share it
+MANY_EQUAL = 5  # so many equal values, at least half of all, are not a tie
+COMPLETE_WITHIN = 1e-4  # masses that add up to 1 within this are the whole distribution: servers round
+UNSEEN_MASS = 1e-3  # by how much the missing mass must exceed what unseen tokens can have
+LARGEST_EXPONENT = 700.0  # exp of more overflows
 CUT_HINT = (
     "turn off top_k, top_p and min_p at the server (vLLM: --logprobs-mode raw_logprobs, --generation-config vllm; "
     "llama.cpp: --top-k 0 --top-p 1 --min-p 0, no post_sampling_probs), or for each request: "
@@ -26,9 +28,10 @@ CUT_HINT = (
 
 @dataclass(frozen=True)
 class Expected:
-    """What a complete answer contains. `top`: the number of most probable tokens that were asked for; None when
-    specific ids were. `vocabulary`: number of tokens of the model. `named`: whether the answer identifies tokens by id,
-    so that no two tokens share an entry. `floor`: the floor that this server was seen to use, if any."""
+    """What a complete answer contains. `top`: the number of most probable tokens that were asked for; None if
+    particular token ids were asked for. `vocabulary`: number of tokens of the model. `named`: whether the answer
+    identifies tokens by id, so that no two tokens share an entry. `floor`: the floor that this server was seen to use,
+    if any."""
 
     top: int | None
     vocabulary: int
@@ -38,9 +41,9 @@ class Expected:
 
 @dataclass(frozen=True)
 class AnswerCoverage:
-    """What one answer covers. `floor`: values up to it are placeholders (None: there are none). `hides`: whether it
-    lacks tokens that a server with raw log-probabilities would have returned. `complete`: whether the measured values
-    add up to 1 over less than the vocabulary. An answer that both hides and is complete was truncated."""
+    """What one answer covers. `floor`: values up to it are placeholders (None: there are none). `hides`: whether it has
+    placeholders, or fewer tokens than were asked for. `complete`: whether the other values add up to 1 although they
+    are not of all tokens. An answer that both hides and is complete comes from a distribution that was truncated."""
 
     floor: float | None
     hides: bool
@@ -48,7 +51,7 @@ class AnswerCoverage:
 
 
 def coverage_of(values: Collection[float], expected: Expected) -> AnswerCoverage:
-    """What the log-probabilities `values` (nats) of one answer cover."""
+    """What the log-probabilities `values` (nats, at least one) of one answer cover."""
     floor = _floor(values, expected)
     measured = [value for value in values if floor is None or value > floor]
     placeholders = len(values) - len(measured)
@@ -76,10 +79,10 @@ def _floor(values: Collection[float], expected: Expected) -> float | None:
     if expected.top is not None and len(values) >= expected.top:
         # if these were the most probable tokens, no other token could be more probable than the last of them
         last = sorted(values)[-expected.top]
-        if 1.0 - _mass(values) > expected.vocabulary * math.exp(last) + 1e-3:
+        if 1.0 - _mass(values) > expected.vocabulary * math.exp(last) + UNSEEN_MASS:
             return last
     return None
 
 
 def _mass(values: Collection[float]) -> float:
-    return math.fsum(math.exp(min(value, 700.0)) for value in values)
+    return math.fsum(math.exp(min(value, LARGEST_EXPONENT)) for value in values)

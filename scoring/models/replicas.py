@@ -14,7 +14,8 @@ OF_THE_SERVER = (401, 403, 404, 405, 501)  # HTTP status codes that concern a se
 @dataclass
 class Replica:
     """One server. `in_flight`, `answered` and `failed` count calls; `failures` those that failed since its last answer,
-    `pauses` how often it was skipped since then; `why` is the latest reason."""
+    `pauses` how often it was skipped since then; `why` is the latest reason; `not_before` the time on the monotonic
+    clock before which it asked not to be called."""
 
     url: str
     in_flight: int = 0
@@ -23,6 +24,7 @@ class Replica:
     failures: int = 0
     pauses: int = 0
     paused_until: float = 0.0  # on the monotonic clock, in seconds
+    not_before: float = 0.0
     why: str = ""
 
     def is_ready(self, now: float) -> bool:

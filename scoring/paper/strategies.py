@@ -29,8 +29,8 @@ Messages = Sequence[dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Forced:
-    """What is forced before the baselines read the labels' logits.
+class ForcedPrefix:
+    """The text that is forced on the model before the baselines read the labels' logits.
 
     text: the verdict, a line break and the token that all codes begin with, such as `S`. tokens: code → the id
     of its second token."""
@@ -39,7 +39,7 @@ class Forced:
     tokens: dict[str, int]
 
     @property
-    def shared(self) -> list[list[str]]:
+    def indistinguishable_codes(self) -> list[list[str]]:
         """Groups of codes with the same second token: the baselines cannot tell them apart."""
         groups: dict[int, list[str]] = {}
         for code, token in self.tokens.items():
@@ -50,6 +50,7 @@ class Forced:
 class Strategies:
     """The published procedures with one scorer's local model, guard and prompts.
 
+    top_p: the share of the next token's mass that is followed. eps: prefixes less probable than this are not followed.
     `forced` is None, with the reason in `why_not`, if the guard's codes do not have the form that the baselines need.
     Raises InputError for a guard whose answer is not a verdict and a list of codes."""
 
@@ -58,14 +59,15 @@ class Strategies:
         self.start = answer_start(scorer.guard)
         self.verdict = self.start.verdict
         self.codes = [category.code for category in scorer.guard.categories]
-        self.forced: Forced | None = None
+        self.forced: ForcedPrefix | None = None
         self.why_not: str | None = None
         self._find_forced()
 
     def run(self, records: Iterable[tuple[str, Messages]]) -> Iterator[dict[str, Any]]:
-        """One journal entry per record: `greedy` (codes), the SCORES by code, forward passes and seconds; for the
-        baselines the codes' `logits`, and `flagged`: whether the verdict's first token is more probable than that of
-        the answer without categories. An entry with an `error` has none of these."""
+        """One journal entry per record: `greedy` (codes), the SCORES by code, `passes` (prefixes of the tree of any
+        place), `greedy_passes` (further forward passes) and seconds; for the baselines the codes' `logits`, and
+        `flagged`: whether the verdict's first token is more probable than that of the answer without categories. An
+        entry with an `error` has none of these."""
         fingerprint = self.fingerprint
         for record_id, messages in records:
             entry = {"id": record_id, "key": content_hash([fingerprint, list(messages)]), "error": None}
@@ -80,7 +82,7 @@ class Strategies:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what the numbers depend on."""
+        """Hash of the model, the guard file, its categories and the limits: all that the numbers depend on."""
         guard = self.scorer.guard
         return content_hash(
             {
@@ -110,7 +112,7 @@ class Strategies:
             logits = cached.next_logits([*ids, *self._encode(self.forced.text)])
             result["logits"] = {code: float(logits[token]) for code, token in self.forced.tokens.items()}
             start = cached.next_logits([*ids, *self._encode(self.start.before)])
-            yes, no = (self._encode(word)[0] for word in (self.verdict, self.start.otherwise))
+            yes, no = (self._encode(word)[0] for word in (self.verdict, self.start.safe_word))
             result["flagged"] = bool(start[yes] > start[no])
         return result
 
@@ -123,7 +125,7 @@ class Strategies:
         else:
             first_token = self.scorer.model.tokenizer.decode([encoded[self.codes[0]][0]])
             text = self.start.before + self.verdict + self.start.between + first_token
-            self.forced = Forced(text, published_procedures.label_tokens(self._encode, self.codes))
+            self.forced = ForcedPrefix(text, published_procedures.label_tokens(self._encode, self.codes))
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.scorer.model.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -141,7 +143,7 @@ class Strategies:
 
 
 class Remembered(CachedModel):
-    """Remembers the probabilities after each prefix of a record, as the procedures ask for the same ones."""
+    """Remembers the probabilities after each prefix of a record: the procedures ask for the same ones repeatedly."""
 
     def __init__(self, model: Any, tokenizer: Any, end_ids: Sequence[int]) -> None:
         super().__init__(model, tokenizer, end_ids)
@@ -157,21 +159,21 @@ class Remembered(CachedModel):
 @dataclass(frozen=True)
 class AnswerStart:
     """How a guard's answers begin: the text `before` the verdict's word, the `verdict`, the text `between` it and the
-    first code; and the word that is there `otherwise`, when no category applies."""
+    first code; and `safe_word`, the word in place of the verdict when no category applies."""
 
     before: str
     verdict: str
     between: str
-    otherwise: str
+    safe_word: str
 
 
 def answer_start(guard: Guard) -> AnswerStart:
     """How the guard's answers begin. Raises InputError if they are not a verdict and label codes: the paper's
     procedures recognise nothing else."""
     texts = [_texts(pieces) for pieces in guard.file.answer]
-    otherwise = ["".join(map(_usual, pieces)) for pieces in guard.file.answer if _texts(pieces) is None]
+    safe_word = ["".join(map(_usual, pieces)) for pieces in guard.file.answer if _texts(pieces) is None]
     for before, verdict, between in (parts for parts in texts if parts is not None):
-        others = [text.removeprefix(before) for text in otherwise if text.startswith(before) and text != before]
+        others = [text.removeprefix(before) for text in safe_word if text.startswith(before) and text != before]
         if others:
             return AnswerStart(before, verdict, between, others[0])
     raise InputError(

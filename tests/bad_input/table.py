@@ -13,11 +13,13 @@ from typer.testing import CliRunner
 
 from marginalia.pipeline.commands.cli import app
 from marginalia.scoring.command import main as scoring
+from marginalia.scoring.guard import SHIPPED as GUARDS
 
 Files = dict[str, Any]
 # name, files, command, exit code, message
 Row = tuple[str, Files, str, int, str]
 SCORING = "--model nothing --guard instruct --taxonomy support-tickets --out o.parquet"
+SHIPPED = ", ".join(path.stem for path in sorted(GUARDS.glob("*.yaml")))  # guards, as messages list them
 GOOD = {"id": "a", "text": "My parcel is late", "labels": ["late_delivery"]}
 
 

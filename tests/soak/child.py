@@ -19,6 +19,7 @@ from marginalia.pipeline.core.stage_order import load_stage
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.generation.languages import other_language
 from marginalia.schemas.errors import MarginaliaError
+from marginalia.schemas.retries import RetryPolicy
 
 for _heavy in (
     "generation.acceptance.answer_acceptance",
@@ -73,12 +74,14 @@ def _arm(kind: str, k: int) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (k, resource.RLIM_INFINITY))
     elif kind == "http":
-        import httpx
+        import httpx2
+
+        from marginalia.schemas import http_client
 
         connection = import_module("marginalia.annotation.client.connection")
-        connection.PAUSES = (0.0,)
-        error = httpx.ConnectError("the network is down")
-        _fail(httpx.HTTPTransport, "handle_request", k, error, ever_after=True)
+        connection.RETRIES, connection.POLICY = 1, RetryPolicy(first_backoff=0.0)
+        error = httpx2.ConnectError("the network is down")
+        _fail(http_client._Transport, "handle_request", k, error, ever_after=True)
     else:
         _fail(os, kind, k, OSError(errno.ENOSPC, "No space left on device"))
 

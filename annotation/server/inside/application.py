@@ -31,7 +31,7 @@ def run(listener: socket.socket, credentials: dict[str, Any]) -> None:
     """Serve on `listener` until SIGTERM. Requests in progress and background jobs are finished first."""
     connections.configure()
     migrate()
-    connections.touch_records_with_their_responses()
+    connections.update_records_when_answered()
     # After its shutdown uvicorn restores the previous handler and raises the signal again: with the default handler the
     # process would end there, before the jobs are finished.
     signal.signal(signal.SIGTERM, lambda number, frame: None)

@@ -24,7 +24,7 @@ NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"  # as Argilla writes its own tim
 TOUCHES = [("insert", "NEW"), ("update", "NEW"), ("delete", "OLD")]
 
 
-def touch_records_with_their_responses() -> None:
+def update_records_when_answered() -> None:
     """Add database triggers that set a record's `updated_at` when an answer to it is given, edited or deleted, in the
     same transaction: a search for records by `updated_at` then finds new answers. Argilla itself changes `updated_at`
     only when an answer completes the record."""

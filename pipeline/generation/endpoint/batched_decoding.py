@@ -35,6 +35,8 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
+    """A finished answer, and how many tokens its prompt had."""
+
     text: str
     prompt_tokens: int
     completion_tokens: int

@@ -24,10 +24,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
-import httpx
+import httpx2
 from pydantic import BaseModel, Field
 
 from marginalia.schemas.errors import ServiceError
+from marginalia.schemas.http_client import ExchangeLimits, client
 from marginalia.scoring.models.bundled_model import NAME, bundled_smollm2
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ THREADS = 2
 
 
 class ChatMessage(BaseModel):
+    """One message of a chat, as the OpenAI API has it."""
+
     role: Literal["system", "user", "assistant"]
     content: str
 
@@ -193,16 +196,17 @@ def start(cache: Path, *, port: int = 0, log: Path | None = None) -> BundledServ
 
 def _wait_until_up(endpoint: BundledServer, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise ServiceError(
-                f"the demo's LLM server ended at once: {_last_line(endpoint.log)}", hint=f"{endpoint.log}"
-            )
-        try:
-            if httpx.get(f"{endpoint.url}/models", timeout=2.0, trust_env=False).status_code == 200:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.1)
+    with client(ExchangeLimits(seconds=2.0, body_bytes=1_000_000)) as http:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise ServiceError(
+                    f"the demo's LLM server ended at once: {_last_line(endpoint.log)}", hint=f"{endpoint.log}"
+                )
+            try:
+                if http.get(f"{endpoint.url}/models").status_code == 200:
+                    return
+            except httpx2.HTTPError:
+                time.sleep(0.1)
     raise ServiceError(f"the demo's LLM server did not answer in {START_SECONDS:.0f} s", hint=f"{endpoint.log}")
 
 
@@ -222,6 +226,7 @@ def _end_with_parent(pipe: IO[bytes]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Serves the bundled model until the process is ended."""
     parser = argparse.ArgumentParser(
         prog="python -m marginalia.pipeline.generation.endpoint.bundled_llm_server",
         description="the demo's LLM endpoint",

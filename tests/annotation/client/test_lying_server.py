@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -22,6 +23,7 @@ from tests.lying_proxy import FAULTS, LyingProxy
 
 NewRun = Callable[..., SimulatedRun]
 TEXTS = {f"r{at:02}": f"text {at}" for at in range(20)}
+POLICY = connection.POLICY
 STAGES = {"push": push_stage, "pull": pull_stage}
 MOST_RUNS = 60
 
@@ -29,7 +31,7 @@ MOST_RUNS = 60
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, argilla_home: Path) -> None:
     """No pauses, and small pages: more calls that can fail."""
-    monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(connection, "POLICY", replace(connection.POLICY, first_backoff=0.0))
     for module in (push_records, changed_records):
         monkeypatch.setattr(module, "PAGE_SIZE", 10)
     monkeypatch.setattr(pull_answers, "ENTRIES_PER_FSYNC", 7)
@@ -107,7 +109,7 @@ def test_a_failed_call_leaves_nothing_half_done(
 ) -> None:
     """Without retries: the k-th call fails, for every second k of push and every k of pull; then the same command
     continues."""
-    monkeypatch.setattr(connection, "PAUSES", ())
+    monkeypatch.setattr(connection, "RETRIES", 0)
     kinds = [name for name in FAULTS if name != "hang"]
     pushed = fresh(new_run, records=6)
     pushed.stage("push")
@@ -161,12 +163,12 @@ def test_a_server_that_sends_retry_after_is_not_called_before_that(
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(connection.time, "sleep", slept.append)
-    monkeypatch.setattr(connection, "PAUSES", (0.5, 2.0, 5.0))
+    monkeypatch.setattr(connection, "POLICY", POLICY)
     work = fresh(new_run)
     with LyingProxy(argilla_server.url, at={2: "429", 3: "503", 5: "429"}, retry_after="7") as proxy:
         through(work, proxy.url)
         work.stage("push")
-    assert slept == [7.0, 2.0, 7.0]
+    assert slept == [7.0, pytest.approx(1.5, abs=0.5), 7.0]
 
 
 def test_a_page_that_is_not_argilla_is_requested_once(new_run: NewRun, argilla_server: RunningServer) -> None:

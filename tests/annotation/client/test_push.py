@@ -166,7 +166,7 @@ def test_team_members_without_an_account_are_named(
 
 
 def test_an_address_where_nobody_answers_names_the_setting(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marginalia.annotation.client.connection.PAUSES", ())
+    monkeypatch.setattr("marginalia.annotation.client.connection.RETRIES", 0)
     monkeypatch.setenv("ARGILLA_API_KEY", "key")
     work = new_run()
     config = work.folder / "config.yaml"

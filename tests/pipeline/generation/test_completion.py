@@ -14,6 +14,7 @@ from marginalia.pipeline.generation.answer_parsing import parse, without_reasoni
 from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
 from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
 from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.retries import RetryPolicy
 from marginalia.schemas.storage.journal import Journal
 from tests.openai_server import OpenAIServer, written
 from tests.pipeline.generation.conftest import MakeRun
@@ -25,7 +26,7 @@ SPENT = "cut off at 256 tokens (generate.max_tokens), all of them spent on reaso
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint.POLICY", RetryPolicy(first_backoff=0.001))
 
 
 def completion(message: dict[str, Any], finish: str | None = "stop", **more: Any) -> bytes:

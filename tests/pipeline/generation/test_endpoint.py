@@ -18,6 +18,7 @@ from marginalia.pipeline.generation.response_journal import Reply
 from marginalia.pipeline.generation.writer_requests import RequestBuilder, WriterRequest
 from marginalia.pipeline.generation.writer_templates import load_templates, template_folder
 from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.retries import RetryPolicy
 from marginalia.schemas.taxonomy import load_taxonomy
 from tests.openai_server import OpenAIServer, written
 
@@ -95,7 +96,7 @@ def test_an_endpoints_policy_is_a_refusal_and_no_error() -> None:
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "reset", "truncated", "html"])
 def test_a_passing_fault_is_tried_again(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint.POLICY", RetryPolicy(first_backoff=0.01))
     with OpenAIServer(faults={fault: 0.5}) as server:
         replies = _ask(server.url, *_numbered(20), retries=12)
         assert [reply.text for reply in replies if isinstance(reply, Reply)] == [
@@ -114,7 +115,7 @@ def test_a_passing_fault_is_tried_again(monkeypatch: pytest.MonkeyPatch, fault: 
     ],
 )
 def test_a_fault_that_stays_fails_the_attempt(monkeypatch: pytest.MonkeyPatch, fault: str, message: str) -> None:
-    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint.POLICY", RetryPolicy(first_backoff=0.01))
     with OpenAIServer(faults={fault: 1.0}) as server:
         with pytest.raises(AttemptFailed, match=r"\(3 calls\)") as error:
             _ask_once(server.url, retries=2)
@@ -153,12 +154,12 @@ _WHOLE = b'{"choices": [{"message": {"content": "A text."}}]}'
         (b"", "connection failed"),
         (b"220 mail.example.com ESMTP\r\n", "connection failed"),
         (_HEAD + b"Content-Length: 900\r\n\r\n" + _WHOLE, "connection failed"),
-        (_HEAD + b"Content-Length: 20\r\n\r\n" + _WHOLE, "connection failed"),
+        (_HEAD + b"Content-Length: 20\r\n\r\n" + _WHOLE, "not JSON: "),
         (_HEAD + b"Transfer-Encoding: chunked\r\n\r\n32\r\n" + _WHOLE[:20], "connection failed"),
         (_HEAD + b"Content-Encoding: gzip\r\nContent-Length: 50\r\n\r\n" + _WHOLE, "connection failed"),
         (_HEAD + b"Content-Encoding: gzip\r\n\r\n" + _PACKED, "an answer of more than 4,000,000 bytes"),
         (_HEAD + b"\r\n" + b" " * 4_000_001 + _WHOLE, "an answer of more than 4,000,000 bytes"),
-        (_HEAD + b"X: " + b"x" * 100_000 + b"\r\n\r\n" + _WHOLE, "connection failed"),
+        (_HEAD + b"X: " + b"x" * 200_000 + b"\r\n\r\n" + _WHOLE, "connection failed"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", "not JSON: ''"),
         (b"HTTP/1.1 307 Go\r\nLocation: /v1/chat/completions\r\nContent-Length: 0\r\n\r\n", "status 307"),
         (_HEAD + b"\r\ndata: " + _WHOLE + b"\n\ndata: [DONE]\n\n", "not JSON: 'data: "),
@@ -364,7 +365,7 @@ def test_further_keys_of_a_request() -> None:
     for name, instead in (
         ("seed", "generate.send_seed"),
         ("temperature", "generate.temperature"),
-        ("stream", "it must"),
+        ("stream", "it cannot be changed"),
     ):
         with pytest.raises(ValueError, match=f"extra_body cannot hold '{name}'.*{instead}"):
             question(extra_body={name: 1})

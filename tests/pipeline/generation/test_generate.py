@@ -18,6 +18,7 @@ from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
 from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
 from marginalia.schemas.errors import ArtifactError, InputError, ServiceError
 from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.retries import RetryPolicy
 from marginalia.schemas.storage.files import frame_hash
 from tests.openai_server import OpenAIServer, request_hash, written
 from tests.pipeline.generation.conftest import MakeRun
@@ -27,7 +28,7 @@ KEY = "sk-canary-0123456789"
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint.POLICY", RetryPolicy(first_backoff=0.01))
 
 
 def _generate(run: Run, *, force: bool = False) -> Manifest:

@@ -16,6 +16,7 @@ from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
 from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
 from marginalia.schemas.errors import ServiceError
+from marginalia.schemas.retries import RetryPolicy
 from tests.openai_server import OpenAIServer, request_hash, written
 from tests.pipeline.generation.conftest import MakeRun
 
@@ -97,7 +98,7 @@ def _lies_to(payload: Payload) -> bool:
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint.POLICY", RetryPolicy(first_backoff=0.001))
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -16,6 +16,7 @@ from marginalia.pipeline.generation.generate_stage import STAGE as GENERATE
 from marginalia.pipeline.generation.plan_stage import STAGE as PLAN
 from marginalia.schemas.errors import ArtifactError, ServiceError
 from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.retries import RetryPolicy
 from tests.openai_server import OpenAIServer
 from tests.pipeline.generation.conftest import MakeRun
 
@@ -26,7 +27,7 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint._FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("marginalia.pipeline.generation.endpoint.llm_endpoint.POLICY", RetryPolicy(first_backoff=0.01))
 
 
 def _generate(run: Run) -> Manifest:

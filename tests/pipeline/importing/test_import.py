@@ -254,7 +254,7 @@ def test_a_missing_source_or_mapping_is_named(
         ("text: a\nmessages: b\n", "give either text or messages"),
         ("title: x\n", "give either text or messages"),
         ("text: a\nlabel: {}\n", "line 2: unknown key 'label'; did you mean 'labels'?"),
-        ("text: a\nlabels: {column: b, separator: ','}\n", "labels: separator goes with form: text, the form is list"),
+        ("text: a\nlabels: {column: b, separator: ','}\n", "labels: separator needs form: text; the form is list"),
         (
             "text: a\nlabels: {column: b, ignore: [x], values: {x: hate}}\n",
             "labels: 'x' is in both values and ignore",

@@ -164,7 +164,7 @@ def test_binary_cells_are_refused() -> None:
     [
         ({}, "give either column or columns"),
         ({"column": "a", "columns": {"b": "refund"}}, "give either column or columns"),
-        ({"columns": {"b": "refund"}, "separator": ","}, "separator goes with column, not with columns"),
+        ({"columns": {"b": "refund"}, "separator": ","}, "separator needs column; this mapping has columns"),
         ({"columns": {"b": "refund"}, "ignore": ["b"]}, "'b' is in both columns and ignore"),
     ],
 )

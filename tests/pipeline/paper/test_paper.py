@@ -127,9 +127,9 @@ def test_codes_of_one_token_have_no_baselines(tmp_path: Path, records: LabelledR
 
 def test_answers_of_the_families() -> None:
     llama, qwen = answer_start(load_guard("llama-guard-3")), answer_start(load_guard("qwen3guard-gen"))
-    assert (llama.before, llama.verdict, llama.between, llama.otherwise) == ("\n\n", "unsafe", "\n", "safe")
+    assert (llama.before, llama.verdict, llama.between, llama.safe_word) == ("\n\n", "unsafe", "\n", "safe")
     assert (qwen.before, qwen.verdict, qwen.between) == ("Safety: ", "Unsafe", "\nCategories: ")
-    assert qwen.otherwise.startswith("Safe\n")
+    assert qwen.safe_word.startswith("Safe\n")
     with pytest.raises(InputError, match="not a verdict and a list of label codes"):
         answer_start(load_guard("granite-guardian-3"))
 

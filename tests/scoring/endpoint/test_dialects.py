@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.retries import RetryPolicy
 from marginalia.scoring.command import main
 from marginalia.scoring.config import GuardRun
 from marginalia.scoring.score_files import scorer_fingerprint
@@ -126,7 +127,7 @@ def test_a_server_that_only_streams(folder: Path, network: Any, answer: Any, mes
 def test_an_error_with_a_good_status_is_shown(
     folder: Path, network: Any, monkeypatch: pytest.MonkeyPatch, key: str, answer: bytes, message: str
 ) -> None:
-    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls._FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls.POLICY", RetryPolicy(first_backoff=0.001))
     options = {"endpoint_model": "tiny-guard", "retries": 1, "api_key_env": "TEST_KEY"}
     with (
         LogprobServer(network, tiny.tokenizer(), body=(200, answer)) as server,

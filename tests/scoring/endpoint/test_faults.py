@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from marginalia.schemas.errors import ServiceError
+from marginalia.schemas.retries import RetryPolicy
 from marginalia.schemas.storage.files import frame_hash
 from marginalia.scoring.score_files import score_to_journal, scorer_fingerprint, tables
 from marginalia.scoring.scorer import Settings
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
 def test_faults_change_no_number(remote: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rate: float) -> None:
     """A record either has the numbers of a calm server or says why it has none; the same command then goes on."""
-    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls._FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls.POLICY", RetryPolicy(first_backoff=0.001))
     settings = Settings(tolerance=0.05)
     _, calm = remote(settings, {"asked_ids": True})
     faults = {**dict.fromkeys(FAULTS, rate / (len(FAULTS) - 1)), "hang": 0.01}
@@ -75,7 +76,9 @@ def test_a_server_that_dies_ends_the_run_and_loses_nothing(remote: Any, tmp_path
     server, scorer = remote(settings, {"asked_ids": True}, retries=0, concurrency=2)
     records = [(f"r{n}", [{"role": "user", "content": f"text {n}"}]) for n in range(24)]
     journal, done = tmp_path / "journal.jsonl", []
-    with pytest.raises(ServiceError, match=r"no answer for 1\d records in a row; the last: .*the same command goes on"):
+    with pytest.raises(
+        ServiceError, match=r"no answer for 1\d records in a row; the last: .*run the same command to continue"
+    ):
         for record_id in score_to_journal(scorer, records, journal):
             done.append(record_id)
             if len(done) == 4:

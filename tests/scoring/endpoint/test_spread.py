@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from marginalia.schemas.retries import RetryPolicy
 from marginalia.scoring.marginal.answer_search import MARGINALS, NextTokens, Node
 from marginalia.scoring.models.completions_api import TokenAnswer
 from marginalia.scoring.models.repeated_answers import Spread, spread_between
@@ -76,7 +77,7 @@ def test_a_server_that_varies_more_later(remote: Any) -> None:
 
 
 def test_questions_that_are_asked_again_fail_nothing(remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls._FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls.POLICY", RetryPolicy(first_backoff=0.001))
     server, scorer = remote(Settings(tolerance=0.1), {"asked_ids": True}, retries=0, timeout_seconds=30)
     real, asked = server.complete, set()
 

@@ -19,6 +19,7 @@ from marginalia.pipeline.core.run_overview import overview
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.importing.import_stage import STAGE as IMPORT
 from marginalia.pipeline.importing.import_stage import prepare
+from marginalia.schemas.retries import RetryPolicy
 from marginalia.schemas.storage.journal import Journal
 from marginalia.scoring.command import main
 from marginalia.scoring.engines.shards import Shard
@@ -38,7 +39,7 @@ def server(network: Any) -> Iterator[LogprobServer]:
 @pytest.fixture
 def make(folder: Path, server: LogprobServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeFolder:
     """A run of gold records, to be scored over the server."""
-    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls._FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("marginalia.scoring.models.endpoint_calls.POLICY", RetryPolicy(first_backoff=0.001))
 
     def make(**texts: str) -> Path:
         for name in ("guard.yaml", "taxonomy.yaml"):

@@ -1,0 +1,307 @@
+"""The HTTP clients that everything here uses: httpx2's, with limits to what a hostile or broken server can do.
+
+- a deadline for each whole exchange, however slowly bytes come;
+- a limit for the bytes of an answer's body, counted after unpacking;
+- an answer that arrives without being asked for is never taken for the answer to the next request;
+- no redirects unless a caller allows them, no cookies, no compressed answers asked for;
+- the proxy of the environment, except for addresses of this machine (marginalia.schemas.server_addresses).
+
+Errors are httpx2's. A request tells in `extensions[ANSWERED]` the status of its answer, once that has arrived: after an
+error, whether it came before or in the middle of the answer's body."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+
+import httpcore2
+import httpx2
+
+from marginalia.schemas.async_http_connections import AsyncConnectionBackend
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.http_connections import UNREQUESTED, ConnectionBackend, Deadline
+from marginalia.schemas.server_addresses import proxy_for
+
+ANSWERED = "marginalia.status"
+KEPT_SECONDS = 15.0  # that a connection without a request is kept
+_PIECE = 1 << 16  # bytes unpacked at once
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True)
+class ExchangeLimits:
+    """What one request and its answer may take: `seconds` in all, and `body_bytes` of the answer's body.
+
+    `slowest_rate` (bytes per second), where given: what is transferred in addition to that may take time at this
+    rate."""
+
+    seconds: float
+    body_bytes: int
+    slowest_rate: float | None = None
+
+    def largest_body(self, request: httpx2.Request, status: int, headers: httpx2.Headers) -> int | None:
+        """The most bytes that the body of this answer may have; None for any number."""
+        return self.body_bytes
+
+
+class BodyTooLarge(httpx2.RequestError):
+    """The body of an answer is longer than allowed."""
+
+
+def client(limits: ExchangeLimits, *, proxies: bool = True, connections: int = 10, **options: Any) -> httpx2.Client:
+    """A blocking client. `options` are those of httpx2.Client. Without `proxies` no proxy is used whatever the
+    environment says; with them a request raises InputError where check_proxy would."""
+    return httpx2.Client(transport=_Transport(limits, proxies, connections), **_settings(options))
+
+
+def async_client(
+    limits: ExchangeLimits, *, proxies: bool = True, connections: int = 10, **options: Any
+) -> httpx2.AsyncClient:
+    """The same for asyncio."""
+    return httpx2.AsyncClient(transport=_AsyncTransport(limits, proxies, connections), **_settings(options))
+
+
+def check_proxy(url: str) -> None:
+    """Raises InputError when `url` would be reached through a proxy of the environment that cannot be used."""
+    if (proxy := proxy_for(url)) is not None:
+        _proxy_settings(proxy)
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "follow_redirects": False,
+        "trust_env": False,  # the transport chooses the proxy
+        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        **options,
+        "headers": {"Accept-Encoding": "identity", **options.get("headers", {})},
+    }
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """The certificates that are trusted: loading them takes longer than a request."""
+    return httpx2.create_ssl_context()
+
+
+class _Pools:
+    """The connection pools of a client: for direct connections and each proxy, encrypted or not."""
+
+    def __init__(self, limits: ExchangeLimits, proxies: bool, connections: int) -> None:
+        self._limits = limits
+        self._proxies = proxies
+        self._settings: dict[str, Any] = {
+            "max_connections": connections,
+            "max_keepalive_connections": connections,
+            "keepalive_expiry": KEPT_SECONDS,
+        }
+        self._pools: dict[tuple[str | None, bool], Any] = {}
+        self._proxy_of: dict[tuple[str, str], str | None] = {}  # the environment is asked once for each server
+
+    def _pool(self, url: httpx2.URL) -> Any:
+        server = (url.scheme, url.netloc.decode("ascii"))
+        if server not in self._proxy_of:
+            self._proxy_of[server] = proxy_for(str(url)) if self._proxies else None
+        proxy, secure = self._proxy_of[server], url.scheme == "https"
+        if (proxy, secure) not in self._pools:
+            self._pools[proxy, secure] = self._opened(proxy, _certificates() if secure else None)
+        return self._pools[proxy, secure]
+
+    def _opened(self, proxy: str | None, certificates: ssl.SSLContext | None) -> Any:
+        raise NotImplementedError
+
+    def _core_request(self, request: httpx2.Request) -> httpcore2.Request:
+        limits = self._limits
+        deadline = Deadline(limits.seconds, slowest_rate=limits.slowest_rate)
+        # our network backends take the deadline in place of seconds
+        waits = {"connect": deadline, "read": deadline, "write": deadline, "pool": limits.seconds}
+        return httpcore2.Request(
+            method=request.method,
+            url=_core_url(request.url),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions={**request.extensions, "timeout": waits},
+        )
+
+    def _body(self, request: httpx2.Request, answer: httpcore2.Response) -> tuple[Headers, _Body]:
+        """The headers that describe the body as it is read, and what checks it. Raises for a strange answer."""
+        request.extensions[ANSWERED] = answer.status
+        stream = answer.extensions.get("network_stream")
+        if stream is not None and stream.get_extra_info(UNREQUESTED):
+            raise httpcore2.RemoteProtocolError("an answer arrived that belongs to no request")
+        headers = httpx2.Headers(answer.headers)
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        raw: Headers = list(answer.headers)
+        if request.method == "HEAD" or encoding in ("", "identity"):
+            encoding = "identity"
+        else:
+            raw = [(name, value) for name, value in raw if name.lower() not in (b"content-encoding", b"content-length")]
+        return raw, _Body(encoding, self._limits.largest_body(request, answer.status, headers))
+
+
+class _Transport(_Pools, httpx2.BaseTransport):
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        pool = self._pool(request.url)
+        with _translated():
+            answer = pool.handle_request(self._core_request(request))
+            try:
+                headers, body = self._body(request, answer)
+            except BaseException:
+                answer.close()
+                raise
+        stream = _CheckedStream(answer.stream, body)
+        return httpx2.Response(answer.status, headers=headers, stream=stream, extensions=answer.extensions)
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+
+    def _opened(self, proxy: str | None, certificates: ssl.SSLContext | None) -> Any:
+        backend = ConnectionBackend()
+        if proxy is None:
+            return httpcore2.ConnectionPool(ssl_context=certificates, network_backend=backend, **self._settings)
+        return httpcore2.HTTPProxy(
+            ssl_context=certificates, network_backend=backend, **_proxy_settings(proxy), **self._settings
+        )
+
+
+class _AsyncTransport(_Pools, httpx2.AsyncBaseTransport):
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        pool = self._pool(request.url)
+        with _translated():
+            answer = await pool.handle_async_request(self._core_request(request))
+            try:
+                headers, body = self._body(request, answer)
+            except BaseException:
+                await answer.aclose()
+                raise
+        stream = _CheckedAsyncStream(answer.stream, body)
+        return httpx2.Response(answer.status, headers=headers, stream=stream, extensions=answer.extensions)
+
+    async def aclose(self) -> None:
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    def _opened(self, proxy: str | None, certificates: ssl.SSLContext | None) -> Any:
+        backend = AsyncConnectionBackend()
+        if proxy is None:
+            return httpcore2.AsyncConnectionPool(ssl_context=certificates, network_backend=backend, **self._settings)
+        return httpcore2.AsyncHTTPProxy(
+            ssl_context=certificates, network_backend=backend, **_proxy_settings(proxy), **self._settings
+        )
+
+
+class _CheckedStream(httpx2.SyncByteStream):
+    def __init__(self, stream: Any, body: _Body) -> None:
+        self._stream = stream
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _translated():
+            for chunk in self._stream:
+                yield from self._body.unpacked(chunk)
+            self._body.check_complete()
+
+    def close(self) -> None:
+        with _translated():
+            self._stream.close()
+
+
+class _CheckedAsyncStream(httpx2.AsyncByteStream):
+    def __init__(self, stream: Any, body: _Body) -> None:
+        self._stream = stream
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _translated():
+            async for chunk in self._stream:
+                for piece in self._body.unpacked(chunk):
+                    yield piece
+            self._body.check_complete()
+
+    async def aclose(self) -> None:
+        with _translated():
+            await self._stream.aclose()
+
+
+class _Body:
+    """Unpacks a body piece by piece and counts it. Some servers compress although nobody asked for it."""
+
+    def __init__(self, encoding: str, largest: int | None) -> None:
+        self._left = largest
+        self._largest = largest
+        self._unpacker = None
+        if encoding in ("gzip", "x-gzip"):
+            self._unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        elif encoding == "deflate":
+            self._unpacker = zlib.decompressobj()
+        elif encoding != "identity":
+            raise httpx2.DecodingError(f"the answer is packed as {encoding[:40]!r}, which was not asked for")
+        self._began = False
+
+    def unpacked(self, chunk: bytes) -> Iterator[bytes]:
+        """The unpacked bytes of `chunk`. Raises BodyTooLarge, and DecodingError."""
+        self._began = True
+        if self._unpacker is None:
+            yield self._counted(chunk)
+            return
+        while chunk:
+            try:
+                piece = self._unpacker.decompress(chunk, _PIECE)
+            except zlib.error as error:
+                raise httpx2.DecodingError(f"the answer cannot be unpacked: {error}") from None
+            chunk = self._unpacker.unconsumed_tail
+            yield self._counted(piece)
+
+    def check_complete(self) -> None:
+        """Raises DecodingError when the packed body was cut."""
+        if self._unpacker is not None and self._began and not self._unpacker.eof:
+            raise httpx2.DecodingError("the answer cannot be unpacked: it is not complete")
+
+    def _counted(self, piece: bytes) -> bytes:
+        if self._left is not None:
+            self._left -= len(piece)
+            if self._left < 0:
+                raise BodyTooLarge(f"an answer of more than {self._largest:,} bytes")
+        return piece
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raises httpcore2's errors as those of httpx2, which have the same names."""
+    try:
+        yield
+    except (
+        httpcore2.TimeoutException,
+        httpcore2.NetworkError,
+        httpcore2.ProtocolError,
+        httpcore2.ProxyError,
+        httpcore2.UnsupportedProtocol,
+    ) as error:
+        raise getattr(httpx2, type(error).__name__)(str(error)) from error
+
+
+def _core_url(url: httpx2.URL) -> httpcore2.URL:
+    return httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+
+
+def _proxy_settings(address: str) -> dict[str, Any]:
+    """The arguments of httpcore2's proxy pools. Raises InputError, which repeats no password."""
+    hint = "set HTTP_PROXY, HTTPS_PROXY or ALL_PROXY to http://HOST:PORT, or NO_PROXY to the servers reached without"
+    try:
+        proxy = httpx2.Proxy(address if "://" in address else f"http://{address}")
+        scheme, usable = proxy.url.scheme, bool(proxy.url.host) and 0 < (proxy.url.port or 80) < 65536
+    except (ValueError, httpx2.InvalidURL):
+        scheme, usable = address.partition("://")[0] if "://" in address else "http", False
+    if not scheme.lower().startswith("http"):
+        name = scheme[:20] if scheme.isalnum() else "unknown"
+        raise InputError(f"the environment names a proxy of kind {name}; only http proxies can be used", hint=hint)
+    if not usable:
+        raise InputError("the proxy that the environment names is not an address", hint=hint)
+    return {"proxy_url": _core_url(proxy.url), "proxy_auth": proxy.raw_auth, "proxy_headers": proxy.headers.raw}

@@ -1,0 +1,136 @@
+"""Calls to the replicas of a server: which replica is asked, which failures are tried again and when."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from marginalia.schemas.retries import RetryPolicy
+from marginalia.scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
+
+MANY_FAILURES = 10  # questions without an answer, one after the other, before a server is held to be down
+
+T = TypeVar("T")
+
+
+class TryAgain(Exception):
+    """A call had no usable answer; made again it may have one. The message says what came instead.
+
+    `status` is the answer's, None where none came. `wait`: seconds that the server asks to wait. `unreachable`: the
+    server did not answer, or not completely. `charged`: the answer had a status of 2xx, so that it may have to be paid
+    for. `streams`: it came in pieces, as it would again. `is_final`: no other call may be made for this question."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        wait: float | None = None,
+        unreachable: bool = False,
+        charged: bool = False,
+        streams: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.wait = wait
+        self.unreachable = unreachable
+        self.charged = charged
+        self.streams = streams
+        self.is_final = streams
+
+
+class Refused(Exception):
+    """The server at `url` refused a request; made again it would be refused again. `said`: its own words, with its
+    error code in brackets where it gives one; `message`: without."""
+
+    def __init__(self, url: str, status: int, message: str, code: str | None = None) -> None:
+        self.said = f"{message} ({code})" if code else message
+        super().__init__(f"status {status}: {self.said}")
+        self.url = url
+        self.status = status
+        self.message = message
+        self.code = code
+
+    @property
+    def of_length(self) -> bool:
+        """Whether it is about the length of one prompt, and no other request need be refused."""
+        words = ("context", "too long", "too large", "maximum", "exceed")
+        return self.status in (400, 413, 422) and any(word in self.said.lower() for word in words)
+
+
+class NoCall(Exception):
+    """A call was not made, for a reason that also holds for all others."""
+
+
+class GaveUp(Exception):
+    """There was no usable answer after all retries. The message says what came last, and after how many calls."""
+
+    def __init__(self, problem: TryAgain, replica: Replica, calls: int) -> None:
+        super().__init__(f"{problem} ({calls} call{'s' * (calls > 1)})")
+        self.problem = problem
+        self.replica = replica
+
+
+class RetriedCalls:
+    """Asks the servers at `urls`, which give the same answers. All calls are made in one event loop."""
+
+    def __init__(self, urls: Sequence[str], policy: RetryPolicy) -> None:
+        self.replicas = Replicas(urls)
+        self._policy = policy
+
+    async def run(self, call: Callable[[Replica], Awaitable[T]], *, retries: int) -> T:
+        """What `call` returns for one of the replicas, called again while it raises TryAgain.
+
+        Raises GaveUp, and Refused and NoCall as `call` does. Other replicas are asked at once, the same one after a
+        pause."""
+        last: TryAgain | None = None
+        for retry in range(retries + 1):
+            replica = self.replicas.take()
+            try:
+                return await self.once(replica, call)
+            except NoCall:
+                if last is None:
+                    raise
+                raise GaveUp(last, replica, retry) from None
+            except TryAgain as problem:
+                last = problem
+                elsewhere = self.replicas.is_any_ready()
+                too_long = not elsewhere and (problem.wait or 0.0) > self._policy.longest_wait
+                if retry == retries or too_long or problem.is_final:
+                    raise GaveUp(problem, replica, retry + 1) from None
+                if not elsewhere:
+                    await self._pause(replica, problem, retry)
+        raise AssertionError("unreachable")
+
+    async def once(self, replica: Replica, call: Callable[[Replica], Awaitable[T]]) -> T:
+        """One call to `replica`; what comes of it is noted there."""
+        replicas = self.replicas
+        replica.in_flight += 1
+        try:
+            answer = await call(replica)
+        except TryAgain as problem:
+            replicas.note_failure(replica, str(problem), unreachable=problem.unreachable, wait=problem.wait)
+            raise
+        except Refused as refusal:
+            if refusal.status in OF_THE_SERVER and len(replicas.all) > 1:
+                replicas.note_failure(replica, str(refusal), unreachable=True)
+                if replicas.is_any_ready():
+                    raise TryAgain(str(refusal)) from None
+            raise
+        finally:
+            replica.in_flight -= 1
+        replicas.note_answer(replica)
+        return answer
+
+    async def until_allowed(self, replica: Replica) -> None:
+        """Returns when the time is over for which the replica asked not to be called."""
+        if (seconds := replica.not_before - time.monotonic()) > 0:
+            await asyncio.sleep(seconds)
+
+    async def _pause(self, replica: Replica, problem: TryAgain, retry: int) -> None:
+        if problem.wait is None:
+            await asyncio.sleep(self._policy.backoff(retry))
+        else:  # a server that names a time means all calls
+            replica.not_before = max(replica.not_before, time.monotonic() + problem.wait)
