@@ -15,6 +15,7 @@ from marginalia.pipeline.core.run_log import read_log
 from marginalia.pipeline.core.stage_order import load_stage
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.schemas.stop_signals import StopSignal, stop_signals
+from marginalia.scoring.rendering import Renderer
 from tests.hostile.commands import Command, silent_server
 from tests.pipeline.release.labelled_run import make_run
 from tests.pipeline.synthetic_run import Synthetic, write_run
@@ -98,6 +99,21 @@ def test_a_stage_that_computes(tmp_path: Path) -> None:
     assert command.stop() == (143, f"stopped by SIGTERM; {CONTINUE}")
     assert list(read_log(tmp_path))[-1]["event"] == "interrupted"
     assert not (tmp_path / "manifests" / "evaluate.json").exists()
+
+
+def test_the_process_that_renders_templates_ends_with_the_command_only() -> None:
+    """A closed terminal sends SIGHUP to both. Ended first, it would make a record fail that has no fault."""
+    renderer = Renderer()
+    try:
+        assert renderer.render("{{ one }}", {"one": "1"}) == "1"
+        process = renderer._process
+        assert process is not None
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            process.send_signal(number)
+        assert renderer.render("{{ one }}", {"one": "2"}) == "2"
+        assert renderer._process is process
+    finally:
+        renderer.close()
 
 
 def test_a_signal_that_nohup_ignores_remains_ignored() -> None:
