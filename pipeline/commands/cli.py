@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from marginalia.pipeline.core.stage_runner import Stage
     from marginalia.schemas.manifest_json import Missing
 
+MOST_ANNOTATORS = 100  # per record, in a forecast
+
 app = typer.Typer(
     name="marginalia",
     help="Generate texts for a policy taxonomy, have people label them, and score generative guard models against "
@@ -260,8 +262,9 @@ def simulate(
     from marginalia.pipeline.annotating.quality_forecast import forecast, profiles_of, table
 
     overlaps = overlap or [1, 2, 3, 5, 7]
-    if min(overlaps) < 1:
-        raise InputError(f"--overlap takes numbers from 1, saw {min(overlaps)}")
+    if not 1 <= min(overlaps) <= max(overlaps) <= MOST_ANNOTATORS:
+        given = ", ".join(map(str, overlaps))
+        raise InputError(f"--overlap takes numbers from 1 to {MOST_ANNOTATORS}, saw {given[:80]}")
     opened = open_folder(run)
     profiles = profiles_of(miss or [0.15], false_alarm or [0.02], skip)
     forecasts = forecast(opened, profiles, opened.config.simulation.expert, overlaps, records=records)

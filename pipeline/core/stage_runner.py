@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -102,7 +102,7 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
             facts=outcome.facts,
             warnings=list(outcome.warnings),
             missing=list(outcome.missing),
-            finished_at=datetime.now(UTC),
+            finished_at=_finished_at(run, stage),
         )
         write_json(manifest_path(run, stage.name), manifest.model_dump(mode="json"))
         _log_finished(run, manifest)
@@ -222,6 +222,22 @@ def _own_manifest(stage: Stage, run: Run, *, force: bool) -> Manifest | None:
         path = manifest_path(run, stage.name)
         path.replace(path.with_suffix(".damaged"))
         return None
+
+
+def _finished_at(run: Run, stage: Stage) -> datetime:
+    """Now; or, when the clock has been set back, a moment after the manifests of other stages with the same outputs: the
+    last writer of a file is the stage with the latest manifest."""
+    moment, own = datetime.now(UTC), set(stage.outputs(run))
+    for path in run.path("manifests").glob("*.json"):
+        if path.stem == stage.name:
+            continue
+        try:
+            other = read_manifest(run, path.stem)
+        except MarginaliaError:
+            continue  # reported by the stage that needs it
+        if other is not None and own & other.outputs.keys():
+            moment = max(moment, other.finished_at + timedelta(milliseconds=1))
+    return moment
 
 
 def _last_writer(run: Run, name: str) -> Manifest | None:

@@ -19,7 +19,7 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 MARK = "MARGINALIA_TEST_PROCESS"
-PATIENCE = 60.0  # seconds
+PATIENCE = 120.0  # seconds
 
 
 @dataclass
