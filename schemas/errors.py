@@ -1,5 +1,5 @@
 """The exceptions of this project. Each message says what was found, what was expected, and what to do next; `exit_code`
-is the exit code of a command that ends with the error."""
+is the exit code of a command that ends with the error (all exit codes: schemas/exit_codes.py)."""
 
 from __future__ import annotations
 

@@ -23,12 +23,15 @@ from marginalia.pipeline.core.stage_order import STAGES, load_stage
 from marginalia.pipeline.paper.paper_command import EXAMPLE as PAPER_EXAMPLE
 from marginalia.pipeline.paper.paper_command import paper
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.exit_codes import run_command
 from marginalia.schemas.terminal import json_for_stdout, replace_unknown_characters
 
 if TYPE_CHECKING:
     from marginalia.pipeline.core.run import Run
     from marginalia.pipeline.core.stage_runner import Stage
     from marginalia.schemas.manifest_json import Missing
+
+MOST_ANNOTATORS = 100  # per record, in a forecast
 
 app = typer.Typer(
     name="marginalia",
@@ -61,7 +64,7 @@ def _options(
 def main() -> None:
     """The entry point of the command `marginalia`."""
     replace_unknown_characters()
-    app()
+    sys.exit(run_command(app))
 
 
 def _run(stage: Stage, run: Run, *, force: bool) -> int:
@@ -274,8 +277,9 @@ def simulate(
     from marginalia.pipeline.annotating.quality_forecast import forecast, profiles_of, table
 
     overlaps = overlap or [1, 2, 3, 5, 7]
-    if min(overlaps) < 1:
-        raise InputError(f"--overlap takes numbers from 1, saw {min(overlaps)}")
+    if not 1 <= min(overlaps) <= max(overlaps) <= MOST_ANNOTATORS:
+        given = ", ".join(map(str, overlaps))
+        raise InputError(f"--overlap takes numbers from 1 to {MOST_ANNOTATORS}, saw {given[:80]}")
     opened = open_folder(run)
     profiles = profiles_of(miss or [0.15], false_alarm or [0.02], skip)
     forecasts = forecast(opened, profiles, opened.config.simulation.expert, overlaps, records=records)

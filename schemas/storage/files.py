@@ -101,13 +101,6 @@ def cannot_write(path: Path, error: OSError) -> MarginaliaError:
     return InputError.at(path, f"cannot write: {error.strerror or error}", hint=hint)
 
 
-def cannot_open(error: OSError) -> MarginaliaError:
-    """The error to show when the operating system refuses to open a file. Any other OSError is raised again."""
-    if error.errno is None or not isinstance(error.filename, str | os.PathLike):
-        raise error
-    return InputError.at(Path(error.filename), error.strerror or str(error), hint="check the path and its permissions")
-
-
 def fsync_folder(folder: Path) -> None:
     """Puts on disk which files the folder contains: a new or renamed file survives a power failure only then."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -126,10 +126,12 @@ def load_local(
             hint = SERVE_HINT
         raise ModelError(f"cannot load the model '{reference}': {first_line(error)}", hint=hint) from error
     try:
+        if device.startswith("meta"):
+            raise RuntimeError("it has no memory for numbers")
         model = model.to(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device).eval()
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled for the device
+    except (RuntimeError, AssertionError, ImportError) as error:  # torch asserts that it was compiled for the device
         problem = f"cannot use the device '{device}': {first_line(error)}"
         raise InputError(problem, hint="--device (device of score.guards) takes auto, cpu, cuda, cuda:1 …") from error
     return local_model(model, tokenizer, reference, recorded_revision)
