@@ -1,13 +1,13 @@
-"""The HTTP clients that everything here uses: httpx2's, with limits to what a hostile or broken server can do.
+"""The HTTP clients of all parts: those of httpx2, protected against hostile and broken servers.
 
-- a deadline for each whole exchange, however slowly bytes come;
-- a limit for the bytes of an answer's body, counted after unpacking;
-- an answer that arrives without being asked for is never taken for the answer to the next request;
-- no redirects unless a caller allows them, no cookies, no compressed answers asked for;
-- the proxy of the environment, except for addresses of this machine (marginalia.schemas.server_addresses).
+- One deadline covers the whole exchange: name lookup, connection, TLS handshake, request and answer.
+- The body of an answer is limited in bytes, counted after decompression.
+- An answer that no request asked for is never taken for the answer to the next request.
+- Redirects are followed only where a caller allows it, cookies are ignored, compressed answers are not asked for.
+- Proxies come from the environment, except for addresses of this machine (marginalia.schemas.server_addresses).
 
-Errors are httpx2's. A request tells in `extensions[ANSWERED]` the status of its answer, once that has arrived: after an
-error, whether it came before or in the middle of the answer's body."""
+Errors are those of httpx2. `request.extensions[ANSWERED]` holds the status of the answer as soon as that has arrived:
+after an error it shows whether the error came before the answer or in the middle of its body."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from marginalia.schemas.http_connections import UNREQUESTED, ConnectionBackend, 
 from marginalia.schemas.server_addresses import proxy_for
 
 ANSWERED = "marginalia.status"
-KEPT_SECONDS = 15.0  # that a connection without a request is kept
-_PIECE = 1 << 16  # bytes unpacked at once
+_IDLE_SECONDS = 15.0  # that a connection is kept after its last request
+_UNPACKED_BYTES = 1 << 16  # at once
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -99,7 +99,7 @@ class _Pools:
         self._settings: dict[str, Any] = {
             "max_connections": connections,
             "max_keepalive_connections": connections,
-            "keepalive_expiry": KEPT_SECONDS,
+            "keepalive_expiry": _IDLE_SECONDS,
         }
         self._pools: dict[tuple[str | None, bool], Any] = {}
         self._proxy_of: dict[tuple[str, str], str | None] = {}  # the environment is asked once for each server
@@ -109,9 +109,10 @@ class _Pools:
         if server not in self._proxy_of:
             self._proxy_of[server] = proxy_for(str(url)) if self._proxies else None
         proxy, secure = self._proxy_of[server], url.scheme == "https"
-        if (proxy, secure) not in self._pools:
-            self._pools[proxy, secure] = self._opened(proxy, _certificates() if secure else None)
-        return self._pools[proxy, secure]
+        if (pool := self._pools.get((proxy, secure))) is None:
+            opened = self._opened(proxy, _certificates() if secure else None)
+            pool = self._pools.setdefault((proxy, secure), opened)  # another thread may have been faster
+        return pool
 
     def _opened(self, proxy: str | None, certificates: ssl.SSLContext | None) -> Any:
         raise NotImplementedError
@@ -253,11 +254,13 @@ class _Body:
             return
         while chunk:
             try:
-                piece = self._unpacker.decompress(chunk, _PIECE)
+                piece = self._unpacker.decompress(chunk, _UNPACKED_BYTES)
             except zlib.error as error:
                 raise httpx2.DecodingError(f"the answer cannot be unpacked: {error}") from None
             chunk = self._unpacker.unconsumed_tail
             yield self._counted(piece)
+            if self._unpacker.unused_data:  # zlib would collect it in memory without limit
+                raise httpx2.DecodingError("the answer cannot be unpacked: bytes follow the end of its packed data")
 
     def check_complete(self) -> None:
         """Raises DecodingError when the packed body was cut."""
@@ -294,14 +297,15 @@ def _core_url(url: httpx2.URL) -> httpcore2.URL:
 def _proxy_settings(address: str) -> dict[str, Any]:
     """The arguments of httpcore2's proxy pools. Raises InputError, which repeats no password."""
     hint = "set HTTP_PROXY, HTTPS_PROXY or ALL_PROXY to http://HOST:PORT, or NO_PROXY to the servers reached without"
-    try:
-        proxy = httpx2.Proxy(address if "://" in address else f"http://{address}")
-        scheme, usable = proxy.url.scheme, bool(proxy.url.host) and 0 < (proxy.url.port or 80) < 65536
-    except (ValueError, httpx2.InvalidURL):
-        scheme, usable = address.partition("://")[0] if "://" in address else "http", False
-    if not scheme.lower().startswith("http"):
+    scheme, separator, _ = address.partition("://")
+    if separator and scheme.lower() != "http":
         name = scheme[:20] if scheme.isalnum() else "unknown"
         raise InputError(f"the environment names a proxy of kind {name}; only http proxies can be used", hint=hint)
-    if not usable:
+    try:
+        proxy = httpx2.Proxy(address if separator else f"http://{address}")
+        is_usable = bool(proxy.url.host) and 0 < (proxy.url.port or 80) < 65536
+    except (ValueError, httpx2.InvalidURL):
+        is_usable = False
+    if not is_usable:
         raise InputError("the proxy that the environment names is not an address", hint=hint)
     return {"proxy_url": _core_url(proxy.url), "proxy_auth": proxy.raw_auth, "proxy_headers": proxy.headers.raw}

@@ -1,4 +1,7 @@
-"""How huggingface_hub talks to its server: by the same rules for keys, proxies and time as our own clients."""
+"""The HTTP client of huggingface_hub, with the rules of our own clients for keys, proxies and deadlines.
+
+Xet, the transfer protocol of the package hf_xet, is switched off, and files are transferred by plain HTTP: hf_xet has
+HTTP code of its own, to which neither the deadlines nor the choice of proxies apply."""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from marginalia.schemas.server_addresses import check_key_goes
 
 DOWNLOAD_SECONDS = 60.0  # for a request, in addition to what its bytes need at SLOWEST_RATE
 SLOWEST_RATE = 10_000.0  # bytes per second, of a file's transfer
-_LARGEST_ANSWER = 64_000_000  # bytes of what is no file
+_LARGEST_ANSWER = 64_000_000  # bytes of an answer that is not a file
 _LARGEST_UNANNOUNCED = 1_000_000_000  # bytes of a file whose length the server does not say beforehand
 
 
@@ -71,10 +74,11 @@ class _Factory:
 
 
 def _use(factory: _Factory) -> None:
-    from huggingface_hub import set_client_factory
+    from huggingface_hub import constants, set_client_factory
     from huggingface_hub.utils import _http
 
     check_proxy(factory.endpoint)
+    constants.HF_HUB_DISABLE_XET = True
     if factory != _http._GLOBAL_CLIENT_FACTORY:  # setting it closes the connections of all threads
         set_client_factory(factory)
 

@@ -82,7 +82,9 @@ def is_loopback(url: str) -> bool:
 def proxy_for(url: str) -> str | None:
     """The proxy that the environment names for an address; None for this machine, and for what NO_PROXY names."""
     parts = urlsplit(url)
-    if is_loopback(url) or proxy_bypass(parts.hostname or ""):
+    # NO_PROXY may name a host with or without its port, an IPv6 address with or without its brackets
+    hosts = (parts.hostname or "", parts.netloc.rpartition("@")[2])
+    if is_loopback(url) or any(map(proxy_bypass, hosts)):
         return None
     proxies = getproxies()
     return proxies.get(parts.scheme) or proxies.get("all")

@@ -17,11 +17,13 @@ import httpx2
 from marginalia.schemas.errors import InputError, ServiceError
 from marginalia.schemas.http_client import ExchangeLimits, check_proxy, client
 from marginalia.schemas.key_masking import KeyMask
-from marginalia.schemas.retries import PASSING, RetryPolicy, retry_after
+from marginalia.schemas.retries import RETRIED_STATUSES, RetryPolicy, retry_after
 
 RETRIES = 3
 # 409 says that something exists already, which asking again does not change
-POLICY = RetryPolicy(first_backoff=0.5, factor=4.0, longest_backoff=5.0, longest_wait=120.0, passing=PASSING - {409})
+POLICY = RetryPolicy(
+    first_backoff=0.5, factor=4.0, longest_backoff=5.0, longest_wait=120.0, retried_statuses=RETRIED_STATUSES - {409}
+)
 TIMEOUT = 60.0  # seconds for a whole answer
 _LARGEST_BODY = 100_000_000  # bytes
 
@@ -103,7 +105,7 @@ class Connection:
                 answer = once()
                 if lost and answer.status_code in done:
                     return None
-                if is_last or answer.status_code not in POLICY.passing:
+                if is_last or answer.status_code not in POLICY.retried_statuses:
                     answer.raise_for_status()
                     return _content(answer)
                 named = retry_after(answer.headers)

@@ -27,7 +27,7 @@ from marginalia.schemas.retries import RetryPolicy
 from marginalia.schemas.server_addresses import check_key_goes
 from marginalia.scoring.models.endpoint_client import EndpointClient
 from marginalia.scoring.models.endpoint_dialects import hint as hint_of
-from marginalia.scoring.models.endpoint_dialects import is_of_seed, streamed
+from marginalia.scoring.models.endpoint_dialects import is_seed_error, streamed
 from marginalia.scoring.models.replicas import Replica
 from marginalia.scoring.models.retried_calls import MANY_FAILURES, GaveUp, NoCall, Refused, RetriedCalls, TryAgain
 
@@ -203,14 +203,14 @@ class Endpoint:
             self._down = f"{self._url} stopped answering ({self._failures} failures in a row): {what}"
         if self._answered or self._down is not None:
             return AttemptFailed(what)
-        of_seed = self._section.send_seed and is_of_seed(what)
-        seed = "; if it fails on a request's seed: generate.send_seed: false" if self._broke or of_seed else ""
+        is_about_seed = self._section.send_seed and is_seed_error(what)
+        seed = "; if it fails on a request's seed: generate.send_seed: false" if self._broke or is_about_seed else ""
         if problem.unreachable:
             hint = "is the server running? set generate.endpoint.base_url" + seed
             self._ended = ServiceError(f"{self._url}: {what}", hint=hint)
         elif problem.streams and self._failures >= _MANY_STREAMS:
             self._ended = ServiceError(f"{self._url}: {what}", hint=hint_of(what))
-        elif of_seed:
+        elif is_about_seed:
             self._ended = ServiceError(f"{self._url}: {what}", hint="set generate.send_seed: false")
         elif self._failures >= MANY_FAILURES:
             hint = "check the server; earlier answers are kept; run the stage again to continue" + seed
@@ -224,7 +224,7 @@ class Endpoint:
             return
         events = streamed(self._safe(body[:2000].decode("utf-8", "replace"), limit=None))
         if events is not None:
-            raise TryAgain(events.said, charged=True, streams=events.error is None)
+            raise TryAgain(events.text, charged=True, streams=events.error is None)
 
     def _fatal(self, refusal: Refused) -> ServiceError:
         variable = self._section.endpoint.api_key_env
@@ -241,9 +241,9 @@ class Endpoint:
                 "it redirects to another address, which is not followed; set generate.endpoint.base_url to that address"
             )
             return ServiceError(f"{refusal.url}: {refusal}", hint=elsewhere)
-        if refusal.status in (400, 422) and self._section.send_seed and is_of_seed(refusal.said):
+        if refusal.status in (400, 422) and self._section.send_seed and is_seed_error(refusal.text):
             return ServiceError(f"{refusal.url}: {refusal}", hint="set generate.send_seed: false")
-        hint = hints.get(refusal.status) or hint_of(refusal.said)
+        hint = hints.get(refusal.status) or hint_of(refusal.text)
         return ServiceError(
             f"{refusal.url}: {refusal}", hint=hint or other + "token_limit_key, temperature, max_tokens, extra_body"
         )

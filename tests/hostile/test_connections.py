@@ -1,0 +1,144 @@
+"""Connections end with their request's deadline, and are neither used again nor left open after an error."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from marginalia.schemas.http_client import ExchangeLimits, async_client, client
+from marginalia.scoring.models.endpoint_calls import Caller
+from tests.hostile.conftest import KEY
+from tests.hostile.raw_server import RawServer, answer
+
+ESTABLISHED = "01"  # in /proc/net/tcp
+HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 50
+
+
+def open_connections(server: RawServer) -> int:
+    """How many connections to the server this process holds open."""
+    port = f"{int(server.url.rpartition(':')[2]):04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    return sum(row[2].endswith(f":{port}") and row[3] == ESTABLISHED for row in rows)
+
+
+@pytest.fixture
+def slow_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Looking up any name takes until the end of the test."""
+    is_over = threading.Event()
+
+    def look_up(*_: Any, **__: Any) -> list[Any]:
+        is_over.wait(10)
+        raise OSError("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield
+    is_over.set()
+
+
+@pytest.mark.usefixtures("slow_names")
+def test_a_name_lookup_that_never_ends() -> None:
+    started = time.monotonic()
+    with client(ExchangeLimits(0.3, 100), proxies=False) as http, pytest.raises(httpx2.ConnectTimeout):
+        http.get("http://slow.invalid")
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.usefixtures("slow_names")
+def test_a_name_lookup_that_never_ends_in_asyncio() -> None:
+    async def ask() -> None:
+        async with async_client(ExchangeLimits(0.3, 100), proxies=False) as http:
+            with pytest.raises(httpx2.ConnectTimeout):
+                await http.get("http://slow.invalid")
+
+    started = time.monotonic()
+    asyncio.run(ask())
+    assert time.monotonic() - started < 2
+
+
+def test_a_cancelled_call_leaves_no_connection_behind() -> None:
+    def script(path: str, _: bytes) -> Iterator[bytes | float]:
+        if path == "/slow":
+            yield HALF
+            yield 0.3
+            yield b"x" * 50
+        else:
+            yield answer(b"right")
+
+    async def ask() -> None:
+        async with async_client(ExchangeLimits(5.0, 1000)) as http:
+            for _ in range(5):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(http.get(f"{server.url}/slow"), 0.05)
+            assert (await http.get(server.url)).text == "right"
+            assert server.connections == 6
+            assert open_connections(server) == 1, "the last one is kept"
+
+    with RawServer(script) as server:
+        asyncio.run(ask())
+
+
+def test_a_failed_call_leaves_no_connection_behind() -> None:
+    with (
+        RawServer(lambda path, _: [HALF, 0.3] if path == "/slow" else [answer(b"right")]) as server,
+        client(ExchangeLimits(0.1, 1000)) as http,
+    ):
+        for _ in range(5):
+            with pytest.raises(httpx2.ReadTimeout):
+                http.get(f"{server.url}/slow")
+        assert http.get(server.url).text == "right"
+        assert server.connections == 6
+        assert open_connections(server) == 1, "the last one is kept"
+
+
+@pytest.fixture
+def caller() -> Iterator[Caller]:
+    with RawServer(lambda *_: [5.0]) as server:
+        yield Caller([f"{server.url}/v1"], KEY, concurrency=1, retries=0, timeout_seconds=30.0)
+
+
+def test_a_waiting_call_ends_when_its_client_is_closed(caller: Caller) -> None:
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            caller.get("models")
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    time.sleep(0.2)
+    caller.close()
+    thread.join(3)
+    assert not thread.is_alive() and len(errors) == 1
+    with pytest.raises(RuntimeError, match="this client was closed"):
+        caller.get("models")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_client_in_a_forked_process_says_so(caller: Caller) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            caller.get("models")
+        except RuntimeError:
+            os._exit(7)
+        finally:
+            os._exit(1)
+    started = time.monotonic()
+    while (done := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < started + 3:
+        time.sleep(0.02)
+    if done[0] == 0:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    caller.close()
+    assert done[0] and os.waitstatus_to_exitcode(done[1]) == 7
