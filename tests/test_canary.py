@@ -131,11 +131,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
     for name, key in KEYS.items():
         monkeypatch.setenv(name, key)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(connection, "RETRIES", 0)
     monkeypatch.setattr(hub_repository, "PAUSE", 0.01)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)

@@ -7,13 +7,14 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
 
 import httpx2
 import pytest
 
 from marginalia.schemas.errors import InputError, MarginaliaError, ModelError, ServiceError
 from marginalia.schemas.http_client import BodyTooLarge, ExchangeLimits, check_proxy, client
-from marginalia.schemas.hub_client import upload_to
+from marginalia.schemas.hub_client import check_downloads, upload_to
 from marginalia.scoring.models.completions_api import check_numbers, read_answer
 from tests.hostile.conftest import KEY, OWN_ERRORS, Client
 from tests.hostile.raw_server import RawServer, answer
@@ -254,6 +255,24 @@ def test_the_hub_answers_with_deeply_nested_json(monkeypatch: pytest.MonkeyPatch
             upload_to(server.url, timeout=5.0, allow_http=False)
             with pytest.raises(ServiceError, match="does not answer as the Hub does: deeply nested JSON"):
                 HfApi(endpoint=server.url).repo_info("owner/name")
+    finally:
+        set_client_factory(default_client_factory)
+
+
+def test_the_hub_offers_xet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants, hf_hub_download, set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    xet = [b"X-Xet-Hash: " + b"a" * 64, b"X-Xet-Refresh-Route: /xet"]
+    file = answer(b"content", b'ETag: "e1"', b"X-Linked-Size: 7", b"X-Repo-Commit: " + b"0" * 40, *xet)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    try:
+        with RawServer(lambda *_: [file]) as server:
+            check_downloads()
+            path = hf_hub_download("owner/name", "f.bin", endpoint=server.url, cache_dir=tmp_path)
+            assert Path(path).read_bytes() == b"content"
+            assert {path for path, _ in server.requests} == {"/owner/name/resolve/main/f.bin"}
     finally:
         set_client_factory(default_client_factory)
 
