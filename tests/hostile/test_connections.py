@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -17,8 +18,9 @@ import pytest
 from marginalia.schemas.http_client import ExchangeLimits, async_client, client
 from marginalia.scoring.models.endpoint_calls import Caller
 from tests.hostile.conftest import KEY
-from tests.hostile.raw_server import RawServer, answer
+from tests.hostile.raw_server import CERTIFICATE, RawServer, answer
 
+SEND = "http11.send_request_headers.started"  # an event of httpcore2
 ESTABLISHED = "01"  # in /proc/net/tcp
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 50
 
@@ -97,6 +99,51 @@ def test_a_failed_call_leaves_no_connection_behind() -> None:
         assert http.get(server.url).text == "right"
         assert server.connections == 6
         assert open_connections(server) == 1, "the last one is kept"
+
+
+def get_all(is_async: bool, urls: list[str]) -> list[str]:
+    """The answers of one client, which waits 0.1 s between taking a connection and using it: what the server sends in
+    that time has then arrived."""
+    limits = ExchangeLimits(5.0, 1000)
+    if not is_async:
+
+        def wait(event: str, _: Any) -> None:
+            time.sleep(0.1 if event == SEND else 0.0)
+
+        with client(limits) as http:
+            return [http.get(url, extensions={"trace": wait}).text for url in urls]
+
+    async def ask() -> list[str]:
+        async def wait(event: str, _: Any) -> None:
+            if event == SEND:
+                await asyncio.sleep(0.05)
+                time.sleep(0.05)  # the event loop reads nothing in this time
+
+        async with async_client(limits) as http:
+            return [(await http.get(url, extensions={"trace": wait})).text for url in urls]
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["blocking", "asyncio"])
+@pytest.mark.parametrize("pause", [0.02, 0.075])
+def test_an_answer_that_arrives_just_before_the_next_request(is_async: bool, pause: float) -> None:
+    with RawServer(lambda path, _: [answer(path.encode()), pause, answer(b"stale")]) as server:
+        urls = [f"{server.url}/{number}" for number in range(4)]
+        assert get_all(is_async, urls) == ["/0", "/1", "/2", "/3"]
+        assert server.connections == 4
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["blocking", "asyncio"])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_an_answer_before_the_first_request(monkeypatch: pytest.MonkeyPatch, is_async: bool, tls: bool) -> None:
+    context = ssl.create_default_context(cafile=str(CERTIFICATE))
+    monkeypatch.setattr("marginalia.schemas.http_client._certificates", lambda: context)
+    with (
+        RawServer(lambda *_: [answer(b"right")], tls=tls, greeting=answer(b"stale")) as server,
+        pytest.raises(httpx2.RemoteProtocolError, match="the server answered before it was asked"),
+    ):
+        get_all(is_async, [server.url])
 
 
 @pytest.fixture
