@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any
+from typing import Any, ClassVar
 
 import httpcore2
 import httpx2
@@ -37,10 +37,10 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True)
 class ExchangeLimits:
-    """What one request and its answer may take: `seconds` in all, and `body_bytes` of the answer's body.
+    """Limits of one request and its answer: `seconds` for both together, `body_bytes` for the body of the answer.
 
-    `slowest_rate` (bytes per second), where given: what is transferred in addition to that may take time at this
-    rate."""
+    Where `slowest_rate` (bytes per second) is given, each byte that is transferred adds the time that it needs at that
+    rate to `seconds`."""
 
     seconds: float
     body_bytes: int
@@ -57,7 +57,7 @@ class BodyTooLarge(httpx2.RequestError):
 
 def client(limits: ExchangeLimits, *, proxies: bool = True, connections: int = 10, **options: Any) -> httpx2.Client:
     """A blocking client. `options` are those of httpx2.Client. Without `proxies` no proxy is used whatever the
-    environment says; with them a request raises InputError where check_proxy would."""
+    environment names; with them, a request raises InputError for a proxy that cannot be used."""
     return httpx2.Client(transport=_Transport(limits, proxies, connections), **_settings(options))
 
 
@@ -93,10 +93,15 @@ def _certificates() -> ssl.SSLContext:
 class _Pools:
     """The connection pools of a client: for direct connections and each proxy, encrypted or not."""
 
+    _direct_pool: ClassVar[Any]
+    _proxy_pool: ClassVar[Any]
+    _backend: ClassVar[Any]
+
     def __init__(self, limits: ExchangeLimits, proxies: bool, connections: int) -> None:
         self._limits = limits
         self._proxies = proxies
         self._settings: dict[str, Any] = {
+            "network_backend": self._backend(),
             "max_connections": connections,
             "max_keepalive_connections": connections,
             "keepalive_expiry": _IDLE_SECONDS,
@@ -115,7 +120,9 @@ class _Pools:
         return pool
 
     def _opened(self, proxy: str | None, certificates: ssl.SSLContext | None) -> Any:
-        raise NotImplementedError
+        if proxy is None:
+            return self._direct_pool(ssl_context=certificates, **self._settings)
+        return self._proxy_pool(ssl_context=certificates, **_proxy_settings(proxy), **self._settings)
 
     def _core_request(self, request: httpx2.Request) -> httpcore2.Request:
         limits = self._limits
@@ -131,7 +138,8 @@ class _Pools:
         )
 
     def _body(self, request: httpx2.Request, answer: httpcore2.Response) -> tuple[Headers, _Body]:
-        """The headers that describe the body as it is read, and what checks it. Raises for a strange answer."""
+        """The headers of the unpacked body, and the check of its bytes. Raises for an answer that no request asked for,
+        and for one that is packed in an unknown way."""
         request.extensions[ANSWERED] = answer.status
         stream = answer.extensions.get("network_stream")
         if stream is not None and stream.get_extra_info(UNREQUESTED):
@@ -147,6 +155,10 @@ class _Pools:
 
 
 class _Transport(_Pools, httpx2.BaseTransport):
+    _direct_pool = httpcore2.ConnectionPool
+    _proxy_pool = httpcore2.HTTPProxy
+    _backend = ConnectionBackend
+
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         pool = self._pool(request.url)
         with _translated():
@@ -163,16 +175,12 @@ class _Transport(_Pools, httpx2.BaseTransport):
         for pool in self._pools.values():
             pool.close()
 
-    def _opened(self, proxy: str | None, certificates: ssl.SSLContext | None) -> Any:
-        backend = ConnectionBackend()
-        if proxy is None:
-            return httpcore2.ConnectionPool(ssl_context=certificates, network_backend=backend, **self._settings)
-        return httpcore2.HTTPProxy(
-            ssl_context=certificates, network_backend=backend, **_proxy_settings(proxy), **self._settings
-        )
-
 
 class _AsyncTransport(_Pools, httpx2.AsyncBaseTransport):
+    _direct_pool = httpcore2.AsyncConnectionPool
+    _proxy_pool = httpcore2.AsyncHTTPProxy
+    _backend = AsyncConnectionBackend
+
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         pool = self._pool(request.url)
         with _translated():
@@ -188,14 +196,6 @@ class _AsyncTransport(_Pools, httpx2.AsyncBaseTransport):
     async def aclose(self) -> None:
         for pool in self._pools.values():
             await pool.aclose()
-
-    def _opened(self, proxy: str | None, certificates: ssl.SSLContext | None) -> Any:
-        backend = AsyncConnectionBackend()
-        if proxy is None:
-            return httpcore2.AsyncConnectionPool(ssl_context=certificates, network_backend=backend, **self._settings)
-        return httpcore2.AsyncHTTPProxy(
-            ssl_context=certificates, network_backend=backend, **_proxy_settings(proxy), **self._settings
-        )
 
 
 class _CheckedStream(httpx2.SyncByteStream):
@@ -232,7 +232,7 @@ class _CheckedAsyncStream(httpx2.AsyncByteStream):
 
 
 class _Body:
-    """Unpacks a body piece by piece and counts it. Some servers compress although nobody asked for it."""
+    """Unpacks a body piece by piece and counts its bytes. Some servers compress without being asked."""
 
     def __init__(self, encoding: str, largest: int | None) -> None:
         self._left = largest
@@ -263,7 +263,7 @@ class _Body:
                 raise httpx2.DecodingError("the answer cannot be unpacked: bytes follow the end of its packed data")
 
     def check_complete(self) -> None:
-        """Raises DecodingError when the packed body was cut."""
+        """Raises DecodingError when the end of the packed body is missing."""
         if self._unpacker is not None and self._began and not self._unpacker.eof:
             raise httpx2.DecodingError("the answer cannot be unpacked: it is not complete")
 

@@ -221,7 +221,7 @@ def test_our_own_argilla_is_never_reached_through_a_proxy() -> None:
     answer = (200, "application/json", json.dumps({"role": "owner", "username": "o"}).encode())
     with eavesdropper() as heard, parrot(lambda headers: answer) as url, pytest.MonkeyPatch.context() as patch:
         patch.setattr("marginalia.schemas.server_addresses.is_loopback", lambda url: False)
-        with connection.Connection(url, KEYS["ARGILLA_API_KEY"], key_hint="", here=True) as client:
+        with connection.Connection(url, KEYS["ARGILLA_API_KEY"], key_hint="", is_local=True) as client:
             assert client.role == "owner"
     assert heard == []
 

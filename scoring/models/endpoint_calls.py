@@ -97,8 +97,8 @@ class Caller:
     def post_all(
         self, path: str, bodies: Sequence[tuple[int, dict[str, Any]]], read: Callable[[dict[str, Any]], T]
     ) -> list[T | CallFailed | Refused]:
-        """An answer for each (record, body), all under way at once; a negative record is none. When a call of a record
-        has failed, its other calls are not made any more.
+        """An answer for each (record, body), all under way at once; negative numbers belong to no record. When a call
+        of a record has failed, its other calls are not made any more.
 
         Raises ServiceError when many records fail one after the other, and Refused for what concerns all records."""
         return self._run(self._post_all(path, bodies, read))

@@ -10,7 +10,7 @@ from typing import TypeVar
 from marginalia.schemas.retries import RetryPolicy
 from marginalia.scoring.models.replicas import SERVER_STATUSES, Replica, Replicas
 
-MANY_FAILURES = 10  # questions without an answer, one after the other, before a server is held to be down
+MANY_FAILURES = 10  # questions in a row without an answer before a server counts as down
 
 T = TypeVar("T")
 
@@ -96,16 +96,16 @@ class RetriedCalls:
                 raise GaveUp(last, replica, retry) from None
             except TryAgain as problem:
                 last = problem
-                elsewhere = self.replicas.is_any_ready()
-                too_long = not elsewhere and (problem.wait or 0.0) > self._policy.longest_wait
+                has_other = self.replicas.is_any_ready()
+                too_long = not has_other and (problem.wait or 0.0) > self._policy.longest_wait
                 if retry == retries or too_long or problem.is_final:
                     raise GaveUp(problem, replica, retry + 1) from None
-                if not elsewhere:
+                if not has_other:
                     await self._pause(replica, problem, retry)
         raise AssertionError("unreachable")
 
     async def once(self, replica: Replica, call: Callable[[Replica], Awaitable[T]]) -> T:
-        """One call to `replica`; what comes of it is noted there."""
+        """One call to `replica`, which is counted there with its outcome."""
         replicas = self.replicas
         replica.in_flight += 1
         try:
@@ -125,7 +125,7 @@ class RetriedCalls:
         return answer
 
     async def until_allowed(self, replica: Replica) -> None:
-        """Returns when the time is over for which the replica asked not to be called."""
+        """Waits until the replica may be called again, where it named a time."""
         if (seconds := replica.not_before - time.monotonic()) > 0:
             await asyncio.sleep(seconds)
 

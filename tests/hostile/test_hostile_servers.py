@@ -105,6 +105,21 @@ def test_a_part_of_an_answer_that_nobody_asked_for(ask: Client) -> None:
         assert ask(server.url, ["one", "two", "three"], retries=2) == ["to one", "to two", "to three"]
 
 
+def test_an_answer_that_nobody_asked_for_ends_after_the_next_request(ask: Client) -> None:
+    stale, answers = reply("to nothing"), 0
+
+    def script(path: str, body: bytes) -> Iterable[bytes | float]:
+        nonlocal answers
+        if path.endswith("/me"):
+            return [ME]
+        answers += 1
+        right = reply(f"to {asked(path, body)}")
+        return [right + stale[:30]] if answers % 2 else [stale[30:] + right]
+
+    with RawServer(script) as server:
+        assert ask(server.url, ["one", "two", "three"], retries=2) == ["to one", "to two", "to three"]
+
+
 def test_a_connection_is_kept_where_nothing_is_wrong(ask: Client) -> None:
     with RawServer(lambda path, body: [ME] if path.endswith("/me") else [reply(asked(path, body))]) as server:
         assert ask(server.url, ["one", "two", "three"]) == ["one", "two", "three"]
