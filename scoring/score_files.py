@@ -112,7 +112,7 @@ def journal_entry(result: Result, key: str, rows: Sequence[str]) -> dict[str, An
         "seconds": round(result.seconds, 4),
         "stopped": result.stopped,
         "error": result.error,
-        **({"passing": result.passing} if result.error is not None else {}),
+        **({"passing": result.is_temporary} if result.error is not None else {}),
     }
 
 

@@ -189,13 +189,12 @@ def _score_guard(run: Run, guard: GuardRun, records: Records, shard: Shard | Non
 def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command: str) -> list[Missing]:
     """The failures among `records` records, temporary ones first; `command` scores them again."""
     table = SCORED_RECORDS.of(guard.name).name
-    after_a_fix = f"fix the causes (column error of {table}), then: {command}; evaluate leaves these records out"
     missing = []
     for temporary, verb, command_text in (
         (True, "were not", command),
         (False, "cannot be", after_a_fix),
     ):
-        if group := [failure for failure in failures if failure.passing == temporary]:
+        if group := [failure for failure in failures if failure.is_temporary == temporary]:
             text = f"{len(group):,} of {records:,} records {verb} scored by {guard.name}, the first "
             text += f"'{group[0].record_id}': {group[0].error}"
             missing.append(Missing(what=text, how=command_text, retry=True, blocks=temporary))
