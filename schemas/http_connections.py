@@ -201,7 +201,7 @@ def addresses_of(host: str, port: int) -> Future[Addresses]:
 
     def look_up() -> None:
         try:
-            addresses.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            addresses.set_result(list[Any](socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
         except Exception as error:
             addresses.set_exception(error)
 

@@ -189,6 +189,7 @@ def _score_guard(run: Run, guard: GuardRun, records: Records, shard: Shard | Non
 def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command: str) -> list[Missing]:
     """The failures among `records` records, temporary ones first; `command` scores them again."""
     table = SCORED_RECORDS.of(guard.name).name
+    after_a_fix = f"fix the causes (column error of {table}), then: {command}; evaluate leaves these records out"
     missing = []
     for temporary, verb, command_text in (
         (True, "were not", command),
