@@ -13,6 +13,7 @@ from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.text_checks import one_line
 
 SHIPPED = Path(__file__).parent / "taxonomies"
+MOST_LABELS = 1_000  # evaluate needs about 2 GB of memory and some minutes for these, growing with their number
 RESERVED = ("unsafe", "safe", "none")  # rows and answers with a meaning of their own, never ids of labels
 EXPLAIN = "the shipped support-tickets.yaml shows every key"
 
@@ -88,6 +89,10 @@ class Taxonomy(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if len(self.labels) > MOST_LABELS:
+            problem = f"{len(self.labels):,} labels; at most {MOST_LABELS:,} are possible"
+            hint = "divide the policy into several taxonomies, with a run for each"
+            raise located_error(problem, "labels", hint=hint)
         seen: set[str] = set()
         for number, label in enumerate(self.labels):
             if label.id in seen:

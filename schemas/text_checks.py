@@ -14,6 +14,10 @@ _NOT_ON_ONE_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+# not shown, or not allowed in XML and HTML; tab and the line ends \n and \r are
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
 def text_problem(text: str) -> str | None:
     """What is wrong with `text` and at which character (from 0); None if nothing is."""
     if problem := too_long(text):
@@ -30,6 +34,12 @@ def text_problem(text: str) -> str | None:
 def too_long(text: str) -> str | None:
     """The problem with the length of `text`, or None."""
     return f"text of {len(text):,} characters; the limit is {MAX_CHARACTERS:,}" if len(text) > MAX_CHARACTERS else None
+
+
+def displayable(text: str) -> str:
+    """`text` for pages and files that people read: characters that reorder the text around them are left out, and
+    control characters, which XML cannot hold, are replaced by U+FFFD."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", _REORDERING.sub("", text))
 
 
 def one_line(text: str) -> str:

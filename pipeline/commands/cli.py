@@ -12,17 +12,26 @@ import typer
 
 from marginalia import __version__
 from marginalia.pipeline.commands.argilla import argilla
-from marginalia.pipeline.commands.shared_options import ForceOption, RunOption, open_folder, with_error_messages
+from marginalia.pipeline.commands.shared_options import (
+    ApproveKeyOption,
+    ForceOption,
+    RunOption,
+    open_folder,
+    with_error_messages,
+)
 from marginalia.pipeline.core.stage_order import STAGES, load_stage
 from marginalia.pipeline.paper.paper_command import EXAMPLE as PAPER_EXAMPLE
 from marginalia.pipeline.paper.paper_command import paper
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.exit_codes import run_command
 from marginalia.schemas.terminal import json_for_stdout, replace_unknown_characters
 
 if TYPE_CHECKING:
     from marginalia.pipeline.core.run import Run
     from marginalia.pipeline.core.stage_runner import Stage
     from marginalia.schemas.manifest_json import Missing
+
+MOST_ANNOTATORS = 100  # per record, in a forecast
 
 app = typer.Typer(
     name="marginalia",
@@ -55,7 +64,7 @@ def _options(
 def main() -> None:
     """The entry point of the command `marginalia`."""
     replace_unknown_characters()
-    app()
+    sys.exit(run_command(app))
 
 
 def _run(stage: Stage, run: Run, *, force: bool) -> int:
@@ -76,11 +85,15 @@ def _exit_code(missing: Sequence[Missing]) -> int:
     return 1 if missing else 0
 
 
-def _add_stage(name: str) -> None:
-    @app.command(name, help=STAGES[name].help, epilog=f"Example: marginalia {name} --run runs/refunds")
-    @with_error_messages
+def _add_stage(name: str, *, sends_key: bool = False) -> None:
     def command(run: RunOption, force: ForceOption = False) -> int:
         return _run(load_stage(name), open_folder(run), force=force)
+
+    def command_with_key(run: RunOption, force: ForceOption = False, approve_key_host: ApproveKeyOption = None) -> int:
+        return _run(load_stage(name), open_folder(run, approve_key_host), force=force)
+
+    add = app.command(name, help=STAGES[name].help, epilog=f"Example: marginalia {name} --run runs/refunds")
+    add(with_error_messages(command_with_key) if sends_key else with_error_messages(command))
 
 
 @app.command(epilog="Example: marginalia new refunds --taxonomy support-tickets")
@@ -135,11 +148,12 @@ def import_records(
     ] = None,
     mapping: Annotated[str | None, typer.Option(help="a shipped mapping's name, or a YAML file")] = None,
     force: ForceOption = False,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `import`."""
     from marginalia.pipeline.importing.import_stage import STAGE, prepare
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     prepare(opened, source, mapping)
     return _run(STAGE, opened, force=force)
 
@@ -167,6 +181,7 @@ def plan(
 def preview(
     run: RunOption,
     records: Annotated[int, typer.Option(min=1, max=100, help="how many of the planned texts to write")] = 5,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """Write and show the first planned texts. generate uses these answers, so they are paid for only once.
 
@@ -174,7 +189,7 @@ def preview(
     from marginalia.pipeline.core.stage_runner import run_stage
     from marginalia.pipeline.generation.generate_stage import preview as write_first_texts
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     run_stage(load_stage("plan"), opened)
     result = write_first_texts(opened, records)
     print(result)
@@ -189,11 +204,12 @@ def generate(
     budget: Annotated[
         float | None, typer.Option(help="stop before the answers cost more than this; overrides generate.budget")
     ] = None,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `generate`."""
     from marginalia.pipeline.generation.generate_stage import with_budget
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     return _run(load_stage("generate"), opened if budget is None else with_budget(opened, budget), force=force)
 
 
@@ -205,11 +221,12 @@ def push(
     more: Annotated[
         int, typer.Option(min=0, help="send this many further records, where annotation.first limits them")
     ] = 0,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `push`."""
     from marginalia.pipeline.annotating.push_stage import stage
 
-    return _run(stage(more=more), open_folder(run), force=force)
+    return _run(stage(more=more), open_folder(run, approve_key_host), force=force)
 
 
 @app.command(epilog="Example: marginalia status --run runs/refunds --json")
@@ -220,6 +237,7 @@ def status(
     watch: Annotated[
         int | None, typer.Option(min=1, help="show the annotators' progress again every this many seconds")
     ] = None,
+    approve_key_host: ApproveKeyOption = None,
 ) -> None:
     """Show a run's progress and the next command. For each stage, it says what is stale and why.
 
@@ -227,7 +245,7 @@ def status(
     from marginalia.pipeline.annotating.annotation_status import annotation, follow
     from marginalia.pipeline.core.run_overview import overview
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     if watch is not None:
         follow(opened, watch)
     stages, progress = overview(opened), annotation(opened)
@@ -259,17 +277,18 @@ def simulate(
     from marginalia.pipeline.annotating.quality_forecast import forecast, profiles_of, table
 
     overlaps = overlap or [1, 2, 3, 5, 7]
-    if min(overlaps) < 1:
-        raise InputError(f"--overlap takes numbers from 1, saw {min(overlaps)}")
+    if not 1 <= min(overlaps) <= max(overlaps) <= MOST_ANNOTATORS:
+        given = ", ".join(map(str, overlaps))
+        raise InputError(f"--overlap takes numbers from 1 to {MOST_ANNOTATORS}, saw {given[:80]}")
     opened = open_folder(run)
     profiles = profiles_of(miss or [0.15], false_alarm or [0.02], skip)
     forecasts = forecast(opened, profiles, opened.config.simulation.expert, overlaps, records=records)
     print(json_for_stdout([row.model_dump() for row in forecasts]) if as_json else table(forecasts))
 
 
-_add_stage("pull")
+_add_stage("pull", sends_key=True)
 _add_stage("reconcile")
-_add_stage("adjudicate")
+_add_stage("adjudicate", sends_key=True)
 
 
 @app.command(
@@ -291,12 +310,13 @@ def score(
     shard: Annotated[
         str | None, typer.Option(help="score only part I of N; run marginalia merge after all parts", metavar="I/N")
     ] = None,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `score`."""
     from marginalia.pipeline.evaluation.score_stage import STAGE, missing_in_shard, score_shard, with_engine_options
 
     ray = {"address": address, "actors": actors, "cpus": actor_cpus, "gpus": actor_gpus}
-    opened = with_engine_options(open_folder(run), engine, ray)
+    opened = with_engine_options(open_folder(run, approve_key_host), engine, ray)
     if shard is None:
         return _run(STAGE, opened, force=force)
     from marginalia.scoring.engines.shards import parse_shard
@@ -334,12 +354,13 @@ def audit(
     push: Annotated[
         bool, typer.Option("--push", help="send them to the experts, who do not see the guard's answer")
     ] = False,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `audit`."""
     from marginalia.pipeline.annotating.audit_stage import listing, stage
     from marginalia.pipeline.core.stage_runner import run_stage
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     done = run_stage(stage(guard=guard, estimator=estimator, top=top, control=control, push=push), opened)
     print(listing(opened))
     return _exit_code(done.manifest.missing)
@@ -367,11 +388,16 @@ def compare(
     from marginalia.pipeline.compare.compared_run import load_compared_run
     from marginalia.pipeline.compare.comparison_page import build_comparison
     from marginalia.pipeline.compare.comparison_text import comparison_table
+    from marginalia.pipeline.core.artifacts import files_of
     from marginalia.schemas.storage.files import write_text
+    from marginalia.schemas.storage.overwriting import refuse_overwriting
 
     if out is not None and out.suffix != ".html":
         raise InputError(f"--out {out}: expected a file name that ends in .html")
     runs = load_compared_run(a, guard_a, estimator_a), load_compared_run(b, guard_b, estimator_b)
+    if out is not None:
+        files = [path for compared in runs for path in files_of(compared.run)]
+        refuse_overwriting([out], files, hint="choose another name for --out")
     comparison = compare_runs(*runs)
     if out is not None:
         names = {label.id: label.name for compared in runs for label in compared.run.taxonomy.labels}
@@ -389,12 +415,13 @@ _add_stage("release")
 def publish(
     run: RunOption,
     push: Annotated[bool, typer.Option("--push", help="upload; without it nothing leaves the machine")] = False,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `publish`."""
     from marginalia.pipeline.core.stage_runner import run_stage
     from marginalia.pipeline.release.publish_stage import describe, stage
 
-    manifest = run_stage(stage(push=push), open_folder(run)).manifest
+    manifest = run_stage(stage(push=push), open_folder(run, approve_key_host)).manifest
     print(describe(manifest.facts))
     return _exit_code(manifest.missing)
 

@@ -14,14 +14,14 @@ from marginalia.annotation.client import connection
 from marginalia.pipeline.config.generation import GenerateSection
 from marginalia.pipeline.generation.endpoint import llm_endpoint
 from marginalia.schemas.errors import MarginaliaError
-from marginalia.schemas.retries import PASSING, RetryPolicy
+from marginalia.schemas.retries import RETRIED_STATUSES, RetryPolicy
 from marginalia.scoring.models import endpoint_calls
 from marginalia.scoring.models.retried_calls import Refused
 from tests.annotation.runs import SimulatedRun
 from tests.hostile.fake_argilla import FakeArgilla
 
 KEY = "sk-canary/0123+456789=="
-QUICK = RetryPolicy(first_backoff=0.001, passing=PASSING - {409})
+QUICK = RetryPolicy(first_backoff=0.001, retried_statuses=RETRIED_STATUSES - {409})
 
 # Refused: the scorer adds its hint later, where it knows what was asked
 OWN_ERRORS = (MarginaliaError, llm_endpoint.AttemptFailed, Refused)
