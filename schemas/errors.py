@@ -4,8 +4,12 @@ is the exit code of a command that ends with the error (all exit codes: schemas/
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
+
+# servers and files have a part in messages: none of their characters may move a terminal's cursor or change its title
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class MarginaliaError(Exception):
@@ -14,6 +18,7 @@ class MarginaliaError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        message = _CONTROL.sub("\ufffd", message)
         super().__init__(f"{message} ({hint})" if hint else message)
         self.message = message
         self.hint = hint

@@ -124,7 +124,7 @@ def make_run(
     reconcile: Mapping[str, Any] | None = None,
 ) -> SimulatedRun:
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "argilla").exists():
+    if home.exists() and not (folder / "argilla").exists():
         (folder / "argilla").symlink_to(home)
     (folder / "taxonomy.yaml").write_text(TAXONOMY)
     section = {"team": ["ann", "ben"], "experts": ["eva"], "annotators": 2, "workspace": "clients"}

@@ -29,11 +29,13 @@ USERS = ("owner", "ann", "ben", "eva")
 
 class FakeArgilla:
     """Serves on a free port. `replace`: by method and end of the path, a function from the true reply to the one that
-    is sent (bytes are sent as they are). `calls` lists method and path of every call; `before` is called with both."""
+    is sent (bytes are sent as they are). `status`: of every reply. `calls` lists method and path of every call;
+    `before` is called with both."""
 
     def __init__(self) -> None:
         self.replace: dict[tuple[str, str], Callable[[Any], Any]] = {}
         self.before: Callable[[str, str], None] = lambda method, path: None
+        self.status = 200
         self.calls: list[tuple[str, str]] = []
         self.workspaces: dict[str, list[str]] = {}
         self.datasets: dict[str, dict[str, Any]] = {}
@@ -197,7 +199,7 @@ def _handler(server: FakeArgilla) -> type[BaseHTTPRequestHandler]:
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do
 
         def send(self, body: bytes) -> None:
-            self.send_response(200)
+            self.send_response(server.status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
             self.end_headers()

@@ -218,3 +218,25 @@ def test_argillas_own_client_reads_the_dataset_as_it_was_meant(new_run: NewRun) 
     assert (options, asked["labels"]["settings"]["visible_options"]) == (["a", "b", "c", "none"], 4)
     assert settings["distribution"] == {"strategy": "overlap", "min_submitted": 2}
     assert not settings["allow_extra_metadata"]
+
+
+def test_records_and_datasets_that_were_deleted_on_the_server_are_sent_again(new_run: NewRun) -> None:
+    work = new_run()
+    work.stage("push")
+    work.answer("ann", {"r1": ["a"], "r2": ["b"]})
+    work.stage("pull")
+    assert work.stage("push").status == "up to date"
+    deleted = next(record["id"] for record in work.on_server() if record["external_id"] == "r1")
+    with work.as_user("owner") as owner:
+        owner.delete(f"/records/{deleted}")
+    done = work.stage("push")
+    assert (done.why, done.manifest.counts_out["sent"]) == ("2 of 3 records are on the server", 1)
+    assert work.stage("push").status == "up to date"
+    with work.as_user("owner") as owner:
+        owner.delete(f"/datasets/{work.pushed()['dataset_id']}")
+    done = work.stage("push")
+    assert (done.why, done.manifest.counts_out["sent"]) == ("the dataset is not on the server any more", 3)
+    work.answer("ann", {"r1": ["c"]})
+    counts = work.stage("pull").manifest.counts_out
+    assert (counts["answers"], counts["edited"], counts["gone"]) == (2, 1, 1)
+    assert work.annotations().sort("record_id")["labels"].to_list() == [["c"], ["b"]]
