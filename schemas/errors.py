@@ -1,5 +1,5 @@
 """The exceptions of this project. Each message says what was found, what was expected, and what to do next; `exit_code`
-is the exit code of a command that ends with the error."""
+is the exit code of a command that ends with the error (all exit codes: schemas/exit_codes.py)."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class ServiceError(MarginaliaError):
 
 
 class ModelError(MarginaliaError):
-    """A model could not be loaded, or its output is not probabilities. `passing`: the failure is temporary, so a later
-    attempt may succeed."""
+    """A model could not be loaded, or its output is not probabilities. `is_temporary`: a later attempt may
+    succeed."""
 
     exit_code = 3
-    passing = False
+    is_temporary = False
 
 
 class LockedError(MarginaliaError):

@@ -1,4 +1,4 @@
-"""Hides a key in what servers say: some repeat what they were sent, as it was or written in another way."""
+"""Hides a key in texts from servers: some repeat what they were sent, unchanged or encoded."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'", "plus": "+
 
 
 def _inside_base64(key: str) -> list[str]:
-    """What base64 makes of the key wherever it starts in the encoded bytes, in both alphabets."""
-    data, found = key.encode(errors="surrogateescape"), []  # variables may hold any bytes
+    """The key in base64, in both alphabets, for each of its three possible positions in the encoded bytes."""
+    data, parts = key.encode(errors="surrogateescape"), []  # variables may hold any bytes
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + data).decode()
         # characters that also depend on the bytes before and after the key are left out
         whole = encoded[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
-        found += [whole, whole.replace("+", "-").replace("/", "_")]
-    return list(dict.fromkeys(found))
+        parts += [whole, whole.replace("+", "-").replace("/", "_")]
+    return list(dict.fromkeys(parts))

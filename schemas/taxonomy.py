@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from marginalia.schemas.base_model import ID_PATTERN, StrictModel, located_error
 from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.text_checks import one_line
 
 SHIPPED = Path(__file__).parent / "taxonomies"
 MOST_LABELS = 1_000  # evaluate needs about 2 GB of memory and some minutes for these, growing with their number
@@ -101,9 +102,9 @@ class Taxonomy(StrictModel):
                 hint = f"reserved: {', '.join(RESERVED)}"
                 raise located_error(f"label id '{label.id}' is reserved; rename it", "labels", number, "id", hint=hint)
             seen.add(label.id)
-        names = {self.none.name.casefold()}
+        names = {one_line(self.none.name).casefold()}
         for number, label in enumerate(self.labels):
-            if (name := label.name.casefold()) in names:
+            if (name := one_line(label.name).casefold()) in names:
                 hint = "annotators see names, so the names of the labels and of none must differ"
                 raise located_error(f"two answers are named '{name}'", "labels", number, "name", hint=hint)
             names.add(name)

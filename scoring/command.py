@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from marginalia.schemas.errors import InputError, MarginaliaError, did_you_mean
-from marginalia.schemas.extras import missing_extra
+from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.exit_codes import run_command
 from marginalia.schemas.key_approval import FLAG, FLAG_HELP, approve_hosts
 from marginalia.schemas.terminal import replace_unknown_characters
 from marginalia.scoring import COMMAND
@@ -44,29 +44,11 @@ EXPLAIN_EXAMPLE = f"""example:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command. Exit codes: 0 done, 1 done but some records could not be scored, 2 wrong input, 3 the model or
-    a server failed, 130 interrupted."""
+    """Runs the command. The exit codes are those of schemas/exit_codes.py; 1: some records could not be scored."""
     replace_unknown_characters()
     words = list(sys.argv[1:] if arguments is None else arguments)
     subcommand = words[0] if words and words[0] in COMMANDS else ""
-    try:
-        return COMMANDS[subcommand](words[1:] if subcommand else words)
-    except MarginaliaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except ModuleNotFoundError as error:
-        if (missing := missing_extra(error)) is None:
-            raise
-        print(f"error: {missing}", file=sys.stderr)
-        return missing.exit_code
-    except OSError as error:
-        from marginalia.schemas.storage.files import cannot_open
-
-        print(f"error: {cannot_open(error)}", file=sys.stderr)
-        return InputError.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; run the same command to continue", file=sys.stderr)
-        return 130
+    return run_command(lambda: COMMANDS[subcommand](words[1:] if subcommand else words))
 
 
 def _run_command(words: Sequence[str]) -> int:
@@ -103,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
         estimators = check_estimators(options.estimator) if options.estimator else None
     except ValueError as error:
         raise InputError(f"--estimator: {error}") from error
+    _refuse_overwriting(options)
     if options.shard is not None and options.calibration is not None:
         raise InputError("--calibration cannot be used with --shard", hint="leave one of them out")
     approve_hosts(options.approve_key_host)
@@ -127,6 +110,19 @@ def run(options: argparse.Namespace) -> int:
         raise cannot_write(options.out.parent, error) from error
     with run_lock(options.out.parent, f"{COMMAND} --shard {shard}"):
         return _score(options, request, maps, [record for record in records if shard.holds(record[0])], shard)
+
+
+def _refuse_overwriting(options: argparse.Namespace) -> None:
+    """Raises InputError when --out or a file that is written next to it is an input of the command."""
+    from marginalia.schemas.storage.overwriting import refuse_overwriting
+    from marginalia.scoring.engines.shards import parse_shard, written_by_shard
+    from marginalia.scoring.score_files import written_files
+
+    named = (options.records, options.guard, options.taxonomy, options.calibration, options.model, options.tokenizer)
+    outputs = written_files(options.out)
+    if options.shard is not None:
+        outputs = written_by_shard(options.out, parse_shard(options.shard))
+    refuse_overwriting(outputs, named, hint="choose another name for --out")
 
 
 def explain(options: argparse.Namespace) -> int:

@@ -26,7 +26,9 @@ CHARACTERS = 2_000_000  # of a rendered template: more than any model's context
 
 def main() -> None:
     """Answers requests from stdin until it is closed. Prints the line `ready` when it has started."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the process that sends the requests
+    # sent to the whole process group, these are handled by the process that sends the requests: it closes stdin
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     _limit("RLIMIT_AS", MEMORY)
     _limit("RLIMIT_CORE", 0)
     print("ready", flush=True)
@@ -48,7 +50,7 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
     except MemoryError:
         return {"error": f"it needs more than {MEMORY >> 20} MiB of memory"}
     except Exception as error:  # templates and filters may raise any exception
-        return {"error": str(error) or type(error).__name__}
+        return {"error": str(error).strip() or type(error).__name__}
 
 
 @lru_cache(maxsize=8)

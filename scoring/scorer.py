@@ -53,8 +53,13 @@ class Scorer:
 
     def _checked_start(self) -> list[int]:
         """The ids that all prompts start with. Raises ModelError when the model cannot process any prompt of the
-        guard."""
+        guard, InputError when no prompt can fit next to answer_tokens."""
         model = self.model
+        if (answer_tokens := self.settings.answer_tokens) >= model.context:
+            raise InputError(
+                f"answer_tokens is {answer_tokens}, and the model's context has only {model.context} tokens",
+                hint="give a smaller answer_tokens (--answer-tokens)",
+            )
         check_ids(model.end_ids, model.token_ids, model.tokenizer, "the end of an answer")
         check_ids(self.tokens.usable, model.token_ids, model.tokenizer, "an answer")
         ids = self.prompts.build([{"role": "user", "content": "A"}]).ids
@@ -217,7 +222,7 @@ class Scorer:
     def _result(self, job: RecordJob) -> Result:
         search = job.search
         if job.error is not None:
-            failed = Result(job.record_id, error=job.error, passing=job.passing)
+            failed = Result(job.record_id, error=job.error, is_temporary=job.is_temporary)
             return replace(failed, seconds=job.seconds, nodes=search.nodes)
         completed = [decision.row for decision in decisions(search.greedy, self.tokens)]
         ids = [step.token for step in search.greedy if not step.ends]

@@ -131,11 +131,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
     for name, key in KEYS.items():
         monkeypatch.setenv(name, key)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(connection, "RETRIES", 0)
     monkeypatch.setattr(hub_repository, "PAUSE", 0.01)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
@@ -227,7 +224,7 @@ def test_our_own_argilla_is_never_reached_through_a_proxy() -> None:
     answer = (200, "application/json", json.dumps({"role": "owner", "username": "o"}).encode())
     with eavesdropper() as heard, parrot(lambda headers: answer) as url, pytest.MonkeyPatch.context() as patch:
         patch.setattr("marginalia.schemas.server_addresses.is_loopback", lambda url: False)
-        with connection.Connection(url, KEYS["ARGILLA_API_KEY"], key_hint="", here=True) as client:
+        with connection.Connection(url, KEYS["ARGILLA_API_KEY"], key_hint="", is_local=True) as client:
             assert client.role == "owner"
     assert heard == []
 

@@ -25,7 +25,7 @@ def connect(section: AnnotationSection, home: Path) -> Connection:
 
     server = server_control.up(home)
     owner = next(account for account in server_control.accounts(home) if account.role == "owner")
-    return Connection(server.url, owner.api_key, key_hint=f"see {home / 'credentials.json'}", here=True)
+    return Connection(server.url, owner.api_key, key_hint=f"see {home / 'credentials.json'}", is_local=True)
 
 
 def experts_workspace(section: AnnotationSection) -> str:

@@ -27,7 +27,8 @@ from marginalia.pipeline.annotating.pull_stage import datasets
 from marginalia.pipeline.annotating.push_stage import HOME
 from marginalia.pipeline.core.artifacts import GOLD_QUESTIONS, PROMPTS
 from marginalia.pipeline.core.run import Run, open_run
-from marginalia.schemas.errors import InputError, MarginaliaError, ServiceError
+from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.exit_codes import run_command
 from marginalia.schemas.push_json import Pushed
 
 BATCH = 100  # answers per request; Argilla's limit
@@ -148,7 +149,7 @@ def _sign_in(url: str, account: Account | None, name: str) -> Connection:
         raise InputError(
             f"'{name}' has no account on the local Argilla", hint="push creates the accounts of annotation.team"
         )
-    return Connection(url, account.api_key, key_hint="the local server's credentials.json", here=True)
+    return Connection(url, account.api_key, key_hint="the local server's credentials.json", is_local=True)
 
 
 def _require_simulated(run: Run) -> None:
@@ -176,14 +177,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--round", choices=("annotate", "adjudicate"), default="annotate")
     options = parser.parse_args(arguments)
-    try:
+
+    def command() -> None:
         run = open_run(options.run)
         for counts in annotate(run, run.config.simulation, round=options.round):
             print(f"simulated annotator {counts.username}: {counts.submitted} submitted, {counts.discarded} discarded")
-    except MarginaliaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+
+    return run_command(command)
 
 
 if __name__ == "__main__":

@@ -23,12 +23,15 @@ from marginalia.pipeline.core.stage_order import STAGES, load_stage
 from marginalia.pipeline.paper.paper_command import EXAMPLE as PAPER_EXAMPLE
 from marginalia.pipeline.paper.paper_command import paper
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.exit_codes import run_command
 from marginalia.schemas.terminal import json_for_stdout, replace_unknown_characters
 
 if TYPE_CHECKING:
     from marginalia.pipeline.core.run import Run
     from marginalia.pipeline.core.stage_runner import Stage
     from marginalia.schemas.manifest_json import Missing
+
+MOST_ANNOTATORS = 100  # per record, in a forecast
 
 app = typer.Typer(
     name="marginalia",
@@ -61,7 +64,7 @@ def _options(
 def main() -> None:
     """The entry point of the command `marginalia`."""
     replace_unknown_characters()
-    app()
+    sys.exit(run_command(app))
 
 
 def _run(stage: Stage, run: Run, *, force: bool) -> int:
@@ -199,7 +202,11 @@ def generate(
     run: RunOption,
     force: ForceOption = False,
     budget: Annotated[
-        float | None, typer.Option(help="stop before the answers cost more than this; overrides generate.budget")
+        float | None,
+        typer.Option(
+            help="stop before the answers cost more than this, in the currency of generate.prices; "
+            "overrides generate.budget"
+        ),
     ] = None,
     approve_key_host: ApproveKeyOption = None,
 ) -> int:
@@ -255,17 +262,25 @@ def status(
 def simulate(
     run: RunOption,
     overlap: Annotated[
-        list[int] | None, typer.Option(help="annotators per record; repeat the option to compare")
+        list[int] | None,
+        typer.Option(help="annotators per record; repeat to compare; default: 1, 2, 3, 5 and 7", metavar="N"),
     ] = None,
     miss: Annotated[
         list[float] | None,
-        typer.Option(help="probability to miss a label that applies; repeat the option to give each annotator a value"),
+        typer.Option(
+            help="probability of missing a label that applies; repeat to give each annotator a value; default: 0.15",
+            metavar="P",
+        ),
     ] = None,
     false_alarm: Annotated[
-        list[float] | None, typer.Option(help="probability to select a label that does not apply; can be repeated, too")
+        list[float] | None,
+        typer.Option(
+            help="probability of selecting a label that does not apply; repeat it like --miss; default: 0.02",
+            metavar="P",
+        ),
     ] = None,
-    skip: Annotated[float, typer.Option(help="probability to skip a record")] = 0.02,
-    records: Annotated[int, typer.Option(min=1, help="records to simulate, at most")] = 1000,
+    skip: Annotated[float, typer.Option(help="probability of skipping a record", metavar="P")] = 0.02,
+    records: Annotated[int, typer.Option(min=1, help="records to simulate, at most", metavar="N")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Forecast label quality before you annotate. It simulates annotators with the error rates that you give.
@@ -274,8 +289,9 @@ def simulate(
     from marginalia.pipeline.annotating.quality_forecast import forecast, profiles_of, table
 
     overlaps = overlap or [1, 2, 3, 5, 7]
-    if min(overlaps) < 1:
-        raise InputError(f"--overlap takes numbers from 1, saw {min(overlaps)}")
+    if not 1 <= min(overlaps) <= max(overlaps) <= MOST_ANNOTATORS:
+        given = ", ".join(map(str, overlaps))
+        raise InputError(f"--overlap takes numbers from 1 to {MOST_ANNOTATORS}, saw {given[:80]}")
     opened = open_folder(run)
     profiles = profiles_of(miss or [0.15], false_alarm or [0.02], skip)
     forecasts = forecast(opened, profiles, opened.config.simulation.expert, overlaps, records=records)
@@ -341,14 +357,14 @@ _add_stage("evaluate")
 @with_error_messages
 def audit(
     run: RunOption,
-    guard: Annotated[str | None, typer.Option(help="the guard that disputes; default: the run's first guard")] = None,
+    guard: Annotated[str | None, typer.Option(help="the guard whose scores are used; default: the run's first")] = None,
     estimator: Annotated[str, typer.Option(help="the estimator of its probabilities")] = "marginal",
     top: Annotated[int, typer.Option(min=1, help="disputed records to list, at most")] = 50,
     control: Annotated[
         int, typer.Option(min=0, help="records drawn at random from all others, to estimate the error rate of gold")
     ] = 50,
     push: Annotated[
-        bool, typer.Option("--push", help="send them to the experts, who do not see the guard's answer")
+        bool, typer.Option("--push", help="send these records to the experts, who do not see the guard's answer")
     ] = False,
     approve_key_host: ApproveKeyOption = None,
 ) -> int:
@@ -384,11 +400,16 @@ def compare(
     from marginalia.pipeline.compare.compared_run import load_compared_run
     from marginalia.pipeline.compare.comparison_page import build_comparison
     from marginalia.pipeline.compare.comparison_text import comparison_table
+    from marginalia.pipeline.core.artifacts import files_of
     from marginalia.schemas.storage.files import write_text
+    from marginalia.schemas.storage.overwriting import refuse_overwriting
 
     if out is not None and out.suffix != ".html":
         raise InputError(f"--out {out}: expected a file name that ends in .html")
     runs = load_compared_run(a, guard_a, estimator_a), load_compared_run(b, guard_b, estimator_b)
+    if out is not None:
+        files = [path for compared in runs for path in files_of(compared.run)]
+        refuse_overwriting([out], files, hint="choose another name for --out")
     comparison = compare_runs(*runs)
     if out is not None:
         names = {label.id: label.name for compared in runs for label in compared.run.taxonomy.labels}
@@ -434,6 +455,17 @@ def verify(
     checks = check_run(open_folder(run))
     print(json_for_stdout(checks.data) if as_json else checks)
     return 2 if checks.failed else 0
+
+
+@app.command(epilog="Example: marginalia repair --run runs/refunds")
+@with_error_messages
+def repair(run: RunOption) -> None:
+    """Move unreadable lines out of a run's journals. They are kept in JOURNAL.damaged, nothing is deleted.
+
+    Reads and writes the journals: annotations.jsonl, responses.jsonl, checks.jsonl, scores/*.journal.jsonl."""
+    from marginalia.pipeline.verification.journal_repair import repair_journals
+
+    print("\n".join(map(str, repair_journals(open_folder(run)))) or "no journals yet")
 
 
 @app.command(epilog="Example: marginalia demo")

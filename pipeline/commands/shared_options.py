@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
-from marginalia.schemas.errors import InputError, MarginaliaError
-from marginalia.schemas.extras import missing_extra
+from marginalia.schemas.exit_codes import run_command
 from marginalia.schemas.key_approval import FLAG, FLAG_HELP, approve_hosts
 
 if TYPE_CHECKING:
@@ -24,29 +22,11 @@ ApproveKeyOption = Annotated[list[str] | None, typer.Option(FLAG, help=FLAG_HELP
 
 
 def with_error_messages(command: Callable[Parameters, int | None]) -> Callable[Parameters, None]:
-    """Prints a MarginaliaError as one line on stderr and exits with its code; Ctrl-C exits with 130."""
+    """Ends the command with an exit code, and its errors as one line on stderr (schemas/exit_codes.py)."""
 
     @functools.wraps(command)
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        try:
-            code = command(*args, **kwargs)
-        except MarginaliaError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(error.exit_code) from error
-        except ModuleNotFoundError as error:
-            if (missing := missing_extra(error)) is None:
-                raise
-            print(f"error: {missing}", file=sys.stderr)
-            raise typer.Exit(missing.exit_code) from error
-        except OSError as error:
-            from marginalia.schemas.storage.files import cannot_open
-
-            print(f"error: {cannot_open(error)}", file=sys.stderr)
-            raise typer.Exit(InputError.exit_code) from error
-        except KeyboardInterrupt:
-            print("interrupted; run the same command to continue", file=sys.stderr)
-            raise typer.Exit(130) from None
-        raise typer.Exit(code or 0)
+        raise typer.Exit(run_command(lambda: command(*args, **kwargs)))
 
     return wrapped
 

@@ -8,22 +8,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from marginalia.pipeline.core.run import Run
+from marginalia.schemas.errors import InputError
 from marginalia.schemas.key_masking import KeyMask
+from marginalia.schemas.storage.regular_files import open_regular
+from marginalia.schemas.unexpected_errors import masked, secrets
 
 LOG, BEFORE = "log.jsonl", "log.1.jsonl"
 MOST_BYTES = 4_000_000  # of log.jsonl; then it is renamed to log.1.jsonl, which replaces an older one
 MOST_CHARACTERS = 2_000  # of a text in an entry
-SECRET = re.compile(r"(?i)key|token|secret|passw")  # in the name of an environment variable
-SHORTEST_SECRET = 8  # characters; shorter values may be ordinary words, which are not masked
 _warned: set[Path] = set()
 
 
@@ -34,31 +33,38 @@ def log_event(run: Run, stage: str, event: str, **details: Any) -> None:
 
     When the log cannot be written, warns on stderr, once."""
     entry = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "stage": stage, "event": event}
-    shown = {**entry, "process": os.getpid(), **_masked(details, _secrets(run))}
+    shown = {**entry, "process": os.getpid(), **_masked(details, secrets(set(_variables(run.config.model_dump()))))}
     line = json.dumps(shown, default=str).encode() + b"\n"
     path = run.folder / LOG
     try:
         if path.exists() and path.stat().st_size + len(line) > MOST_BYTES:
             os.replace(path, run.folder / BEFORE)  # noqa: PTH105 - the fault tests replace this function
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, links=False)
         try:
             os.write(descriptor, line)
         finally:
             os.close(descriptor)
+    except InputError as error:
+        _warn(path, str(error))
     except OSError as error:
-        if path not in _warned:
-            _warned.add(path)
-            with contextlib.suppress(OSError):  # standard error may be a file on the same full disk
-                warning = f"warning: {path}: cannot write: {error.strerror}; continuing without a log"
-                print(warning, file=sys.stderr)
+        _warn(path, f"{path}: cannot write: {error.strerror}")
+
+
+def _warn(path: Path, problem: str) -> None:
+    if path not in _warned:
+        _warned.add(path)
+        with contextlib.suppress(OSError):  # standard error may be a file on the same full disk
+            print(f"warning: {problem}; continuing without a log", file=sys.stderr)
 
 
 def read_log(folder: Path) -> Iterator[dict[str, Any]]:
-    """The entries of both files, oldest first. Lines that are not log entries are skipped."""
+    """The entries of both files, oldest first. Lines that are not log entries are skipped, and so is what is not a
+    regular file."""
     for name in (BEFORE, LOG):
         try:
-            lines = (folder / name).read_bytes().split(b"\n")
-        except OSError:
+            with os.fdopen(open_regular(folder / name, links=False), "rb") as file:
+                lines = file.read(2 * MOST_BYTES).split(b"\n")
+        except (OSError, InputError):
             continue
         for line in lines:
             try:
@@ -69,28 +75,15 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
-def _masked(value: Any, secrets: list[KeyMask]) -> Any:
+def _masked(value: Any, masks: list[KeyMask]) -> Any:
     if isinstance(value, str):
-        for mask in secrets:
-            value = mask(value, limit=None)
+        value = masked(value, masks)
         return value if len(value) <= MOST_CHARACTERS else value[:MOST_CHARACTERS] + "…"
     if isinstance(value, dict):
-        return {_masked(str(key), secrets): _masked(item, secrets) for key, item in value.items()}
+        return {masked(str(key), masks): _masked(item, masks) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_masked(item, secrets) for item in value]
+        return [_masked(item, masks) for item in value]
     return value
-
-
-def _secrets(run: Run) -> list[KeyMask]:
-    named = set(_variables(run.config.model_dump()))
-    values = {value for name, value in os.environ.items() if name in named or SECRET.search(name)}
-    long_enough = (value for value in values if len(value) >= SHORTEST_SECRET)
-    return [_mask(value) for value in sorted(long_enough, key=lambda value: (-len(value), value))]
-
-
-@cache
-def _mask(secret: str) -> KeyMask:
-    return KeyMask(secret, mask="[masked]")
 
 
 def _variables(section: Any) -> Iterator[str]:

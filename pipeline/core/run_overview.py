@@ -57,7 +57,7 @@ class Overview:
     def __str__(self) -> str:
         lines = [f"{self.run}" + (f": in use by {self.working}" if self.working else "")]
         for stage in self.stages:
-            age = "" if stage.age_seconds is None else f"{_duration(stage.age_seconds)} ago"
+            age = "" if stage.age_seconds is None else _ago(stage.age_seconds)
             details = "; ".join(part for part in (stage.why, counted(stage.counts, SHOWN)) if part)
             lines.append(f"  {stage.stage:10}  {stage.state:10}  {age:>10}  {details}".rstrip())
         lines.append(f"next: {self.next}" if self.next else "next: nothing, all stages are complete")
@@ -155,9 +155,12 @@ def _command(run: Run, todo: StageState) -> str:
     return run.command(todo.stage)
 
 
-def _duration(seconds: float) -> str:
+def _ago(seconds: float) -> str:
+    """`3 min ago`, or that the clock has been set back since."""
+    if seconds < 0:
+        return "in the future: check the clock"
     size, unit = next(((size, unit) for size, unit in UNITS if seconds >= size), (1, "s"))
-    return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / size:.0f} {unit} ago"
 
 
 def _iso(moment: datetime | None) -> str | None:

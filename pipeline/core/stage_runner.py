@@ -10,19 +10,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 from marginalia.pipeline.core.artifacts import artifact_of
 from marginalia.pipeline.core.run import Run
-from marginalia.pipeline.core.run_log import log_event
+from marginalia.pipeline.core.run_log import LOG, log_event
 from marginalia.schemas.errors import ArtifactError, InputError, MarginaliaError
 from marginalia.schemas.manifest_json import Manifest, Missing
+from marginalia.schemas.stop_signals import signal_name
 from marginalia.schemas.storage.files import content_hash, read_model, remove_unfinished, sha256, write_json
 from marginalia.schemas.storage.folders import recover_folder
+from marginalia.schemas.storage.overwriting import refuse_overwriting
 from marginalia.schemas.storage.run_lock import run_lock
+from marginalia.schemas.unexpected_errors import frames, note_traceback
 
 WRITTEN_TO = (".", "manifests", "scores")  # folders of a run in which a killed stage may leave unfinished files
 UNEXPECTED = "unexpected error"  # in the log: the texts of such errors may contain data
@@ -48,7 +51,9 @@ class Stage:
     """A stage. `inputs` and `outputs` are paths of files or folders inside the run folder; `work` does the work.
 
     `sections` are the config sections whose change makes the stage stale. A `live` stage depends on the state of a
-    server (pull, publish), so it runs whenever it is called."""
+    server (pull, adjudicate, publish …), so it runs whenever it is called. `changed_elsewhere` is asked when no file
+    has changed: it gives the reason why the stage must run all the same, such as records that a server has lost, or
+    None."""
 
     name: str
     inputs: Callable[[Run], Sequence[str]]
@@ -56,6 +61,7 @@ class Stage:
     sections: tuple[str, ...]
     work: Callable[[Run], StageOutcome]
     live: bool = False
+    changed_elsewhere: Callable[[Run], str | None] = lambda run: None
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
         before = _own_manifest(stage, run, force=force)
         inputs = _checked_inputs(stage, run)
         why = "forced" if force else "always runs" if stage.live else _stale(stage, run, inputs, before)
-        why = why or _reason_to_retry(before)
+        why = why or _reason_to_retry(before) or stage.changed_elsewhere(run)
         if why is None and before is not None:
             log_event(run, stage.name, "up to date")
             return Done(stage.name, "up to date", "", before)
@@ -100,7 +106,7 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
             facts=outcome.facts,
             warnings=list(outcome.warnings),
             missing=list(outcome.missing),
-            finished_at=datetime.now(UTC),
+            finished_at=_finished_at(run, stage),
         )
         write_json(manifest_path(run, stage.name), manifest.model_dump(mode="json"))
         _log_finished(run, manifest)
@@ -126,7 +132,7 @@ def _log_failure(stage: Stage, run: Run) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
-            log_event(run, stage.name, "failed", error=type(error).__name__, message=UNEXPECTED)
+            _log_fault(stage, run, error)
             raise
         disk_error = InputError.at(
             error.filename or run.folder,
@@ -135,12 +141,17 @@ def _log_failure(stage: Stage, run: Run) -> Iterator[None]:
         )
         log_event(run, stage.name, "failed", error=type(error).__name__, message=str(disk_error))
         raise disk_error from error
-    except Exception as error:
-        log_event(run, stage.name, "failed", error=type(error).__name__, message=UNEXPECTED)
+    except KeyboardInterrupt as stop:
+        log_event(run, stage.name, "interrupted", error=type(stop).__name__, signal=signal_name(stop))
         raise
-    except BaseException as error:
-        log_event(run, stage.name, "interrupted", error=type(error).__name__)
+    except BaseException as error:  # also polars' PanicException, which is not an Exception
+        _log_fault(stage, run, error)
         raise
+
+
+def _log_fault(stage: Stage, run: Run, error: BaseException) -> None:
+    log_event(run, stage.name, "failed", error=type(error).__name__, message=UNEXPECTED, traceback=frames(error))
+    note_traceback(error, run.path(LOG))
 
 
 def _log_finished(run: Run, manifest: Manifest) -> None:
@@ -151,7 +162,8 @@ def _log_finished(run: Run, manifest: Manifest) -> None:
 
 
 def staleness(stage: Stage, run: Run) -> str | None:
-    """Why `stage` would run now, or None when it would do nothing."""
+    """Why `stage` is stale; None when its files are up to date. A live stage, or one with items to retry, runs all the
+    same."""
     missing = [name for name in stage.inputs(run) if not run.path(name).exists()]
     if missing:
         return f"{missing[0]} does not exist yet"
@@ -163,7 +175,7 @@ def _stale(stage: Stage, run: Run, inputs: dict[str, str], before: Manifest | No
     if before is None:
         return "not run yet"
     if before.config_sha256 != config_hash(stage, run):
-        return f"config changed ({', '.join(stage.sections)}, seed or taxonomy)"
+        return f"config changed ({', '.join(stage.sections)}, seed, taxonomy or simulated)"
     for name in sorted(inputs.keys() | before.inputs.keys()):
         if inputs.get(name) != before.inputs.get(name):
             return f"{name} changed"
@@ -190,6 +202,9 @@ def config_hash(stage: Stage, run: Run) -> str:
 
 def _checked_inputs(stage: Stage, run: Run) -> dict[str, str]:
     hashes = {}
+    written = [*map(run.path, stage.outputs(run)), manifest_path(run, stage.name)]
+    hint = f"copy it to another path, and name that one in {run.folder}"
+    refuse_overwriting(written, map(run.path, stage.inputs(run)), hint=hint)
     for name in stage.inputs(run):
         path = run.path(name)
         if not path.exists():
@@ -215,6 +230,22 @@ def _own_manifest(stage: Stage, run: Run, *, force: bool) -> Manifest | None:
         path = manifest_path(run, stage.name)
         path.replace(path.with_suffix(".damaged"))
         return None
+
+
+def _finished_at(run: Run, stage: Stage) -> datetime:
+    """Now; or, when the clock has been set back, a moment after the manifests of other stages with the same outputs:
+    the last writer of a file is the stage with the latest manifest."""
+    moment, own = datetime.now(UTC), set(stage.outputs(run))
+    for path in run.path("manifests").glob("*.json"):
+        if path.stem == stage.name:
+            continue
+        try:
+            other = read_manifest(run, path.stem)
+        except MarginaliaError:
+            continue  # reported by the stage that needs it
+        if other is not None and own & other.outputs.keys():
+            moment = max(moment, other.finished_at + timedelta(milliseconds=1))
+    return moment
 
 
 def _last_writer(run: Run, name: str) -> Manifest | None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from marginalia.schemas.errors import MarginaliaError, ModelError
+from marginalia.schemas.errors import MarginaliaError
+from marginalia.schemas.unexpected_errors import frames
 from marginalia.scoring.engines.portable_request import work_in
 from marginalia.scoring.score_files import journal_entry, origin_of, record_key
 from marginalia.scoring.score_request import ScoreRequest
@@ -47,15 +48,12 @@ class ScoringActor:
         """Scores a table with the schema INPUT; returns one with the schema OUTPUT."""
         try:
             rows = self._rows(block.to_pylist())
-        except MarginaliaError as error:
-            rows = [_failure(error)]
         except Exception as error:
-            traceback.print_exc()  # to the worker's log
-            if "CUDA" in str(error):
-                os._exit(
-                    1
-                )  # the device cannot be used any more in this process; Ray starts another actor and retries the block
-            rows = [_failure(ModelError(f"{type(error).__name__}: {error}"))]
+            if not isinstance(error, MarginaliaError) and "CUDA" in str(error):
+                # the device cannot be used any more in this process; Ray starts another actor and retries the block
+                traceback.print_exc()  # to the worker's log
+                os._exit(1)
+            rows = [_failure(error)]
         return pa.Table.from_pylist(rows, schema=OUTPUT)
 
     def _rows(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -77,6 +75,8 @@ class ScoringActor:
         return rows
 
 
-def _failure(error: MarginaliaError) -> dict[str, str]:
-    failure = {"kind": type(error).__name__, "message": str(error), "node": socket.gethostname()}
+def _failure(error: Exception) -> dict[str, str]:
+    failure: dict[str, Any] = {"kind": type(error).__name__, "message": str(error), "node": socket.gethostname()}
+    if not isinstance(error, MarginaliaError):
+        failure |= {"frames": frames(error)}
     return {"failure": json.dumps(failure)}

@@ -13,6 +13,8 @@ import json
 import logging
 import os
 import secrets
+import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ import polars as pl
 
 from marginalia.schemas.errors import ArtifactError, InputError, ModelError, ServiceError, first_line
 from marginalia.schemas.storage.journal import Journal
+from marginalia.schemas.unexpected_errors import WorkerFault
 from marginalia.scoring.config import RayOptions
 from marginalia.scoring.engines.portable_request import portable
 from marginalia.scoring.score_files import Messages, Origin, journal_entry, latest_keys
@@ -88,8 +91,10 @@ class RayJob:
         for row in rows:
             if row["failure"] is not None:
                 failure = json.loads(row["failure"])
-                error_class = _ERRORS.get(failure["kind"], ModelError)
-                raise error_class(f"{failure['message']} [on the Ray node {failure['node']}]")
+                node = f"[on the Ray node {failure['node']}]"
+                if "frames" in failure:
+                    raise WorkerFault(f"{failure['kind']}: {failure['message']} {node}", failure["frames"])
+                raise _ERRORS.get(failure["kind"], ModelError)(f"{failure['message']} {node}")
             if row["origin"] is not None:
                 self._add_origin(json.loads(row["origin"]))
         return [json.loads(row["entry"]) for row in rows if row["entry"] is not None]
@@ -115,7 +120,7 @@ class RayJob:
                 hint="see Ray's logs; the usual cause is memory: use fewer or larger actors, or smaller batch_tokens",
             )
         error = f"each of {TRIES + 1} Ray actors that scored it died"
-        journal.extend([journal_entry(Result(record_id, error=error, passing=True), "", ()) for record_id in lost])
+        journal.extend([journal_entry(Result(record_id, error=error, is_temporary=True), "", ()) for record_id in lost])
         yield from lost
 
 
@@ -196,12 +201,24 @@ def _cluster(options: RayOptions) -> Iterator[_Cluster]:
 
             ours = not ray.is_initialized()
             if ours:
-                _connect(ray, address, options)
+                with _own_signal_handler():
+                    _connect(ray, address, options)
         try:
             yield _with_actors(ray, options, elastic=address is not None)
         finally:
             if ours:
                 ray.shutdown()
+
+
+@contextmanager
+def _own_signal_handler() -> Iterator[None]:
+    """Keeps the handler of SIGTERM, which Ray replaces: its own ends the process without a message of ours."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

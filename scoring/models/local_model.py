@@ -20,6 +20,7 @@ from marginalia.scoring.models.attention_masks import layer_masks
 from marginalia.scoring.models.bundled_model import bundled_smollm2, model_cache
 from marginalia.scoring.models.checkpoint import load_network, quiet_loading
 from marginalia.scoring.models.lora_adapter import BUNDLED_GUARD, bundled_guard
+from marginalia.scoring.models.model_files import check_memory, check_model_files
 from marginalia.scoring.models.position_encodings import Context, context_of
 from marginalia.scoring.models.prefix_tree import Prefix, TokenToRun, TreeBatch, TreeRunner
 from marginalia.scoring.models.tree_self_check import check_structure
@@ -111,8 +112,10 @@ def load_local(
     folder, options, recorded_revision = resolve(reference, revision, cache or model_cache())
     from transformers import AutoTokenizer
 
+    check_model_files(reference, folder, options)
     try:
         with quiet_loading():
+            check_memory(reference, folder, options)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
         model = load_network(reference, folder, options, dtype=DTYPES[dtype])
     except ModelError:
@@ -123,10 +126,12 @@ def load_local(
             hint = SERVE_HINT
         raise ModelError(f"cannot load the model '{reference}': {download_problem(error)}", hint=hint) from error
     try:
+        if device.startswith("meta"):
+            raise RuntimeError("it has no memory for numbers")
         model = model.to(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device).eval()
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled for the device
+    except (RuntimeError, AssertionError, ImportError) as error:  # torch asserts that it was compiled for the device
         problem = f"cannot use the device '{device}': {first_line(error)}"
         raise InputError(problem, hint="--device (device of score.guards) takes auto, cpu, cuda, cuda:1 …") from error
     return local_model(model, tokenizer, reference, recorded_revision)

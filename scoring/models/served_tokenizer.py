@@ -11,6 +11,7 @@ from marginalia.schemas.hub_client import download_problem
 from marginalia.schemas.storage.files import content_hash
 from marginalia.scoring.models.bundled_model import model_cache
 from marginalia.scoring.models.local_model import resolve
+from marginalia.scoring.models.model_files import check_model_files
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def load_tokenizer(
         local = str(path) if path.exists() else reference
         folder, options, _ = resolve(local, revision, cache or model_cache())
     options.pop("use_safetensors", None)
+    check_model_files(reference, folder, options)
     from transformers import AutoTokenizer
 
     try:

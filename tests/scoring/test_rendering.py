@@ -77,6 +77,7 @@ HOSTILE = [
     ("{{ ''.__class__.__mro__ }}{{ namespace.__init__.__globals__['os'] }}", "(unsafe|no attribute|undefined)"),
     ("{% set ns = namespace() %}{% set ns.__class__ = 1 %}", "no attribute '__class__'"),
     ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+    ("{{ raise_exception(' ') }}", "TemplateError"),
 ]
 
 
