@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from marginalia.pipeline.core.stage_runner import Stage
     from marginalia.schemas.manifest_json import Missing
 
+MOST_RECORDS = 1_000_000_000  # that an option may ask for
 MOST_ANNOTATORS = 100  # per record, in a forecast
 
 app = typer.Typer(
@@ -206,7 +207,10 @@ def push(
     run: RunOption,
     force: ForceOption = False,
     more: Annotated[
-        int, typer.Option(min=0, help="send this many further records, where annotation.first limits them")
+        int,
+        typer.Option(
+            min=0, max=MOST_RECORDS, help="send this many further records, where annotation.first limits them"
+        ),
     ] = 0,
 ) -> int:
     """The command `push`."""
@@ -253,7 +257,7 @@ def simulate(
         list[float] | None, typer.Option(help="probability to select a label that does not apply; can be repeated, too")
     ] = None,
     skip: Annotated[float, typer.Option(help="probability to skip a record")] = 0.02,
-    records: Annotated[int, typer.Option(min=1, help="records to simulate, at most")] = 1000,
+    records: Annotated[int, typer.Option(min=1, max=MOST_RECORDS, help="records to simulate, at most")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Forecast label quality before you annotate. It simulates annotators with the error rates that you give.
@@ -331,9 +335,12 @@ def audit(
     run: RunOption,
     guard: Annotated[str | None, typer.Option(help="the guard that disputes; default: the run's first guard")] = None,
     estimator: Annotated[str, typer.Option(help="the estimator of its probabilities")] = "marginal",
-    top: Annotated[int, typer.Option(min=1, help="disputed records to list, at most")] = 50,
+    top: Annotated[int, typer.Option(min=1, max=MOST_RECORDS, help="disputed records to list, at most")] = 50,
     control: Annotated[
-        int, typer.Option(min=0, help="records drawn at random from all others, to estimate the error rate of gold")
+        int,
+        typer.Option(
+            min=0, max=MOST_RECORDS, help="records drawn at random from all others, to estimate the error rate of gold"
+        ),
     ] = 50,
     push: Annotated[
         bool, typer.Option("--push", help="send them to the experts, who do not see the guard's answer")

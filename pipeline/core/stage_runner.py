@@ -225,7 +225,7 @@ def _own_manifest(stage: Stage, run: Run, *, force: bool) -> Manifest | None:
 
 
 def _finished_at(run: Run, stage: Stage) -> datetime:
-    """Now; or, when the clock has been set back, a moment after the manifests of other stages with the same outputs: the
+    """Now; or, if the clock has been set back, a moment after the manifests of other stages with the same outputs: the
     last writer of a file is the stage with the latest manifest."""
     moment, own = datetime.now(UTC), set(stage.outputs(run))
     for path in run.path("manifests").glob("*.json"):
