@@ -124,7 +124,7 @@ status: $(VENV)/.ready needs-run
 publish: $(VENV)/.ready needs-run
 	@$(MARGINALIA) publish --run "$(RUN_FOLDER)" $(if $(PUSH),--push)
 
-.PHONY: preview simulate audit verify compare
+.PHONY: preview simulate audit verify repair compare
 compare: $(VENV)/.ready ## compare two runs: make compare A=runs/before B=runs/after OUT=compare.html
 	@test -n "$(A)" -a -n "$(B)" || { echo "error: A or B is missing; use: make compare A=runs/before B=runs/after" >&2; exit 2; }
 	@$(MARGINALIA) compare "$(A)" "$(B)" $(if $(OUT),--out "$(OUT)") $(ARGS)
@@ -143,6 +143,9 @@ paper: $(VENV)/.ready ## reproduce the paper's table: make paper RECORDS=r.jsonl
 
 verify: $(VENV)/.ready needs-run ## check a whole run: hashes, schemas, journals, counts from plan to release
 	@$(MARGINALIA) verify --run "$(RUN_FOLDER)" $(ARGS)
+
+repair: $(VENV)/.ready needs-run ## set unreadable lines of a run's journals aside
+	@$(MARGINALIA) repair --run "$(RUN_FOLDER)" $(ARGS)
 
 .PHONY: argilla argilla-down
 argilla: $(VENV)/.ready $(SERVER_VENV)/.ready needs-run ## start the run's Argilla server and print the log-ins

@@ -15,27 +15,28 @@ from marginalia.schemas.http_connections import (
     ConnectionState,
     Deadline,
     RequestTurns,
+    addresses_of,
     is_readable,
     not_connected,
-    share,
+    seconds_for_address,
 )
 
-_READ_AHEAD = 1 << 18  # bytes that may wait unread in a connection
+_READ_AHEAD = 1 << 18  # bytes that a connection receives before they are read
 
 
-class _Arrivals(asyncio.Protocol):
-    """What the event loop has received on one connection and nobody has read yet."""
+class _ReceivedBytes(asyncio.Protocol):
+    """The bytes of one connection that the event loop has received and that have not been read."""
 
     def __init__(self) -> None:
         self.unread = bytearray()
-        self.is_over = False
+        self.is_closed = False
         self.error: Exception | None = None
         self.may_write = True
         self.transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    async def change(self, deadline: Deadline, error: type[Exception]) -> None:
-        """Returns when something has changed. Raises `error` at the deadline."""
+    async def wait(self, deadline: Deadline, error: type[Exception]) -> None:
+        """Returns at the next event of the connection. Raises `error` at the deadline."""
         seconds = deadline.left(error)
         self._waiter = asyncio.get_running_loop().create_future()
         try:
@@ -58,11 +59,11 @@ class _Arrivals(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> None:
-        self.is_over = True
+        self.is_closed = True
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_over, self.error = True, exc
+        self.is_closed, self.error = True, exc
         self._wake()
 
     def pause_writing(self) -> None:
@@ -82,24 +83,24 @@ class AsyncHttpConnection(RequestTurns, httpcore2.AsyncNetworkStream):
 
     The loop reads and decrypts what arrives at once, also between requests, so that nothing unread is overlooked."""
 
-    def __init__(self, transport: asyncio.Transport, arrivals: _Arrivals) -> None:
+    def __init__(self, transport: asyncio.Transport, received: _ReceivedBytes) -> None:
         self._transport = transport
-        self._arrivals = arrivals
-        self._held = b""
+        self._received = received
+        self._unsent = b""
 
     async def read(self, max_bytes: int, timeout: Any = None) -> bytes:
         """Bytes that arrived, at most `max_bytes`; none when the server has closed the connection."""
-        arrivals = self._arrivals
-        if self._held:
+        received = self._received
+        if self._unsent:
             await self._send(timeout)
         timeout.left(httpcore2.ReadTimeout)  # also a server that never pauses meets the deadline
-        while not arrivals.unread and not arrivals.is_over:
-            await arrivals.change(timeout, httpcore2.ReadTimeout)
-        if not arrivals.unread and arrivals.error is not None:
-            raise httpcore2.ReadError(str(arrivals.error)) from arrivals.error
-        data = bytes(arrivals.unread[:max_bytes])
-        del arrivals.unread[:max_bytes]
-        if len(arrivals.unread) <= _READ_AHEAD:
+        while not received.unread and not received.is_closed:
+            await received.wait(timeout, httpcore2.ReadTimeout)
+        if not received.unread and received.error is not None:
+            raise httpcore2.ReadError(str(received.error)) from received.error
+        data = bytes(received.unread[:max_bytes])
+        del received.unread[:max_bytes]
+        if len(received.unread) <= _READ_AHEAD:
             self._transport.resume_reading()
         timeout.moved(len(data))
         self._after_read(data)
@@ -111,17 +112,17 @@ class AsyncHttpConnection(RequestTurns, httpcore2.AsyncNetworkStream):
         The head of a request is sent together with what follows it: one packet costs half of two."""
         is_head = self._state is not ConnectionState.ASKING
         self._before_write()
-        self._held += buffer
+        self._unsent += buffer
         if not is_head:
             await self._send(timeout)
 
     async def _send(self, timeout: Any) -> None:
-        arrivals, buffer, self._held = self._arrivals, self._held, b""
-        if not arrivals.is_over:
+        received, buffer, self._unsent = self._received, self._unsent, b""
+        if not received.is_closed:
             self._transport.write(buffer)
-        while not arrivals.may_write and not arrivals.is_over:
-            await arrivals.change(timeout, httpcore2.WriteTimeout)
-        if arrivals.is_over:
+        while not received.may_write and not received.is_closed:
+            await received.wait(timeout, httpcore2.WriteTimeout)
+        if received.is_closed:
             raise httpcore2.WriteError("the server has closed the connection")
         timeout.moved(len(buffer))
 
@@ -134,15 +135,15 @@ class AsyncHttpConnection(RequestTurns, httpcore2.AsyncNetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: Any = None
     ) -> AsyncHttpConnection:
         """The encrypted connection over this one."""
-        arrivals = _Arrivals()
+        received = _ReceivedBytes()
         try:
-            if self._arrivals.unread:
+            if self._received.unread:
                 raise httpcore2.RemoteProtocolError("the server sent bytes before the TLS handshake")
             seconds = timeout.left(httpcore2.ConnectTimeout)
             async with asyncio.timeout(seconds):
                 transport = await asyncio.get_running_loop().start_tls(
                     self._transport,
-                    arrivals,
+                    received,
                     ssl_context,
                     server_hostname=server_hostname,
                     ssl_handshake_timeout=seconds + 1,  # the deadline comes first
@@ -156,21 +157,21 @@ class AsyncHttpConnection(RequestTurns, httpcore2.AsyncNetworkStream):
             if isinstance(error, OSError):
                 raise httpcore2.ConnectError(str(error)) from error
             raise
-        arrivals.transport = transport
-        return AsyncHttpConnection(transport, arrivals)
+        received.transport = transport
+        return AsyncHttpConnection(transport, received)
 
     def get_extra_info(self, info: str) -> Any:
         """What httpcore2 asks: `ssl_object`, `is_readable`, `socket`; and UNREQUESTED."""
         match info:
             case "is_readable":  # asked for all idle connections at once: the socket itself is asked before a write
-                return bool(self._arrivals.unread) or self._arrivals.is_over
+                return bool(self._received.unread) or self._received.is_closed
             case "ssl_object" | "socket":
                 return self._transport.get_extra_info(info)
             case _:
                 return self._state is ConnectionState.ASKING if info == UNREQUESTED else None
 
     def _has_unread(self) -> bool:
-        if self._arrivals.unread or self._arrivals.is_over or self._transport.is_closing():
+        if self._received.unread or self._received.is_closed or self._transport.is_closing():
             return True
         if self._state is ConnectionState.NEW and self._transport.get_extra_info("ssl_object") is not None:
             return False  # what can be read may be TLS's own messages that end the handshake
@@ -192,21 +193,19 @@ class AsyncConnectionBackend(httpcore2.AsyncNetworkBackend):
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout.left(httpcore2.ConnectTimeout)):
-                addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except TimeoutError:
-            raise httpcore2.ConnectTimeout(f"no address for {host} in {timeout.seconds:g} s") from None
+                addresses = await asyncio.wrap_future(addresses_of(host, port))
         except (OSError, UnicodeError) as error:
-            raise httpcore2.ConnectError(str(error)) from error
+            raise not_connected(error, timeout) from error
         reason: OSError = OSError(f"no address for {host}")
         for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
             # not create_connection's own race of addresses, which leaves sockets open when it is cancelled
             sock = socket.socket(family, kind, protocol)
             try:
                 sock.setblocking(False)
-                async with asyncio.timeout(share(timeout, is_last=number == len(addresses))):
+                async with asyncio.timeout(seconds_for_address(timeout, is_last=number == len(addresses))):
                     await loop.sock_connect(sock, address)
-                transport, arrivals = await loop.create_connection(_Arrivals, sock=sock)
-                return AsyncHttpConnection(transport, arrivals)
+                transport, received = await loop.create_connection(_ReceivedBytes, sock=sock)
+                return AsyncHttpConnection(transport, received)
             except OSError as error:
                 sock.close()
                 reason = error

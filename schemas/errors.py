@@ -46,11 +46,11 @@ class ServiceError(MarginaliaError):
 
 
 class ModelError(MarginaliaError):
-    """A model could not be loaded, or its output is not probabilities. `passing`: the failure is temporary, so a later
-    attempt may succeed."""
+    """A model could not be loaded, or its output is not probabilities. `is_temporary`: a later attempt may
+    succeed."""
 
     exit_code = 3
-    passing = False
+    is_temporary = False
 
 
 class LockedError(MarginaliaError):

@@ -1,13 +1,13 @@
-"""The HTTP clients that everything here uses: httpx2's, with limits to what a hostile or broken server can do.
+"""The HTTP clients of all parts: those of httpx2, protected against hostile and broken servers.
 
-- a deadline for each whole exchange, however slowly bytes come;
-- a limit for the bytes of an answer's body, counted after unpacking;
-- an answer that arrives without being asked for is never taken for the answer to the next request;
-- no redirects unless a caller allows them, no cookies, no compressed answers asked for;
-- the proxy of the environment, except for addresses of this machine (marginalia.schemas.server_addresses).
+- One deadline covers the whole exchange: name lookup, connection, TLS handshake, request and answer.
+- The body of an answer is limited in bytes, counted after decompression.
+- An answer that no request asked for is never taken for the answer to the next request.
+- Redirects are followed only where a caller allows it, cookies are ignored, compressed answers are not asked for.
+- Proxies come from the environment, except for addresses of this machine (marginalia.schemas.server_addresses).
 
-Errors are httpx2's. A request tells in `extensions[ANSWERED]` the status of its answer, once that has arrived: after an
-error, whether it came before or in the middle of the answer's body."""
+Errors are those of httpx2. `request.extensions[ANSWERED]` holds the status of the answer as soon as that has arrived:
+after an error it shows whether the error came before the answer or in the middle of its body."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any
+from typing import Any, ClassVar
 
 import httpcore2
 import httpx2
@@ -29,18 +29,18 @@ from marginalia.schemas.http_connections import UNREQUESTED, ConnectionBackend, 
 from marginalia.schemas.server_addresses import proxy_for
 
 ANSWERED = "marginalia.status"
-KEPT_SECONDS = 15.0  # that a connection without a request is kept
-_PIECE = 1 << 16  # bytes unpacked at once
+_IDLE_SECONDS = 15.0  # that a connection is kept after its last request
+_UNPACKED_BYTES = 1 << 16  # at once
 
 Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
 class ExchangeLimits:
-    """What one request and its answer may take: `seconds` in all, and `body_bytes` of the answer's body.
+    """Limits of one request and its answer: `seconds` for both together, `body_bytes` for the body of the answer.
 
-    `slowest_rate` (bytes per second), where given: what is transferred in addition to that may take time at this
-    rate."""
+    Where `slowest_rate` (bytes per second) is given, each byte that is transferred adds the time that it needs at that
+    rate to `seconds`."""
 
     seconds: float
     body_bytes: int
@@ -57,7 +57,7 @@ class BodyTooLarge(httpx2.RequestError):
 
 def client(limits: ExchangeLimits, *, proxies: bool = True, connections: int = 10, **options: Any) -> httpx2.Client:
     """A blocking client. `options` are those of httpx2.Client. Without `proxies` no proxy is used whatever the
-    environment says; with them a request raises InputError where check_proxy would."""
+    environment names; with them, a request raises InputError for a proxy that cannot be used."""
     return httpx2.Client(transport=_Transport(limits, proxies, connections), **_settings(options))
 
 
@@ -93,13 +93,18 @@ def _certificates() -> ssl.SSLContext:
 class _Pools:
     """The connection pools of a client: for direct connections and each proxy, encrypted or not."""
 
+    _direct_pool: ClassVar[Any]
+    _proxy_pool: ClassVar[Any]
+    _backend: ClassVar[Any]
+
     def __init__(self, limits: ExchangeLimits, proxies: bool, connections: int) -> None:
         self._limits = limits
         self._proxies = proxies
         self._settings: dict[str, Any] = {
+            "network_backend": self._backend(),
             "max_connections": connections,
             "max_keepalive_connections": connections,
-            "keepalive_expiry": KEPT_SECONDS,
+            "keepalive_expiry": _IDLE_SECONDS,
         }
         self._pools: dict[tuple[str | None, bool], Any] = {}
         self._proxy_of: dict[tuple[str, str], str | None] = {}  # the environment is asked once for each server
@@ -109,12 +114,15 @@ class _Pools:
         if server not in self._proxy_of:
             self._proxy_of[server] = proxy_for(str(url)) if self._proxies else None
         proxy, secure = self._proxy_of[server], url.scheme == "https"
-        if (proxy, secure) not in self._pools:
-            self._pools[proxy, secure] = self._opened(proxy, _certificates() if secure else None)
-        return self._pools[proxy, secure]
+        if (pool := self._pools.get((proxy, secure))) is None:
+            opened = self._opened(proxy, _certificates() if secure else None)
+            pool = self._pools.setdefault((proxy, secure), opened)  # another thread may have been faster
+        return pool
 
     def _opened(self, proxy: str | None, certificates: ssl.SSLContext | None) -> Any:
-        raise NotImplementedError
+        if proxy is None:
+            return self._direct_pool(ssl_context=certificates, **self._settings)
+        return self._proxy_pool(ssl_context=certificates, **_proxy_settings(proxy), **self._settings)
 
     def _core_request(self, request: httpx2.Request) -> httpcore2.Request:
         limits = self._limits
@@ -130,7 +138,8 @@ class _Pools:
         )
 
     def _body(self, request: httpx2.Request, answer: httpcore2.Response) -> tuple[Headers, _Body]:
-        """The headers that describe the body as it is read, and what checks it. Raises for a strange answer."""
+        """The headers of the unpacked body, and the check of its bytes. Raises for an answer that no request asked for,
+        and for one that is packed in an unknown way."""
         request.extensions[ANSWERED] = answer.status
         stream = answer.extensions.get("network_stream")
         if stream is not None and stream.get_extra_info(UNREQUESTED):
@@ -146,6 +155,10 @@ class _Pools:
 
 
 class _Transport(_Pools, httpx2.BaseTransport):
+    _direct_pool = httpcore2.ConnectionPool
+    _proxy_pool = httpcore2.HTTPProxy
+    _backend = ConnectionBackend
+
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         pool = self._pool(request.url)
         with _translated():
@@ -162,16 +175,12 @@ class _Transport(_Pools, httpx2.BaseTransport):
         for pool in self._pools.values():
             pool.close()
 
-    def _opened(self, proxy: str | None, certificates: ssl.SSLContext | None) -> Any:
-        backend = ConnectionBackend()
-        if proxy is None:
-            return httpcore2.ConnectionPool(ssl_context=certificates, network_backend=backend, **self._settings)
-        return httpcore2.HTTPProxy(
-            ssl_context=certificates, network_backend=backend, **_proxy_settings(proxy), **self._settings
-        )
-
 
 class _AsyncTransport(_Pools, httpx2.AsyncBaseTransport):
+    _direct_pool = httpcore2.AsyncConnectionPool
+    _proxy_pool = httpcore2.AsyncHTTPProxy
+    _backend = AsyncConnectionBackend
+
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         pool = self._pool(request.url)
         with _translated():
@@ -187,14 +196,6 @@ class _AsyncTransport(_Pools, httpx2.AsyncBaseTransport):
     async def aclose(self) -> None:
         for pool in self._pools.values():
             await pool.aclose()
-
-    def _opened(self, proxy: str | None, certificates: ssl.SSLContext | None) -> Any:
-        backend = AsyncConnectionBackend()
-        if proxy is None:
-            return httpcore2.AsyncConnectionPool(ssl_context=certificates, network_backend=backend, **self._settings)
-        return httpcore2.AsyncHTTPProxy(
-            ssl_context=certificates, network_backend=backend, **_proxy_settings(proxy), **self._settings
-        )
 
 
 class _CheckedStream(httpx2.SyncByteStream):
@@ -231,7 +232,7 @@ class _CheckedAsyncStream(httpx2.AsyncByteStream):
 
 
 class _Body:
-    """Unpacks a body piece by piece and counts it. Some servers compress although nobody asked for it."""
+    """Unpacks a body piece by piece and counts its bytes. Some servers compress without being asked."""
 
     def __init__(self, encoding: str, largest: int | None) -> None:
         self._left = largest
@@ -253,14 +254,16 @@ class _Body:
             return
         while chunk:
             try:
-                piece = self._unpacker.decompress(chunk, _PIECE)
+                piece = self._unpacker.decompress(chunk, _UNPACKED_BYTES)
             except zlib.error as error:
                 raise httpx2.DecodingError(f"the answer cannot be unpacked: {error}") from None
             chunk = self._unpacker.unconsumed_tail
             yield self._counted(piece)
+            if self._unpacker.unused_data:  # zlib would collect it in memory without limit
+                raise httpx2.DecodingError("the answer cannot be unpacked: bytes follow the end of its packed data")
 
     def check_complete(self) -> None:
-        """Raises DecodingError when the packed body was cut."""
+        """Raises DecodingError when the end of the packed body is missing."""
         if self._unpacker is not None and self._began and not self._unpacker.eof:
             raise httpx2.DecodingError("the answer cannot be unpacked: it is not complete")
 
@@ -294,14 +297,15 @@ def _core_url(url: httpx2.URL) -> httpcore2.URL:
 def _proxy_settings(address: str) -> dict[str, Any]:
     """The arguments of httpcore2's proxy pools. Raises InputError, which repeats no password."""
     hint = "set HTTP_PROXY, HTTPS_PROXY or ALL_PROXY to http://HOST:PORT, or NO_PROXY to the servers reached without"
-    try:
-        proxy = httpx2.Proxy(address if "://" in address else f"http://{address}")
-        scheme, usable = proxy.url.scheme, bool(proxy.url.host) and 0 < (proxy.url.port or 80) < 65536
-    except (ValueError, httpx2.InvalidURL):
-        scheme, usable = address.partition("://")[0] if "://" in address else "http", False
-    if not scheme.lower().startswith("http"):
+    scheme, separator, _ = address.partition("://")
+    if separator and scheme.lower() != "http":
         name = scheme[:20] if scheme.isalnum() else "unknown"
         raise InputError(f"the environment names a proxy of kind {name}; only http proxies can be used", hint=hint)
-    if not usable:
+    try:
+        proxy = httpx2.Proxy(address if separator else f"http://{address}")
+        is_usable = bool(proxy.url.host) and 0 < (proxy.url.port or 80) < 65536
+    except (ValueError, httpx2.InvalidURL):
+        is_usable = False
+    if not is_usable:
         raise InputError("the proxy that the environment names is not an address", hint=hint)
     return {"proxy_url": _core_url(proxy.url), "proxy_auth": proxy.raw_auth, "proxy_headers": proxy.headers.raw}

@@ -9,18 +9,20 @@ import enum
 import select
 import socket
 import ssl
-import sys
+import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future
 from typing import Any
 
 import httpcore2
 
-_WRITE_AT_ONCE = 1 << 16  # bytes
-
-_ONE_ADDRESS = 5.0  # seconds for a connection to an address of a server that has others
+_WRITE_BYTES = 1 << 16  # at once
+_ADDRESS_SECONDS = 5.0  # for a connection to one address of a server that has several
 
 UNREQUESTED = "unrequested"  # get_extra_info: whether the answer that was just read came before its request
+
+Addresses = list[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 
 
 class Deadline:
@@ -49,7 +51,7 @@ class Deadline:
 
 
 class ConnectionState(enum.Enum):
-    """What a connection does: nothing yet, send a request, receive its answer."""
+    """Whether a connection is new, sends a request, or has received at least the start of its answer."""
 
     NEW = enum.auto()
     ASKING = enum.auto()
@@ -106,7 +108,7 @@ class HttpConnection(RequestTurns, httpcore2.NetworkStream):
         try:
             while unsent:
                 self._socket.settimeout(timeout.left(httpcore2.WriteTimeout))
-                sent = self._socket.send(unsent[:_WRITE_AT_ONCE])
+                sent = self._socket.send(unsent[:_WRITE_BYTES])
                 timeout.moved(sent)
                 unsent = unsent[sent:]
         except TimeoutError:
@@ -122,8 +124,6 @@ class HttpConnection(RequestTurns, httpcore2.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: Any = None
     ) -> HttpConnection:
         """The encrypted connection over this one."""
-        if isinstance(self._socket, ssl.SSLSocket):
-            raise httpcore2.ConnectError("an https:// address cannot be reached through an https:// proxy")
         try:
             self._socket.settimeout(timeout.left(httpcore2.ConnectTimeout))
             return HttpConnection(ssl_context.wrap_socket(self._socket, server_hostname=server_hostname))
@@ -148,16 +148,20 @@ class HttpConnection(RequestTurns, httpcore2.NetworkStream):
                 return self._state is ConnectionState.ASKING if info == UNREQUESTED else None
 
     def _has_unread(self) -> bool:
-        if isinstance(self._socket, ssl.SSLSocket):
-            if self._socket.pending():
-                return True
-            if self._state is ConnectionState.NEW:
-                return False  # what can be read may be TLS's own messages that end the handshake
-        return is_readable(self._socket)
+        if not isinstance(self._socket, ssl.SSLSocket):
+            return is_readable(self._socket)
+        try:  # only reading distinguishes an answer from TLS's own messages; a connection with an answer is not used
+            self._socket.settimeout(0)
+            self._socket.recv(1)
+        except ssl.SSLWantReadError:
+            return False
+        except OSError:
+            return True
+        return True
 
 
 class ConnectionBackend(httpcore2.NetworkBackend):
-    """Opens blocking connections. Looking up a name is left to the system's own time-out."""
+    """Opens blocking connections."""
 
     def connect_tcp(
         self,
@@ -169,14 +173,14 @@ class ConnectionBackend(httpcore2.NetworkBackend):
     ) -> HttpConnection:
         """A connection to the first address of `host` that answers."""
         try:
-            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = addresses_of(host, port).result(timeout.left(httpcore2.ConnectTimeout))
         except (OSError, UnicodeError) as error:
-            raise httpcore2.ConnectError(str(error)) from error
+            raise not_connected(error, timeout) from error
         reason: OSError = OSError(f"no address for {host}")
         for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
             sock = socket.socket(family, kind, protocol)
             try:
-                sock.settimeout(share(timeout, is_last=number == len(addresses)))
+                sock.settimeout(seconds_for_address(timeout, is_last=number == len(addresses)))
                 sock.connect(address)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return HttpConnection(sock)
@@ -189,14 +193,30 @@ class ConnectionBackend(httpcore2.NetworkBackend):
         raise not_connected(reason, timeout)
 
 
-def share(deadline: Deadline, *, is_last: bool) -> float:
-    """Seconds for one of a server's addresses: the next one gets a chance where this one does not answer."""
+def addresses_of(host: str, port: int) -> Future[Addresses]:
+    """The addresses of a server. They are looked up in a thread of their own, which does not keep Python from ending:
+    the system's resolver may take minutes and cannot be interrupted."""
+    addresses: Future[Addresses] = Future()
+    addresses.set_running_or_notify_cancel()
+
+    def look_up() -> None:
+        try:
+            addresses.set_result(list[Any](socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+        except Exception as error:
+            addresses.set_exception(error)
+
+    threading.Thread(target=look_up, name="look-up", daemon=True).start()
+    return addresses
+
+
+def seconds_for_address(deadline: Deadline, *, is_last: bool) -> float:
+    """Seconds to wait for one of a server's addresses before the next one is tried."""
     left = deadline.left(httpcore2.ConnectTimeout)
-    return left if is_last else min(left, _ONE_ADDRESS)
+    return left if is_last else min(left, _ADDRESS_SECONDS)
 
 
-def not_connected(reason: OSError, deadline: Deadline) -> Exception:
-    """The error after the last of a server's addresses failed with `reason`."""
+def not_connected(reason: Exception, deadline: Deadline) -> Exception:
+    """The error when a server has no address, or its last address failed with `reason`."""
     if isinstance(reason, TimeoutError):
         return httpcore2.ConnectTimeout(f"no connection in {deadline.seconds:g} s")
     return httpcore2.ConnectError(str(reason))
@@ -206,8 +226,6 @@ def is_readable(sock: Any) -> bool:
     """Whether bytes have arrived that nobody has read, or the other side has closed. `sock` has a fileno."""
     if sock is None or sock.fileno() < 0:
         return True
-    if sys.platform == "win32":
-        return bool(select.select([sock.fileno()], [], [], 0)[0])
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     return bool(poll.poll(0))

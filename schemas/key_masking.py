@@ -1,19 +1,19 @@
-"""Hides a key in what servers say: some repeat what they were sent, as it was or written in another way."""
+"""Hides a key in texts from servers: some repeat what they were sent, unchanged or encoded."""
 
 from __future__ import annotations
 
 import base64
 import re
 
-_MASK = "***"
 _SHORTEST = 12  # characters: a shorter key is often a word, such as EMPTY, that texts may hold
 
 
 class KeyMask:
-    """Replaces `key` in texts by ***. A key of 12 characters or more is also found in upper or lower case, with
+    """Replaces `key` in texts by `mask`. A key of 12 characters or more is also found in upper or lower case, with
     characters as HTML entities, URL-encoded or as JSON escapes, and inside base64."""
 
-    def __init__(self, key: str | None) -> None:
+    def __init__(self, key: str | None, *, mask: str = "***") -> None:
+        self._mask = mask
         self._key = key or ""
         self._pattern: re.Pattern[str] | None = None
         if len(self._key) >= _SHORTEST:
@@ -27,9 +27,9 @@ class KeyMask:
         hidden = text
         if self._pattern is not None:
             if self._may_hold(text):
-                hidden = self._pattern.sub(_MASK, text)
+                hidden = self._pattern.sub(self._mask, text)
         elif self._key:
-            hidden = text.replace(self._key, _MASK)
+            hidden = text.replace(self._key, self._mask)
         return hidden if limit is None else hidden[:limit]
 
     def _may_hold(self, text: str) -> bool:
@@ -53,11 +53,11 @@ _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'", "plus": "+
 
 
 def _inside_base64(key: str) -> list[str]:
-    """What base64 makes of the key wherever it starts in the encoded bytes, in both alphabets."""
-    data, found = key.encode(), []
+    """The key in base64, in both alphabets, for each of its three possible positions in the encoded bytes."""
+    data, parts = key.encode(errors="surrogateescape"), []  # variables may hold any bytes
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + data).decode()
         # characters that also depend on the bytes before and after the key are left out
         whole = encoded[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
-        found += [whole, whole.replace("+", "-").replace("/", "_")]
-    return list(dict.fromkeys(found))
+        parts += [whole, whole.replace("+", "-").replace("/", "_")]
+    return list(dict.fromkeys(parts))

@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-# answers that may differ when the same request is sent again; 501 says that the server cannot do it at all
-PASSING = frozenset({408, 409, 425, 429, *range(500, 600)}) - {501}
+# HTTP statuses after which the same request may succeed later; after 501, not implemented, it never will
+RETRIED_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)}) - {501}
 _LONGEST_NAMED = 365 * 86400.0  # seconds: a time beyond it says no more than this one
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
     """`first_backoff` is the longest pause before the second call, in seconds; each further one is `factor` times as
-    long, `longest_backoff` at most. `longest_wait`: seconds for which a server may ask. `passing`: statuses after which
-    the same call is made again."""
+    long, `longest_backoff` at most. `longest_wait`: seconds for which a server may ask. `retried_statuses`: HTTP
+    statuses after which the same call is made again."""
 
     first_backoff: float
     longest_backoff: float = 30.0
     factor: float = 2.0
     longest_wait: float = 300.0
-    passing: frozenset[int] = PASSING
+    retried_statuses: frozenset[int] = RETRIED_STATUSES
 
     def backoff(self, retry: int) -> float:
         """Seconds to wait after the failed call number `retry`, which counts from 0.

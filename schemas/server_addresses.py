@@ -19,13 +19,13 @@ _AZURE_QUERY = r"api-version=[A-Za-z0-9.-]{1,40}"  # the one query that is part 
 
 
 def check_address(url: str) -> str:
-    """`url` without a slash at its end. Raises ValueError, which does not repeat it, when it is no http address or
+    """`url` without a slash at its end. Raises ValueError, which does not repeat it, when it is not an http address or
     holds a name, a password or a query, any of which may be a key."""
     try:
         parts = urlsplit(url)
         plain = bool(parts.hostname) and parts.port != 0
         plain = plain and not (parts.username or parts.password or parts.query or parts.fragment)
-    except ValueError:  # [ without ], a port that is no number
+    except ValueError:  # [ without ], a port that is not a number
         plain = False
     if not plain or not url.startswith(("http://", "https://")) or any(letter.isspace() for letter in url):
         raise ValueError(
@@ -82,7 +82,9 @@ def is_loopback(url: str) -> bool:
 def proxy_for(url: str) -> str | None:
     """The proxy that the environment names for an address; None for this machine, and for what NO_PROXY names."""
     parts = urlsplit(url)
-    if is_loopback(url) or proxy_bypass(parts.hostname or ""):
+    # NO_PROXY may name a host with or without its port, an IPv6 address with or without its brackets
+    hosts = (parts.hostname or "", parts.netloc.rpartition("@")[2])
+    if is_loopback(url) or any(map(proxy_bypass, hosts)):
         return None
     proxies = getproxies()
     return proxies.get(parts.scheme) or proxies.get("all")

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marginalia.schemas.errors import InputError, MarginaliaError
+from marginalia.schemas.storage.parquet_limits import check_size_in_memory
+from marginalia.schemas.storage.regular_files import check_regular, open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SourceRow = dict[str, Any]
 Reader = Callable[[Any], Any]
-BATCH_ROWS = 1000
+BATCH_ROWS = 20  # few, because a dictionary can repeat one long text in all of them
+MOST_LINE_BYTES = 1 << 26  # of a line of JSONL
 
 
 class _DuplicateKeyError(ValueError):
@@ -33,6 +38,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, SourceRow]]:
         raise InputError.at(path, "no such file", hint="expected a .jsonl or .parquet file")
     if path.is_dir():
         raise InputError.at(path, "is a folder, expected a .jsonl or .parquet file")
+    check_regular(path)
     if path.suffix == ".parquet":
         yield from _parquet_rows(path)
     elif path.suffix in (".jsonl", ".ndjson", ".json"):
@@ -43,11 +49,14 @@ def read_rows(path: Path) -> Iterator[tuple[str, SourceRow]]:
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, SourceRow]]:
     try:
-        opened = path.open("rb")
+        opened = os.fdopen(open_regular(path), "rb")
     except OSError as error:
         raise InputError.at(path, f"cannot read: {error.strerror}") from error
     with opened as file:
-        for number, raw in enumerate(file, start=1):
+        for number, raw in enumerate(iter(partial(file.readline, MOST_LINE_BYTES + 1), b""), start=1):
+            if len(raw) > MOST_LINE_BYTES:
+                problem = f"has more than {MOST_LINE_BYTES:,} bytes"
+                raise InputError.at(path, problem, line=number, hint="expected one JSON object per line")
             if not raw.strip():
                 continue
             if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
@@ -93,6 +102,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, SourceRow]]:
     number = 0
     try:
         with pq.ParquetFile(path) as file:
+            check_size_in_memory(path, file.metadata)
             names = file.schema_arrow.names
             if repeated := next((name for name in names if names.count(name) > 1), None):
                 raise InputError.at(path, f"two columns are named '{repeated}'", hint="column names must be unique")

@@ -10,8 +10,10 @@ from pydantic import Field, model_validator
 
 from marginalia.schemas.base_model import ID_PATTERN, StrictModel, located_error
 from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.text_checks import one_line
 
 SHIPPED = Path(__file__).parent / "taxonomies"
+MOST_LABELS = 1_000  # evaluate needs about 2 GB of memory and some minutes for these, growing with their number
 RESERVED = ("unsafe", "safe", "none")  # rows and answers with a meaning of their own, never ids of labels
 EXPLAIN = "the shipped support-tickets.yaml shows every key"
 
@@ -87,6 +89,10 @@ class Taxonomy(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if len(self.labels) > MOST_LABELS:
+            problem = f"{len(self.labels):,} labels; at most {MOST_LABELS:,} are possible"
+            hint = "divide the policy into several taxonomies, with a run for each"
+            raise located_error(problem, "labels", hint=hint)
         seen: set[str] = set()
         for number, label in enumerate(self.labels):
             if label.id in seen:
@@ -96,9 +102,9 @@ class Taxonomy(StrictModel):
                 hint = f"reserved: {', '.join(RESERVED)}"
                 raise located_error(f"label id '{label.id}' is reserved; rename it", "labels", number, "id", hint=hint)
             seen.add(label.id)
-        names = {self.none.name.casefold()}
+        names = {one_line(self.none.name).casefold()}
         for number, label in enumerate(self.labels):
-            if (name := label.name.casefold()) in names:
+            if (name := one_line(label.name).casefold()) in names:
                 hint = "annotators see names, so the names of the labels and of none must differ"
                 raise located_error(f"two answers are named '{name}'", "labels", number, "name", hint=hint)
             names.add(name)

@@ -7,10 +7,12 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from functools import cache
 from pathlib import Path
 
 from marginalia.schemas.errors import first_line
+from marginalia.schemas.key_masking import KeyMask
 
 EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
 SECRET = re.compile(r"(?i)key|token|secret|passw")  # in the name of an environment variable
@@ -73,14 +75,21 @@ def _keep(error: BaseException) -> str:
     return f"{_KEPT_IN}{path}"
 
 
-def secrets(named: Collection[str] = ()) -> list[str]:
-    """The values of the environment variables `named` and of those whose names look like a secret's, longest first."""
+def secrets(named: Collection[str] = ()) -> list[KeyMask]:
+    """Masks for the values of the environment variables `named` and of those whose names look like a secret's, longest
+    first."""
     values = {value for name, value in os.environ.items() if name in named or SECRET.search(name)}
-    return sorted((value for value in values if len(value) >= SHORTEST_SECRET), key=len, reverse=True)
+    long_enough = (value for value in values if len(value) >= SHORTEST_SECRET)
+    return [_mask(value) for value in sorted(long_enough, key=lambda value: (-len(value), value))]
 
 
-def masked(text: str, secrets: Collection[str]) -> str:
-    """The text with `[masked]` in place of every secret."""
-    for secret in secrets:
-        text = text.replace(secret, "[masked]")
+def masked(text: str, masks: Iterable[KeyMask]) -> str:
+    """The text with `[masked]` in place of every secret, also of one in another notation."""
+    for mask in masks:
+        text = mask(text, limit=None)
     return text
+
+
+@cache
+def _mask(secret: str) -> KeyMask:
+    return KeyMask(secret, mask="[masked]")

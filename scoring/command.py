@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.exit_codes import run_command
+from marginalia.schemas.key_approval import FLAG, FLAG_HELP, approve_hosts
 from marginalia.schemas.terminal import replace_unknown_characters
 from marginalia.scoring import COMMAND
 from marginalia.scoring.command_summary import summary
@@ -84,8 +85,10 @@ def run(options: argparse.Namespace) -> int:
         estimators = check_estimators(options.estimator) if options.estimator else None
     except ValueError as error:
         raise InputError(f"--estimator: {error}") from error
+    _refuse_overwriting(options)
     if options.shard is not None and options.calibration is not None:
         raise InputError("--calibration cannot be used with --shard", hint="leave one of them out")
+    approve_hosts(options.approve_key_host)
     request = request_of(options, estimators or ESTIMATOR_NAMES)
     maps = _maps(options, estimators)
     if maps is not None and estimators is None:
@@ -109,17 +112,34 @@ def run(options: argparse.Namespace) -> int:
         return _score(options, request, maps, [record for record in records if shard.holds(record[0])], shard)
 
 
+def _refuse_overwriting(options: argparse.Namespace) -> None:
+    """Raises InputError when --out or a file that is written next to it is an input of the command."""
+    from marginalia.schemas.storage.overwriting import refuse_overwriting
+    from marginalia.scoring.engines.shards import parse_shard, written_by_shard
+    from marginalia.scoring.score_files import written_files
+
+    named = (options.records, options.guard, options.taxonomy, options.calibration, options.model, options.tokenizer)
+    outputs = written_files(options.out)
+    if options.shard is not None:
+        outputs = written_by_shard(options.out, parse_shard(options.shard))
+    refuse_overwriting(outputs, named, hint="choose another name for --out")
+
+
 def explain(options: argparse.Namespace) -> int:
     """Prints the tree of one record's answers. Returns the exit code; raises MarginaliaError."""
     from marginalia.schemas.input_records import read_records
     from marginalia.scoring.answer_tree import answer_tree
+    from marginalia.scoring.engines.start_engine import approve_endpoint_key
     from marginalia.scoring.scorer import Scorer
 
     records = dict(read_records(options.records).select("id", "messages").iter_rows())
     record_id = options.id or next(iter(records))
     if record_id not in records:
         raise InputError(f"{options.records}: no record '{record_id}'{did_you_mean(record_id, records)}")
-    scorer = Scorer.from_request(request_of(options, ESTIMATOR_NAMES))
+    request = request_of(options, ESTIMATOR_NAMES)
+    approve_hosts(options.approve_key_host)
+    approve_endpoint_key(request)
+    scorer = Scorer.from_request(request)
     print(f"record {record_id}, guard {scorer.guard.name}, model {scorer.model.name}")
     for line in answer_tree(scorer.search(records[record_id]), smallest=options.smallest):
         print(line)
@@ -203,6 +223,7 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("records", type=Path, metavar="RECORDS", help="JSONL or Parquet")
     add_request_options(parser)
+    add(FLAG, metavar="HOST", action="append", default=[], help=FLAG_HELP)
     if explains:
         add("--id", metavar="ID", help="the record (default: the first)")
         add(

@@ -31,12 +31,15 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     # imported late: --help must not wait for polars
     from marginalia.schemas.input_records import read_records
+    from marginalia.schemas.storage.overwriting import refuse_overwriting
     from marginalia.schemas.storage.run_lock import run_lock
     from marginalia.scoring.engines.shards import Shard, merge_shards
+    from marginalia.scoring.score_files import written_files
 
     def command(shard: Shard) -> str:
         return f"{COMMAND} {options.records} … --out {options.out} --shard {shard}"
 
+    refuse_overwriting(written_files(options.out), [options.records], hint="choose another name for --out")
     frame = read_records(options.records)
     records = list(zip(frame["id"], frame["messages"].to_list(), strict=True))
     with run_lock(options.out.parent, f"{COMMAND} merge"):

@@ -29,7 +29,7 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
     )
     for row, result in calls.items():
         if result.error is not None:
-            return replace(cost, error=f"{row}: {result.error}", passing=result.passing)
+            return replace(cost, error=f"{row}: {result.error}", is_temporary=result.is_temporary)
     names = next(iter(calls.values())).estimates
     return replace(
         cost,

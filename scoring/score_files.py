@@ -112,7 +112,7 @@ def journal_entry(result: Result, key: str, rows: Sequence[str]) -> dict[str, An
         "seconds": round(result.seconds, 4),
         "stopped": result.stopped,
         "error": result.error,
-        **({"passing": result.passing} if result.error is not None else {}),
+        **({"passing": result.is_temporary} if result.error is not None else {}),
     }
 
 
@@ -194,6 +194,11 @@ def _score_table(entries: Iterable[dict[str, Any]], estimators: Sequence[str]) -
 def records_path(out: Path) -> Path:
     """The path of the table of records: `scores.records.parquet` next to `scores.parquet`."""
     return out.with_name(f"{out.stem}.records{out.suffix}")
+
+
+def written_files(out: Path) -> tuple[Path, ...]:
+    """All files that scoring into `out` writes."""
+    return out, records_path(out), journal_path(out), out.parent / ".lock"
 
 
 def journal_path(out: Path) -> Path:

@@ -20,11 +20,11 @@ class Probability(NamedTuple):
 class Result:
     """One scored record.
 
-    `estimates`: by estimator; empty for a record that could not be scored, for which `error` says why, and `passing`
-    whether another attempt may succeed. `answer` is the greedy answer and `predicted` the labels it completes;
-    `off_language` and `unexplored` are the masses outside the guard's format and not searched (0–1). `nodes` counts
-    evaluated prefixes; `seconds` is the record's share, by tokens, of its forward passes; `stopped` says why the search
-    ended; `imitations` counts control tokens that the record's text spelt out."""
+    `estimates`: by estimator; empty for a record that could not be scored, for which `error` says why, and
+    `is_temporary` whether another attempt may succeed. `answer` is the greedy answer and `predicted` the labels it
+    completes; `off_language` and `unexplored` are the masses outside the guard's format and not searched (0–1). `nodes`
+    counts evaluated prefixes; `seconds` is the record's share, by tokens, of its forward passes; `stopped` says why the
+    search ended; `imitations` counts control tokens that the record's text spelt out."""
 
     record_id: str
     estimates: dict[str, LabelEstimates] = field(default_factory=dict)
@@ -38,4 +38,4 @@ class Result:
     stopped: str = ""
     imitations: int = 0
     error: str | None = None
-    passing: bool = False
+    is_temporary: bool = False

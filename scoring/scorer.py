@@ -222,7 +222,7 @@ class Scorer:
     def _result(self, job: RecordJob) -> Result:
         search = job.search
         if job.error is not None:
-            failed = Result(job.record_id, error=job.error, passing=job.passing)
+            failed = Result(job.record_id, error=job.error, is_temporary=job.is_temporary)
             return replace(failed, seconds=job.seconds, nodes=search.nodes)
         completed = [decision.row for decision in decisions(search.greedy, self.tokens)]
         ids = [step.token for step in search.greedy if not step.ends]

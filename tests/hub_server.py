@@ -1,5 +1,5 @@
 """A loopback server with the calls of the Hugging Face Hub that a data set needs: create, settings, info, preupload,
-commit, history, tree and download, for regular files. Tests can set faults for each call."""
+LFS upload, commit, history, tree and download. Tests can set faults for each call."""
 
 from __future__ import annotations
 
@@ -48,12 +48,16 @@ class HubServer:
 
     `faults[call]` lists the faults of the next calls of that name. An HTTP status is answered without doing the work;
     "lost" does the work and closes the connection; "hang" does the work and never answers; "late" hangs first and does
-    the work afterwards."""
+    the work afterwards. A dictionary is merged into the answer, a list
+    replaces it. Files whose names end with `lfs` are uploaded on
+    their own, as the Hub wants it of large ones."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.calls: list[tuple[str, str]] = []
-        self.faults: dict[str, list[int | str]] = {}
+        self.faults: dict[str, list[int | str | list[Any] | dict[str, Any]]] = {}
+        self.lfs: tuple[str, ...] = ()
+        self.uploaded: dict[str, bytes] = {}
         self.authorizations: set[str | None] = set()
         self.released = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -87,6 +91,8 @@ ROUTES = [
     ("POST", r"/api/validate-yaml", "validate"),
     ("PUT", r"/api/datasets/(?P<repo>[^/]+/[^/]+)/settings", "settings"),
     ("POST", r"/api/datasets/(?P<repo>[^/]+/[^/]+)/preupload/(?P<revision>[^/]+)", "preupload"),
+    ("POST", r"/datasets/(?P<repo>[^/]+/[^/]+)\.git/info/lfs/objects/batch", "batch"),
+    ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", "upload"),
     ("POST", r"/api/datasets/(?P<repo>[^/]+/[^/]+)/commit/(?P<revision>[^/]+)", "commit"),
     ("GET", r"/api/datasets/(?P<repo>[^/]+/[^/]+)/commits/(?P<revision>[^/]+)", "commits"),
     ("GET", r"/api/datasets/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(?:/(?P<path>.+))?", "tree"),
@@ -134,7 +140,7 @@ def _handler(server: HubServer) -> type[BaseHTTPRequestHandler]:
                 self.answer(fault, {"error": "set by the test"})
             elif fault == "late":
                 server.released.wait(60)
-            elif self.headers.get("authorization") != f"Bearer {TOKEN}" and name != "validate":
+            elif self.headers.get("authorization") != f"Bearer {TOKEN}" and name not in ("validate", "upload"):
                 self.answer(401, {"error": "Invalid username or password."})
             else:
                 status, value, headers = getattr(self, f"on_{name}")(groups, query, body)
@@ -143,7 +149,9 @@ def _handler(server: HubServer) -> type[BaseHTTPRequestHandler]:
                 if fault in ("lost", "hang"):
                     self.close_connection = True
                     return
-                self.answer(status, value, headers)
+                if isinstance(fault, dict):
+                    value = {**value, **fault}
+                self.answer(status, fault if isinstance(fault, list) else value, headers)
 
         def answer(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
             data = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -178,13 +186,24 @@ def _handler(server: HubServer) -> type[BaseHTTPRequestHandler]:
             files = [
                 {
                     "path": file["path"],
-                    "uploadMode": "regular",
+                    "uploadMode": "lfs" if file["path"].endswith(server.lfs) else "regular",
                     "shouldIgnore": False,
                     "oid": blob_id(head.files[file["path"]]) if file["path"] in head.files else None,
                 }
                 for file in json.loads(body)["files"]
             ]
             return 200, {"files": files}, {}
+
+        def on_batch(self, groups: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            objects = [
+                {**item, "actions": {"upload": {"href": f"{server.url}/lfs/{item['oid']}"}}}
+                for item in json.loads(body)["objects"]
+            ]
+            return 200, {"transfer": "basic", "objects": objects}, {}
+
+        def on_upload(self, groups: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
+            server.uploaded[groups["oid"]] = body
+            return 200, {}, {}
 
         def on_commit(self, groups: dict[str, str], query: Any, body: bytes) -> tuple[int, Any, dict[str, str]]:
             repository = server.repositories[groups["repo"]]
@@ -196,6 +215,8 @@ def _handler(server: HubServer) -> type[BaseHTTPRequestHandler]:
             for line in lines[1:]:
                 if line["key"] == "deletedFile":
                     del files[line["value"]["path"]]
+                elif line["key"] == "lfsFile":
+                    files[line["value"]["path"]] = server.uploaded[line["value"]["oid"]]
                 else:
                     files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
             commit = repository.add(header["summary"], files)

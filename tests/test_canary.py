@@ -131,11 +131,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
     for name, key in KEYS.items():
         monkeypatch.setenv(name, key)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(connection, "RETRIES", 0)
     monkeypatch.setattr(hub_repository, "PAUSE", 0.01)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
@@ -196,7 +193,10 @@ def test_no_key_is_sent_unencrypted_to_another_machine(tmp_path: Path, model: Pa
 
 
 @pytest.mark.parametrize("words", SENDING)
-def test_a_key_is_sent_unencrypted_if_the_config_allows_it(tmp_path: Path, model: Path, words: str) -> None:
+def test_a_key_is_sent_unencrypted_if_the_config_allows_it_and_the_user_approves(
+    tmp_path: Path, model: Path, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARGINALIA_APPROVE_KEY_HOST", "http://nowhere.invalid")
     with eavesdropper() as heard:
         code, output = command(run_of(tmp_path, "http://nowhere.invalid", model, more="allow_http: true"), words)
     assert code == 3, output[-3000:]
@@ -224,7 +224,7 @@ def test_our_own_argilla_is_never_reached_through_a_proxy() -> None:
     answer = (200, "application/json", json.dumps({"role": "owner", "username": "o"}).encode())
     with eavesdropper() as heard, parrot(lambda headers: answer) as url, pytest.MonkeyPatch.context() as patch:
         patch.setattr("marginalia.schemas.server_addresses.is_loopback", lambda url: False)
-        with connection.Connection(url, KEYS["ARGILLA_API_KEY"], key_hint="", here=True) as client:
+        with connection.Connection(url, KEYS["ARGILLA_API_KEY"], key_hint="", is_local=True) as client:
             assert client.role == "owner"
     assert heard == []
 
@@ -237,6 +237,7 @@ def test_downloads_carry_no_token_unencrypted(monkeypatch: pytest.MonkeyPatch) -
         check_downloads()
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nonexistent")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)  # is restored after the test
     check_downloads()
     with eavesdropper() as heard, parrot(chat) as url:
         monkeypatch.setattr(constants, "ENDPOINT", url)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 from pydantic import Field
 
-from marginalia.annotation.client.answer_journal import answers_frame, entry_of
+from marginalia.annotation.client.answer_journal import UnreadableAnswerError, answers_frame, entry_of, response_of
 from marginalia.annotation.client.connection import Connection
 from marginalia.annotation.client.pull_answers import usernames
 from marginalia.annotation.client.push_records import dataset_records
@@ -19,6 +20,7 @@ from marginalia.schemas.agreement_json import Agreement, Estimate, PairAgreement
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.schemas.text_checks import one_line
 
 BREAK = 600  # seconds; a longer time between two answers counts as a break
 
@@ -51,6 +53,7 @@ class AnnotationProgress(StrictModel):
     untouched: int
     answers_needed: int = Field(description="submitted answers still missing")
     rejected: int = Field(description="submitted answers that cannot count: nothing ticked, or none with a category")
+    unreadable: int = Field(default=0, description="answers that Argilla would not give; pull says what is wrong")
     alpha_masi: Estimate
     exact: Estimate
     annotators: list[AnnotatorProgress]
@@ -71,17 +74,24 @@ def progress(
     known = known or {}
     names = usernames(connection, [pushed.workspace])
     now = datetime.now(UTC)
-    entries, records = [], []
+    entries: dict[tuple[str, str], dict[str, Any]] = {}  # one per record and annotator, also if a server repeats some
+    records, unreadable = [], 0
     for record in dataset_records(connection, pushed.dataset_id, responses=True):
-        records.append(str(record["external_id"]))
-        for response in record.get("responses") or []:
-            annotator = names.get(str(response["user_id"]), str(response["user_id"]))
-            round = ROUND if records[-1] in known else "annotate"
-            entries.append(entry_of(records[-1], annotator, round, response, now))
-    rejected = sum(entry["rejected"] is not None for entry in entries)
-    return summary(
-        records, answers_frame(entries), pushed, taxonomy, rejected=rejected, simulated=simulated, known=known
+        records.append(str(record.external_id))
+        round = ROUND if records[-1] in known else "annotate"
+        for reply in record.responses or []:
+            try:
+                response = response_of(reply)
+                annotator = one_line(names.get(response.user_id, response.user_id))
+                entry = entry_of(record.external_id, annotator, round, response, now, taxonomy.ids)
+                entries[records[-1], annotator] = entry
+            except UnreadableAnswerError:
+                unreadable += 1
+    rejected = sum(entry["rejected"] is not None for entry in entries.values())
+    state = summary(
+        records, answers_frame(entries.values()), pushed, taxonomy, rejected=rejected, simulated=simulated, known=known
     )
+    return state.model_copy(update={"unreadable": unreadable})
 
 
 def summary(

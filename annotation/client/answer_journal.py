@@ -4,32 +4,93 @@ The journal keeps each answer as it was given. Whether and how it counts is deci
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from marginalia.annotation.client.dataset_settings import LABELS, NONE, NOTE, SEVERITY, UNSURE
+from marginalia.annotation.client.server_replies import Id, ServerReply
 from marginalia.schemas.errors import ArtifactError
 from marginalia.schemas.storage.journal import RESTORE, read_journal
 from marginalia.schemas.tables import Answer, SeverityAnswer
+from marginalia.schemas.text_checks import one_line
 
 IDENTITY = ("record_id", "annotator", "round")  # the keys that identify an answer
+PROBLEM_SHOWN = 200  # characters
+MOST_LEVELS = 1000  # of annotation.severity
 CONTENT = ("labels", "status", "note", "unsure", "severity", "submitted_at", "rejected")
 
 
+class UnreadableAnswerError(ValueError):
+    """An answer that Argilla would not give: it is not written to the journal. The message has nothing of its text."""
+
+
+class Value(ServerReply):
+    """The answer to one question."""
+
+    value: Any = None
+
+
+class Response(ServerReply):
+    """One annotator's answer to one record, as Argilla's API returns it."""
+
+    user_id: Id
+    status: str
+    updated_at: str
+    values: dict[str, Value] | None = None
+
+
+def response_of(reply: Any) -> Response:
+    """The answer in a record's `responses`. Raises UnreadableAnswerError."""
+    try:
+        return Response.model_validate(reply)
+    except ValidationError as error:
+        raise UnreadableAnswerError(_first_problem(error)) from None
+
+
 def entry_of(
-    record_id: str, annotator: str, round: str, response: Mapping[str, Any], pulled_at: datetime
+    record_id: str | None,
+    annotator: str,
+    round: str,
+    response: Response,
+    pulled_at: datetime,
+    labels: Collection[str],
 ) -> dict[str, Any]:
     """An entry of annotations.jsonl: `labels` as ticked (with `none`), `status` as Argilla has it, and in `rejected`
     why a submitted answer does not count (null when it counts). `severity`: levels by label id, or null when none was
-    given."""
-    values = response.get("values") or {}
+    given.
+
+    `labels`: ids of the labels that could be ticked. Raises UnreadableAnswerError for an entry that the journal could
+    not be read with."""
+    try:
+        entry = _entry(record_id, annotator, round, response, pulled_at)
+        JournalEntry.model_validate(entry)
+    except ValidationError as error:
+        raise UnreadableAnswerError(_first_problem(error)) from None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UnreadableAnswerError(one_line(str(error))[:PROBLEM_SHOWN]) from None
+    ticked = entry["labels"] or []
+    if len(set(ticked)) < len(ticked) or not {*ticked, *(entry["severity"] or {})} <= {*labels, NONE}:
+        raise UnreadableAnswerError("labels: a label that the dataset does not have, or one twice")
+    return entry
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return one_line(f"{where}: {first['msg']}" if where else first["msg"])[:PROBLEM_SHOWN]
+
+
+def _entry(
+    record_id: str | None, annotator: str, round: str, response: Response, pulled_at: datetime
+) -> dict[str, Any]:
+    values = response.values or {}
     ticked = _value(values, LABELS)
-    status = str(response["status"])
+    status = response.status
     return {
         "record_id": record_id,
         "annotator": annotator,
@@ -40,7 +101,7 @@ def entry_of(
         "note": _value(values, NOTE),
         "unsure": _value(values, UNSURE) == "unsure",
         "severity": _severity(values) or None,
-        "submitted_at": _utc(response["updated_at"]) if status == "submitted" else None,
+        "submitted_at": _utc(response.updated_at) if status == "submitted" else None,
         "pulled_at": pulled_at.isoformat(),
     }
 
@@ -73,13 +134,20 @@ class JournalEntry(BaseModel):
     unsure: bool
     submitted_at: str | None
     pulled_at: str
-    severity: dict[str, int] | None = None
+    severity: dict[str, Annotated[int, Field(ge=1, le=MOST_LEVELS)]] | None = None
 
     @field_validator("submitted_at", "pulled_at")
     @classmethod
     def _check_time(cls, value: str | None) -> str | None:
-        if value is not None and datetime.fromisoformat(value).tzinfo is None:
+        if value is None:
+            return None
+        time = datetime.fromisoformat(value)
+        if time.tzinfo is None:
             raise ValueError("a time without a time zone")
+        try:
+            time.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("a time outside the years 1 to 9999") from None
         return value
 
     @model_validator(mode="after")
@@ -91,17 +159,23 @@ class JournalEntry(BaseModel):
         return self
 
 
+def check_entry(entry: Mapping[str, Any]) -> None:
+    """Raises ValueError, with the first problem, for an entry that is not valid."""
+    try:
+        JournalEntry.model_validate(entry)
+    except ValidationError as error:
+        raise ValueError(_first_problem(error)) from None
+
+
 def latest(journal: Path) -> dict[tuple[str, str, str], Mapping[str, Any]]:
     """The last entry by (record, annotator, round). Raises ArtifactError, with the line, for an entry that is not
     valid."""
     entries: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     for number, entry in enumerate(read_journal(journal), start=1):
         try:
-            JournalEntry.model_validate(entry)
-        except ValidationError as error:
-            first = error.errors()[0]
-            problem = f"not an answer: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-            raise ArtifactError.at(journal, problem, line=number, hint=RESTORE) from error
+            check_entry(entry)
+        except ValueError as error:
+            raise ArtifactError.at(journal, f"not an answer: {error}", line=number, hint=RESTORE) from error
         entries[entry["record_id"], entry["annotator"], entry["round"]] = entry
     return entries
 
@@ -130,7 +204,7 @@ def _counts(entry: Mapping[str, Any]) -> bool:
     return bool(entry["status"] == "submitted" and entry["rejected"] is None)
 
 
-def _severity(values: Mapping[str, Any]) -> dict[str, int]:
+def _severity(values: Mapping[str, Value]) -> dict[str, int]:
     questions = sorted(name for name in values if name.startswith(SEVERITY))
     levels = {name.removeprefix(SEVERITY): _value(values, name) for name in questions}
     return {label: int(level) for label, level in levels.items() if level is not None}
@@ -151,8 +225,8 @@ def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _value(values: Mapping[str, Any], question: str) -> Any:
-    return (values.get(question) or {}).get("value")
+def _value(values: Mapping[str, Value], question: str) -> Any:
+    return values[question].value if question in values else None
 
 
 def _utc(text: str) -> str:

@@ -8,23 +8,24 @@ from pathlib import Path
 from marginalia.annotation.client.connection import Connection, api_key_from
 from marginalia.annotation.client.datasets import add_members, find_workspace
 from marginalia.annotation.config import AnnotationSection
-from marginalia.schemas.server_addresses import check_key_goes
+from marginalia.schemas.key_approval import check_key_approved
 
 
 def connect(section: AnnotationSection, home: Path) -> Connection:
     """A connection as owner or admin. `home` is the local server's folder, used when annotation.url is not set.
 
-    Raises InputError when the API key is not set or would be sent unencrypted, ServiceError when the server does not
-    answer or refuses."""
+    Raises InputError when the API key is not set or not approved for this server, ServiceError when the server does
+    not answer or refuses."""
     if section.url is not None:
         key = api_key_from(dict(os.environ), section.api_key_env)
-        check_key_goes(section.url, allow_http=section.allow_http, setting="annotation.allow_http")
+        setting = "annotation.allow_http"
+        check_key_approved(section.api_key_env, section.url, allow_http=section.allow_http, setting=setting)
         return Connection(section.url, key, key_hint=f"check the environment variable {section.api_key_env}")
     from marginalia.annotation.server import server_control
 
     server = server_control.up(home)
     owner = next(account for account in server_control.accounts(home) if account.role == "owner")
-    return Connection(server.url, owner.api_key, key_hint=f"see {home / 'credentials.json'}", here=True)
+    return Connection(server.url, owner.api_key, key_hint=f"see {home / 'credentials.json'}", is_local=True)
 
 
 def experts_workspace(section: AnnotationSection) -> str:

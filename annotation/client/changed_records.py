@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
 
 from pydantic import Field
 
 from marginalia.annotation.client.connection import Connection
 from marginalia.annotation.client.push_records import PAGE_SIZE
+from marginalia.annotation.client.server_replies import (
+    Record,
+    SearchPage,
+    Status,
+    UsersProgress,
+    checked,
+    each_record,
+    get,
+)
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.push_json import Pushed
 
@@ -32,31 +40,28 @@ class Cursor(StrictModel):
 
 def reports_changes(connection: Connection) -> bool:
     """Whether each answer changes its record's `updated_at` on this server."""
-    search = connection.get("/status").get("search_engine") or {}
+    search = get(connection, Status, "/status").search_engine or {}
     return bool(search.get("answers_touch_records"))
 
 
-def changed_since(connection: Connection, dataset_id: str, since: datetime) -> Iterator[dict[str, Any]]:
+def changed_since(connection: Connection, dataset_id: str, since: datetime) -> Iterator[Record]:
     """The records that were added, changed or answered since then, each once, with all their answers.
 
     The server keeps their order while more records change, so that no record is skipped between two pages."""
     scope = {"entity": "record", "property": "updated_at"}
     query = {"filters": {"and": [{"type": "range", "scope": scope, "ge": since.isoformat()}]}}
-    seen: set[str] = set()
-    offset = 0
-    while True:
-        path = f"/datasets/{dataset_id}/records/search"
-        page = connection.post(path, query, offset=offset, limit=PAGE_SIZE, include="responses")["items"]
-        for item in page:
-            if item["record"]["id"] not in seen:
-                seen.add(item["record"]["id"])
-                yield item["record"]
-        if len(page) < PAGE_SIZE:
-            return
-        offset += len(page)
+    path = f"/datasets/{dataset_id}/records/search"
+    call = f"POST {path}"
+
+    def read(offset: int) -> tuple[list[Record], int]:
+        reply = connection.post(path, query, offset=offset, limit=PAGE_SIZE, include="responses")
+        page = checked(connection, call, reply, SearchPage)
+        return [item.record for item in page.items], page.total
+
+    return each_record(connection, call, read, PAGE_SIZE)
 
 
 def count_answers(connection: Connection, pushed: Pushed) -> int:
     """The number of answers of any status on the server."""
-    users = connection.get(f"/datasets/{pushed.dataset_id}/users/progress")["users"]
-    return sum(sum(user[state].values()) for user in users for state in ("completed", "pending") if state in user)
+    progress = get(connection, UsersProgress, f"/datasets/{pushed.dataset_id}/users/progress")
+    return sum(sum((*user.completed.values(), *user.pending.values())) for user in progress.users)

@@ -17,11 +17,13 @@ import httpx2
 from marginalia.schemas.errors import InputError, ServiceError
 from marginalia.schemas.http_client import ExchangeLimits, check_proxy, client
 from marginalia.schemas.key_masking import KeyMask
-from marginalia.schemas.retries import PASSING, RetryPolicy, retry_after
+from marginalia.schemas.retries import RETRIED_STATUSES, RetryPolicy, retry_after
 
 RETRIES = 3
-# 409 says that something exists already, which asking again does not change
-POLICY = RetryPolicy(first_backoff=0.5, factor=4.0, longest_backoff=5.0, longest_wait=120.0, passing=PASSING - {409})
+# 409: something exists already, which a second call does not change
+POLICY = RetryPolicy(
+    first_backoff=0.5, factor=4.0, longest_backoff=5.0, longest_wait=120.0, retried_statuses=RETRIED_STATUSES - {409}
+)
 TIMEOUT = 60.0  # seconds for a whole answer
 _LARGEST_BODY = 100_000_000  # bytes
 
@@ -29,27 +31,27 @@ _LARGEST_BODY = 100_000_000  # bytes
 class Connection:
     """A signed-in client of one Argilla server. Every call may raise ServiceError that names the setting to change.
 
-    `username` and `role` (owner, admin, annotator) are those of the key's user. `here`: the server is one that we
-    started on this machine, and no proxy of the environment is asked whatever address it has."""
+    `username` and `role` (owner, admin, annotator) are those of the key's user. `is_local`: the server was
+    started by us on this machine, and is reached without a proxy whatever address it has."""
 
-    def __init__(self, url: str, api_key: str, *, key_hint: str, here: bool = False) -> None:
+    def __init__(self, url: str, api_key: str, *, key_hint: str, is_local: bool = False) -> None:
         self.url = url.rstrip("/")
         self._key_hint = key_hint
-        self._known = False  # whether an Argilla has answered there yet
+        self._known = False  # whether the server has answered as Argilla does
         self._safe = KeyMask(api_key)
-        if not here:
+        if not is_local:
             check_proxy(self.url)
         self._http = client(
             ExchangeLimits(TIMEOUT, _LARGEST_BODY),
             base_url=self.url,
             headers={"X-Argilla-Api-Key": api_key},
-            proxies=not here,
+            proxies=not is_local,
         )
         try:
             me = self.get("/me")
             if not isinstance(me, dict) or not {"role", "username"} <= me.keys():
                 hint = "check annotation.url: it is Argilla's address and nothing more"
-                raise ServiceError(f"{self.url} answers, and not as Argilla does (GET /me)", hint=hint)
+                raise ServiceError(f"{self.url} answers, but not as Argilla does (GET /me)", hint=hint)
             self._me: dict[str, Any] = me
             self.role, self.username = str(me["role"]), str(me["username"])
             self._known = True
@@ -88,22 +90,22 @@ class Connection:
 
         `done`: statuses that mean that it was done before: None, after a try whose answer was lost."""
 
-        def once() -> httpx2.Response:
+        def send() -> httpx2.Response:
             return self._http.request(method, f"/api/v1{path}", **arguments)
 
-        with self._translated(f"{method} {path}"):
-            return self._patiently(once, done)
+        with self._service_errors(f"{method} {path}"):
+            return self._with_retries(send, done)
 
-    def _patiently(self, once: Callable[[], httpx2.Response], done: Collection[int]) -> Any:
+    def _with_retries(self, send: Callable[[], httpx2.Response], done: Collection[int]) -> Any:
         lost = False
         for retry in range(RETRIES + 1):
             is_last = retry == RETRIES
             wait = POLICY.backoff(retry)
             try:
-                answer = once()
+                answer = send()
                 if lost and answer.status_code in done:
                     return None
-                if is_last or answer.status_code not in POLICY.passing:
+                if is_last or answer.status_code not in POLICY.retried_statuses:
                     answer.raise_for_status()
                     return _content(answer)
                 named = retry_after(answer.headers)
@@ -111,7 +113,7 @@ class Connection:
             except httpx2.RequestError:
                 if is_last:
                     raise
-            except ValueError:  # an answer cut short, or a proxy's page; from a stranger it is a wrong address
+            except ValueError:  # an answer cut short or a proxy's page; at the first call: a wrong address
                 if is_last or not self._known:
                     raise
             lost = True
@@ -133,20 +135,20 @@ class Connection:
                 yield
 
     @contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
+    def _service_errors(self, call: str) -> Iterator[None]:
         try:
             yield
         except httpx2.HTTPStatusError as error:
-            raise self._refused(what, error.response.status_code, error.response.text) from None
+            raise self._refused(call, error.response.status_code, error.response.text) from None
         except httpx2.HTTPError as error:
-            raise self._unreachable(what, error) from error
-        except ValueError as error:  # HTML with status 200, an address that is none
+            raise self._unreachable(call, error) from error
+        except ValueError as error:  # HTML with status 200, an invalid address
             raise ServiceError(
-                f"Argilla at {self.url} ({what}): not an answer of Argilla's: {self._safe(str(error))}",
+                f"Argilla at {self.url} ({call}): not an answer of Argilla's: {self._safe(str(error))}",
                 hint="check annotation.url",
             ) from error
 
-    def _refused(self, what: str, status: int, detail: str) -> ServiceError:
+    def _refused(self, call: str, status: int, detail: str) -> ServiceError:
         hint = {
             400: "check annotation.url: is it Argilla that answers there?",
             401: f"the API key is wrong: {self._key_hint}",
@@ -155,14 +157,14 @@ class Connection:
         }.get(status)
         if 300 <= status < 400:
             hint = "it redirects to another address, which is not followed; set annotation.url to that address"
-        shown = self._safe(" ".join(detail.split()))  # some servers repeat what they were sent, the key included
+        shown = self._safe(" ".join(detail.split()))  # some servers repeat what they were sent, including the key
         code = f"HTTP {status}" if status else "refused"
-        return ServiceError(f"Argilla at {self.url} ({what}): {code}: {shown}", hint=hint)
+        return ServiceError(f"Argilla at {self.url} ({call}): {code}: {shown}", hint=hint)
 
-    def _unreachable(self, what: str, error: Exception) -> ServiceError:
-        kind = type(error).__name__
+    def _unreachable(self, call: str, error: Exception) -> ServiceError:
+        name = type(error).__name__
         return ServiceError(
-            f"Argilla at {self.url} does not answer ({what}): {kind}: {self._safe(str(error))}",
+            f"Argilla at {self.url} does not answer ({call}): {name}: {self._safe(str(error))}",
             hint="check annotation.url and that the server runs; the local one: marginalia argilla up",
         )
 
@@ -173,13 +175,13 @@ def api_key_from(environment: dict[str, str], variable: str) -> str:
     if not key:
         raise InputError(
             f"the environment variable {variable} is not set; annotation.url needs an owner's API key in it",
-            hint=f"export {variable}=…, or change annotation.api_key_env; the key stands in Argilla under My settings",
+            hint=f"export {variable}=…, or change annotation.api_key_env; Argilla shows the key under My settings",
         )
     return key
 
 
 def _content(answer: httpx2.Response) -> Any:
-    """The JSON of an answer. Raises ValueError when it is none."""
+    """The JSON of an answer. Raises ValueError when it is not JSON."""
     try:
         return answer.json() if answer.content else None
     except RecursionError:

@@ -8,6 +8,7 @@ from marginalia.annotation.client.guidelines import guidelines
 from marginalia.annotation.config import AnnotationSection
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.schemas.text_checks import one_line
 
 RECORD, VOTES = "record", "votes"  # names of fields
 LABELS, UNSURE, NOTE = "labels", "unsure", "note"  # names of questions
@@ -23,7 +24,7 @@ def label_options(taxonomy: Taxonomy) -> dict[str, str]:
         raise InputError(
             f"taxonomy '{taxonomy.id}' has {len(taxonomy.labels)} labels; Argilla allows {MOST_LABELS - 1}"
         )
-    return {**{label.id: label.name for label in taxonomy.labels}, NONE: taxonomy.none.name}
+    return {**{label.id: one_line(label.name) for label in taxonomy.labels}, NONE: one_line(taxonomy.none.name)}
 
 
 def severity_question(label: str) -> str:
@@ -55,7 +56,7 @@ def dataset_settings(taxonomy: Taxonomy, section: AnnotationSection, *, adjudica
     ]
     levels = {str(level): name for level, name in enumerate(section.severity, start=1)}
     for label in taxonomy.labels if levels else []:
-        title = f"If you ticked “{label.name}”: how severe is it?"
+        title = f"If you ticked “{one_line(label.name)}”: how severe is it?"
         questions.append(rg.LabelQuestion(name=severity_question(label.id), title=title, labels=levels, required=False))
     if section.unsure:
         options = {"sure": "Sure", "unsure": "Unsure"}

@@ -9,6 +9,9 @@ import polars as pl
 
 from marginalia.annotation.client.push_records import payload
 from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.schemas.text_checks import one_line
+
+NOTE_SHOWN = 1_000  # characters
 
 
 def to_adjudicate(gold: pl.DataFrame) -> pl.DataFrame:
@@ -17,22 +20,29 @@ def to_adjudicate(gold: pl.DataFrame) -> pl.DataFrame:
 
 
 def votes_text(votes: list[dict[str, Any]], answers: pl.DataFrame, taxonomy: Taxonomy) -> str:
-    """One line per label that somebody ticked, most votes first; then how many skipped the record; then the notes.
+    """One line per label that somebody ticked, most votes first; then how many skipped the record; then the notes, each
+    on one line and in quotation marks, so that none can look like votes.
 
     `votes`: the record's votes in gold.parquet; `answers`: its `Answer` rows of the round `annotate`."""
     counts = {vote["label"]: vote["yes"] for vote in votes}
     n = max((vote["n"] for vote in votes), default=0)
     ticked = sorted((label for label in taxonomy.ids if counts.get(label)), key=lambda label: -counts[label])
-    lines = [f"{taxonomy.label(label).name}: {counts[label]} of {n}" for label in ticked]
+    lines = [f"{one_line(taxonomy.label(label).name)}: {counts[label]} of {n}" for label in ticked]
     submitted = answers.filter(pl.col("status") == "submitted")
     none_applies = sum(1 for labels in submitted["labels"].to_list() if not labels)
     if none_applies:
-        lines.append(f"{taxonomy.none.name}: {none_applies} of {n}")
+        lines.append(f"{one_line(taxonomy.none.name)}: {none_applies} of {n}")
     skipped = answers.filter(pl.col("status") == "discarded").height
     if skipped:
         lines.append(f"Skipped by {skipped}")
-    lines += [f"Note: {note}" for note in sorted(note for note in submitted["note"].to_list() if note)]
+    notes = sorted(one_line(" ".join(note.split())) for note in submitted["note"].to_list() if note)
+    lines += [f"Note: {_quoted(note)}" for note in notes if note]
     return "\n".join(lines) or "Nobody answered."
+
+
+def _quoted(note: str) -> str:
+    more = len(note) - NOTE_SHOWN
+    return f"“{note}”" if more <= 0 else f"“{note[:NOTE_SHOWN]} …” ({more:,} more characters)"
 
 
 def adjudication_payloads(gold: pl.DataFrame, answers: pl.DataFrame, taxonomy: Taxonomy) -> Iterator[dict[str, Any]]:

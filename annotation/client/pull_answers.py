@@ -10,16 +10,19 @@ from typing import Any
 
 from tqdm import tqdm
 
-from marginalia.annotation.client.answer_journal import changed, entry_of, latest
+from marginalia.annotation.client.answer_journal import UnreadableAnswerError, changed, entry_of, latest, response_of
 from marginalia.annotation.client.changed_records import MARGIN, Cursor, changed_since, count_answers, reports_changes
 from marginalia.annotation.client.connection import Connection
 from marginalia.annotation.client.pseudonyms import Key, read_key, write_key
 from marginalia.annotation.client.push_records import dataset_records
+from marginalia.annotation.client.server_replies import Items, Record, User, Workspace, get
 from marginalia.annotation.gold.gold_questions import ROUND
 from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.storage.journal import Journal
+from marginalia.schemas.text_checks import one_line
 
 ENTRIES_PER_FSYNC = 500  # of the journal
+ID_SHOWN = 64  # characters of a record's id
 
 AnswerKey = tuple[str, str, str]  # record, annotator, round
 
@@ -28,7 +31,8 @@ AnswerKey = tuple[str, str, str]  # record, annotator, round
 class PullCounts:
     """Counts of one pull. `on_server` = `new` + `edited` + `unchanged`. `gone`: answers in the journal that the server
     no longer has (deleted by hand, or with their user); they are kept. `submitted`, `discarded`, `draft` and `rejected`
-    add up to all answers; `rejections` says of each rejected one why."""
+    add up to all answers; `rejections` says of each rejected one why. `unreadable`: answers on the server that Argilla
+    would not give, which were not written to the journal; of each `problems` says why."""
 
     records_read: int = 0
     on_server: int = 0
@@ -43,7 +47,9 @@ class PullCounts:
     unsure: int = 0
     notes: int = 0
     torn_bytes: int = 0
+    unreadable: int = 0
     rejections: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 def pull(
@@ -55,9 +61,9 @@ def pull(
     *,
     last: Cursor | None = None,
     gold_questions: Collection[str] = (),
-) -> tuple[list[Mapping[str, Any]], PullCounts, Cursor]:
+) -> tuple[list[Mapping[str, Any]], PullCounts, Cursor | None]:
     """Appends new and changed answers to the journal; returns the latest entry of each answer, the counts, and the
-    cursor for the next pull.
+    cursor for the next pull (None when there were unreadable answers: it reads everything again).
 
     Journal entries are never changed or removed: a deleted answer stays as it was last seen. With `last`, the cursor of
     the pull that wrote this journal, only records changed since then are read, if the server can tell which. Answers to
@@ -87,7 +93,7 @@ def pull(
     counts.gone = len(gone)
     _tally(counts, state)
     cursor = Cursor(since=now - MARGIN, datasets=[pushed.dataset_id for pushed in datasets], gone=gone)
-    return list(state.values()), counts, cursor
+    return list(state.values()), counts, None if counts.unreadable else cursor
 
 
 @dataclass
@@ -117,34 +123,54 @@ class _Reader:
         records = dataset_records(self.connection, pushed.dataset_id, responses=True)
         return self._read(pushed, records, total=pushed.records)[1]
 
-    def _read(
-        self, pushed: Pushed, records: Iterable[dict[str, Any]], *, total: int | None
-    ) -> tuple[set[str], set[AnswerKey]]:
+    def _read(self, pushed: Pushed, records: Iterable[Record], *, total: int | None) -> tuple[set[str], set[AnswerKey]]:
         """The ids of the records, and the keys of their answers. When a user has two answers to a record, the later one
         counts."""
         read: set[str] = set()
         seen: set[AnswerKey] = set()
         new_entries: list[dict[str, Any]] = []
         for record in tqdm(records, total=total, desc=f"pull {pushed.round}", unit="record", disable=None):
-            read.add(str(record["external_id"]))
+            read.add(str(record.external_id))
             self.counts.records_read += 1
-            is_gold_question = pushed.round == "annotate" and record["external_id"] in self.gold_questions
-            round = ROUND if is_gold_question else pushed.round
-            for response in record.get("responses") or []:
-                annotator = self.pseudonyms.of(str(response["user_id"]))
-                entry = entry_of(record["external_id"], annotator, round, response, self.now)
-                key = (entry["record_id"], annotator, round)
-                if key in seen and not _later(entry, self.state[key]):
-                    continue
-                seen.add(key)
-                if changed(entry, self.state.get(key)):
-                    new_entries.append(entry)
-                    self.state[key] = entry
+            for response in record.responses or []:
+                self._answer(pushed, record.external_id, response, seen, new_entries)
             if len(new_entries) >= ENTRIES_PER_FSYNC:
                 self.journal.extend(new_entries)
                 new_entries = []
         self.journal.extend(new_entries)
         return read, seen
+
+    def _answer(
+        self,
+        pushed: Pushed,
+        record_id: str | None,
+        reply: Any,
+        seen: set[AnswerKey],
+        new_entries: list[dict[str, Any]],
+    ) -> None:
+        """Adds one answer to `seen` and, when it is new or changed, to `new_entries`. An unreadable one is only
+        counted: an earlier readable state of it stays."""
+        round = ROUND if pushed.round == "annotate" and record_id in self.gold_questions else pushed.round
+        annotator = None
+        try:
+            response = response_of(reply)
+            annotator = self.pseudonyms.of(response.user_id)
+            entry = entry_of(record_id, annotator, round, response, self.now, pushed.labels)
+        except UnreadableAnswerError as error:
+            key = (str(record_id), str(annotator), round)
+            if key in self.state:
+                seen.add(key)
+            self.counts.unreadable += 1
+            who = f" by {annotator}" if annotator is not None else ""
+            self.counts.problems.append(f"the answer to record '{one_line(str(record_id))[:ID_SHOWN]}'{who}: {error}")
+            return
+        key = (entry["record_id"], annotator, round)
+        if key in seen and not _later(entry, self.state[key]):
+            return
+        seen.add(key)
+        if changed(entry, self.state.get(key)):
+            new_entries.append(entry)
+            self.state[key] = entry
 
 
 def _tally(counts: PullCounts, state: Mapping[AnswerKey, Mapping[str, Any]]) -> None:
@@ -187,8 +213,9 @@ class _Pseudonyms:
 def usernames(connection: Connection, workspaces: Sequence[str]) -> dict[str, str]:
     """Usernames by user id: of all users for an owner, of the members of `workspaces` for an admin."""
     if connection.role == "owner":
-        users = connection.get("/users")["items"]
+        users = get(connection, Items[User], "/users").items
     else:
-        own = [item["id"] for item in connection.get("/me/workspaces")["items"] if item["name"] in workspaces]
-        users = [user for workspace in own for user in connection.get(f"/workspaces/{workspace}/users")["items"]]
-    return {str(user["id"]): str(user["username"]) for user in users}
+        own = [item.id for item in get(connection, Items[Workspace], "/me/workspaces").items if item.name in workspaces]
+        members = [get(connection, Items[User], f"/workspaces/{workspace}/users").items for workspace in own]
+        users = [user for items in members for user in items]
+    return {user.id: user.username for user in users}

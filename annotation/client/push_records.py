@@ -14,7 +14,9 @@ from tqdm import tqdm
 from marginalia.annotation.client.connection import Connection
 from marginalia.annotation.client.dataset_settings import LABELS, NONE, RECORD, VOTES
 from marginalia.annotation.client.datasets import NEW_DATASET, Dataset
+from marginalia.annotation.client.server_replies import Record, RecordPage, each_record, get
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.text_checks import one_line
 
 MESSAGE_SHOWN = 20_000  # characters; Argilla's limit for one chat message
 MOST_MESSAGES = 500  # Argilla's limit for one chat
@@ -75,7 +77,7 @@ def push_records(
 
     Raises InputError for a record that the server shows with another text, which annotators may have judged already.
     With `replace` such a record is sent again instead: its votes have changed."""
-    on_server = {record["external_id"]: record["fields"] for record in dataset_records(connection, dataset.id)}
+    on_server = {record.external_id: record.fields for record in dataset_records(connection, dataset.id)}
     payloads = {record["external_id"]: record for record in records}
     new = [record for key, record in payloads.items() if key not in on_server]
     changed = [record for key, record in payloads.items() if key in on_server and on_server[key] != record["fields"]]
@@ -98,20 +100,18 @@ def push_records(
     return PushedCounts(sent=len(new), updated=len(changed), unchanged=unchanged, others=others)
 
 
-def dataset_records(connection: Connection, dataset_id: str, *, responses: bool = False) -> Iterator[dict[str, Any]]:
-    """All records of a dataset in the order in which they were added, each once; with their `responses` if wanted."""
-    seen: set[str] = set()
-    offset = 0
+def dataset_records(connection: Connection, dataset_id: str, *, responses: bool = False) -> Iterator[Record]:
+    """All records of a dataset in the order in which they were added, each once; with their `responses` if wanted.
+
+    Raises ServiceError when the server's pages do not end."""
+    path = f"/datasets/{dataset_id}/records"
     include = {"include": "responses"} if responses else {}
-    while True:
-        page = connection.get(f"/datasets/{dataset_id}/records", offset=offset, limit=PAGE_SIZE, **include)["items"]
-        for record in page:
-            if record["id"] not in seen:
-                seen.add(record["id"])
-                yield record
-        if len(page) < PAGE_SIZE:
-            return
-        offset += len(page)
+
+    def read(offset: int) -> tuple[list[Record], int]:
+        page = get(connection, RecordPage, path, offset=offset, limit=PAGE_SIZE, **include)
+        return page.items, page.total
+
+    return each_record(connection, f"GET {path}", read, PAGE_SIZE)
 
 
 def _parts(message: Mapping[str, str]) -> Iterator[dict[str, str]]:
@@ -121,4 +121,4 @@ def _parts(message: Mapping[str, str]) -> Iterator[dict[str, str]]:
         size = MESSAGE_SHOWN // len("&amp;")  # the longest escaped character
     for start in range(0, len(content), size):
         escaped = html.escape(content[start : start + size], quote=False)
-        yield {"role": message["role"][:ROLE_SHOWN], "content": escaped}
+        yield {"role": one_line(message["role"])[:ROLE_SHOWN], "content": escaped}

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.regular_files import path_inside
 
 DATABASE = "argilla.db"
 CREDENTIALS = "credentials.json"
@@ -140,8 +141,13 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def only_one(home: Path) -> Iterator[None]:
-    """Hold the lock under which a process starts, stops or changes the server of `home`; waits until it is free."""
+    """Hold the lock under which a process starts, stops or changes the server of `home`; waits until it is free.
+
+    Raises InputError when there is a symbolic link in `home`: the server would write into what it leads to."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in home.iterdir():
+        if path.is_symlink():
+            path_inside(home, path.name)
     descriptor = os.open(home / "control.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

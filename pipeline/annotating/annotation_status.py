@@ -103,6 +103,9 @@ def _text(progress: AnnotationProgress) -> str:
     if progress.rejected:
         answers = "answer ticks" if progress.rejected == 1 else "answers tick"
         lines.append(f"  to correct {progress.rejected} {answers} nothing, or none together with a label")
+    if progress.unreadable:
+        answers = "answer" if progress.unreadable == 1 else "answers"
+        lines.append(f"  unreadable {progress.unreadable} {answers}; marginalia pull says what is wrong with each")
     if progress.annotators:
         width = max(len("annotator"), *(len(annotator.username) for annotator in progress.annotators))
         lines += [

@@ -24,6 +24,7 @@ from marginalia.pipeline.core.artifacts import (
 )
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, read_manifest
+from marginalia.schemas.manifest_json import Missing
 from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.storage.files import sha256
 
@@ -62,15 +63,27 @@ def _work(run: Run) -> StageOutcome:
         counts_in={name: numbers[name] for name in inputs},
         counts_out={
             "answers": frame.height,
-            **{name: n for name, n in numbers.items() if name not in inputs},
+            **{name: n for name, n in numbers.items() if name not in (*inputs, "unreadable")},
             **levels,
+            **({"unreadable": counts.unreadable} if counts.unreadable else {}),
         },
         facts={
             "to_mend": counts.rejections[:REJECTIONS_LISTED],
             "simulated": run.config.simulated,
-            "cursor": cursor.model_dump(mode="json"),
+            **({"cursor": cursor.model_dump(mode="json")} if cursor is not None else {}),
         },
+        warnings=[f"not read: {problem}" for problem in counts.problems[:REJECTIONS_LISTED]],
+        missing=_unreadable(run, counts.unreadable),
     )
+
+
+def _unreadable(run: Run, n: int) -> list[Missing]:
+    """What is missing when the server gave `n` answers that could not be read."""
+    if n == 0:
+        return []
+    answers = "1 answer" if n == 1 else f"{n:,} answers"
+    how = f"have the annotators submit them again in Argilla, then: {run.command('pull')}"
+    return [Missing(what=f"{answers} on the server could not be read (see the warnings)", how=how)]
 
 
 def _last_cursor(run: Run) -> Cursor | None:

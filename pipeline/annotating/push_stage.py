@@ -9,13 +9,13 @@ from typing import Any
 import polars as pl
 
 from marginalia.annotation.client.argilla_access import admit, connect
-from marginalia.annotation.client.datasets import Dataset, ensure_dataset
+from marginalia.annotation.client.datasets import Dataset, ensure_dataset, missing_on_server
 from marginalia.annotation.client.push_records import payload, push_records, suggestion
 from marginalia.annotation.client.suggestions import recorded, suggested
 from marginalia.annotation.gold.gold_questions import GoldQuestions, choose, mixed, read_gold_questions
 from marginalia.pipeline.core.artifacts import CHECKS, GOLD_QUESTIONS, PROMPTS, PUSHED, SUGGESTIONS
 from marginalia.pipeline.core.run import Run
-from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, read_manifest
 from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.storage.files import content_hash, read_model
 
@@ -142,6 +142,16 @@ def _sample(ids: list[str], size: int, run: Run) -> list[str]:
     return sorted(ids, key=lambda record: hashlib.sha256(f"{prefix}:{record}".encode()).digest())[:size]
 
 
+def _missing_on_server(run: Run) -> str | None:
+    """Why records must be sent again: somebody deleted them, or the dataset, on the server."""
+    manifest = read_manifest(run, "push")
+    if manifest is None:
+        return None
+    section = run.config.annotation
+    with connect(section, run.path(HOME)) as connection:
+        return missing_on_server(connection, PUSHED.read(run).dataset_id, sum(manifest.counts_out.values()))
+
+
 def stage(*, more: int = 0) -> Stage:
     """The stage; `more`: how many records to push in addition to those of earlier pushes (at first
     annotation.first)."""
@@ -152,6 +162,7 @@ def stage(*, more: int = 0) -> Stage:
         sections=("annotation",),
         work=lambda run: _work(run, more=more),
         live=more > 0,
+        changed_elsewhere=_missing_on_server,
     )
 
 

@@ -149,7 +149,7 @@ def _sign_in(url: str, account: Account | None, name: str) -> Connection:
         raise InputError(
             f"'{name}' has no account on the local Argilla", hint="push creates the accounts of annotation.team"
         )
-    return Connection(url, account.api_key, key_hint="the local server's credentials.json", here=True)
+    return Connection(url, account.api_key, key_hint="the local server's credentials.json", is_local=True)
 
 
 def _require_simulated(run: Run) -> None:

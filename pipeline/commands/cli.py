@@ -12,7 +12,13 @@ import typer
 
 from marginalia import __version__
 from marginalia.pipeline.commands.argilla import argilla
-from marginalia.pipeline.commands.shared_options import ForceOption, RunOption, open_folder, with_error_messages
+from marginalia.pipeline.commands.shared_options import (
+    ApproveKeyOption,
+    ForceOption,
+    RunOption,
+    open_folder,
+    with_error_messages,
+)
 from marginalia.pipeline.core.stage_order import STAGES, load_stage
 from marginalia.pipeline.paper.paper_command import EXAMPLE as PAPER_EXAMPLE
 from marginalia.pipeline.paper.paper_command import paper
@@ -80,11 +86,15 @@ def _exit_code(missing: Sequence[Missing]) -> int:
     return 1 if missing else 0
 
 
-def _add_stage(name: str) -> None:
-    @app.command(name, help=STAGES[name].help, epilog=f"Example: marginalia {name} --run runs/refunds")
-    @with_error_messages
+def _add_stage(name: str, *, sends_key: bool = False) -> None:
     def command(run: RunOption, force: ForceOption = False) -> int:
         return _run(load_stage(name), open_folder(run), force=force)
+
+    def command_with_key(run: RunOption, force: ForceOption = False, approve_key_host: ApproveKeyOption = None) -> int:
+        return _run(load_stage(name), open_folder(run, approve_key_host), force=force)
+
+    add = app.command(name, help=STAGES[name].help, epilog=f"Example: marginalia {name} --run runs/refunds")
+    add(with_error_messages(command_with_key) if sends_key else with_error_messages(command))
 
 
 @app.command(epilog="Example: marginalia new refunds --taxonomy support-tickets")
@@ -139,11 +149,12 @@ def import_records(
     ] = None,
     mapping: Annotated[str | None, typer.Option(help="a shipped mapping's name, or a YAML file")] = None,
     force: ForceOption = False,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `import`."""
     from marginalia.pipeline.importing.import_stage import STAGE, prepare
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     prepare(opened, source, mapping)
     return _run(STAGE, opened, force=force)
 
@@ -171,6 +182,7 @@ def plan(
 def preview(
     run: RunOption,
     records: Annotated[int, typer.Option(min=1, max=100, help="how many of the planned texts to write")] = 5,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """Write and show the first planned texts. generate uses these answers, so they are paid for only once.
 
@@ -178,7 +190,7 @@ def preview(
     from marginalia.pipeline.core.stage_runner import run_stage
     from marginalia.pipeline.generation.generate_stage import preview as write_first_texts
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     run_stage(load_stage("plan"), opened)
     result = write_first_texts(opened, records)
     print(result)
@@ -191,13 +203,18 @@ def generate(
     run: RunOption,
     force: ForceOption = False,
     budget: Annotated[
-        float | None, typer.Option(help="stop before the answers cost more than this; overrides generate.budget")
+        float | None,
+        typer.Option(
+            help="stop before the answers cost more than this, in the currency of generate.prices; "
+            "overrides generate.budget"
+        ),
     ] = None,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `generate`."""
     from marginalia.pipeline.generation.generate_stage import with_budget
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     return _run(load_stage("generate"), opened if budget is None else with_budget(opened, budget), force=force)
 
 
@@ -212,11 +229,12 @@ def push(
             min=0, max=MOST_RECORDS, help="send this many further records, where annotation.first limits them"
         ),
     ] = 0,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `push`."""
     from marginalia.pipeline.annotating.push_stage import stage
 
-    return _run(stage(more=more), open_folder(run), force=force)
+    return _run(stage(more=more), open_folder(run, approve_key_host), force=force)
 
 
 @app.command(epilog="Example: marginalia status --run runs/refunds --json")
@@ -227,6 +245,7 @@ def status(
     watch: Annotated[
         int | None, typer.Option(min=1, help="show the annotators' progress again every this many seconds")
     ] = None,
+    approve_key_host: ApproveKeyOption = None,
 ) -> None:
     """Show a run's progress and the next command. For each stage, it says what is stale and why.
 
@@ -234,7 +253,7 @@ def status(
     from marginalia.pipeline.annotating.annotation_status import annotation, follow
     from marginalia.pipeline.core.run_overview import overview
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     if watch is not None:
         follow(opened, watch)
     stages, progress = overview(opened), annotation(opened)
@@ -247,17 +266,27 @@ def status(
 def simulate(
     run: RunOption,
     overlap: Annotated[
-        list[int] | None, typer.Option(help="annotators per record; repeat the option to compare")
+        list[int] | None,
+        typer.Option(help="annotators per record; repeat to compare; default: 1, 2, 3, 5 and 7", metavar="N"),
     ] = None,
     miss: Annotated[
         list[float] | None,
-        typer.Option(help="probability to miss a label that applies; repeat the option to give each annotator a value"),
+        typer.Option(
+            help="probability of missing a label that applies; repeat to give each annotator a value; default: 0.15",
+            metavar="P",
+        ),
     ] = None,
     false_alarm: Annotated[
-        list[float] | None, typer.Option(help="probability to select a label that does not apply; can be repeated, too")
+        list[float] | None,
+        typer.Option(
+            help="probability of selecting a label that does not apply; repeat it like --miss; default: 0.02",
+            metavar="P",
+        ),
     ] = None,
-    skip: Annotated[float, typer.Option(help="probability to skip a record")] = 0.02,
-    records: Annotated[int, typer.Option(min=1, max=MOST_RECORDS, help="records to simulate, at most")] = 1000,
+    skip: Annotated[float, typer.Option(help="probability of skipping a record", metavar="P")] = 0.02,
+    records: Annotated[
+        int, typer.Option(min=1, max=MOST_RECORDS, help="records to simulate, at most", metavar="N")
+    ] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Forecast label quality before you annotate. It simulates annotators with the error rates that you give.
@@ -275,9 +304,9 @@ def simulate(
     print(json_for_stdout([row.model_dump() for row in forecasts]) if as_json else table(forecasts))
 
 
-_add_stage("pull")
+_add_stage("pull", sends_key=True)
 _add_stage("reconcile")
-_add_stage("adjudicate")
+_add_stage("adjudicate", sends_key=True)
 
 
 @app.command(
@@ -299,12 +328,13 @@ def score(
     shard: Annotated[
         str | None, typer.Option(help="score only part I of N; run marginalia merge after all parts", metavar="I/N")
     ] = None,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `score`."""
     from marginalia.pipeline.evaluation.score_stage import STAGE, missing_in_shard, score_shard, with_engine_options
 
     ray = {"address": address, "actors": actors, "cpus": actor_cpus, "gpus": actor_gpus}
-    opened = with_engine_options(open_folder(run), engine, ray)
+    opened = with_engine_options(open_folder(run, approve_key_host), engine, ray)
     if shard is None:
         return _run(STAGE, opened, force=force)
     from marginalia.scoring.engines.shards import parse_shard
@@ -333,7 +363,7 @@ _add_stage("evaluate")
 @with_error_messages
 def audit(
     run: RunOption,
-    guard: Annotated[str | None, typer.Option(help="the guard that disputes; default: the run's first guard")] = None,
+    guard: Annotated[str | None, typer.Option(help="the guard whose scores are used; default: the run's first")] = None,
     estimator: Annotated[str, typer.Option(help="the estimator of its probabilities")] = "marginal",
     top: Annotated[int, typer.Option(min=1, max=MOST_RECORDS, help="disputed records to list, at most")] = 50,
     control: Annotated[
@@ -343,14 +373,15 @@ def audit(
         ),
     ] = 50,
     push: Annotated[
-        bool, typer.Option("--push", help="send them to the experts, who do not see the guard's answer")
+        bool, typer.Option("--push", help="send these records to the experts, who do not see the guard's answer")
     ] = False,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `audit`."""
     from marginalia.pipeline.annotating.audit_stage import listing, stage
     from marginalia.pipeline.core.stage_runner import run_stage
 
-    opened = open_folder(run)
+    opened = open_folder(run, approve_key_host)
     done = run_stage(stage(guard=guard, estimator=estimator, top=top, control=control, push=push), opened)
     print(listing(opened))
     return _exit_code(done.manifest.missing)
@@ -378,11 +409,16 @@ def compare(
     from marginalia.pipeline.compare.compared_run import load_compared_run
     from marginalia.pipeline.compare.comparison_page import build_comparison
     from marginalia.pipeline.compare.comparison_text import comparison_table
+    from marginalia.pipeline.core.artifacts import files_of
     from marginalia.schemas.storage.files import write_text
+    from marginalia.schemas.storage.overwriting import refuse_overwriting
 
     if out is not None and out.suffix != ".html":
         raise InputError(f"--out {out}: expected a file name that ends in .html")
     runs = load_compared_run(a, guard_a, estimator_a), load_compared_run(b, guard_b, estimator_b)
+    if out is not None:
+        files = [path for compared in runs for path in files_of(compared.run)]
+        refuse_overwriting([out], files, hint="choose another name for --out")
     comparison = compare_runs(*runs)
     if out is not None:
         names = {label.id: label.name for compared in runs for label in compared.run.taxonomy.labels}
@@ -400,12 +436,13 @@ _add_stage("release")
 def publish(
     run: RunOption,
     push: Annotated[bool, typer.Option("--push", help="upload; without it nothing leaves the machine")] = False,
+    approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `publish`."""
     from marginalia.pipeline.core.stage_runner import run_stage
     from marginalia.pipeline.release.publish_stage import describe, stage
 
-    manifest = run_stage(stage(push=push), open_folder(run)).manifest
+    manifest = run_stage(stage(push=push), open_folder(run, approve_key_host)).manifest
     print(describe(manifest.facts))
     return _exit_code(manifest.missing)
 
@@ -427,6 +464,17 @@ def verify(
     checks = check_run(open_folder(run))
     print(json_for_stdout(checks.data) if as_json else checks)
     return 2 if checks.failed else 0
+
+
+@app.command(epilog="Example: marginalia repair --run runs/refunds")
+@with_error_messages
+def repair(run: RunOption) -> None:
+    """Move unreadable lines out of a run's journals. They are kept in JOURNAL.damaged, nothing is deleted.
+
+    Reads and writes the journals: annotations.jsonl, responses.jsonl, checks.jsonl, scores/*.journal.jsonl."""
+    from marginalia.pipeline.verification.journal_repair import repair_journals
+
+    print("\n".join(map(str, repair_journals(open_folder(run)))) or "no journals yet")
 
 
 @app.command(epilog="Example: marginalia demo")

@@ -240,3 +240,8 @@ def artifacts_of(run: Run) -> Iterator[Artifact]:
             yield from (entry.of(guard.name) for guard in run.config.score.guards)
         else:
             yield entry
+
+
+def files_of(run: Run) -> list[Path]:
+    """The files of this run that its user or a stage wrote: its config, its taxonomy and all artifacts."""
+    return [run.path("config.yaml"), run.taxonomy_path, *(entry.path(run) for entry in artifacts_of(run))]

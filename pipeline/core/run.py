@@ -9,6 +9,7 @@ from pathlib import Path
 
 from marginalia.pipeline.config.run_config import Config, load_config
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.regular_files import path_inside
 from marginalia.schemas.storage.yaml_files import line_in
 from marginalia.schemas.taxonomy import Taxonomy, read_taxonomy, taxonomy_path
 
@@ -32,10 +33,11 @@ class Run:
     def taxonomy_path(self) -> Path:
         """The taxonomy file. Raises InputError with the config's line when there is none."""
         try:
-            return taxonomy_path(self.config.taxonomy, relative_to=self.folder)
+            path = taxonomy_path(self.config.taxonomy, relative_to=self.folder)
         except InputError as error:
             config = self.folder / "config.yaml"
             raise error.for_setting(config, "taxonomy", line=line_in(config, "taxonomy")) from error
+        return self.path(self.config.taxonomy) if path == self.folder / self.config.taxonomy else path
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
@@ -43,8 +45,11 @@ class Run:
         return read_taxonomy(self.taxonomy_path)
 
     def path(self, name: str) -> Path:
-        """A file of this run by its path in the run folder, such as `gold.parquet`."""
-        return self.folder / name
+        """A file of this run by its path in the run folder, such as `gold.parquet`.
+
+        Raises InputError for a symbolic link on this path, a named pipe or a device: a run folder may come from
+        somebody else, and must not lead a stage to files outside it."""
+        return path_inside(self.folder, name)
 
     def command(self, stage: str) -> str:
         """The command that runs `stage` on this run, for messages."""
@@ -55,7 +60,7 @@ def open_run(folder: Path) -> Run:
     """The run in `folder`. Raises InputError when it is not a run folder or its config is invalid."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run", hint=f"marginalia new {folder.name or 'NAME'} --taxonomy NAME")
-    if not (folder / "config.yaml").exists():
+    if not path_inside(folder, "config.yaml").exists():
         hint = "create one with: marginalia new NAME --taxonomy NAME"
         raise InputError.at(folder, "not a run folder: config.yaml not found", hint=hint)
     return Run(folder, load_config(folder / "config.yaml"))

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from marginalia.pipeline.core.run import Run
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.key_masking import KeyMask
+from marginalia.schemas.storage.regular_files import open_regular
 from marginalia.schemas.unexpected_errors import masked, secrets
 
 LOG, BEFORE = "log.jsonl", "log.1.jsonl"
@@ -25,8 +28,8 @@ _warned: set[Path] = set()
 
 def log_event(run: Run, stage: str, event: str, **details: Any) -> None:
     """Appends an entry: time (UTC), stage, event (started, finished, up to date, failed, interrupted …), process and
-    `details` such as counts and seconds. Secrets are masked: the values of environment variables that the config names
-    for a key, and of those whose names look like a secret's.
+    `details` such as counts and seconds. Secrets are masked, also in other notations such as base64: the values of
+    environment variables that the config names for a key, and of those whose names look like a secret's.
 
     When the log cannot be written, warns on stderr, once."""
     entry = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "stage": stage, "event": event}
@@ -36,25 +39,32 @@ def log_event(run: Run, stage: str, event: str, **details: Any) -> None:
     try:
         if path.exists() and path.stat().st_size + len(line) > MOST_BYTES:
             os.replace(path, run.folder / BEFORE)  # noqa: PTH105 - the fault tests replace this function
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, links=False)
         try:
             os.write(descriptor, line)
         finally:
             os.close(descriptor)
+    except InputError as error:
+        _warn(path, str(error))
     except OSError as error:
-        if path not in _warned:
-            _warned.add(path)
-            with contextlib.suppress(OSError):  # standard error may be a file on the same full disk
-                warning = f"warning: {path}: cannot write: {error.strerror}; continuing without a log"
-                print(warning, file=sys.stderr)
+        _warn(path, f"{path}: cannot write: {error.strerror}")
+
+
+def _warn(path: Path, problem: str) -> None:
+    if path not in _warned:
+        _warned.add(path)
+        with contextlib.suppress(OSError):  # standard error may be a file on the same full disk
+            print(f"warning: {problem}; continuing without a log", file=sys.stderr)
 
 
 def read_log(folder: Path) -> Iterator[dict[str, Any]]:
-    """The entries of both files, oldest first. Lines that are not log entries are skipped."""
+    """The entries of both files, oldest first. Lines that are not log entries are skipped, and so is what is not a
+    regular file."""
     for name in (BEFORE, LOG):
         try:
-            lines = (folder / name).read_bytes().split(b"\n")
-        except OSError:
+            with os.fdopen(open_regular(folder / name, links=False), "rb") as file:
+                lines = file.read(2 * MOST_BYTES).split(b"\n")
+        except (OSError, InputError):
             continue
         for line in lines:
             try:
@@ -65,14 +75,14 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
-def _masked(value: Any, hidden: list[str]) -> Any:
+def _masked(value: Any, masks: list[KeyMask]) -> Any:
     if isinstance(value, str):
-        value = masked(value, hidden)
+        value = masked(value, masks)
         return value if len(value) <= MOST_CHARACTERS else value[:MOST_CHARACTERS] + "…"
     if isinstance(value, dict):
-        return {str(key): _masked(item, hidden) for key, item in value.items()}
+        return {masked(str(key), masks): _masked(item, masks) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_masked(item, hidden) for item in value]
+        return [_masked(item, masks) for item in value]
     return value
 
 

@@ -23,6 +23,7 @@ from marginalia.schemas.manifest_json import Manifest, Missing
 from marginalia.schemas.stop_signals import signal_name
 from marginalia.schemas.storage.files import content_hash, read_model, remove_unfinished, sha256, write_json
 from marginalia.schemas.storage.folders import recover_folder
+from marginalia.schemas.storage.overwriting import refuse_overwriting
 from marginalia.schemas.storage.run_lock import run_lock
 from marginalia.schemas.unexpected_errors import frames, note_traceback
 
@@ -50,7 +51,9 @@ class Stage:
     """A stage. `inputs` and `outputs` are paths of files or folders inside the run folder; `work` does the work.
 
     `sections` are the config sections whose change makes the stage stale. A `live` stage depends on the state of a
-    server (pull, publish), so it runs whenever it is called."""
+    server (pull, adjudicate, publish …), so it runs whenever it is called. `changed_elsewhere` is asked when no file
+    has changed: it gives the reason why the stage must run all the same, such as records that a server has lost, or
+    None."""
 
     name: str
     inputs: Callable[[Run], Sequence[str]]
@@ -58,6 +61,7 @@ class Stage:
     sections: tuple[str, ...]
     work: Callable[[Run], StageOutcome]
     live: bool = False
+    changed_elsewhere: Callable[[Run], str | None] = lambda run: None
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
         before = _own_manifest(stage, run, force=force)
         inputs = _checked_inputs(stage, run)
         why = "forced" if force else "always runs" if stage.live else _stale(stage, run, inputs, before)
-        why = why or _reason_to_retry(before)
+        why = why or _reason_to_retry(before) or stage.changed_elsewhere(run)
         if why is None and before is not None:
             log_event(run, stage.name, "up to date")
             return Done(stage.name, "up to date", "", before)
@@ -158,7 +162,8 @@ def _log_finished(run: Run, manifest: Manifest) -> None:
 
 
 def staleness(stage: Stage, run: Run) -> str | None:
-    """Why `stage` would run now, or None when it would do nothing."""
+    """Why `stage` is stale; None when its files are up to date. A live stage, or one with items to retry, runs all the
+    same."""
     missing = [name for name in stage.inputs(run) if not run.path(name).exists()]
     if missing:
         return f"{missing[0]} does not exist yet"
@@ -170,7 +175,7 @@ def _stale(stage: Stage, run: Run, inputs: dict[str, str], before: Manifest | No
     if before is None:
         return "not run yet"
     if before.config_sha256 != config_hash(stage, run):
-        return f"config changed ({', '.join(stage.sections)}, seed or taxonomy)"
+        return f"config changed ({', '.join(stage.sections)}, seed, taxonomy or simulated)"
     for name in sorted(inputs.keys() | before.inputs.keys()):
         if inputs.get(name) != before.inputs.get(name):
             return f"{name} changed"
@@ -197,6 +202,9 @@ def config_hash(stage: Stage, run: Run) -> str:
 
 def _checked_inputs(stage: Stage, run: Run) -> dict[str, str]:
     hashes = {}
+    written = [*map(run.path, stage.outputs(run)), manifest_path(run, stage.name)]
+    hint = f"copy it to another path, and name that one in {run.folder}"
+    refuse_overwriting(written, map(run.path, stage.inputs(run)), hint=hint)
     for name in stage.inputs(run):
         path = run.path(name)
         if not path.exists():
@@ -225,8 +233,8 @@ def _own_manifest(stage: Stage, run: Run, *, force: bool) -> Manifest | None:
 
 
 def _finished_at(run: Run, stage: Stage) -> datetime:
-    """Now; or, if the clock has been set back, a moment after the manifests of other stages with the same outputs: the
-    last writer of a file is the stage with the latest manifest."""
+    """Now; or, when the clock has been set back, a moment after the manifests of other stages with the same outputs:
+    the last writer of a file is the stage with the latest manifest."""
     moment, own = datetime.now(UTC), set(stage.outputs(run))
     for path in run.path("manifests").glob("*.json"):
         if path.stem == stage.name:

@@ -195,7 +195,7 @@ def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command
         (True, "were not", command),
         (False, "cannot be", after_a_fix),
     ):
-        if group := [failure for failure in failures if failure.passing == temporary]:
+        if group := [failure for failure in failures if failure.is_temporary == temporary]:
             text = f"{len(group):,} of {records:,} records {verb} scored by {guard.name}, the first "
             text += f"'{group[0].record_id}': {group[0].error}"
             missing.append(Missing(what=text, how=command_text, retry=True, blocks=temporary))

@@ -15,9 +15,10 @@ import torch
 from marginalia.pipeline.config.generation import DuplicatesSection
 from marginalia.pipeline.generation.acceptance.semantic_duplicates import Vectors
 from marginalia.schemas.errors import InputError, ModelError, ServiceError
-from marginalia.schemas.hub_client import check_downloads
+from marginalia.schemas.hub_client import check_downloads, download_problem
 from marginalia.schemas.storage.files import sha256
 from marginalia.scoring.models.checkpoint import check_complete, quiet_loading
+from marginalia.scoring.models.model_files import check_model_files
 
 _MAX_TOKENS = 512  # per text, where the model does not set a limit
 _BATCH = 32  # texts per forward pass
@@ -44,6 +45,7 @@ class Embedder:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         options = {"local_files_only": True}
+        check_model_files(section.model, str(folder), options)
         try:
             with quiet_loading():
                 self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
@@ -57,7 +59,7 @@ class Embedder:
                 )
             self._model = model.to(device).eval()
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-            raise ModelError(f"cannot load the embedding model '{section.model}': {_first_line(error)}") from error
+            raise ModelError(f"cannot load the embedding model '{section.model}': {download_problem(error)}") from None
         # heads and BERT's pooler are not used here: token states are pooled
         missing = {name for name in info["missing_keys"] if not name.startswith("pooler.")}
         check_complete(section.model, {**info, "missing_keys": missing, "unexpected_keys": ()})
@@ -105,7 +107,7 @@ def _folder(reference: str, revision: str | None, relative_to: Path) -> tuple[Pa
     if folder.is_dir():
         if not (folder / "config.json").exists():
             raise InputError.at(folder, "config.json not found", hint="expected a transformers model folder")
-        return folder, f"local folder, SHA-256 {sha256(folder)[:12]}"
+        return folder, f"local folder, SHA-256 {sha256(folder, links=True)[:12]}"
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", reference) or revision is None:
         hint = (
             "generate.duplicates.model: a folder, or a Hub id such as intfloat/multilingual-e5-small with its revision"

@@ -45,7 +45,7 @@ def _work(run: Run) -> StageOutcome:
     result = _write_texts(run, section, plan, templates, embed)
     written = prompts_frames(result, section.endpoint.model)
     if section.include is not None:
-        written = with_included(written, run.folder / section.include, run.taxonomy)
+        written = with_included(written, run.path(section.include), run.taxonomy)
     records = write_frames(PROMPTS.path(run), written, PROMPTS.row)
     write_frames(REJECTED.path(run), rejected_frames(result), REJECTED.row)
     checked = _run_check(run, section)

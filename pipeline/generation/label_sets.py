@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from marginalia.schemas.errors import InputError
 from marginalia.schemas.taxonomy import Taxonomy
 
 _MOST_RECORDS = 1_000_000  # the largest plan that is tried
+_MOST_PAIRS_TRIED = 50_000  # allowed pairs up to which the number of records that is enough is found by trying
 _UNUSABLE = 1e18  # a cost above all others
 Numbers = NDArray[np.float64]
 
@@ -41,6 +44,10 @@ def check_targets(section: PlanSection, taxonomy: Taxonomy, sets: list[list[str]
     shortage = _shortage(section, taxonomy, sets)
     if shortage is None:
         return
+    if len(taxonomy.allowed_pairs()) > _MOST_PAIRS_TRIED:
+        least = _least_records(section, taxonomy)
+        hint = f"raise plan.records to {least} or more" if least else "raise the shares of larger sets in plan.shares"
+        raise InputError(f"{shortage} with plan.records {section.records}", hint=hint)
     enough = _enough_records(section, taxonomy, seed)
     if enough is None:
         raise InputError(
@@ -68,6 +75,18 @@ def _shortage(section: PlanSection, taxonomy: Taxonomy, sets: list[list[str]]) -
                 f"the pair {pair[0]} + {pair[1]} gets {pairs[pair]} of plan.min_per_pair {section.min_per_pair} texts"
             )
     return None
+
+
+def _least_records(section: PlanSection, taxonomy: Taxonomy) -> int | None:
+    """A number of records below which the targets cannot be met; None when no number of records can meet them."""
+    labels = sum(size * share for size, share in section.shares.items())
+    pairs = sum(size * (size - 1) / 2 * share for size, share in section.shares.items())
+    if not labels or (section.min_per_pair and not pairs):
+        return None
+    least = len(taxonomy.writable) * section.min_per_label / labels
+    if section.min_per_pair:
+        least = max(least, len(taxonomy.allowed_pairs()) * section.min_per_pair / pairs)
+    return max(math.ceil(least), section.records + 1)
 
 
 def _enough_records(section: PlanSection, taxonomy: Taxonomy, seed: int) -> int | None:

@@ -66,13 +66,13 @@ class KnownAnswers:
         self._last_attempts: dict[str, int] = {}
         for number, (offset, entry) in enumerate(read_with_offsets(path), start=1):
             try:
-                _check_types(_answer(entry))
-                hashes.append(_hash(entry["key"]))
-                if (attempt := entry.get("attempt", 1)) > self.last_attempt(entry.get("slot_id", "")):
-                    self._last_attempts[entry["slot_id"]] = attempt
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise ArtifactError.at(path, f"not an answer: {error!r}", line=number, hint=RESTORE) from error
+                check_entry(entry)
+            except ValueError as error:
+                raise ArtifactError.at(path, f"not an answer: {error}", line=number, hint=RESTORE) from error
+            hashes.append(_hash(entry["key"]))
             offsets.append(offset)
+            if (attempt := entry.get("attempt", 1)) > self.last_attempt(entry.get("slot_id", "")):
+                self._last_attempts[entry["slot_id"]] = attempt
         self._hashes, first = np.unique(np.array(hashes, dtype=np.uint64), return_index=True)
         self._offsets = np.array(offsets, dtype=np.int64)[first]
 
@@ -106,6 +106,17 @@ def read_answers(path: Path) -> KnownAnswers:
     """The answers in a journal; none when there is no such file. Raises ArtifactError with the line of a damaged
     entry."""
     return KnownAnswers(path)
+
+
+def check_entry(entry: dict[str, Any]) -> None:
+    """Raises ValueError for an entry from which no answer can be read."""
+    try:
+        _check_types(_answer(entry))
+        _hash(entry["key"])
+        if not isinstance(entry.get("attempt", 1), int) or not isinstance(entry.get("slot_id", ""), str):
+            raise TypeError("attempt is not a whole number, or slot_id is not text")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(repr(error)) from error
 
 
 def _hash(key: str) -> int:
@@ -173,8 +184,9 @@ class AnswerLog:
             "completion_tokens": reply.completion_tokens,
             "seconds": round(reply.seconds, 3),
         }
-        self._journal.write([entry])
+        check_entry(entry)  # an entry that cannot be read again would end every later command
         answer = _answer(entry)
+        self._journal.write([entry])
         self._waiting.append((on_disk, answer))
         self._wake.set()
         return answer

@@ -5,12 +5,20 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from marginalia.pipeline.config.generation import unreadable_path
 from marginalia.pipeline.generation.response_journal import prompt_bytes
 from marginalia.pipeline.generation.writer_requests import WriterRequest
 from marginalia.schemas.errors import ArtifactError
 from marginalia.schemas.storage.journal import RESTORE, Journal, read_journal
+
+
+def check_entry(entry: dict[str, Any]) -> None:
+    """Raises ValueError for a note without the size of the prompt."""
+    size = entry.get("prompt_bytes")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise ValueError("prompt_bytes is not a size")
 
 
 class UnreadableAnswers:
@@ -22,10 +30,11 @@ class UnreadableAnswers:
         self._journal: Journal | None = None
         self.prompt_bytes: list[int] = []
         for number, entry in enumerate(read_journal(self._path), start=1):
-            size = entry.get("prompt_bytes")
-            if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-                raise ArtifactError.at(self._path, "prompt_bytes is not a size", line=number, hint=RESTORE)
-            self.prompt_bytes.append(size)
+            try:
+                check_entry(entry)
+            except ValueError as error:
+                raise ArtifactError.at(self._path, str(error), line=number, hint=RESTORE) from error
+            self.prompt_bytes.append(entry["prompt_bytes"])
 
     def note(self, question: WriterRequest, body: str) -> int:
         """Writes a note to disk and returns the size of the question's prompt in bytes. `body` is what came instead of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from marginalia.pipeline.importing.column_mapping import HubSource
 from marginalia.schemas.errors import ServiceError
-from marginalia.schemas.hub_client import check_downloads
+from marginalia.schemas.hub_client import check_downloads, commit_id, download_problem
 from marginalia.schemas.storage.files import write_whole
 
 SNAPSHOT = "source.parquet"
@@ -20,13 +20,12 @@ def fetch(repository: str, part: HubSource, target: Path) -> str:
 
     check_downloads()
     try:
-        commit = part.revision or HfApi().dataset_info(repository).sha
+        commit = part.revision or commit_id(HfApi().dataset_info(repository).sha)
         data = load_dataset(repository, part.config, split=part.split, revision=commit)
     except Exception as error:  # `datasets` raises its own exceptions and those of huggingface_hub, httpx2 and pyarrow
-        first_line = next(iter(str(error).split("\n")), type(error).__name__)
         raise ServiceError(
-            f"cannot read {repository} (split {part.split}) from the Hub: {first_line}",
+            f"cannot read {repository} (split {part.split}) from the Hub: {download_problem(error)}",
             hint="check the name, hub.config and hub.split of the mapping, the network, and HF_TOKEN for a gated set",
-        ) from error
+        ) from None  # the library's error has the server's message
     write_whole(target, data.to_parquet)
     return str(commit)

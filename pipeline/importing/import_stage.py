@@ -19,7 +19,10 @@ from marginalia.schemas.equal_texts import equal_texts
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.source_rows import read_rows
 from marginalia.schemas.storage.files import read_text, write_text
+from marginalia.schemas.storage.overwriting import refuse_overwriting
 from marginalia.schemas.storage.run_lock import run_lock
+
+COPY = "copy it out of the run folder, then import the copy"
 
 
 def prepare(run: Run, source: str | None, mapping: str | None) -> None:
@@ -46,6 +49,8 @@ def prepare(run: Run, source: str | None, mapping: str | None) -> None:
     if not source.startswith(HUB):
         if source != loaded.source:
             source = _stored_path(run, Path(source))
+        written = (PROMPTS.path(run), GOLD.path(run), manifest_path(run, "import"))
+        refuse_overwriting(written, (run.path(source), mapping), hint=COPY)
         text = _with_source(read_text(path), source)
     else:
         hub = loaded.hub

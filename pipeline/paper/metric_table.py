@@ -115,8 +115,9 @@ class PaperTable(StrictModel):
 
 
 def _cell(text: str) -> str:
-    """`text`, quoted if a spreadsheet would take it for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+    """`text`, quoted if a spreadsheet would take it for a formula. A carriage return would end the row."""
+    text = text.replace("\r", "\n")
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text
 
 
 def _line_text(line: TableLine) -> str:

@@ -44,9 +44,12 @@ def paper(
     top_p: Annotated[
         float | None, typer.Option(min=0, max=1, help="the paper's nucleus; default 0.99, for guard instruct 0.9")
     ] = None,
-    eps: Annotated[float, typer.Option(min=0, max=1, help="the paper's smallest probability of a prefix")] = 0.01,
+    eps: Annotated[
+        float, typer.Option(min=0, max=1, help="ignore prefixes less probable than this, as the paper does")
+    ] = 0.01,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="threshold of all scores; default 0.2, for guard instruct 0.3")
+        float | None,
+        typer.Option(min=0, max=1, help="a label is predicted from this score on; default 0.2, for guard instruct 0.3"),
     ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0, max=1, help="search until the bounds of our marginals are at most this wide")
@@ -69,6 +72,7 @@ def paper(
     from marginalia.pipeline.paper.labelled_records import read_labelled
     from marginalia.schemas.manifest_json import Missing
     from marginalia.schemas.storage.files import cannot_write
+    from marginalia.schemas.storage.overwriting import refuse_overwriting
     from marginalia.schemas.storage.run_lock import run_lock
     from marginalia.schemas.taxonomy import load_taxonomy
     from marginalia.scoring.guard import guard_path, load_guard
@@ -84,9 +88,11 @@ def paper(
         chosen = load_taxonomy(str(compiled.file.taxonomy), relative_to=guard_path(guard).parent)
     labelled = read_labelled(records, chosen, compiled, mapping=mapping, limit=limit)
     # imported here, so that wrong input is reported before the slow libraries of models are loaded
-    from marginalia.pipeline.paper.run_strategies import OURS, PaperSettings, compare
+    from marginalia.pipeline.paper.run_strategies import OURS, PaperSettings, compare, written_files
     from marginalia.scoring.scorer import Scorer
 
+    inputs = (records, guard, taxonomy, mapping, model)
+    refuse_overwriting(written_files(out), inputs, hint="choose another folder for --out")
     instruct = compiled.name == "instruct"
     paper_settings = PaperSettings(
         top_p=top_p if top_p is not None else INSTRUCT_TOP_P if instruct else TOP_P,

@@ -32,6 +32,8 @@ from marginalia.scoring.paper.strategies import BASELINES, SCORES, Strategies
 from marginalia.scoring.score_files import score_to_journal, tables
 from marginalia.scoring.scorer import Scorer
 
+PUBLISHED_JOURNAL, OUR_JOURNAL = "published.journal.jsonl", "marginalia.journal.jsonl"
+TABLE_JSON, TABLE_CSV = "paper.json", "paper.csv"
 OURS = ("conditional", "joint", "marginal", "marginal_in_language", "marginal_constrained")
 
 
@@ -44,6 +46,11 @@ class PaperSettings:
     threshold: float
 
 
+def written_files(out: Path) -> list[Path]:
+    """All files that the command writes into the folder `out`."""
+    return [out / name for name in (TABLE_JSON, TABLE_CSV, PUBLISHED_JOURNAL, OUR_JOURNAL, ".lock")]
+
+
 def compare(
     scorer: Scorer, records: Sequence[Labelled], settings: PaperSettings, out: Path, *, notes: Sequence[str] = ()
 ) -> PaperTable:
@@ -52,8 +59,8 @@ def compare(
     Raises InputError if the paper's procedures do not fit the guard, ModelError if no record could be scored."""
     strategies = Strategies(scorer, top_p=settings.top_p, eps=settings.eps)
     texts = [(record.id, record.messages) for record in records]
-    published = _published(strategies, texts, out / "published.journal.jsonl")
-    journal = out / "marginalia.journal.jsonl"
+    published = _published(strategies, texts, out / PUBLISHED_JOURNAL)
+    journal = out / OUR_JOURNAL
     done = score_to_journal(scorer, texts, journal)
     for _ in tqdm(done, total=len(texts), unit="record", desc="marginalia", disable=None):
         pass
@@ -93,8 +100,8 @@ def compare(
         ),
         notes=[*notes, *_notes(strategies, failed)],
     )
-    write_json(out / "paper.json", table.model_dump(mode="json"))
-    write_text(out / "paper.csv", table.csv())
+    write_json(out / TABLE_JSON, table.model_dump(mode="json"))
+    write_text(out / TABLE_CSV, table.csv())
     return table
 
 
@@ -102,7 +109,11 @@ def _published(strategies: Strategies, texts: Sequence[tuple[str, Any]], path: P
     """The latest journal entry of each record. Runs the strategies on records that have none, or only a failed one."""
     fingerprint = strategies.fingerprint
     keys = {record_id: content_hash([fingerprint, list(messages)]) for record_id, messages in texts}
-    entries = {entry["id"]: entry for entry in read_journal(path) if keys.get(entry["id"]) == entry["key"]}
+    entries = {
+        entry["id"]: entry
+        for entry in read_journal(path, ("id", "key", "error"))
+        if keys.get(entry["id"]) == entry["key"]
+    }
     entries = {record_id: entry for record_id, entry in entries.items() if entry["error"] is None}
     todo = [(record_id, messages) for record_id, messages in texts if record_id not in entries]
     with (

@@ -17,7 +17,7 @@ from marginalia.pipeline.annotating.suspect_labels import ChangeRate
 from marginalia.pipeline.config.release import ReleaseSection
 from marginalia.pipeline.release.card_charts import Chart
 from marginalia.pipeline.release.card_results import result_rows
-from marginalia.pipeline.release.markdown_escaping import code, inline
+from marginalia.pipeline.release.markdown_escaping import bibtex, code, fenced, inline, link, paragraphs
 from marginalia.pipeline.release.release_tables import SPLITS, config_of, data_files
 from marginalia.pipeline.release.release_versions import ReleaseHistory, gold_of
 from marginalia.pipeline.report.report_data import currency_of
@@ -59,7 +59,9 @@ def card(section: ReleaseSection, facts: CardFacts) -> str:
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
     )
-    environment.filters.update(inline=inline, code=code, counted=_counted, revisions=_revisions, interval=_interval)
+    environment.filters.update(
+        inline=inline, code=code, link=link, fenced=fenced, counted=_counted, revisions=_revisions, interval=_interval
+    )
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         section=section,
         facts=facts,
@@ -97,7 +99,7 @@ def metadata(section: ReleaseSection, facts: CardFacts) -> dict[str, Any]:
     }
     if section.gated != "open":
         fields["extra_gated_heading"] = "Access to this data set is granted on request"
-        fields["extra_gated_prompt"] = gate_text(section, facts.taxonomy)
+        fields["extra_gated_prompt"] = paragraphs(gate_text(section, facts.taxonomy))  # the Hub shows it as Markdown
         fields["extra_gated_fields"] = {
             "Affiliation": "text",
             "What I will use it for": "text",
@@ -181,10 +183,16 @@ def _cost(manifests: Sequence[Manifest]) -> float | None:
 
 
 def _citation(section: ReleaseSection, facts: CardFacts) -> str:
-    lines = [f"  title = {{{title(section, facts)}}}", f"  version = {{{facts.history.latest.version}}}"]
+    lines = [f"  title = {{{bibtex(title(section, facts))}}}", f"  version = {{{facts.history.latest.version}}}"]
     if section.authors:
-        lines.insert(0, f"  author = {{{' and '.join(section.authors)}}}")
+        lines.insert(0, f"  author = {{{' and '.join(map(_author, section.authors))}}}")
     if section.repo_id:
         lines.append(f"  url = {{https://huggingface.co/datasets/{section.repo_id}}}")
     key = "".join(letter for letter in facts.run if letter.isalnum()) or "dataset"
     return "\n".join([f"@misc{{{key},", ",\n".join(lines), "}"])
+
+
+def _author(name: str) -> str:
+    """The name for BibTeX, which divides names at the word "and" unless they are in braces."""
+    escaped = bibtex(name)
+    return f"{{{escaped}}}" if " and " in escaped else escaped

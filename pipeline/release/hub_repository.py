@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from marginalia.pipeline.config.release import ReleaseSection
 from marginalia.schemas.errors import InputError, MarginaliaError, ServiceError
-from marginalia.schemas.hub_client import upload_to
+from marginalia.schemas.hub_client import commit_id, upload_to
 from marginalia.schemas.key_masking import KeyMask
+from marginalia.schemas.text_checks import displayable
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -83,6 +84,10 @@ class HubRepository:
             info = self._info()
             if info is None:
                 raise ServiceError(f"the Hub created {self.repo_id} but does not return it", hint="try again later")
+        if not isinstance(info.private, bool):
+            raise ServiceError(
+                f"{self._api.endpoint} does not say whether {self.repo_id} is private", hint="check release.endpoint"
+            )
         if section.private and not info.private:
             raise InputError(
                 f"{self.repo_id} exists and is public, but release.private is true",
@@ -92,7 +97,7 @@ class HubRepository:
         if info.gated != gated:
             with self._wrapped("set who may download"):
                 self._api.update_repo_settings(self.repo_id, repo_type="dataset", gated=gated)
-        return str(info.sha)
+        return commit_id(info.sha)
 
     def _info(self) -> Any:
         from huggingface_hub.errors import RepositoryNotFoundError
@@ -109,6 +114,8 @@ class HubRepository:
         """Files on the Hub that are not in the release. Refuses a repository with files that are not a release."""
         with self._wrapped("list the repository's files"):
             on_hub = set(self._api.list_repo_files(self.repo_id, repo_type="dataset", revision=parent)) - HUB_FILES
+            if not all(isinstance(name, str) for name in on_hub):
+                raise TypeError("names of files are not texts")
         if on_hub - {"README.md"} and "release.json" not in on_hub:
             raise InputError(
                 f"{self.repo_id} contains files that are not a Marginalia release: {', '.join(sorted(on_hub)[:5])}",
@@ -128,9 +135,10 @@ class HubRepository:
         operations += [CommitOperationAdd(file.relative_to(folder).as_posix(), str(file)) for file in files]
         with self._wrapped("commit"):
             try:
-                commit = self._api.create_commit(
-                    self.repo_id, operations, commit_message=title, repo_type="dataset", parent_commit=parent
-                )
+                with _causes_of_failed_uploads():
+                    commit = self._api.create_commit(
+                        self.repo_id, operations, commit_message=title, repo_type="dataset", parent_commit=parent
+                    )
             except HfHubHTTPError as error:
                 if error.response.status_code == 412:
                     raise _UncertainCommitError("the repository has a newer commit", conflict=True) from error
@@ -139,7 +147,10 @@ class HubRepository:
                 raise
             except httpx2.RequestError as error:
                 raise _UncertainCommitError(type(error).__name__) from error
-        return commit.oid
+        try:
+            return commit_id(commit.oid)
+        except ServiceError as error:
+            raise _UncertainCommitError("an answer without a commit id") from error
 
     def _find_commit(self, title: str, parent: str) -> str | None:
         """The id of a commit with this title after `parent`; None when there is none."""
@@ -148,7 +159,7 @@ class HubRepository:
                 if commit.commit_id == parent:
                     return None
                 if commit.title == title:
-                    return commit.commit_id
+                    return commit_id(commit.commit_id)
         return None
 
     def _url(self, commit: str) -> str:
@@ -172,19 +183,19 @@ class HubRepository:
                 f"the Hub refused to {action} ({self.repo_id}): HTTP {status} {self._without_token(message)}",
                 hint=self._hint(status),
             ) from None  # without the library's error, which contains the request
-        except (KeyError, TypeError, AttributeError, RecursionError):  # JSON, but not that of the Hub
+        except Exception as error:  # what the library raises for JSON that is not the Hub's depends on the JSON
+            if isinstance(error, httpx2.RequestError | ValueError | OSError) or type(error) is RuntimeError:
+                reason = self._without_token(str(error)) or type(error).__name__
+                raise ServiceError(
+                    f"cannot {action} at {self._api.endpoint}: {reason}", hint="check the network and release.endpoint"
+                ) from None
             raise ServiceError(
                 f"cannot {action} at {self._api.endpoint}: its responses are not those of the Hub",
                 hint="check release.endpoint",
             ) from None
-        except (httpx2.RequestError, ValueError, OSError) as error:
-            reason = self._without_token(str(error)) or type(error).__name__
-            raise ServiceError(
-                f"cannot {action} at {self._api.endpoint}: {reason}", hint="check the network and release.endpoint"
-            ) from None
 
     def _without_token(self, text: str) -> str:
-        return " ".join(self._safe(text, limit=None).split())
+        return " ".join(displayable(self._safe(text, limit=1_000)).split())
 
     def _hint(self, status: int) -> str:
         if status == 401:
@@ -197,6 +208,17 @@ class HubRepository:
         if status == 404:
             return "check release.repo_id: owner/name, where the token belongs to the owner"
         return "try again later"
+
+
+@contextmanager
+def _causes_of_failed_uploads() -> Iterator[None]:
+    """Raises the cause of a RuntimeError, in which the library wraps any error of an LFS upload."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__cause__, Exception):
+            raise error.__cause__ from None
+        raise
 
 
 class _UncertainCommitError(Exception):

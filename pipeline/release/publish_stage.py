@@ -13,6 +13,7 @@ from marginalia.pipeline.release.release_checks import file_sizes, latest_versio
 from marginalia.pipeline.release.release_stage import STAGE as RELEASE
 from marginalia.pipeline.report.as_text import plural
 from marginalia.schemas.errors import ArtifactError, InputError
+from marginalia.schemas.key_approval import check_key_approved, is_official_hub
 
 
 def stage(*, push: bool) -> Stage:
@@ -97,13 +98,19 @@ def describe(facts: dict[str, Any]) -> str:
 
 
 def _token(run: Run) -> str:
-    from huggingface_hub import get_token
+    """The token of the environment, or for the official Hub the one that is stored on this machine."""
+    from huggingface_hub import HfApi, get_token
 
-    section = run.config.release
-    token = os.environ.get(section.token_env) or get_token()
-    if not token:
-        raise InputError(
-            f"no token for the Hub: the environment variable {section.token_env} is not set",
-            hint="create a token with write access on the Hub and export it",
-        )
-    return token
+    section, endpoint = run.config.release, HfApi(endpoint=run.config.release.endpoint, token=False).endpoint
+    token = os.environ.get(section.token_env, "").strip()
+    if token:
+        check_key_approved(section.token_env, endpoint, allow_http=section.allow_http, setting="release.allow_http")
+        return token
+    official = is_official_hub(endpoint)
+    if official and (stored := get_token()):
+        return stored
+    raise InputError(
+        f"no token for the Hub: the environment variable {section.token_env} is not set"
+        + ("" if official else f"; the token stored on this machine is not sent to {endpoint}"),
+        hint="create a token with write access on the Hub and export it",
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Self
 
 import polars as pl
 from pydantic import Field, model_validator
 
-from marginalia.pipeline.release.markdown_escaping import code
+from marginalia.pipeline.release.markdown_escaping import code, inline, label_id
 from marginalia.pipeline.report.as_text import plural
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.storage.files import content_hash, frame_hash
@@ -132,7 +133,7 @@ def changelog(history: ReleaseHistory) -> str:
             for item in version.relabelled[:LISTED]
         ]
         lines += [f"  - and {len(version.relabelled) - LISTED} more"] if len(version.relabelled) > LISTED else []
-        lines += [f"- other changed files: {', '.join(version.other)}"] if version.other else []
+        lines += [f"- other changed files: {', '.join(map(_file, version.other))}"] if version.other else []
         lines.append("")
     return "\n".join(lines)
 
@@ -145,4 +146,8 @@ def _counted_ids(description: str, ids: list[str]) -> list[str]:
 
 
 def _label_set(labels: list[str]) -> str:
-    return ", ".join(labels) or "none"
+    return ", ".join(map(label_id, labels)) or "none"
+
+
+def _file(path: str) -> str:
+    return path if re.fullmatch(r"[a-z0-9_./-]+", path) else inline(path)

@@ -13,6 +13,7 @@ from marginalia.pipeline.report.gold_sections import dataset_section, stage_rows
 from marginalia.pipeline.report.guard_comparison import side_by_side
 from marginalia.pipeline.report.guard_sections import guard_view
 from marginalia.pipeline.report.report_data import ReportData
+from marginalia.schemas.text_checks import displayable
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -22,10 +23,15 @@ def environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,  # select_autoescape would not escape files that end in .html.j2
+        finalize=_displayable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _displayable(value: object) -> object:
+    return displayable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def build_page(data: ReportData) -> str:

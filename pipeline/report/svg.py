@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from marginalia.schemas.text_checks import displayable
+
 SVG, MARGIN = "http://www.w3.org/2000/svg", 12
 
 
@@ -22,7 +24,7 @@ def standalone(markup: Markup, style: str, title: str) -> str:
     drawing.set("xmlns", SVG)
     drawing.attrib.pop("class", None)
     title_element = ElementTree.Element("title")
-    title_element.text = title
+    title_element.text = displayable(title)
     style_element = ElementTree.Element("style")
     style_element.text = style
     position = {"x": str(-MARGIN), "y": str(-MARGIN)}
@@ -37,7 +39,9 @@ class Drawing:
     def __init__(self, width: float, height: float, *, alt: str, css: str) -> None:
         self.width, self.height = width, height
         box = f"0 0 {_number(width)} {_number(height)}"
-        self._root = ElementTree.Element("svg", {"viewBox": box, "role": "img", "aria-label": alt, "class": css})
+        self._root = ElementTree.Element(
+            "svg", {"viewBox": box, "role": "img", "aria-label": displayable(alt), "class": css}
+        )
         self._root.set("width", _number(width))
         self._root.set("height", _number(height))
 
@@ -71,7 +75,7 @@ class Drawing:
         """Text whose baseline starts at (x, y), or ends or is centred there, after SVG's `text-anchor`."""
         element = self._add("text", css, x=x, y=y)
         element.set("text-anchor", anchor)
-        element.text = text
+        element.text = displayable(text)
 
     def markup(self) -> Markup:
         """The drawing as an `<svg>` element."""

@@ -24,9 +24,12 @@ import polars as pl
 from pydantic import BaseModel, ValidationError
 
 from marginalia.schemas.errors import ArtifactError, InputError, MarginaliaError
+from marginalia.schemas.storage.parquet_limits import check_file_in_memory
+from marginalia.schemas.storage.regular_files import check_regular, files_inside, open_regular
 from marginalia.schemas.table_row import Row
 
 CHUNK_BYTES = 1 << 20
+MOST_TEXT_BYTES = 1 << 28  # of a text or JSON file, which is read as a whole
 UNFINISHED = ".partial"
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -153,6 +156,8 @@ def read_frame(path: Path, model: type[Row], *, made_by: str) -> pl.DataFrame:
     """The table at `path` after `check_frame`. `made_by` is the command that makes it, for the hint of an error."""
     if not path.exists():
         raise ArtifactError.at(path, "no such file", hint=f"run {made_by}")
+    check_regular(path)
+    check_file_in_memory(path)
     try:
         frame = pl.read_parquet(path)
     except (Exception, pl.exceptions.PanicException) as error:  # damaged files raise many types of errors
@@ -222,10 +227,15 @@ def read_model(path: Path, model: type[ModelT], *, made_by: str) -> ModelT:
         raise ArtifactError.at(path, f"{where}: {first['msg']}", hint=f"rebuild it with {made_by}") from error
 
 
-def read_text(path: Path, *, made_by: str | None = None) -> str:
-    """The UTF-8 text of a file. Raises InputError if it is missing, a folder, or not UTF-8 (with the line)."""
+def read_text(path: Path, *, made_by: str | None = None, most_bytes: int = MOST_TEXT_BYTES) -> str:
+    """The UTF-8 text of a file. Raises InputError if it is missing, a folder, larger than `most_bytes`, or not UTF-8
+    (with the line)."""
     try:
-        data = path.read_bytes()
+        with os.fdopen(open_regular(path), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > most_bytes:
+                raise InputError.at(path, f"has {size:,} bytes; the limit is {most_bytes:,}", hint=made_by)
+            data = file.read()
     except FileNotFoundError:
         raise InputError.at(path, "no such file", hint=f"run {made_by}" if made_by else None) from None
     except OSError as error:
@@ -237,14 +247,16 @@ def read_text(path: Path, *, made_by: str | None = None) -> str:
         raise InputError.at(path, f"byte {error.start} is not UTF-8", line=line, hint="save it as UTF-8") from None
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file, or of a folder's files and their relative names."""
+def sha256(path: Path, *, links: bool = False) -> str:
+    """SHA-256 (hex) of a file, or of a folder's files and their relative names.
+
+    Raises InputError for a named pipe or a device and, without `links`, for a symbolic link inside the folder."""
     digest = hashlib.sha256()
     if path.is_dir():
-        for file in sorted(item for item in path.rglob("*") if item.is_file()):
+        for file in files_inside(path, links=links):
             digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
         return digest.hexdigest()
-    with path.open("rb") as stream:
+    with os.fdopen(open_regular(path), "rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

@@ -36,13 +36,22 @@ def write_folder_whole(path: Path, build: Callable[[Path], object]) -> None:
 def recover_folder(path: Path) -> None:
     """Cleans up after a killed `write_folder_whole`: removes unfinished folders, restores a renamed old one."""
     for unfinished in path.parent.glob(f".{path.name}.*{UNFINISHED}"):
-        shutil.rmtree(unfinished)
+        _remove(unfinished)
     previous = _previous(path)
+    if previous.is_symlink():  # never made here, and what it leads to is not the old folder
+        previous.unlink()
     if previous.is_dir():
         if path.exists():
             shutil.rmtree(previous)
         else:
             previous.rename(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _swap(temporary: Path, path: Path) -> None:

@@ -14,21 +14,25 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
+from io import BufferedWriter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from marginalia.schemas.errors import ArtifactError
-from marginalia.schemas.storage.files import cannot_write, fsync_folder, jsonl_line
+from marginalia.schemas.storage.files import cannot_write, fsync_folder, jsonl_line, write_whole
+from marginalia.schemas.storage.regular_files import open_regular
 
 CHECKSUM = b'"crc":"%08x"}\n'
 _VALUE = b'":"%08x"}\n'
-RESTORE = "restore the file from a back-up; journals are never repaired automatically"
+RESTORE = "restore it from a backup, or in a run, to set such lines aside: marginalia repair --run FOLDER"
+DAMAGED = ".damaged"  # added to a journal's name: the lines that could not be read
 
 
 class Journal:
     """An append-only JSONL file. Only one process may have it open, which the run's lock ensures.
 
+    A symbolic link is not followed: its target would be appended to, and an incomplete last line of it truncated.
     `torn_bytes` is the length of the incomplete last line that was truncated on opening, 0 if there was none."""
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +45,7 @@ class Journal:
             fresh = not path.exists()
             if not fresh:
                 self._truncate_torn_line()
-            self._file = path.open("ab")
+            self._file = self._opened()
             try:
                 if fresh:
                     fsync_folder(path.parent)
@@ -108,9 +112,13 @@ class Journal:
         try:
             os.truncate(self.path, size)
             self._written = size
-            self._file = self.path.open("ab")
+            self._file = self._opened()
         except OSError as error:
             self._broken = error
+
+    def _opened(self) -> BufferedWriter:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        return os.fdopen(open_regular(self.path, flags, links=False), "ab")
 
     def _refuse_if_broken(self) -> None:
         # a line after an incomplete one would be part of it, so nothing more is written
@@ -121,7 +129,7 @@ class Journal:
         size = self.path.stat().st_size
         if size == 0:
             return
-        with self.path.open("rb") as file:
+        with os.fdopen(open_regular(self.path, links=False), "rb") as file:
             end = size
             while end > 0:
                 start = max(0, end - 65536)
@@ -152,10 +160,12 @@ def read_with_offsets(
     path: Path, keys: Collection[str] = (), check: Callable[[dict[str, Any]], object] | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The same as (offset, entry), where offset is the byte at which the line starts, for `read_at`."""
-    if not path.exists():
+    try:
+        descriptor = open_regular(path, links=False)
+    except FileNotFoundError:
         return
     offset = 0
-    with path.open("rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
@@ -171,10 +181,51 @@ def read_with_offsets(
 
 def read_at(path: Path, offsets: Iterable[int]) -> Iterator[dict[str, Any]]:
     """The entries at these offsets of `read_with_offsets`, in the given order, without loading the whole journal."""
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path, links=False), "rb") as file:
         for offset in offsets:
             file.seek(offset)
             yield _entry(file.readline(), ())
+
+
+def repair_journal(
+    path: Path, keys: Collection[str] = (), check: Callable[[dict[str, Any]], object] | None = None
+) -> int:
+    """Moves the lines that `read_journal` refuses, and an incomplete last line, to `NAME.damaged` next to the journal;
+    returns their number. Nothing is deleted: these lines are on disk before the journal is replaced.
+
+    No other process may have the journal open. Raises InputError when a file cannot be written."""
+    damaged = [line for line, is_valid in _judged(path, keys, check) if not is_valid]
+    if not damaged:
+        return 0
+    mode = path.stat().st_mode & 0o777
+    aside = path.with_name(path.name + DAMAGED)
+    try:
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, mode), "ab") as file:
+            file.writelines(line if line.endswith(b"\n") else line + b"\n" for line in damaged)
+            file.flush()
+            os.fsync(file.fileno())
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(aside, error) from error
+    valid = (line for line, is_valid in _judged(path, keys, check) if is_valid)
+    write_whole(path, lambda file: file.writelines(valid), mode=mode)
+    return len(damaged)
+
+
+def _judged(
+    path: Path, keys: Collection[str], check: Callable[[dict[str, Any]], object] | None
+) -> Iterator[tuple[bytes, bool]]:
+    """Each line of a journal, and whether it is complete and valid."""
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                entry = _entry(line, keys)
+                if check is not None:
+                    check(entry)
+            except (ValueError, RecursionError):
+                yield line, False
+            else:
+                yield line, line.endswith(b"\n")
 
 
 def checked_line(entry: dict[str, Any]) -> bytes:

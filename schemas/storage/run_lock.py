@@ -13,6 +13,7 @@ from pathlib import Path
 
 from marginalia.schemas.errors import LockedError
 from marginalia.schemas.storage.files import cannot_write
+from marginalia.schemas.storage.regular_files import open_regular
 
 TRIES = 40  # 0.05 s apart, for the lock of a process that has just ended
 
@@ -21,10 +22,11 @@ TRIES = 40  # 0.05 s apart, for the lock of a process that has just ended
 def run_lock(folder: Path, command: str) -> Iterator[None]:
     """Holds `folder/.lock` while the body runs. The kernel releases it when the process ends, so it is never stale.
 
-    Raises LockedError with the process id, command and start time of the process that holds it."""
+    Raises LockedError with the process id, command and start time of the process that holds it, and InputError when
+    `.lock` is a symbolic link or otherwise not a file."""
     path = folder / ".lock"
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = open_regular(path, os.O_RDWR | os.O_CREAT, links=False)
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
@@ -66,7 +68,7 @@ def lock_holder(folder: Path) -> str | None:
 
     Writes nothing."""
     try:
-        descriptor = os.open(folder / ".lock", os.O_RDONLY)
+        descriptor = open_regular(folder / ".lock", links=False)
     except OSError:
         return None
     try:

@@ -19,6 +19,25 @@ from marginalia.schemas.text_checks import text_problem, too_long
 # pydantic's errors to which the value is added; never errors about strings, which could be an API key
 _SHOWN = re.compile(r"(int|float|bool)_\w+|literal_error|(greater|less)_than\w*|finite_number")
 ModelT = TypeVar("ModelT", bound=BaseModel)
+MOST_BYTES = 1 << 26  # of the file; the text in it is limited further
+FEW_PAGES = "expected a file of a few pages"
+MOST_VALUES = 50_000  # keys and values of a file, with the values of each alias counted again
+
+
+class _TooManyError(Exception):
+    """The file has more than MOST_VALUES keys and values."""
+
+
+class _CountingLoader(yaml.SafeLoader):
+    """Stops after MOST_VALUES values, and makes values of the nodes that it has composed before."""
+
+    composed = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.composed += 1
+        if self.composed > MOST_VALUES:
+            raise _TooManyError
+        return super().compose_node(parent, index)
 
 
 def load_yaml(path: Path, model: type[ModelT], *, explain: str | None = None) -> ModelT:
@@ -27,19 +46,19 @@ def load_yaml(path: Path, model: type[ModelT], *, explain: str | None = None) ->
     `explain` is the command or file that describes a key; `{key}` in it is replaced by the key. Raises InputError, with
     the line, for a missing file, text that is not YAML or not a mapping, invisible characters, an unknown or duplicate
     key, and a value of the wrong type."""
-    text = read_text(path)
+    text = read_text(path, most_bytes=MOST_BYTES)
     if problem := too_long(text):
-        raise InputError.at(path, problem, hint="expected a file of a few pages")
+        raise InputError.at(path, problem, hint=FEW_PAGES)
     root = _compose(path, text, explain)
     try:
-        return model.model_validate(_values(path, text))
+        return model.model_validate(_values(path, text, root))
     except ValidationError as error:
         raise _explained(path, root, model, error, explain) from error
 
 
 def line_in(path: Path, *location: int | str) -> int:
     """The line of the key at `location` in a file that `load_yaml` accepted, for an error that is found later."""
-    return line_of(_compose(path, read_text(path)), location)
+    return line_of(_compose(path, read_text(path, most_bytes=MOST_BYTES)), location)
 
 
 def find_yaml(kind: str, reference: str, shipped: Path, *, relative_to: Path = Path()) -> Path:
@@ -50,7 +69,7 @@ def find_yaml(kind: str, reference: str, shipped: Path, *, relative_to: Path = P
         return named[reference]
     path = relative_to / reference
     if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
+        if path.exists() and not path.is_dir():
             return path
         raise InputError(f"{path}: no such {kind} file", hint=f"give its path, or a shipped name: {', '.join(named)}")
     hint = f"shipped: {', '.join(named)}; or give the path of a .yaml file"
@@ -59,20 +78,41 @@ def find_yaml(kind: str, reference: str, shipped: Path, *, relative_to: Path = P
 
 def _compose(path: Path, text: str, explain: str | None = None) -> yaml.Node:
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_CountingLoader)
+    except _TooManyError:
+        raise _too_many_values(path) from None
     except (yaml.YAMLError, RecursionError) as error:
         raise _not_yaml(path, text, error) from error
     if not isinstance(root, yaml.MappingNode):
         seen = {yaml.SequenceNode: "a list", yaml.ScalarNode: "one value"}.get(type(root), "nothing")
         hint = explain.format(key="KEY") if explain else None
         raise InputError.at(path, f"expected keys with values, saw {seen}", line=1, hint=hint)
+    if _expanded(root, {}) > MOST_VALUES:
+        raise _too_many_values(path)
     _check_node(path, root, ())
     return root
 
 
-def _values(path: Path, text: str) -> Any:
+def _too_many_values(path: Path) -> InputError:
+    return InputError.at(path, f"more than {MOST_VALUES:,} keys and values, aliases expanded", hint=FEW_PAGES)
+
+
+def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many keys and values the node has when each alias is replaced by what it names; 0 inside a recursive one,
+    which _check_node refuses. `known`: the numbers of the nodes that were counted before."""
+    if id(node) not in known:
+        known[id(node)] = 0
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in parts for part in pair]
+        known[id(node)] = 1 + sum(_expanded(part, known) for part in parts)
+    return known[id(node)]
+
+
+def _values(path: Path, text: str, root: yaml.Node) -> Any:
+    loader = yaml.SafeLoader("")
     try:
-        return yaml.safe_load(text)
+        return loader.construct_document(root)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-13-45 looks like a date
         raise _not_yaml(path, text, error) from error
 

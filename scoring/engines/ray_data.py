@@ -120,7 +120,7 @@ class RayJob:
                 hint="see Ray's logs; the usual cause is memory: use fewer or larger actors, or smaller batch_tokens",
             )
         error = f"each of {TRIES + 1} Ray actors that scored it died"
-        journal.extend([journal_entry(Result(record_id, error=error, passing=True), "", ()) for record_id in lost])
+        journal.extend([journal_entry(Result(record_id, error=error, is_temporary=True), "", ()) for record_id in lost])
         yield from lost
 
 

@@ -19,8 +19,9 @@ from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.errors import ArtifactError, InputError
 from marginalia.schemas.storage.files import content_hash, read_frame, read_model, sha256, write_json
 from marginalia.schemas.storage.large_tables import write_frames
+from marginalia.schemas.storage.regular_files import path_inside
 from marginalia.schemas.tables import LabelScore, ScoredRecord
-from marginalia.scoring.score_files import Messages, Origin, records_path
+from marginalia.scoring.score_files import Messages, Origin, records_path, written_files
 
 Records = Sequence[tuple[str, Messages]]
 CHUNK = 20_000  # records whose scores are in memory at a time
@@ -50,8 +51,14 @@ def parse_shard(text: str) -> Shard:
 
 
 def shard_path(out: Path, shard: Shard) -> Path:
-    """The path of this shard's part of the table `out`."""
-    return _folder(out) / f"{shard.number}-of-{shard.of}" / out.name
+    """The path of this shard's part of the table `out`. Raises InputError when a symbolic link is on it."""
+    return path_inside(out.parent, f"{_folder(out).name}/{shard.number}-of-{shard.of}/{out.name}")
+
+
+def written_by_shard(out: Path, shard: Shard) -> tuple[Path, ...]:
+    """All files that scoring this shard of `out` writes."""
+    path = shard_path(out, shard)
+    return *written_files(path), _facts_path(path)
 
 
 def _folder(out: Path) -> Path:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from marginalia.schemas.key_approval import check_key_approved
 from marginalia.scoring.config import EngineName, RayOptions
 from marginalia.scoring.score_files import Messages, Origin
-from marginalia.scoring.score_request import ScoreRequest
+from marginalia.scoring.score_request import GuardModel, ScoreRequest, split_urls
 
 
 class ScoringJob(Protocol):
@@ -32,7 +34,9 @@ def start(
 ) -> ScoringJob:
     """A job that scores `records`, pairs (id, messages) with distinct ids, into `journal`.
 
-    Raises InputError or ModelError for a guard or model that cannot be loaded, InputError when Ray is not installed."""
+    Raises InputError or ModelError for a guard or model that cannot be loaded, InputError when Ray is not installed, or
+    when the endpoint's key is not approved for its address."""
+    approve_endpoint_key(request)
     if engine == "ray" and records:
         from marginalia.scoring.engines.ray_data import RayJob
 
@@ -40,3 +44,16 @@ def start(
     from marginalia.scoring.engines.in_process import LocalJob
 
     return LocalJob(request, records, journal)
+
+
+def approve_endpoint_key(request: GuardModel) -> None:
+    """Asks for the approval that the endpoint's key may be sent to its addresses, if there is a key. Here and not where
+    the key is sent, because that may be another machine of a cluster.
+
+    Raises InputError as check_key_approved does."""
+    is_url = request.model.startswith(("http://", "https://"))
+    if not is_url or request.api_key_env is None or not os.environ.get(request.api_key_env, "").strip():
+        return  # a key that is not set is reported where it is read
+    for url in split_urls(request.model):
+        setting = "allow_http (--allow-http)"
+        check_key_approved(request.api_key_env, url, allow_http=request.allow_http, setting=setting)

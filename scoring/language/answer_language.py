@@ -17,7 +17,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from marginalia.schemas.errors import InputError
+
 MOST_PIECES = 200  # of one alternative: they are read recursively
+MOST_READINGS = 1_000  # of one text; twenty choices between equal texts for different rows would have a million
+MOST_STATES = 200_000  # in memory, about 200 MB; further ones replace them
 
 
 @dataclass(frozen=True)
@@ -229,6 +233,15 @@ class AnswerLanguage:
 
     def _state(self, readings: frozenset[_Reading]) -> State:
         if readings not in self._states:
+            if len(readings) > MOST_READINGS:
+                raise InputError(
+                    f"the guard file's 'answer' is ambiguous: the same text can be read in more than {MOST_READINGS:,} "
+                    "ways",
+                    hint="do not use the same text for different rows; scoring/guards/README.md explains the keys",
+                )
+            if len(self._states) >= MOST_STATES:
+                self._states = {self.start._readings: self.start}
+                self.start._next.clear()  # the start leads to all others
             self._states[readings] = State(self, readings)
         return self._states[readings]
 

@@ -18,6 +18,7 @@ from marginalia.schemas.errors import ModelError
 from marginalia.scoring.language.answer_language import AnswerLanguage, State
 
 Floats = npt.NDArray[np.float64]
+MOST_ENTRIES = 1 << 25  # tokens × rows in memory, each 4 numbers: 1 GB
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,26 @@ class TokenLanguage:
         alphabet, ends = set(self._alphabet), set(end_ids)
         self.usable = [id for id, text in token_bytes.items() if text and id not in ends and alphabet.issuperset(text)]
         self._trie = _trie({token: token_bytes[token] for token in self.usable})
+        if len(self.usable) * language.rows > MOST_ENTRIES:
+            raise ModelError(
+                f"the guard's answers can contain {len(self.usable):,} tokens of this model and complete "
+                f"{language.rows:,} rows; tables of tokens × rows may have {MOST_ENTRIES:,} entries",
+                hint="use fewer labels, or fewer different characters in the guard file's 'answer'",
+            )
         self._moves: dict[State, Moves] = {}
+        self._entries = 0
         self._forced: dict[State, int | None] = {}
 
     def moves(self, state: State) -> Moves:
         """The tokens that may follow the state."""
         if state not in self._moves:
-            self._moves[state] = self._find_moves(state)
+            moves = self._find_moves(state)
+            self._entries += moves.done.size
+            if self._entries > MOST_ENTRIES:  # a guard with many choices has more states than fit into memory
+                self._moves.clear()
+                self._forced.clear()
+                self._entries = moves.done.size
+            self._moves[state] = moves
         return self._moves[state]
 
     def forced(self, state: State) -> int | None:

@@ -28,8 +28,8 @@ class RecordJob:
     """The work for one record: its search, then its baselines, each made by its function when its turn comes.
 
     imitations: how many control tokens the record's text spells out. forward_passes: how many it
-    took part in. seconds: its share of their duration, by tokens. error: why it could not be scored; passing: whether
-    the error may be gone at another time."""
+    took part in. seconds: its share of their duration, by tokens. error: why it could not be scored;
+    is_temporary: whether another attempt may succeed."""
 
     record_id: str
     ids: list[int]
@@ -41,7 +41,7 @@ class RecordJob:
     forward_passes: int = 0
     seconds: float = 0.0
     error: str | None = None
-    passing: bool = False
+    is_temporary: bool = False
 
     def __post_init__(self) -> None:
         self.search = self.make_search()
@@ -70,7 +70,7 @@ class RecordJob:
                     raise answer
                 self._current.tell(node, answer)
             except ModelError as error:
-                self.error, self.passing = str(error), error.passing
+                self.error, self.is_temporary = str(error), error.is_temporary
 
 
 class RecordBatches:
@@ -112,7 +112,7 @@ class RecordBatches:
             if not (yield from self._run_batch(group, batch_rows, active)):
                 if batch_rows == 1:
                     (job,) = active.values()
-                    job.error, job.passing = "out of memory, also alone in its batch", True
+                    job.error, job.is_temporary = "out of memory, also alone in its batch", True
                     yield [job]
                 else:
                     batch_rows //= 2

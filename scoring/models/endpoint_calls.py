@@ -29,7 +29,7 @@ T = TypeVar("T")
 class CallFailed(ModelError):
     """There was no usable answer to one request after all retries. The message says what came instead."""
 
-    passing = True
+    is_temporary = True
 
 
 class Malformed(TryAgain):
@@ -66,9 +66,9 @@ class Caller:
         }
         self._loop = asyncio.new_event_loop()
         arguments = (self._loop, self._clients.values())
-        thread = threading.Thread(target=_serve, args=arguments, name="endpoint-calls", daemon=True)
-        thread.start()
-        self.close = weakref.finalize(self, _stop, self._loop, thread)
+        self._thread = threading.Thread(target=_serve, args=arguments, name="endpoint-calls", daemon=True)
+        self._thread.start()
+        self.close = weakref.finalize(self, _stop, self._loop, self._thread)
 
     def get(self, path: str) -> dict[str, Any]:
         """The JSON object at `path`. Raises Refused and CallFailed."""
@@ -97,13 +97,16 @@ class Caller:
     def post_all(
         self, path: str, bodies: Sequence[tuple[int, dict[str, Any]]], read: Callable[[dict[str, Any]], T]
     ) -> list[T | CallFailed | Refused]:
-        """An answer for each (record, body), all under way at once; a negative record is none. When a call of a record
-        has failed, its other calls are not made any more.
+        """An answer for each (record, body), all under way at once; negative numbers belong to no record. When a call
+        of a record has failed, its other calls are not made any more.
 
         Raises ServiceError when many records fail one after the other, and Refused for what concerns all records."""
         return self._run(self._post_all(path, bodies, read))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if not self._thread.is_alive():
+            work.close()
+            raise RuntimeError("this client was closed, or belongs to the process that this one was forked from")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -125,7 +128,7 @@ class Caller:
                 except CallFailed as error:
                     return failed.setdefault(record, error)
                 except Refused as error:
-                    if not error.of_length:
+                    if not error.is_about_length:
                         raise
                     return failed.setdefault(record, error)
 
@@ -172,7 +175,7 @@ class Caller:
         except UnicodeDecodeError:
             raise Malformed(f"not JSON: {self.safe(body.decode('utf-8', 'replace'), limit=None)[:120]!r}") from None
         if (events := streamed(text)) is not None:
-            raise Malformed(events.error) if events.error else Refused(url, 200, events.said)
+            raise Malformed(events.error) if events.error else Refused(url, 200, events.text)
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
@@ -184,6 +187,10 @@ class Caller:
 
 def _serve(loop: asyncio.AbstractEventLoop, clients: Collection[EndpointClient]) -> None:
     async def close() -> None:
+        calls = asyncio.all_tasks() - {asyncio.current_task()}
+        for call in calls:  # a thread that waits for a call would wait forever
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
         for client in clients:
             await client.close()
 

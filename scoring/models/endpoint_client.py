@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,8 +17,8 @@ from marginalia.schemas.retries import RetryPolicy, retry_after
 from marginalia.schemas.server_addresses import key_headers
 from marginalia.scoring.models.retried_calls import Refused, TryAgain
 
-_IDENTITY = "X-Request-Id"
-_REQUEST = "marginalia-"
+_ID_HEADER = "X-Request-Id"
+_OWN_IDS = re.compile("marginalia-[0-9a-f]{32}")
 
 
 class EndpointClient:
@@ -41,7 +42,7 @@ class EndpointClient:
         base, _, query = url.partition("?")
         name, _, value = query.partition("=")
         headers = key_headers(url, key)
-        # openai's client sends a bearer token unless told not to
+        # openai's client sends a bearer token by default
         self._headers: dict[str, Any] = {} if "Authorization" in headers else {"Authorization": openai.omit, **headers}
         self._openai = openai.AsyncOpenAI(
             base_url=base,
@@ -71,38 +72,38 @@ class EndpointClient:
         await self._openai.close()
 
     async def _exchange(self, method: Callable[..., Awaitable[Any]], path: str, **content: bytes) -> httpx2.Response:
-        identity = f"{_REQUEST}{uuid.uuid4().hex}"
-        headers = {_IDENTITY: identity, **self._headers}
+        request_id = f"marginalia-{uuid.uuid4().hex}"
+        headers = {_ID_HEADER: request_id, **self._headers}
         try:
             response: httpx2.Response = await method(
                 f"/{path}", cast_to=httpx2.Response, options={"headers": headers}, **content
             )
         except openai.APIStatusError as error:
-            raise self._error(error.response) from None
+            raise self._status_error(error.response) from None
         except openai.APIConnectionError as error:
-            raise self._lost(error) from None
-        # servers that repeat the header show which request they answer
-        answered = response.headers.get(_IDENTITY, identity)
-        if answered.startswith(_REQUEST) and answered != identity:
+            raise self._connection_error(error) from None
+        # servers that repeat the header show which request they answer; proxies may add ids of their own
+        answered = _OWN_IDS.findall(response.headers.get(_ID_HEADER, ""))
+        if answered and request_id not in answered:
             raise TryAgain("the answer belongs to another request", charged=True)
         return response
 
-    def _lost(self, error: openai.APIConnectionError) -> TryAgain:
+    def _connection_error(self, error: openai.APIConnectionError) -> TryAgain:
         cause = error.__cause__ or error
         if isinstance(cause, httpx2.TimeoutException):
-            what = f"no answer in {self._seconds:g} s"
+            message = f"no answer in {self._seconds:g} s"
         else:
-            what = f"connection failed: {self._safe(' '.join(str(cause).split())) or type(cause).__name__}"
+            message = f"connection failed: {self._safe(' '.join(str(cause).split())) or type(cause).__name__}"
         status = error.request.extensions.get(ANSWERED, 0)
-        return TryAgain(what, unreachable=True, charged=200 <= status < 300)
+        return TryAgain(message, unreachable=True, charged=200 <= status < 300)
 
-    def _error(self, response: httpx2.Response) -> TryAgain | Refused:
+    def _status_error(self, response: httpx2.Response) -> TryAgain | Refused:
         status = response.status_code
         message, code = error_words(response.text)
         if response.has_redirect_location:
             message = f"redirected to {response.headers['location']}"
         refused = Refused(self._url, status, self._safe(message), self._safe(code) if code else None)
-        if status in self._policy.passing and "insufficient_quota" not in refused.said:
+        if status in self._policy.retried_statuses and "insufficient_quota" not in refused.text:
             return TryAgain(str(refused), status=status, wait=retry_after(response.headers))
         return refused
 

@@ -15,10 +15,10 @@ THINKING_HINT = "set extra_body: {enable_thinking: false}, or the server's name 
 
 @dataclass(frozen=True)
 class Events:
-    """Server-sent events that came instead of one JSON object. `said`: a description with the start of the answer;
+    """Server-sent events that came instead of one JSON object. `text`: a description with the start of the answer;
     `error`: the same when the events report an error, else None."""
 
-    said: str
+    text: str
     error: str | None
 
 
@@ -30,9 +30,9 @@ def streamed(text: str) -> Events | None:
     return Events(description, description if '"error"' in text or "event: error" in text else None)
 
 
-def hint(said: str) -> str | None:
+def hint(message: str) -> str | None:
     """The setting to change after this error of a server; None when unknown, or when the server names it itself."""
-    words = said.lower()
+    words = message.lower()
     if "enable_thinking" in words:
         return THINKING_HINT
     if "server-sent events" in words or ("stream" in words and "upstream" not in words):
@@ -40,6 +40,6 @@ def hint(said: str) -> str | None:
     return None
 
 
-def is_of_seed(said: str) -> bool:
+def is_seed_error(message: str) -> bool:
     """Whether an error is about the request's random seed, which some engines do not accept."""
-    return re.search(r"\bseed(s|ed|ing)?\b|\bgenerator\b.*\boffset\b", said, re.IGNORECASE) is not None
+    return re.search(r"\bseed(s|ed|ing)?\b|\bgenerator\b.*\boffset\b", message, re.IGNORECASE) is not None

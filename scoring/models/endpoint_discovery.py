@@ -193,7 +193,7 @@ def _rare_ids(served: ServedTokenizer, ids: list[int]) -> list[int]:
 def _simpler_format(request_format: RequestFormat, error: Refused) -> RequestFormat | None:
     if error.status not in (400, 422):
         return None
-    reason = error.said.lower()
+    reason = error.text.lower()
     if any(name.lower() in reason for name in request_format.extra_body):
         return None  # the refusal concerns the user's extra_body
     if request_format.extras and any(
@@ -263,7 +263,7 @@ def _chat_only_error(caller: Caller, error: Refused) -> ServiceError | None:
     """The error for a server with chat completions only; None when the refusal has another reason.
 
     A chat endpoint cannot be used: it controls the prompt's tokens itself, and does not continue a started answer."""
-    words = error.said.lower()
+    words = error.text.lower()
     is_chat_only = "chat" in words and error.status in (400, 404, 405, 422)
     if not is_chat_only and error.status in (404, 405, 501) and "model" not in words:
         try:
@@ -289,11 +289,11 @@ def _refusal_error(caller: Caller, error: Refused, options: EndpointOptions) -> 
         404: "correct the URL (for most servers it ends in /v1) or endpoint_model (--endpoint-model)",
         429: "the account's quota is used up",
     }
-    hint = hints.get(error.status) or hint_of(error.said)
+    hint = hints.get(error.status) or hint_of(error.text)
     if 300 <= error.status < 400:
         hint = "redirects are not followed: use that address as the URL"
-    if hint is None and (named_keys := [name for name in options.extra_body if name.lower() in error.said.lower()]):
+    if hint is None and (named_keys := [name for name in options.extra_body if name.lower() in error.text.lower()]):
         hint = f"change {', '.join(named_keys)} in extra_body (--extra-body)"
-    if hint is None and "logprob" in error.said.lower():
+    if hint is None and "logprob" in error.text.lower():
         hint = f"lower top_logprobs (--top-logprobs, now {options.top_logprobs}); {_LOGPROBS_HINT}"
     return ServiceError(f"{caller.url}: {error}", hint=hint or "the server's message says what to change")

@@ -20,6 +20,7 @@ from marginalia.scoring.models.attention_masks import layer_masks
 from marginalia.scoring.models.bundled_model import bundled_smollm2, model_cache
 from marginalia.scoring.models.checkpoint import load_network, quiet_loading
 from marginalia.scoring.models.lora_adapter import BUNDLED_GUARD, bundled_guard
+from marginalia.scoring.models.model_files import check_memory, check_model_files
 from marginalia.scoring.models.position_encodings import Context, context_of
 from marginalia.scoring.models.prefix_tree import Prefix, TokenToRun, TreeBatch, TreeRunner
 from marginalia.scoring.models.tree_self_check import check_structure
@@ -111,8 +112,10 @@ def load_local(
     folder, options, recorded_revision = resolve(reference, revision, cache or model_cache())
     from transformers import AutoTokenizer
 
+    check_model_files(reference, folder, options)
     try:
         with quiet_loading():
+            check_memory(reference, folder, options)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
         model = load_network(reference, folder, options, dtype=DTYPES[dtype])
     except ModelError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds that a failing replica is skipped, doubled each time
 _PATIENCE = 3  # error answers in a row before a replica that still answers is skipped
-OF_THE_SERVER = (401, 403, 404, 405, 501)  # HTTP status codes that concern a server's configuration, not the request
+SERVER_STATUSES = (401, 403, 404, 405, 501)  # HTTP status codes that concern a server's configuration, not the request
 
 
 @dataclass

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from marginalia.schemas.retries import RetryPolicy
-from marginalia.scoring.models.replicas import OF_THE_SERVER, Replica, Replicas
+from marginalia.scoring.models.replicas import SERVER_STATUSES, Replica, Replicas
 
-MANY_FAILURES = 10  # questions without an answer, one after the other, before a server is held to be down
+MANY_FAILURES = 10  # questions in a row without an answer before a server counts as down
 
 T = TypeVar("T")
 
@@ -42,22 +42,22 @@ class TryAgain(Exception):
 
 
 class Refused(Exception):
-    """The server at `url` refused a request; made again it would be refused again. `said`: its own words, with its
-    error code in brackets where it gives one; `message`: without."""
+    """The server at `url` refused a request and would refuse it again. `text`: the server's message, followed by its
+    error code in brackets where there is one; `message`: without the code."""
 
     def __init__(self, url: str, status: int, message: str, code: str | None = None) -> None:
-        self.said = f"{message} ({code})" if code else message
-        super().__init__(f"status {status}: {self.said}")
+        self.text = f"{message} ({code})" if code else message
+        super().__init__(f"status {status}: {self.text}")
         self.url = url
         self.status = status
         self.message = message
         self.code = code
 
     @property
-    def of_length(self) -> bool:
+    def is_about_length(self) -> bool:
         """Whether it is about the length of one prompt, and no other request need be refused."""
         words = ("context", "too long", "too large", "maximum", "exceed")
-        return self.status in (400, 413, 422) and any(word in self.said.lower() for word in words)
+        return self.status in (400, 413, 422) and any(word in self.text.lower() for word in words)
 
 
 class NoCall(Exception):
@@ -96,16 +96,16 @@ class RetriedCalls:
                 raise GaveUp(last, replica, retry) from None
             except TryAgain as problem:
                 last = problem
-                elsewhere = self.replicas.is_any_ready()
-                too_long = not elsewhere and (problem.wait or 0.0) > self._policy.longest_wait
+                has_other = self.replicas.is_any_ready()
+                too_long = not has_other and (problem.wait or 0.0) > self._policy.longest_wait
                 if retry == retries or too_long or problem.is_final:
                     raise GaveUp(problem, replica, retry + 1) from None
-                if not elsewhere:
+                if not has_other:
                     await self._pause(replica, problem, retry)
         raise AssertionError("unreachable")
 
     async def once(self, replica: Replica, call: Callable[[Replica], Awaitable[T]]) -> T:
-        """One call to `replica`; what comes of it is noted there."""
+        """One call to `replica`, which is counted there with its outcome."""
         replicas = self.replicas
         replica.in_flight += 1
         try:
@@ -114,7 +114,7 @@ class RetriedCalls:
             replicas.note_failure(replica, str(problem), unreachable=problem.unreachable, wait=problem.wait)
             raise
         except Refused as refusal:
-            if refusal.status in OF_THE_SERVER and len(replicas.all) > 1:
+            if refusal.status in SERVER_STATUSES and len(replicas.all) > 1:
                 replicas.note_failure(replica, str(refusal), unreachable=True)
                 if replicas.is_any_ready():
                     raise TryAgain(str(refusal)) from None
@@ -125,7 +125,7 @@ class RetriedCalls:
         return answer
 
     async def until_allowed(self, replica: Replica) -> None:
-        """Returns when the time is over for which the replica asked not to be called."""
+        """Waits until the replica may be called again, where it named a time."""
         if (seconds := replica.not_before - time.monotonic()) > 0:
             await asyncio.sleep(seconds)
 

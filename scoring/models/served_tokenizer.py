@@ -10,6 +10,7 @@ from marginalia.schemas.errors import InputError, ModelError, first_line
 from marginalia.schemas.storage.files import content_hash
 from marginalia.scoring.models.bundled_model import model_cache
 from marginalia.scoring.models.local_model import resolve
+from marginalia.scoring.models.model_files import check_model_files
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def load_tokenizer(
         local = str(path) if path.exists() else reference
         folder, options, _ = resolve(local, revision, cache or model_cache())
     options.pop("use_safetensors", None)
+    check_model_files(reference, folder, options)
     from transformers import AutoTokenizer
 
     try:

@@ -14,7 +14,6 @@ from uuid import uuid4
 import polars as pl
 
 from marginalia.annotation.client.connection import Connection
-from marginalia.annotation.client.push_records import dataset_records
 from marginalia.annotation.server.server_control import accounts
 from marginalia.pipeline.annotating import adjudicate_stage, pull_stage, push_stage
 from marginalia.pipeline.annotating import reconcile_stage as reconcile
@@ -62,14 +61,14 @@ class SimulatedRun:
 
     def on_server(self, file: str = "push.json", *, responses: bool = False) -> list[dict[str, Any]]:
         with self.as_user("owner") as owner:
-            return list(dataset_records(owner, self.pushed(file)["dataset_id"], responses=responses))
+            return records_of(owner, self.pushed(file)["dataset_id"], responses=responses)
 
     def on_server_named(self) -> list[dict[str, Any]]:
         """The records of the config's dataset, also before push.json is written."""
         with self.as_user("owner") as owner:
             datasets = owner.get("/me/datasets")["items"]
             dataset = next(item for item in datasets if item["name"] == self.run.config.annotation.dataset)
-            return list(dataset_records(owner, dataset["id"]))
+            return records_of(owner, dataset["id"])
 
     def answer(
         self,
@@ -102,6 +101,15 @@ class SimulatedRun:
     def pseudonym(self, username: str) -> str:
         annotators = json.loads((self.folder / "annotators.key.json").read_bytes())["people"]
         return next(annotator["pseudonym"] for annotator in annotators if annotator["username"] == username)
+
+
+def records_of(owner: Connection, dataset_id: str, *, responses: bool = False) -> list[dict[str, Any]]:
+    """All records of a dataset, as the server returns them."""
+    include = {"include": "responses"} if responses else {}
+    records: list[dict[str, Any]] = []
+    while page := owner.get(f"/datasets/{dataset_id}/records", offset=len(records), limit=500, **include)["items"]:
+        records += page
+    return records
 
 
 def make_run(

@@ -1,10 +1,11 @@
-"""The three clients that ask servers for JSON, each as one function of a server's address."""
+"""The three clients that ask servers for JSON, each as one function of a server's address; and a fake Argilla."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +14,14 @@ from marginalia.annotation.client import connection
 from marginalia.pipeline.config.generation import GenerateSection
 from marginalia.pipeline.generation.endpoint import llm_endpoint
 from marginalia.schemas.errors import MarginaliaError
-from marginalia.schemas.retries import PASSING, RetryPolicy
+from marginalia.schemas.retries import RETRIED_STATUSES, RetryPolicy
 from marginalia.scoring.models import endpoint_calls
 from marginalia.scoring.models.retried_calls import Refused
+from tests.annotation.runs import SimulatedRun
+from tests.hostile.fake_argilla import FakeArgilla
 
 KEY = "sk-canary/0123+456789=="
-QUICK = RetryPolicy(first_backoff=0.001, passing=PASSING - {409})
+QUICK = RetryPolicy(first_backoff=0.001, retried_statuses=RETRIED_STATUSES - {409})
 
 # Refused: the scorer adds its hint later, where it knows what was asked
 OWN_ERRORS = (MarginaliaError, llm_endpoint.AttemptFailed, Refused)
@@ -82,3 +85,21 @@ def ask(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Clie
         monkeypatch.setattr(module, "POLICY", QUICK)
         monkeypatch.setattr(module, "_LARGEST_BODY", 2_000_000)
     return CLIENTS[request.param]
+
+
+@pytest.fixture
+def argilla() -> Iterator[FakeArgilla]:
+    with FakeArgilla() as server:
+        yield server
+
+
+@pytest.fixture
+def pushed(argilla: FakeArgilla, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SimulatedRun]:
+    """Makes a run whose three records r1, r2 and r3 are on the fake server."""
+
+    def make(**options: Any) -> SimulatedRun:
+        work = argilla.run(tmp_path, monkeypatch, **options)
+        work.stage("push")
+        return work
+
+    return make

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 Script = Callable[[str, bytes], Iterable[bytes | float]]
 
+# a self-signed certificate for 127.0.0.1 with its private key, valid until 2126
+CERTIFICATE = Path(__file__).with_name("certificate.pem")
+
 
 class RawServer:
     """For each request `script(path, body)` gives what to send: bytes, and seconds to wait. The connection stays open
     for further requests. `connections` counts them, `requests` holds path and body of each request, `heads` its header
-    lines in small letters."""
+    lines in small letters. `tls`: with the certificate CERTIFICATE. `greeting`: sent before the first request."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, tls: bool = False, greeting: bytes = b"") -> None:
         self._script = script
+        self._greeting = greeting
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
+        if self._tls is not None:
+            self._tls.load_cert_chain(CERTIFICATE)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self._over = threading.Event()
@@ -32,7 +41,8 @@ class RawServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -50,11 +60,16 @@ class RawServer:
             while True:
                 connection, _ = self._listener.accept()
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._open.append(connection)
+                # a copy that outlives the TLS connection, which takes the socket over
+                self._open.append(connection if self._tls is None else connection.dup())
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError, ValueError), connection.makefile("rb") as incoming:
+        with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as stack:
+            if self._tls is not None:
+                connection = stack.enter_context(self._tls.wrap_socket(connection, server_side=True))
+            incoming = stack.enter_context(connection.makefile("rb"))
+            connection.sendall(self._greeting)
             while line := incoming.readline():
                 length, head = 0, []
                 while header := incoming.readline().strip().lower():

@@ -7,13 +7,14 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
 
 import httpx2
 import pytest
 
 from marginalia.schemas.errors import InputError, MarginaliaError, ModelError, ServiceError
 from marginalia.schemas.http_client import BodyTooLarge, ExchangeLimits, check_proxy, client
-from marginalia.schemas.hub_client import upload_to
+from marginalia.schemas.hub_client import check_downloads, upload_to
 from marginalia.scoring.models.completions_api import check_numbers, read_answer
 from tests.hostile.conftest import KEY, OWN_ERRORS, Client
 from tests.hostile.raw_server import RawServer, answer
@@ -82,6 +83,19 @@ def test_an_answer_that_names_another_request(ask: Client) -> None:
             ask(server.url, ["one", "two"])
 
 
+@pytest.mark.parametrize("ask", ["generate", "score"], indirect=True)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_proxy_that_adds_a_request_id_of_its_own(ask: Client, is_first: bool) -> None:
+    def script(path: str, body: bytes) -> Iterable[bytes | float]:
+        ids = [line for line in server.heads[-1] if line.startswith(b"x-request-id: ")]
+        ids.insert(0 if is_first else 1, b"X-Request-Id: 7f3c")
+        return [answer(reply(asked(path, body)).partition(b"\r\n\r\n")[2], *ids)]
+
+    with RawServer(script) as server:
+        assert ask(server.url, ["one", "two"]) == ["one", "two"]
+        assert len(server.requests) == 2
+
+
 def test_a_part_of_an_answer_that_nobody_asked_for(ask: Client) -> None:
     def script(path: str, body: bytes) -> Iterable[bytes | float]:
         stale = reply("to nothing")
@@ -91,10 +105,28 @@ def test_a_part_of_an_answer_that_nobody_asked_for(ask: Client) -> None:
         assert ask(server.url, ["one", "two", "three"], retries=2) == ["to one", "to two", "to three"]
 
 
+def test_an_answer_that_nobody_asked_for_ends_after_the_next_request(ask: Client) -> None:
+    stale, answers = reply("to nothing"), 0
+
+    def script(path: str, body: bytes) -> Iterable[bytes | float]:
+        nonlocal answers
+        if path.endswith("/me"):
+            return [ME]
+        answers += 1
+        right = reply(f"to {asked(path, body)}")
+        return [right + stale[:30]] if answers % 2 else [stale[30:] + right]
+
+    with RawServer(script) as server:
+        assert ask(server.url, ["one", "two", "three"], retries=2) == ["to one", "to two", "to three"]
+
+
 def test_a_connection_is_kept_where_nothing_is_wrong(ask: Client) -> None:
     with RawServer(lambda path, body: [ME] if path.endswith("/me") else [reply(asked(path, body))]) as server:
         assert ask(server.url, ["one", "two", "three"]) == ["one", "two", "three"]
         assert server.connections == 1
+
+
+LATE = r"no (complete )?answer in"  # of httpx2's errors, and of the clients' own
 
 
 def endless(part: bytes, pause: float | None = None, *, first: bytes = b"") -> Iterable[bytes | float]:
@@ -108,22 +140,36 @@ def endless(part: bytes, pause: float | None = None, *, first: bytes = b"") -> I
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        (lambda: endless(b"x", 0.02, first=b"HTTP/1.1 200 OK\r\nX-Slow: "), "0.5"),
-        (lambda: endless(b" ", 0.02, first=HEAD + b"Content-Length: 900000\r\n\r\n"), "0.5"),
-        (lambda: endless(b"X: y\r\n", 0.02, first=HEAD), "0.5"),
-        (lambda: endless(b"HTTP/1.1 100 Continue\r\n\r\n", 0.001), "0.5"),
-        (lambda: endless(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000), "0.5"),
+        (lambda: endless(b"x", 0.02, first=b"HTTP/1.1 200 OK\r\nX-Slow: "), LATE),
+        (lambda: endless(b" ", 0.02, first=HEAD + b"Content-Length: 900000\r\n\r\n"), LATE),
+        (lambda: endless(b"X: y\r\n", 0.02, first=HEAD), LATE),
+        (lambda: endless(b"HTTP/1.1 100 Continue\r\n\r\n", 0.001), LATE),
+        (lambda: endless(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000), LATE),
         (lambda: endless(b" " * 65536, first=HEAD + b"\r\n"), "an answer of more than 2,000,000 bytes"),
         (
             lambda: endless(b"10000\r\n" + b" " * 65536 + b"\r\n", first=HEAD + b"Transfer-Encoding: chunked\r\n\r\n"),
             "an answer of more than 2,000,000 bytes",
+        ),
+        (
+            lambda: endless(b"x" * 65536, first=HEAD + b"Content-Encoding: gzip\r\n\r\n" + packed(0)),
+            "bytes follow the end of its packed data",
         ),
         (lambda: [BOMB], "an answer of more than 2,000,000 bytes"),
         (lambda: [answer(packed(1 << 20)[:-9], b"Content-Encoding: gzip")], "cannot be unpacked"),
         (lambda: [answer(b"{}", b"Content-Encoding: zstd")], "packed as 'zstd', which was not asked for"),
     ],
     ids=[
-        *("header", "body", "headers", "100 slowly", "100 flood", "endless", "endless chunks", "gzip bomb"),
+        *(
+            "header",
+            "body",
+            "headers",
+            "100 slowly",
+            "100 flood",
+            "endless",
+            "endless chunks",
+            "endless after gzip",
+            "gzip bomb",
+        ),
         *("cut gzip", "zstd"),
     ],
 )
@@ -133,7 +179,7 @@ def test_a_server_that_never_ends(ask: Client, steps: object, message: str) -> N
         RawServer(lambda path, _: [ME] if path.endswith("/me") else steps()) as server,  # type: ignore[operator]
         pytest.raises(OWN_ERRORS, match=message),
     ):
-        ask(server.url, ["one"], seconds=0.5 if message == "0.5" else 10.0)
+        ask(server.url, ["one"], seconds=0.5 if message == LATE else 10.0)
     assert time.monotonic() - started < 5
 
 
@@ -183,6 +229,7 @@ def test_the_first_answer_is_deeply_nested_json() -> None:
     ("proxy", "message"),
     [
         ("socks5://127.0.0.1:9", "a proxy of kind socks5; only http proxies can be used"),
+        ("https://127.0.0.1:9", "a proxy of kind https; only http proxies can be used"),
         ("socks4://127.0.0.1:9", "a proxy of kind socks4; only http proxies can be used"),
         ("http://127.0.0.1:99999", "is not an address"),
         ("http://user:secret-word@host:port", "is not an address"),
@@ -223,6 +270,24 @@ def test_the_hub_answers_with_deeply_nested_json(monkeypatch: pytest.MonkeyPatch
             upload_to(server.url, timeout=5.0, allow_http=False)
             with pytest.raises(ServiceError, match="does not answer as the Hub does: deeply nested JSON"):
                 HfApi(endpoint=server.url).repo_info("owner/name")
+    finally:
+        set_client_factory(default_client_factory)
+
+
+def test_the_hub_offers_xet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants, hf_hub_download, set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    xet = [b"X-Xet-Hash: " + b"a" * 64, b"X-Xet-Refresh-Route: /xet"]
+    file = answer(b"content", b'ETag: "e1"', b"X-Linked-Size: 7", b"X-Repo-Commit: " + b"0" * 40, *xet)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    try:
+        with RawServer(lambda *_: [file]) as server:
+            check_downloads()
+            path = hf_hub_download("owner/name", "f.bin", endpoint=server.url, cache_dir=tmp_path)
+            assert Path(path).read_bytes() == b"content"
+            assert {path for path, _ in server.requests} == {"/owner/name/resolve/main/f.bin"}
     finally:
         set_client_factory(default_client_factory)
 

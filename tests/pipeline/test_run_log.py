@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import io
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,32 @@ def test_no_secret_gets_into_the_log(run: Run, monkeypatch: pytest.MonkeyPatch, 
     log_event(run, "score", "note", nested=[{"said": f"x{CANARY}y"}])
     assert CANARY not in (run.folder / LOG).read_text()
     assert [entry.get("nested") for entry in read_log(run.folder)][-1] == [{"said": "x[masked]y"}]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        str.upper,
+        lambda key: "".join(f"&#{ord(letter)};" for letter in key),
+        lambda key: base64.b64encode(f"Bearer {key}".encode()).decode(),
+        lambda key: "".join(f"%{ord(letter):02X}" for letter in key),
+    ],
+    ids=["upper case", "entities", "base64", "percent"],
+)
+def test_no_secret_gets_into_the_log_in_another_notation(
+    run: Run, monkeypatch: pytest.MonkeyPatch, written: Callable[[str], str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", CANARY)
+    shown = written(CANARY)
+    failing(run, ServiceError(f"the server said: bad key {shown}"))
+    log_event(run, "score", "note", **{shown: [shown]})
+    assert shown not in (run.folder / LOG).read_text()
+
+
+def test_a_variable_that_is_not_text_does_not_end_the_log(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "\udcff" * 20)
+    log_event(run, "plan", "note")
+    assert [entry["event"] for entry in read_log(run.folder)] == ["note"]
 
 
 def test_the_log_stays_small(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from marginalia.pipeline.verification.manifest_hashes import check_manifests
 from marginalia.pipeline.verification.verify import verify
 from marginalia.schemas.errors import ArtifactError, InputError
 from marginalia.schemas.storage.files import sha256
+from marginalia.schemas.storage.journal import RESTORE
 from tests.pipeline.test_cli import marginalia
 
 pytestmark = pytest.mark.slow
@@ -140,7 +141,7 @@ def test_damage_inside_a_journal_is_named_with_its_line(copy: Path) -> None:
         (copy / name).write_bytes(b"\n".join(lines))
         problem = failed(copy)[maker, "journal"]
         assert problem.startswith(f"{copy / name}: line 3: damaged: ")
-        assert problem.endswith("(restore the file from a back-up; journals are never repaired automatically)")
+        assert problem.endswith(f"({RESTORE})")
 
 
 def lie(folder: Path, stage: str, name: str, change: Callable[[Any], Any]) -> None:

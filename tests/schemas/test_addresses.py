@@ -76,6 +76,16 @@ def test_which_proxy_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
+    "url", ["http://far.example:8000/v1", "http://[fd00::1]/v1", "http://[fd00::2]:80", "http://[fd00::3]:8000"]
+)
+def test_no_proxy_may_name_ports_and_brackets(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy:1")
+    monkeypatch.setenv("no_proxy", "far.example:8000, fd00::1, [fd00::2], [fd00::3]:8000")
+    assert proxy_for(url) is None
+    assert proxy_for("http://far.example:8001/v1") == "http://proxy:1"
+
+
+@pytest.mark.parametrize(
     "url",
     ["http://h/v1?key=sk-1", "http://h/v1?api-version=", "http://h?api-version=1&key=2", "http://u:p@h?api-version=1"],
 )

@@ -78,7 +78,7 @@ def test_a_damaged_middle_line_is_refused_with_its_number(tmp_path: Path) -> Non
         list(read_journal(path))
     assert str(caught.value) == (
         f"{path}: line 2: damaged: Expecting value: line 2 column 1 (char 6) "
-        "(restore the file from a back-up; journals are never repaired automatically)"
+        "(restore it from a backup, or in a run, to set such lines aside: marginalia repair --run FOLDER)"
     )
 
 
@@ -218,7 +218,7 @@ def test_an_entry_without_a_required_key_is_refused_and_a_line_without_checksum_
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b'{"key":"a"}\n{"kez":"b"}\n')
     assert list(read_journal(path)) == [{"key": "a"}, {"kez": "b"}]
-    with pytest.raises(ArtifactError, match=r"line 2: damaged: it has no 'key' \(restore the file"):
+    with pytest.raises(ArtifactError, match=r"line 2: damaged: it has no 'key' \(restore it from a backup"):
         list(read_journal(path, ("key",)))
     path.write_bytes(b"3\n")
     with pytest.raises(ArtifactError, match="line 1: damaged: expected a JSON object, saw int"):

@@ -7,7 +7,7 @@ from email.utils import formatdate
 
 import pytest
 
-from marginalia.schemas.retries import PASSING, RetryPolicy, retry_after
+from marginalia.schemas.retries import RETRIED_STATUSES, RetryPolicy, retry_after
 
 
 @pytest.mark.parametrize(
@@ -48,5 +48,5 @@ def test_pauses_grow_to_the_longest() -> None:
 
 
 def test_statuses_after_which_a_call_is_made_again() -> None:
-    assert {408, 409, 425, 429, 500, 502, 503, 504, 529} <= PASSING
-    assert not PASSING & {200, 301, 400, 401, 403, 404, 422, 501}
+    assert {408, 409, 425, 429, 500, 502, 503, 504, 529} <= RETRIED_STATUSES
+    assert not RETRIED_STATUSES & {200, 301, 400, 401, 403, 404, 422, 501}

@@ -17,6 +17,7 @@ import argilla_server
 import connections
 import content_policy
 import jobs
+import own_answers
 import search  # noqa: F401  registers the search engine
 import uvicorn
 from argilla_server._version import __version__ as ARGILLA_VERSION
@@ -32,6 +33,7 @@ def run(listener: socket.socket, credentials: dict[str, Any]) -> None:
     connections.configure()
     migrate()
     connections.update_records_when_answered()
+    own_answers.restrict()
     # After its shutdown uvicorn restores the previous handler and raises the signal again: with the default handler the
     # process would end there, before the jobs are finished.
     signal.signal(signal.SIGTERM, lambda number, frame: None)

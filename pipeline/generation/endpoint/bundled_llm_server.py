@@ -152,7 +152,7 @@ class BundledServer:
 def start(cache: Path, *, port: int = 0, log: Path | None = None) -> BundledServer:
     """Starts the server as a child process on 127.0.0.1 and waits until it answers.
 
-    `cache` is where the converted model lies or will lie, `log` the server's log (in `cache` unless told). Port 0
+    `cache` is the folder for the converted model, `log` the server's log (in `cache` by default). Port 0
     takes a free one. Raises ServiceError with the end of the log when it does not come up."""
     cache.mkdir(parents=True, exist_ok=True)
     log = log or cache / "llm-server.log"
@@ -212,7 +212,7 @@ def _wait_until_up(endpoint: BundledServer, process: subprocess.Popen[bytes]) ->
 
 def _last_line(log: Path) -> str:
     lines = log.read_bytes().decode("utf-8", "replace").strip().split("\n")
-    return lines[-1] or "it said nothing"
+    return lines[-1] or "no output"
 
 
 def _end_with_parent(pipe: IO[bytes]) -> None:

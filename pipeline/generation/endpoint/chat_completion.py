@@ -38,13 +38,13 @@ def read_message(message: dict[str, Any]) -> Content:
     texts: list[str] = []
     for part in content:
         kind = str(part.get("type", "text")).lower() if isinstance(part, dict) else "text"
-        said = part.get("refusal" if kind == "refusal" else "text") if isinstance(part, dict) else part
+        value = part.get("refusal" if kind == "refusal" else "text") if isinstance(part, dict) else part
         if "think" in kind or "reason" in kind:
             reasoning = True
         elif kind == "refusal":
-            refusal = refusal or said
-        elif isinstance(said, str):
-            texts.append(said)
+            refusal = refusal or value
+        elif isinstance(value, str):
+            texts.append(value)
     return Content("".join(texts) if texts else None, str(refusal) if refusal else None, reasoning)
 
 

@@ -22,12 +22,12 @@ from marginalia.pipeline.generation.endpoint.event_loop_turns import EventLoopTu
 from marginalia.pipeline.generation.endpoint.rate_limit import RateLimit, most_tokens
 from marginalia.pipeline.generation.response_journal import Reply
 from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.key_approval import check_key_approved
 from marginalia.schemas.key_masking import KeyMask
 from marginalia.schemas.retries import RetryPolicy
-from marginalia.schemas.server_addresses import check_key_goes
 from marginalia.scoring.models.endpoint_client import EndpointClient
 from marginalia.scoring.models.endpoint_dialects import hint as hint_of
-from marginalia.scoring.models.endpoint_dialects import is_of_seed, streamed
+from marginalia.scoring.models.endpoint_dialects import is_seed_error, streamed
 from marginalia.scoring.models.replicas import Replica
 from marginalia.scoring.models.retried_calls import MANY_FAILURES, GaveUp, NoCall, Refused, RetriedCalls, TryAgain
 
@@ -41,7 +41,7 @@ Unreadable = Callable[[str], bool]
 
 
 class AttemptFailed(Exception):
-    """The endpoint gave no answer to one question, after all retries. The message says what it gave instead."""
+    """One question got no usable answer after all retries. The message says what came instead."""
 
 
 class EndpointDown(AttemptFailed, NoCall):
@@ -70,17 +70,17 @@ class Endpoint:
         for replica in self._replicas.all:
             if replica.url.partition("?")[0].endswith("/chat/completions"):
                 raise InputError(f"{replica.url}: generate.endpoint.base_url ends before /chat/completions")
-            if key:
+            if (variable := section.endpoint.api_key_env) is not None:
                 setting = "generate.endpoint.allow_http"
-                check_key_goes(replica.url, allow_http=section.endpoint.allow_http, setting=setting)
+                check_key_approved(variable, replica.url, allow_http=section.endpoint.allow_http, setting=setting)
         self._servers = {replica.url: self._server(replica.url, key or "none") for replica in self._replicas.all}
         self._model: tuple[str, str] | None = None  # the first answer's, and who gave it
         self._one_by_one = EventLoopTurns()
         self._answered = False
-        self._broke = False  # whether a request with a seed was answered by a server's own fault
+        self._failed_with_seed = False  # whether a request with a seed met a server error
         self._ended: ServiceError | None = None
         self._down: str | None = None
-        self._alone = asyncio.Lock()
+        self._first_call = asyncio.Lock()
         self._failures = 0
         self.calls = 0
 
@@ -118,7 +118,7 @@ class Endpoint:
         Raises AttemptFailed when there is none after all retries, EndpointDown when no call is worth making any more,
         and ServiceError or InputError, with the setting to change, for what no retry can fix."""
         if not self._answered:
-            async with self._alone:
+            async with self._first_call:
                 if not self._answered:
                     return await self._with_retries(payload, unreadable)
         return await self._with_retries(payload, unreadable)
@@ -175,7 +175,7 @@ class Endpoint:
             seconds = time.monotonic() - started
             return Reply(None, refused, "content_filter", None, None, None, seconds, endpoint=url)
         except TryAgain as problem:
-            self._broke |= (problem.status or 0) >= 500 and self._section.send_seed
+            self._failed_with_seed |= (problem.status or 0) >= 500 and self._section.send_seed
             raise
         seconds = time.monotonic() - started
         self._check_whole(response.content)
@@ -195,28 +195,29 @@ class Endpoint:
 
     def _failed(self, end: GaveUp) -> Exception:
         self._failures += 1
-        problem, what = end.problem, str(end)
-        rest = min(replica.paused_until for replica in self._replicas.all) - time.monotonic()
-        if rest > POLICY.longest_wait:
-            self._down = f"{self._url}: {problem}; it wants no call in the next {_duration(rest)}"
+        problem, message = end.problem, str(end)
+        pause = min(replica.paused_until for replica in self._replicas.all) - time.monotonic()
+        if pause > POLICY.longest_wait:
+            self._down = f"{self._url}: {problem}; it wants no call in the next {_duration(pause)}"
         elif self._answered and self._failures >= max(MANY_FAILURES, 2 * self._section.concurrency):
-            self._down = f"{self._url} stopped answering ({self._failures} failures in a row): {what}"
+            self._down = f"{self._url} stopped answering ({self._failures} failures in a row): {message}"
         if self._answered or self._down is not None:
-            return AttemptFailed(what)
-        of_seed = self._section.send_seed and is_of_seed(what)
-        seed = "; if it fails on a request's seed: generate.send_seed: false" if self._broke or of_seed else ""
+            return AttemptFailed(message)
+        is_about_seed = self._section.send_seed and is_seed_error(message)
+        may_be_seed = self._failed_with_seed or is_about_seed
+        seed = "; if it fails on a request's seed: generate.send_seed: false" if may_be_seed else ""
         if problem.unreachable:
             hint = "is the server running? set generate.endpoint.base_url" + seed
-            self._ended = ServiceError(f"{self._url}: {what}", hint=hint)
+            self._ended = ServiceError(f"{self._url}: {message}", hint=hint)
         elif problem.streams and self._failures >= _MANY_STREAMS:
-            self._ended = ServiceError(f"{self._url}: {what}", hint=hint_of(what))
-        elif of_seed:
-            self._ended = ServiceError(f"{self._url}: {what}", hint="set generate.send_seed: false")
+            self._ended = ServiceError(f"{self._url}: {message}", hint=hint_of(message))
+        elif is_about_seed:
+            self._ended = ServiceError(f"{self._url}: {message}", hint="set generate.send_seed: false")
         elif self._failures >= MANY_FAILURES:
             hint = "check the server; earlier answers are kept; run the stage again to continue" + seed
-            what = f"no answer {self._failures} times in a row; the last: {what}"
-            self._ended = ServiceError(f"{self._url}: {what}", hint=hint)
-        return self._ended or AttemptFailed(what)
+            message = f"no answer {self._failures} times in a row; the last: {message}"
+            self._ended = ServiceError(f"{self._url}: {message}", hint=hint)
+        return self._ended or AttemptFailed(message)
 
     def _check_whole(self, body: bytes) -> None:
         """Raises TryAgain, with what was sent, for an answer in pieces although none were asked for."""
@@ -224,7 +225,7 @@ class Endpoint:
             return
         events = streamed(self._safe(body[:2000].decode("utf-8", "replace"), limit=None))
         if events is not None:
-            raise TryAgain(events.said, charged=True, streams=events.error is None)
+            raise TryAgain(events.text, charged=True, streams=events.error is None)
 
     def _fatal(self, refusal: Refused) -> ServiceError:
         variable = self._section.endpoint.api_key_env
@@ -237,13 +238,12 @@ class Endpoint:
         }
         other = "set the key of section generate that the endpoint names: model, structured_output, send_seed, "
         if 300 <= refusal.status < 400:
-            elsewhere = (
-                "it redirects to another address, which is not followed; set generate.endpoint.base_url to that address"
-            )
-            return ServiceError(f"{refusal.url}: {refusal}", hint=elsewhere)
-        if refusal.status in (400, 422) and self._section.send_seed and is_of_seed(refusal.said):
+            redirect = "it redirects to another address, which is not followed; "
+            redirect += "set generate.endpoint.base_url to that address"
+            return ServiceError(f"{refusal.url}: {refusal}", hint=redirect)
+        if refusal.status in (400, 422) and self._section.send_seed and is_seed_error(refusal.text):
             return ServiceError(f"{refusal.url}: {refusal}", hint="set generate.send_seed: false")
-        hint = hints.get(refusal.status) or hint_of(refusal.said)
+        hint = hints.get(refusal.status) or hint_of(refusal.text)
         return ServiceError(
             f"{refusal.url}: {refusal}", hint=hint or other + "token_limit_key, temperature, max_tokens, extra_body"
         )

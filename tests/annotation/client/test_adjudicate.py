@@ -20,8 +20,8 @@ def test_an_expert_settles_what_annotators_could_not(new_run: NewRun) -> None:
 
     shown = {record["external_id"]: record["fields"] for record in work.on_server("adjudicate.json")}
     assert set(shown) == {"r1", "r3"}
-    assert shown["r1"]["votes"] == "Boats: 2 of 2\nApples &lt;b&gt;: 1 of 2\nNote: &lt;i&gt;hm&lt;/i&gt;"
-    assert shown["r3"]["votes"] == "Cats: 1 of 2\nNone of these: 1 of 2\nNote: &lt;i&gt;hm&lt;/i&gt;"
+    assert shown["r1"]["votes"] == "Boats: 2 of 2\nApples &lt;b&gt;: 1 of 2\nNote: “&lt;i&gt;hm&lt;/i&gt;”"
+    assert shown["r3"]["votes"] == "Cats: 1 of 2\nNone of these: 1 of 2\nNote: “&lt;i&gt;hm&lt;/i&gt;”"
     assert shown["r1"]["record"] == [{"role": "user", "content": "one"}]
     assert not any(name in str(shown) for name in ("ann", "ben", "A01", "A02"))
 

@@ -102,6 +102,6 @@ def test_annotators_and_experts_see_every_text_of_a_run_as_text(work: SimulatedR
     with chromium(tmp_path / "eva") as browser:
         page = opened(work, browser, "eva", "adjudicate.json")
         assert page.sees(f"{hostile('name')}: 1 of 2")
-        assert f"Note: {hostile('note')}" in page.text
+        assert f"Note: “{hostile('note')}”" in page.text
         assert_only_text(page)
         page.browser.save_screenshot(str(tmp_path / "eva.png"))

@@ -312,7 +312,6 @@ def test_a_split_is_read_from_a_hub_at_its_commit(tmp_path: Path, data: Path) ->
             f"print(fetch('lab/prompts', HubSource(split='test'), Path({str(target)!r})))\n"
         )
         environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hub"), "HF_TOKEN": TOKEN}
-        environment["HF_HUB_DISABLE_XET"] = "1"
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
