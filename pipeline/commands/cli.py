@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from marginalia.pipeline.core.stage_runner import Stage
     from marginalia.schemas.manifest_json import Missing
 
+MOST_RECORDS = 1_000_000_000  # that an option may ask for
 MOST_ANNOTATORS = 100  # per record, in a forecast
 
 app = typer.Typer(
@@ -223,7 +224,10 @@ def push(
     run: RunOption,
     force: ForceOption = False,
     more: Annotated[
-        int, typer.Option(min=0, help="send this many further records, where annotation.first limits them")
+        int,
+        typer.Option(
+            min=0, max=MOST_RECORDS, help="send this many further records, where annotation.first limits them"
+        ),
     ] = 0,
     approve_key_host: ApproveKeyOption = None,
 ) -> int:
@@ -280,7 +284,9 @@ def simulate(
         ),
     ] = None,
     skip: Annotated[float, typer.Option(help="probability of skipping a record", metavar="P")] = 0.02,
-    records: Annotated[int, typer.Option(min=1, help="records to simulate, at most", metavar="N")] = 1000,
+    records: Annotated[
+        int, typer.Option(min=1, max=MOST_RECORDS, help="records to simulate, at most", metavar="N")
+    ] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Forecast label quality before you annotate. It simulates annotators with the error rates that you give.
@@ -359,9 +365,12 @@ def audit(
     run: RunOption,
     guard: Annotated[str | None, typer.Option(help="the guard whose scores are used; default: the run's first")] = None,
     estimator: Annotated[str, typer.Option(help="the estimator of its probabilities")] = "marginal",
-    top: Annotated[int, typer.Option(min=1, help="disputed records to list, at most")] = 50,
+    top: Annotated[int, typer.Option(min=1, max=MOST_RECORDS, help="disputed records to list, at most")] = 50,
     control: Annotated[
-        int, typer.Option(min=0, help="records drawn at random from all others, to estimate the error rate of gold")
+        int,
+        typer.Option(
+            min=0, max=MOST_RECORDS, help="records drawn at random from all others, to estimate the error rate of gold"
+        ),
     ] = 50,
     push: Annotated[
         bool, typer.Option("--push", help="send these records to the experts, who do not see the guard's answer")
