@@ -146,6 +146,31 @@ def test_an_answer_before_the_first_request(monkeypatch: pytest.MonkeyPatch, is_
         get_all(is_async, [server.url])
 
 
+@pytest.mark.parametrize("is_async", [False, True], ids=["blocking", "asyncio"])
+def test_failed_handshakes_behind_a_proxy_do_not_use_up_the_connections(
+    monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    monkeypatch.setattr("marginalia.schemas.http_client.proxy_for", lambda url: proxy.url)
+    monkeypatch.setattr("marginalia.schemas.http_client._certificates", ssl.create_default_context)
+    limits, url = ExchangeLimits(2.0, 1000), "https://server.invalid"
+
+    async def ask() -> None:
+        async with async_client(limits, connections=1) as http:
+            for _ in range(3):
+                with pytest.raises(httpx2.ConnectError):
+                    await http.get(url)
+
+    with RawServer(lambda *_: [b"HTTP/1.1 200 OK\r\n\r\n", 0.05, b"this is not TLS\r\n"]) as proxy:
+        if is_async:
+            asyncio.run(ask())
+        else:
+            with client(limits, connections=1) as http:
+                for _ in range(3):
+                    with pytest.raises(httpx2.ConnectError):
+                        http.get(url)
+        assert [path for path, _ in proxy.requests] == ["server.invalid:443"] * 3
+
+
 @pytest.fixture
 def caller() -> Iterator[Caller]:
     with RawServer(lambda *_: [5.0]) as server:
