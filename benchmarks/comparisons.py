@@ -93,7 +93,7 @@ def true_differences(world: World, seed: int) -> dict[str, float]:
     weights = np.ones((1, LARGE))
     guards = []
     for p in scores:
-        measure = metrics.together([metrics.decisions(truth, p >= THRESHOLD), metrics.ranking(truth, p)])
+        measure = metrics.combined([metrics.decisions(truth, p >= THRESHOLD), metrics.ranking(truth, p)])
         pooled = measure(weights).pooled
         verdict = metrics.ranking(truth.any(1)[:, None], p.max(1)[:, None])(weights).pooled
         flagged = p.max(1) >= THRESHOLD

@@ -105,7 +105,7 @@ def metric_coverage(worlds: int, n: int, skill: float) -> Tallies:
 
 
 def _measure(truth: Flags, p: Array) -> metrics.Measure:
-    return metrics.together([metrics.decisions(truth, p >= THRESHOLD), metrics.ranking(truth, p)])
+    return metrics.combined([metrics.decisions(truth, p >= THRESHOLD), metrics.ranking(truth, p)])
 
 
 def _metric(value: float, replicates: Array, n: int, variance: float, rarest: int) -> Metric:

@@ -52,7 +52,7 @@ def rows(scorer: Scorer, records: Sequence[dict[str, Any]], threshold: float) ->
 
 def measured(truth: Flags, p: Array, lower: Array, upper: Array, threshold: float) -> dict[str, Any]:
     """Metric → [value, lowest and highest value that the bounds allow, width of this range / sampling interval]."""
-    measure = metrics.together([metrics.decisions(truth, p >= threshold), metrics.ranking(truth, p)])
+    measure = metrics.combined([metrics.decisions(truth, p >= threshold), metrics.ranking(truth, p)])
     bootstrapped = metrics.bootstrap(measure, len(truth), resamples=RESAMPLES, seed=SEED)
     allowed = pooled_ranges(truth, (lower, upper), threshold)
     shown = {}

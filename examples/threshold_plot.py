@@ -11,7 +11,7 @@ import polars as pl
 
 from marginalia.pipeline.release.card_charts import STYLE
 from marginalia.pipeline.report.svg import standalone
-from marginalia.pipeline.report.threshold_plot import sentence, threshold_curve, threshold_plot
+from marginalia.pipeline.report.threshold_plot import threshold_curve, threshold_plot, threshold_sentence
 from marginalia.scoring.measures.thresholds import best_f1
 
 folder, guard, out = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
@@ -31,5 +31,5 @@ calibration, test = (table["split"].to_numpy() == split for split in ("calibrati
 
 chosen = best_f1(truth[calibration].ravel(), p[calibration].ravel())
 curve = threshold_curve(truth[test], p[test], title=f"{len(labels)} labels", chosen=chosen)
-out.write_text(standalone(threshold_plot(curve), STYLE.read_text("utf-8"), sentence(curve)), "utf-8")
-print(sentence(curve))
+out.write_text(standalone(threshold_plot(curve), STYLE.read_text("utf-8"), threshold_sentence(curve)), "utf-8")
+print(threshold_sentence(curve))

@@ -92,7 +92,7 @@ def _suggested(run: Run, prompts: pl.DataFrame) -> pl.DataFrame:
 def _write_suggestions(run: Run, suggestions: pl.DataFrame, new: list[str]) -> None:
     """Writes suggestions.parquet. Called before any record is sent, so that it has all records on the server. `new`:
     ids of the records that will be sent."""
-    before = SUGGESTIONS.read_if_there(run)
+    before = SUGGESTIONS.read_if_present(run)
     if run.config.annotation.suggestions or before is not None:
         SUGGESTIONS.write(run, recorded(before, suggestions, set(new)))
 

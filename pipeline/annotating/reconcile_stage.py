@@ -87,7 +87,7 @@ def _severity(run: Run, gold: pl.DataFrame) -> Severity | None:
 
 
 def _anchoring(run: Run, answers: pl.DataFrame) -> Anchoring | None:
-    suggestions = SUGGESTIONS.read_if_there(run)
+    suggestions = SUGGESTIONS.read_if_present(run)
     if suggestions is None:
         return None
     return anchoring(answers, suggestions, run.config.reconcile.bootstrap, seed=f"{run.config.seed}:anchoring")

@@ -18,7 +18,7 @@ PLAN_COLUMNS = ("slot_id", "labels", "difficulty", "near_miss_of", "language")
 MAX_LABELS = 3
 BUNDLED = "bundled"
 # keys of extra_body that every request has already, and the setting of each
-OF_THE_WRITER = {
+SETTING_OF_REQUEST_KEY = {
     "model": "generate.endpoint.model",
     "temperature": "generate.temperature",
     "top_p": "generate.top_p",
@@ -108,7 +108,7 @@ def _distinct(name: str, values: list[str]) -> None:
 class EndpointSection(EndpointAccess):
     """The OpenAI-compatible endpoint that writes."""
 
-    OWN_KEYS = OF_THE_WRITER
+    OWN_KEYS = SETTING_OF_REQUEST_KEY
 
     base_url: str | list[str] = Field(
         default=BUNDLED,

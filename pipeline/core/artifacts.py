@@ -116,7 +116,7 @@ class Table(Artifact):
         """The table with only its columns checked; `verify` then reports every wrong row, not only the first."""
         return read_frame(self.path(run), self.row, made_by=self.command(run))
 
-    def read_if_there(self, run: Run) -> pl.DataFrame | None:
+    def read_if_present(self, run: Run) -> pl.DataFrame | None:
         """The table, or None when it does not exist. Raises ArtifactError as `read` does."""
         return self.read(run) if self.exists(run) else None
 
@@ -140,7 +140,7 @@ class Document(Artifact, Generic[ModelT]):
         """The document. Raises ArtifactError or InputError when it is missing or does not satisfy its model."""
         return read_model(self.path(run), self.model, made_by=self.command(run))
 
-    def read_if_there(self, run: Run) -> ModelT | None:
+    def read_if_present(self, run: Run) -> ModelT | None:
         """The document, or None when it does not exist. Raises as `read` does."""
         return self.read(run) if self.exists(run) else None
 

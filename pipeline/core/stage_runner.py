@@ -65,7 +65,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Done:
+class StageRun:
     """The outcome of `run_stage`. `why` is the reason why the stage ran."""
 
     stage: str
@@ -74,7 +74,7 @@ class Done:
     manifest: Manifest
 
 
-def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
+def run_stage(stage: Stage, run: Run, *, force: bool = False) -> StageRun:
     """Runs `stage` if it is stale (with `force`, always) and writes its manifest.
 
     Raises ArtifactError when an input is missing or is not what its stage wrote, and LockedError when another process
@@ -87,7 +87,7 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
         why = why or _reason_to_retry(before) or stage.changed_elsewhere(run)
         if why is None and before is not None:
             log_event(run, stage.name, "up to date")
-            return Done(stage.name, "up to date", "", before)
+            return StageRun(stage.name, "up to date", "", before)
         log_event(run, stage.name, "started", why=why)
         started = time.monotonic()
         outcome = stage.work(run)
@@ -110,7 +110,7 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> Done:
         )
         write_json(manifest_path(run, stage.name), manifest.model_dump(mode="json"))
         _log_finished(run, manifest)
-        return Done(stage.name, "ran", why or "", manifest)
+        return StageRun(stage.name, "ran", why or "", manifest)
 
 
 def _remove_unfinished(stage: Stage, run: Run) -> None:

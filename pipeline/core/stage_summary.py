@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from marginalia.pipeline.core.stage_runner import Done
+from marginalia.pipeline.core.stage_runner import StageRun
 from marginalia.schemas.manifest_json import Missing
 
 _PLURALS = {"answers", "attempts", "characters", "estimators", "files", "labels", "questions", "records", "texts"}
 
 
-def describe(done: Done) -> str:
+def describe(done: StageRun) -> str:
     """`plan: 60 planned (0.1 s; not run yet)`, or `plan: up to date (60 planned)`; then the warnings."""
     counts = counted(done.manifest.counts_out)
     status = f"up to date ({counts})" if done.status == "up to date" else f"{counts} ({_spent(done)}; {done.why})"
@@ -42,7 +42,7 @@ def _singular_or_plural(name: str, value: int) -> str:
     return " ".join(words)
 
 
-def _spent(done: Done) -> str:
+def _spent(done: StageRun) -> str:
     spent = f"{done.manifest.seconds:.1f} s"
     if tokens := sum(done.manifest.tokens.values()):
         spent += f", {tokens:,} tokens"

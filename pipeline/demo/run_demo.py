@@ -10,7 +10,7 @@ from typing import Any
 from marginalia.pipeline.core.artifacts import EVALUATION
 from marginalia.pipeline.core.run import RUNS, Run, open_run
 from marginalia.pipeline.core.stage_order import load_stage
-from marginalia.pipeline.core.stage_runner import Done, read_manifest, run_stage, staleness
+from marginalia.pipeline.core.stage_runner import StageRun, read_manifest, run_stage, staleness
 from marginalia.pipeline.core.stage_summary import describe
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.source_rows import read_rows
@@ -70,13 +70,13 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _stage(run: Run, name: str) -> Done:
+def _stage(run: Run, name: str) -> StageRun:
     done = run_stage(load_stage(name), run)
     print(describe(done), flush=True)
     return done
 
 
-def _annotation(run: Run) -> list[Done]:
+def _annotation(run: Run) -> list[StageRun]:
     """Runs push, pull, reconcile and adjudicate.
 
     Skips them all if push and reconcile are up to date: otherwise pull and adjudicate would start Argilla each time."""
@@ -88,7 +88,7 @@ def _annotation(run: Run) -> list[Done]:
     return ran
 
 
-def _answers(run: Run, round: str) -> list[Done]:
+def _answers(run: Run, round: str) -> list[StageRun]:
     from marginalia.pipeline.annotating.simulated_annotators import annotate
 
     for annotator in annotate(run, run.config.simulation, round=round):
@@ -103,10 +103,10 @@ def _annotated(run: Run) -> bool:
     return all(staleness(load_stage(name), run) is None for name in ("push", "reconcile"))
 
 
-def _up_to_date(run: Run, name: str) -> Done:
+def _up_to_date(run: Run, name: str) -> StageRun:
     manifest = read_manifest(run, name) or read_manifest(run, "reconcile")
     assert manifest is not None
-    done = Done(name, "up to date", "", manifest)
+    done = StageRun(name, "up to date", "", manifest)
     print(describe(done), flush=True)
     return done
 
@@ -124,7 +124,7 @@ def _dry_run(run: Run) -> None:
     print(f"  dry run: nothing was uploaded; it would be {len(facts['files'])} files, {facts['bytes']:,} bytes")
 
 
-def _print_summary(run: Run, ran: list[Done], seconds: float) -> None:
+def _print_summary(run: Run, ran: list[StageRun], seconds: float) -> None:
     from marginalia.pipeline.report.terminal_summary import headline
 
     evaluation = EVALUATION.read(run)

@@ -126,7 +126,7 @@ def _refitted(
 def _bootstrapped(
     truth: Flags, scores: Array, predicted: Flags, config: EvaluateSection, seed: int
 ) -> metrics.Bootstrapped:
-    measure = metrics.together([metrics.decisions(truth, predicted), metrics.ranking(truth, scores)])
+    measure = metrics.combined([metrics.decisions(truth, predicted), metrics.ranking(truth, scores)])
     return metrics.bootstrap(measure, len(truth), resamples=config.resamples, seed=seed, left_out=True)
 
 

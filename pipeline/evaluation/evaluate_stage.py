@@ -48,7 +48,7 @@ def _work(run: Run) -> StageOutcome:
     results = evaluate(
         gold,
         guards,
-        PROMPTS.read_if_there(run),
+        PROMPTS.read_if_present(run),
         run.taxonomy,
         run.config.evaluate,
         seed=run.config.seed,

@@ -60,7 +60,7 @@ def _slice(
     seed: int,
 ) -> Slice:
     ranges = pooled_ranges(truth, bounds, config.threshold) if bounds else {}
-    measure = metrics.together([metrics.decisions(truth, scores >= config.threshold), metrics.ranking(truth, scores)])
+    measure = metrics.combined([metrics.decisions(truth, scores >= config.threshold), metrics.ranking(truth, scores)])
     bootstrapped = metrics.bootstrap(measure, len(truth), resamples=config.resamples, seed=seed, left_out=True)
     rarest = min(int(truth.sum()), int((~truth).sum()), len(truth))
     return Slice(

@@ -132,7 +132,7 @@ class PairedDifferences:
         for scores in both:
             threshold = scores.judged.threshold
             decisions, ranking = metrics.decisions(truth, scores.p >= threshold), metrics.ranking(truth, scores.p)
-            measures.append(metrics.together([decisions, ranking]))
+            measures.append(metrics.combined([decisions, ranking]))
             allowed_ranges.append(pooled_ranges(truth, scores.bounds, threshold) if scores.bounds else {})
         return self._pair(measures, allowed_ranges, len(truth))
 
@@ -380,7 +380,7 @@ def verdict_measure(truth: Flags, p: Array, threshold: float) -> Measure:
     """Measures the verdict's probabilities `p` (n,): ROC AUC, average precision, F1, precision, recall, false-positive
     rate, accuracy."""
     flagged = p >= threshold
-    label_measure = metrics.together(
+    label_measure = metrics.combined(
         [metrics.decisions(truth[:, None], flagged[:, None]), metrics.ranking(truth[:, None], p[:, None])]
     )
     false_positives, safe, correct = (

@@ -10,7 +10,7 @@ from marginalia.schemas.evaluation_json import Metric, SoftLabel, SoftMetrics, S
 from marginalia.scoring.measures import soft_label_metrics
 from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric
 from marginalia.scoring.measures.jackknife import variance
-from marginalia.scoring.measures.metrics import Bootstrapped, bootstrap, together
+from marginalia.scoring.measures.metrics import Bootstrapped, bootstrap, combined
 
 NO_VOTES = "no record has two answers"
 OUTSIDE_0_TO_1 = ("log_loss", "entropy", "f1_below_annotators")
@@ -37,7 +37,7 @@ def soft_metrics(
     guard = soft_label_metrics.against_soft(table.soft[kept], p[kept], predicted[kept])
     annotators = soft_label_metrics.among_annotators(table.truth[kept], *votes)
     bootstrapped = bootstrap(
-        soft_label_metrics.gap(together([guard, annotators])), n, resamples=config.resamples, seed=seed, left_out=True
+        soft_label_metrics.gap(combined([guard, annotators])), n, resamples=config.resamples, seed=seed, left_out=True
     )
     pooled = {name: float(values[0]) for name, values in bootstrapped.value.pooled.items()}
     total = pooled["brier_against_votes"]

@@ -6,7 +6,7 @@ from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.guard_tables import SLACK, GuardTable
 from marginalia.pipeline.evaluation.paired_differences import TUNED, VERDICT
 from marginalia.schemas.evaluation_json import BoundsEffect, EstimatorEvaluation, Metric
-from marginalia.scoring.measures.conclusions import WIDE, range_of, wide
+from marginalia.scoring.measures.conclusions import WIDE, range_is_wide, range_of
 from marginalia.scoring.measures.refitted_thresholds import METRICS as AT_OWN_THRESHOLDS
 
 STEPS = sorted((digit * 10.0**-power for power in range(1, 7) for digit in (1, 2, 5)), reverse=True)
@@ -23,7 +23,7 @@ def bounds_effect(
     if bounds is None or not judged.any():
         return None
     widths = (bounds[1] - bounds[0])[judged]
-    wide_metrics = {name: metric for name, metric in _shown(evaluation).items() if wide(metric)}
+    wide_metrics = {name: metric for name, metric in _shown(evaluation).items() if range_is_wide(metric)}
     return BoundsEffect(
         widest=float(widths.max()),
         mean=float(widths.mean()),

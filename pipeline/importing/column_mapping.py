@@ -79,7 +79,7 @@ class LabelColumn(StrictModel):
         return self.columns or self.values
 
     @property
-    def read_from(self) -> list[str]:
+    def label_columns(self) -> list[str]:
         """The label columns that a row must have."""
         return [self.column] if self.column is not None else [*self.columns, *self.ignore]
 
@@ -149,7 +149,7 @@ class Mapping(StrictModel):
         return [
             *([self.id] if self.id else []),
             *(column for column in texts if column),
-            *(self.labels.read_from if self.labels else []),
+            *(self.labels.label_columns if self.labels else []),
             *self.attributes,
             *self.skip,
         ]

@@ -77,7 +77,7 @@ def labels_of(column: LabelColumn, row: dict[str, Any], where: str, taxonomy: Ta
 def _raw_labels(column: LabelColumn, row: dict[str, Any], where: str, taxonomy: Taxonomy) -> _RawLabels | None:
     """The label values in the row; None where it is blank."""
     if column.column is None:
-        return _flagged(column, {name: row[name] for name in column.read_from}, where)
+        return _flagged(column, {name: row[name] for name in column.label_columns}, where)
     cell = row[column.column]
     where = f"{where}: '{column.column}'"
     if is_blank(cell):

@@ -63,22 +63,22 @@ def _scored_guards(run: Run) -> list[str]:
 
 def _work(run: Run) -> StageOutcome:
     gold = GOLD.read(run)
-    annotations = ANSWERS.read_if_there(run)
-    rejected = REJECTED.read_if_there(run)
-    audited = AUDIT.read_if_there(run)
-    agreement = AGREEMENT.read_if_there(run)
-    evaluation = EVALUATION.read_if_there(run)
+    annotations = ANSWERS.read_if_present(run)
+    rejected = REJECTED.read_if_present(run)
+    audited = AUDIT.read_if_present(run)
+    agreement = AGREEMENT.read_if_present(run)
+    evaluation = EVALUATION.read_if_present(run)
     documents = {
         name: document
         for name, document in (
-            ("thresholds", THRESHOLDS.read_if_there(run)),
-            ("calibration", CALIBRATION.read_if_there(run)),
+            ("thresholds", THRESHOLDS.read_if_present(run)),
+            ("calibration", CALIBRATION.read_if_present(run)),
         )
         if document is not None
     }
-    prompts = PROMPTS.read_if_there(run)
+    prompts = PROMPTS.read_if_present(run)
     scores = {guard: SCORES.of(guard).read(run) for guard in _scored_guards(run)}
-    severity = GOLD_SEVERITY.read_if_there(run) if run.config.annotation.severity else None
+    severity = GOLD_SEVERITY.read_if_present(run) if run.config.annotation.severity else None
     tables = release_tables(gold, annotations, scores, rejected, severity)
     records = sum(table.height for path, table in tables.items() if path.startswith("data/gold/"))
     if records == 0:
@@ -97,7 +97,7 @@ def _work(run: Run) -> StageOutcome:
             gold=gold,
             agreement=agreement,
             manifests=manifests,
-            plan=PLAN.read_if_there(run),
+            plan=PLAN.read_if_present(run),
             prompts=prompts,
         )
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from marginalia.schemas.agreement_json import Estimate
 from marginalia.schemas.evaluation_json import Difference, EstimatorEvaluation, Finding, GuardDifference, Metric
-from marginalia.scoring.measures.conclusions import compare, conclude, range_of, wide
+from marginalia.scoring.measures.conclusions import compare, conclude, range_is_wide, range_of
 
 CHANCE = 0.5
 BOUNDS_EXPLAIN = ": the bounds of the probabilities could explain the difference"
@@ -78,7 +78,7 @@ def signed_interval(metric: Metric, digits: int = 2) -> str:
 def bounds(metric: Metric | Estimate, digits: int = 2) -> str:
     """The range that the bounds of the probabilities allow; empty unless it is wide relative to the interval."""
     low, high = range_of(metric)
-    return f"bounds allow {number(low, digits)} to {number(high, digits)}" if wide(metric) else ""
+    return f"bounds allow {number(low, digits)} to {number(high, digits)}" if range_is_wide(metric) else ""
 
 
 def with_interval(metric: Metric | Estimate, digits: int = 2) -> str:

@@ -42,15 +42,15 @@ def _work(run: Run) -> StageOutcome:
             taxonomy=run.taxonomy,
             evaluation=evaluation,
             gold=GOLD.read(run),
-            agreement=AGREEMENT.read_if_there(run),
+            agreement=AGREEMENT.read_if_present(run),
             manifests=manifests,
-            plan=PLAN.read_if_there(run),
-            prompts=PROMPTS.read_if_there(run),
-            rejected=REJECTED.read_if_there(run),
-            annotations=ANSWERS.read_if_there(run),
+            plan=PLAN.read_if_present(run),
+            prompts=PROMPTS.read_if_present(run),
+            rejected=REJECTED.read_if_present(run),
+            annotations=ANSWERS.read_if_present(run),
             currency=currency_of(manifests),
-            audited=AUDIT.read_if_there(run),
-            generation=GENERATION.read_if_there(run),
+            audited=AUDIT.read_if_present(run),
+            generation=GENERATION.read_if_present(run),
         )
     )
     write_text(REPORT.path(run), page)

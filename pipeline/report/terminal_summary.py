@@ -5,7 +5,7 @@ from __future__ import annotations
 from marginalia.pipeline.report.as_text import UNCLEAR, against_chance, plural
 from marginalia.pipeline.report.report_data import recommended_estimator
 from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Metric
-from marginalia.scoring.measures.conclusions import range_of, wide
+from marginalia.scoring.measures.conclusions import range_is_wide, range_of
 
 
 def headline(evaluation: Evaluation) -> list[str]:
@@ -64,7 +64,7 @@ def _with_interval(metric: Metric) -> str:
     has_interval = metric.low is not None and metric.high is not None
     text = f"{metric.value:.2f} [{metric.low:.2f}, {metric.high:.2f}]" if has_interval else f"{metric.value:.2f}"
     low, high = range_of(metric)
-    return f"{text} (bounds allow {low:.2f} to {high:.2f})" if wide(metric) else text
+    return f"{text} (bounds allow {low:.2f} to {high:.2f})" if range_is_wide(metric) else text
 
 
 def _chance(auc: Metric) -> str:

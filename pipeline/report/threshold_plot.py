@@ -46,7 +46,7 @@ def threshold_curve(
     return ThresholdCurve(title, len(truth), steps, [judged(step) for step in steps], chosen, at_chosen)
 
 
-def sentence(curve: ThresholdCurve) -> str:
+def threshold_sentence(curve: ThresholdCurve) -> str:
     """The recall and precision of the chosen threshold, with intervals and the number of records."""
     if curve.chosen is None or curve.at_chosen is None:
         return f"{curve.title}: no threshold was chosen"
@@ -65,7 +65,7 @@ def threshold_plot(curve: ThresholdCurve) -> Markup:
 
 def _draw(curve: ThresholdCurve, width: float) -> Drawing:
     css = "plot wide" if width == WIDE else "plot narrow"
-    drawing = Drawing(width, TOP + HEIGHT + 48, alt=sentence(curve), css=css)
+    drawing = Drawing(width, TOP + HEIGHT + 48, alt=threshold_sentence(curve), css=css)
     right = width - 14
 
     def x_of(value: float) -> float:

@@ -74,7 +74,7 @@ def range_of(estimate: Estimated) -> Ends:
     return getattr(estimate, "range_low", None), getattr(estimate, "range_high", None)
 
 
-def wide(estimate: Estimated) -> bool:
+def range_is_wide(estimate: Estimated) -> bool:
     """Whether the bounds of the probabilities matter: their range is wider than a third of the sampling interval, or,
     without an interval, than 0.01."""
     low, high = range_of(estimate)

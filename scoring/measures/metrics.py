@@ -62,7 +62,7 @@ def join(blocks: list[Measured]) -> Measured:
     )
 
 
-def together(measures: Iterable[Measure]) -> Measure:
+def combined(measures: Iterable[Measure]) -> Measure:
     """One measure with the metrics of several."""
     parts = list(measures)
 

@@ -18,7 +18,7 @@ from marginalia.annotation.server.server_control import accounts
 from marginalia.pipeline.annotating import adjudicate_stage, pull_stage, push_stage
 from marginalia.pipeline.annotating import reconcile_stage as reconcile
 from marginalia.pipeline.core.run import Run, open_run
-from marginalia.pipeline.core.stage_runner import Done, run_stage
+from marginalia.pipeline.core.stage_runner import StageRun, run_stage
 from marginalia.schemas.storage.files import write_frame
 from marginalia.schemas.tables import PromptRecord
 
@@ -46,7 +46,7 @@ class SimulatedRun:
     def run(self) -> Run:
         return open_run(self.folder)
 
-    def stage(self, name: str, *, force: bool = False) -> Done:
+    def stage(self, name: str, *, force: bool = False) -> StageRun:
         return run_stage(STAGES[name].STAGE, self.run, force=force)
 
     def pushed(self, file: str = "push.json") -> dict[str, Any]:

@@ -14,7 +14,7 @@ import yaml
 
 from marginalia.pipeline.core.run import open_run
 from marginalia.pipeline.core.stage_order import STAGES
-from marginalia.pipeline.core.stage_runner import Done, read_manifest
+from marginalia.pipeline.core.stage_runner import StageRun, read_manifest
 from marginalia.pipeline.core.stage_summary import describe
 from marginalia.pipeline.demo import run_demo
 from marginalia.schemas.errors import InputError
@@ -152,7 +152,7 @@ def test_the_tutorial_shows_the_counts_that_stages_report(demo_run: Path) -> Non
         manifest = read_manifest(open_run(demo_run), command[1])
         assert manifest is not None
         why = step.shown.rstrip(")\n").rpartition("; ")[2]
-        lines = [describe(Done(command[1], status, why, manifest)) for status in ("ran", "up to date")]
+        lines = [describe(StageRun(command[1], status, why, manifest)) for status in ("ran", "up to date")]
         assert parts(step.shown) <= parts("\n".join(lines)), step.text
         compared.add(command[1])
     assert compared == set(STAGES_RUN) - {"publish", "plan"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from marginalia.schemas.evaluation_json import Metric
-from marginalia.scoring.measures.conclusions import Answer, Rule, above_other, compare, conclude, wide
+from marginalia.scoring.measures.conclusions import Answer, Rule, above_other, compare, conclude, range_is_wide
 
 NAN = float("nan")
 
@@ -57,10 +57,10 @@ def test_the_interval_is_widened_by_the_bounds() -> None:
 
 def test_a_range_is_wide_above_a_third_of_the_interval() -> None:
     metric = Metric(value=0.6, low=0.5, high=0.8, n=9, range_low=0.55, range_high=0.64)
-    assert not wide(metric)
-    assert wide(metric.model_copy(update={"range_high": 0.66}))
-    assert wide(Metric(value=0.6, n=9, range_low=0.55, range_high=0.64))
-    assert not wide(Metric(value=0.6, low=0.5, high=0.8, n=9))
+    assert not range_is_wide(metric)
+    assert range_is_wide(metric.model_copy(update={"range_high": 0.66}))
+    assert range_is_wide(Metric(value=0.6, n=9, range_low=0.55, range_high=0.64))
+    assert not range_is_wide(Metric(value=0.6, low=0.5, high=0.8, n=9))
 
 
 def test_with_many_comparisons_few_sets_have_a_false_finding() -> None:

@@ -9,11 +9,11 @@ from sklearn import metrics as reference
 from marginalia.scoring.measures.intervals import clopper_pearson, resample_weights
 from marginalia.scoring.measures.metrics import (
     bootstrap,
+    combined,
     decisions,
     precision_recall_points,
     ranking,
     roc_points,
-    together,
 )
 
 
@@ -173,10 +173,10 @@ def test_curves_are_scikit_learns() -> None:
 def test_resamples_are_those_of_repeated_records(seed: int) -> None:
     truth, scores, predicted = case(seed, n=25, ties=bool(seed % 2))
     weights = np.random.default_rng(seed).multinomial(25, np.full(25, 1 / 25), size=6).astype(float)
-    measure = together([decisions(truth, predicted), ranking(truth, scores)])
+    measure = combined([decisions(truth, predicted), ranking(truth, scores)])
     result = measure(weights)
     for row, drawn in enumerate(np.repeat(np.arange(25), counts.astype(int)) for counts in weights):
-        again = together([decisions(truth[drawn], predicted[drawn]), ranking(truth[drawn], scores[drawn])])(
+        again = combined([decisions(truth[drawn], predicted[drawn]), ranking(truth[drawn], scores[drawn])])(
             np.ones((1, 25))
         )
         for name in ("micro_roc_auc", "micro_average_precision", "micro_f1", "ranking_loss", "samples_f1"):
@@ -208,7 +208,7 @@ def test_grouping_many_positives_moves_neither_the_value_nor_the_interval(
 
 def test_one_record_and_one_label_work() -> None:
     for truth in (True, False):
-        result = together(
+        result = combined(
             [decisions(np.array([[truth]]), np.array([[False]])), ranking(np.array([[truth]]), np.array([[0.3]]))]
         )(np.ones((1, 1)))
         assert np.isnan(result.pooled["micro_roc_auc"][0])

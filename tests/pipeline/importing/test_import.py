@@ -16,7 +16,7 @@ import pytest
 from marginalia.annotation.client.suggestions import suggested
 from marginalia.annotation.config import AnnotationSection
 from marginalia.pipeline.core.run import Run, open_run
-from marginalia.pipeline.core.stage_runner import Done, run_stage, staleness
+from marginalia.pipeline.core.stage_runner import StageRun, run_stage, staleness
 from marginalia.pipeline.core.stage_summary import describe
 from marginalia.pipeline.evaluation.guard_tables import count_gold
 from marginalia.pipeline.importing import hub_source, import_stage
@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Run:
     return open_run(folder)
 
 
-def run_import(run: Run, source: Path | str | None, mapping: str | None) -> Done:
+def run_import(run: Run, source: Path | str | None, mapping: str | None) -> StageRun:
     prepare(run, None if source is None else str(source), mapping)
     return run_stage(STAGE, run)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from marginalia.pipeline.core.run import Run, open_run
-from marginalia.pipeline.core.stage_runner import Done, run_stage
+from marginalia.pipeline.core.stage_runner import StageRun, run_stage
 from marginalia.pipeline.release import hub_repository
 from marginalia.pipeline.release.publish_stage import STAGE, describe, stage
 from marginalia.pipeline.release.release_stage import STAGE as RELEASE
@@ -53,7 +53,7 @@ def released(tmp_path: Path, server: HubServer | LyingProxy, *, extra: str = "",
     return run
 
 
-def publish(run: Run, *, push: bool = True) -> Done:
+def publish(run: Run, *, push: bool = True) -> StageRun:
     return run_stage(stage(push=push), run)
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from marginalia.pipeline.core.run import Run
-from marginalia.pipeline.core.stage_runner import Done, run_stage
+from marginalia.pipeline.core.stage_runner import StageRun, run_stage
 from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
 from marginalia.pipeline.release.card_charts import charts
 from marginalia.pipeline.release.release_stage import STAGE
@@ -33,7 +33,7 @@ from tests.pipeline.report.test_page import report_data
 from tests.pipeline.synthetic_run import Synthetic
 
 
-def release(run: Run) -> Done:
+def release(run: Run) -> StageRun:
     return run_stage(STAGE, run)
 
 
