@@ -21,7 +21,8 @@ from marginalia.schemas.http_connections import (
     seconds_for_address,
 )
 
-_READ_AHEAD = 1 << 18  # bytes that a connection receives before they are read
+# bytes that a connection receives before they are read: after these, a read waits and so meets the deadline
+_READ_AHEAD = 1 << 18
 
 
 class _ReceivedBytes(asyncio.Protocol):
@@ -93,7 +94,6 @@ class AsyncHttpConnection(RequestTurns, httpcore2.AsyncNetworkStream):
         received = self._received
         if self._unsent:
             await self._send(timeout)
-        timeout.left(httpcore2.ReadTimeout)  # also a server that never pauses meets the deadline
         while not received.unread and not received.is_closed:
             await received.wait(timeout, httpcore2.ReadTimeout)
         if not received.unread and received.error is not None:

@@ -40,7 +40,7 @@ def run_command(command: Callable[[], int | None]) -> int:
 
 def _report(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError) and _nobody_reads_stdout():
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more while it ends
+        _discard_stdout()
         return 128 + signal.SIGPIPE
     known = _as_known(error)
     if known is None:
@@ -62,8 +62,15 @@ def _as_known(error: BaseException) -> MarginaliaError | None:
         hint = "check the path and its permissions"
         return InputError.at(Path(error.filename), error.strerror or str(error), hint=hint)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _discard_stdout()
         return InputError("no space left on the device that the output goes to", hint="free some space")
     return None
+
+
+def _discard_stdout() -> None:
+    """For output that cannot be written: Python tries once more while it ends, and then has an exit code of its own."""
+    with contextlib.suppress(OSError, ValueError):  # stdout is not a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _nobody_reads_stdout() -> bool:

@@ -154,9 +154,49 @@ class _Pools:
         return raw, _Body(encoding, self._limits.largest_body(request, answer.status, headers))
 
 
+class _ProxyPool(httpcore2.HTTPProxy):
+    """Closes a tunnel whose TLS handshake fails: httpcore2 would count it as one of its open connections forever."""
+
+    def create_connection(self, origin: httpcore2.Origin) -> Any:
+        connection: Any = super().create_connection(origin)
+        handle_request = connection.handle_request
+
+        def handle_or_close(request: httpcore2.Request) -> Any:
+            try:
+                return handle_request(request)
+            except httpcore2.ConnectionNotAvailable:
+                raise
+            except BaseException:
+                connection.close()
+                raise
+
+        connection.handle_request = handle_or_close
+        return connection
+
+
+class _AsyncProxyPool(httpcore2.AsyncHTTPProxy):
+    """The same for asyncio."""
+
+    def create_connection(self, origin: httpcore2.Origin) -> Any:
+        connection: Any = super().create_connection(origin)
+        handle_request = connection.handle_async_request
+
+        async def handle_or_close(request: httpcore2.Request) -> Any:
+            try:
+                return await handle_request(request)
+            except httpcore2.ConnectionNotAvailable:
+                raise
+            except BaseException:
+                await connection.aclose()
+                raise
+
+        connection.handle_async_request = handle_or_close
+        return connection
+
+
 class _Transport(_Pools, httpx2.BaseTransport):
     _direct_pool = httpcore2.ConnectionPool
-    _proxy_pool = httpcore2.HTTPProxy
+    _proxy_pool = _ProxyPool
     _backend = ConnectionBackend
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -178,7 +218,7 @@ class _Transport(_Pools, httpx2.BaseTransport):
 
 class _AsyncTransport(_Pools, httpx2.AsyncBaseTransport):
     _direct_pool = httpcore2.AsyncConnectionPool
-    _proxy_pool = httpcore2.AsyncHTTPProxy
+    _proxy_pool = _AsyncProxyPool
     _backend = AsyncConnectionBackend
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:

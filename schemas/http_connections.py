@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -22,7 +22,7 @@ _ADDRESS_SECONDS = 5.0  # for a connection to one address of a server that has s
 
 UNREQUESTED = "unrequested"  # get_extra_info: whether the answer that was just read came before its request
 
-Addresses = list[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
+Addresses = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 
 
 class Deadline:

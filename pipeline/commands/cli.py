@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from marginalia.pipeline.core.stage_runner import Stage
     from marginalia.schemas.manifest_json import Missing
 
+MOST_RECORDS = 1_000_000_000  # that an option may ask for
 MOST_ANNOTATORS = 100  # per record, in a forecast
 
 app = typer.Typer(
@@ -202,7 +203,11 @@ def generate(
     run: RunOption,
     force: ForceOption = False,
     budget: Annotated[
-        float | None, typer.Option(help="stop before the answers cost more than this; overrides generate.budget")
+        float | None,
+        typer.Option(
+            help="stop before the answers cost more than this, in the currency of generate.prices; "
+            "overrides generate.budget"
+        ),
     ] = None,
     approve_key_host: ApproveKeyOption = None,
 ) -> int:
@@ -219,7 +224,10 @@ def push(
     run: RunOption,
     force: ForceOption = False,
     more: Annotated[
-        int, typer.Option(min=0, help="send this many further records, where annotation.first limits them")
+        int,
+        typer.Option(
+            min=0, max=MOST_RECORDS, help="send this many further records, where annotation.first limits them"
+        ),
     ] = 0,
     approve_key_host: ApproveKeyOption = None,
 ) -> int:
@@ -258,17 +266,27 @@ def status(
 def simulate(
     run: RunOption,
     overlap: Annotated[
-        list[int] | None, typer.Option(help="annotators per record; repeat the option to compare")
+        list[int] | None,
+        typer.Option(help="annotators per record; repeat to compare; default: 1, 2, 3, 5 and 7", metavar="N"),
     ] = None,
     miss: Annotated[
         list[float] | None,
-        typer.Option(help="probability to miss a label that applies; repeat the option to give each annotator a value"),
+        typer.Option(
+            help="probability of missing a label that applies; repeat to give each annotator a value; default: 0.15",
+            metavar="P",
+        ),
     ] = None,
     false_alarm: Annotated[
-        list[float] | None, typer.Option(help="probability to select a label that does not apply; can be repeated, too")
+        list[float] | None,
+        typer.Option(
+            help="probability of selecting a label that does not apply; repeat it like --miss; default: 0.02",
+            metavar="P",
+        ),
     ] = None,
-    skip: Annotated[float, typer.Option(help="probability to skip a record")] = 0.02,
-    records: Annotated[int, typer.Option(min=1, help="records to simulate, at most")] = 1000,
+    skip: Annotated[float, typer.Option(help="probability of skipping a record", metavar="P")] = 0.02,
+    records: Annotated[
+        int, typer.Option(min=1, max=MOST_RECORDS, help="records to simulate, at most", metavar="N")
+    ] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Forecast label quality before you annotate. It simulates annotators with the error rates that you give.
@@ -345,14 +363,17 @@ _add_stage("evaluate")
 @with_error_messages
 def audit(
     run: RunOption,
-    guard: Annotated[str | None, typer.Option(help="the guard that disputes; default: the run's first guard")] = None,
+    guard: Annotated[str | None, typer.Option(help="the guard whose scores are used; default: the run's first")] = None,
     estimator: Annotated[str, typer.Option(help="the estimator of its probabilities")] = "marginal",
-    top: Annotated[int, typer.Option(min=1, help="disputed records to list, at most")] = 50,
+    top: Annotated[int, typer.Option(min=1, max=MOST_RECORDS, help="disputed records to list, at most")] = 50,
     control: Annotated[
-        int, typer.Option(min=0, help="records drawn at random from all others, to estimate the error rate of gold")
+        int,
+        typer.Option(
+            min=0, max=MOST_RECORDS, help="records drawn at random from all others, to estimate the error rate of gold"
+        ),
     ] = 50,
     push: Annotated[
-        bool, typer.Option("--push", help="send them to the experts, who do not see the guard's answer")
+        bool, typer.Option("--push", help="send these records to the experts, who do not see the guard's answer")
     ] = False,
     approve_key_host: ApproveKeyOption = None,
 ) -> int:

@@ -14,6 +14,7 @@ from marginalia.schemas.storage.yaml_files import line_in
 from marginalia.schemas.taxonomy import Taxonomy, read_taxonomy, taxonomy_path
 
 RUNS = Path("runs")
+ARGILLA = "argilla"  # the folder of a run's Argilla server
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
@@ -48,7 +49,11 @@ class Run:
         """A file of this run by its path in the run folder, such as `gold.parquet`.
 
         Raises InputError for a symbolic link on this path, a named pipe or a device: a run folder may come from
-        somebody else, and must not lead a stage to files outside it."""
+        somebody else, and must not lead a stage to files outside it. Only the folder of the Argilla server may be a
+        link, to that of another run, because runs can share a server."""
+        first, _, rest = name.partition("/")
+        if first == ARGILLA and (self.folder / ARGILLA / "credentials.json").is_file():
+            return path_inside(self.folder / ARGILLA, rest)
         return path_inside(self.folder, name)
 
     def command(self, stage: str) -> str:

@@ -108,7 +108,7 @@ STAGES = {
         "release.publish_stage",
         "Publish the release on the Hugging Face Hub. Without --push, only show what would be uploaded.",
         reads="the folder release/",
-        writes="with --push, a commit on the Hub",
+        writes="a commit on the Hub, if --push is given",
         waited_for=False,
     ),
 }

@@ -51,8 +51,9 @@ class Stage:
     """A stage. `inputs` and `outputs` are paths of files or folders inside the run folder; `work` does the work.
 
     `sections` are the config sections whose change makes the stage stale. A `live` stage depends on the state of a
-    server (pull, publish), so it runs whenever it is called. `changed_elsewhere` is asked when no file has changed: why
-    the stage must run all the same, such as records that a server has lost; None when it need not."""
+    server (pull, adjudicate, publish …), so it runs whenever it is called. `changed_elsewhere` is asked when no file
+    has changed: it gives the reason why the stage must run all the same, such as records that a server has lost, or
+    None."""
 
     name: str
     inputs: Callable[[Run], Sequence[str]]
@@ -161,7 +162,8 @@ def _log_finished(run: Run, manifest: Manifest) -> None:
 
 
 def staleness(stage: Stage, run: Run) -> str | None:
-    """Why `stage` would run now, or None when it would do nothing."""
+    """Why `stage` is stale; None when its files are up to date. A live stage, or one with items to retry, runs all the
+    same."""
     missing = [name for name in stage.inputs(run) if not run.path(name).exists()]
     if missing:
         return f"{missing[0]} does not exist yet"
@@ -173,7 +175,7 @@ def _stale(stage: Stage, run: Run, inputs: dict[str, str], before: Manifest | No
     if before is None:
         return "not run yet"
     if before.config_sha256 != config_hash(stage, run):
-        return f"config changed ({', '.join(stage.sections)}, seed or taxonomy)"
+        return f"config changed ({', '.join(stage.sections)}, seed, taxonomy or simulated)"
     for name in sorted(inputs.keys() | before.inputs.keys()):
         if inputs.get(name) != before.inputs.get(name):
             return f"{name} changed"

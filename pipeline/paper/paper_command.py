@@ -44,9 +44,12 @@ def paper(
     top_p: Annotated[
         float | None, typer.Option(min=0, max=1, help="the paper's nucleus; default 0.99, for guard instruct 0.9")
     ] = None,
-    eps: Annotated[float, typer.Option(min=0, max=1, help="the paper's smallest probability of a prefix")] = 0.01,
+    eps: Annotated[
+        float, typer.Option(min=0, max=1, help="ignore prefixes less probable than this, as the paper does")
+    ] = 0.01,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="threshold of all scores; default 0.2, for guard instruct 0.3")
+        float | None,
+        typer.Option(min=0, max=1, help="a label is predicted from this score on; default 0.2, for guard instruct 0.3"),
     ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0, max=1, help="search until the bounds of our marginals are at most this wide")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -48,12 +47,11 @@ def start(
 
 def approve_endpoint_key(request: GuardModel) -> None:
     """Asks for the approval that the endpoint's key may be sent to its addresses, if there is a key. Here and not where
-    the key is sent, because that may be another machine of a cluster.
+    the key is read and sent, because that may be another machine of a cluster.
 
     Raises InputError as check_key_approved does."""
-    is_url = request.model.startswith(("http://", "https://"))
-    if not is_url or request.api_key_env is None or not os.environ.get(request.api_key_env, "").strip():
-        return  # a key that is not set is reported where it is read
+    if request.api_key_env is None or not request.model.startswith(("http://", "https://")):
+        return
     for url in split_urls(request.model):
         setting = "allow_http (--allow-http)"
         check_key_approved(request.api_key_env, url, allow_http=request.allow_http, setting=setting)

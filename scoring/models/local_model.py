@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from marginalia.schemas.errors import InputError, ModelError, did_you_mean, first_line
-from marginalia.schemas.hub_client import check_downloads
+from marginalia.schemas.hub_client import check_downloads, download_problem
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
 from marginalia.scoring.models.attention_masks import layer_masks
@@ -124,7 +124,7 @@ def load_local(
         hint = MODEL_HINT if recorded_revision != revision else _HUB_HINT
         if "scaled_dot_product_attention" in str(error):
             hint = SERVE_HINT
-        raise ModelError(f"cannot load the model '{reference}': {first_line(error)}", hint=hint) from error
+        raise ModelError(f"cannot load the model '{reference}': {download_problem(error)}", hint=hint) from error
     try:
         if device.startswith("meta"):
             raise RuntimeError("it has no memory for numbers")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marginalia.schemas.errors import InputError, ModelError, first_line
+from marginalia.schemas.errors import InputError, ModelError
+from marginalia.schemas.hub_client import download_problem
 from marginalia.schemas.storage.files import content_hash
 from marginalia.scoring.models.bundled_model import model_cache
 from marginalia.scoring.models.local_model import resolve
@@ -54,7 +55,7 @@ def load_tokenizer(
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise ModelError(f"cannot load the tokenizer '{reference}': {first_line(error)}") from error
+        raise ModelError(f"cannot load the tokenizer '{reference}': {download_problem(error)}") from error
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ModelError(
             f"the tokenizer '{reference}' is not a fast tokenizer", hint="use a model folder with tokenizer.json"

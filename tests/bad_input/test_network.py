@@ -125,5 +125,6 @@ ROWS: list[Row] = [
 @pytest.mark.parametrize("row", ROWS, ids=names(ROWS))
 def test_the_whole_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MARGINALIA_APPROVE_KEY_HOST", "nowhere.invalid")
     with offline():
         check(tmp_path, row)

@@ -21,11 +21,13 @@ CERTIFICATE = Path(__file__).with_name("certificate.pem")
 class RawServer:
     """For each request `script(path, body)` gives what to send: bytes, and seconds to wait. The connection stays open
     for further requests. `connections` counts them, `requests` holds path and body of each request, `heads` its header
-    lines in small letters. `tls`: with the certificate CERTIFICATE. `greeting`: sent before the first request."""
+    lines in small letters. `tls`: with the certificate CERTIFICATE. `greeting`: sent before the first
+    request, after which `has_greeted` is set."""
 
     def __init__(self, script: Script, *, tls: bool = False, greeting: bytes = b"") -> None:
         self._script = script
         self._greeting = greeting
+        self.has_greeted = threading.Event()
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
         if self._tls is not None:
             self._tls.load_cert_chain(CERTIFICATE)
@@ -65,11 +67,12 @@ class RawServer:
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, ValueError, IndexError), contextlib.ExitStack() as stack:
             if self._tls is not None:
                 connection = stack.enter_context(self._tls.wrap_socket(connection, server_side=True))
             incoming = stack.enter_context(connection.makefile("rb"))
             connection.sendall(self._greeting)
+            self.has_greeted.set()
             while line := incoming.readline():
                 length, head = 0, []
                 while header := incoming.readline().strip().lower():

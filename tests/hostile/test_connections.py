@@ -8,19 +8,18 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from marginalia.schemas.http_client import ExchangeLimits, async_client, client
+from marginalia.schemas.http_client import BodyTooLarge, ExchangeLimits, async_client, client
 from marginalia.scoring.models.endpoint_calls import Caller
 from tests.hostile.conftest import KEY
 from tests.hostile.raw_server import CERTIFICATE, RawServer, answer
 
-SEND = "http11.send_request_headers.started"  # an event of httpcore2
 ESTABLISHED = "01"  # in /proc/net/tcp
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 50
 
@@ -51,7 +50,7 @@ def test_a_name_lookup_that_never_ends() -> None:
     started = time.monotonic()
     with client(ExchangeLimits(0.3, 100), proxies=False) as http, pytest.raises(httpx2.ConnectTimeout):
         http.get("http://slow.invalid")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.usefixtures("slow_names")
@@ -63,74 +62,84 @@ def test_a_name_lookup_that_never_ends_in_asyncio() -> None:
 
     started = time.monotonic()
     asyncio.run(ask())
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
 
 
 def test_a_cancelled_call_leaves_no_connection_behind() -> None:
-    def script(path: str, _: bytes) -> Iterator[bytes | float]:
-        if path == "/slow":
-            yield HALF
-            yield 0.3
-            yield b"x" * 50
-        else:
-            yield answer(b"right")
-
     async def ask() -> None:
-        async with async_client(ExchangeLimits(5.0, 1000)) as http:
+        async with async_client(ExchangeLimits(10.0, 1000)) as http:
             for _ in range(5):
                 with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(http.get(f"{server.url}/slow"), 0.05)
+                    await asyncio.wait_for(http.get(f"{server.url}/half"), 0.1)
             assert (await http.get(server.url)).text == "right"
-            assert server.connections == 6
             assert open_connections(server) == 1, "the last one is kept"
 
-    with RawServer(script) as server:
+    with RawServer(lambda path, _: [HALF, 5.0] if path == "/half" else [answer(b"right")]) as server:
         asyncio.run(ask())
 
 
 def test_a_failed_call_leaves_no_connection_behind() -> None:
     with (
-        RawServer(lambda path, _: [HALF, 0.3] if path == "/slow" else [answer(b"right")]) as server,
-        client(ExchangeLimits(0.1, 1000)) as http,
+        RawServer(lambda path, _: [answer(b"x" * 2000 if path == "/long" else b"right")]) as server,
+        client(ExchangeLimits(10.0, 1000)) as http,
     ):
         for _ in range(5):
-            with pytest.raises(httpx2.ReadTimeout):
-                http.get(f"{server.url}/slow")
+            with pytest.raises(BodyTooLarge):
+                http.get(f"{server.url}/long")
         assert http.get(server.url).text == "right"
         assert server.connections == 6
         assert open_connections(server) == 1, "the last one is kept"
 
 
-def get_all(is_async: bool, urls: list[str]) -> list[str]:
-    """The answers of one client, which waits 0.1 s between taking a connection and using it: what the server sends in
-    that time has then arrived."""
-    limits = ExchangeLimits(5.0, 1000)
-    if not is_async:
+def get_all(is_async: bool, urls: list[str], before_sending: Callable[[], None], seconds: float = 0.0) -> list[str]:
+    """The answers of one client, which calls `before_sending` between taking a connection and sending a request. The
+    event loop then runs for `seconds`."""
+    limits = ExchangeLimits(10.0, 1000)
 
-        def wait(event: str, _: Any) -> None:
-            time.sleep(0.1 if event == SEND else 0.0)
+    def on_event(event: str, _: Any) -> None:
+        if event == "http11.send_request_headers.started":
+            before_sending()
 
-        with client(limits) as http:
-            return [http.get(url, extensions={"trace": wait}).text for url in urls]
+    async def on_event_async(event: str, information: Any) -> None:
+        on_event(event, information)
+        await asyncio.sleep(seconds)
 
     async def ask() -> list[str]:
-        async def wait(event: str, _: Any) -> None:
-            if event == SEND:
-                await asyncio.sleep(0.05)
-                time.sleep(0.05)  # the event loop reads nothing in this time
-
         async with async_client(limits) as http:
-            return [(await http.get(url, extensions={"trace": wait})).text for url in urls]
+            return [(await http.get(url, extensions={"trace": on_event_async})).text for url in urls]
 
-    return asyncio.run(ask())
+    if is_async:
+        return asyncio.run(ask())
+    with client(limits) as http:
+        return [http.get(url, extensions={"trace": on_event}).text for url in urls]
 
 
-@pytest.mark.parametrize("is_async", [False, True], ids=["blocking", "asyncio"])
-@pytest.mark.parametrize("pause", [0.02, 0.075])
-def test_an_answer_that_arrives_just_before_the_next_request(is_async: bool, pause: float) -> None:
-    with RawServer(lambda path, _: [answer(path.encode()), pause, answer(b"stale")]) as server:
+@pytest.mark.parametrize(
+    ("is_async", "seconds"),
+    [(False, 0.0), (True, 0.0), (True, 0.05)],
+    ids=["blocking", "asyncio, not yet read", "asyncio, read by the event loop"],
+)
+def test_an_answer_that_arrives_just_before_the_next_request(is_async: bool, seconds: float) -> None:
+    has_stale, may_send, has_sent = threading.Event(), threading.Event(), threading.Event()
+
+    def script(path: str, _: bytes) -> Iterator[bytes]:
+        has_stale.set()
+        yield answer(path.encode())
+        may_send.wait(5)
+        may_send.clear()
+        yield answer(b"stale")
+        has_sent.set()
+
+    def send_stale() -> None:
+        if has_stale.is_set():
+            has_stale.clear()
+            may_send.set()
+            assert has_sent.wait(5)
+            has_sent.clear()
+
+    with RawServer(script) as server:
         urls = [f"{server.url}/{number}" for number in range(4)]
-        assert get_all(is_async, urls) == ["/0", "/1", "/2", "/3"]
+        assert get_all(is_async, urls, send_stale, seconds) == ["/0", "/1", "/2", "/3"]
         assert server.connections == 4
 
 
@@ -139,11 +148,40 @@ def test_an_answer_that_arrives_just_before_the_next_request(is_async: bool, pau
 def test_an_answer_before_the_first_request(monkeypatch: pytest.MonkeyPatch, is_async: bool, tls: bool) -> None:
     context = ssl.create_default_context(cafile=str(CERTIFICATE))
     monkeypatch.setattr("marginalia.schemas.http_client._certificates", lambda: context)
+
+    def wait() -> None:
+        assert server.has_greeted.wait(5)
+
     with (
         RawServer(lambda *_: [answer(b"right")], tls=tls, greeting=answer(b"stale")) as server,
         pytest.raises(httpx2.RemoteProtocolError, match="the server answered before it was asked"),
     ):
-        get_all(is_async, [server.url])
+        get_all(is_async, [server.url], wait, 0.05)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["blocking", "asyncio"])
+def test_failed_handshakes_behind_a_proxy_do_not_use_up_the_connections(
+    monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    monkeypatch.setattr("marginalia.schemas.http_client.proxy_for", lambda url: proxy.url)
+    monkeypatch.setattr("marginalia.schemas.http_client._certificates", ssl.create_default_context)
+    limits, url = ExchangeLimits(2.0, 1000), "https://server.invalid"
+
+    async def ask() -> None:
+        async with async_client(limits, connections=1) as http:
+            for _ in range(3):
+                with pytest.raises(httpx2.ConnectError):
+                    await http.get(url)
+
+    with RawServer(lambda *_: [b"HTTP/1.1 200 OK\r\n\r\n", 0.05, b"this is not TLS\r\n"]) as proxy:
+        if is_async:
+            asyncio.run(ask())
+        else:
+            with client(limits, connections=1) as http:
+                for _ in range(3):
+                    with pytest.raises(httpx2.ConnectError):
+                        http.get(url)
+        assert [path for path, _ in proxy.requests] == ["server.invalid:443"] * 3
 
 
 @pytest.fixture

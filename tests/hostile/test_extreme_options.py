@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from marginalia.pipeline.commands.cli import app
 from marginalia.scoring.command import main
 from tests.scoring.tiny import save
 
@@ -41,3 +43,20 @@ def test_the_whole_message(
     capsys.readouterr()
     assert main([*words, "--out", str(tmp_path / "o.parquet"), option, value]) == 2
     assert capsys.readouterr().err.split("\n")[-2] == f"error: {message}"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["simulate", "--overlap", "9" * 20], f"--overlap takes numbers from 1 to 100, saw {'9' * 20}"),
+        (["audit", "--top", "9" * 20], "Invalid value for '--top'"),
+        (["audit", "--control", "9" * 400], "Invalid value for '--control'"),
+        (["push", "--more", "9" * 20], "Invalid value for '--more'"),
+        (["simulate", "--records", "9" * 20], "Invalid value for '--records'"),
+    ],
+)
+def test_a_number_that_no_run_has(tmp_path: Path, words: list[str], message: str) -> None:
+    """Some of these never ended, others ended with an OverflowError."""
+    (tmp_path / "config.yaml").write_text("taxonomy: support-tickets\n")
+    done = CliRunner().invoke(app, [*words, "--run", str(tmp_path)])
+    assert done.exit_code == 2 and message in done.stderr

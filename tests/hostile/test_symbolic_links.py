@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from marginalia.annotation.server.server_home import only_one
+from marginalia.annotation.server.server_home import only_one, open_home
 from marginalia.pipeline.commands.cli import app
 from marginalia.pipeline.core.run import Run, open_run
 from marginalia.pipeline.core.stage_order import load_stage
@@ -103,6 +103,13 @@ def test_a_folder_of_the_run_does_not_lead_elsewhere(run: Run, tmp_path: Path, n
     if name in ("manifests", "scores"):
         refused("plan", "--run", run.folder)
     assert [path.name for path in elsewhere.iterdir()] == [".left.partial"]
+
+
+def test_the_folder_of_the_argilla_server_may_be_that_of_another_run(run: Run, tmp_path: Path) -> None:
+    open_home(tmp_path / "other" / "argilla")
+    (run.folder / "argilla").symlink_to(tmp_path / "other" / "argilla")
+    assert run.path("argilla") == run.folder / "argilla"
+    assert run.path("argilla/credentials.json").is_file()
 
 
 @pytest.mark.parametrize("name", ["control.lock", "server.log", "argilla.db"])

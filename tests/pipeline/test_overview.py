@@ -49,7 +49,7 @@ def test_a_changed_config_makes_its_stage_and_all_after_it_stale(folder: Path) -
     assert progress.stages[0].age_seconds is not None and progress.stages[0].counts["planned"] == 12
     (folder / "config.yaml").write_text(CONFIG.replace("12", "13"))
     progress = overview(open_run(folder))
-    assert states(progress)["plan"] == ("stale", "config changed (plan, seed or taxonomy)")
+    assert states(progress)["plan"] == ("stale", "config changed (plan, seed, taxonomy or simulated)")
     assert progress.next == f"marginalia plan --run {folder}"
 
 

@@ -61,3 +61,12 @@ def test_two_processes_may_score_two_shards_but_not_the_same(folder: Path) -> No
     assert (same.exit_code, other.exit_code) == (4, 2)  # the other one only lacks its model
     assert f"{shard} is in use by process" in same.stderr
     assert "/nowhere/some-model" in other.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "config", "simulate"])
+def test_commands_that_only_read_work_meanwhile(folder: Path, command: str) -> None:
+    with locking_process(folder) as child:
+        done = CliRunner().invoke(app, [command, "--run", str(folder)])
+    assert done.exit_code == 0, done.stderr
+    if command == "status":
+        assert done.stdout.startswith(f"{folder}: in use by process {child.pid} (marginalia generate, since 20")

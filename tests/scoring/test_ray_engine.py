@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from marginalia.schemas.errors import InputError
 from marginalia.scoring.config import RayOptions
 from marginalia.scoring.engines import ray_data
 from marginalia.scoring.score_request import ScoreRequest
+from tests.hostile.commands import MARK, marked
 from tests.scoring.tiny import save
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +33,16 @@ ENVIRONMENT = {
     "RAY_AUTH_TOKEN": "5a" * 32,
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONPATH": str(ROOT),
+    MARK: uuid.uuid4().hex,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_process_left() -> Iterator[None]:
+    """After a killed driver, Ray's agents notice only after a minute that they are alone. Ends those of these tests."""
+    yield
+    for process in marked(ENVIRONMENT[MARK]):
+        process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +176,19 @@ def test_started_here_it_listens_on_loopback_only(folder: Path) -> None:
     assert few.select("record_id", "label").equals(
         pl.read_parquet(folder / "here.parquet").select("record_id", "label")
     )
+
+
+def test_sigterm_ends_the_cluster_that_was_started_here(folder: Path) -> None:
+    mark = uuid.uuid4().hex
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENVIRONMENT, MARK, mark)
+        job = score(folder, "stopped", "--engine", "ray", "--actors", "1")
+    wait_for_lines(job, folder / "stopped.journal.jsonl", 1)
+    job.terminate()
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 143
+    assert errors.endswith("stopped by SIGTERM; run the same command to continue\n")
+    assert [" ".join(cmdline(process)) for process in marked(mark)] == []
 
 
 def test_what_an_actor_cannot_load_is_told_as_one_process_tells_it(folder: Path, cluster: Cluster) -> None:
