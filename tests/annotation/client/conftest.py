@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from marginalia.annotation.server.server_control import RunningServer
-from marginalia.pipeline.core.run import Run
 from tests.annotation.runs import SimulatedRun, make_run
 from tests.argilla_fixture import argilla_home, argilla_server
 
@@ -14,18 +13,8 @@ __all__ = ["argilla_home", "argilla_server"]
 
 
 @pytest.fixture
-def new_run(
-    tmp_path: Path, argilla_home: Path, argilla_server: RunningServer, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., SimulatedRun]:
-    """Makes a run whose local Argilla is the session's server, with a dataset of its own. Runs refuse symbolic links,
-    so the run's path of the server's folder is replaced."""
-    path_in_run = Run.path
-
-    def path(run: Run, name: str) -> Path:
-        first, _, rest = name.partition("/")
-        return argilla_home / rest if first == "argilla" else path_in_run(run, name)
-
-    monkeypatch.setattr(Run, "path", path)
+def new_run(tmp_path: Path, argilla_home: Path, argilla_server: RunningServer) -> Callable[..., SimulatedRun]:
+    """Makes a run whose local Argilla is the session's server, with a dataset of its own."""
 
     def make(**options: object) -> SimulatedRun:
         return make_run(tmp_path / "run", argilla_home, argilla_server.url, **options)

@@ -144,5 +144,5 @@ def _suggestions(work: SimulatedRun) -> list[dict[str, Any]]:
 
 def test_suggestions_of_a_check_that_is_off_are_refused(new_run: NewRun) -> None:
     work = new_run(annotation={"suggestions": "check"})
-    with pytest.raises(InputError, match=r"check needs generate\.check\.enabled: true"):
+    with pytest.raises(InputError, match=r"check requires generate\.check\.enabled: true"):
         work.stage("push")
