@@ -31,8 +31,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     # imported late: --help must not wait for polars
     from marginalia.schemas.input_records import read_records
-    from marginalia.schemas.storage.run_lock import run_lock
     from marginalia.schemas.storage.overwriting import refuse_overwriting
+    from marginalia.schemas.storage.run_lock import run_lock
     from marginalia.scoring.engines.shards import Shard, merge_shards
     from marginalia.scoring.score_files import written_files
 
