@@ -45,7 +45,8 @@ class Command:
     def wait_until(self, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
         while not ready():
-            assert time.monotonic() < deadline, self.words
+            if time.monotonic() > deadline:
+                self.process.kill()
             assert self.process.poll() is None, self.process.communicate()
             time.sleep(0.01)
 
@@ -53,7 +54,7 @@ class Command:
         """Exit code and last line of stderr."""
         self.process.send_signal(number)
         try:
-            _, errors = self.process.communicate(timeout=20)
+            _, errors = self.process.communicate(timeout=60)
         finally:
             self.process.kill()
         return self.process.returncode, errors.strip().split("\n")[-1]
