@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 import urllib.parse
 
@@ -18,7 +17,7 @@ WRITTEN = {
     "as it is": KEY,
     "upper": KEY.upper(),
     "lower": KEY.lower(),
-    "HTML": html.escape(KEY),
+    "HTML": KEY.replace("/", "&sol;").replace("+", "&plus;").replace("=", "&equals;"),
     "decimal entities": "".join(f"&#{ord(letter)};" for letter in KEY),
     "hexadecimal entities": "".join(f"&#x{ord(letter):X};" for letter in KEY),
     "URL": urllib.parse.quote(KEY, safe=""),
