@@ -108,7 +108,7 @@ def test_the_command_that_is_told_rebuilds_it(line: SmallLine, damage: Callable[
 
 
 @pytest.mark.parametrize(("name", "stage"), JOURNALS.items())
-def test_a_torn_last_line_is_cut_off_and_said_so(
+def test_a_torn_last_line_is_truncated_with_a_warning(
     line: SmallLine, name: str, stage: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with line.copy(stage, after=True) as folder:
@@ -118,7 +118,7 @@ def test_a_torn_last_line_is_cut_off_and_said_so(
         path.write_bytes(data[: -len(last) // 2])
         run_one(stage, folder, force=True)
         said = capfd.readouterr().err
-        assert f"{path}: " in said and "bytes of an unfinished last line were cut off" in said
+        assert f"{path}: truncated an incomplete last line of " in said
         assert content(folder) == content(line.after[stage])
 
 
