@@ -264,3 +264,11 @@ def test_the_tutorials_new_messages_are_records(tmp_path: Path) -> None:
     (lines,) = re.findall(r"^```json\n(.*?)^```$", TUTORIAL.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     (tmp_path / "new.jsonl").write_text(lines, encoding="utf-8")
     assert read_records(tmp_path / "new.jsonl")["id"].to_list() == ["n1", "n2"]
+
+
+def test_the_page_of_attacks_names_every_hostile_test_and_no_other() -> None:
+    page = (ROOT / "docs/security.md").read_text("utf-8")
+    named = set(re.findall(r"`([\w/]+\.py)`", page))
+    hostile = {path.name for path in (ROOT / "tests/hostile").glob("test_*.py")}
+    assert {name for name in named if "/" not in name} == hostile
+    assert not [name for name in named if "/" in name and not (ROOT / name).is_file()]
