@@ -22,6 +22,11 @@ MARK = "MARGINALIA_TEST_PROCESS"
 PATIENCE = 120.0  # seconds
 
 
+def heed_hangups() -> None:
+    """For a new process: tests that run under nohup hand on that SIGHUP is ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @dataclass
 class Command:
     """A running command. All processes that it starts have its `mark` in their environment."""
@@ -40,6 +45,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=heed_hangups,
         )
 
     def wait_until(self, ready: Callable[[], bool]) -> None:
@@ -57,6 +63,7 @@ class Command:
             _, errors = self.process.communicate(timeout=60)
         finally:
             self.process.kill()
+            self.process.communicate()  # closes its pipes
         return self.process.returncode, errors.strip().split("\n")[-1]
 
     def left_behind(self, *, seconds: float = 3.0) -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 from marginalia.annotation.client import push_records
 from marginalia.schemas.errors import LockedError
 from tests.annotation.runs import SimulatedRun
+from tests.hostile.commands import heed_hangups
 from tests.hostile.fake_argilla import FakeArgilla
 
 TEXTS = {f"r{at}": f"text {at}" for at in range(6)}
@@ -77,6 +78,7 @@ def test_a_signal_ends_pull_and_the_next_one_completes_it(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_hangups,
     )
     try:
         assert waiting.wait(30)

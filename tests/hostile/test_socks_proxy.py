@@ -23,6 +23,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.setenv(name, key)
     for name in (*PROXIES, "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MARGINALIA_APPROVE_KEY_HOST", "server.invalid")
     run = run_of(tmp_path / "run", SERVER, save(tmp_path / "model"))
     monkeypatch.setenv("ALL_PROXY", "socks5://x")
     return run
