@@ -126,7 +126,9 @@ class Scorer:
         """{label: (probability, lower, upper)} of one text or conversation. The verdict has the label `unsafe`.
 
         Raises InputError for invalid messages, ModelError when the record cannot be scored."""
-        messages = [{"role": "user", "content": record}] if isinstance(record, str) else list(record)
+        messages = [{"role": "user", "content": record}] if isinstance(record, str) else record
+        if not isinstance(messages, Sequence) or not all(isinstance(message, dict) for message in messages):
+            raise InputError("score takes a text, or the messages of a conversation", hint="score_records takes many")
         (result,) = self.score_records([("", messages)])
         if result.error is not None:
             raise ModelError(result.error)

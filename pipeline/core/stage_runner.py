@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from marginalia.pipeline.core.artifacts import artifact_of
+from marginalia.pipeline.core.artifacts import PROMPTS, artifact_of
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.run_log import LOG, log_event
 from marginalia.schemas.errors import ArtifactError, InputError, MarginaliaError
@@ -88,6 +88,8 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> StageRun:
         if why is None and before is not None:
             log_event(run, stage.name, "up to date")
             return StageRun(stage.name, "up to date", "", before)
+        if not force:
+            _keep_imported(stage, run)
         log_event(run, stage.name, "started", why=why)
         started = time.monotonic()
         outcome = stage.work(run)
@@ -111,6 +113,21 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> StageRun:
         write_json(manifest_path(run, stage.name), manifest.model_dump(mode="json"))
         _log_finished(run, manifest)
         return StageRun(stage.name, "ran", why or "", manifest)
+
+
+def _keep_imported(stage: Stage, run: Run) -> None:
+    """Raises InputError when the stage would replace imported records, or imported gold that has labels: an import
+    would not be allowed to bring them back."""
+    for name in stage.outputs(run):
+        writer = _last_writer(run, name) if run.path(name).exists() else None
+        if writer is None or writer.stage != "import" or stage.name == "import":
+            continue
+        unlabelled = writer.counts_out.get("unlabelled", 0) == writer.counts_out["records"]
+        if name == PROMPTS.name or not unlabelled:
+            raise InputError(
+                f"{run.folder}: its {name} was imported; {stage.name} would replace it",
+                hint=f"use a new run (marginalia new NAME), or to replace it: {run.command(stage.name)} --force",
+            )
 
 
 def _remove_unfinished(stage: Stage, run: Run) -> None:

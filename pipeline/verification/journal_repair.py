@@ -59,7 +59,9 @@ def repair_journals(run: Run) -> list[RepairedJournal]:
             for path in sorted(run.folder.glob(pattern)):
                 is_shard = path.parent.parent.suffix == ".shards"  # has a lock of its own: score --shard
                 with run_lock(path.parent, "marginalia repair") if is_shard else nullcontext():
-                    repaired.append(RepairedJournal(path, repair_journal(path, keys, check), run.command(stage)))
+                    # score does not read its journal again while its tables are up to date
+                    command = run.command(stage) + (" --force" if stage == "score" else "")
+                    repaired.append(RepairedJournal(path, repair_journal(path, keys, check), command))
         for journal in repaired:
             if journal.moved:
                 log_event(run, "repair", "moved unreadable lines", journal=journal.path.name, lines=journal.moved)

@@ -121,6 +121,8 @@ def test_every_journal_of_a_run(tmp_path: Path, name: str, good: Any, read: Call
     result = CliRunner().invoke(app, ["repair", "--run", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert f"{path}: moved {len(damaged)} lines" in result.output
+    assert ("; next: marginalia score " in result.output) == name.startswith("scores/")
+    assert result.output.rstrip().endswith("--force") == name.startswith("scores/"), "score alone would be up to date"
     assert path.read_bytes() == line + line
     assert read(path) >= 1
     aside = path.with_name(path.name + ".damaged")

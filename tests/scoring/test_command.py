@@ -12,10 +12,12 @@ import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
+from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.files import frame_hash, read_frame
 from marginalia.schemas.tables import LabelScore, ScoredRecord
 from marginalia.scoring.command import main
@@ -106,6 +108,15 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_tables(tmp_path: Path, mode
     times = ["seconds"]
     one, other = (pl.read_parquet(tmp_path / f"{name}.records.parquet") for name in ("whole", "resumed"))
     assert frame_hash(one, without=times) == frame_hash(other, without=times)
+
+
+@pytest.mark.parametrize("record", [None, 3, ["two", "texts"], {"role": "user", "content": "x"}])
+def test_score_refuses_what_is_not_a_record(model: Path, record: Any) -> None:
+    from marginalia.scoring.scorer import Scorer
+
+    scorer = Scorer.load(str(model), "instruct", taxonomy="support-tickets")
+    with pytest.raises(InputError, match="score takes a text, or the messages of a conversation"):
+        scorer.score(record)
 
 
 def test_a_changed_record_is_scored_again(tmp_path: Path, model: Path) -> None:

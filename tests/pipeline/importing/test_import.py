@@ -15,7 +15,9 @@ import pytest
 
 from marginalia.annotation.client.suggestions import suggested
 from marginalia.annotation.config import AnnotationSection
+from marginalia.pipeline.core.artifacts import ANSWERS
 from marginalia.pipeline.core.run import Run, open_run
+from marginalia.pipeline.core.stage_order import load_stage
 from marginalia.pipeline.core.stage_runner import StageRun, run_stage, staleness
 from marginalia.pipeline.core.stage_summary import describe
 from marginalia.pipeline.evaluation.guard_tables import count_gold
@@ -24,7 +26,7 @@ from marginalia.pipeline.importing.column_mapping import HubSource
 from marginalia.pipeline.importing.import_stage import STAGE, prepare
 from marginalia.schemas.errors import InputError, ServiceError
 from marginalia.schemas.storage.files import read_frame, sha256
-from marginalia.schemas.tables import GoldRecord, PromptRecord
+from marginalia.schemas.tables import Answer, GoldRecord, PromptRecord
 from tests.hub_server import TOKEN, HubServer
 
 ROWS = [
@@ -326,3 +328,25 @@ def test_a_hub_that_cannot_be_reached_is_a_service_error(tmp_path: Path, monkeyp
     with pytest.raises(ServiceError, match=r"cannot read lab/prompts \(split train\) from the Hub: "):
         hub_source.fetch("lab/prompts", HubSource(), tmp_path / "source.parquet")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", ["generate", "reconcile"])
+def test_imported_records_and_labels_are_not_replaced(run: Run, data: Path, stage: str) -> None:
+    run_import(run, data, "paper-llama-guard-3")
+    run_stage(load_stage("plan"), run)
+    ANSWERS.write(run, pl.DataFrame(schema=Answer.polars_schema()))
+    before = {name: run.path(name).read_bytes() for name in ("prompts.parquet", "gold.parquet")}
+    name = {"generate": "prompts.parquet", "reconcile": "gold.parquet"}[stage]
+    assert error_of(lambda: run_stage(load_stage(stage), run)) == (
+        f"{run.folder}: its {name} was imported; {stage} would replace it (use a new run (marginalia new NAME), or to "
+        f"replace it: marginalia {stage} --run {run.folder} --force)"
+    )
+    assert {name: run.path(name).read_bytes() for name in before} == before
+
+
+def test_gold_without_labels_is_made_from_answers(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "records.jsonl"
+    source.write_text('{"id": "a", "text": "hello", "labels": null}\n', encoding="utf-8")
+    run_import(run, source, None)
+    ANSWERS.write(run, pl.DataFrame(schema=Answer.polars_schema()))
+    assert run_stage(load_stage("reconcile"), run).status == "ran"
