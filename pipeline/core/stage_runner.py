@@ -118,12 +118,16 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> StageRun:
 def _keep_imported(stage: Stage, run: Run) -> None:
     """Raises InputError when the stage would replace imported records, or imported gold that has labels: an import
     would not be allowed to bring them back."""
+    try:
+        imported = read_manifest(run, "import")
+    except MarginaliaError:  # reported by the import
+        return
+    if imported is None or stage.name == "import":
+        return
+    unlabelled = imported.counts_out.get("unlabelled", 0) == imported.counts_out.get("records")
     for name in stage.outputs(run):
-        writer = _last_writer(run, name) if run.path(name).exists() else None
-        if writer is None or writer.stage != "import" or stage.name == "import":
-            continue
-        unlabelled = writer.counts_out.get("unlabelled", 0) == writer.counts_out["records"]
-        if name == PROMPTS.name or not unlabelled:
+        is_imported = run.path(name).is_file() and imported.outputs.get(name) == sha256(run.path(name))
+        if is_imported and (name == PROMPTS.name or not unlabelled):
             raise InputError(
                 f"{run.folder}: its {name} was imported; {stage.name} would replace it",
                 hint=f"use a new run (marginalia new NAME), or to replace it: {run.command(stage.name)} --force",
