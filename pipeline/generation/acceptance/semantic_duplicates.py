@@ -73,7 +73,7 @@ class SemanticDuplicates:
         best = np.full(len(texts), -2.0, dtype=np.float32)
         best_index = np.zeros(len(texts), dtype=np.int64)
         for start, block in self._filled_blocks(0):
-            cosines = vectors @ block.T
+            cosines = _product(vectors, block.T)
             nearest = cosines.argmax(axis=1)
             values = cosines[np.arange(len(texts)), nearest]
             better = values > best  # of equals the earliest
@@ -88,7 +88,7 @@ class SemanticDuplicates:
         cosine, index = self._nearest.get(text, (-2.0, 0))
         vector = self._embeddings.of(text)
         for start, block in self._filled_blocks(self._compared if prepared else 0):
-            cosines = block @ vector
+            cosines = _product(block, vector)
             nearest = int(cosines.argmax())
             if cosines[nearest] > cosine:
                 cosine, index = float(cosines[nearest]), start + nearest
@@ -104,3 +104,11 @@ class SemanticDuplicates:
                 block = self._blocks[number]
                 blocks.append((first, block[first - number * _BLOCK : last - number * _BLOCK]))
         return blocks
+
+
+def _product(a: Vectors, b: Vectors) -> Vectors:
+    """The matrix product of finite float32 arrays. BLAS kernels may set the processor's "invalid" flag on finite input,
+    and numpy then warns (https://github.com/numpy/numpy/issues/24067); `Embedder` refuses what is not finite."""
+    with np.errstate(invalid="ignore"):
+        product: Vectors = a @ b
+    return product
