@@ -129,6 +129,9 @@ class Answer(Row):
     submitted_at: datetime | None
     pulled_at: datetime
     round: str = Field(description="annotate, adjudicate, audit or gold_question")
+    judged: list[str] | None = Field(
+        default=None, description="labels that the annotator was asked about; null: all. Only imported answers have it"
+    )
 
 
 class SeverityAnswer(Row):
@@ -172,6 +175,10 @@ class GoldRecord(Row):
     method: str
     adjudicated: bool
     split: Literal["train", "calibration", "test"]
+    judged: list[str] | None = Field(
+        default=None,
+        description="labels that were judged; null: all. Any other label is neither positive nor negative here",
+    )
 
 
 class LabelScore(Row):

@@ -123,6 +123,7 @@ def _gold(joined: pl.DataFrame, labels: Sequence[str], section: ReconcileSection
         n_annotators=pl.col("n").fill_null(0),
         method=pl.when(settled).then(pl.lit("expert")).otherwise(pl.lit(section.method)),
         adjudicated=settled,
+        judged=pl.lit(None, dtype=_dtype("judged")),
     )
 
 

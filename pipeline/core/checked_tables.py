@@ -36,13 +36,23 @@ def check_plan(run: Run, path: Path, plan: pl.DataFrame, command: str) -> None:
 
 
 def check_gold(run: Run, path: Path, gold: pl.DataFrame, command: str) -> None:
-    """Raises ArtifactError for an unknown label, a final record with null labels, and a record that has labels but is
-    not final."""
+    """Raises ArtifactError for an unknown label, a final record with null labels, a record that has labels but is not
+    final, and one with a label that was not judged."""
     hint = f"rebuild it with {command} --force"
     for record, status, labels in wrongly_settled(gold).select("id", "status", "labels").head(1).iter_rows():
         has = "no labels" if labels is None else f"labels {labels}"
         raise ArtifactError.at(path, f"record '{record}' is {status} and has {has}", hint=hint)
     _refuse_unknown(path, gold.drop_nulls("labels"), "record", run.taxonomy, hint)
+    judged = gold.drop_nulls("judged")
+    _refuse_unknown(path, judged.select("id", labels="judged"), "record", run.taxonomy, hint)
+    for record, label in labels_not_judged(judged).select("id", "label").head(1).iter_rows():
+        raise ArtifactError.at(path, f"record '{record}' has the label '{label}', which 'judged' leaves out", hint=hint)
+
+
+def labels_not_judged(gold: pl.DataFrame) -> pl.DataFrame:
+    """One row (id, label) for each label that a record has although its column `judged` leaves it out."""
+    partly = gold.drop_nulls("judged").select("id", label=pl.col("labels").list.set_difference("judged"))
+    return partly.explode("label").drop_nulls("label")
 
 
 def wrongly_settled(gold: pl.DataFrame) -> pl.DataFrame:
