@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from marginalia.pipeline.core.artifacts import GOLD, IMPORT_SETTINGS
+from marginalia.pipeline.core.artifacts import ANSWERS, GOLD, IMPORT_SETTINGS
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.run_log import read_log
 from marginalia.pipeline.core.stage_order import STAGES, load_stage
@@ -81,7 +81,8 @@ def overview(run: Run) -> Overview:
 
 
 def _needed_stages(run: Run) -> list[str]:
-    """Imported records are not generated, and with imported gold they are not annotated either."""
+    """Imported records are not generated, with imported answers they are only reconciled, and with imported gold they
+    are not annotated at all."""
     names = [name for name in STAGES if name != "audit"]  # optional in every run
     if (imported := _manifest(run, "import")) is None and not run.path(IMPORT_SETTINGS).exists():
         names.remove("import")
@@ -89,6 +90,8 @@ def _needed_stages(run: Run) -> list[str]:
         names = [name for name in names if name not in GENERATION_STAGES]
         if imported is not None and GOLD.name in imported.outputs:
             names = [name for name in names if name not in ANNOTATION_STAGES]
+        elif imported is not None and ANSWERS.name in imported.outputs:
+            names = [name for name in names if name not in ANNOTATION_STAGES or name == "reconcile"]
     return names
 
 

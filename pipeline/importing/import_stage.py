@@ -1,19 +1,26 @@
-"""import: converts an existing data set to prompts.parquet and, when its labels are gold, gold.parquet."""
+"""import: converts an existing data set to prompts.parquet and, when people gave its labels, gold.parquet (final
+labels) or annotations.parquet (the answers of several people)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from marginalia.pipeline.core.artifacts import GOLD, PROMPTS
+from marginalia.annotation.client.pseudonyms import read_key, write_key
+from marginalia.pipeline.core.artifacts import ANSWERS, GOLD, PROMPTS, PSEUDONYM_KEY
 from marginalia.pipeline.core.artifacts import IMPORT_SETTINGS as SETTINGS
+from marginalia.pipeline.core.imported_files import keep_made
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, manifest_path, read_manifest
+from marginalia.pipeline.importing.class_labels import with_classes
 from marginalia.pipeline.importing.column_mapping import HUB, Mapping, load_mapping, mapping_path
 from marginalia.pipeline.importing.hub_source import SNAPSHOT, fetch
-from marginalia.pipeline.importing.imported_tables import gold_table, prompt_table
+from marginalia.pipeline.importing.imported_tables import answer_table, gold_table, prompt_table, with_people
+from marginalia.pipeline.importing.label_warnings import label_warnings
 from marginalia.pipeline.importing.row_conversion import convert
 from marginalia.schemas.equal_texts import equal_texts
 from marginalia.schemas.errors import InputError
@@ -32,7 +39,6 @@ def prepare(run: Run, source: str | None, mapping: str | None) -> None:
     source of import.yaml. `mapping`: the name of a shipped mapping or a file; None keeps import.yaml or, without one,
     takes the shipped `records` (columns id, text or messages, labels). Raises InputError when the run has generated
     records or reconciled gold, or when there is no source."""
-    _refuse_other_origins(run)
     settings = run.path(SETTINGS)
     if source is None and not settings.exists():
         raise InputError(
@@ -43,13 +49,14 @@ def prepare(run: Run, source: str | None, mapping: str | None) -> None:
     else:
         path = mapping_path(mapping)
     loaded = load_mapping(path, run.taxonomy)
+    keep_made(run, _outputs_by(loaded), read_manifest(run, "import"))
     source = source or loaded.source
     if source is None:
         raise InputError(f"{settings}: source is not set", hint=f"marginalia import FILE --run {run.folder}")
     if not source.startswith(HUB):
         if source != loaded.source:
             source = _stored_path(run, Path(source))
-        written = (PROMPTS.path(run), GOLD.path(run), manifest_path(run, "import"))
+        written = (*(artifact.path(run) for artifact in (PROMPTS, ANSWERS, GOLD)), manifest_path(run, "import"))
         refuse_overwriting(written, (run.path(source), mapping), hint=COPY)
         text = _with_source(read_text(path), source)
     else:
@@ -91,16 +98,6 @@ def _without_key(text: str, key: str) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _refuse_other_origins(run: Run) -> None:
-    """Raises InputError when the run's records or gold were made by another stage."""
-    for stage, name in ((PROMPTS.stage, PROMPTS.name), (GOLD.stage, GOLD.name)):
-        if manifest_path(run, stage).exists():
-            raise InputError(
-                f"{run.folder}: its {name} comes from {stage}; an import would replace it",
-                hint="import into a new run: marginalia new NAME",
-            )
-
-
 def _settings(run: Run) -> Mapping:
     return load_mapping(run.path(SETTINGS), run.taxonomy)
 
@@ -118,39 +115,42 @@ def _inputs(run: Run) -> list[str]:
 
 
 def _outputs(run: Run) -> list[str]:
-    if not run.path(SETTINGS).exists():
-        return [PROMPTS.name]
-    mapping = _settings(run)
+    return _outputs_by(_settings(run)) if run.path(SETTINGS).exists() else [PROMPTS.name]
+
+
+def _outputs_by(mapping: Mapping) -> list[str]:
+    """The files that an import by this mapping writes."""
+    if mapping.annotators is not None:
+        return [PROMPTS.name, ANSWERS.name]
     gold = mapping.labels is not None and mapping.labels.kind == "gold"
     return [PROMPTS.name, *([GOLD.name] if gold else [])]
 
 
 def _work(run: Run) -> StageOutcome:
-    _refuse_other_origins(run)
     mapping = _settings(run)
     path = run.path(_source(run, mapping))
-    result = convert(read_rows(path), mapping, run.taxonomy, str(path))
-    gold = GOLD.name in _outputs(run)
+    result = convert(read_rows(path), with_classes(mapping, path), run.taxonomy, str(path))
+    outputs = _outputs_by(mapping)
     origin = f"{mapping.repository}@{mapping.hub.revision}" if mapping.repository else path.name
     modified = datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
-    prompts = prompt_table(result.records, f"imported: {mapping.title} ({origin})", modified, intended=not gold)
+    intended = outputs == [PROMPTS.name]
+    prompts = prompt_table(result.records, f"imported: {mapping.title} ({origin})", modified, intended=intended)
     PROMPTS.write(run, prompts)
-    before = read_manifest(run, "import")
-    warnings: list[str] = []
-    if gold and (unlabelled := result.counts["unlabelled"]):
-        are = "is" if unlabelled == 1 else "are"
-        warnings.append(
-            f"{unlabelled:,} of {len(result.records):,} records {are} not labelled and not counted in any result; if a "
-            "blank cell means that no category applies, add blank: none to labels in the mapping"
-        )
-    if gold:
+    facts: dict[str, Any] = {"labels": "intended" if intended else "gold"}
+    warnings = label_warnings(result, mapping, run.taxonomy.ids)
+    if ANSWERS.name in outputs:
+        key = with_people(read_key(PSEUDONYM_KEY.path(run)), result.answers)
+        write_key(PSEUDONYM_KEY.path(run), key)
+        answers = answer_table(result.answers, key, modified)
+        ANSWERS.write(run, answers)
+        facts = {"labels": "answers", "annotators": answers["annotator"].n_unique()}
+    if GOLD.name in outputs:
         table = gold_table(result.records, run.taxonomy.ids, run.config.reconcile.splits, run.config.seed)
         GOLD.write(run, table)
         equal = equal_texts(table)
         result.counts.update(equal.counts)
         warnings += equal.warnings
-    elif before is not None and GOLD.name in before.outputs:
-        GOLD.path(run).unlink(missing_ok=True)  # from an earlier import with another mapping
+    _remove_former(run, outputs)
     rows = result.counts.pop("rows")
     return StageOutcome(
         counts_in={"rows": rows},
@@ -158,12 +158,20 @@ def _work(run: Run) -> StageOutcome:
         facts={
             "source": mapping.source,
             "title": mapping.title,
-            "labels": "gold" if gold else "intended",
+            **facts,
             "revision": mapping.hub.revision,
             "ignored_values": dict(sorted(result.ignored.items())),
         },
         warnings=warnings,
     )
+
+
+def _remove_former(run: Run, outputs: Sequence[str]) -> None:
+    """Removes what an earlier import with another mapping wrote and this one does not."""
+    before = read_manifest(run, "import")
+    for artifact in (ANSWERS, GOLD):
+        if before is not None and artifact.name in before.outputs and artifact.name not in outputs:
+            artifact.path(run).unlink(missing_ok=True)
 
 
 STAGE = Stage(

@@ -196,8 +196,8 @@ MAPPING_FILES: list[Row] = [
         {"r.jsonl": jsonl(GOOD), "m.yaml": "a: 1\n"},
         IMPORT,
         2,
-        "m.yaml: line 1: unknown key 'a'; expected one of attributes, duplicates, hub, id, labels, messages, skip, "
-        "source, strip, text, title, unusable (the shipped records.yaml shows the keys)",
+        "m.yaml: line 1: unknown key 'a'; expected one of annotators, attributes, duplicates, hub, id, labels, "
+        "messages, messages_form, skip, source, strip, text, title, unusable (the shipped records.yaml shows the keys)",
     ),
     (
         "misspelt key",
@@ -233,8 +233,8 @@ MAPPING_FILES: list[Row] = [
         mapping("text: text", "text: txet"),
         IMPORT,
         2,
-        "{folder}/r.jsonl: line 1: no column 'txet'; did you mean 'text'?; it has id, labels, tex"
-        "t (--mapping takes a YAML file that names its columns)",
+        "{folder}/r.jsonl: line 1: no column 'txet'; did you mean 'text'?; it has id, labels, text (--mapping takes a "
+        "YAML file; its key text names the column)",
     ),
     (
         "another form",
