@@ -49,7 +49,7 @@ class SourceFiles:
         if not path.exists():
             raise InputError.at(path, "no such file", hint=EXPECTED)
         if path.is_dir():
-            raise InputError.at(path, "is a folder, expected a file", hint=EXPECTED)
+            raise InputError.at(path, "is a folder", hint=EXPECTED)
         check_regular(path)
         facts = FileFacts(path, *format_of(path, self._how))
         self.facts.append(facts)
@@ -71,17 +71,19 @@ def read_rows(path: Path, how: FileFormat | None = None) -> Iterator[tuple[str, 
 
 
 def files_of(source: str, folder: Path) -> list[Path]:
-    """The files that a path or a pattern such as `parts/*.csv` names, sorted; relative ones are inside `folder`.
-
-    Raises InputError if a pattern fits no file."""
+    """The files that a path or a pattern such as `parts/*.csv` names, sorted; relative ones are inside `folder`. If no
+    file fits, the pattern itself."""
     path = Path(source)
-    if (folder / path).exists() or not any(character in source for character in WILDCARDS):
+    if (folder / path).exists() or not is_pattern(source):
         return [folder / path]
     root = Path(path.anchor) if path.is_absolute() else folder
     files = sorted(file for file in root.glob(str(path.relative_to(path.anchor))) if file.is_file())
-    if not files:
-        raise InputError(f"{source}: no file fits this pattern", hint=EXPECTED)
-    return files
+    return files or [folder / path]
+
+
+def is_pattern(source: str) -> bool:
+    """Whether a path has characters of a pattern; a file may have them in its name, too."""
+    return any(character in source for character in WILDCARDS)
 
 
 def _rows_of(path: Path, how: FileFormat, facts: FileFacts) -> Iterator[tuple[str, SourceRow]]:

@@ -129,6 +129,13 @@ class FileFacts:
         return [*parts, self.encoding.upper().removesuffix("-SIG")]
 
 
+def name_without_format(path: Path) -> str:
+    """`anna` for anna.csv and anna.jsonl.gz."""
+    stem = path.stem if path.suffix.lower() in CODECS else path.name
+    suffix = Path(stem).suffix
+    return stem.removesuffix(suffix) if suffix.lower() in FORMATS else stem
+
+
 def format_of(path: Path, how: FileFormat) -> tuple[Format, str | None]:
     """The format of a file and its compression. Raises InputError if the name says neither and `how` does not."""
     codec = CODECS.get(path.suffix.lower())
