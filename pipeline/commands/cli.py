@@ -19,6 +19,7 @@ from marginalia.pipeline.commands.shared_options import (
     open_folder,
     with_error_messages,
 )
+from marginalia.pipeline.commands.shown_mapping import show_mapping
 from marginalia.pipeline.core.stage_order import STAGES, load_stage
 from marginalia.pipeline.paper.paper_command import EXAMPLE as PAPER_EXAMPLE
 from marginalia.pipeline.paper.paper_command import paper
@@ -147,16 +148,34 @@ def import_records(
         str | None,
         typer.Argument(help="a JSONL or Parquet file, or hub:OWNER/NAME; default: the source in the run's import.yaml"),
     ] = None,
-    mapping: Annotated[str | None, typer.Option(help="a shipped mapping's name, or a YAML file")] = None,
+    mapping: Annotated[
+        str | None,
+        typer.Option(
+            help="a shipped mapping's name, or a YAML file; default: the run's import.yaml or, without one, records"
+        ),
+    ] = None,
     force: ForceOption = False,
+    shown: Annotated[
+        str | None,
+        typer.Option(
+            "--show-mapping",
+            help="print this shipped mapping, to copy and change; all: list their names",
+            metavar="NAME",
+            callback=show_mapping,
+            is_eager=True,
+        ),
+    ] = None,
     approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """The command `import`."""
-    from marginalia.pipeline.importing.import_stage import STAGE, prepare
+    from marginalia.pipeline.importing.import_stage import STAGE, next_command, prepare
 
     opened = open_folder(run, approve_key_host)
     prepare(opened, source, mapping)
-    return _run(STAGE, opened, force=force)
+    code = _run(STAGE, opened, force=force)
+    if (command := next_command(opened)) is not None:
+        print(f"next: {command}")
+    return code
 
 
 @app.command(help=STAGES["plan"].help, epilog="Example: marginalia plan --run runs/refunds --show")

@@ -126,6 +126,11 @@ def _outputs_by(mapping: Mapping) -> list[str]:
     return [PROMPTS.name, *([GOLD.name] if gold else [])]
 
 
+def next_command(run: Run) -> str | None:
+    """The command that makes gold of imported answers; None for other imports."""
+    return run.command("reconcile") if ANSWERS.name in _outputs(run) else None
+
+
 def _work(run: Run) -> StageOutcome:
     mapping = _settings(run)
     path = run.path(_source(run, mapping))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from marginalia.pipeline.core.imported_files import is_answers_imported
 from marginalia.pipeline.report import as_text, finding_sentences
 from marginalia.pipeline.report.coverage_section import CoveredValue, coverage, coverage_finding, rejected_figure
 from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, bars, forest, nice_axis
@@ -81,6 +82,8 @@ def dataset_section(data: ReportData) -> DatasetSection:
         description = (
             f"records answered by {as_text.plural(annotators, 'annotator')}, {as_text.plural(answers.height, 'answer')}"
         )
+        if is_answers_imported(data.manifests):
+            description += ", imported with the records"
         if expert:
             description += f", {as_text.plural(expert, 'record')} adjudicated"
         steps.append(("Annotated", answers["record_id"].n_unique(), description))

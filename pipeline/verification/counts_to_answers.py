@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import polars as pl
 
@@ -18,6 +19,7 @@ from marginalia.pipeline.core.artifacts import (
     REJECTED,
     RESPONSES,
 )
+from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.verification.check_results import Verification
 from marginalia.pipeline.verification.manifest_hashes import RESTORE
 from marginalia.pipeline.verification.run_contents import Contents
@@ -95,18 +97,24 @@ def _changed_labels(contents: Contents, pushed: Pushed) -> Iterator[str]:
 
 
 def _check_answers(contents: Contents, verification: Verification) -> None:
-    run, answers = contents.run, contents.table(ANSWERS)
+    run, answers, maker = contents.run, contents.table(ANSWERS), contents.maker(ANSWERS)
     path = ANSWER_JOURNAL.path(run)
-    if answers is None or not path.exists():
+    if answers is None or (maker == ANSWERS.stage and not path.exists()):
         return
+    if maker == ANSWERS.stage:
+        _check_journal(run, answers, path, verification)
+    used = set(answers["labels"].explode().drop_nulls())
+    problems = [f"unknown label '{label}'" for label in sorted(used - set(run.taxonomy.ids))]
+    verification.add(
+        maker, "labels", f"{len(used)} labels in use, all known", problems, f"add them to {run.taxonomy_path} again"
+    )
+
+
+def _check_journal(run: Run, answers: pl.DataFrame, path: Path, verification: Verification) -> None:
+    """The table is the latest state of the journal."""
     with verification.failing("pull", "journal", RESTORE):
         state = latest(path)
         same = frame_hash(answers_frame(state.values())) == frame_hash(answers)
         different = f"annotations.parquet is not the latest state of the {len(state):,} answers in the journal"
         problems = [] if same else [different]
         verification.add("pull", "journal", f"{len(state):,} answers, as in the table", problems, run.command("pull"))
-    used = set(answers["labels"].explode().drop_nulls())
-    problems = [f"unknown label '{label}'" for label in sorted(used - set(run.taxonomy.ids))]
-    verification.add(
-        "pull", "labels", f"{len(used)} labels in use, all known", problems, f"add them to {run.taxonomy_path} again"
-    )
