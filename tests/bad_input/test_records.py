@@ -78,8 +78,8 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({"id": 1, "body": "x"})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: no column 'text'; it has body, id (--mapping takes a YAML file; its key text names the "
-        "column)",
+        "{folder}/r.jsonl: line 1: no column 'text'; it has body, id (--mapping takes a YAML file; its key text names "
+        "the column)",
     ),
     (
         "no text",
