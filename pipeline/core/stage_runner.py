@@ -190,9 +190,13 @@ def _stale(stage: Stage, run: Run, inputs: dict[str, str], before: Manifest | No
         return "not run yet"
     if before.config_sha256 != config_hash(stage, run):
         return f"config changed ({', '.join(stage.sections)}, seed, taxonomy or simulated)"
-    for name in sorted(inputs.keys() | before.inputs.keys()):
-        if inputs.get(name) != before.inputs.get(name):
+    for name in sorted(inputs.keys() - before.inputs.keys()):
+        return f"{name} is a new input"
+    for name in sorted(inputs):
+        if inputs[name] != before.inputs[name]:
             return f"{name} changed"
+    for name in sorted(before.inputs.keys() - inputs.keys()):
+        return f"{name} is no longer an input"
     for name in stage.outputs(run):
         if not run.path(name).exists():
             return f"{name} is missing"

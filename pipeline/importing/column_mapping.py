@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.sources.file_format import FileFormat
 from marginalia.schemas.storage.yaml_files import find_yaml, line_in, load_yaml
 from marginalia.schemas.taxonomy import Taxonomy
 
@@ -193,9 +194,12 @@ class HubSource(StrictModel):
 class Mapping(StrictModel):
     """A mapping file. In a run it is `import.yaml`, with the source in front."""
 
-    source: str | None = Field(
-        default=None, description="file (relative to this one) or hub:owner/name; marginalia import writes it"
+    source: str | list[str] | None = Field(
+        default=None,
+        description="file (relative to this one), pattern such as parts/*.csv, list of these, or hub:owner/name; "
+        "marginalia import writes it",
     )
+    files: FileFormat = Field(default=FileFormat(), description="how the files are written; left out: detected")
     title: str = Field(default="records", description="what the data set is, for the card")
     id: str | None = Field(default=None, description="path of the ids; null: made from the text by SHA-256")
     text: str | None = Field(default=None, description="path of the text, read as one user message")
@@ -241,7 +245,12 @@ class Mapping(StrictModel):
     @property
     def repository(self) -> str | None:
         """owner/name when the source is a data set on the Hub, else None."""
-        return self.source.removeprefix(HUB) if self.source and self.source.startswith(HUB) else None
+        return self.sources[0].removeprefix(HUB) if self.sources and self.sources[0].startswith(HUB) else None
+
+    @property
+    def sources(self) -> list[str]:
+        """The source as a list; empty if there is none."""
+        return [self.source] if isinstance(self.source, str) else self.source or []
 
     def paths(self) -> list[tuple[str, str]]:
         """(key of the mapping, path) of each cell of a row that is read. The paths inside annotators.items are not
