@@ -132,8 +132,8 @@ ROWS: list[Row] = [
         RECONCILE,
         2,
         "runs/r/annotations.parquet: column 'annotator' is missing; it has ['record_id', 'labels'"
-        ", 'status', 'note', 'submitted_at', 'pulled_at', 'round'] (rebuild it with marginalia pu"
-        "alia pull --run runs/r)",
+        ", 'status', 'note', 'submitted_at', 'pulled_at', 'round', 'judged'] (rebuild it with marg"
+        "inalia pull --run runs/r)",
     ),
     (
         "answers: duplicate",
