@@ -350,7 +350,7 @@ def test_guards_side_by_side() -> None:
             for guard, finding_word in findings.items()
             for name, tested in (("macro_roc_auc", True), ("micro_f1", False))
         ]
-        shown = side_by_side(Evaluation.model_construct(guard_differences=rows))
+        shown = side_by_side(Evaluation.model_construct(guard_differences=rows), "macro_roc_auc")
         assert shown is not None
         return shown.figure.title
 
