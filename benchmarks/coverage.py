@@ -170,7 +170,8 @@ def crowd(rng: np.random.Generator, n: int, miss: Array, false_alarm: Array, rat
     ticked = np.where(truth[record], drawn >= miss[who][:, None], drawn < false_alarm[who][:, None])
     names = [f"r{at:06}" for at in range(n)]
     labels = tuple(f"label{at}" for at in range(len(rates)))
-    return truth, Votes(names, [f"A{at}" for at in range(annotators)], labels, record, who, ticked)
+    judged = np.ones(ticked.shape, dtype=np.bool_)
+    return truth, Votes(names, [f"A{at}" for at in range(annotators)], labels, record, who, ticked, judged)
 
 
 def agreement_coverage(worlds: int, n: int) -> Tallies:
