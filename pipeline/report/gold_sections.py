@@ -129,12 +129,14 @@ def dataset_section(data: ReportData) -> DatasetSection:
 
 
 def _intended(data: ReportData) -> dict[str, int]:
-    """How many final gold records were asked to have each label; empty for imported records."""
+    """How many final gold records were asked to have each label, of those in which it was judged; empty for imported
+    records."""
     if data.prompts is None or data.plan is None:
         return {}
-    final = data.gold.filter(pl.col("status") == "final")["id"]
-    asked = data.prompts.filter(pl.col("id").is_in(final.to_list()))["intended_labels"]
-    return {str(label): int(n) for label, n in asked.explode().drop_nulls().value_counts().iter_rows()}
+    final = data.gold.filter(pl.col("status") == "final").select("id", "judged")
+    asked = data.prompts.select("id", label="intended_labels").join(final, on="id").explode("label").drop_nulls("label")
+    judged = asked.filter(pl.col("judged").is_null() | pl.col("judged").list.contains(pl.col("label")))
+    return {str(label): int(n) for label, n in judged["label"].value_counts().iter_rows()}
 
 
 def _counts_of(frame: pl.DataFrame, column: str) -> list[tuple[str, int]]:
