@@ -67,8 +67,11 @@ def tested_finding(tested: Sequence[str], primary: str) -> str:
     names = list(dict.fromkeys(tested))
     if not names:
         return ""
-    sentence = f"Only {joined([NAMES[name] for name in names])} is tested"
-    return sentence if names == [primary] else f"{sentence}, because {NAMES[primary]} has no interval here"
+    others = joined([NAMES[name] for name in names if name != primary] or [""])
+    if primary not in names:
+        return f"Only {others} is tested, because {NAMES[primary]} has no interval here"
+    sentence = f"Only {NAMES[primary]} is tested"
+    return f"{sentence}, or {others} where it has no interval" if others else sentence
 
 
 def labels_finding(estimator: EstimatorEvaluation, names: dict[str, str], confidence: float) -> str:
