@@ -13,28 +13,22 @@ import polars as pl
 import pytest
 import yaml
 
-from marginalia.pipeline.core.run import Run
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.pipeline.core.stage_order import load_stage
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.release.release_checks import refuse_leaks
 from marginalia.pipeline.release.release_stage import STAGE
 from marginalia.pipeline.verification.check_results import Verification
 from marginalia.pipeline.verification.release_contents import check_release
 from marginalia.pipeline.verification.run_contents import read_contents
+from marginalia.pipeline.verification.verify import verify
 from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.storage.files import sha256, write_frame, write_json
 from marginalia.schemas.tables import GoldRecord
-from marginalia.schemas.taxonomy import load_taxonomy
+from tests.pipeline.evaluation.test_stages import CONFIG
+from tests.pipeline.partly_judged import LABELS, PARTLY, SYNTHETIC, masked_frames
 from tests.pipeline.release.labelled_run import ANSWERS, AT, GOLD, answer, gold_row, make_run
-
-LABELS = load_taxonomy("support-tickets").ids
-PARTLY = [
-    gold_row("r1", ["late_delivery"], "calibration"),
-    gold_row("r2", ["late_delivery", "refund"], "calibration", judged=["refund", "invoice", "late_delivery"]),
-    gold_row("r3", [], "test"),
-    gold_row("r4", [], "test", judged=["invoice"]),  # not known to be safe
-    gold_row("r5", None, "test", status="needs_answers", judged=["invoice"]),
-    gold_row("r7", [], "train", judged=LABELS),
-]
+from tests.pipeline.synthetic_run import write_run
 
 
 def release(run: Run) -> None:
@@ -204,3 +198,24 @@ def test_the_card_names_people_only_if_people_answered_here(
     if imported:
         row = "| import | 1 row | 6 records, 24 with 1 label, 1 needs answers, 2 disputed records reviewed |"
         assert row in body
+
+
+def test_an_evaluated_run_with_partly_judged_records_passes_all_stages_and_checks(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    write_run(folder, SYNTHETIC, whole=False, simulated=False)
+    (folder / "config.yaml").write_text(CONFIG.format(simulated="false"), encoding="utf-8")
+    run = open_run(folder)
+    gold = masked_frames().gold
+    write_frame(run.path("gold.parquet"), gold, GoldRecord)
+    for name in ("evaluate", "report", "release"):
+        run_stage(load_stage(name), run)
+    checks = [check for check in verify(run).checks if check.stage != "score"]  # some of its records have no scores
+    assert {check.stage for check in checks} >= {"evaluate", "report", "release"}
+    # the planted gold has no manifest
+    assert [check for check in checks if not check.ok and check.subject != "manifest"] == []
+    head, body = card_of(run)
+    partly = gold.filter((pl.col("status") == "final") & pl.col("judged").is_not_null())
+    assert f"{partly.height} records are partly judged" in body
+    assert "share of records that were judged on all labels and are without a label" in body
+    assert "Labels that were not judged in a record are left out." in body
+    assert head["annotations_creators"] == ["found"]

@@ -17,9 +17,9 @@ from marginalia.pipeline.report.terminal_summary import headline
 from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.tables import GoldRecord
 from marginalia.schemas.taxonomy import load_taxonomy
-from tests.pipeline.release.test_partly_judged_release import PARTLY
+from tests.pipeline.partly_judged import PARTLY, SYNTHETIC, masked_frames
 from tests.pipeline.report.test_page import Page, report_data
-from tests.pipeline.synthetic_run import Frames, Synthetic, make_frames
+from tests.pipeline.synthetic_run import Synthetic, make_frames
 
 TAXONOMY = load_taxonomy("support-tickets")
 NAMES = {label.id: label.name for label in TAXONOMY.labels}
@@ -68,23 +68,9 @@ def test_a_label_that_was_never_judged_is_not_one_without_records() -> None:
     )
 
 
-def masked_frames() -> Frames:
-    """160 records; in every third one only the first five labels were judged, and in every fourth other one all but the
-    last."""
-    frames = make_frames(Synthetic(n=160, skill=0.6))
-    labels = TAXONOMY.ids
-    rows = frames.gold.to_dicts()
-    for number, row in enumerate(rows):
-        judged = labels[:5] if number % 3 == 0 else labels[:-1] if number % 4 == 0 else None
-        row["judged"] = judged
-        if judged is not None and row["labels"] is not None:
-            row["labels"] = [label for label in row["labels"] if label in judged]
-    return replace(frames, gold=GoldRecord.frame(rows))
-
-
 @pytest.fixture(scope="module")
 def masked() -> ReportData:
-    return report_data(Synthetic(n=160, skill=0.6), masked_frames())
+    return report_data(SYNTHETIC, masked_frames())
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +80,7 @@ def page(masked: ReportData) -> Page:
 
 def scored_records(data: ReportData) -> list[dict[str, object]]:
     """The final records that the guard scored: one failed."""
-    failed = make_frames(Synthetic(n=160, skill=0.6)).records.filter(pl.col("error").is_not_null())["record_id"]
+    failed = make_frames(SYNTHETIC).records.filter(pl.col("error").is_not_null())["record_id"]
     final = data.gold.filter((pl.col("status") == "final") & ~pl.col("id").is_in(failed.implode()))
     return final.to_dicts()
 
