@@ -206,7 +206,7 @@ def audit_coverage(worlds: int, n: int) -> Tallies:
         right = [["a"] if truth[int(record[1:])] else [] for record in chosen["id"]]
         said = {"round": ["audit"] * chosen.height, "status": ["submitted"] * chosen.height, "labels": right}
         answers = _rows(Answer.polars_schema(), record_id=chosen["id"].to_list(), **said)
-        rate = gold_error_rate(with_answers(chosen, answers))
+        rate = gold_error_rate(with_answers(chosen, answers, ["a"]))
         assert rate is not None
         found["error rate of all gold"].add(rate, float(wrong.mean()))
     return found

@@ -22,9 +22,9 @@ def to_adjudicate(gold: pl.DataFrame) -> pl.DataFrame:
 
 
 def votes_text(votes: list[dict[str, Any]], answers: pl.DataFrame, taxonomy: Taxonomy) -> str:
-    """One line per label that somebody ticked, most votes first, and per label that fewer annotators judged than another
-    one; then how many say that none applies, of those who judged all labels; then how many skipped the record; then the
-    notes, each on one line and in quotation marks, so that none can look like votes.
+    """One line per label that somebody ticked, most votes first, and per label that fewer annotators judged than
+    another one; then how many say that none applies, of those who judged all labels; then how many skipped the record;
+    then the notes, each on one line and in quotation marks, so that none can look like votes.
 
     `votes`: the record's votes in gold.parquet; `answers`: its `Answer` rows of the round `annotate`."""
     yes = {vote["label"]: vote["yes"] for vote in votes}
