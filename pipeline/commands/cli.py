@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -28,9 +28,6 @@ from marginalia.pipeline.paper.paper_command import paper
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.exit_codes import run_command
 from marginalia.schemas.terminal import json_for_stdout, replace_unknown_characters
-
-if TYPE_CHECKING:
-    pass
 
 MOST_RECORDS = 1_000_000_000  # that an option may ask for
 MOST_ANNOTATORS = 100  # per record, in a forecast

@@ -18,7 +18,7 @@ from marginalia.annotation.client.pseudonyms import KEY_FILE
 from marginalia.annotation.client.suggestions import FILE as SUGGESTIONS_FILE
 from marginalia.annotation.gold.gold_questions import FILE as GOLD_QUESTIONS_FILE
 from marginalia.annotation.gold.gold_questions import GoldQuestions
-from marginalia.pipeline.core.checked_tables import check_gold, check_scores
+from marginalia.pipeline.core.checked_tables import check_answers, check_gold, check_scores
 from marginalia.pipeline.core.run import Run
 from marginalia.schemas.agreement_json import Agreement
 from marginalia.schemas.calibration_json import CalibrationFile
@@ -188,7 +188,7 @@ GOLD_QUESTIONS = Document(
 )
 CREDENTIALS = Artifact(name="argilla/credentials.json", stage="push", when="the server is the run's own", private=True)
 PSEUDONYM_KEY = Artifact(name=KEY_FILE, stage="pull", private=True)
-ANSWERS = Table(name="annotations.parquet", stage="pull", imported=True, row=Answer)
+ANSWERS = Table(name="annotations.parquet", stage="pull", imported=True, row=Answer, check=check_answers)
 ANSWER_JOURNAL = Artifact(name="annotations.jsonl", stage="pull", journal=True)
 SEVERITY = Table(name="severity.parquet", stage="pull", when="annotation.severity is set", row=SeverityAnswer)
 GOLD = Table(name="gold.parquet", stage="reconcile", imported=True, row=GoldRecord, check=check_gold)

@@ -3,7 +3,7 @@ what another stage made."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from marginalia.pipeline.core.artifacts import ANSWERS, GOLD, PROMPTS, Artifact
 from marginalia.pipeline.core.run import Run
@@ -18,6 +18,12 @@ def is_imported(run: Run, artifact: Artifact, imported: Manifest | None) -> bool
     """Whether the file is the one that the import wrote. `imported`: the manifest of the stage import."""
     path = run.path(artifact.name)
     return imported is not None and path.is_file() and imported.outputs.get(artifact.name) == sha256(path)
+
+
+def is_answers_imported(manifests: Iterable[Manifest]) -> bool:
+    """Whether the answers of a run with these manifests were imported rather than pulled from Argilla."""
+    writers = [manifest for manifest in manifests if ANSWERS.name in manifest.outputs]
+    return bool(writers) and max(writers, key=lambda manifest: manifest.finished_at).stage == "import"
 
 
 def keep_imported(run: Run, stage: str, outputs: Collection[str], imported: Manifest | None) -> None:

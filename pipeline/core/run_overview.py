@@ -11,7 +11,7 @@ from marginalia.pipeline.core.artifacts import ANSWERS, GOLD, IMPORT_SETTINGS
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.run_log import read_log
 from marginalia.pipeline.core.stage_order import STAGES, load_stage
-from marginalia.pipeline.core.stage_runner import read_manifest, staleness
+from marginalia.pipeline.core.stage_runner import manifest_path, read_manifest, staleness
 from marginalia.pipeline.core.stage_summary import counted
 from marginalia.schemas.errors import MarginaliaError
 from marginalia.schemas.manifest_json import Manifest
@@ -151,6 +151,10 @@ def _manifest(run: Run, stage: str) -> Manifest | None:
 
 def _command(run: Run, todo: StageState) -> str:
     manifest = _manifest(run, todo.stage)
+    path = manifest_path(run, todo.stage)
+    if manifest is None and path.exists():  # damaged; without --force the stage would refuse to run
+        forced = f"{run.command(todo.stage)} --force"
+        return forced if todo.stage != "publish" else f"delete {path}, then: {run.command(todo.stage)}"
     if todo.state == "incomplete" and manifest is not None:
         return next(item.how for item in manifest.missing if item.blocks)
     if todo.stage == "pull" and manifest is None:

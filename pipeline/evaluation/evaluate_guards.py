@@ -153,6 +153,7 @@ def _evaluate_guard(
         guard=table.guard,
         records=len(table.ids),
         left_out=table.left_out,
+        not_judged=table.not_judged,
         labels_not_scored=table.labels_not_scored,
         estimators_left_out=table.estimators_left_out,
         recommended=recommended,
@@ -166,7 +167,7 @@ def _evaluate_guard(
         against_frequency=against_frequency(evaluated, recommended, config) if recommended is not None else None,
         bounds=bounds_effect(table, best.report, config, files.tolerance) if best is not None else None,
         slices=slices(table, recommended, attributes, config, seed) if recommended is not None else [],
-        confusions=confusions(table.truth[in_test], predicted[in_test], table.labels),
+        confusions=confusions(table.truth[in_test], predicted[in_test], table.judged[in_test], table.labels),
         worst=worst_records(table, table.scores[recommended], predicted, config.judged_on, config.worst_records)
         if recommended is not None
         else [],

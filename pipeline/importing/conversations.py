@@ -49,14 +49,15 @@ def _message(message: Any, form: Form | None, where: str) -> Any:
         return message
     if form is not None and not {*KEYS[form]} <= message.keys():
         expected = " and ".join(KEYS[form])
-        problem = f"a message has the keys {', '.join(map(str, message))}; messages_form {form} has {expected}"
-        raise InputError(f"{where}: {problem}", hint="correct messages_form in the mapping, or leave it out")
+        problem = f"a message has the keys {', '.join(map(str, message))}; messages_form: {form} expects {expected}"
+        raise InputError(f"{where}: {problem}", hint="fix the row, or leave messages_form out")
     is_sharegpt = form == "sharegpt" or (form is None and "role" not in message and {"from", "value"} <= message.keys())
     if not is_sharegpt:
         return message
     speaker = str(message["from"]).strip().lower()
     if speaker not in SPEAKERS:
-        raise InputError(f"{where}: a message from {message['from']!r}; expected human, gpt or system")
+        problem = f"a message from {message['from']!r}; expected human, gpt or system"
+        raise InputError(f"{where}: {problem}", hint="fix the row")
     rest = {key: value for key, value in message.items() if key not in ("from", "value")}
     return {"role": SPEAKERS[speaker], "content": message["value"], **rest}
 

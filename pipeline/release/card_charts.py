@@ -34,10 +34,11 @@ def charts(data: ReportData) -> list[Chart]:
         best = recommended_estimator(guard)
         if best is None:
             continue
+        partly = guard.not_judged is not None and guard.not_judged.cells > 0
         of_guard = {
             "estimators": estimators_figure(guard),
             "calibration": reliability_figure(best),
-            "labels": labels_figure(best, data.label_names, data.evaluation.confidence),
+            "labels": labels_figure(best, data.label_names, data.evaluation.confidence, partly=partly),
         }
         guard_name = f"{guard.guard}: " if len(data.evaluation.guards) > 1 else ""
         figures += [

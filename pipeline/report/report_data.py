@@ -9,7 +9,7 @@ import polars as pl
 from markupsafe import Markup
 
 from marginalia.schemas.agreement_json import Agreement
-from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation
+from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation, Primary
 from marginalia.schemas.generation_json import Generation
 from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.taxonomy import Taxonomy
@@ -34,6 +34,7 @@ class ReportData:
     currency: str = ""  # of the costs in the manifests
     audited: pl.DataFrame | None = None  # AuditedRecord
     generation: Generation | None = None
+    primary: Primary = "macro_roc_auc"  # evaluate.primary
 
     @property
     def label_names(self) -> dict[str, str]:

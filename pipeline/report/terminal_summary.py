@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from marginalia.pipeline.report.as_text import UNCLEAR, against_chance, plural
+from marginalia.pipeline.report.finding_sentences import not_judged_finding, unknown_verdicts_finding
 from marginalia.pipeline.report.report_data import recommended_estimator
-from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Metric
+from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Metric, NotJudged
 from marginalia.scoring.measures.conclusions import range_is_wide, range_of
 
 
@@ -16,6 +17,7 @@ def headline(evaluation: Evaluation) -> list[str]:
     lines = [
         f"gold: {gold.final} final records of {gold.records}, {gold.safe} with no label, {unused} unresolved{simulated}"
     ]
+    lines += _not_judged(gold.not_judged)
     for guard in evaluation.guards:
         lines += _guard(guard)
     return lines
@@ -23,7 +25,7 @@ def headline(evaluation: Evaluation) -> list[str]:
 
 def _guard(guard: GuardEvaluation) -> list[str]:
     left_out = "".join(f", {n} left out ({reason})" for reason, n in guard.left_out.items())
-    lines = [f"guard {guard.guard}: {guard.records} records{left_out}"]
+    lines = [f"guard {guard.guard}: {guard.records} records{left_out}", *_not_judged(guard.not_judged)]
     best = recommended_estimator(guard)
     if best is None:
         return [*lines, f"  no estimator to recommend: {guard.recommended_because}"]
@@ -42,6 +44,11 @@ def _guard(guard: GuardEvaluation) -> list[str]:
             lines[-1] += f", {after.ece.value:.2f} after {best.calibration.method}"
     bounds = _bounds_warning(guard)
     return [*lines, f"  {bounds}"] if bounds else lines
+
+
+def _not_judged(cells: NotJudged | None) -> list[str]:
+    findings = (not_judged_finding(cells), unknown_verdicts_finding(cells))
+    return [f"  {finding}" for finding in findings if finding]
 
 
 def _bounds_warning(guard: GuardEvaluation) -> str:

@@ -229,6 +229,37 @@ MAPPING_FILES: list[Row] = [
         "ivery'? (the values on the right must be ids of the taxonomy support-tickets)",
     ),
     (
+        "unknown form",
+        mapping("form: list", "form: lists"),
+        IMPORT,
+        2,
+        "m.yaml: line 8: labels.form: Input should be 'list', 'text' or 'flags', saw 'lists'; did you mean 'list'? "
+        "(the shipped records.yaml shows the keys)",
+    ),
+    (
+        "a file instead of a run",
+        mapping(),
+        "import r.jsonl --run r.jsonl --mapping m.yaml",
+        2,
+        "r.jsonl: is a file, expected the folder of a run (such as --run runs/NAME)",
+    ),
+    (
+        "unknown mapping to show",
+        {},
+        "import --show-mapping recods",
+        2,
+        "no mapping 'recods'; did you mean 'records'? (shipped: aegis-2, beavertails-llama-guard-2, beavertails, "
+        "paper-llama-guard-2, paper-llama-guard-3, records; or give the path of a .yaml file)",
+    ),
+    (
+        "judged label that the taxonomy does not have",
+        mapping("  column: labels", "  column: labels\n  judged: [refund, invoic]"),
+        IMPORT,
+        2,
+        "m.yaml: line 8: labels.judged.1: unknown label 'invoic'; did you mean 'invoice'? (these must be ids of the "
+        "taxonomy support-tickets)",
+    ),
+    (
         "a column that is not there",
         mapping("text: text", "text: txet"),
         IMPORT,

@@ -79,8 +79,8 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({"id": 1, "body": "x"})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: no column 'text'; it has body, id (--mapping takes a YAML file"
-        " that names its columns)",
+        "{folder}/r.jsonl: line 1: no column 'text'; it has body, id (--mapping takes a YAML file; its key text names "
+        "the column)",
     ),
     (
         "no text",
@@ -142,7 +142,8 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl(GOOD, OTHER, GOOD)},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 3: duplicate id 'a', first in line 1 (set duplicates: first in the mapping)",
+        "{folder}/r.jsonl: line 3: duplicate id 'a', first in line 1 (set duplicates: first in the mapping; if several "
+        "people labelled each record, set annotators)",
     ),
     (
         "unknown label",

@@ -18,6 +18,7 @@ from marginalia.pipeline.compare.comparison_text import comparison_finding, comp
 from marginalia.pipeline.core.run import open_run
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
+from marginalia.pipeline.report.as_text import NAMES
 from tests.pipeline.evaluation.test_stages import CONFIG
 from tests.pipeline.report.test_page import Page
 from tests.pipeline.synthetic_run import Synthetic, write_run
@@ -129,6 +130,8 @@ def test_the_page_contains_the_numbers_and_escapes_texts(comparison: Comparison)
     assert auc.difference is not None
     assert f"{auc.difference.value:+.3f}" in page.text
     assert page.open == []
+    (tested,) = [row.metric for row in comparison.metrics if row.tested]
+    assert f"Only {NAMES[tested]} is tested (" in page.text
 
 
 def test_the_command(runs: tuple[Path, Path], tmp_path: Path) -> None:
