@@ -36,7 +36,8 @@ def votes_text(votes: list[dict[str, Any]], answers: pl.DataFrame, taxonomy: Tax
         for label in sorted(listed, key=lambda label: -yes[label])
     ]
     submitted = answers.filter(pl.col("status") == "submitted")
-    complete = submitted.filter(judged_cells(submitted["judged"], taxonomy.ids).all(axis=1))
+    judges_all = pl.Series(judged_cells(submitted["judged"], taxonomy.ids).all(axis=1), dtype=pl.Boolean)
+    complete = submitted.filter(judges_all)
     none_applies = sum(1 for labels in complete["labels"].to_list() if not labels)
     if none_applies:
         asked = most if complete.height == submitted.height else complete.height

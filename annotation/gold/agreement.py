@@ -95,7 +95,8 @@ def label_alphas(sums: PairSums) -> Floats:
     alphas = np.full(sums.yes.shape[1], np.nan)
     for at in range(len(alphas)):
         counts = np.stack([sums.n[:, at] - sums.yes[:, at], sums.yes[:, at]], axis=1)
-        counts = counts[sums.n[:, at] > 0]
+        if sums.partial:
+            counts = counts[sums.n[:, at] > 0]
         if (counts.sum(axis=0) > 0).all():
             alphas[at] = krippendorff.alpha(value_counts=counts, level_of_measurement="nominal")
     return alphas

@@ -58,10 +58,14 @@ def _confusion(votes: Votes, answers: Ints) -> tuple[Floats, Ints]:
     """Two-by-two tables of one annotator's `answers` (indices) against the other answers to the same records, as shares
     of the others: answers x labels x [both ticked, only this annotator, only the others, neither]. A label that the
     annotator or all others did not judge has zeros; answers that would have only zeros are left out. And the number of
-    records in which each label was compared (L)."""
+    records in which each label was compared (L, or 1 where it is the same for all labels)."""
     record = votes.record_index[answers]
-    others = votes.judged_votes[record] - votes.judged[answers]
-    compared = votes.judged[answers] & (others > 0)
+    if votes.partial:
+        others = votes.judged_votes[record] - votes.judged[answers]
+        compared = votes.judged[answers] & (others > 0)
+    else:  # the same for all labels
+        others = (votes.answers_per_record[record] - 1)[:, None]
+        compared = others > 0
     kept = compared.any(axis=1)
     own = votes.indicators[answers[kept]].astype(float)
     theirs = (votes.yes_votes[record[kept]] - own) / np.maximum(others[kept], 1)
@@ -117,24 +121,22 @@ def _pair(votes: Votes, answers: list[Ints], a: int, b: int) -> PairAgreement:
         votes.record_index[answers[a]], votes.record_index[answers[b]], assume_unique=True, return_indices=True
     )
     in_a, in_b = answers[a][in_a], answers[b][in_b]
-    both = common_labels(votes, in_a, in_b)
-    compared = both.any(axis=1)
-    first, second = votes.indicators[in_a] & both, votes.indicators[in_b] & both
+    first, second = votes.indicators[in_a], votes.indicators[in_b]
+    n_cells = first.size
+    if votes.partial:
+        both = common_labels(votes, in_a, in_b)
+        n_cells, compared = int(both.sum()), both.any(axis=1)
+        first, second = (first & both)[compared], (second & both)[compared]
     cells = np.array(
-        [
-            [(first & second).sum()],
-            [(first & ~second).sum()],
-            [(~first & second).sum()],
-            [(~first & ~second & both).sum()],
-        ],
-        dtype=float,
+        [[(first & second).sum()], [(first & ~second).sum()], [(~first & second).sum()], [n_cells]], dtype=float
     )
+    cells[3] -= cells[:3].sum(axis=0)  # neither
     return PairAgreement(
         first=votes.annotators[a],
         second=votes.annotators[b],
-        records=int(compared.sum()),
+        records=len(first),
         kappa=_or_null(kappa(cells)[0]),
-        exact=float((first == second)[compared].all(axis=1).mean()),
+        exact=float((first == second).all(axis=1).mean()),
     )
 
 

@@ -56,7 +56,7 @@ class PairSums:
         pairs = np.bincount(votes.record_index[first], minlength=len(votes.records))
         kept = np.flatnonzero(pairs)
         self.records = len(kept)
-        self._partial = votes.partial
+        self.partial = votes.partial
         self.n, self.yes = votes.judged_votes[kept], votes.yes_votes[kept]
         if votes.partial:
             single = self.n < 2
@@ -102,7 +102,7 @@ class PairSums:
         else:
             sums = (self._unit_sums.T @ weights).astype(float)
         masi, jaccards, exacts, pairs, total = sums[:5]
-        if self._partial:
+        if self.partial:
             yes, split, disagreement, label_pairs, label_total = np.split(sums[5:], 5)
         else:
             yes, split, disagreement = np.split(sums[5:], 3)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -130,19 +130,17 @@ def _gold(
     final = judged.any(axis=1) & ~uncertain.any(axis=1) & ~disputed
     adjudicated = final & by_expert.any(axis=1)
     n = _of_rows(votes.judged_votes, crowd)
-    has_soft_label = (n > 0) & (judged | ~final[:, None])
+    partial = final & ~judged.all(axis=1)
     status = np.where(final, "final", np.where(judged.any(axis=1), "needs_adjudication", "needs_answers"))
     columns = _label_columns(
         votes.labels,
         probability=_of_rows(decisions.probability, crowd),
+        soft=(n > 0) & (judged | ~final[:, None]),
         yes=_of_rows(votes.yes_votes, crowd),
         n=n,
-        decided=decided,
-        judged=judged,
-        has_soft_label=has_soft_label,
+        decided=decided & final[:, None],
+        judged=judged & partial[:, None],
     )
-    is_final = pl.Series(final)
-    partial = pl.Series(final & ~judged.all(axis=1))
     return records.select("id", "messages").with_columns(
         columns["soft_labels"],
         columns["votes"],
@@ -150,32 +148,36 @@ def _gold(
         pl.Series("n_annotators", _of_rows(votes.answers_per_record, crowd)),
         pl.Series("agreement", _of_rows(decisions.agreement, crowd, np.nan), dtype=pl.Float64).fill_nan(None),
         pl.Series("adjudicated", adjudicated),
-        labels=pl.when(is_final).then(columns["labels"]),
-        judged=pl.when(partial).then(columns["judged"]),
+        labels=pl.when(pl.Series(final)).then(columns["labels"]),
+        judged=pl.when(pl.Series(partial)).then(columns["judged"]),
         method=pl.when(pl.Series(adjudicated)).then(pl.lit("expert")).otherwise(pl.lit(section.method)),
     )
 
 
-def _label_columns(labels: Sequence[str], *, has_soft_label: Bools, **cells: npt.NDArray[np.generic]) -> pl.DataFrame:
-    """The columns soft_labels, votes, labels and judged from `cells` (N x L): probability, yes, n, decided, judged."""
+def _label_columns(labels: Sequence[str], **cells: npt.NDArray[Any]) -> pl.DataFrame:
+    """The columns soft_labels, votes, labels and judged from N x L arrays: `probability`, and whether it becomes a
+    `soft` label; votes `yes` of `n`; whether the label is `decided`; whether it is listed as `judged`."""
     frames = [
-        pl.DataFrame(values, schema=[f"{name}{at}" for at in range(len(labels))])
-        for name, values in {**cells, "soft": has_soft_label}.items()
+        pl.DataFrame(values, schema=[f"{name}{at}" for at in range(len(labels))]) for name, values in cells.items()
     ]
     wide = pl.concat(frames, how="horizontal")
     soft = [pl.struct(pl.lit(label).alias("label"), probability=f"probability{at}") for at, label in enumerate(labels)]
     votes = [pl.struct(pl.lit(label).alias("label"), yes=f"yes{at}", n=f"n{at}") for at, label in enumerate(labels)]
-    if not has_soft_label.all():
-        soft = [pl.when(f"soft{at}").then(cell) for at, cell in enumerate(soft)]
 
-    def chosen(name: str) -> pl.Expr:
-        return pl.concat_list([pl.when(f"{name}{at}").then(pl.lit(label)) for at, label in enumerate(labels)])
+    def chosen(name: str, values: Sequence[pl.Expr]) -> pl.Expr:
+        """The values of the labels for which the cells `name` are true."""
+        if cells[name].all():
+            return pl.concat_list(values)
+        if not cells[name].any():
+            return pl.concat_list(values).list.head(0)
+        return pl.concat_list([pl.when(f"{name}{at}").then(value) for at, value in enumerate(values)]).list.drop_nulls()
 
+    names = [pl.lit(label) for label in labels]
     return wide.select(
-        soft_labels=pl.concat_list(soft).list.drop_nulls(),
+        soft_labels=chosen("soft", soft),
         votes=pl.concat_list(votes),
-        labels=chosen("decided").list.drop_nulls(),
-        judged=chosen("judged").list.drop_nulls(),
+        labels=chosen("decided", names),
+        judged=chosen("judged", names),
     )
 
 

@@ -73,8 +73,10 @@ class Votes:
         (in `records`) of these records."""
         only = slice(at, at + 1)
         if not self.partial:
-            column = {"indicators": self.indicators[:, only], "judged": self.judged[:, only]}
-            return np.arange(len(self.records)), replace(self, labels=self.labels[only], **column)
+            column = replace(
+                self, labels=self.labels[only], indicators=self.indicators[:, only], judged=self.judged[:, only]
+            )
+            return np.arange(len(self.records)), column
         chosen = self.judged[:, at]
         records, record_index = np.unique(self.record_index[chosen], return_inverse=True)
         annotators, annotator_index = np.unique(self.annotator_index[chosen], return_inverse=True)

@@ -40,7 +40,8 @@ class CardFacts:
     """The facts that the card shows.
 
     `tables`: path in the release → table. `manifests`: of the stages that ran, in stage order. `unsettled`: status →
-    records of gold.parquet that the release leaves out. `generators`: generator → records."""
+    records of gold.parquet that the release leaves out. `generators`: generator → records. `audited_partly`: records
+    chosen for the audit in which gold judged only some labels."""
 
     run: str
     taxonomy: Taxonomy
@@ -55,6 +56,7 @@ class CardFacts:
     charts: Sequence[Chart] = ()
     documents: Sequence[str] = ()
     audit: Sequence[ChangeRate] = ()
+    audited_partly: int = 0
     gold_errors: Estimate | None = None
 
 

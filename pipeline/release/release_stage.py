@@ -115,6 +115,7 @@ def _work(run: Run) -> StageOutcome:
         charts=card_charts,
         documents=list(documents),
         audit=[rate for rate in change_rates(audited) if rate.seen] if audited is not None else [],
+        audited_partly=audited["judged"].count() if audited is not None else 0,
         gold_errors=gold_error_rate(audited) if audited is not None else None,
     )
     section = run.config.release

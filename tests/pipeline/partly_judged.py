@@ -32,4 +32,7 @@ def masked_frames() -> Frames:
         row["judged"] = judged
         if judged is not None and row["labels"] is not None:
             row["labels"] = [label for label in row["labels"] if label in judged]
+        if judged is not None:
+            for column in ("soft_labels", "votes"):
+                row[column] = [cell for cell in row[column] if cell["label"] in judged]
     return replace(frames, gold=GoldRecord.frame(rows))

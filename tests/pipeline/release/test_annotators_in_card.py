@@ -58,3 +58,13 @@ def test_the_card_shows_accuracy_anchoring_and_the_audit(tmp_path: Path) -> None
         "others. The estimated share of all final gold records whose labels would change is 0.09 (0.09 to 0.82). "
         "The labels of this release are from before the audit" in card
     )
+    write_frame(
+        run.path("audit.parquet"),
+        AuditedRecord.frame([{**row, "judged": ["refund"] if row["id"] == "r2" else None} for row in rows]),
+        AuditedRecord,
+    )
+    run_stage(STAGE, run)
+    card = " ".join((run.path("release") / "README.md").read_text(encoding="utf-8").split())
+    assert (
+        "of a random sample of the others. In 1 record gold judged only some labels; only these were reviewed." in card
+    )
