@@ -30,7 +30,7 @@ from marginalia.schemas.storage.run_lock import run_lock
 COPY = "copy it out of the run folder, then import the copy"
 
 
-class Settings(NamedTuple):
+class ResolvedImport(NamedTuple):
     """What an import reads: its mapping file, the mapping with the source as import.yaml has it, and whether the
     mapping file already named this source."""
 
@@ -63,7 +63,7 @@ def prepare(run: Run, source: str | Sequence[str] | None, mapping: str | None) -
             write_text(settings, text)
 
 
-def resolve(run: Run, source: str | Sequence[str] | None, mapping: str | None) -> Settings:
+def resolve(run: Run, source: str | Sequence[str] | None, mapping: str | None) -> ResolvedImport:
     """The mapping of an import, with its source.
 
     `source`: files, patterns, or `hub:owner/name`; None or none keeps the source of import.yaml. `mapping`: the name of
@@ -81,11 +81,13 @@ def resolve(run: Run, source: str | Sequence[str] | None, mapping: str | None) -
         path = mapping_path(mapping)
     loaded = load_mapping(path, run.taxonomy)
     sources = [one if one in loaded.sources else stored_source(run, one) for one in given] or loaded.sources
+    if not sources and path != settings and settings.exists():
+        sources = _settings(run).sources
     if not sources:
         raise InputError(f"{settings}: source is not set", hint=f"marginalia import FILE --run {run.folder}")
     check_sources(sources)
     with_source = loaded.model_copy(update={"source": sources[0] if len(sources) == 1 else sources})
-    return Settings(path, with_source, sources == loaded.sources)
+    return ResolvedImport(path, with_source, sources == loaded.sources)
 
 
 def _with_source(text: str, source: str | list[str] | None) -> str:
@@ -126,6 +128,12 @@ def _outputs_by(mapping: Mapping) -> list[str]:
         return [PROMPTS.name, ANSWERS.name]
     gold = mapping.labels is not None and mapping.labels.kind == "gold"
     return [PROMPTS.name, *([GOLD.name] if gold else [])]
+
+
+def detected(run: Run) -> list[str]:
+    """How the files of the last import were read, where that had to be found out."""
+    manifest = read_manifest(run, "import")
+    return list(manifest.facts.get("detected", [])) if manifest else []
 
 
 def next_command(run: Run) -> str | None:

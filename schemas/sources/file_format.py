@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.text_checks import one_line
 
 Format = Literal["csv", "tsv", "json", "jsonl", "parquet"]
 Encoding = Literal["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "cp1250", "cp1251", "latin-1"]
@@ -113,7 +114,7 @@ class FileFacts:
         parts.append(f"{self.rows:,} {'row' if self.rows == 1 else 'rows'}")
         shown = ", ".join(self.columns[:12]) + (f" and {len(self.columns) - 12} more" if len(self.columns) > 12 else "")
         parts.append(f"{'column' if len(self.columns) == 1 else 'columns'} {shown}")
-        return f"{self.path.name}: {', '.join(parts)}"
+        return one_line(f"{self.path.name}: {', '.join(parts)}")
 
     def _dialect(self) -> list[str]:
         parts = []

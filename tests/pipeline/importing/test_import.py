@@ -241,7 +241,7 @@ def test_an_unknown_code_names_file_line_and_nearest(run: Run, data: Path) -> No
         (
             "gone.jsonl",
             "records",
-            "gone.jsonl: no such file (expected .csv, .tsv, .json, .jsonl or .parquet, also with .gz, .zst or .bz2; or hub:owner/name)",
+            "gone.jsonl: no such file (expected .csv, .tsv, .json, .jsonl or .parquet, also with",
         ),
         ("data.jsonl", "paper-lama-guard-3", "no mapping 'paper-lama-guard-3'; did you mean 'paper-llama-guard-3'?"),
         (None, None, "has no import.yaml (marginalia import FILE --run"),
