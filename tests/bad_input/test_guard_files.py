@@ -196,8 +196,8 @@ MAPPING_FILES: list[Row] = [
         {"r.jsonl": jsonl(GOOD), "m.yaml": "a: 1\n"},
         IMPORT,
         2,
-        "m.yaml: line 1: unknown key 'a'; expected one of annotators, attributes, duplicates, hub, id, labels, "
-        "messages, messages_form, skip, source, strip, text, title, unusable (the shipped records.yaml shows the keys)",
+        "m.yaml: line 1: unknown key 'a'; expected one of annotators, attributes, duplicates, files, hub, id, "
+        "labels, messages, messages_form, skip, source, strip, text, title, unusable (the shipped records.yaml shows the keys)",
     ),
     (
         "misspelt key",
