@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
     from marginalia.scoring.guard import Guard, load_guard
+    from marginalia.scoring.record_scores import RecordScores
     from marginalia.scoring.score_request import Settings
     from marginalia.scoring.scored_record import Probability, Result
     from marginalia.scoring.scorer import Scorer
@@ -40,6 +41,7 @@ __all__ = [
     "MarginaliaError",
     "ModelError",
     "Probability",
+    "RecordScores",
     "Result",
     "Scorer",
     "ServiceError",
@@ -54,6 +56,7 @@ __all__ = [
 _MODULES = {
     "Guard": "scoring.guard",
     "Probability": "scoring.scored_record",
+    "RecordScores": "scoring.record_scores",
     "Result": "scoring.scored_record",
     "Scorer": "scoring.scorer",
     "Settings": "scoring.score_request",

@@ -169,7 +169,9 @@ def _cannot_write(folder: Path, error: OSError) -> InputError:
 
 def cached_models(cache: Path) -> list[CachedModelState]:
     """All entries of the cache, sorted by name. Hashes every file."""
-    return [CachedModelState(folder.name, _size(folder), entry_problem(folder, in_full=True)) for folder in _entries(cache)]
+    return [
+        CachedModelState(folder.name, _size(folder), entry_problem(folder, in_full=True)) for folder in _entries(cache)
+    ]
 
 
 def clear_cache(cache: Path) -> tuple[int, int]:
