@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from marginalia.pipeline.evaluation.evaluate_guards import evaluate
+    from marginalia.pipeline.in_memory.evaluate_frames import evaluate
+    from marginalia.pipeline.in_memory.evaluation_result import EvaluationResult
     from marginalia.schemas.errors import (
         ArtifactError,
         InputError,
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArtifactError",
+    "EvaluationResult",
     "Guard",
     "InputError",
     "LockedError",
@@ -54,6 +56,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "EvaluationResult": "pipeline.in_memory.evaluation_result",
     "Guard": "scoring.guard",
     "Probability": "scoring.scored_record",
     "RecordScores": "scoring.record_scores",
@@ -61,7 +64,7 @@ _MODULES = {
     "Scorer": "scoring.scorer",
     "Settings": "scoring.score_request",
     "Taxonomy": "schemas.taxonomy",
-    "evaluate": "pipeline.evaluation.evaluate_guards",
+    "evaluate": "pipeline.in_memory.evaluate_frames",
     "load_guard": "scoring.guard",
     "load_taxonomy": "schemas.taxonomy",
 }
