@@ -23,9 +23,10 @@ import torch
 from benchmarks.scorer_curves import curves
 from marginalia.pipeline.demo.run_demo import held_out_examples
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
-from marginalia.scoring.models.bundled_model import bundled_smollm2, model_cache
+from marginalia.scoring.models.bundled_model import bundled_smollm2
 from marginalia.scoring.models.local_model import LocalModel
 from marginalia.scoring.models.lora_adapter import bundled_guard
+from marginalia.scoring.models.model_cache import model_cache
 from marginalia.scoring.models.prefix_tree import TokenToRun, TreeBatch
 from marginalia.scoring.paper.published_procedures import PlainModel, any_place
 from marginalia.scoring.scorer import Result, Scorer, Settings

@@ -27,7 +27,8 @@ from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.guard import load_guard
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
-from marginalia.scoring.models.bundled_model import bundled_smollm2, model_cache
+from marginalia.scoring.models.bundled_model import bundled_smollm2
+from marginalia.scoring.models.model_cache import model_cache
 from marginalia.scoring.score_files import journal_path, score_to_journal, write_tables
 from marginalia.scoring.scorer import Scorer, Settings
 

@@ -12,8 +12,7 @@ TEXTS = [
 ]
 
 scorer = Scorer.load("bundled-guard", "support-tickets")
-for text in TEXTS:
-    scores = scorer.score(text)
+for text, scores in zip(TEXTS, scorer.score_many(TEXTS), strict=True):
     print(text)
     for label in sorted(scores, key=lambda label: -round(scores[label].probability, 3))[:3]:
         probability, lower, upper = scores[label]

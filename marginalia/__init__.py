@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from marginalia.pipeline.evaluation.evaluate_guards import evaluate
+    from marginalia.pipeline.in_memory.evaluate_frames import evaluate
+    from marginalia.pipeline.in_memory.evaluation_result import EvaluationResult
     from marginalia.schemas.errors import (
         ArtifactError,
         InputError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
     from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
     from marginalia.scoring.guard import Guard, load_guard
+    from marginalia.scoring.record_scores import RecordScores
     from marginalia.scoring.score_request import Settings
     from marginalia.scoring.scored_record import Probability, Result
     from marginalia.scoring.scorer import Scorer
@@ -34,12 +36,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArtifactError",
+    "EvaluationResult",
     "Guard",
     "InputError",
     "LockedError",
     "MarginaliaError",
     "ModelError",
     "Probability",
+    "RecordScores",
     "Result",
     "Scorer",
     "ServiceError",
@@ -52,13 +56,15 @@ __all__ = [
 ]
 
 _MODULES = {
+    "EvaluationResult": "pipeline.in_memory.evaluation_result",
     "Guard": "scoring.guard",
     "Probability": "scoring.scored_record",
+    "RecordScores": "scoring.record_scores",
     "Result": "scoring.scored_record",
     "Scorer": "scoring.scorer",
     "Settings": "scoring.score_request",
     "Taxonomy": "schemas.taxonomy",
-    "evaluate": "pipeline.evaluation.evaluate_guards",
+    "evaluate": "pipeline.in_memory.evaluate_frames",
     "load_guard": "scoring.guard",
     "load_taxonomy": "schemas.taxonomy",
 }

@@ -240,7 +240,9 @@ def load_guard(reference: str, taxonomy: Taxonomy | None = None, *, relative_to:
     check_templates(path, file.prompt.message, file.prompt.frame, hint=EXPLAIN)
     if taxonomy is None:
         if file.taxonomy is None:
-            raise InputError.at(path, "has no taxonomy of its own", hint="give one with --taxonomy")
+            raise InputError.at(
+                path, "has no taxonomy of its own", hint="give one with --taxonomy, or taxonomy=… in Python"
+            )
         try:
             taxonomy = load_taxonomy(file.taxonomy, relative_to=path.parent)
         except InputError as error:

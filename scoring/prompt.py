@@ -53,7 +53,7 @@ class PromptBuilder:
 
     def build(self, messages: Sequence[dict[str, str]]) -> Prompt:
         """The prompt for one record's messages. Raises InputError for invalid messages or a failing template."""
-        _check(messages)
+        check_messages(messages)
         template, controls = self._template(tuple(message["role"] for message in messages))
         text, spans = self._fill(template, [message["content"] for message in messages])
         cuts = self._cuts(text, spans)
@@ -164,7 +164,7 @@ class PromptBuilder:
             self.notes.append("the tokenizer has no chat template: the policy is given as plain text")
 
 
-def _check(messages: Sequence[dict[str, str]]) -> None:
+def check_messages(messages: Sequence[dict[str, str]]) -> None:
     """Checks messages from Python as messages in files are checked when they are read. Raises InputError."""
     if not messages:
         raise InputError("a record needs at least one message")

@@ -7,13 +7,17 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
+from marginalia.schemas.data_frames import is_frame, like
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
 from marginalia.scoring.guard import Guard, load_guard
+from marginalia.scoring.guard_argument import guard_argument
 from marginalia.scoring.language.token_language import TokenLanguage, check_ids, vocabulary_bytes
 from marginalia.scoring.marginal.answer_search import MARGINALS, Limits, Search
 from marginalia.scoring.marginal.baselines import Baseline, MaxOverSteps, MonteCarlo, record_rng
@@ -23,7 +27,10 @@ from marginalia.scoring.marginal.record_batches import RecordBatches, RecordJob
 from marginalia.scoring.models.load_model import load_model
 from marginalia.scoring.per_label_results import combine
 from marginalia.scoring.prompt import PromptBuilder
+from marginalia.scoring.record_scores import RecordScores, not_computed
+from marginalia.scoring.record_stream import scored_in_order, with_progress
 from marginalia.scoring.score_request import BASELINE_NAMES, EndpointOptions, ScoreRequest, Settings, fields_of
+from marginalia.scoring.scored_frames import long_frame, records_in, wide_frame
 from marginalia.scoring.scored_record import Probability, Result
 
 __all__ = ["PerLabelScorer", "Probability", "Result", "Scorer", "Settings"]
@@ -76,10 +83,10 @@ class Scorer:
     @classmethod
     def load(
         cls,
-        model: str,
-        guard: str,
+        model: str | PathLike[str] | list[str],
+        guard: str | PathLike[str] | None = None,
         *,
-        taxonomy: str | Taxonomy | None = None,
+        taxonomy: str | PathLike[str] | Taxonomy | None = None,
         revision: str | None = None,
         device: str = "auto",
         dtype: str = "float32",
@@ -89,10 +96,19 @@ class Scorer:
     ) -> Scorer:
         """Loads a model and a guard. ScoreRequest documents and validates the arguments.
 
-        `taxonomy` is required for guard files without one of their own; `endpoint`, with at least the tokenizer, when
-        `model` is the URL of a server. Relative paths start from `relative_to`.
+            Scorer.load("bundled-guard")                                        # the demo guard, for support tickets
+            Scorer.load("./Llama-Guard-3-8B", "llama-guard-3")                  # a shipped guard, a model folder
+            Scorer.load("./my-model", "instruct", taxonomy="taxonomy.yaml")     # a policy prompt for your labels
+
+        `model` is a folder, a .gguf file, a bundled model, a Hub id with `revision`, or the URL of a server. `guard` is
+        a shipped guard's name or the path of a guard file: how the model is asked and what its answers mean. Only
+        "bundled-guard" has a default. `taxonomy` is required for guards without one of their own; `endpoint`, with at
+        least the tokenizer, when `model` is a URL. Relative paths start from `relative_to`.
 
         Raises InputError for wrong arguments and files, ModelError and ServiceError for a model that cannot be used."""
+        model = model if isinstance(model, list) else fspath(model)
+        guard = guard_argument(model, None if guard is None else fspath(guard))
+        taxonomy = fspath(taxonomy) if isinstance(taxonomy, PathLike) else taxonomy
         try:
             request = ScoreRequest.model_validate(
                 {
@@ -122,19 +138,71 @@ class Scorer:
         scorer_class = PerLabelScorer if guard.per_label else cls
         return scorer_class(load_model(request, relative_to=request.folder), guard, request.settings)
 
-    def score(self, record: str | Sequence[dict[str, str]], *, estimator: str = "marginal") -> dict[str, Probability]:
-        """{label: (probability, lower, upper)} of one text or conversation. The verdict has the label `unsafe`.
+    def score(self, record: str | Sequence[dict[str, str]], *, estimator: str | None = None) -> RecordScores:
+        """The scores of one text or conversation: {label: (probability, lower, upper)}, with the verdict under
+        `unsafe`, by `estimator` (default: marginal, or else the first that the scorer computes).
 
         Raises InputError for invalid messages, ModelError when the record cannot be scored."""
         messages = [{"role": "user", "content": record}] if isinstance(record, str) else record
         if not isinstance(messages, Sequence) or not all(isinstance(message, dict) for message in messages):
-            raise InputError("score takes a text, or the messages of a conversation", hint="score_records takes many")
+            raise InputError("score takes a text, or the messages of a conversation", hint="score_many takes many")
+        shown = self._shown_estimator(estimator)
         (result,) = self.score_records([("", messages)])
         if result.error is not None:
             raise ModelError(result.error)
-        estimates = result.estimates[estimator]
-        values = zip(estimates.probability.tolist(), estimates.lower.tolist(), estimates.upper.tolist(), strict=True)
-        return {row: Probability(*value) for row, value in zip(self.guard.rows, values, strict=True)}
+        return RecordScores(result, self.guard.rows, shown)
+
+    def score_many(
+        self, records: Iterable[Any], *, estimator: str | None = None, progress: bool | None = None
+    ) -> Iterator[RecordScores]:
+        """Yields the scores of each record, in the order of `records`, which may be a generator of any length: at most
+        512 are in memory.
+
+        A record is a text, the messages of a conversation, a pair (id, either of these), or a dict with `text` or
+        `messages` and perhaps `id`. The default id is the position, from 0. A record that cannot be scored, for any
+        reason, is yielded with an `error`, and the others go on. `progress`: None shows a bar on a terminal only.
+
+        Raises InputError for an estimator that is not computed, and at once for one text in place of many."""
+        if isinstance(records, str | bytes):
+            raise InputError("score_many takes many records", hint="score takes one text")
+        if is_frame(records):
+            raise InputError("score_many takes an iterable of records", hint="score_frame takes a data frame")
+        shown = self._shown_estimator(estimator)
+        results = with_progress(scored_in_order(records, self.score_records, WINDOW), records, progress)
+        return (RecordScores(result, self.guard.rows, shown) for result in results)
+
+    def score_frame(
+        self,
+        frame: Any,
+        text: str | None = None,
+        *,
+        id: str | None = None,
+        estimator: str | None = None,
+        wide: bool = False,
+        progress: bool | None = None,
+    ) -> Any:
+        """The scores of a polars or pandas frame, as a frame of the same kind.
+
+        `text` names the column of texts or conversations (default: `messages`, or else `text`), `id` that of the ids
+        (default: `id`, or else the row number). The result is long, with the columns and rows of scores/GUARD.parquet:
+        record_id, estimator, label, probability, lower, upper. That keeps the bounds, and `evaluate` takes it. With
+        `wide` it has one row per record: record_id, `unsafe`, a probability per label, error.
+
+        `estimator` selects one (default: all that the scorer computes; wide: as for `score`). Raises InputError for a
+        column or an estimator that does not exist."""
+        records = records_in(frame, text, id)
+        scored = self.score_many(records, estimator=estimator, progress=progress)
+        if wide:
+            return like(frame, wide_frame(scored, self.guard.rows))
+        return like(frame, long_frame(scored, self.settings.estimators if estimator is None else [estimator]))
+
+    def _shown_estimator(self, name: str | None) -> str:
+        computed = self.settings.estimators
+        if name is None:
+            return "marginal" if "marginal" in computed else computed[0]
+        if name not in computed:
+            raise not_computed(name, computed)
+        return name
 
     def search(self, messages: Sequence[dict[str, str]]) -> Search:
         """The finished search of one record, to inspect its answers. Raises ModelError when it cannot be scored,

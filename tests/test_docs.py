@@ -40,7 +40,9 @@ LINE = re.compile(r"^(?: {4}|\$ )?((?:make|marginalia) .*)$", re.MULTILINE)
 CHECKED = {
     ("README.md", "python"): (1, "test_examples.py::test_the_lines_of_the_readme_print_what_it_shows"),
     ("README.md", "text"): (1, "test_examples.py::test_the_lines_of_the_readme_print_what_it_shows"),
-    ("examples/README.md", "console"): (4, "test_examples.py::test_it_prints_what_the_page_shows"),
+    ("docs/api/evaluation.md", "python"): (1, "test_examples.py::test_the_python_of_the_api_pages_runs"),
+    ("docs/api/scorer.md", "python"): (3, "test_examples.py::test_the_python_of_the_api_pages_runs"),
+    ("examples/README.md", "console"): (5, "test_examples.py::test_it_prints_what_the_page_shows"),
     ("docs/architecture.md", "text"): (
         2,
         "test_architecture.py::test_the_tree_shows_every_folder_of_code_and_no_other",

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.code_blocks import blocks
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "examples"
 NUMBER = re.compile(r"\d+\.\d+")
@@ -37,6 +39,30 @@ def test_the_lines_of_the_readme_print_what_it_shows(tmp_path: Path) -> None:
     page = (ROOT / "README.md").read_text("utf-8")
     ((code, shown),) = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", page, re.M | re.S)
     check(["-c", code], shown, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_python_of_the_api_pages_runs(tmp_path: Path) -> None:
+    """The blocks of both pages continue each other, as in a notebook."""
+    pages = [ROOT / "docs/api" / name for name in ("scorer.md", "evaluation.md")]
+    code = "".join(block.text for page in pages for block in blocks(page) if not block.illustration)
+    code += "assert wide.height == 4 and scored.columns[0] == 'record_id' and len(scores) == 13\n"
+    code += "result.plot('roc').save('roc.svg')\n"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("unsafe") and lines[13].startswith("(marginal; answer ")
+    assert [line.split()[0] for line in lines[14:17]] == ["0", "1", "2"] and "saw None" in lines[15]
+    assert lines[17].startswith("note: gold has no column 'split'")
+    assert (tmp_path / "roc.svg").read_text("utf-8").startswith("<svg")
 
 
 def check(arguments: list[str], shown: str, folder: Path) -> None:

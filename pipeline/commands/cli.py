@@ -447,5 +447,24 @@ def demo(fresh: Annotated[bool, typer.Option("--fresh", help="delete runs/demo a
     run_demo(fresh=fresh)
 
 
+@app.command(epilog="Example: marginalia cache --clear")
+@with_error_messages
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="delete these models, and no other files")] = False,
+) -> None:
+    """Show the cached models, or delete them. The next use makes them again.
+
+    Reads the folder MARGINALIA_CACHE (default: ~/.cache/marginalia). Writes nothing; --clear deletes."""
+    from marginalia.pipeline.commands.cache_table import cache_table
+    from marginalia.scoring.models.model_cache import clear_cache, model_cache
+
+    folder = model_cache()
+    if clear:
+        entries, size = clear_cache(folder)
+        print(f"{folder}: deleted {entries} {'model' if entries == 1 else 'models'}, {size / 1e6:,.0f} MB")
+    else:
+        print(cache_table(folder))
+
+
 if __name__ == "__main__":
     main()

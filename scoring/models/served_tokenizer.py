@@ -9,8 +9,8 @@ from typing import Any
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.hub_client import download_problem
 from marginalia.schemas.storage.files import content_hash
-from marginalia.scoring.models.bundled_model import model_cache
 from marginalia.scoring.models.local_model import resolve
+from marginalia.scoring.models.model_cache import model_cache
 from marginalia.scoring.models.model_files import check_model_files
 
 

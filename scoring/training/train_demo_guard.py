@@ -23,7 +23,8 @@ from tqdm import tqdm
 from marginalia.schemas.errors import InputError, MarginaliaError, ModelError
 from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.guard import Guard, load_guard
-from marginalia.scoring.models.bundled_model import bundled_smollm2, model_cache
+from marginalia.scoring.models.bundled_model import bundled_smollm2
+from marginalia.scoring.models.model_cache import model_cache
 from marginalia.scoring.prompt import PromptBuilder
 from marginalia.scoring.training.labelled_examples import Example, read_examples
 from marginalia.scoring.training.packed_sequences import Tail, answer_loss, pack, states_after

@@ -31,7 +31,7 @@ COMMANDS = [
         "score",
         "merge",
     ),
-    *("evaluate", "report", "compare", "release", "publish", "paper", "verify", "audit", "simulate", "demo"),
+    *("evaluate", "report", "compare", "release", "publish", "paper", "verify", "audit", "simulate", "demo", "cache"),
     *("argilla up", "argilla down", "argilla status", "argilla users", "argilla backup", "argilla restore"),
 ]
 

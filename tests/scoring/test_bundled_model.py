@@ -1,34 +1,13 @@
-"""The bundled model's conversion: once, whole or not at all."""
+"""The bundled model's conversion: a missing package, and one that cannot be converted."""
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from marginalia.schemas.errors import ModelError
 from marginalia.scoring.models import bundled_model
-
-
-def _slow_convert(source: Path, target: Path) -> None:
-    (target / "model.safetensors").write_bytes(b"x")
-    with (target.parent / "conversions").open("a") as log:
-        log.write("one\n")
-    time.sleep(0.3)
-
-
-def test_three_at_once_convert_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundled_model, "_convert", _slow_convert)
-    monkeypatch.setattr(bundled_model, "_gguf_folder", lambda: tmp_path)
-    with ThreadPoolExecutor(
-        3
-    ) as pool:  # a lock of flock is of the open file: threads exclude each other as processes do
-        folders = list(pool.map(bundled_model.bundled_smollm2, [tmp_path] * 3))
-    assert folders == [tmp_path / bundled_model.NAME] * 3
-    assert (tmp_path / "conversions").read_text() == "one\n"
-    assert (tmp_path / bundled_model.NAME / "model.safetensors").read_bytes() == b"x"
 
 
 def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +18,19 @@ def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(bundled_model, "_convert", fail)
     with pytest.raises(ModelError, match="damaged"):
         bundled_model.bundled_smollm2(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [f"{bundled_model.NAME}.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == ["models.lock"]
+
+
+def test_another_model_file_is_converted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    monkeypatch.setattr(bundled_model, "_gguf_folder", lambda: package)
+    monkeypatch.setattr(bundled_model, "_convert", lambda source, target: (target / "w").write_bytes(b"x"))
+    folders = []
+    for content in (b"one", b"two", b"one"):
+        (package / bundled_model._GGUF).write_bytes(content)
+        folders.append(bundled_model.bundled_smollm2(tmp_path / "cache"))
+    assert folders[0] == folders[2] != folders[1]
 
 
 def test_a_missing_package_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,7 +170,11 @@ def test_an_adapter_is_merged_once_and_again_when_it_changes(base: Path, adapter
     assert adapted_model(base, adapter, tmp_path / "cache") == first
     assert (first / "model.safetensors").stat().st_mtime_ns == written
     _save_adapter(adapter, {LAYERS[0]: (16, 32)}, seed=1)
-    assert adapted_model(base, adapter, tmp_path / "cache") != first
+    second = adapted_model(base, adapter, tmp_path / "cache")
+    _save_adapter(adapter, {LAYERS[0]: (16, 32)}, seed=1, lora_alpha=5.0)
+    third = adapted_model(base, adapter, tmp_path / "cache")
+    (base / "generation_config.json").write_text("{}")
+    assert len({first, second, third, adapted_model(base, adapter, tmp_path / "cache")}) == 4
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class LazyWriter:
         urls = self._section.endpoint.urls
         if urls == [BUNDLED]:
             from marginalia.pipeline.generation.endpoint.bundled_llm_server import start
-            from marginalia.scoring.models.bundled_model import model_cache
+            from marginalia.scoring.models.model_cache import model_cache
 
             server = await asyncio.to_thread(start, model_cache())
             self._stack.callback(server.stop)

@@ -22,7 +22,7 @@ import torch
 
 from marginalia.pipeline.generation.endpoint.batched_decoding import Sampling, sample
 from marginalia.pipeline.generation.endpoint.bundled_llm_server import BundledServer, start
-from marginalia.scoring.models.bundled_model import model_cache
+from marginalia.scoring.models.model_cache import model_cache
 
 ROOT = Path(__file__).parents[3]
 

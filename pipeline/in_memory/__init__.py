@@ -1,0 +1,1 @@
+"""Evaluation of data frames from Python, without a run folder."""
