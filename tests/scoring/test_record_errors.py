@@ -322,3 +322,39 @@ def test_messages_that_arrow_cannot_hold_are_not_sent_to_ray() -> None:
     records = [*GOOD, *((name, messages) for name, (messages, _) in BAD.items())]
     sent_and_fail_there = {"refused by the template", "too long"}
     assert _invalid(records).keys() == BAD.keys() - sent_and_fail_there
+
+
+@pytest.mark.parametrize("passes", range(1, 14, 2))
+def test_ctrl_c_keeps_every_finished_record(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: int
+) -> None:
+    """Also before the first batch row is free again; unfinished records are scored by the next run."""
+    from marginalia.scoring.models.local_model import LocalBatch
+
+    scorer, journal = load(folder), tmp_path / "journal.jsonl"
+    records = [(f"r{n}", user("text " * (n + 1))) for n in range(4)]
+    alone = score(scorer, records)
+    finished: set[str] = set()
+    ask, next_tokens, count = RecordJob.ask, LocalBatch.next_tokens, iter(range(1, 1000))
+
+    def noting(job: RecordJob) -> Any:
+        if not (nodes := ask(job)):
+            finished.add(job.record_id)
+        return nodes
+
+    def interrupted(batch: Any, nodes: Any) -> Any:
+        if next(count) == passes:
+            raise KeyboardInterrupt
+        return next_tokens(batch, nodes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordJob, "ask", noting)
+        patch.setattr(LocalBatch, "next_tokens", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(score_to_journal(scorer, records, journal))
+    assert {json.loads(line)["id"] for line in journal.read_bytes().split(b"\n")[:-1]} == finished
+    ids = [name for name, _ in records]
+    assert sorted(score_to_journal(scorer, records, journal)) == ids
+    scores, _ = tables(journal, ids, ["marginal"])
+    for name, found in scores.group_by("record_id", maintain_order=True):
+        assert np.allclose(found["probability"], alone[str(name[0])].estimates["marginal"].probability, atol=1e-5)
