@@ -168,8 +168,13 @@ def _latest(journal: Path, record_ids: Sequence[str]) -> dict[str, _Line]:
     latest: dict[str, _Line | None] = dict.fromkeys(record_ids)
     for offset, entry in read_with_offsets(journal, KEYS, check_entry):
         if entry["id"] in latest:
-            latest[entry["id"]] = _Line(offset, (entry["id"], *(entry[name] for name in FACTS)))
+            latest[entry["id"]] = _Line(offset, _row(entry))
     return {record_id: line for record_id, line in latest.items() if line is not None}
+
+
+def _row(entry: dict[str, Any]) -> tuple[Any, ...]:
+    """The row of the table of records, in the order of its columns."""
+    return (entry["id"], *(entry[name] for name in FACTS if name != "stopped"), entry.get("stopped") or None)
 
 
 def _records(latest: dict[str, _Line]) -> pl.DataFrame:
