@@ -315,6 +315,25 @@ class NotJudged(StrictModel):
     )
 
 
+class AnswerFormat(StrictModel):
+    """How far a guard kept its answer format on the judged records, and whether its numbers are withheld for it."""
+
+    records: int = Field(description="judged records: those on evaluate.judged_on")
+    off_format: float | None = Field(description="mean probability of answers outside the format")
+    greedy_answers: int | None = Field(description="greedy answers that were compared with the format; null if none")
+    greedy_outside: int | None = Field(description="records among them whose greedy answer is outside the format")
+    at_node_budget: int | None = Field(
+        description="records whose search reached its node budget with more mass unexplored than the tolerance; null "
+        "in scores of an older version"
+    )
+    limit: float = Field(description="evaluate.most_off_format, for off_format and for the share at_node_budget")
+    reason: str | None = Field(description="what exceeds the limit; null if nothing does")
+    withheld: bool = Field(
+        description="whether the guard's numbers are not headlined and its thresholds withheld: something exceeds the "
+        "limit, and evaluate.allow_off_format is not set"
+    )
+
+
 class GuardEvaluation(StrictModel):
     """Everything about one guard."""
 
@@ -332,6 +351,7 @@ class GuardEvaluation(StrictModel):
     unexplored: float | None = Field(
         description="mean probability of the prefixes not expanded when the search stopped"
     )
+    answer_format: AnswerFormat | None = Field(default=None, description="null in files of an older version")
     seconds: float = Field(description="total scoring time of all records")
     forward_passes: int
     estimators: list[EstimatorEvaluation]

@@ -212,6 +212,11 @@ class ScoredRecord(Row):
     forward_passes: int
     seconds: float
     error: str | None = Field(description="why the record has no scores")
+    stopped: str | None = Field(
+        default=None,
+        description="why the search ended: tolerance, node_budget or exhausted; null without scores and in files of "
+        "an older version",
+    )
 
 
 class AuditedRecord(Row):

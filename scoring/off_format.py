@@ -69,6 +69,12 @@ def off_format_notes(table: pl.DataFrame, guard: Guard, path: Path) -> list[str]
     return notes
 
 
+def outside_format(guard: Guard, answer: str) -> bool:
+    """Whether a record's greedy answer, as in the column `answer`, is outside the guard's format; with one policy per
+    call, whether the answer to any of the calls is."""
+    return any(not _accepted(guard, one) for one in _answers_in(answer, guard))
+
+
 def accepting(pieces: Sequence[PieceSpec], answer: str, codes: Sequence[str]) -> Pieces | None:
     """The alternative `pieces`, changed to allow the white space of `answer`; None when the answer differs in more.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from marginalia.pipeline.core.artifacts import (
@@ -15,6 +17,7 @@ from marginalia.pipeline.core.artifacts import (
 )
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
+from marginalia.schemas.errors import InputError
 from marginalia.schemas.evaluation_json import GuardEvaluation
 from marginalia.schemas.manifest_json import Missing
 
@@ -42,6 +45,7 @@ def _work(run: Run) -> StageOutcome:
             family=Path(guard.guard).stem,
             model=guard.model,
             tolerance=run.config.score.tolerance,
+            is_outside=_format_check(run, guard.guard),
         )
         for guard in run.config.score.guards
     ]
@@ -73,6 +77,17 @@ def _work(run: Run) -> StageOutcome:
         warnings=counts.equal_texts.warnings if counts.equal_texts else [],
         missing=[missing for guard in results.evaluation.guards for missing in _missing(run, guard)],
     )
+
+
+def _format_check(run: Run, guard: str) -> Callable[[str], bool] | None:
+    """Whether a greedy answer is outside the guard's format; None when the guard file cannot be read."""
+    from marginalia.scoring.guard import load_guard
+    from marginalia.scoring.off_format import outside_format
+
+    try:
+        return partial(outside_format, load_guard(guard, run.taxonomy, relative_to=run.folder))
+    except InputError:
+        return None
 
 
 def _missing(run: Run, guard: GuardEvaluation) -> list[Missing]:

@@ -17,7 +17,7 @@ from marginalia.pipeline.report.guard_figures import (
     roc_figure,
     slices_figure,
 )
-from marginalia.pipeline.report.report_data import Figure, ReportData, recommended_estimator
+from marginalia.pipeline.report.report_data import Figure, ReportData, format_warning, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import (
     UNSAFE,
     Difference,
@@ -64,6 +64,8 @@ class GuardView:
 
     guard: GuardEvaluation
     best: EstimatorEvaluation | None
+    headlined: bool
+    format_warning: str  # empty for a guard that kept its answer format
     chance: str  # of `best`: see as_text.against_chance
     estimators: Figure | None
     roc: Figure | None
@@ -102,6 +104,8 @@ def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
     return GuardView(
         guard=guard,
         best=best,
+        headlined=headlined(guard),
+        format_warning=_as_sentence(format_warning(guard)),
         chance=as_text.against_chance(as_text.chance_metric(best)[1]) if best is not None else "not known",
         estimators=estimators_figure(guard) if guard.estimators else None,
         roc=roc_figure(guard) if best is not None else None,
@@ -128,6 +132,10 @@ def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
         unknown_verdicts=finding_sentences.unknown_verdicts_finding(guard.not_judged),
         notes=_notes(data, guard.guard),
     )
+
+
+def _as_sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _notes(data: ReportData, guard_name: str) -> list[str]:

@@ -56,6 +56,18 @@ def recommended_estimator(guard: GuardEvaluation) -> EstimatorEvaluation | None:
     return next((estimator for estimator in guard.estimators if estimator.estimator == guard.recommended), None)
 
 
+def headlined(guard: GuardEvaluation) -> bool:
+    """Whether the guard's numbers may be headlined: it has a recommended estimator and kept its answer format."""
+    withheld = guard.answer_format is not None and guard.answer_format.withheld
+    return recommended_estimator(guard) is not None and not withheld
+
+
+def format_warning(guard: GuardEvaluation, *, closing: str = "; the numbers below describe the rest") -> str:
+    """What a reader must know first of a guard that did not keep its answer format; empty for others."""
+    found = guard.answer_format
+    return "" if found is None or found.reason is None else f"{found.reason}{closing}"
+
+
 def currency_of(manifests: Sequence[Manifest]) -> str:
     """The currency of the costs, from the first manifest that names one; empty when none does."""
     return next((str(currency) for manifest in manifests if (currency := manifest.facts.get("currency"))), "")

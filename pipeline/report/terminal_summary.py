@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marginalia.pipeline.report.as_text import UNCLEAR, against_chance, plural
 from marginalia.pipeline.report.finding_sentences import not_judged_finding, unknown_verdicts_finding
-from marginalia.pipeline.report.report_data import recommended_estimator
+from marginalia.pipeline.report.report_data import format_warning, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Metric, NotJudged
 from marginalia.scoring.measures.conclusions import range_is_wide, range_of
 
@@ -29,6 +29,14 @@ def _guard(guard: GuardEvaluation) -> list[str]:
     best = recommended_estimator(guard)
     if best is None:
         return [*lines, f"  no estimator to recommend: {guard.recommended_because}"]
+    if not headlined(guard):
+        return [
+            *lines,
+            f"  {format_warning(guard, closing='')}",
+            "  numbers are not headlined, thresholds are withheld (to get them: evaluate.allow_off_format: true)",
+        ]
+    if warning := format_warning(guard):
+        lines.append(f"  {warning}")
     auc = best.metrics["macro_roc_auc"]
     micro_auc = _with_interval(best.metrics["micro_roc_auc"])
     lines.append(f"  {best.estimator}: macro ROC AUC {_with_interval(auc)}{_chance(auc)}; micro {micro_auc}")

@@ -207,10 +207,10 @@ ROWS: list[Row] = [
     ),
     (
         "10 MB",
-        {"r.jsonl": jsonl(GOOD, {**OTHER, "text": LONG})},
+        {"r.jsonl": jsonl({**OTHER, "text": LONG})},
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 2: record 'b': text of 10,000,000 characters; the limit is 1,000,000 (fix the row; "
+        "r.jsonl: line 1: record 'b': text of 10,000,000 characters; the limit is 1,000,000 (fix the row; "
         "marginalia import leaves such rows out with unusable: skip in its mapping)",
     ),
     (

@@ -74,6 +74,7 @@ def test_writes_the_two_tables(tmp_path: Path, model: Path) -> None:
     records = read_frame(tmp_path / "scores.records.parquet", ScoredRecord, made_by="test")
     assert records["record_id"].to_list() == ["r0", "r1", "r2", "r3", "r4"]
     assert records["error"].null_count() == 5
+    assert set(records["stopped"]) <= {"tolerance", "node_budget", "exhausted"}
     assert {path.name for path in tmp_path.iterdir()} >= {"scores.parquet", "scores.records.parquet"}
     assert not list(tmp_path.glob("*.jsonl.*")) and not (tmp_path / "scores.journal.jsonl").exists()
 
