@@ -81,6 +81,9 @@ def card(section: ReleaseSection, facts: CardFacts) -> str:
         taxonomy=facts.taxonomy,
         title=title(section, facts),
         counts=label_counts(gold_of(facts.tables), facts.taxonomy),
+        answers_judged=any(
+            "judged" in facts.tables[path].columns for path in facts.tables if config_of(path) == "annotations"
+        ),
         answers_imported=is_answers_imported(facts.manifests),
         splits={split: _height(facts, f"data/gold/{split}.parquet") for split in SPLITS},
         configs=_config_rows(facts),

@@ -78,6 +78,7 @@ def test_an_answer_says_which_labels_its_annotator_was_asked_about(tmp_path: Pat
         ("A02", None),
     ]
     assert "judged" not in released(run, "gold/test").columns
+    assert "(pseudonyms); `judged`: the labels that it was about, null for all |" in card_of(run)[1]
 
 
 def test_the_card_counts_only_judged_cells(tmp_path: Path) -> None:
