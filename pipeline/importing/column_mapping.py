@@ -16,7 +16,7 @@ from marginalia.schemas.taxonomy import Taxonomy
 
 SHIPPED = Path(__file__).parent / "mappings"
 HUB = "hub:"
-EXPLAIN = "the shipped records.yaml shows the keys"
+EXPLAIN = "marginalia import --show-mapping records shows the keys"
 
 
 class MessageColumn(StrictModel):
