@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from marginalia.schemas.sources.file_format import FileFormat
 
 if TYPE_CHECKING:
-    from _csv import _reader as CsvReader
+    from _csv import Reader
 
 DELIMITERS = (",", ";", "\t", "|")
 # the limit of the csv module (131,072 characters) is smaller than a long text; TextLines has one for whole rows
@@ -32,7 +32,7 @@ class Dialect:
     escape: str | None = None
     spaces: bool = False
 
-    def rows(self, lines: Iterable[str]) -> CsvReader:
+    def rows(self, lines: Iterable[str]) -> Reader:
         """The strict reader of these lines: csv.Error for a misplaced quote."""
         return csv.reader(
             lines,
