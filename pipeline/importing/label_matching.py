@@ -18,7 +18,24 @@ NOTHING = {
     "no label", "none of these", "none of above", "non toxic", "not toxic", "nontoxic", "non violation",
     "no violation", "unproblematic", "negative",
 }  # fmt: skip
-_SMALL = {"is", "has", "a", "an", "and", "or", "of", "the", "to", "label", "category", "other", "non"}
+_SMALL = {
+    "is",
+    "has",
+    "a",
+    "an",
+    "and",
+    "or",
+    "of",
+    "the",
+    "to",
+    "label",
+    "category",
+    "other",
+    "content",
+    "related",
+    "speech",
+    "violation",
+}
 
 
 @dataclass(frozen=True)

@@ -160,12 +160,11 @@ def _flags(columns: Sequence[ColumnProfile], rows: int, taxonomy: Taxonomy | Non
     if not found:
         return None
     matches = {column.path: match_label(_last(column.path), taxonomy) for column in found}
-    meant = [path for path, match in matches.items() if match.label or match.near or match.is_nothing or not taxonomy]
+    meant = [path for path, match in matches.items() if match.label or match.near or match.is_nothing]
+    meant = meant or list(matches)
     read = [column for column in found if column.path in meant]
-    if not read:
-        return None
     return LabelGuess(
-        why=f"{len(read)} columns of 0 and 1, or of scores",
+        why=f"{'1 column' if len(read) == 1 else f'{len(read)} columns'} of 0 and 1, or of scores",
         meanings=[_renamed(matches[path], path) for path in meant],
         left_out=[path for path in matches if path not in meant],
         needs_threshold=any(not _are_words(column.values) for column in read),
@@ -211,6 +210,8 @@ def _values(column: ColumnProfile, rows: int, taxonomy: Taxonomy | None) -> tupl
         return None
     if column.mean_characters > MOST_LABEL_CHARACTERS or IDENTIFIER.search(_last(column.path)):
         return None
+    if _are_words(column.values) and not _is_named_label(column):
+        return None  # a flag, whose name is what it means
     separator = _separator(column) if "[*]" not in column.path else None
     values = Counter[str]()
     for value, count in column.values.items():
@@ -220,13 +221,15 @@ def _values(column: ColumnProfile, rows: int, taxonomy: Taxonomy | None) -> tupl
     if not values or len(values) > MOST_LABELS or len(values) > max(3, 0.5 * sum(values.values())):
         return None
     matches = [match_label(value, taxonomy) for value, _ in values.most_common()]
-    known = sum(values[match.value] for match in matches if match.label or match.is_nothing) / sum(values.values())
+    total = sum(values.values())
+    known = sum(values[match.value] for match in matches if match.label) / total
+    similar = sum(values[match.value] for match in matches if match.near or match.is_nothing) / total
     named = LABELS.search(column.path) is not None
-    if not known and not named:
+    if not (known or similar or named):
         return None
     is_list = column.path.endswith("[*]")
     guess = LabelGuess(
-        why=f"{len(values)} different values"
+        why=("1 value" if len(values) == 1 else f"{len(values)} different values")
         + (", by its name" if named else "")
         + (f", {known:.0%} known" if known else ""),
         column=column.path.removesuffix("[*]") if is_list else column.path,
@@ -235,7 +238,7 @@ def _values(column: ColumnProfile, rows: int, taxonomy: Taxonomy | None) -> tupl
         meanings=matches,
         blank=0 if "[*]" in column.path else rows - column.filled,
     )
-    return 2.0 * known + named + 0.5 * is_list, guess
+    return 2.0 * known + 0.5 * similar + named + 0.5 * is_list, guess
 
 
 def _separator(column: ColumnProfile) -> str | None:

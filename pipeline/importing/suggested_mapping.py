@@ -184,7 +184,8 @@ def _labels(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:
         rows = "1 row is" if labels.blank == 1 else f"{labels.blank:,} rows are"
         yield f"  # {rows} blank: unlabelled. If blank means that no category applies: blank: none"
     yield from _meanings(labels, taxonomy)
-    yield from (_comment(f"not read, no label has a similar name: {path}", indent=2) for path in labels.left_out)
+    if labels.left_out:
+        yield _comment(f"not read, because no label has a similar name: {', '.join(labels.left_out)}", indent=2)
     named = {match.label for match in labels.meanings}
     others = [label for label in (taxonomy.ids if taxonomy else []) if label not in named]
     if others and not _are_ids(labels):

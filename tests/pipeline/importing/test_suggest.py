@@ -85,7 +85,7 @@ def test_flags_with_blanks(run: Run, tmp_path: Path) -> None:
         ("a4", None, None),
     ]
     assert "faulty_item: EDIT  # which label? nearest: damaged_or_faulty" in suggestion.text
-    assert "# not read, no label has a similar name: spam_folder" in suggestion.text
+    assert "# not read, because no label has a similar name: spam_folder" in suggestion.text
 
 
 def test_a_text_column_of_labels(run: Run, tmp_path: Path) -> None:
