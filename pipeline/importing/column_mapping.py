@@ -19,7 +19,7 @@ from marginalia.schemas.taxonomy import Taxonomy
 
 SHIPPED = Path(__file__).parent / "mappings"
 HUB = "hub:"
-EXPLAIN = "the shipped records.yaml shows the keys"
+EXPLAIN = "marginalia import --show-mapping records shows the keys"
 
 
 EDIT = "EDIT"  # the value of a key that import --suggest leaves to the user
