@@ -1,5 +1,5 @@
-"""Records that users provide: CSV, JSON, JSONL or Parquet with `id` and `messages` (or `text`, read as one user message),
-and optionally `labels`. An invalid record is an error with its file and line; nothing is repaired silently."""
+"""Records that users provide: CSV, JSON, JSONL or Parquet with `id` and `messages` (or `text`, read as one user
+message), and optionally `labels`. An invalid record is an error with its file and line; nothing is repaired."""
 
 from __future__ import annotations
 
