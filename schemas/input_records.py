@@ -1,6 +1,6 @@
-"""Records that users provide: JSONL or Parquet with `id` and `messages` (or `text`, read as one user message), and
-optionally `labels`. An invalid record is an error with its file and line (for scoring: of that record alone); nothing
-is repaired silently."""
+"""Records that users provide: CSV, JSON, JSONL or Parquet with `id` and `messages` (or `text`, read as one user
+message), and optionally `labels`. An invalid record is an error with its file and line (for scoring: of that record
+alone); nothing is repaired silently."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LABELS = "labels are a list of label ids, [] if no category applies"
 def read_records(path: Path) -> pl.DataFrame:
     """A frame with RECORD_SCHEMA, in file order; labels are null for unlabelled records.
 
-    Raises InputError that names the line (JSONL, from 1) or the row (Parquet, from 0)."""
+    Raises InputError that names the line (from 1), or the item or row (JSON list, Parquet; from 0)."""
     rows = []
     position_of: dict[str, str] = {}
     for position, value in read_rows(path):

@@ -52,6 +52,8 @@ class SourceFiles:
             raise InputError.at(path, "is a folder", hint=EXPECTED)
         check_regular(path)
         facts = FileFacts(path, *format_of(path, self._how))
+        if problem := self._how.problem_with(facts.format):
+            raise InputError.at(path, problem, hint="correct files in the mapping")
         self.facts.append(facts)
         known: set[str] = set()
         for position, row in _rows_of(path, self._how, facts):

@@ -33,8 +33,9 @@ EXAMPLE = f"""example:
 
 With --calibration runs/NAME/calibration.json, calibrated probabilities are written.
 
-RECORDS is JSONL or Parquet with id and messages (or text). Writes OUT (record_id, estimator, label, probability,
-lower, upper) and its .records.parquet (one row per record). If a job is stopped, run the same command to continue.
+RECORDS is CSV, JSON, JSONL or Parquet with id and messages (or text). Writes OUT (record_id, estimator, label,
+probability, lower, upper) and its .records.parquet (one row per record). If a job is stopped, run the same command to
+continue.
 `{COMMAND} explain --help` shows how to inspect the answers of one record,
 `{COMMAND} merge --help` how to merge the shards of several jobs (--shard) into one table.
 """
@@ -227,7 +228,7 @@ def _parser(explains: bool = False) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("records", type=Path, metavar="RECORDS", help="JSONL or Parquet")
+    add("records", type=Path, metavar="RECORDS", help="CSV, TSV, JSON, JSONL or Parquet, also .gz, .zst or .bz2")
     add_request_options(parser)
     add(FLAG, metavar="HOST", action="append", default=[], help=FLAG_HELP)
     if explains:

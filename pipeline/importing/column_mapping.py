@@ -3,20 +3,27 @@ mappings/."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.errors import InputError
 from marginalia.schemas.sources.file_format import FileFormat
+from marginalia.schemas.storage.files import read_text
 from marginalia.schemas.storage.yaml_files import find_yaml, line_in, load_yaml
 from marginalia.schemas.taxonomy import Taxonomy
 
 SHIPPED = Path(__file__).parent / "mappings"
 HUB = "hub:"
-EXPLAIN = "the shipped records.yaml shows the keys"
+EXPLAIN = "marginalia import --show-mapping records shows the keys"
+
+
+EDIT = "EDIT"  # the value of a key that import --suggest leaves to the user
+_TO_EDIT = re.compile(r"\s*(?:- )?(?P<key>.+?):\s+EDIT\s*(?:#.*)?")
 
 
 class MessageColumn(StrictModel):
@@ -275,9 +282,22 @@ class Mapping(StrictModel):
         return [*(self.labels.paths() if self.labels else []), *person]
 
 
+def unanswered(text: str) -> Iterator[tuple[int, str]]:
+    """(line, key) of each key in the text of a mapping whose value is still EDIT."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        found = _TO_EDIT.fullmatch(line)
+        if found and not line.lstrip().startswith("#"):
+            yield number, found["key"].strip("'\"")
+
+
 def load_mapping(path: Path, taxonomy: Taxonomy) -> Mapping:
     """The mapping in `path`. Raises InputError when it is not valid, or names a label id that is not in the
     taxonomy."""
+    for line, key in unanswered(read_text(path)):
+        problem = f"'{key}' still needs your answer"
+        raise InputError.at(
+            path, problem, line=line, hint=f"replace {EDIT}; the comment in this line says what is asked"
+        )
     mapping = load_yaml(path, Mapping, explain=EXPLAIN)
     if mapping.labels is None:
         return mapping

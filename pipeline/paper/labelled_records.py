@@ -41,7 +41,7 @@ class LabelledRecords:
 def read_labelled(
     path: Path, taxonomy: Taxonomy, guard: Guard, *, mapping: str | None = None, limit: int | None = None
 ) -> LabelledRecords:
-    """The first `limit` labelled records of a JSONL or Parquet file.
+    """The first `limit` labelled records of a file.
 
     Without `mapping` the file must have id, text or messages, and labels. Raises InputError with file and line; if a
     shipped mapping fits the columns, the hint names it."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from marginalia.schemas.sources.file_format import FileFormat
 
 if TYPE_CHECKING:
-    from _csv import _reader as CsvReader
+    from _csv import Reader
 
 DELIMITERS = (",", ";", "\t", "|")
 # the limit of the csv module (131,072 characters) is smaller than a long text; TextLines has one for whole rows
@@ -32,7 +32,7 @@ class Dialect:
     escape: str | None = None
     spaces: bool = False
 
-    def rows(self, lines: Iterable[str]) -> CsvReader:
+    def rows(self, lines: Iterable[str]) -> Reader:
         """The strict reader of these lines: csv.Error for a misplaced quote."""
         return csv.reader(
             lines,
@@ -64,7 +64,8 @@ def separator_line(line: str) -> str | None:
 def detect(sample: Sequence[str], *, is_whole: bool, how: FileFormat, delimiters: Sequence[str]) -> Dialect:
     """The dialect of the lines in `sample`, the beginning of the file or (`is_whole`) all of it. What `how` states is
     taken as it is. If no dialect fits, the result is the one that reads the most rows: reading names the line."""
-    tried = [_try(dialect, sample, is_whole) for dialect in _candidates(sample, how, delimiters)]
+    candidates = _candidates(sample, how, delimiters)
+    tried = [_try(dialect, sample, is_whole, is_guessed=how.quote is None) for dialect in candidates]
     valid = [trial for trial in tried if trial.is_valid]
     several = [trial for trial in valid if trial.width > 1]
     if several:
@@ -92,12 +93,17 @@ def _candidates(sample: Sequence[str], how: FileFormat, delimiters: Sequence[str
             quotes.reverse()
     for quote, escape in quotes:
         for delimiter in [how.delimiter] if how.delimiter else delimiters:
-            # names do not begin with a space, so a space in the header is part of the delimiter
-            spaces = delimiter != "\t" and f"{delimiter} " in header
-            yield Dialect(delimiter, quote, escape, spaces)
+            yield Dialect(delimiter, quote, escape, _has_spaces(header, delimiter, quote))
 
 
-def _try(dialect: Dialect, sample: Sequence[str], is_whole: bool) -> _Trial:
+def _has_spaces(header: str, delimiter: str, quote: str | None) -> bool:
+    """Whether spaces follow all delimiters in the header. Names do not begin with a space, so they are layout."""
+    names = next(csv.reader([header], delimiter=delimiter, quotechar=quote or '"'), [])
+    return delimiter != "\t" and len(names) > 1 and all(name.startswith(" ") for name in names[1:])
+
+
+def _try(dialect: Dialect, sample: Sequence[str], is_whole: bool, *, is_guessed: bool) -> _Trial:
+    """`is_guessed`: whether the quote is not stated."""
     width = rows = used = 0
     reader = dialect.rows(sample)
     try:
@@ -106,7 +112,8 @@ def _try(dialect: Dialect, sample: Sequence[str], is_whole: bool) -> _Trial:
                 break  # the sample may end inside this row
             if cells:
                 width = width or len(cells)
-                if len(cells) != width or (dialect.quote != '"' and _looks_quoted(cells, dialect.delimiter)):
+                is_quoted = is_guessed and dialect.quote != '"' and _looks_quoted(cells, dialect.delimiter)
+                if len(cells) != width or is_quoted:
                     return _Trial(dialect, width, rows, is_valid=False)
                 rows += 1
             used = reader.line_num

@@ -61,13 +61,18 @@ class FileFormat(StrictModel):
         marks = [mark for mark in (self.delimiter, self.quote, self.escape) if mark]
         if len(set(marks)) < len(marks) or {"\r", "\n", "\0"} & set(marks):
             raise ValueError("delimiter, quote and escape must be different characters and not line ends")
-        if self.format is not None and self.format not in TABLES:
-            further = sorted(self.model_fields_set & {"delimiter", "quote", "escape", "encoding", "header", "columns"})
-            if further:
-                raise ValueError(f"{further[0]} needs the format csv or tsv; the format is {self.format}")
-        if self.records is not None and self.format not in (None, "json"):
-            raise ValueError(f"records needs the format json; the format is {self.format}")
+        if self.format is not None and (problem := self.problem_with(self.format)):
+            raise ValueError(problem)
         return self
+
+    def problem_with(self, file_format: Format) -> str | None:
+        """Which of the keys says nothing about a file of this format; None if all do."""
+        stated = self.model_fields_set - {"format"}
+        if file_format not in TABLES and (further := sorted(stated - {"records"})):
+            return f"{further[0]} needs the format csv or tsv; the format is {file_format}"
+        if file_format != "json" and self.records is not None:
+            return f"records needs the format json; the format is {file_format}"
+        return None
 
 
 @dataclass

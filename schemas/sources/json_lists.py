@@ -45,7 +45,8 @@ class JsonPieces:
     def peek(self) -> str:
         """The next character that is not white space, or an empty text at the end."""
         while True:
-            self.at = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr] - it matches everywhere
+            space = _SPACE.match(self.text, self.at)
+            self.at = space.end() if space else self.at
             if self.at < len(self.text):
                 return self.text[self.at]
             if not self._more():

@@ -35,7 +35,7 @@ def open_unpacked(path: Path, codec: str | None) -> Iterator[io.BufferedReader]:
     except OSError as error:
         raise InputError.at(path, f"cannot read: {error.strerror}") from error
     with file:
-        raw = file if codec is None else _Unpacked(path, file, codec)
+        raw: io.RawIOBase = file if codec is None else _Unpacked(path, file, codec)
         with io.BufferedReader(raw, BUFFER_BYTES) as buffered:
             yield buffered
 

@@ -166,6 +166,7 @@ GUARD_FILES: list[Row] = [
         "g.yaml: line 1: recursive alias (write the values out)",
     ),
 ]
+KEYS = "(marginalia import --show-mapping records shows the keys)"
 MAPPING_FILES: list[Row] = [
     (
         "missing",
@@ -189,7 +190,7 @@ MAPPING_FILES: list[Row] = [
         {"r.jsonl": jsonl(GOOD), "m.yaml": ""},
         IMPORT,
         2,
-        "m.yaml: line 1: expected keys with values, saw nothing (the shipped records.yaml shows the keys)",
+        "m.yaml: line 1: expected keys with values, saw nothing " + KEYS,
     ),
     (
         "wrong keys",
@@ -197,28 +198,28 @@ MAPPING_FILES: list[Row] = [
         IMPORT,
         2,
         "m.yaml: line 1: unknown key 'a'; expected one of annotators, attributes, duplicates, files, hub, id, "
-        "labels, messages, messages_form, skip, source, strip, text, title, unusable (the shipped records.yaml shows the keys)",
+        "labels, messages, messages_form, skip, source, strip, text, title, unusable " + KEYS,
     ),
     (
         "misspelt key",
         mapping("text: text", "txt: text"),
         IMPORT,
         2,
-        "m.yaml: line 5: unknown key 'txt'; did you mean 'text'? (the shipped records.yaml shows the keys)",
+        "m.yaml: line 5: unknown key 'txt'; did you mean 'text'? " + KEYS,
     ),
     (
         "misspelt key that is needed",
         mapping("  column:", "  colum:"),
         IMPORT,
         2,
-        "m.yaml: line 7: unknown key 'colum'; did you mean 'column'? (the shipped records.yaml shows the keys)",
+        "m.yaml: line 7: unknown key 'colum'; did you mean 'column'? " + KEYS,
     ),
     (
         "text and messages",
         mapping("text: text", "text: text\nmessages: m"),
         IMPORT,
         2,
-        "m.yaml: line 3: give either text or messages (the shipped records.yaml shows the keys)",
+        "m.yaml: line 3: give either text or messages " + KEYS,
     ),
     (
         "unknown label",
@@ -234,7 +235,7 @@ MAPPING_FILES: list[Row] = [
         IMPORT,
         2,
         "m.yaml: line 8: labels.form: Input should be 'list', 'text' or 'flags', saw 'lists'; did you mean 'list'? "
-        "(the shipped records.yaml shows the keys)",
+        + KEYS,
     ),
     (
         "a file instead of a run",

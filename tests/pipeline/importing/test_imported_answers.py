@@ -234,3 +234,26 @@ def test_people_without_an_answer_have_no_pseudonym(run: Run, data: Path) -> Non
     assert ANSWERS.read(run)["judged"].to_list() == [["late_delivery"]]
     assert done.manifest.counts_out == {"answers": 1, "records": 1, "unlabelled": 1}
     assert done.manifest.warnings[0].startswith("11 labels are counted as not judged, because nothing in the mapping")
+
+
+def test_one_file_per_person(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "people"
+    folder.mkdir()
+    for who in ("zoe", "bob"):
+        rows = ["id,text,late", *(f"{at},{text},{who == 'zoe':d}" for at, text in enumerate(("a", "b")))]
+        (folder / f"{who}.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text(
+        "id: id\ntext: text\nlabels: {columns: {late: late_delivery}, judged: all}\nannotators: {files: true}\n",
+        encoding="utf-8",
+    )
+    prepare(run, str(folder / "*.csv"), str(mapping))
+    run_stage(STAGE, run)
+    answers = ANSWERS.read(run)
+    assert answers.select("record_id", "annotator", "labels").rows() == [
+        ("0", "A01", []),
+        ("0", "A02", ["late_delivery"]),
+        ("1", "A01", []),
+        ("1", "A02", ["late_delivery"]),
+    ]
+    assert [person.username for person in read_key(PSEUDONYM_KEY.path(run)).people] == ["bob", "zoe"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from typer.testing import CliRunner
 
 from marginalia.pipeline.commands.cli import app
-from marginalia.pipeline.importing.column_mapping import SHIPPED
+from marginalia.pipeline.importing.column_mapping import SHIPPED, Annotators, LabelColumn, Mapping
 
 
 def shown(name: str) -> str:
@@ -23,3 +25,9 @@ def test_all_names_are_listed_with_their_titles() -> None:
     lines = [line.split(maxsplit=1) for line in shown("all").splitlines()]
     assert sorted(name for name, _ in lines) == sorted(path.stem for path in SHIPPED.glob("*.yaml"))
     assert dict(lines)["records"] == "own records"
+
+
+def test_the_default_mapping_names_every_key() -> None:
+    text = shown("records")
+    keys = {name for model in (Mapping, LabelColumn, Annotators) for name in model.model_fields} - {"source"}
+    assert {key for key in keys if not re.search(rf"\b{key}:? ", text)} == set()

@@ -113,6 +113,11 @@ SHAPES: dict[str, tuple[str, Rows, str]] = {
     "Windows line ends inside cells": (
         'id,text\r\n1,"a\r\nb"\r\n2,c\r\n', [{"id": "1", "text": "a\r\nb"}, {"id": "2", "text": "c"}], "2 rows"),
     "Unicode line ends inside cells": ("id,text\n1,a\u2028b\x85c\n", [{"id": "1", "text": "a\u2028b\x85c"}], "1 row"),
+    "leading spaces that belong to the text": (
+        'id,"text, raw"\n1, a\n',
+        [{"id": "1", "text, raw": " a"}],
+        "',' between columns",
+    ),
     "a header in quotes": ('"id","the text, raw"\n"1","a"\n', [{"id": "1", "the text, raw": "a"}], "1 row"),
     "pipes with commas and semicolons": (
         "id|text|label\n1|a, b; c|x;y\n2|d, e; f|z;w\n",

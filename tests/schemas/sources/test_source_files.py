@@ -198,6 +198,13 @@ def test_what_cannot_be_stated(stated: dict[str, Any], message: str) -> None:
         FileFormat.model_validate(stated)
 
 
+def test_what_is_stated_for_another_format_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "r.jsonl", jsonl(ROWS))
+    problem = "encoding needs the format csv or tsv; the format is jsonl (correct files in the mapping)"
+    assert error_of(path, FileFormat(encoding="cp1252")) == problem
+    assert "records needs the format json" in error_of(written(tmp_path / "r.csv", CSV), FileFormat(records="a"))
+
+
 def test_several_files_name_the_file_in_each_position(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     one = written(tmp_path / "a.csv", CSV)
