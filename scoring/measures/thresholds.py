@@ -84,7 +84,8 @@ def false_positive_rate_at_most(
 def outcome(truth: Flags, p: Array, threshold: float, *, split: Split, confidence: float) -> Outcome:
     """The threshold's precision, recall and false-positive rate on `truth` and `p`, each (n,) or (n, L), with the
     intervals of `share_of_values`, and F1 without one."""
-    truth, p = (values if values.ndim > 1 else values[:, None] for values in (truth, p))
+    if truth.ndim == 1:
+        truth, p = truth[:, None], p[:, None]
     flagged = p >= threshold
     tp, n_flagged, positives = int((truth & flagged).sum()), int(flagged.sum()), int(truth.sum())
     total = n_flagged + positives  # 2 · true positives + false positives + false negatives
