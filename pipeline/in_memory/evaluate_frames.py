@@ -14,6 +14,7 @@ from marginalia.pipeline.evaluation.evaluate_guards import GuardScores
 from marginalia.pipeline.in_memory.evaluation_result import EvaluationResult
 from marginalia.pipeline.in_memory.gold_frame import check_labels, gold_records
 from marginalia.pipeline.in_memory.score_frames import guard_scores
+from marginalia.schemas.data_frames import as_polars
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.evaluation_json import UNSAFE
 from marginalia.schemas.taxonomy import Label, NoneOption, Taxonomy, load_taxonomy
@@ -24,7 +25,7 @@ SEED = 2026
 def evaluate(
     gold: Any,
     scores: Any,
-    prompts: pl.DataFrame | None = None,
+    prompts: Any = None,
     taxonomy: Taxonomy | str | PathLike[str] | None = None,
     config: EvaluateSection | None = None,
     *,
@@ -60,8 +61,13 @@ def evaluate(
         notes += more
     check_labels(records, taxonomy)
     _check_common(records, guards)
+    attributes = None
+    if prompts is not None:
+        prompts = as_polars(prompts, "prompts")
+        if missing := [name for name in ("id", "attributes") if name not in prompts.columns]:
+            raise InputError(f"prompts have no column '{missing[0]}'", hint="give the whole prompts.parquet")
+        attributes = evaluate_guards.attribute_rows(prompts)
     results = evaluate_guards.evaluate(records, guards, prompts, taxonomy, config, seed=seed, simulated=simulated)
-    attributes = evaluate_guards.attribute_rows(prompts) if prompts is not None else None
     judged = evaluate_guards.chosen_gold(records, attributes, config.where)
     evaluation = results.evaluation
     if not given.has_texts:

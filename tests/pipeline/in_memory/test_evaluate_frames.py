@@ -203,6 +203,14 @@ def test_wrong_whole_gold_is_explained(frames: Frames) -> None:
         evaluate(frames.gold.with_columns(split=pl.lit("dev")), frames.scores)
 
 
+def test_prompts_choose_and_group_records(frames: Frames, simple: pl.DataFrame) -> None:
+    made = evaluate(simple, frames.scores, frames.prompts, where={"form": "chat"}, config=QUICK)
+    assert made.gold.height == made.evaluation.guards[0].records < simple.height
+    assert {row.attribute for row in made.evaluation.guards[0].slices} == {"difficulty"}  # all have one form
+    with pytest.raises(InputError, match="prompts have no column 'attributes'"):
+        evaluate(simple, frames.scores, frames.prompts.drop("attributes"), config=QUICK)
+
+
 def test_options_are_those_of_the_config(frames: Frames, simple: pl.DataFrame) -> None:
     made = evaluate(simple, frames.scores, resamples=150, confidence=0.8)
     assert (made.evaluation.resamples, made.evaluation.confidence) == (150, 0.8)
