@@ -41,8 +41,10 @@ continue.
 """
 
 ALLOW_HTTP = "--allow-http"
-EXPLAIN_EXAMPLE = f"""example:
-  {COMMAND} explain records.jsonl --id r1 --model bundled --guard instruct --taxonomy support-tickets
+EXPLAIN_HELP = """Say why a record's labels got their probabilities. First in words, then as the tree of its answers.
+
+Reads RECORDS, a JSONL or Parquet file. Writes nothing."""
+EXPLAIN_EXAMPLE = """Example: {program} records.jsonl --id r1 --model bundled-guard --guard support-tickets
 """
 
 
@@ -60,6 +62,11 @@ def _run_command(words: Sequence[str]) -> int:
 
 def _explain_command(words: Sequence[str]) -> int:
     return explain(_parser(explains=True).parse_args(words))
+
+
+def explain_as(program: str, words: Sequence[str]) -> int:
+    """Runs `explain` as a command of another program, with its name in the help."""
+    return explain(_parser(explains=True, program=program).parse_args(words))
 
 
 def _merge_command(words: Sequence[str]) -> int:
@@ -130,6 +137,7 @@ def _refuse_overwriting(options: argparse.Namespace) -> None:
 def explain(options: argparse.Namespace) -> int:
     """Prints the tree of one record's answers. Returns the exit code; raises MarginaliaError."""
     from marginalia.schemas.input_records import read_records_to_score
+    from marginalia.scoring.answer_explanation import explanation
     from marginalia.scoring.answer_tree import answer_tree
     from marginalia.scoring.engines.start_engine import approve_endpoint_key
     from marginalia.scoring.scorer import Scorer
@@ -145,8 +153,12 @@ def explain(options: argparse.Namespace) -> int:
     approve_hosts(options.approve_key_host)
     approve_endpoint_key(request, allow_http=ALLOW_HTTP)
     scorer = Scorer.from_request(request)
+    search = scorer.search(records[record_id])
+    labels = [(category.code, category.id) for category in scorer.guard.categories]
     print(f"record {record_id}, guard {scorer.guard.name}, model {scorer.model.name}")
-    for line in answer_tree(scorer.search(records[record_id]), smallest=options.smallest):
+    for line in explanation(search, labels):
+        print(line)
+    for line in answer_tree(search, smallest=options.smallest, labels=scorer.guard.labels):
         print(line)
     return 0
 
@@ -218,13 +230,13 @@ def _guard(options: argparse.Namespace) -> Guard:
     return load_guard(options.guard, load_taxonomy(options.taxonomy) if options.taxonomy else None)
 
 
-def _parser(explains: bool = False) -> argparse.ArgumentParser:
+def _parser(explains: bool = False, program: str = f"{COMMAND} explain") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=f"{COMMAND} explain" if explains else COMMAND,
-        description="Prints the tree of one record's answers, with their probabilities."
+        prog=program if explains else COMMAND,
+        description=EXPLAIN_HELP
         if explains
         else "Computes one probability per label, with certified bounds, from a generative guard model.",
-        epilog=EXPLAIN_EXAMPLE if explains else EXAMPLE,
+        epilog=EXPLAIN_EXAMPLE.format(program=program) if explains else EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument

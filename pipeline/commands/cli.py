@@ -11,6 +11,7 @@ import typer
 
 from marginalia import __version__
 from marginalia.pipeline.commands.argilla import argilla
+from marginalia.pipeline.commands.guards import explain, guards
 from marginalia.pipeline.commands.import_command import EXAMPLE as IMPORT_EXAMPLE
 from marginalia.pipeline.commands.import_command import import_records
 from marginalia.pipeline.commands.shared_options import (
@@ -43,6 +44,13 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(argilla, name="argilla")
+app.add_typer(guards, name="guards")
+app.command(
+    "explain",
+    help="Say why a record's labels got their probabilities. First in words, then as the tree of its answers.",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(explain)
 
 
 def _show_version(requested: bool) -> None:

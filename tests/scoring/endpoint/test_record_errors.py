@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from marginalia.pipeline.commands.cli import app
 from marginalia.schemas.errors import ServiceError
 from marginalia.schemas.retries import RetryPolicy
 from marginalia.scoring.scorer import Settings
+from tests.logprob_server import LogprobServer
 from tests.scoring import tiny
 from tests.scoring.endpoint.served import RECORDS, by_id
 
@@ -78,3 +82,13 @@ def test_an_answer_that_cannot_be_read_fails_its_record(remote: Any, monkeypatch
     assert {name: result.error for name, result in found.items() if result.error} == {
         "bad": "its prompt cannot be written as text: OverflowError: no text"
     }
+
+
+def test_a_guard_file_is_checked_over_an_endpoint(folder: Path, network: Any) -> None:
+    with LogprobServer(network, tiny.tokenizer()) as server:
+        words = [str(folder / "guard.yaml"), "--model", server.url, "--tokenizer", str(folder / "model")]
+        done = CliRunner().invoke(app, ["guards", "check", *words])
+    assert done.exit_code in (0, 1), done.stderr
+    assert "prompt of record 'plain 1': " in done.stdout
+    assert "  S1 begins S10: it counts when a separator or the end follows" in done.stdout
+    assert done.stdout.count("of the probability stays in the format") == 5
