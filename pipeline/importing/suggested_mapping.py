@@ -20,7 +20,7 @@ from marginalia.pipeline.importing.mapping_guess import LabelGuess, MappingGuess
 from marginalia.pipeline.importing.row_conversion import convert
 from marginalia.schemas.errors import InputError, MarginaliaError
 from marginalia.schemas.source_rows import SourceFiles, files_of
-from marginalia.schemas.sources.file_format import FileFormat, name_without_format
+from marginalia.schemas.sources.file_format import Encoding, FileFormat, name_without_format
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.schemas.text_checks import displayable, one_line
 
@@ -28,7 +28,7 @@ EXAMPLE_ROWS = 2_000  # that the examples are taken from
 MOST_LISTED = 60  # columns
 SHOWN_THRESHOLD = 0.5  # in the examples, where the threshold is still to be set
 _NOT_UTF8 = "is not UTF-8; in Windows-1252"
-_ANSI = "cp1252"
+_ANSI: Encoding = "cp1252"
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,8 @@ def _without_questions(text: str) -> Mapping:
 def next_steps(suggestion: Suggestion, out: Path, sources: Sequence[str], run: Path | None) -> list[str]:
     """What to edit in the file, and the command after that."""
     files = " ".join(map(shlex.quote, sources))
-    command = f"marginalia import {files} --run {run or 'runs/NAME'} --mapping {out} --preview"
+    folder = shlex.quote(str(run or "runs/NAME"))
+    command = f"marginalia import {files} --run {folder} --mapping {shlex.quote(str(out))} --preview"
     questions = [f"  line {line}: {one_line(key)}" for line, key in suggestion.questions]
     if not questions:
         return [f"{out}: check it, then: {command}"]

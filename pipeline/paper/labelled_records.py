@@ -89,7 +89,7 @@ def _mapped(path: Path, taxonomy: Taxonomy, reference: str) -> list[Labelled | N
     if mapping.annotators is not None:
         problem = f"mapping '{reference}' has annotators: the table needs final labels"
         raise InputError(problem, hint="import the answers into a run, then: marginalia reconcile")
-    records = convert(read_rows(path), with_classes(mapping, path), taxonomy, str(path)).records
+    records = convert(read_rows(path, mapping.files), with_classes(mapping, path), taxonomy, str(path)).records
     return [
         None if record.labels is None else Labelled(record.id, record.messages, record.labels, record.judged)
         for record in records

@@ -173,3 +173,13 @@ def test_errors_end_with_2(
     done = marginalia("paper", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_a_csv_file_is_read_as_its_mapping_says(tmp_path: Path) -> None:
+    path, mapping = tmp_path / "records.csv", tmp_path / "mapping.yaml"
+    path.write_bytes("nr;text;label\n1;Grüße, und mehr;refund\n".encode("cp1252"))
+    mapping.write_text("files: {encoding: cp1252}\nid: nr\ntext: text\nlabels: {column: label, form: text}\n", "utf-8")
+    labelled = read_labelled(path, TOPICS, load_guard("support-tickets"), mapping=str(mapping))
+    assert [(record.id, record.labels, record.messages[0]["content"]) for record in labelled.records] == [
+        ("1", ["refund"], "Grüße, und mehr")
+    ]
