@@ -14,7 +14,7 @@ from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.importing.class_labels import with_classes
 from marginalia.pipeline.importing.column_mapping import HUB, Mapping
 from marginalia.pipeline.importing.hub_source import SNAPSHOT
-from marginalia.pipeline.importing.row_answers import FILE
+from marginalia.pipeline.importing.row_paths import FILE
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.source_rows import SourceFiles, files_of, is_pattern
 from marginalia.schemas.sources.file_format import EXPECTED, name_without_format

@@ -10,13 +10,11 @@ from typing import Any
 
 from marginalia.pipeline.importing.column_mapping import Mapping as ImportMapping
 from marginalia.pipeline.importing.row_labels import labels_of
-from marginalia.pipeline.importing.row_paths import cells_of
+from marginalia.pipeline.importing.row_paths import FILE, cells_of
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.label_cells import is_blank, listed
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.schemas.text_checks import check_text
-
-FILE = "(file)"  # the key of a row that names its file, for annotators.files
 
 
 @dataclass(frozen=True)

@@ -81,13 +81,16 @@ def labels_of(column: LabelColumn, cells: Mapping[str, Any], where: str, taxonom
     # who says that no category applies has judged all of them
     open_labels = set() if none_applies else {label for name in raw.blank for label in _meant(column, name)} - label_ids
     judged = [label for label in asked if label not in open_labels]
+    partly = len(judged) < len(asked)
     if not judged:
         return UNLABELLED
+    if partly and column.kind == "intended":  # an empty list would say that the writer was asked for no category
+        return RowLabels(None, partly=True)
     return RowLabels(
         labels=[label for label in taxonomy.ids if label in label_ids],
         judged=None if judged == taxonomy.ids else judged,
         ignored=ignored,
-        partly=len(judged) < len(asked),
+        partly=partly,
     )
 
 
@@ -109,6 +112,8 @@ def _raw_labels(column: LabelColumn, cells: Mapping[str, Any], where: str, taxon
         if isinstance(cell, str) and (listed(cell) is None or cell.strip() in known):
             values = split_values(cell, column.separator, known, where)
             return _RawLabels(values) if values else None
+    if column.form == "list" and column.classes and isinstance(cell, str) and listed(cell) is None:
+        return _RawLabels([cell.strip()])  # one class per record
     if column.form != "flags" and (items := listed(cell)) is not None:
         return _listed(column, items, where)
     raise InputError(f"{where} is {str(cell)[:80]!r}, expected the form {column.form} of the mapping", hint=FORM)

@@ -16,6 +16,7 @@ from marginalia.schemas.messages import refuse_binary
 
 INDEX = re.compile(r"\[(\*|-?\d+)\]\.?")
 SHOWN = 80  # characters of a value in a message
+FILE = "(file)"  # the key of a row that names its file, for annotators.files
 
 
 def cells_of(paths: Iterable[tuple[str, str]], row: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def cells_of(paths: Iterable[tuple[str, str]], row: Mapping[str, Any], where: st
         return cells
     if len(missing) > 1 and not cells:
         named = ", ".join(f"{key} '{path}'" for key, path, _ in missing)
-        has = f"the mapping fits no column: it names {named}; the row has {', '.join(sorted(row))}"
+        has = f"the mapping fits no column: it names {named}; the row has {_keys(row)}"
         raise InputError(f"{where}: {has}", hint="--mapping takes a YAML file that names its columns")
     key, _, problem = missing[0]
     hint = f"--mapping takes a YAML file; its key {key} names the column"
@@ -64,7 +65,8 @@ def _follow(value: Any, rest: str, path: str) -> Any:
     if isinstance(value, str):
         if not value.strip():
             return None
-        value = read_json(value) or value
+        parsed = read_json(value)
+        value = value if parsed is None else parsed
     return _item(value, rest, path) if rest.startswith("[") else _member(value, rest, path)
 
 
@@ -94,7 +96,11 @@ def _member(value: Any, rest: str, path: str) -> Any:
     key = re.split(r"[.\[]", rest, maxsplit=1)[0]
     near = did_you_mean(rest, map(str, value)) or did_you_mean(key, map(str, value))
     kind = f"no key '{key}' in '{parents}'" if parents else f"no column '{rest}'"
-    raise LookupError(f"{kind}{near}; it has {', '.join(sorted(map(str, value)))}")
+    raise LookupError(f"{kind}{near}; it has {_keys(value)}")
+
+
+def _keys(value: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(str(key) for key in value if key != FILE))
 
 
 def _splits(rest: str) -> Iterator[tuple[str, str]]:

@@ -55,8 +55,8 @@ def read_labelled(
         raise InputError.at(path, "no record has labels", hint=hint)
     kept = labelled[:limit]
     if partly := sum(record.judged is not None for record in kept):
-        which = "in which only some labels were judged; the table counts the others as not applying"
-        notes.append(f"{partly} of {len(kept)} records {which}")
+        records_of = f"{partly} of {len(kept)} records"
+        notes.append(f"only some labels were judged in {records_of}; the table counts the others as not applying")
     unknown = sorted({label for record in kept for label in record.labels} - set(guard.labels))
     if unknown:
         notes.append(f"guard {guard.name} has no code for {', '.join(unknown)}: not judged")

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from marginalia.pipeline.importing.column_mapping import Mapping
-from marginalia.pipeline.importing.row_answers import FILE
 from marginalia.pipeline.importing.row_conversion import Conversion, convert
+from marginalia.pipeline.importing.row_paths import FILE
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.taxonomy import load_taxonomy
 
@@ -73,6 +73,7 @@ def test_one_file_per_person() -> None:
         {FILE: "7", "text": "b", "topics": ["invoice", "refund"]},
     ]
     assert answers(run(rows, {"files": True}, LISTS)) == EXPECTED
+    assert "no column 'topics'; it has text (" in error_of([{FILE: "ann", "text": "a"}], {"files": True}, LISTS)
 
 
 def test_answers_have_masks_and_blank_ones_are_left_out() -> None:

@@ -131,6 +131,7 @@ def test_numbers_of_classes(cell: Any, labels: list[str] | None) -> None:
 
 def test_lists_of_classes() -> None:
     column = LabelColumn.model_validate({**MEANT, "form": "list"})
+    assert labels_of(column, {"topic": 1}, "x", TAXONOMY).labels == ["late_delivery"]
     assert labels_of(column, {"topic": [1, 2, -1]}, "x", TAXONOMY).labels == ["late_delivery", "refund", "invoice"]
 
 

@@ -179,6 +179,14 @@ def test_records_have_masks_and_partly_judged_ones_are_counted() -> None:
     assert (result.counts["partly_labelled"], result.counts["unlabelled"]) == (1, 1)
 
 
+def test_intended_labels_with_a_blank_column_are_unknown() -> None:
+    """An empty list would say that the writer was asked for none: suggestions would show it."""
+    rows = [{"A": 1, "B": 0}, {"A": 0, "B": ""}, {"A": 1, "B": ""}]
+    result = imported(rows, columns={"A": "a", "B": "b"}, kind="intended")
+    assert [record.labels for record in result.records] == [["a"], None, None]
+    assert (result.counts["unlabelled"], result.counts["partly_labelled"]) == (2, 2)
+
+
 def test_duplicates_with_other_masks_are_in_conflict() -> None:
     mapping = Mapping.model_validate(
         {"text": "text", "labels": {"columns": {"A": "a", "B": "b"}}, "duplicates": "first"}
