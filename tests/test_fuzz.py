@@ -25,7 +25,7 @@ from marginalia.pipeline.core.run_log import read_log
 from marginalia.pipeline.generation.response_journal import read_answers
 from marginalia.pipeline.generation.writer_templates import load_templates, template_folder
 from marginalia.pipeline.importing.column_mapping import SHIPPED as MAPPINGS
-from marginalia.pipeline.importing.column_mapping import load_mapping
+from marginalia.pipeline.importing.column_mapping import Mapping, load_mapping
 from marginalia.pipeline.importing.row_conversion import convert
 from marginalia.pipeline.importing.suggested_mapping import suggest
 from marginalia.schemas.agreement_json import Agreement
@@ -100,6 +100,32 @@ MANIFEST = {
     "versions": {},
     "finished_at": "2026-01-02T03:04:05+00:00",
 }
+COLUMNS = {
+    "text": "text",
+    "labels": {
+        "columns": {"late": "refund", "x.y[0]": ["invoice", "return"], "fine": None},
+        "ignore": ["rude"],
+        "threshold": 0.5,
+        "true": ["ja"],
+        "false": ["nein"],
+        "judged": "all",
+    },
+    "skip": {"text": ["REDACTED"]},
+}
+ANSWERS = {
+    "id": "id",
+    "messages": "chat.turns",
+    "labels": {"column": "tags[*].name", "classes": ["ok", "late"], "values": {"ok": None, "late": "late_delivery"}},
+    "annotators": {"items": "answers[*]", "column": "by.name"},
+    "duplicates": "first",
+    "unusable": "skip",
+    "attributes": ["id"],
+}
+ANSWERED = {
+    "id": 1,
+    "chat": {"turns": [{"from": "human", "value": "where is it"}], "system": "be kind"},
+    "answers": [{"by": {"name": "ann"}, "tags": [{"name": 1}, {"name": "late"}]}, {"by": {"name": 7}, "tags": "[]"}],
+}
 PLATT = {"method": "platt", "slope": 1.0, "intercept": 0.0}
 CALIBRATION = {
     "calibrations": [
@@ -151,6 +177,10 @@ def journalled(entry: dict[str, Any]) -> bytes:
 
 def imported(path: Path) -> object:
     return convert(read_rows(path), load_mapping(MAPPINGS / "records.yaml", TAXONOMY), TAXONOMY, str(path))
+
+
+def imported_answers(path: Path) -> object:
+    return convert(read_rows(path), Mapping.model_validate(ANSWERS), TAXONOMY, str(path))
 
 
 def pulled(path: Path) -> object:
@@ -208,6 +238,9 @@ READERS: dict[str, tuple[str, Reader, bytes]] = {
         (TAXONOMIES / "llama-guard-2.yaml").read_bytes(),
     ),
     "config": ("config.yaml", load_config, yaml.safe_dump(CONFIG).encode()),
+    "import of answers": ("r.jsonl", imported_answers, as_json(ANSWERED)),
+    "mapping with columns": ("m.yaml", lambda path: load_mapping(path, TAXONOMY), yaml.safe_dump(COLUMNS).encode()),
+    "mapping of answers": ("m.yaml", lambda path: load_mapping(path, TAXONOMY), yaml.safe_dump(ANSWERS).encode()),
     "mapping": ("m.yaml", lambda path: load_mapping(path, TAXONOMY), (MAPPINGS / "records.yaml").read_bytes()),
     "guard": (
         "g.yaml",

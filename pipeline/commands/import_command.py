@@ -89,7 +89,8 @@ def import_records(
 
 def _suggest(sources: list[str], run: Path | None, taxonomy: str | None, out: Path, *, force: bool) -> int:
     """Writes the mapping that is suggested for the files, and prints what is left to do and some records."""
-    from marginalia.pipeline.importing.suggested_mapping import next_steps, shown_examples, suggest
+    from marginalia.pipeline.importing.suggested_mapping import suggest
+    from marginalia.pipeline.importing.suggestion_summary import next_steps, shown_examples
     from marginalia.schemas.storage.files import write_text
     from marginalia.schemas.storage.overwriting import refuse_overwriting
     from marginalia.schemas.taxonomy import load_taxonomy

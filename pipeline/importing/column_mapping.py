@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.errors import InputError
@@ -98,7 +98,18 @@ class LabelColumn(StrictModel):
             if isinstance(data.get(key), list):
                 words = (str(word).lower() if isinstance(word, bool) else word for word in data[key])
                 data[key] = [str(word) if isinstance(word, int | float) else word for word in words]
+        if isinstance(data.get("values"), dict):  # the keys 0, 1 … of class numbers need no quotes
+            data["values"] = {str(key) if type(key) is int else key: ids for key, ids in data["values"].items()}
         return data
+
+    @field_validator("judged", mode="before")
+    @classmethod
+    def _check_judged(cls, value: Any) -> Any:
+        """One message for the two forms, instead of pydantic's for each."""
+        is_list = isinstance(value, list) and all(isinstance(label, str) for label in value)
+        if value is None or value == "all" or is_list:
+            return value
+        raise ValueError(f"expected all, or a list of label ids, saw {str(value)[:40]}")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

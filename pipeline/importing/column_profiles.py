@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +72,16 @@ class Profiles:
     is_all: bool = True
     columns: dict[str, ColumnProfile] = field(default_factory=dict)
 
+    def name_classes(self, names: Mapping[str, Sequence[str]]) -> None:
+        """Replaces the numbers of classes by their names. `names`: path without brackets → the names."""
+        for path, column in self.columns.items():
+            known = names.get(re.sub(r"\[\*\]", "", path))
+            if known is not None:
+                column.values = Counter(
+                    {known[int(value)]: count for value, count in column.values.items() if _is_class(value, known)}
+                )
+                column.examples = list(column.values)[:3]
+
     def under(self, path: str) -> list[ColumnProfile]:
         """The profiles of the cells inside an object or list."""
         return [column for name, column in self.columns.items() if name.startswith((f"{path}.", f"{path}["))]
@@ -100,6 +111,10 @@ def profiles_of(rows: Iterable[tuple[str, dict[str, Any]]]) -> Profiles:
             if form not in ("list", "object"):
                 column.add(cell)
     return profiles
+
+
+def _is_class(value: str, names: Sequence[str]) -> bool:
+    return value.isdecimal() and int(value) < len(names)
 
 
 def _cells(value: dict[str, Any], parent: str, depth: int) -> Iterator[tuple[str, Any, str]]:

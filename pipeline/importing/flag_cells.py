@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from marginalia.schemas.label_cells import is_blank
 
 WORDS = {"true": ("1", "true", "t", "yes", "y"), "false": ("0", "false", "f", "no", "n")}
 NUMBER = "set labels.threshold in the mapping: the label applies from this number on"
+COMMA = "write numbers with a decimal point"
 WORD = "add the word to labels.true or labels.false in the mapping"
 
 
@@ -32,7 +34,8 @@ def flag_of(column: LabelColumn, name: str, cell: Any, where: str) -> bool | Non
         if word in known:
             return applies
     expected = "expected 0 or 1, or false or true"
-    raise InputError(f"{where}: '{name}' is {str(cell)[:80]!r}, {expected}", hint=WORD if number is None else NUMBER)
+    hint = NUMBER if number is not None else COMMA if re.fullmatch(r"-?\d+,\d+", word) else WORD
+    raise InputError(f"{where}: '{name}' is {str(cell)[:80]!r}, {expected}", hint=hint)
 
 
 def _word(cell: Any) -> str:

@@ -65,7 +65,8 @@ def _follow(value: Any, rest: str, path: str) -> Any:
     if isinstance(value, str):
         if not value.strip():
             return None
-        value = read_json(value) or value
+        parsed = read_json(value)
+        value = value if parsed is None else parsed
     return _item(value, rest, path) if rest.startswith("[") else _member(value, rest, path)
 
 

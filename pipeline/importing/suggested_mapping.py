@@ -3,32 +3,27 @@ edit where the file does not say enough."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from marginalia.pipeline.importing.column_mapping import EDIT, HUB, Mapping, unanswered
+from marginalia.pipeline.importing.class_labels import class_names
+from marginalia.pipeline.importing.column_mapping import EDIT, HUB, unanswered
 from marginalia.pipeline.importing.column_profiles import ColumnProfile, Profiles, profiles_of
-from marginalia.pipeline.importing.import_preview import examples
+from marginalia.pipeline.importing.label_guess import LabelGuess
 from marginalia.pipeline.importing.label_matching import Match
-from marginalia.pipeline.importing.mapping_guess import LabelGuess, MappingGuess, guess_mapping
-from marginalia.pipeline.importing.row_conversion import convert
-from marginalia.schemas.errors import InputError, MarginaliaError
+from marginalia.pipeline.importing.mapping_guess import MappingGuess, guess_mapping
+from marginalia.schemas.errors import InputError
 from marginalia.schemas.source_rows import SourceFiles, files_of
-from marginalia.schemas.sources.file_format import FileFormat, name_without_format
+from marginalia.schemas.sources.file_format import Encoding, FileFormat, name_without_format
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.schemas.text_checks import displayable, one_line
 
-EXAMPLE_ROWS = 2_000  # that the examples are taken from
 MOST_LISTED = 60  # columns
-SHOWN_THRESHOLD = 0.5  # in the examples, where the threshold is still to be set
 _NOT_UTF8 = "is not UTF-8; in Windows-1252"
-_ANSI = "cp1252"
+_ANSI: Encoding = "cp1252"
 
 
 @dataclass(frozen=True)
@@ -55,6 +50,8 @@ def suggest(sources: Sequence[str], taxonomy: Taxonomy | None) -> Suggestion:
     files, profiles, encoding = _read(paths)
     if not profiles.rows:
         raise InputError(f"{files.name}: contains no rows", hint="nothing can be suggested for it")
+    for path in paths:
+        profiles.name_classes(class_names(path))
     guess = guess_mapping(profiles, taxonomy)
     lines = [*_head(files, profiles, taxonomy), *_body(paths, files, profiles, guess, taxonomy, encoding)]
     return Suggestion("\n".join(lines) + "\n", files, guess)
@@ -180,6 +177,9 @@ def _labels(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:
         yield f"  threshold: {EDIT}  # cells are numbers such as 0.4: from which number on does a label apply?"
     if labels.blank and labels.column is None:
         yield "  # a blank cell: nobody judged this label in the row. If it means 0: blank: none"
+    elif labels.blank and not any(match.is_nothing for match in labels.meanings):
+        cells = "1 blank cell" if labels.blank == 1 else f"{labels.blank:,} blank cells"
+        yield f"  blank: {EDIT}  # {cells}: none (no category applies) or unlabelled (nobody judged it)?"
     elif labels.blank:
         rows = "1 row is" if labels.blank == 1 else f"{labels.blank:,} rows are"
         yield f"  # {rows} blank: unlabelled. If blank means that no category applies: blank: none"
@@ -225,48 +225,3 @@ def _scalar(value: str | None) -> str:
 
 def _comment(text: str, indent: int = 0) -> str:
     return f"{' ' * indent}# {displayable(one_line(text))}"
-
-
-def shown_examples(suggestion: Suggestion, taxonomy: Taxonomy | None, width: int) -> list[str]:
-    """Blocks of lines: some records as they would be imported, with the lines to edit left out; or why there are
-    none."""
-    if taxonomy is None:
-        return ["no examples: give --taxonomy NAME or --run FOLDER"]
-    try:
-        mapping = _without_questions(suggestion.text)
-        rows = islice(suggestion.files, EXAMPLE_ROWS)
-        result = convert(rows, mapping, taxonomy, suggestion.files.name)
-    except (MarginaliaError, ValueError) as error:
-        return [f"no examples yet: {one_line(str(error))}"]
-    return ["\n".join(block) for block in examples(result, taxonomy.ids, width)]
-
-
-def _without_questions(text: str) -> Mapping:
-    """The mapping with what is still to be edited left out: values are ignored, columns are not read."""
-    data = yaml.safe_load(text)
-    data.pop("files", None)
-    labels: dict[str, Any] = data.get("labels", {})
-    for key in ("values", "columns"):
-        meanings = labels.get(key, {})
-        open_values = [value for value, meaning in meanings.items() if meaning == EDIT]
-        for value in open_values:
-            del meanings[value]
-        if open_values and key == "values":
-            labels["ignore"] = open_values
-        if key in labels and not meanings:
-            data.pop("labels", None)
-            data.pop("annotators", None)
-    if labels.get("threshold") == EDIT:
-        labels["threshold"] = SHOWN_THRESHOLD
-    return Mapping.model_validate({**data, "duplicates": "first", "unusable": "skip"})
-
-
-def next_steps(suggestion: Suggestion, out: Path, sources: Sequence[str], run: Path | None) -> list[str]:
-    """What to edit in the file, and the command after that."""
-    files = " ".join(map(shlex.quote, sources))
-    command = f"marginalia import {files} --run {run or 'runs/NAME'} --mapping {out} --preview"
-    questions = [f"  line {line}: {one_line(key)}" for line, key in suggestion.questions]
-    if not questions:
-        return [f"{out}: check it, then: {command}"]
-    lines = f"{len(questions)} {'line' if len(questions) == 1 else 'lines'} to edit"
-    return [f"{out}: {lines}, then: {command}", *questions]

@@ -55,8 +55,8 @@ def read_labelled(
         raise InputError.at(path, "no record has labels", hint=hint)
     kept = labelled[:limit]
     if partly := sum(record.judged is not None for record in kept):
-        which = "in which only some labels were judged; the table counts the others as not applying"
-        notes.append(f"{partly} of {len(kept)} records {which}")
+        records_of = f"{partly} of {len(kept)} records"
+        notes.append(f"only some labels were judged in {records_of}; the table counts the others as not applying")
     unknown = sorted({label for record in kept for label in record.labels} - set(guard.labels))
     if unknown:
         notes.append(f"guard {guard.name} has no code for {', '.join(unknown)}: not judged")
@@ -89,7 +89,7 @@ def _mapped(path: Path, taxonomy: Taxonomy, reference: str) -> list[Labelled | N
     if mapping.annotators is not None:
         problem = f"mapping '{reference}' has annotators: the table needs final labels"
         raise InputError(problem, hint="import the answers into a run, then: marginalia reconcile")
-    records = convert(read_rows(path), with_classes(mapping, path), taxonomy, str(path)).records
+    records = convert(read_rows(path, mapping.files), with_classes(mapping, path), taxonomy, str(path)).records
     return [
         None if record.labels is None else Labelled(record.id, record.messages, record.labels, record.judged)
         for record in records

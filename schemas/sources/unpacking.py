@@ -25,7 +25,7 @@ _STARTS = {
 
 
 @contextmanager
-def open_unpacked(path: Path, codec: str | None) -> Iterator[io.BufferedReader]:
+def open_unpacked(path: Path, codec: str | None) -> Iterator[io.BufferedReader[Any]]:
     """The file's bytes, unpacked if `codec` is gzip, zstd or bz2.
 
     Raises InputError for a file that cannot be read or unpacked, and for one that grows to more than MOST_RATIO times

@@ -63,6 +63,7 @@ def test_a_label_applies_from_the_threshold_on(cell: Any, threshold: float, appl
         (0.33, "set labels.threshold in the mapping: the label applies from this number on"),
         ("0.33", "set labels.threshold in the mapping: the label applies from this number on"),
         (2, "set labels.threshold in the mapping: the label applies from this number on"),
+        ("0,83", "write numbers with a decimal point"),
         ("maybe", "add the word to labels.true or labels.false in the mapping"),
         ("inf", "add the word to labels.true or labels.false in the mapping"),
         ([1], "add the word to labels.true or labels.false in the mapping"),
@@ -152,6 +153,17 @@ def test_numbers_and_truth_values_are_values_too() -> None:
         ["refund"],
         ["invoice"],
     ]
+
+
+def test_numbers_in_values_need_no_quotes() -> None:
+    column = LabelColumn.model_validate(yaml.safe_load("{column: y, form: text, values: {0: null, 1: refund}}"))
+    assert [labels_of(column, {"y": cell}, "x", TAXONOMY).labels for cell in ("0", 1)] == [[], ["refund"]]
+
+
+@pytest.mark.parametrize("judged", ["none", 3, ["refund", 3]])
+def test_judged_is_all_or_a_list(judged: Any) -> None:
+    with pytest.raises(ValidationError, match="expected all, or a list of label ids, saw "):
+        LabelColumn.model_validate({"column": "y", "judged": judged})
 
 
 def test_objects_in_a_list_ask_for_a_path() -> None:

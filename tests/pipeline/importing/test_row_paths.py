@@ -15,6 +15,7 @@ ROW: dict[str, Any] = {
     "meta": {"topic": "nested", "tags": ["x", "y"], "none": None, "a.b": {"c[0]": 7}},
     "answers": [{"who": "ann", "tags": ["x"]}, {"who": "bob", "tags": []}, None],
     "json": '{"labels": ["x", {"name": "y"}]}',
+    "empty": "[]",
     "blank": " ",
     "null": None,
 }
@@ -35,6 +36,8 @@ ROW: dict[str, Any] = {
         ("answers[*].who", ["ann", "bob", None]),
         ("answers[*].tags[*]", ["x"]),
         ("json.labels[1].name", "y"),
+        ("empty[*].name", []),
+        ("empty[0].name", None),
         ("blank.any[*].thing", None),
         ("null[0]", None),
     ],
@@ -46,7 +49,10 @@ def test_a_path(path: str, cell: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        ("txet", "no column 'txet'; did you mean 'text'?; it has answers, blank, json, meta, meta.topic, null, text"),
+        (
+            "txet",
+            "no column 'txet'; did you mean 'text'?; it has answers, blank, empty, json, meta, meta.topic, null, text",
+        ),
         ("meta.tag", "no key 'tag' in 'meta'; did you mean 'tags'?; it has a.b, none, tags, topic"),
         (
             "answers[0].whom[0]",

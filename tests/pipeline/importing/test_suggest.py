@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 from marginalia.pipeline.commands.import_command import import_records
@@ -16,7 +17,8 @@ from marginalia.pipeline.core.run import Run, open_run
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.importing.import_stage import STAGE, prepare
 from marginalia.pipeline.importing.label_matching import match_label
-from marginalia.pipeline.importing.suggested_mapping import Suggestion, shown_examples, suggest
+from marginalia.pipeline.importing.suggested_mapping import Suggestion, suggest
+from marginalia.pipeline.importing.suggestion_summary import shown_examples
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.files import read_frame
 from marginalia.schemas.tables import Answer, GoldRecord, PromptRecord
@@ -133,11 +135,11 @@ def test_prompts_and_responses_with_several_values_for_one_label(run: Run, tmp_p
         }
         for at in range(18)
     ]
-    answers = {"Missing item": "wrong_or_missing_item", "Wrong item": "wrong_or_missing_item"}
+    answers = {"blank": "none", "Missing item": "wrong_or_missing_item", "Wrong item": "wrong_or_missing_item"}
     suggestion = imported(run, jsonl(tmp_path / "pairs.jsonl", rows), answers)
     found = [labels for _, labels, _ in gold_of(run)]
     assert found[:6] == [
-        ["late_delivery", "wrong_or_missing_item"], ["wrong_or_missing_item"], None, ["wrong_or_missing_item"],
+        ["late_delivery", "wrong_or_missing_item"], ["wrong_or_missing_item"], [], ["wrong_or_missing_item"],
         ["late_delivery"], ["wrong_or_missing_item", "refund"]]  # fmt: skip
     prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by="x")
     assert [len(messages) for messages in prompts["messages"].to_list()[:3]] == [1, 2, 2]
@@ -174,6 +176,31 @@ def test_lists_of_labels_and_conversations(run: Run, tmp_path: Path, as_text: bo
     assert [labels for _, labels, _ in gold_of(run)] == [["refund"], []] * 3
     prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by="x")
     assert [message["role"] for message in prompts["messages"].to_list()[0]] == ["user", "assistant", "user"]
+
+
+def test_the_names_of_classes_are_read(run: Run, tmp_path: Path) -> None:
+    names = ["Late delivery", "none", "refund"]
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    rows = [{"text": f"text {at}", "label": at % 3 if at else -1} for at in range(9)]
+    path = tmp_path / "r.parquet"
+    datasets.Dataset.from_list(rows, features=features).to_parquet(path)
+    suggestion = imported(run, path, {})
+    assert [labels for _, labels, _ in gold_of(run)][:4] == [None, [], ["refund"], ["late_delivery"]]
+    assert "labels     late_delivery" in "\n".join(shown_examples(suggestion, run.taxonomy, 80))
+
+
+def test_flags_in_the_answers_of_several_people(run: Run, tmp_path: Path) -> None:
+    people = ["ann", "bob"]
+    rows = [
+        {"text": f"text {at}",
+         "ratings": json.dumps([{"rater": who, "refund": at % 2, "invoice": None, "pace": 3} for who in people])}
+        for at in range(6)
+    ]  # fmt: skip
+    imported(run, table(tmp_path / "r.csv", ["text", "ratings"], [list(row.values()) for row in rows]), {})
+    answers = read_frame(run.path("annotations.parquet"), Answer, made_by="x")
+    assert answers.height == 12
+    assert set(map(tuple, answers["labels"].to_list())) == {(), ("refund",)}
+    assert answers["judged"].to_list() == [["refund"]] * 12
 
 
 def test_an_encoding_is_asked_for(run: Run, tmp_path: Path) -> None:

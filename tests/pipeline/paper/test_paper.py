@@ -158,6 +158,25 @@ def test_records_without_labels_are_left_out_and_counted(tmp_path: Path) -> None
         read_labelled(path, TOPICS, guard)
 
 
+def test_labels_that_were_not_judged_are_named_and_answers_refused(tmp_path: Path) -> None:
+    path, mapping = tmp_path / "records.jsonl", tmp_path / "mapping.yaml"
+    guard = load_guard("support-tickets")
+    write_jsonl(path, [{"text": "x", "late": 1, "who": "ann"}, {"text": "y", "late": 0, "who": "ann"}])
+    mapping.write_text("text: text\nlabels: {columns: {late: late_delivery}}\n", encoding="utf-8")
+    labelled = read_labelled(path, TOPICS, guard, mapping=str(mapping))
+    assert [(record.labels, record.judged) for record in labelled.records] == [
+        (["late_delivery"], ["late_delivery"]),
+        ([], ["late_delivery"]),
+    ]
+    assert labelled.notes == [
+        "only some labels were judged in 2 of 2 records; the table counts the others as not applying"
+    ]
+    with mapping.open("a", encoding="utf-8") as file:
+        file.write("annotators: {column: who}\n")
+    with pytest.raises(InputError, match="has annotators: the table needs final labels"):
+        read_labelled(path, TOPICS, guard, mapping=str(mapping))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -173,3 +192,13 @@ def test_errors_end_with_2(
     done = marginalia("paper", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_a_csv_file_is_read_as_its_mapping_says(tmp_path: Path) -> None:
+    path, mapping = tmp_path / "records.csv", tmp_path / "mapping.yaml"
+    path.write_bytes("nr;text;label\n1;Grüße, und mehr;refund\n".encode("cp1252"))
+    mapping.write_text("files: {encoding: cp1252}\nid: nr\ntext: text\nlabels: {column: label, form: text}\n", "utf-8")
+    labelled = read_labelled(path, TOPICS, load_guard("support-tickets"), mapping=str(mapping))
+    assert [(record.id, record.labels, record.messages[0]["content"]) for record in labelled.records] == [
+        ("1", ["refund"], "Grüße, und mehr")
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import timedelta
 from html.parser import HTMLParser
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
+from marginalia.pipeline.report.gold_sections import dataset_section
 from marginalia.pipeline.report.report_data import ReportData
 from marginalia.pipeline.report.report_page import build_page
 from marginalia.schemas.evaluation_json import Evaluation
@@ -174,6 +176,16 @@ def test_an_imported_run_without_history_has_a_report(good_page: Page) -> None:
     assert good_page.open == []
     assert "This run has no stage manifests" in good_page.text
     assert "How far to trust the labels" not in good_page.text
+
+
+def test_imported_answers_are_called_imported(poor: ReportData) -> None:
+    (manifest,) = poor.manifests
+    imported = manifest.model_copy(update={"stage": "import", "outputs": {"annotations.parquet": "a" * 64}})
+    pulled = imported.model_copy(update={"stage": "pull", "finished_at": manifest.finished_at + timedelta(days=1)})
+    for manifests, expected in (([imported], True), ([pulled, imported], False), ([], False)):
+        steps = dataset_section(replace(poor, manifests=manifests)).steps
+        (description,) = [step.description for step in steps if step.name == "Annotated"]
+        assert description.endswith(", imported with the records") == expected
 
 
 def test_counts_of_the_page_are_those_of_the_files(poor: ReportData, poor_page: Page) -> None:
