@@ -55,7 +55,9 @@ class Plot:
     def _repr_html_(self) -> str:
         """For notebooks. As an image, because the style of an SVG inside a page would apply to the whole page."""
         data = base64.b64encode(self.svg.encode()).decode()
-        return f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(self.title)}">'
+        title = escape(self.title)
+        image = f'<img src="data:image/svg+xml;base64,{data}" alt="{title}">'
+        return f"<figure>{image}<figcaption>{title}</figcaption></figure>"
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class GuardPlots:
         value = "ROC AUC not available" if auc is None else f"ROC AUC {as_text.with_interval(auc)}"
         title = f"{self._names[label]}: {value}"
         axes = Axis(0, 1, "false-positive rate"), Axis(0, 1, "true-positive rate")
-        series = [Series(best.estimator, x.tolist(), y.tolist(), 1)]
+        series = [Series(f"{self._names[label]}, {best.estimator}", x.tolist(), y.tolist(), 1)]
         return Figure(title, curves(series, *axes, alt=title, diagonal=True), "")
 
     def _cells(self, best: EstimatorEvaluation, label: str | None, splits: list[Split]) -> tuple[Flags, Array]:

@@ -60,7 +60,7 @@ class EvaluationResult(Results):
         name: `threshold` (precision and recall by threshold, on the test split), `calibration` (before and after
         recalibration) or `roc`. label: default is all labels together; `unsafe` is the verdict (not for calibration).
         guard: default is the first; estimator: default is the recommended one. Raises InputError for an unknown name,
-        and for a plot that needs records or a threshold that there are not."""
+        and when there are no records to draw the plot of."""
         if name not in PLOTS:
             raise InputError(f"no plot '{name}'{did_you_mean(name, PLOTS)}", hint=f"one of {', '.join(PLOTS)}")
         evaluated = _named("guard", guard, {each.guard: each for each in self.evaluation.guards})

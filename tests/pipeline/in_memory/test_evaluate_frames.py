@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -248,7 +249,8 @@ def test_plots_are_svg_files_with_the_finding_as_title(
     root = ElementTree.fromstring(saved.read_text("utf-8"))
     assert root[0].text == plot.title and root.get("aria-label") is not None
     assert "curve" in plot.svg and (label is None or plot.title.startswith("refund"))
-    assert plot._repr_html_().startswith('<img src="data:image/svg+xml;base64,')
+    assert plot._repr_html_().startswith('<figure><img src="data:image/svg+xml;base64,')
+    assert f"<figcaption>{escape(plot.title)}</figcaption>" in plot._repr_html_()
     assert repr(plot) == f"<Plot: {plot.title}>"
 
 
