@@ -65,7 +65,9 @@ def judged(guard: str, truth: Flags, scores: Array, config: EvaluateSection) -> 
         splits=splits,
         labels=[f"label {column}" for column in range(truth.shape[1])],
         truth=truth,
+        judged=np.ones(truth.shape, dtype=bool),
         any_label=truth.any(1),
+        verdict_judged=np.ones(n, dtype=bool),
         soft=unknown,
         yes=unknown,
         answers=unknown,
@@ -75,7 +77,7 @@ def judged(guard: str, truth: Flags, scores: Array, config: EvaluateSection) -> 
         labels_not_scored=[],
         estimators_left_out={},
     )
-    chosen = choose_thresholds(table, "marginal", table.on(["calibration"]), table.on(["test"]), config)
+    chosen = choose_thresholds(table, "marginal", config)
     return JudgedEstimator(table, "marginal", list(config.judged_on), config.threshold, chosen)
 
 

@@ -170,7 +170,8 @@ def crowd(rng: np.random.Generator, n: int, miss: Array, false_alarm: Array, rat
     ticked = np.where(truth[record], drawn >= miss[who][:, None], drawn < false_alarm[who][:, None])
     names = [f"r{at:06}" for at in range(n)]
     labels = tuple(f"label{at}" for at in range(len(rates)))
-    return truth, Votes(names, [f"A{at}" for at in range(annotators)], labels, record, who, ticked)
+    judged = np.ones(ticked.shape, dtype=np.bool_)
+    return truth, Votes(names, [f"A{at}" for at in range(annotators)], labels, record, who, ticked, judged)
 
 
 def agreement_coverage(worlds: int, n: int) -> Tallies:
@@ -205,7 +206,7 @@ def audit_coverage(worlds: int, n: int) -> Tallies:
         right = [["a"] if truth[int(record[1:])] else [] for record in chosen["id"]]
         said = {"round": ["audit"] * chosen.height, "status": ["submitted"] * chosen.height, "labels": right}
         answers = _rows(Answer.polars_schema(), record_id=chosen["id"].to_list(), **said)
-        rate = gold_error_rate(with_answers(chosen, answers))
+        rate = gold_error_rate(with_answers(chosen, answers, ["a"]))
         assert rate is not None
         found["error rate of all gold"].add(rate, float(wrong.mean()))
     return found

@@ -38,6 +38,7 @@ def frames(n: int, estimators: int, seed: int) -> tuple[pl.DataFrame, pl.DataFra
             "messages": [message] * n,
             "status": ["final"] * n,
             "labels": own,
+            "judged": [None] * n,
             "soft_labels": cells["soft_labels"],
             "votes": cells["votes"],
             "n_annotators": [3] * n,

@@ -52,6 +52,7 @@ def made_up(records: int, answers: int, annotators: int, seed: int) -> tuple[pl.
         submitted_at=pl.lit(now, dtype=pl.Datetime("us", "UTC")),
         pulled_at=pl.lit(now, dtype=pl.Datetime("us", "UTC")),
         round=pl.lit("annotate"),
+        judged=pl.lit(None, dtype=Answer.polars_schema()["judged"]),
     )
     ids = given["record_id"].unique().sort()
     texts = pl.lit([{"role": "user", "content": "a text"}], dtype=PromptRecord.polars_schema()["messages"])

@@ -20,19 +20,34 @@ class Estimate(StrictModel):
     reason: str | None = Field(default=None, description="why there is a value but no interval")
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class LabelAgreement(StrictModel):
-    """Agreement of all annotators on one label."""
+    """Agreement of all annotators on one label, from the records with at least two answers that judge it."""
 
     label: str
     alpha: Estimate = Field(description="Krippendorff's alpha, nominal, ticked or not")
     percent: Estimate = Field(description="share of pairs of answers to one record that agree on the label")
-    ticked: float | None = Field(description="share of all answers that carry the label")
+    ticked: float | None = Field(description="share of the answers that carry the label, of those that judge it")
+    answers: int | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="answers that judge the label; only where some answers judge only some of the labels",
+    )
 
 
 class AnnotatorLabelAgreement(StrictModel):
     """One annotator against the others on one label; null where the statistic is undefined."""
 
     label: str
+    n: int | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="records on which the annotator and one of the others judge the label; only where some answers "
+        "judge only some of the labels",
+    )
     kappa: float | None
     precision: float | None
     recall: float | None
@@ -40,7 +55,7 @@ class AnnotatorLabelAgreement(StrictModel):
 
 class AnnotatorAgreement(StrictModel):
     """One annotator against the others. Each comparison is one label of one record that this annotator and one of the
-    others answered, weighted so that each record counts once."""
+    others judged, weighted so that each label of a record counts once."""
 
     annotator: str
     answers: int
@@ -52,11 +67,11 @@ class AnnotatorAgreement(StrictModel):
 
 
 class PairAgreement(StrictModel):
-    """Agreement of two annotators on the records that both answered."""
+    """Agreement of two annotators on the records that both answered, on the labels that both judged there."""
 
     first: str
     second: str
-    records: int = Field(description="records that both answered")
+    records: int = Field(description="records of which both judged a label")
     kappa: float | None
     exact: float | None = Field(description="share of those records on which their label sets are equal")
 
@@ -66,9 +81,12 @@ class GoldQuestionAccuracy(StrictModel):
 
     annotator: str
     skipped: int
-    exact: Estimate = Field(description="share of gold questions with exactly the known labels; Wilson's interval")
+    exact: Estimate = Field(
+        description="share of gold questions with exactly the known labels, among the labels that the answer judges; "
+        "Wilson's interval"
+    )
     precision: float | None = Field(description="share of the ticks that are correct")
-    recall: float | None = Field(description="share of the known labels that were ticked")
+    recall: float | None = Field(description="share of the known labels that were ticked, among those judged")
 
 
 class LabelSeverity(StrictModel):
@@ -88,7 +106,7 @@ class Severity(StrictModel):
 
 class Anchoring(StrictModel):
     """Whether pre-ticked suggestions bias answers: how often an answer equals the suggestion, on records where it was
-    shown and on the random control share where it was not."""
+    shown and on the random control share where it was not. Compared are the labels that the answer judges."""
 
     sources: list[Literal["intended", "check"]] = Field(
         default=["intended"], description="whose labels were suggested: the intended ones, the blind check's"
@@ -103,7 +121,7 @@ class MethodComparison(StrictModel):
 
     method: str
     records: int = Field(description="final records that were compared: all, or a random sample of a large run")
-    same_labels: int = Field(description="records for which both methods give the same label set")
+    same_labels: int = Field(description="records for which both methods decide all judged labels alike")
 
 
 class Agreement(StrictModel):
@@ -112,11 +130,23 @@ class Agreement(StrictModel):
     simulated: bool = Field(description="the annotators are simulated: the numbers say nothing about people")
     taxonomy: str
     records: int = Field(description="records with at least one submitted answer")
-    pairable: int = Field(description="records with at least two submitted answers; only these enter agreement")
+    pairable: int = Field(
+        description="records with at least two submitted answers that judge a label in common; only these enter "
+        "agreement"
+    )
     answers: int
+    partial_answers: int = Field(
+        default=0,
+        exclude_if=lambda value: value == 0,
+        description="answers that judge only some of the labels; agreement is measured on the labels that both answers "
+        "judge",
+    )
     annotators: int
-    alpha_masi: Estimate = Field(description="Krippendorff's alpha over label sets with MASI distance")
-    alpha_mean: Estimate = Field(description="mean alpha of the labels that have one")
+    alpha_masi: Estimate = Field(
+        description="Krippendorff's alpha over label sets with MASI distance. It may be below the nominal alpha of "
+        "every label: label sets agree fully only if all labels do"
+    )
+    alpha_mean: Estimate = Field(description="mean of the labels' nominal alphas, over the labels that have one")
     exact: Estimate = Field(description="share of pairs of answers to one record with equal label sets")
     jaccard: Estimate = Field(description="mean Jaccard of pairs of answers to one record; two empty sets agree")
     per_label: list[LabelAgreement]

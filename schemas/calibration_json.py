@@ -66,6 +66,9 @@ class Calibration(StrictModel):
         description="identity, platt, beta or isotonic: the best in cross-fitting, or the one that the config sets"
     )
     records: int = Field(description="records of the calibration split, on which the maps were fitted")
+    withheld: str | None = Field(
+        default=None, description="why the maps should not be used: the guard did not keep its answer format"
+    )
     cross_fitted_log_loss: dict[str, float] = Field(description="method → mean out-of-fold log loss (nats)")
     pooled: CalibrationMap
     labels: dict[str, LabelMap]

@@ -33,7 +33,7 @@ class Metric(StrictModel):
     value: float | None
     low: float | None = Field(default=None, description="lower end of the interval at the evaluation's confidence")
     high: float | None = None
-    n: int = Field(description="records; for a rate, those in its denominator")
+    n: int = Field(description="records with a judged label; for a rate, those in its denominator")
     resamples: int | None = Field(
         default=None, description="resamples used; null if the interval is exact or from the jackknife"
     )
@@ -50,7 +50,7 @@ class LabelMetrics(StrictModel):
     """Metrics of one label at the fixed threshold."""
 
     label: str
-    n: int
+    n: int = Field(description="records in which the label was judged")
     positives: int
     metrics: dict[str, Metric] = Field(description="f1, precision, recall, roc_auc, average_precision")
 
@@ -80,7 +80,7 @@ class CalibrationQuality(StrictModel):
     """How well probabilities match observed frequencies, over `n` values of the given splits."""
 
     splits: list[Split]
-    n: int = Field(description="record × label values")
+    n: int = Field(description="judged record × label values")
     positives: int
     ece: Metric = Field(
         description="expected calibration error over equal-mass bins, corrected for chance (not in older files)"
@@ -118,9 +118,9 @@ class Outcome(StrictModel):
     """The decisions of one threshold on one split, compared with gold."""
 
     split: Split
-    n: int
+    n: int = Field(description="judged record × label values")
     positives: int
-    flagged: int
+    flagged: int = Field(description="judged values at or above the threshold")
     precision: Metric
     recall: Metric
     f1: Metric
@@ -154,8 +154,8 @@ class ReviewPoint(StrictModel):
 
     share_reviewed: float
     n_kept: int
-    hamming_loss: float | None = Field(description="of the records that the guard decides")
-    subset_error: float | None = Field(description="share of these records with at least one wrong label")
+    hamming_loss: float | None = Field(description="share of wrong values, of the records that the guard decides")
+    subset_error: float | None = Field(description="share of these records with at least one wrong judged label")
     subset_error_overall: float | None = Field(
         description="share of all records that stay wrong if every review is correct"
     )
@@ -206,7 +206,7 @@ class EstimatorEvaluation(StrictModel):
     splits: list[Split] = Field(
         description="splits that `metrics`, `labels` and `verdict` are computed on; nothing is fitted for these"
     )
-    n: int
+    n: int = Field(description="records of these splits in which at least one label was judged")
     threshold: float = Field(description="the fixed threshold of the decisions in `metrics`")
     metrics: dict[str, Metric]
     labels: list[LabelMetrics]
@@ -264,7 +264,7 @@ class Slice(StrictModel):
 
     attribute: str
     value: str
-    n: int
+    n: int = Field(description="records in which at least one label was judged")
     metrics: dict[str, Metric]
 
 
@@ -282,8 +282,9 @@ class WorstRecord(StrictModel):
     record_id: str
     split: Split
     gold: list[str]
-    predicted: list[str]
-    loss: float = Field(description="mean log loss over the labels, nats")
+    predicted: list[str] = Field(description="of the labels that were judged")
+    not_judged: list[str] = Field(default=[], description="labels that the guard scores and nobody judged")
+    loss: float = Field(description="mean log loss over the judged labels, nats")
 
 
 class BoundsEffect(StrictModel):
@@ -301,12 +302,47 @@ class BoundsEffect(StrictModel):
     )
 
 
+class NotJudged(StrictModel):
+    """The cells (final record × label) that nobody judged. They are neither positive nor negative, and every number
+    leaves them out."""
+
+    records: int = Field(description="records in which at least one of the labels was not judged")
+    cells: int = Field(description="cells that were not judged")
+    of_cells: int = Field(description="all cells: records × labels")
+    verdicts: int = Field(
+        description="records of which it is not known whether any label of the taxonomy applies: no judged label does, "
+        "and not all were judged"
+    )
+
+
+class AnswerFormat(StrictModel):
+    """How far a guard kept its answer format on the judged records, and whether its numbers are withheld for it."""
+
+    records: int = Field(description="judged records: those on evaluate.judged_on")
+    off_format: float | None = Field(description="mean probability of answers outside the format")
+    greedy_answers: int | None = Field(description="greedy answers that were compared with the format; null if none")
+    greedy_outside: int | None = Field(description="records among them whose greedy answer is outside the format")
+    at_node_budget: int | None = Field(
+        description="records whose search reached its node budget with more mass unexplored than the tolerance; null "
+        "in scores of an older version"
+    )
+    limit: float = Field(description="evaluate.most_off_format, for off_format and for the share at_node_budget")
+    reason: str | None = Field(description="what exceeds the limit; null if nothing does")
+    withheld: bool = Field(
+        description="whether the guard's numbers are not headlined and its thresholds withheld: something exceeds the "
+        "limit, and evaluate.allow_off_format is not set"
+    )
+
+
 class GuardEvaluation(StrictModel):
     """Everything about one guard."""
 
     guard: str
     records: int = Field(description="final gold records with scores")
     left_out: dict[str, int] = Field(description="reason → number of final gold records without usable scores")
+    not_judged: NotJudged | None = Field(
+        default=None, description="among these records and the labels that the guard scores; null in older files"
+    )
     labels_not_scored: list[str] = Field(description="labels of the taxonomy for which this guard has no code")
     estimators_left_out: dict[str, str]
     recommended: str | None
@@ -315,6 +351,7 @@ class GuardEvaluation(StrictModel):
     unexplored: float | None = Field(
         description="mean probability of the prefixes not expanded when the search stopped"
     )
+    answer_format: AnswerFormat | None = Field(default=None, description="null in files of an older version")
     seconds: float = Field(description="total scoring time of all records")
     forward_passes: int
     estimators: list[EstimatorEvaluation]
@@ -334,9 +371,15 @@ class GoldCounts(StrictModel):
     records: int
     final: int
     left_out: dict[str, int] = Field(description="status → number of records without final labels")
-    safe: int = Field(description="final records to which no label applies")
+    safe: int = Field(description="final records in which all labels were judged and none applies")
     splits: dict[str, int] = Field(description="final records by split")
     positives: dict[str, int] = Field(description="label → number of final records that have it")
+    judged: dict[str, int] | None = Field(
+        default=None, description="label → number of final records in which it was judged; null in older files"
+    )
+    not_judged: NotJudged | None = Field(
+        default=None, description="among the final records and the labels of the taxonomy; null in older files"
+    )
     equal_texts: EqualTexts | None = Field(default=None, description="null in files of an older version")
 
 

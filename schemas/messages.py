@@ -26,7 +26,7 @@ def messages_of(value: Mapping[str, Any], where: str) -> list[dict[str, str]]:
             raise InputError(f"{where}: neither 'messages' nor 'text'; it has {', '.join(sorted(value))}", hint=NEEDED)
         return [{"role": "user", "content": _text(value["text"], "user", where)}]
     if isinstance(messages, dict):
-        messages = _rows_of(messages, where)
+        messages = rows_of(messages, where)
     if not isinstance(messages, list) or not messages:
         raise InputError(f"{where}: 'messages' must be a non-empty list of {{role, content}}", hint=NEEDED)
     return [_message(message, where) for message in messages]
@@ -38,8 +38,9 @@ def refuse_binary(value: Any, name: str, where: str) -> None:
         raise InputError(f"{where}: {name} is binary, expected text", hint=AS_TEXT)
 
 
-def _rows_of(columns: dict[str, Any], where: str) -> Any:
-    """The rows of a struct of lists, the form in which `datasets` stores `Sequence({role, content})`."""
+def rows_of(columns: dict[str, Any], where: str) -> Any:
+    """The rows of a struct of lists, the form in which `datasets` stores `Sequence({role, content})`; other structs
+    unchanged. Raises InputError, with `where` in front, for lists of different lengths."""
     lists = {name: column for name, column in columns.items() if not _is_empty(column)}
     if not all(isinstance(column, list) for column in lists.values()):
         return columns

@@ -91,9 +91,11 @@ def proxy_for(url: str) -> str | None:
 
 
 def check_key_goes(url: str, *, allow_http: bool = False, setting: str | None = None) -> None:
-    """Raises InputError when a key would be sent to `url` unencrypted and over a network; `setting` allows it."""
+    """Raises InputError when a key would be sent to `url` unencrypted and over a network; `setting`, a config key or a
+    flag such as --allow-http, allows it."""
     if urlsplit(url).scheme != "https" and not is_loopback(url) and not allow_http:
-        allowed = f", or set {setting}: true if the network is your own" if setting else ""
+        how = f"add {setting}" if setting and setting.startswith("--") else f"set {setting}: true"
+        allowed = f", or {how} if the network is your own" if setting else ""
         raise InputError(
             f"{url}: a key is not sent over plain http to another machine, where everyone on the way can read it",
             hint=f"use https://{allowed}",

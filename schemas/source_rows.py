@@ -1,156 +1,140 @@
-"""Rows of a user's JSONL or Parquet file as plain Python values, each with its position in the file.
-
-NaN is read as null, and JSON inside Parquet (the Arrow type `json`, which `datasets` writes for mixed values) is
-parsed. Nothing else is changed: the caller checks the values."""
+"""Rows of users' files as plain Python values, each with its position: CSV, TSV, JSON, JSONL and Parquet, also
+compressed with gzip, zstd or bzip2. Files are read row by row. The caller checks the values."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from marginalia.schemas.errors import InputError, MarginaliaError
-from marginalia.schemas.storage.parquet_limits import check_size_in_memory
-from marginalia.schemas.storage.regular_files import check_regular, open_regular
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.sources.csv_rows import csv_rows
+from marginalia.schemas.sources.file_format import EXPECTED, TABLES, FileFacts, FileFormat, format_of
+from marginalia.schemas.sources.json_lists import find_lists, list_rows, only_list
+from marginalia.schemas.sources.json_values import json_value
+from marginalia.schemas.sources.jsonl_rows import BYTE_ORDER_MARK, MOST_LINE_BYTES, jsonl_rows
+from marginalia.schemas.sources.parquet_rows import parquet_rows
+from marginalia.schemas.sources.unpacking import open_unpacked, refuse_other_formats
+from marginalia.schemas.storage.regular_files import check_regular
 
 SourceRow = dict[str, Any]
-Reader = Callable[[Any], Any]
-BATCH_ROWS = 20  # few, because a dictionary can repeat one long text in all of them
-MOST_LINE_BYTES = 1 << 26  # of a line of JSONL
+WILDCARDS = "*?["
 
 
-class _DuplicateKeyError(ValueError):
-    pass
+class SourceFiles:
+    """The rows of one or several files, in the order of the files. With several, a position begins with the file.
+
+    `facts`: what was found in each file that has been begun; complete once all rows have been read."""
+
+    def __init__(self, paths: Sequence[Path], how: FileFormat | None = None) -> None:
+        self._paths, self._how = paths, how or FileFormat()
+        self.facts: list[FileFacts] = []
+
+    @property
+    def name(self) -> str:
+        """The file, or the folder that all files have in common: what messages name before a position."""
+        return str(self._paths[0] if len(self._paths) == 1 else _common_folder(self._paths))
+
+    def __iter__(self) -> Iterator[tuple[str, SourceRow]]:
+        self.facts = []
+        folder = None if len(self._paths) == 1 else _common_folder(self._paths)
+        for path in self._paths:
+            prefix = "" if folder is None else f"{os.path.relpath(path, folder)}: "
+            for position, row in self._rows(path):
+                yield prefix + position, row
+
+    def _rows(self, path: Path) -> Iterator[tuple[str, SourceRow]]:
+        if not path.exists():
+            raise InputError.at(path, "no such file", hint=EXPECTED)
+        if path.is_dir():
+            raise InputError.at(path, "is a folder", hint=EXPECTED)
+        check_regular(path)
+        facts = FileFacts(path, *format_of(path, self._how))
+        if problem := self._how.problem_with(facts.format):
+            raise InputError.at(path, problem, hint="correct files in the mapping")
+        self.facts.append(facts)
+        known: set[str] = set()
+        for position, row in _rows_of(path, self._how, facts):
+            facts.rows += 1
+            if not row.keys() <= known:
+                facts.add_columns(row)
+                known = set(facts.columns)
+            yield position, row
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, SourceRow]]:
-    """(position, row) for each row of a JSONL or Parquet file; position is `line 12` (from 1) or `row 12` (from 0).
+def read_rows(path: Path, how: FileFormat | None = None) -> Iterator[tuple[str, SourceRow]]:
+    """(position, row) for each row of a file; position is `line 12` (from 1), `item 12 (line 40)` in a JSON list or
+    `row 12` in Parquet (from 0). `how` states what should not be detected.
 
-    Raises InputError for a file that cannot be read, and for a line that is not a JSON object."""
-    if not path.exists():
-        raise InputError.at(path, "no such file", hint="expected a .jsonl or .parquet file")
-    if path.is_dir():
-        raise InputError.at(path, "is a folder, expected a .jsonl or .parquet file")
-    check_regular(path)
-    if path.suffix == ".parquet":
-        yield from _parquet_rows(path)
-    elif path.suffix in (".jsonl", ".ndjson", ".json"):
-        yield from _jsonl_rows(path)
-    else:
-        raise InputError.at(path, f"unknown format '{path.suffix}'", hint="expected .jsonl or .parquet")
+    Raises InputError for a file or a row that cannot be read."""
+    return iter(SourceFiles([path], how))
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, SourceRow]]:
+def files_of(source: str, folder: Path) -> list[Path]:
+    """The files that a path or a pattern such as `parts/*.csv` names, sorted; relative ones are inside `folder`. If no
+    file fits, the pattern itself."""
+    path = Path(source)
+    if (folder / path).exists() or not is_pattern(source):
+        return [folder / path]
+    root = Path(path.anchor) if path.is_absolute() else folder
+    files = sorted(file for file in root.glob(str(path.relative_to(path.anchor))) if file.is_file())
+    return files or [folder / path]
+
+
+def is_pattern(source: str) -> bool:
+    """Whether a path has characters of a pattern; a file may have them in its name, too."""
+    return any(character in source for character in WILDCARDS)
+
+
+def _rows_of(path: Path, how: FileFormat, facts: FileFacts) -> Iterator[tuple[str, SourceRow]]:
+    if facts.format == "parquet":
+        yield from parquet_rows(path, facts.codec)
+        return
+    if facts.format == "json" and (records := _list_key(path, how, facts)) is not None:
+        facts.records = records
+        with open_unpacked(path, facts.codec) as file:
+            yield from list_rows(path, file, records)
+        return
+    with open_unpacked(path, facts.codec) as file:
+        refuse_other_formats(path, file)
+        if facts.format in TABLES:
+            yield from csv_rows(path, file, how, facts)
+        else:
+            facts.format = "jsonl"  # also a file .json with one object per line
+            yield from jsonl_rows(path, file)
+
+
+def _list_key(path: Path, how: FileFormat, facts: FileFacts) -> str | None:
+    """The key of the list of rows in a JSON file, empty if the file is a list; None: it is JSONL.
+
+    A file .json is JSONL if its first line is an object, and it has further lines or no list of objects."""
+    if how.records is not None:
+        return how.records
+    with open_unpacked(path, facts.codec) as file:
+        refuse_other_formats(path, file)
+        if file.peek().removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"["):
+            return ""
+        lines = (line for line in iter(partial(file.readline, MOST_LINE_BYTES), b"") if line.strip())
+        first = next(lines, b"").removeprefix(BYTE_ORDER_MARK)
+        if first.lstrip().startswith(b"["):
+            return ""
+        is_object = _is_json(first)
+        if is_object and any(lines):
+            return None
+    with open_unpacked(path, facts.codec) as file:
+        found = find_lists(path, file) if first else []
+    return None if is_object and not found else only_list(path, found)
+
+
+def _is_json(line: bytes) -> bool:
     try:
-        opened = os.fdopen(open_regular(path), "rb")
-    except OSError as error:
-        raise InputError.at(path, f"cannot read: {error.strerror}") from error
-    with opened as file:
-        for number, raw in enumerate(iter(partial(file.readline, MOST_LINE_BYTES + 1), b""), start=1):
-            if len(raw) > MOST_LINE_BYTES:
-                problem = f"has more than {MOST_LINE_BYTES:,} bytes"
-                raise InputError.at(path, problem, line=number, hint="expected one JSON object per line")
-            if not raw.strip():
-                continue
-            if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
-                problem = "begins with a byte order mark"
-                raise InputError.at(path, problem, line=1, hint="save it as UTF-8 without one")
-            try:
-                value = _json_value(raw.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise InputError.at(
-                    path, f"byte {error.start} is not UTF-8", line=number, hint="save it as UTF-8"
-                ) from None
-            except _DuplicateKeyError as error:
-                raise InputError.at(path, str(error), line=number, hint="give each key once") from None
-            except (ValueError, RecursionError) as error:  # a number of 5000 digits is a plain ValueError
-                hint = "expected one JSON object per line"
-                raise InputError.at(path, f"not a JSON object: {error}", line=number, hint=hint) from None
-            if not isinstance(value, dict):
-                seen = f"expected a JSON object, saw {type(value).__name__}"
-                raise InputError.at(path, seen, line=number, hint="one JSON object per line")
-            yield f"line {number}", value
+        json_value(line.decode("utf-8"))
+    except (ValueError, RecursionError):  # a UnicodeDecodeError is a ValueError
+        return False
+    return True
 
 
-def _json_value(text: str) -> Any:
-    """Raises ValueError, also for a duplicate key in an object, of which `json` alone would keep the last."""
-    return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> SourceRow:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _DuplicateKeyError(f"duplicate key '{next(name for name in names if names.count(name) > 1)}'")
-    return value
-
-
-def _constant(name: str) -> float | None:
-    return None if name == "NaN" else float(name)
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, SourceRow]]:
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            check_size_in_memory(path, file.metadata)
-            names = file.schema_arrow.names
-            if repeated := next((name for name in names if names.count(name) > 1), None):
-                raise InputError.at(path, f"two columns are named '{repeated}'", hint="column names must be unique")
-            readers = {field.name: _reader(field.type) for field in file.schema_arrow}
-            needed = {name: reader for name, reader in readers.items() if reader is not None}
-            for batch in file.iter_batches(BATCH_ROWS):
-                for row in batch.to_pylist(maps_as_pydicts="strict"):
-                    for name, reader in needed.items():
-                        row[name] = _read(reader, row[name], f"{path}: row {number}: '{name}'")
-                    yield f"row {number}", row
-                    number += 1
-    except MarginaliaError:
-        raise
-    except Exception as error:  # pyarrow raises many types for damaged files
-        problem = f"not a readable Parquet file: {str(error).partition(chr(10))[0]}"
-        raise InputError.at(path, problem, hint="write it again, or give the records as JSONL") from error
-
-
-def _read(reader: Reader, value: Any, where: str) -> Any:
-    try:
-        return reader(value)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON: {error}", hint="fix the row, or store the column as text") from None
-
-
-def _reader(dtype: pa.DataType) -> Reader | None:
-    """Converts a value of this Arrow type to a plain one; None if pyarrow already gives a plain value."""
-    reader = _reader_of_values(dtype)
-    return None if reader is None else lambda value: None if value is None else reader(value)
-
-
-def _reader_of_values(dtype: pa.DataType) -> Reader | None:
-    """The same for values that are not null."""
-    import pyarrow as pa
-
-    if isinstance(dtype, pa.JsonType):
-        return _json_value
-    if isinstance(dtype, pa.UuidType):
-        return str
-    if pa.types.is_floating(dtype):
-        return lambda value: None if math.isnan(value) else value
-    if pa.types.is_dictionary(dtype):
-        return _reader(dtype.value_type)
-    if pa.types.is_struct(dtype):
-        fields = {field.name: reader for field in dtype if (reader := _reader(field.type)) is not None}
-        return (lambda value: value | {name: read(value[name]) for name, read in fields.items()}) if fields else None
-    if pa.types.is_map(dtype) and (read_item := _reader(dtype.item_type)):
-        return lambda value: {key: read_item(item) for key, item in value.items()}
-    if hasattr(dtype, "value_type") and (read_element := _reader(dtype.value_type)):  # lists of all types
-        return lambda value: [read_element(element) for element in value]
-    return None
+def _common_folder(paths: Sequence[Path]) -> Path:
+    return Path(os.path.commonpath([path.parent for path in paths]))

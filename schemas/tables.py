@@ -166,11 +166,15 @@ class GoldRecord(Row):
     messages: list[Message]
     status: Literal["final", "needs_answers", "needs_adjudication"]
     labels: list[str] | None
-    soft_labels: list[LabelProbability]
-    votes: list[LabelVotes]
-    n_annotators: int
+    soft_labels: list[LabelProbability] = Field(
+        description="from the annotators' answers: of the judged labels; of a record that is not final, of all labels "
+        "that an answer judges"
+    )
+    votes: list[LabelVotes] = Field(description="of each label: `yes` of the `n` answers that judge it")
+    n_annotators: int = Field(description="annotators who judged at least one label")
     agreement: float | None = Field(
-        description="mean pairwise Jaccard of the answers' label sets; null with fewer than two answers"
+        description="mean pairwise Jaccard of the answers' label sets, among the labels that both judge; null with "
+        "fewer than two answers"
     )
     method: str
     adjudicated: bool
@@ -208,6 +212,11 @@ class ScoredRecord(Row):
     forward_passes: int
     seconds: float
     error: str | None = Field(description="why the record has no scores")
+    stopped: str | None = Field(
+        default=None,
+        description="why the search ended: tolerance, node_budget or exhausted; null without scores and in files of "
+        "an older version",
+    )
 
 
 class AuditedRecord(Row):
@@ -222,10 +231,16 @@ class AuditedRecord(Row):
     probability: float | None = Field(description="the guard's probability of that label")
     support: float | None = Field(description="the guard's probability of gold's decision on that label")
     gold_labels: list[str] = Field(description="labels before the audit")
-    audited_labels: list[str] | None = Field(description="the experts' labels; null unless all who answered agree")
+    audited_labels: list[str] | None = Field(
+        description="the experts' labels, of those that gold judged; null unless all who answered agree"
+    )
     changed: bool | None
     weight: float | None = Field(
         default=None,
         description="number of final gold records that this one represents, itself included: 1 / its probability of "
         "being chosen; null in files of an older version",
+    )
+    judged: list[str] | None = Field(
+        default=None,
+        description="labels that gold judged; null: all. Only these can be disputed or changed",
     )

@@ -28,6 +28,9 @@ class GuardThresholds(StrictModel):
     """The thresholds of one guard, by estimator."""
 
     recommended: str | None
+    withheld: str | None = Field(
+        default=None, description="why all its thresholds are null: the guard did not keep its answer format"
+    )
     estimators: dict[str, EstimatorThresholds]
 
 

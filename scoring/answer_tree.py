@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from marginalia.scoring.language.token_language import TokenLanguage
@@ -16,30 +16,30 @@ class _Branch:
     node: Node | None = None
 
 
-def answer_tree(search: Search, *, smallest: float = 0.005) -> Iterator[str]:
+def answer_tree(search: Search, *, smallest: float = 0.005, labels: Sequence[str] = ()) -> Iterator[str]:
     """The lines of the tree: each branch's mass and text, with ■ where an answer ends, ✗ where it leaves the language,
     and … after a prefix that was not evaluated. Branches with a mass below `smallest` are combined; a branch that does
-    not fork is one line."""
+    not fork is one line. `labels`: the names of the rows, which are then shown where an answer ends."""
     yield f"{1:.4f}  (prompt)"
-    yield from _below(search.root, search.language, smallest, "")
+    yield from _below(search.root, search.language, smallest, labels, "")
 
 
-def _below(node: Node, language: TokenLanguage, smallest: float, indent: str) -> Iterator[str]:
-    branches = _branches(node, language, smallest)
+def _below(node: Node, language: TokenLanguage, smallest: float, labels: Sequence[str], indent: str) -> Iterator[str]:
+    branches = _branches(node, language, smallest, labels)
     for index, branch in enumerate(branches):
         last = index == len(branches) - 1
         text, below = branch.text, branch.node
         while below is not None:
-            further = _branches(below, language, smallest)
+            further = _branches(below, language, smallest, labels)
             if len(further) != 1:
                 break
             text, below = text + further[0].text, further[0].node
         yield f"{indent}{'└' if last else '├'} {branch.mass:.4f}  {text}"
         if below is not None:
-            yield from _below(below, language, smallest, f"{indent}{' ' if last else '│'}  ")
+            yield from _below(below, language, smallest, labels, f"{indent}{' ' if last else '│'}  ")
 
 
-def _branches(node: Node, language: TokenLanguage, smallest: float) -> list[_Branch]:
+def _branches(node: Node, language: TokenLanguage, smallest: float, labels: Sequence[str]) -> list[_Branch]:
     if node.moves is None or node.masses is None:
         return []
     shown: list[_Branch] = []
@@ -49,7 +49,8 @@ def _branches(node: Node, language: TokenLanguage, smallest: float) -> list[_Bra
         if mass < smallest:
             small_mass += mass
         elif node.moves.ends[index]:
-            shown.append(_Branch(" ■", mass))
+            named = [label for label, done in zip(labels, node.moves.done[index].tolist(), strict=False) if done]
+            shown.append(_Branch(f" ■ {', '.join(named)}".rstrip(), mass))
         else:
             text = language.text([int(node.moves.ids[index])]).decode("utf-8", "replace").replace("\n", "⏎")
             evaluated = child is not None and child.moves is not None

@@ -112,6 +112,8 @@ def _check_labels(path: Path, calibration: Calibration, rows: Sequence[str]) -> 
 
 def _notes(path: Path, calibration: Calibration, model: str) -> list[str]:
     notes = [f"probability, lower and upper are calibrated with {path}; thresholds.json is for uncalibrated ones"]
+    if calibration.withheld is not None:
+        notes.append(f"the maps should not be used: {calibration.withheld}")
     if calibration.simulated:
         notes.append(f"{path} was fitted on SIMULATED annotators")
     if calibration.model is not None and calibration.model != model:

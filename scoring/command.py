@@ -22,6 +22,7 @@ from marginalia.scoring.score_request import ESTIMATOR_NAMES, ScoreRequest, chec
 if TYPE_CHECKING:
     import polars as pl
 
+    from marginalia.schemas.input_records import RecordsToScore
     from marginalia.scoring.calibrated_scores import ChosenMaps
     from marginalia.scoring.engines.shards import Shard
     from marginalia.scoring.guard import Guard
@@ -32,14 +33,18 @@ EXAMPLE = f"""example:
 
 With --calibration runs/NAME/calibration.json, calibrated probabilities are written.
 
-RECORDS is JSONL or Parquet with id and messages (or text). Writes OUT (record_id, estimator, label, probability,
-lower, upper) and its .records.parquet (one row per record). If a job is stopped, run the same command to continue.
+RECORDS is CSV, JSON, JSONL or Parquet with id and messages (or text). Writes OUT (record_id, estimator, label,
+probability, lower, upper) and its .records.parquet (one row per record). If a job is stopped, run the same command to
+continue.
 `{COMMAND} explain --help` shows how to inspect the answers of one record,
 `{COMMAND} merge --help` how to merge the shards of several jobs (--shard) into one table.
 """
 
-EXPLAIN_EXAMPLE = f"""example:
-  {COMMAND} explain records.jsonl --id r1 --model bundled --guard instruct --taxonomy support-tickets
+ALLOW_HTTP = "--allow-http"
+EXPLAIN_HELP = """Say why a record's labels got their probabilities. First in words, then as the tree of its answers.
+
+Reads RECORDS, a JSONL or Parquet file. Writes nothing."""
+EXPLAIN_EXAMPLE = """Example: {program} records.jsonl --id r1 --model bundled-guard --guard support-tickets
 """
 
 
@@ -59,6 +64,11 @@ def _explain_command(words: Sequence[str]) -> int:
     return explain(_parser(explains=True).parse_args(words))
 
 
+def explain_as(program: str, words: Sequence[str]) -> int:
+    """Runs `explain` as a command of another program, with its name in the help."""
+    return explain(_parser(explains=True, program=program).parse_args(words))
+
+
 def _merge_command(words: Sequence[str]) -> int:
     from marginalia.scoring.merge_command import main as merge
 
@@ -75,7 +85,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 def run(options: argparse.Namespace) -> int:
     """Scores the records of the command's options. Returns the exit code; raises MarginaliaError."""
     # imported late: --help must not wait for torch
-    from marginalia.schemas.input_records import read_records
+    from marginalia.schemas.input_records import read_records_to_score
     from marginalia.schemas.storage.files import cannot_write
     from marginalia.schemas.storage.run_lock import run_lock
 
@@ -93,10 +103,9 @@ def run(options: argparse.Namespace) -> int:
     maps = _maps(options, estimators)
     if maps is not None and estimators is None:
         request = request_of(options, list(maps.maps))
-    frame = read_records(options.records)
+    records = read_records_to_score(options.records)
     if not options.out.parent.is_dir():
         raise InputError(f"--out {options.out}: no such folder: {options.out.parent}", hint="create it first")
-    records = list(zip(frame["id"], frame["messages"].to_list(), strict=True))
     if options.shard is None:
         with run_lock(options.out.parent, COMMAND):
             return _score(options, request, maps, records)
@@ -109,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise cannot_write(options.out.parent, error) from error
     with run_lock(options.out.parent, f"{COMMAND} --shard {shard}"):
-        return _score(options, request, maps, [record for record in records if shard.holds(record[0])], shard)
+        return _score(options, request, maps, records.part(shard.holds), shard)
 
 
 def _refuse_overwriting(options: argparse.Namespace) -> None:
@@ -127,21 +136,29 @@ def _refuse_overwriting(options: argparse.Namespace) -> None:
 
 def explain(options: argparse.Namespace) -> int:
     """Prints the tree of one record's answers. Returns the exit code; raises MarginaliaError."""
-    from marginalia.schemas.input_records import read_records
+    from marginalia.schemas.input_records import read_records_to_score
+    from marginalia.scoring.answer_explanation import explanation
     from marginalia.scoring.answer_tree import answer_tree
     from marginalia.scoring.engines.start_engine import approve_endpoint_key
     from marginalia.scoring.scorer import Scorer
 
-    records = dict(read_records(options.records).select("id", "messages").iter_rows())
+    found = read_records_to_score(options.records)
+    records = dict(found.records)
     record_id = options.id or next(iter(records))
     if record_id not in records:
         raise InputError(f"{options.records}: no record '{record_id}'{did_you_mean(record_id, records)}")
+    if record_id in found.unusable:
+        raise InputError(found.unusable[record_id])
     request = request_of(options, ESTIMATOR_NAMES)
     approve_hosts(options.approve_key_host)
-    approve_endpoint_key(request)
+    approve_endpoint_key(request, allow_http=ALLOW_HTTP)
     scorer = Scorer.from_request(request)
+    search = scorer.search(records[record_id])
+    labels = [(category.code, category.id) for category in scorer.guard.categories]
     print(f"record {record_id}, guard {scorer.guard.name}, model {scorer.model.name}")
-    for line in answer_tree(scorer.search(records[record_id]), smallest=options.smallest):
+    for line in explanation(search, labels):
+        print(line)
+    for line in answer_tree(search, smallest=options.smallest, labels=scorer.guard.labels):
         print(line)
     return 0
 
@@ -150,7 +167,7 @@ def _score(
     options: argparse.Namespace,
     request: ScoreRequest,
     maps: ChosenMaps | None,
-    records: list[tuple[str, list[dict[str, str]]]],
+    records: RecordsToScore,
     shard: Shard | None = None,
 ) -> int:
     from tqdm import tqdm
@@ -159,16 +176,18 @@ def _score(
     from marginalia.scoring.engines.start_engine import start
     from marginalia.scoring.guard import guard_path
     from marginalia.scoring.off_format import off_format_notes
-    from marginalia.scoring.score_files import journal_path, write_tables
+    from marginalia.scoring.score_files import journal_failures, journal_path, write_tables
 
     journal, estimators = journal_path(options.out), request.settings.estimators
-    job = start(request, records, journal, engine=options.engine, ray=ray_options(options))
-    for _ in tqdm(job, total=len(records), unit="record", desc="score", disable=None):
+    usable = records.usable
+    job = start(request, usable, journal, engine=options.engine, ray=ray_options(options), allow_http=ALLOW_HTTP)
+    for _ in tqdm(job, total=len(usable), unit="record", desc="score", disable=None):
         pass
-    ids = [record_id for record_id, _ in records]
+    journal_failures(journal, records.unusable)
+    ids = [record_id for record_id, _ in records.records]
     table = write_tables(options.out, ids, estimators, _calibration(maps))
     if shard is not None:
-        finish_shard(options.out, shard, records, job.origin, estimators)
+        finish_shard(options.out, shard, records.records, job.origin, estimators)
     off_format = off_format_notes(table, _guard(options), guard_path(options.guard))
     for note in [*job.origin.notes, *(maps.notes if maps else []), *off_format]:
         print(f"note: {note}", file=sys.stderr)
@@ -211,17 +230,17 @@ def _guard(options: argparse.Namespace) -> Guard:
     return load_guard(options.guard, load_taxonomy(options.taxonomy) if options.taxonomy else None)
 
 
-def _parser(explains: bool = False) -> argparse.ArgumentParser:
+def _parser(explains: bool = False, program: str = f"{COMMAND} explain") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=f"{COMMAND} explain" if explains else COMMAND,
-        description="Prints the tree of one record's answers, with their probabilities."
+        prog=program if explains else COMMAND,
+        description=EXPLAIN_HELP
         if explains
         else "Computes one probability per label, with certified bounds, from a generative guard model.",
-        epilog=EXPLAIN_EXAMPLE if explains else EXAMPLE,
+        epilog=EXPLAIN_EXAMPLE.format(program=program) if explains else EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("records", type=Path, metavar="RECORDS", help="JSONL or Parquet")
+    add("records", type=Path, metavar="RECORDS", help="CSV, TSV, JSON, JSONL or Parquet, also .gz, .zst or .bz2")
     add_request_options(parser)
     add(FLAG, metavar="HOST", action="append", default=[], help=FLAG_HELP)
     if explains:

@@ -111,19 +111,22 @@ class GuardFile(StrictModel):
     @classmethod
     def _known_pieces(cls, answer: Any) -> Any:
         """Refuses unknown keys before pydantic tries every type of piece and reports an error for each."""
-        to_check = (
-            [piece for pieces in answer if isinstance(pieces, list) for piece in pieces]
-            if isinstance(answer, list)
-            else []
-        )
-        for piece in to_check:
+        to_check: list[tuple[tuple[int | str, ...], Any]] = [
+            ((number, index), piece)
+            for number, pieces in enumerate(answer if isinstance(answer, list) else [])
+            for index, piece in enumerate(pieces if isinstance(pieces, list) else [])
+        ]
+        for at, piece in to_check:
             if isinstance(piece, dict):
                 for key in piece.keys() - PIECES:
                     suggestion = did_you_mean(str(key), PIECES) or f"; known: {', '.join(PIECES)}"
-                    raise ValueError(f"a piece of an answer has the unknown key '{key}'{suggestion}")
-                to_check += piece["any"] if isinstance(piece.get("any"), list) else []
+                    problem = f"a piece of an answer has the unknown key '{key}'{suggestion}"
+                    raise located_error(problem, *at, str(key), hint=EXPLAIN)
+                options = piece["any"] if isinstance(piece.get("any"), list) else []
+                to_check += [((*at, "any", index), option) for index, option in enumerate(options)]
                 if "space" in piece and not _is_white_space(piece["space"]):
-                    raise ValueError(f"{{space: …}} is a list of spaces, tabs and line breaks, saw {piece['space']!r}")
+                    problem = f"{{space: …}} is a list of spaces, tabs and line breaks, saw {piece['space']!r}"
+                    raise located_error(problem, *at, "space", hint=EXPLAIN)
         return answer
 
     @model_validator(mode="after")
@@ -131,9 +134,9 @@ class GuardFile(StrictModel):
         if (self.labels is None) == (self.codes is None):
             raise ValueError("give either 'labels' (id → code) or 'codes' (such as 'S{n}')")
         if self.labels is not None and not self.labels:
-            raise ValueError("'labels' is empty")
+            raise located_error("'labels' is empty", "labels", hint=EXPLAIN)
         if self.codes is not None and "{n}" not in self.codes:
-            raise ValueError("'codes' must contain {n}, the label's position from 1")
+            raise located_error("'codes' must contain {n}, the label's position from 1", "codes", hint=EXPLAIN)
         seen: dict[str, str] = {}
         for label, code in (self.labels or {}).items():
             if code in seen:
@@ -152,24 +155,38 @@ class GuardFile(StrictModel):
         word_rows = {row for piece in pieces_and_options if isinstance(piece, Word) for row in piece.rows}
         if self.calls == "per_label":
             if has_code_list or word_rows or not any(isinstance(piece, VerdictWord) for piece in pieces_and_options):
-                raise ValueError("with calls: per_label, 'answer' must have a verdict, and no label codes or rows")
+                problem = "with calls: per_label, 'answer' must have a verdict, and no label codes or rows"
+                raise located_error(problem, "answer", hint=EXPLAIN)
             return self
         if self.overall is not None:
-            raise ValueError("'overall' is only for guards with calls: per_label")
+            raise located_error("'overall' is only for guards with calls: per_label", "overall", hint=EXPLAIN)
         self._check_rows(has_code_list, word_rows)
         if VERDICT not in word_rows and not any(isinstance(piece, VerdictWord) for piece in pieces_and_options):
-            raise ValueError("no word of 'answer' completes the row 'unsafe': write the word as {verdict: …}")
+            problem = "no word of 'answer' completes the row 'unsafe': write the word as {verdict: …}"
+            raise located_error(problem, "answer", hint=EXPLAIN)
         return self
 
     def _check_rows(self, has_code_list: bool, word_rows: set[str]) -> None:
         if self.labels is None:
             if word_rows - {VERDICT} or not has_code_list:
-                raise ValueError("words with rows need 'labels', and 'codes' needs a piece {labels: …} in 'answer'")
+                problem = "words with rows need 'labels', and 'codes' needs a piece {labels: …} in 'answer'"
+                raise located_error(problem, "answer", hint=EXPLAIN)
             return
         if unknown := sorted(word_rows - {VERDICT, *self.labels}):
-            raise ValueError(f"a word has the unknown row '{unknown[0]}'{did_you_mean(unknown[0], self.labels)}")
+            problem = f"a word has the unknown row '{unknown[0]}'{did_you_mean(unknown[0], self.labels)}"
+            raise located_error(problem, *self._place_of_row(unknown[0]), hint=EXPLAIN)
         if not has_code_list and (never_completed := [label for label in self.labels if label not in word_rows]):
-            raise ValueError(f"'answer' has no list of label codes, and no word that completes '{never_completed[0]}'")
+            problem = f"'answer' has no list of label codes, and no word that completes '{never_completed[0]}'"
+            raise located_error(problem, "answer", hint=EXPLAIN)
+
+    def _place_of_row(self, row: str) -> tuple[int | str, ...]:
+        """Where in the file the first piece is whose words have this row."""
+        for number, pieces in enumerate(self.answer):
+            for index, piece in enumerate(pieces):
+                words = piece.any if isinstance(piece, Choice) else [piece]
+                if any(isinstance(word, Word) and row in word.rows for word in words):
+                    return "answer", number, index
+        return ("answer",)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="the Parquet file to write")
     options = parser.parse_args(arguments)
     # imported late: --help must not wait for polars
-    from marginalia.schemas.input_records import read_records
+    from marginalia.schemas.input_records import read_records_to_score
     from marginalia.schemas.storage.overwriting import refuse_overwriting
     from marginalia.schemas.storage.run_lock import run_lock
     from marginalia.scoring.engines.shards import Shard, merge_shards
@@ -40,8 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         return f"{COMMAND} {options.records} … --out {options.out} --shard {shard}"
 
     refuse_overwriting(written_files(options.out), [options.records], hint="choose another name for --out")
-    frame = read_records(options.records)
-    records = list(zip(frame["id"], frame["messages"].to_list(), strict=True))
+    records = read_records_to_score(options.records).records
     with run_lock(options.out.parent, f"{COMMAND} merge"):
         merged = merge_shards(options.out, records, command)
     for note in merged.notes:

@@ -44,15 +44,27 @@ def off_format_notes(table: pl.DataFrame, guard: Guard, path: Path) -> list[str]
     mean = scored["off_language"].mean()
     if not isinstance(mean, float) or mean < NOTABLE:
         return []
-    answers = Counter(answer for text in scored["answer"].to_list() for answer in _answers_in(text or "", guard))
-    outside = Counter({answer: count for answer, count in answers.items() if not _accepted(guard, answer)})
+    answers = Counter(answer for text in scored["answer"].to_list() for answer in answers_in(text or "", guard))
+    outside = answers_outside(answers, guard)
     head = (
         f"on average {mean:.1%} of the probability is on answers outside the guard's format (column off_language); "
         "their labels count only where they are complete before the answer leaves the format"
     )
     if not outside:
         return [f"{head}. All {answers.total()} greedy answers are in the format; only less probable ones are outside"]
-    notes = [f"{head}. {outside.total()} of {answers.total()} greedy answers are outside it, most often:"]
+    found = f"{head}. {outside.total()} of {answers.total()} greedy answers are outside it, most often:"
+    return [found, *notes_on(outside, guard, path)]
+
+
+def answers_outside(answers: Counter[str], guard: Guard) -> Counter[str]:
+    """Those of the greedy answers that are outside the guard's format."""
+    return Counter({answer: count for answer, count in answers.items() if not _accepted(guard, answer)})
+
+
+def notes_on(outside: Counter[str], guard: Guard, path: Path) -> list[str]:
+    """A line for each of the most common answers outside the format, and one for each line of the guard file that would
+    accept some of them if it allowed their white space."""
+    notes: list[str] = []
     forms = [list(pieces) for pieces in guard.file.answer]
     changed: set[int] = set()
     for answer, count in outside.most_common(SHOWN):
@@ -64,9 +76,15 @@ def off_format_notes(table: pl.DataFrame, guard: Guard, path: Path) -> list[str]
             changed.add(index)
         notes.append(f"  {count} × {_shown(answer)}: {problem}")
     for index in sorted(changed):
-        line = f"{_line(path, index)} of {_file_name(path)}"
+        line = f"{_line(path, index)} of {file_name(path)}"
         notes.append(f"  to accept such answers, change {line} to: - {_as_yaml(forms[index])}")
     return notes
+
+
+def outside_format(guard: Guard, answer: str) -> bool:
+    """Whether a record's greedy answer, as in the column `answer`, is outside the guard's format; with one policy per
+    call, whether the answer to any of the calls is."""
+    return any(not _accepted(guard, one) for one in answers_in(answer, guard))
 
 
 def accepting(pieces: Sequence[PieceSpec], answer: str, codes: Sequence[str]) -> Pieces | None:
@@ -172,6 +190,22 @@ def _accepted_by(states: Sequence[object], answer: str) -> bool:
     return len(states) == len(answer.encode()) + 1 and getattr(states[-1], "accepted", None) is not None
 
 
+def nearest_alternative(guard: Guard, answer: str) -> tuple[int, str] | None:
+    """(index, text): the alternative of the guard file that accepts the longest start of `answer`, and that start; None
+    when no alternative accepts its first character."""
+    codes = {category.id: category.code for category in guard.categories} if not guard.per_label else {}
+    best: tuple[int, str] | None = None
+    for index, pieces in enumerate(guard.file.answer):
+        try:
+            language = answer_language(guard.file.model_copy(update={"answer": [pieces]}), codes)
+        except ValueError:  # codes that are only distinct together with the words of other alternatives
+            continue
+        inside = answer.encode()[: len(language.walk(answer.encode())) - 1].decode("utf-8", "ignore")
+        if len(inside) > len(best[1] if best is not None else ""):
+            best = index, inside
+    return best
+
+
 def _where_it_leaves(guard: Guard, answer: str) -> str:
     inside = answer.encode()[: len(guard.language.walk(answer.encode())) - 1].decode("utf-8", "ignore")
     if inside == answer:
@@ -179,7 +213,7 @@ def _where_it_leaves(guard: Guard, answer: str) -> str:
     return f"it leaves the format after {_shown(inside)}" if inside else "it differs from the format from the start"
 
 
-def _answers_in(answer: str, guard: Guard) -> list[str]:
+def answers_in(answer: str, guard: Guard) -> list[str]:
     """The answers in a record's column `answer`: one, or one per call of a guard that asks one policy per call."""
     if not guard.per_label:
         return [answer]
@@ -191,7 +225,8 @@ def _line(path: Path, index: int) -> str:
     return f"line {line_in(path, 'answer', index)}"
 
 
-def _file_name(path: Path) -> str:
+def file_name(path: Path) -> str:
+    """What to call a guard file whose line is to be changed: shipped files are copied first."""
     return f"a copy of scoring/guards/{path.name} (used as the guard)" if path.parent == SHIPPED else str(path)
 
 

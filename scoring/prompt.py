@@ -9,7 +9,7 @@ character."""
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -50,6 +50,7 @@ class PromptBuilder:
         self._added = re.compile("|".join(map(re.escape, alternatives))) if alternatives else None
         self._check_frame(contents)
         self._templates: dict[tuple[str, ...], tuple[str, int]] = {}  # roles → (template, its control tokens)
+        self._failing: dict[tuple[str, ...], InputError | ModelError] = {}  # roles that the templates refuse
 
     def build(self, messages: Sequence[dict[str, str]]) -> Prompt:
         """The prompt for one record's messages. Raises InputError for invalid messages or a failing template."""
@@ -83,8 +84,14 @@ class PromptBuilder:
 
     def _template(self, roles: tuple[str, ...]) -> tuple[str, int]:
         """The rendered prompt with a mark in the place of each message's text, and its number of control tokens."""
+        if roles in self._failing:  # a template may take seconds to fail, which is too long for each record
+            raise self._failing[roles]
         if roles not in self._templates:
-            template = self._render(roles)
+            try:
+                template = self._render(roles)
+            except (InputError, ModelError) as error:
+                self._failing[roles] = error
+                raise
             if f"\ue000{len(roles) - 1}\ue001" not in template:
                 raise InputError(
                     f"guard {self.guard.name}: its prompt does not contain the text of the last message",
@@ -166,9 +173,13 @@ class PromptBuilder:
 
 def check_messages(messages: Sequence[dict[str, str]]) -> None:
     """Checks messages from Python as messages in files are checked when they are read. Raises InputError."""
+    if isinstance(messages, str) or not isinstance(messages, Sequence | None):
+        raise InputError("the messages of a record must be a list of {role, content}")
     if not messages:
         raise InputError("a record needs at least one message")
     for message in messages:
+        if not isinstance(message, Mapping):
+            raise InputError(f"a message must be {{role, content}}, saw {str(message)[:80]!a}")
         if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
             raise InputError(f"a message must have a role ({', '.join(ROLES)}) and a content, which is text")
         if (surrogate := re.search("[\ud800-\udfff]", message["content"])) is not None:

@@ -63,16 +63,21 @@ def request_of(options: argparse.Namespace, estimators: Sequence[str]) -> ScoreR
     """The request that the options describe. Raises InputError with the wrong option's name, but not its value, which
     may be a key."""
     search = {name: getattr(options, name) for name in SearchOptions.model_fields if name != "estimators"}
+    return checked_request(
+        **fields_of(GuardModel, options), taxonomy=options.taxonomy, estimators=tuple(estimators), **search
+    )
+
+
+def checked_request(*, help_command: str = f"{COMMAND} --help", **values: Any) -> ScoreRequest:
+    """The request with these values of its fields and of Settings. Raises InputError as `request_of` does; its hint is
+    `help_command`."""
+    settings = {name: values.pop(name) for name in Settings.model_fields if name in values}
     try:
-        return ScoreRequest(
-            **fields_of(GuardModel, options),
-            taxonomy=options.taxonomy,
-            settings=Settings(estimators=tuple(estimators), **search),
-        )
+        return ScoreRequest(**values, settings=Settings(**settings))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         option = f"--{str(first['loc'][0]).replace('_', '-')}"
-        raise InputError(f"{option}: {first['msg'].removeprefix('Value error, ')}", hint=f"{COMMAND} --help") from None
+        raise InputError(f"{option}: {first['msg'].removeprefix('Value error, ')}", hint=help_command) from None
 
 
 def _json_object(text: str) -> dict[str, object]:

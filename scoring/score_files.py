@@ -6,7 +6,7 @@ line is ignored and the record is scored again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,10 @@ def origin_of(scorer: Scorer) -> Origin:
 
 def record_key(fingerprint: str, messages: Messages) -> str:
     """Hash of everything that a record's numbers depend on: the scorer's fingerprint and the record's messages."""
-    return content_hash([fingerprint, list(messages)])
+    try:
+        return content_hash([fingerprint, list(messages)])
+    except (TypeError, ValueError, RecursionError):  # not messages; the scorer says so in the record's row
+        return content_hash([fingerprint, repr(messages)[:1000]])
 
 
 def score_to_journal(scorer: Scorer, records: Sequence[tuple[str, Messages]], journal_path: Path) -> Iterator[str]:
@@ -62,6 +65,13 @@ def score_to_journal(scorer: Scorer, records: Sequence[tuple[str, Messages]], jo
             journal.extend([journal_entry(result, keys[result.record_id], scorer.guard.rows) for result in results])
             yield from (result.record_id for result in results)
     scorer.measure(records)
+
+
+def journal_failures(journal_path: Path, errors: Mapping[str, str]) -> None:
+    """Journals the records (id → error) that no scorer can be given, so that the tables contain them."""
+    if errors:
+        with Journal(journal_path) as journal:
+            journal.extend([journal_entry(Result(name, error=why), "", ()) for name, why in errors.items()])
 
 
 def latest_keys(journal: Path) -> dict[str, str]:
@@ -158,8 +168,13 @@ def _latest(journal: Path, record_ids: Sequence[str]) -> dict[str, _Line]:
     latest: dict[str, _Line | None] = dict.fromkeys(record_ids)
     for offset, entry in read_with_offsets(journal, KEYS, check_entry):
         if entry["id"] in latest:
-            latest[entry["id"]] = _Line(offset, (entry["id"], *(entry[name] for name in FACTS)))
+            latest[entry["id"]] = _Line(offset, _row(entry))
     return {record_id: line for record_id, line in latest.items() if line is not None}
+
+
+def _row(entry: dict[str, Any]) -> tuple[Any, ...]:
+    """The row of the table of records, in the order of its columns."""
+    return (entry["id"], *(entry[name] for name in FACTS if name != "stopped"), entry.get("stopped") or None)
 
 
 def _records(latest: dict[str, _Line]) -> pl.DataFrame:

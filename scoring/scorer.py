@@ -26,7 +26,8 @@ from marginalia.scoring.marginal.model_protocol import Model
 from marginalia.scoring.marginal.record_batches import RecordBatches, RecordJob
 from marginalia.scoring.models.load_model import load_model
 from marginalia.scoring.per_label_results import combine
-from marginalia.scoring.prompt import PromptBuilder
+from marginalia.scoring.prompt import PromptBuilder, check_messages
+from marginalia.scoring.record_errors import record_error
 from marginalia.scoring.record_scores import RecordScores, not_computed
 from marginalia.scoring.record_stream import scored_in_order, with_progress
 from marginalia.scoring.score_request import BASELINE_NAMES, EndpointOptions, ScoreRequest, Settings, fields_of
@@ -35,6 +36,7 @@ from marginalia.scoring.scored_record import Probability, Result
 
 __all__ = ["PerLabelScorer", "Probability", "Result", "Scorer", "Settings"]
 
+KNOWN_MESSAGES = ({"role": "user", "content": "A"},)  # a record that every scorer can score
 WINDOW = 512  # records sorted by length at a time: bounds memory, keeps batches even
 
 
@@ -69,7 +71,7 @@ class Scorer:
             )
         check_ids(model.end_ids, model.token_ids, model.tokenizer, "the end of an answer")
         check_ids(self.tokens.usable, model.token_ids, model.tokenizer, "an answer")
-        ids = self.prompts.build([{"role": "user", "content": "A"}]).ids
+        ids = self.prompts.build(KNOWN_MESSAGES).ids
         check_ids(ids, model.token_ids, model.tokenizer, "every prompt")
         if len(ids) + self.settings.answer_tokens > model.context:
             raise ModelError(f"guard {self.guard.name}: no record fits into the model's context: {self._too_long(ids)}")
@@ -146,6 +148,7 @@ class Scorer:
         messages = [{"role": "user", "content": record}] if isinstance(record, str) else record
         if not isinstance(messages, Sequence) or not all(isinstance(message, dict) for message in messages):
             raise InputError("score takes a text, or the messages of a conversation", hint="score_many takes many")
+        check_messages(messages)
         shown = self._shown_estimator(estimator)
         (result,) = self.score_records([("", messages)])
         if result.error is not None:
@@ -206,11 +209,12 @@ class Scorer:
 
     def search(self, messages: Sequence[dict[str, str]]) -> Search:
         """The finished search of one record, to inspect its answers. Raises ModelError when it cannot be scored,
-        InputError for a guard with one policy per call."""
+        InputError for invalid messages and for a guard with one policy per call."""
         if self.guard.per_label:
             raise InputError(
                 f"guard {self.guard.name} asks one policy per call, so a record has no single tree of answers"
             )
+        check_messages(messages)
         prepared = self._prepare("", messages)
         if isinstance(prepared, Result):
             raise ModelError(str(prepared.error))
@@ -220,7 +224,10 @@ class Scorer:
         return job.search
 
     def score_records(self, records: Iterable[tuple[str, Sequence[dict[str, str]]]]) -> Iterator[Result]:
-        """Yields a Result for each (id, messages) as it is done. Within each 512 records, shorter ones come first."""
+        """Yields a Result for each (id, messages) as it is done. Within each 512 records, shorter ones come first.
+
+        A record that cannot be scored has a result with an `error`. Raises ServiceError and ModelError only for what
+        concerns all records, such as a server that is down."""
         for batch in self.score_batches(records):
             yield from batch
 
@@ -261,16 +268,26 @@ class Scorer:
 
     def _record_batches(self) -> RecordBatches:
         settings = self.settings
-        return RecordBatches(self._source, self.tokens, records=settings.batch_records, tokens=settings.batch_tokens)
+        return RecordBatches(
+            self._source,
+            self.tokens,
+            records=settings.batch_records,
+            tokens=settings.batch_tokens,
+            known_job=partial(self._job, "", KNOWN_MESSAGES),
+        )
 
     def _prepare(self, record_id: str, messages: Sequence[dict[str, str]]) -> RecordJob | Result:
+        try:
+            return self._job(record_id, messages)
+        except BaseException as error:
+            failed = record_error(error, "its prompt cannot be built")
+            return Result(record_id, error=failed.message, is_temporary=failed.is_temporary)
+
+    def _job(self, record_id: str, messages: Sequence[dict[str, str]]) -> RecordJob:
         prompt = self.prompts.build(messages)
         if len(prompt.ids) + self.settings.answer_tokens > self.model.context:
-            return Result(record_id, error=self._too_long(prompt.ids))
-        try:
-            check_ids(prompt.ids, self.model.token_ids, self.model.tokenizer, "the record")
-        except ModelError as error:
-            return Result(record_id, error=str(error))
+            raise ModelError(self._too_long(prompt.ids))
+        check_ids(prompt.ids, self.model.token_ids, self.model.tokenizer, "the record")
         limits = _limits(self.settings)
         baselines = {
             name: partial(self._baseline, name, record_id)
@@ -290,10 +307,16 @@ class Scorer:
         return {**from_search, **{name: baseline.estimate() for name, baseline in job.baselines.items()}}
 
     def _result(self, job: RecordJob) -> Result:
+        if job.error is None:
+            try:
+                return self._scores(job)
+            except BaseException as error:
+                job.fail(error)
+        failed = Result(job.record_id, error=job.error, is_temporary=job.is_temporary)
+        return replace(failed, seconds=job.seconds, nodes=job.search.nodes)
+
+    def _scores(self, job: RecordJob) -> Result:
         search = job.search
-        if job.error is not None:
-            failed = Result(job.record_id, error=job.error, is_temporary=job.is_temporary)
-            return replace(failed, seconds=job.seconds, nodes=search.nodes)
         completed = [decision.row for decision in decisions(search.greedy, self.tokens)]
         ids = [step.token for step in search.greedy if not step.ends]
         return Result(

@@ -41,7 +41,7 @@ class LogprobServer:
     - `token_ids`: supports return_tokens_as_token_ids; `asked_ids`: supports logprob_token_ids.
     - `logprobs` False: answers null instead of log-probabilities. `prompt_ids` False: accepts only text.
     - `strict`: refuses unknown keys, as OpenAI does. `form`: `vllm` or `llama.cpp`. `key`: the required bearer token.
-    - `poison`: requests whose prompt contains this id always fail with 500.
+    - `poison`: requests whose prompt contains this id always fail, with `poison_status`.
     - `noise`: nats added to the values of calls that run at the same time as others.
     - `tells`: most top entries that it gives, whatever was requested.
     - `chats`: has only /v1/chat/completions.
@@ -68,6 +68,7 @@ class LogprobServer:
         key: str | None = None,
         faults: dict[str, float] | None = None,
         poison: int | None = None,
+        poison_status: str = "500",
         noise: float = 0.0,
         latency: float = 0.0,
         max_model_len: int = 2048,
@@ -87,6 +88,7 @@ class LogprobServer:
         self.network, self.tokenizer, self.models = network, tokenizer, models
         self.max_logprobs, self.token_ids, self.asked_ids = max_logprobs, token_ids, asked_ids
         self.logprobs, self.prompt_ids, self.strict, self.form = logprobs, prompt_ids, strict, form
+        self.poison_status = poison_status
         self.key, self.faults, self.poison, self.noise = key, faults or {}, poison, noise
         self.latency, self.max_model_len = latency, max_model_len
         self.tells, self.chats, self.scale = tells, chats, scale
@@ -258,7 +260,7 @@ class LogprobServer:
 
     def fault(self, body: dict[str, Any]) -> str | None:
         if self.poison is not None and self.poison in body["prompt"]:
-            return "500"
+            return self.poison_status
         identity = _identity(body)
         with self._lock:
             self._times[identity] += 1
@@ -360,6 +362,8 @@ def _handler(server: LogprobServer) -> Callable[..., BaseHTTPRequestHandler]:
                     self._send(200, answer)
                 case "429":
                     self._send(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.01"})
+                case "400" | "403" as status:
+                    self._send(int(status), {"error": {"message": "content not allowed"}})
                 case "500" | "503" as status:
                     self._send(int(status), {"error": {"message": "upstream trouble"}})
                 case "reset":

@@ -189,7 +189,8 @@ def test_no_key_is_sent_unencrypted_to_another_machine(tmp_path: Path, model: Pa
         code, output = command(run_of(tmp_path, "http://nowhere.invalid", model), words)
     assert code == 2 and heard == [], output[-3000:]
     assert "http://nowhere.invalid" in output
-    assert "a key is not sent over plain http to another machine" in output and "allow_http" in output
+    assert "a key is not sent over plain http to another machine" in output
+    assert "allow_http: true" in output and "--allow-http" not in output
 
 
 @pytest.mark.parametrize("words", SENDING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import shutil
 import tempfile
@@ -26,6 +27,7 @@ from marginalia.pipeline.generation.writer_templates import load_templates, temp
 from marginalia.pipeline.importing.column_mapping import SHIPPED as MAPPINGS
 from marginalia.pipeline.importing.column_mapping import load_mapping
 from marginalia.pipeline.importing.row_conversion import convert
+from marginalia.pipeline.importing.suggested_mapping import suggest
 from marginalia.schemas.agreement_json import Agreement
 from marginalia.schemas.calibration_json import CalibrationFile
 from marginalia.schemas.errors import InputError
@@ -187,10 +189,17 @@ def as_json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
+CSV = b'id,text,labels\n1,"a, ""b""",[]\n2,"c\nd",\n'
 # what is read → file name, reader, a valid file
 READERS: dict[str, tuple[str, Reader, bytes]] = {
     "records": ("r.jsonl", read_records, RECORDS),
     "records in Parquet": ("r.parquet", read_records, parquet_bytes()),
+    "records in CSV": ("r.csv", read_records, CSV),
+    "records in TSV": ("r.tsv", read_records, CSV.replace(b",", b"\t")),
+    "records in UTF-16": ("r.csv", read_records, CSV.decode().encode("utf-16")),
+    "records in a JSON list": ("r.json", read_records, b'{"rows": [' + RECORDS.strip().replace(b"\n", b",") + b"]}"),
+    "records in gzip": ("r.csv.gz", read_records, gzip.compress(CSV)),
+    "suggested mapping": ("r.csv", lambda path: suggest([str(path)], TAXONOMY), CSV),
     "import": ("r.jsonl", imported, RECORDS),
     "gold questions": ("r.jsonl", questions, RECORDS),
     "taxonomy": (
@@ -230,7 +239,7 @@ READERS: dict[str, tuple[str, Reader, bytes]] = {
         as_json({"time": "x", "stage": "plan", "event": "started"}),
     ),
 }
-STRUCTURED = [name for name, (file, *_) in READERS.items() if not file.endswith(".parquet")]
+STRUCTURED = [name for name, (file, *_) in READERS.items() if file.endswith((".json", ".jsonl", ".yaml"))]
 
 scalars = st.one_of(
     st.none(),

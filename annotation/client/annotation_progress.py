@@ -18,6 +18,7 @@ from marginalia.annotation.gold.agreement import agreement_of
 from marginalia.annotation.gold.gold_questions import ROUND, accuracy
 from marginalia.schemas.agreement_json import Agreement, Estimate, PairAgreement
 from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.judged_labels import judged_cells
 from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.schemas.text_checks import one_line
@@ -48,7 +49,7 @@ class AnnotationProgress(StrictModel):
     dataset: str
     simulated: bool
     records: int
-    done: int = Field(description="records with as many answers as they need")
+    done: int = Field(description="records with as many answers as they need, to each label")
     started: int = Field(description="records with an answer, but fewer than they need")
     untouched: int
     answers_needed: int = Field(description="submitted answers still missing")
@@ -107,9 +108,9 @@ def summary(
     """The progress computed from `Answer` rows whose annotators are usernames. `records`: ids of all records that were
     pushed; `rejected`: number of submitted answers that do not count."""
     submitted = answers.filter(pl.col("status") == "submitted")
-    per_record = dict(submitted.group_by("record_id").len().iter_rows())
-    n_answers = [per_record.get(record, 0) for record in records]
-    needed = sum(max(0, pushed.annotators - n) for n in n_answers)
+    per_record = _answers_per_record(submitted, taxonomy.ids)
+    n_answers = [per_record.get(record, (0, 0)) for record in records]
+    needed = sum(max(0, pushed.annotators - fewest) for _, fewest in n_answers)
     agreement = agreement_of(
         answers, taxonomy.ids, ReconcileSection(bootstrap=0), seed=0, taxonomy=taxonomy.id, simulated=simulated
     )
@@ -126,9 +127,9 @@ def summary(
         dataset=pushed.dataset,
         simulated=simulated,
         records=len(records),
-        done=sum(n >= pushed.annotators for n in n_answers),
-        started=sum(0 < n < pushed.annotators for n in n_answers),
-        untouched=sum(n == 0 for n in n_answers),
+        done=sum(fewest >= pushed.annotators for _, fewest in n_answers),
+        started=sum(n > 0 and fewest < pushed.annotators for n, fewest in n_answers),
+        untouched=sum(n == 0 for n, _ in n_answers),
         answers_needed=needed,
         rejected=rejected,
         alpha_masi=agreement.alpha_masi,
@@ -140,6 +141,16 @@ def summary(
         if hours is not None
         else None,
     )
+
+
+def _answers_per_record(submitted: pl.DataFrame, labels: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """How many of the `submitted` answers each record has, and how many judge the label that the fewest judge."""
+    judged = judged_cells(submitted["judged"], labels)
+    cells = pl.DataFrame(judged, schema=[f"label{at}" for at in range(len(labels))])
+    per_record = cells.with_columns(submitted["record_id"], answers=pl.any_horizontal(cells.columns))
+    sums = per_record.group_by("record_id").agg(pl.all().sum())
+    counted = sums.select("record_id", "answers", fewest=pl.min_horizontal(cells.columns))
+    return {record: (n, fewest) for record, n, fewest in counted.iter_rows()}
 
 
 def _annotator(

@@ -8,10 +8,12 @@ from typing import Any
 import polars as pl
 
 from marginalia.annotation.client.push_records import payload
+from marginalia.schemas.judged_labels import judged_cells
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.schemas.text_checks import one_line
 
 NOTE_SHOWN = 1_000  # characters
+UNASKED = "nobody was asked"
 
 
 def to_adjudicate(gold: pl.DataFrame) -> pl.DataFrame:
@@ -20,18 +22,26 @@ def to_adjudicate(gold: pl.DataFrame) -> pl.DataFrame:
 
 
 def votes_text(votes: list[dict[str, Any]], answers: pl.DataFrame, taxonomy: Taxonomy) -> str:
-    """One line per label that somebody ticked, most votes first; then how many skipped the record; then the notes, each
-    on one line and in quotation marks, so that none can look like votes.
+    """One line per label that somebody ticked, most votes first, and per label that fewer annotators judged than
+    another one; then how many say that none applies, of those who judged all labels; then how many skipped the record;
+    then the notes, each on one line and in quotation marks, so that none can look like votes.
 
     `votes`: the record's votes in gold.parquet; `answers`: its `Answer` rows of the round `annotate`."""
-    counts = {vote["label"]: vote["yes"] for vote in votes}
-    n = max((vote["n"] for vote in votes), default=0)
-    ticked = sorted((label for label in taxonomy.ids if counts.get(label)), key=lambda label: -counts[label])
-    lines = [f"{one_line(taxonomy.label(label).name)}: {counts[label]} of {n}" for label in ticked]
+    yes = {vote["label"]: vote["yes"] for vote in votes}
+    n = {vote["label"]: vote["n"] for vote in votes}
+    most = max(n.values(), default=0)
+    listed = [label for label in taxonomy.ids if yes.get(label) or n.get(label, most) < most]
+    lines = [
+        f"{one_line(taxonomy.label(label).name)}: {f'{yes[label]} of {n[label]}' if n[label] else UNASKED}"
+        for label in sorted(listed, key=lambda label: -yes[label])
+    ]
     submitted = answers.filter(pl.col("status") == "submitted")
-    none_applies = sum(1 for labels in submitted["labels"].to_list() if not labels)
+    judges_all = pl.Series(judged_cells(submitted["judged"], taxonomy.ids).all(axis=1), dtype=pl.Boolean)
+    complete = submitted.filter(judges_all)
+    none_applies = sum(1 for labels in complete["labels"].to_list() if not labels)
     if none_applies:
-        lines.append(f"{one_line(taxonomy.none.name)}: {none_applies} of {n}")
+        asked = most if complete.height == submitted.height else complete.height
+        lines.append(f"{one_line(taxonomy.none.name)}: {none_applies} of {asked}")
     skipped = answers.filter(pl.col("status") == "discarded").height
     if skipped:
         lines.append(f"Skipped by {skipped}")

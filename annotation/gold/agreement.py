@@ -1,7 +1,8 @@
 """How much annotators agree: Krippendorff's alpha per label and over label sets, percent agreement, and each annotator
 against the others, all with n and 95 % intervals over records.
 
-Missing answers and unequal numbers of annotators are normal. Everything is computed from sums per record, so that a
+Missing answers and unequal numbers of annotators are normal, and so are answers that judge only some of the labels: a
+label's numbers come from the answers that judge it. Everything is computed from sums per record, so that a
 resample is a weighted sum of them and a million answers take seconds."""
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import polars as pl
 from marginalia.annotation.config import ReconcileSection
 from marginalia.annotation.gold.annotator_agreement import annotator_agreement, pair_agreement
 from marginalia.annotation.gold.bootstrap import FEWEST_OF_A_KIND, estimate, resampled_weights, variance
-from marginalia.annotation.gold.pairwise_disagreement import MOST_SETS, PairSums, Statistics
+from marginalia.annotation.gold.chance_disagreement import MOST_SETS
+from marginalia.annotation.gold.pairwise_disagreement import PairSums, Statistics
 from marginalia.annotation.gold.votes import Floats, Ints, Votes, votes_of
 from marginalia.schemas.agreement_json import Agreement, LabelAgreement
 
@@ -47,13 +49,16 @@ def agreement_of_votes(
     blocks = [sums.statistics(block) for block in drawn]
     spread = Statistics.joined(blocks, len(labels))
     alphas = label_alphas(sums)
-    rarer = np.minimum((sums.yes > 0).sum(axis=0), (sums.yes < sums.n[:, None]).sum(axis=0))
+    rarer = np.minimum((sums.yes > 0).sum(axis=0), (sums.yes < sums.n).sum(axis=0))
+    of_label = (sums.n > 0).sum(axis=0)
+    judging = votes.judged.sum(axis=0)
     per_label = [
         LabelAgreement(
             label=label,
-            alpha=estimate(alphas[at], spread.alpha[at], n, lowest=-1.0, rarest=int(rarer[at])),
-            percent=estimate(point.percent[at, 0], spread.percent[at], n, mean_of_records=True),
-            ticked=float(votes.indicators[:, at].mean()) if votes.n_answers else None,
+            alpha=estimate(alphas[at], spread.alpha[at], int(of_label[at]), lowest=-1.0, rarest=int(rarer[at])),
+            percent=estimate(point.percent[at, 0], spread.percent[at], int(of_label[at]), mean_of_records=True),
+            ticked=float(votes.indicators[:, at].sum() / judging[at]) if judging[at] else None,
+            answers=int(judging[at]) if votes.partial else None,
         )
         for at, label in enumerate(labels)
     ]
@@ -63,6 +68,7 @@ def agreement_of_votes(
         records=len(votes.records),
         pairable=n,
         answers=votes.n_answers,
+        partial_answers=_partial_answers(votes),
         annotators=len(votes.annotators),
         alpha_masi=estimate(point.alpha_masi[0], spread.alpha_masi, n, lowest=-1.0),
         alpha_mean=estimate(
@@ -88,7 +94,9 @@ def label_alphas(sums: PairSums) -> Floats:
 
     alphas = np.full(sums.yes.shape[1], np.nan)
     for at in range(len(alphas)):
-        counts = np.stack([sums.n - sums.yes[:, at], sums.yes[:, at]], axis=1)
+        counts = np.stack([sums.n[:, at] - sums.yes[:, at], sums.yes[:, at]], axis=1)
+        if sums.partial:
+            counts = counts[sums.n[:, at] > 0]
         if (counts.sum(axis=0) > 0).all():
             alphas[at] = krippendorff.alpha(value_counts=counts, level_of_measurement="nominal")
     return alphas
@@ -118,6 +126,10 @@ def _hidden_variance(alphas: Floats, resampled: Floats, rarer: Ints) -> float:
     return float(missing.sum() / known.sum() ** 2)
 
 
+def _partial_answers(votes: Votes) -> int:
+    return int((~votes.judged.all(axis=1)).sum())
+
+
 def _notes(votes: Votes, sums: PairSums, simulated: bool) -> list[str]:
     notes, pairable = [], sums.records
     if simulated:
@@ -127,10 +139,16 @@ def _notes(votes: Votes, sums: PairSums, simulated: bool) -> list[str]:
     if votes.n_answers == 0:
         notes.append("No answer has been submitted yet.")
     elif pairable == 0:
-        notes.append("No record has two answers, so agreement cannot be measured.")
+        that = " that judge the same label" if votes.partial else ""
+        notes.append(f"No record has two answers{that}, so agreement cannot be measured.")
     elif pairable < 50:
         records = "record has" if pairable == 1 else "records have"
         notes.append(f"Only {pairable} {records} two or more answers; the intervals are wide.")
+    if votes.partial:
+        notes.append(
+            f"{_partial_answers(votes):,} of {votes.n_answers:,} answers judge only some of the labels. Answers are "
+            "compared on the labels that both judge, and each label has its own n."
+        )
     if sums.too_many_sets:
         notes.append(f"More than {MOST_SETS:,} distinct label sets: alpha over label sets was not computed.")
     return notes

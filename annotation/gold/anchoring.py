@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from marginalia.annotation.gold.bootstrap import bundles, estimate, resampled_weights
-from marginalia.annotation.gold.votes import Floats, sum_by
+from marginalia.annotation.gold.votes import Floats, judges_a_label, sum_by
 from marginalia.schemas.agreement_json import Anchoring, Estimate
 
 
@@ -15,16 +15,16 @@ def anchoring(answers: pl.DataFrame, suggestions: pl.DataFrame, resamples: int, 
     """The share of answers that equal the suggestion, where it was shown and where it was not; None when none was
     shown.
 
-    `answers`: `Answer` rows; those of the round `annotate` count. `suggestions`: `SuggestedRecord` rows; a record
-    without labels there is ignored. Intervals come from resampling records within each group."""
+    `answers`: `Answer` rows; those of the round `annotate` count, each on the labels that it judges. `suggestions`:
+    `SuggestedRecord` rows; a record without labels there is ignored. Intervals come from resampling records within each
+    group."""
     compared = suggestions.filter(pl.col("labels").is_not_null())
     if not compared["shown"].any():
         return None
     submitted = answers.filter((pl.col("status") == "submitted") & (pl.col("round") == "annotate"))
-    joined = submitted.join(compared.rename({"labels": "suggestion"}), on="record_id")
-    same = joined.select(
-        "record_id", "shown", same=pl.col("labels").list.sort() == pl.col("suggestion").list.unique().list.sort()
-    )
+    joined = submitted.filter(judges_a_label()).join(compared.rename({"labels": "suggestion"}), on="record_id")
+    judged_part = pl.col("suggestion").list.set_intersection(pl.coalesce("judged", "suggestion"))
+    same = joined.select("record_id", "shown", same=pl.col("labels").list.sort() == judged_part.list.sort())
     per_record = same.group_by("record_id", "shown").agg(pl.col("same").sum(), n=pl.len()).sort("record_id")
     shown, shown_spread = _share(per_record.filter("shown"), resamples, f"{seed}:suggested")
     control, control_spread = _share(per_record.filter(~pl.col("shown")), resamples, f"{seed}:control")

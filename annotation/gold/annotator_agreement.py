@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from marginalia.annotation.gold.bootstrap import bundles, estimate, resampled_weights
-from marginalia.annotation.gold.votes import Floats, Ints, Votes, sum_by
+from marginalia.annotation.gold.votes import Floats, Ints, Votes, common_labels, sum_by
 from marginalia.schemas.agreement_json import AnnotatorAgreement, AnnotatorLabelAgreement, PairAgreement
 
 MOST_PAIRS = 2000  # a large crowd has more pairs than anybody reads
@@ -14,8 +14,8 @@ MOST_PAIRS = 2000  # a large crowd has more pairs than anybody reads
 def annotator_agreement(votes: Votes, resamples: int, seed: str) -> list[AnnotatorAgreement]:
     """Each annotator against the others on the same records, with intervals from `resamples` resamples of records.
 
-    Each label of a record that somebody else also answered is compared with each of the k other answers, weighted
-    1/k: every such record counts the same."""
+    Each label of a record that somebody else also judged is compared with each of the k other answers that judge it,
+    weighted 1/k: every such label of a record counts the same."""
     return [
         _against_others(votes, index, resamples, f"{seed}:{annotator}")
         for index, annotator in enumerate(votes.annotators)
@@ -24,7 +24,7 @@ def annotator_agreement(votes: Votes, resamples: int, seed: str) -> list[Annotat
 
 def _against_others(votes: Votes, annotator: int, resamples: int, seed: str) -> AnnotatorAgreement:
     answers = np.flatnonzero(votes.annotator_index == annotator)
-    cells = _confusion(votes, answers)
+    cells, compared = _confusion(votes, answers)
     n = len(cells)
     pooled = cells.sum(axis=1)
     point = pooled.sum(axis=0)[:, None]
@@ -44,6 +44,7 @@ def _against_others(votes: Votes, annotator: int, resamples: int, seed: str) -> 
         per_label=[
             AnnotatorLabelAgreement(
                 label=label,
+                n=int(compared[at]) if votes.partial else None,
                 kappa=_or_null(kappa(per_label)[at]),
                 precision=_or_null(precision(per_label)[at]),
                 recall=_or_null(recall(per_label)[at]),
@@ -53,16 +54,25 @@ def _against_others(votes: Votes, annotator: int, resamples: int, seed: str) -> 
     )
 
 
-def _confusion(votes: Votes, answers: Ints) -> Floats:
+def _confusion(votes: Votes, answers: Ints) -> tuple[Floats, Ints]:
     """Two-by-two tables of one annotator's `answers` (indices) against the other answers to the same records, as shares
-    of the others: answers x labels x [both ticked, only this annotator, only the others, neither]. Answers to records
-    that nobody else answered are left out."""
+    of the others: answers x labels x [both ticked, only this annotator, only the others, neither]. A label that the
+    annotator or all others did not judge has zeros; answers that would have only zeros are left out. And the number of
+    records in which each label was compared (L, or 1 where it is the same for all labels)."""
     record = votes.record_index[answers]
-    others = votes.answers_per_record[record] - 1
-    kept = others > 0
+    if votes.partial:
+        others = votes.judged_votes[record] - votes.judged[answers]
+        compared = votes.judged[answers] & (others > 0)
+    else:  # the same for all labels
+        others = (votes.answers_per_record[record] - 1)[:, None]
+        compared = others > 0
+    kept = compared.any(axis=1)
     own = votes.indicators[answers[kept]].astype(float)
-    theirs = (votes.yes_votes[record[kept]] - own) / others[kept][:, None]
-    return np.stack([own * theirs, own * (1 - theirs), (1 - own) * theirs, (1 - own) * (1 - theirs)], axis=2)
+    theirs = (votes.yes_votes[record[kept]] - own) / np.maximum(others[kept], 1)
+    cells = np.stack([own * theirs, own * (1 - theirs), (1 - own) * theirs, (1 - own) * (1 - theirs)], axis=2)
+    if votes.partial:
+        cells *= compared[kept][:, :, None]
+    return cells, compared.sum(axis=0)
 
 
 def kappa(cells: Floats) -> Floats:
@@ -86,13 +96,17 @@ def recall(cells: Floats) -> Floats:
 
 
 def pair_agreement(votes: Votes) -> list[PairAgreement]:
-    """The agreement of each pair of annotators with records in common: of all pairs, or of the MOST_PAIRS with the most
-    such records."""
+    """The agreement of each pair of annotators who judged a label of the same record: of all pairs, or of the
+    MOST_PAIRS with the most such records (with partial answers: labels of records)."""
     from scipy.sparse import csr_matrix
 
-    shape = (len(votes.annotators), len(votes.records))
-    ones = np.ones(votes.n_answers, dtype=np.int64)
-    answered = csr_matrix((ones, (votes.annotator_index, votes.record_index)), shape=shape)
+    shape = (len(votes.annotators), len(votes.records) * len(votes.labels))
+    answer, column = np.arange(votes.n_answers), votes.record_index
+    if votes.partial:
+        answer, label = np.nonzero(votes.judged)
+        column = votes.record_index[answer] * len(votes.labels) + label
+    ones = np.ones(len(answer), dtype=np.int64)
+    answered = csr_matrix((ones, (votes.annotator_index[answer], column)), shape=shape)
     common = (answered @ answered.T).toarray()
     pairs = np.argwhere(np.triu(common, k=1) > 0)
     order = np.argsort(-common[pairs[:, 0], pairs[:, 1]], kind="stable")[:MOST_PAIRS]
@@ -103,18 +117,24 @@ def pair_agreement(votes: Votes) -> list[PairAgreement]:
 
 def _pair(votes: Votes, answers: list[Ints], a: int, b: int) -> PairAgreement:
     """The agreement of annotators `a` and `b`. `answers`: each annotator's answers, in the order of the records."""
-    common, in_a, in_b = np.intersect1d(
+    _, in_a, in_b = np.intersect1d(
         votes.record_index[answers[a]], votes.record_index[answers[b]], assume_unique=True, return_indices=True
     )
-    first, second = votes.indicators[answers[a][in_a]], votes.indicators[answers[b][in_b]]
+    in_a, in_b = answers[a][in_a], answers[b][in_b]
+    first, second = votes.indicators[in_a], votes.indicators[in_b]
+    n_cells = first.size
+    if votes.partial:
+        both = common_labels(votes, in_a, in_b)
+        n_cells, compared = int(both.sum()), both.any(axis=1)
+        first, second = (first & both)[compared], (second & both)[compared]
     cells = np.array(
-        [[(first & second).sum()], [(first & ~second).sum()], [(~first & second).sum()], [(~first & ~second).sum()]],
-        dtype=float,
+        [[(first & second).sum()], [(first & ~second).sum()], [(~first & second).sum()], [n_cells]], dtype=float
     )
+    cells[3] -= cells[:3].sum(axis=0)  # neither
     return PairAgreement(
         first=votes.annotators[a],
         second=votes.annotators[b],
-        records=len(common),
+        records=len(first),
         kappa=_or_null(kappa(cells)[0]),
         exact=float((first == second).all(axis=1).mean()),
     )

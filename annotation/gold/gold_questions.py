@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import polars as pl
 from pydantic import Field
 
+from marginalia.annotation.gold.votes import judges_a_label
 from marginalia.schemas.agreement_json import Estimate, GoldQuestionAccuracy
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.errors import InputError
@@ -93,8 +94,8 @@ def mixed(records: list[Payload], questions: list[Payload], seed: int) -> list[P
 
 
 def accuracy(answers: pl.DataFrame, known: Mapping[str, Sequence[str]]) -> list[GoldQuestionAccuracy]:
-    """Each annotator's accuracy on the gold questions in `known` (labels by record id), from a frame of `Answer`
-    rows."""
+    """Each annotator's accuracy on the gold questions in `known` (labels by record id), from a frame of `Answer` rows.
+    An answer is compared on the labels that it judges."""
     rows = answers.filter((pl.col("round") == ROUND) & pl.col("record_id").is_in(list(known)))
     return [
         _of_annotator(str(name), own, known)
@@ -103,9 +104,10 @@ def accuracy(answers: pl.DataFrame, known: Mapping[str, Sequence[str]]) -> list[
 
 
 def _of_annotator(name: str, answers: pl.DataFrame, known: Mapping[str, Sequence[str]]) -> GoldQuestionAccuracy:
-    submitted = answers.filter(pl.col("status") == "submitted").select("record_id", "labels")
+    submitted = answers.filter((pl.col("status") == "submitted") & judges_a_label())
     pairs: list[tuple[set[Any], set[Any]]] = [
-        (set(labels), set(known[record])) for record, labels in submitted.iter_rows()
+        (set(labels), set(known[record]) if judged is None else set(known[record]) & set(judged))
+        for record, labels, judged in submitted.select("record_id", "labels", "judged").iter_rows()
     ]
     hits = sum(len(ticked & right) for ticked, right in pairs)
     return GoldQuestionAccuracy(

@@ -18,8 +18,8 @@ METHODS: tuple[Method, ...] = ("majority", "dawid_skene", "mace")
 
 @dataclass(frozen=True)
 class Posteriors:
-    """`probability` of each label for each record with an answer (R x L), in [0, 1]; `unconverged`: the labels whose
-    fit did not converge."""
+    """`probability` of each label for each record with an answer (R x L), in [0, 1], and NaN where no answer judges the
+    label; `unconverged`: the labels whose fit did not converge."""
 
     probability: Floats
     unconverged: tuple[str, ...] = ()
@@ -30,22 +30,25 @@ def posteriors(votes: Votes, method: Method, *, iterations: int = 10_000, smooth
 
     majority: the share of answers that tick the label. dawid_skene: one confusion matrix per annotator and label, with
     `smoothing` answers added to each cell. mace: an annotator either knows or answers by habit. A label that all
-    answers tick, or none, needs no fit and gets 1 or 0."""
+    answers tick, or none, needs no fit and gets 1 or 0. Each label's numbers come from the answers that judge it, the
+    records that have such an answer, and the annotators who gave one."""
     if method == "majority" or not votes.n_answers:
-        return Posteriors(votes.yes_votes / np.maximum(votes.answers_per_record, 1)[:, None])
-    probability = np.zeros((len(votes.records), len(votes.labels)))
+        share = np.full(votes.yes_votes.shape, np.nan)
+        return Posteriors(np.divide(votes.yes_votes, votes.judged_votes, out=share, where=votes.judged_votes > 0))
+    probability = np.full((len(votes.records), len(votes.labels)), np.nan)
     unconverged = []
     for at, label in enumerate(votes.labels):
-        indicator = votes.indicators[:, at]
+        records, answers = votes.of_label(at)
+        indicator = answers.indicators[:, 0]
         if indicator.all() or not indicator.any():
-            probability[:, at] = float(indicator[0])
+            probability[records, at] = float(indicator.any())
             continue
         fit = (
-            dawid_skene(votes, indicator, iterations, smoothing)
+            dawid_skene(answers, indicator, iterations, smoothing)
             if method == "dawid_skene"
-            else mace(votes, indicator, iterations)
+            else mace(answers, indicator, iterations)
         )
-        probability[:, at] = fit.posterior
+        probability[records, at] = fit.posterior
         if not fit.converged:
             unconverged.append(label)
     return Posteriors(np.clip(probability, 0.0, 1.0), tuple(unconverged))

@@ -2,7 +2,12 @@
 
 Krippendorff's alpha is 1 - D_o / D_e. With n answers to a record, the observed disagreement adds
 the sum over ordered pairs of distance / (n - 1); the expected one pairs all answers of all records with one another
-(Krippendorff 2011, Computing Krippendorff's Alpha-Reliability)."""
+(Krippendorff 2011, Computing Krippendorff's Alpha-Reliability).
+
+Where answers judge only some of the labels, a label's alpha and percent agreement are those of the answers that judge
+it. Label sets are compared on the labels that both answers judge. A pair without such a label is missing, and each
+answer is weighted by its own number of partners: in the observed disagreement of label sets it counts with the mean
+distance to them."""
 
 from __future__ import annotations
 
@@ -10,22 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from marginalia.annotation.gold.bootstrap import bundles
-from marginalia.annotation.gold.votes import (
-    Floats,
-    Ints,
-    Votes,
-    jaccard,
-    masi_distance,
-    masi_distances,
-    pairs_of,
-    sum_by,
-)
-
-Weights = npt.NDArray[np.float32]
-MOST_SETS = 10_000  # distinct label sets; their distances take 1.2 GB
+from marginalia.annotation.gold.chance_disagreement import ChanceDisagreement, Weights
+from marginalia.annotation.gold.votes import Floats, Ints, Votes, jaccard, masi_distance, pairs_of, sum_by
 
 
 @dataclass(frozen=True)
@@ -53,85 +46,83 @@ class Statistics:
 
 
 class PairSums:
-    """Sums per record over its pairs of answers, for the records (K) with at least two answers.
+    """Sums per record over its pairs of answers, for the records (K) with at least one pair.
 
-    `n` (K): answers per record. `yes` (K x L): how many of them tick each label. For resampling, the sums of records
-    are added up by unit: see `bootstrap.bundles`."""
+    `n` (K x L): answers that judge each label, or 0 where only one does; `yes` (K x L): how many of them tick it. For
+    resampling, the sums of records are added up by unit: see `bootstrap.bundles`."""
 
     def __init__(self, votes: Votes, seed: str) -> None:
-        counts = votes.answers_per_record
-        kept = np.flatnonzero(counts >= 2)
-        self.records = len(kept)
-        self.n = counts[kept]
-        self.yes = votes.yes_votes[kept]
         first, second = pairs_of(votes)
+        pairs = np.bincount(votes.record_index[first], minlength=len(votes.records))
+        kept = np.flatnonzero(pairs)
+        self.records = len(kept)
+        self.partial = votes.partial
+        self.n, self.yes = votes.judged_votes[kept], votes.yes_votes[kept]
+        if votes.partial:
+            single = self.n < 2
+            self.n, self.yes = np.where(single, 0, self.n), np.where(single, 0, self.yes)
         distances = masi_distance(votes, first, second)
 
         def per_record(values: Floats) -> Floats:
-            sums = np.bincount(votes.record_index[first], weights=values, minlength=len(counts))
+            sums = np.bincount(votes.record_index[first], weights=values, minlength=len(votes.records))
             return sums[kept].astype(np.float64)
 
-        n = self.n[:, None].astype(float)
+        answers, weight = _weights(votes, first, second)
+        total = np.bincount(votes.record_index[answers], minlength=len(votes.records))[kept].astype(float)
+        masi = 2 * per_record(distances) / (total - 1) if weight is None else per_record(distances * weight)
+        n = self.n.astype(float)
         split = self.yes * (n - self.yes)  # unordered pairs of answers that differ on the label
+        unit = bundles(self.records, seed)
+        self.units = int(unit.max(initial=-1)) + 1
         self._record_sums = np.concatenate(
             [
-                (2 * per_record(distances) / (self.n - 1))[:, None],
+                masi[:, None],
                 per_record(jaccard(votes, first, second))[:, None],
                 per_record((distances == 0).astype(float))[:, None],
-                n * (n - 1) / 2,
-                n,
+                pairs[kept][:, None].astype(float),
+                total[:, None],
                 self.yes,
                 split,
-                2 * split / (n - 1),
+                2 * split / np.maximum(n - 1, 1),
+                *([n * (n - 1) / 2, n] if votes.partial else []),  # otherwise the same for all labels
             ],
             axis=1,
         )
-        unit = bundles(self.records, seed)
-        self.units = int(unit.max(initial=-1)) + 1
         self._unit_sums = sum_by(unit, self._record_sums, self.units).astype(np.float32)
-        self._count_sets(votes, counts, unit)
-
-    def _count_sets(self, votes: Votes, counts: Ints, unit: Ints) -> None:
-        """How often each unit has each distinct label set (`_set_counts`), and the MASI distances between the sets."""
-        from scipy.sparse import csr_matrix
-
-        pairable = counts[votes.record_index] >= 2
-        packed = np.packbits(votes.indicators[pairable], axis=1)
-        rows = np.ascontiguousarray(packed).view([("", packed.dtype)] * packed.shape[1]).ravel()
-        _, example, set_index = np.unique(rows, return_index=True, return_inverse=True)
-        row_of_record = np.cumsum(counts >= 2) - 1  # among the pairable ones
-        ones = np.ones(len(set_index), dtype=np.float32)
-        unit_of_answer = unit[row_of_record[votes.record_index[pairable]]]
-        shape = (len(example), self.units)
-        self._set_counts = csr_matrix((ones, (set_index, unit_of_answer)), shape=shape)
-        self.too_many_sets = len(example) > MOST_SETS
-        chosen = np.flatnonzero(pairable)[example]
-        self._distance = np.full((1, 1), np.nan) if self.too_many_sets else masi_distances(votes.indicators[chosen])
-        self._distance_float32 = self._distance.astype(np.float32)
+        unit_of_answer = np.full(votes.n_answers, -1)
+        unit_of_answer[answers] = unit[np.searchsorted(kept, votes.record_index[answers])]
+        self._chance = ChanceDisagreement(votes, first, second, weight, unit_of_answer, self.units)
+        self.too_many_sets = self._chance.too_many_sets
 
     def statistics(self, weights: Weights | None = None) -> Statistics:
         """The statistics when unit u counts `weights[u, b]` times in resample b (units x B). Without weights: when each
         counts once (B = 1), in double precision."""
         if weights is None:
             sums = self._record_sums.sum(axis=0)[:, None]
-            set_counts = np.asarray(self._set_counts.sum(axis=1), dtype=float).reshape(-1, 1)
         else:
             sums = (self._unit_sums.T @ weights).astype(float)
-            set_counts = self._set_counts @ weights
         masi, jaccards, exacts, pairs, total = sums[:5]
-        yes, split, disagreement = np.split(sums[5:], 3)
-        distance = self._distance if weights is None else self._distance_float32
-        if self.too_many_sets:
-            expected = np.full(set_counts.shape[1], np.nan)
+        if self.partial:
+            yes, split, disagreement, label_pairs, label_total = np.split(sums[5:], 5)
         else:
-            expected = np.einsum("sb,sb->b", set_counts, distance @ set_counts, dtype=float)
+            yes, split, disagreement = np.split(sums[5:], 3)
+            label_pairs, label_total = pairs[None, :], total[None, :]
         return Statistics(
-            alpha=_alpha(disagreement, 2 * yes * (total - yes), total),
-            percent=1 - _ratio(split, pairs),
-            alpha_masi=_alpha(masi, expected, total),
+            alpha=_alpha(disagreement, 2 * yes * (label_total - yes), label_total),
+            percent=1 - _ratio(split, label_pairs),
+            alpha_masi=_alpha(masi, self._chance.expected(weights, total), total),
             exact=_ratio(exacts, pairs),
             jaccard=_ratio(jaccards, pairs),
         )
+
+
+def _weights(votes: Votes, first: Ints, second: Ints) -> tuple[Ints, Floats | None]:
+    """The answers that are in a pair, and the weight of each pair's distance in the observed disagreement: 1 / partners
+    of its first answer plus 1 / partners of its second. None where all answers to a record are partners."""
+    if not votes.partial:
+        return np.flatnonzero(votes.answers_per_record[votes.record_index] >= 2), None
+    partners = np.bincount(first, minlength=votes.n_answers) + np.bincount(second, minlength=votes.n_answers)
+    return np.flatnonzero(partners), 1 / partners[first] + 1 / partners[second]
 
 
 def _alpha(observed: Floats, expected: Floats, total: Floats) -> Floats:

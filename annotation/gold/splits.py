@@ -2,7 +2,10 @@
 
 Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011), one label at a time: the records of the rarest label are
 assigned first, to the splits that still need most of it; records without labels fill what is left. All records with the
-same text are assigned together: a text in both calibration and test would be judged by what was fitted on it."""
+same text are assigned together: a text in both calibration and test would be judged by what was fitted on it.
+
+A label that only some of the records judge would by chance have few negatives in a split. So the records that judge it
+and do not have it are stratified like those of one more label."""
 
 from __future__ import annotations
 
@@ -14,13 +17,14 @@ import polars as pl
 
 from marginalia.annotation.config import Splits
 from marginalia.annotation.gold.votes import Bools, Floats, Ints
+from marginalia.schemas.judged_labels import judged_cells
 from marginalia.schemas.text_equality import same_text
 
 NAMES = ("train", "calibration", "test")
 
 
 def assign_splits(records: pl.DataFrame, labels: Sequence[str], shares: Splits, seed: int) -> pl.Series:
-    """The split of each record of a frame with id, messages and labels (null where they are not settled).
+    """The split of each record of a frame with id, messages, labels (null where they are not settled) and judged.
 
     Records with settled labels are stratified by them. Another record goes where a settled record with the same text
     is, or to a split by the shares alone. The order of the records does not matter."""
@@ -30,6 +34,11 @@ def assign_splits(records: pl.DataFrame, labels: Sequence[str], shares: Splits, 
     )
     settled = records["labels"].is_not_null().to_numpy()
     indicators = [records["labels"].list.contains(label).fill_null(False).to_numpy() for label in labels]
+    judged = judged_cells(records["judged"], labels)[settled]
+    for at in np.flatnonzero(judged.any(axis=0) & ~judged.all(axis=0)):
+        without = np.zeros(len(settled), dtype=np.bool_)
+        without[settled] = judged[:, at] & ~indicators[at][settled]
+        indicators.append(without)
     counts = np.stack([np.bincount(text_of, weights=column, minlength=len(texts)) for column in indicators], axis=1)
     order = _order(records["id"].to_list(), text_of, len(texts), seed)
     sizes = np.bincount(text_of[settled], minlength=len(texts))

@@ -1,10 +1,13 @@
 """Submitted answers as arrays of votes: one row per answer, one column per label. Agreement and reconciliation are
-computed from them."""
+computed from them.
+
+An annotator may have been asked about some labels only (the column `judged` of `Answer`). A label that an answer does
+not judge counts neither for nor against the label. Two answers are compared on the labels that both judge."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.judged_labels import judged_cells
 
 SETS_PER_BLOCK = 1024
 
@@ -26,7 +30,8 @@ class Votes:
     affect any result.
 
     `records` (R) and `annotators` (W) are ids in sorted order; `record_index` and `annotator_index` (A) are the
-    indices in them of each of the A answers; `indicators` (A x L) is true where an answer ticks a label."""
+    indices in them of each of the A answers; `judged` (A x L) is true where an answer judges a label, at least one per
+    answer; `indicators` (A x L) is true where it ticks the label, which it then also judges."""
 
     records: list[str]
     annotators: list[str]
@@ -34,11 +39,17 @@ class Votes:
     record_index: Ints
     annotator_index: Ints
     indicators: Bools
+    judged: Bools
 
     @property
     def n_answers(self) -> int:
         """A, the number of answers."""
         return len(self.record_index)
+
+    @cached_property
+    def partial(self) -> bool:
+        """Whether an answer judges only some of the labels."""
+        return not self.judged.all()
 
     @cached_property
     def answers_per_record(self) -> Ints:
@@ -49,6 +60,35 @@ class Votes:
     def yes_votes(self) -> Ints:
         """Number of answers that tick each label, per record (R x L)."""
         return sum_by(self.record_index, self.indicators, len(self.records)).astype(np.int64)
+
+    @cached_property
+    def judged_votes(self) -> Ints:
+        """Number of answers that judge each label, per record (R x L)."""
+        if not self.partial:
+            return np.broadcast_to(self.answers_per_record[:, None], (len(self.records), len(self.labels)))
+        return sum_by(self.record_index, self.judged, len(self.records)).astype(np.int64)
+
+    def of_label(self, at: int) -> tuple[Ints, Votes]:
+        """The answers that judge label `at`, with their records, their annotators and that label alone; and the indices
+        (in `records`) of these records."""
+        only = slice(at, at + 1)
+        if not self.partial:
+            column = replace(
+                self, labels=self.labels[only], indicators=self.indicators[:, only], judged=self.judged[:, only]
+            )
+            return np.arange(len(self.records)), column
+        chosen = self.judged[:, at]
+        records, record_index = np.unique(self.record_index[chosen], return_inverse=True)
+        annotators, annotator_index = np.unique(self.annotator_index[chosen], return_inverse=True)
+        return records, Votes(
+            records=[self.records[record] for record in records],
+            annotators=[self.annotators[annotator] for annotator in annotators],
+            labels=self.labels[only],
+            record_index=record_index,
+            annotator_index=annotator_index,
+            indicators=self.indicators[chosen, only],
+            judged=self.judged[chosen, only],
+        )
 
 
 def sample(votes: Votes, most_answers: int, random: np.random.Generator) -> Votes:
@@ -67,16 +107,19 @@ def sample(votes: Votes, most_answers: int, random: np.random.Generator) -> Vote
         record_index=new_index[votes.record_index[kept]],
         annotator_index=votes.annotator_index[kept],
         indicators=votes.indicators[kept],
+        judged=votes.judged[kept],
     )
 
 
 def votes_of(answers: pl.DataFrame, labels: Sequence[str], *, round: str = "annotate") -> Votes:
-    """The submitted answers of one round in a frame of `Answer` rows. Raises InputError for a label that is not in
-    `labels`."""
+    """The submitted answers of one round in a frame of `Answer` rows, without those that judge no label at all.
+
+    Raises InputError for a label that is not in `labels`, and for a ticked label that the answer does not judge."""
     submitted = answers.filter((pl.col("status") == "submitted") & (pl.col("round") == round)).sort(
         "record_id", "annotator"
     )
     _refuse_unknown(submitted, labels)
+    submitted = submitted.filter(judges_a_label())
     columns = ("record_id", "annotator")
     indices = submitted.select(pl.col(column).rank("dense").cast(pl.Int64) - 1 for column in columns)
     indicators = np.zeros((submitted.height, len(labels)), dtype=np.bool_)
@@ -89,11 +132,24 @@ def votes_of(answers: pl.DataFrame, labels: Sequence[str], *, round: str = "anno
         record_index=indices["record_id"].to_numpy(),
         annotator_index=indices["annotator"].to_numpy(),
         indicators=indicators,
+        judged=_judged(submitted["judged"], labels),
     )
 
 
+def judges_a_label() -> pl.Expr:
+    """Whether an `Answer` row judges any label: one that judges none is no answer."""
+    return (pl.col("judged").list.len() > 0).fill_null(True)
+
+
+def _judged(judged: pl.Series, labels: Sequence[str]) -> Bools:
+    if judged.null_count() == len(judged):  # the usual case, with a million answers
+        return np.ones((len(judged), len(labels)), dtype=np.bool_)
+    return judged_cells(judged, labels)
+
+
 def pairs_of(votes: Votes) -> tuple[Ints, Ints]:
-    """Indices of the first and the second answer of every unordered pair of answers to the same record."""
+    """Indices of the first and the second answer of every unordered pair of answers to the same record that judge a
+    label in common."""
     first: list[Ints] = []
     second: list[Ints] = []
     answers = np.arange(votes.n_answers)
@@ -102,17 +158,29 @@ def pairs_of(votes: Votes) -> tuple[Ints, Ints]:
         first.append(start)
         second.append(start + step)
     no_pairs = np.empty(0, dtype=np.int64)
-    return np.concatenate([no_pairs, *first]), np.concatenate([no_pairs, *second])
+    firsts, seconds = np.concatenate([no_pairs, *first]), np.concatenate([no_pairs, *second])
+    if votes.partial:
+        comparable = common_labels(votes, firsts, seconds).any(axis=1)
+        firsts, seconds = firsts[comparable], seconds[comparable]
+    return firsts, seconds
+
+
+def common_labels(votes: Votes, first: Ints, second: Ints) -> Bools:
+    """Whether both answers of each pair judge each label (P x L)."""
+    common: Bools = votes.judged[first] & votes.judged[second]
+    return common
 
 
 def jaccard(votes: Votes, first: Ints, second: Ints) -> Floats:
-    """|A ∩ B| / |A ∪ B| of the label sets of each pair of answers; 1 for two empty sets."""
+    """|A ∩ B| / |A ∪ B| of the label sets of each pair of answers, among the labels that both judge; 1 for two empty
+    sets."""
     return _jaccard(*_overlap(votes, first, second))
 
 
 def masi_distance(votes: Votes, first: Ints, second: Ints) -> Floats:
-    """1 - Jaccard x monotonicity of each pair, where monotonicity is 1 for equal sets, 2/3 when one contains the other,
-    1/3 when they only overlap, 0 when they are disjoint (Passonneau 2006). Two empty sets: 0."""
+    """1 - Jaccard x monotonicity of each pair, among the labels that both answers judge. Monotonicity is 1 for equal
+    sets, 2/3 when one contains the other, 1/3 when they only overlap, 0 when they are disjoint (Passonneau 2006). Two
+    empty sets: 0."""
     return _masi(*_overlap(votes, first, second))
 
 
@@ -141,8 +209,11 @@ def _jaccard(both: Floats, first_size: Floats, second_size: Floats) -> Floats:
 
 
 def _overlap(votes: Votes, first: Ints, second: Ints) -> tuple[Floats, Floats, Floats]:
-    """Sizes of each pair's intersection, of its first and of its second label set."""
+    """Sizes of each pair's intersection, of its first and of its second label set, among the labels both judge."""
     a, b = votes.indicators[first], votes.indicators[second]
+    if votes.partial:
+        common = common_labels(votes, first, second)
+        a, b = a & common, b & common
     return (a & b).sum(axis=1).astype(float), a.sum(axis=1).astype(float), b.sum(axis=1).astype(float)
 
 
@@ -153,12 +224,27 @@ def sum_by(group: Ints, values: npt.NDArray[np.generic], groups: int) -> Floats:
 
 def _refuse_unknown(submitted: pl.DataFrame, labels: Sequence[str]) -> None:
     known = pl.Series(labels, dtype=pl.String)
-    ticked = submitted.select("record_id", "annotator", pl.col("labels").alias("label")).explode("label")
-    unknown = ticked.drop_nulls("label").filter(~pl.col("label").is_in(known.implode()))
-    if unknown.height:
-        record, annotator, label = unknown.row(0)
+    for column, verb in (("labels", "ticked"), ("judged", "was asked about")):
+        named = submitted.select("record_id", "annotator", pl.col(column).alias("label")).explode("label")
+        unknown = named.drop_nulls("label").filter(~pl.col("label").is_in(known.implode()))
+        if unknown.height:
+            record, annotator, label = unknown.row(0)
+            raise InputError(
+                f"record '{record}': {annotator} {verb} '{label}', which is not in the taxonomy"
+                f"{did_you_mean(label, labels)}",
+                hint="the taxonomy changed after these answers were given: restore its labels, or start annotation "
+                "again",
+            )
+    for record, annotator, label in ticked_not_judged(submitted).head(1).iter_rows():
         raise InputError(
-            f"record '{record}': {annotator} ticked '{label}', which is not in the taxonomy"
-            f"{did_you_mean(label, labels)}",
-            hint="the taxonomy changed after these answers were given: restore its labels, or start annotation again",
+            f"record '{record}': {annotator} ticked '{label}', which the answer's column 'judged' leaves out",
+            hint="add the label to 'judged' in the source of these answers, then import them again",
         )
+
+
+def ticked_not_judged(answers: pl.DataFrame) -> pl.DataFrame:
+    """One row (record_id, annotator, label) for each label that an `Answer` row ticks although its column `judged`
+    leaves it out."""
+    partly = answers.drop_nulls("judged")
+    outside = partly.select("record_id", "annotator", label=pl.col("labels").list.set_difference("judged"))
+    return outside.explode("label").drop_nulls("label")

@@ -46,7 +46,7 @@ def _work(run: Run, *, guard: str, estimator: str, top: int, control: int, push:
             what = f"{unscored:,} of {final.len():,} final records {have} no score by {guard} and could not be audited"
             missing.append(Missing(what=what, how=f"{run.command('score')}, then: {run.command('audit')}"))
         selected = select(gold, scores, run.taxonomy.ids, top=top, control=control, seed=run.config.seed)
-    audited = with_answers(selected, answers)
+    audited = with_answers(selected, answers, run.taxonomy.ids)
     AUDIT.write(run, audited)
     sent = _push(run, gold, answers, audited) if push else 0
     counts = {
@@ -96,6 +96,8 @@ def listing(run: Run) -> str:
         gold = "with" if row["label"] in row["gold_labels"] else "without"
         changed = "" if row["changed"] is None else "  changed" if row["changed"] else "  confirmed"
         lines.append(f"  {row['id']}  {row['label']}: guard {row['probability']:.3f}, gold {gold}{changed}")
+    if partly := audited["judged"].count():
+        lines.append(f"of {partly} of {audited.height} records gold judged only some labels: only these are reviewed")
     for rate in change_rates(audited):
         if rate.seen:
             group = "disputed by the guard" if rate.why == "guard" else "of the random sample of the others"

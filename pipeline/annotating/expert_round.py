@@ -12,8 +12,9 @@ from marginalia.annotation.client.datasets import ensure_dataset
 from marginalia.annotation.client.expert_payloads import adjudication_payloads
 from marginalia.annotation.client.push_records import PushedCounts, push_records
 from marginalia.pipeline.annotating.push_stage import HOME
-from marginalia.pipeline.core.artifacts import ADJUDICATED, AUDIT_PUSHED
+from marginalia.pipeline.core.artifacts import ADJUDICATED, ANSWERS, AUDIT_PUSHED
 from marginalia.pipeline.core.run import Run
+from marginalia.schemas.errors import InputError
 from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.storage.files import content_hash
 
@@ -26,7 +27,11 @@ def send_to_experts(
     run: Run, round: ExpertRound, gold: pl.DataFrame, answers: pl.DataFrame
 ) -> tuple[Pushed, PushedCounts]:
     """Pushes the records of `gold` (GoldRecord), in their order, and writes the round's artifact. `answers`: the
-    `Answer` rows of the run. A record whose votes have changed since an earlier push is sent again."""
+    `Answer` rows of the run. A record whose votes have changed since an earlier push is sent again. Raises
+    InputError when the answers were imported: pull would replace them by those of the experts."""
+    if ANSWERS.maker(run) == "import":
+        problem = f"{run.folder}: its {ANSWERS.name} was imported, and experts' answers cannot be added to it"
+        raise InputError(problem, hint="add an annotator who decides to your source, or set reconcile.tie to yes or no")
     section = run.config.annotation
     name, workspace = f"{section.dataset or run.name}-{SUFFIXES[round]}", experts_workspace(section)
     with connect(section, run.path(HOME)) as connection:

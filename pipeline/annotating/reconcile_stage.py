@@ -56,6 +56,7 @@ def _work(run: Run) -> StageOutcome:
     GOLD.write(run, gold)
     AGREEMENT.write(run, agreement)
     statuses = {name: gold.filter(pl.col("status") == name).height for name in STATUSES}
+    partly = gold["judged"].count()
     equal = equal_texts(gold)
     return StageOutcome(
         counts_in={
@@ -64,7 +65,13 @@ def _work(run: Run) -> StageOutcome:
             "answers_to_gold_questions": to_questions.height,
             "answers_elsewhere": answers.height - to_records.height - to_questions.height,
         },
-        counts_out={"records": gold.height, **statuses, "adjudicated": int(gold["adjudicated"].sum()), **equal.counts},
+        counts_out={
+            "records": gold.height,
+            **statuses,
+            "adjudicated": int(gold["adjudicated"].sum()),
+            **({"partly_judged": partly} if partly else {}),
+            **equal.counts,
+        },
         facts={
             "method": section.method,
             "alpha_masi": agreement.alpha_masi.value,

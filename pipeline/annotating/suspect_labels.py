@@ -2,7 +2,8 @@
 
 Confident learning (Northcutt, Jiang & Chuang 2021, JAIR 70), one label at a time: a guard is confident of a label where
 its probability reaches its mean probability on the records that have the label in gold; likewise for the absence of a
-label. So a guard that is never sure, or always too sure, gets a threshold of its own. The experts' answers do not
+label. So a guard that is never sure, or always too sure, gets a threshold of its own. A label that gold did not judge
+is neither disputed nor compared. The experts' answers do not
 change gold.parquet: otherwise a guard's results could improve because it chose which labels are corrected."""
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import polars as pl
 
 from marginalia.annotation.gold.gold_questions import wilson
 from marginalia.schemas.agreement_json import Estimate
+from marginalia.schemas.judged_labels import judged_cells
 from marginalia.schemas.tables import AuditedRecord
 from marginalia.scoring.measures.intervals import share_of_finite
 
@@ -41,8 +43,9 @@ def suspects(gold: pl.DataFrame, scores: pl.DataFrame, labels: Sequence[str]) ->
     the least support first.
 
     `gold`: GoldRecord; `scores`: record_id, label and probability of one guard and estimator."""
-    final = gold.filter(pl.col("status") == "final").select("id", gold_labels="labels")
+    final = _reviewable(gold).select("id", "judged", gold_labels="labels")
     cells = scores.filter(pl.col("label").is_in(list(labels))).join(final, left_on="record_id", right_on="id")
+    cells = cells.filter(pl.col("judged").list.contains(pl.col("label")).fill_null(True))
     cells = cells.with_columns(given=pl.col("gold_labels").list.contains(pl.col("label")))
     support = pl.when("given").then(pl.col("probability")).otherwise(1 - pl.col("probability"))
     cells = cells.with_columns(support=support)
@@ -60,14 +63,14 @@ def select(
     seeded random order, so that a record's position does not reveal its group. `weight`: how many records a row
     represents."""
     chosen = suspects(gold, scores, labels).head(top).with_columns(why=pl.lit("guard"), weight=pl.lit(1.0))
-    final = gold.filter(pl.col("status") == "final")
+    final = _reviewable(gold)
     others = sorted(set(final["id"]) - set(chosen["id"]), key=lambda record: _rank(record, seed, "control"))
     sampled = others[:control]
     controls = pl.DataFrame({"id": sampled}, schema={"id": pl.String}).with_columns(
         why=pl.lit("control"), weight=pl.lit(len(others) / max(len(sampled), 1))
     )
     both = pl.concat([chosen, controls], how="diagonal").join(
-        final.select("id", gold_labels="labels"), on="id", maintain_order="left"
+        final.select("id", "judged", gold_labels="labels"), on="id", maintain_order="left"
     )
     order = sorted(both["id"].to_list(), key=lambda record: _rank(record, seed, "order"))
     positions = pl.DataFrame(
@@ -76,11 +79,17 @@ def select(
     return _rows(both.join(positions, on="id").sort("position"))
 
 
-def with_answers(selected: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+def with_answers(selected: pl.DataFrame, answers: pl.DataFrame, labels: Sequence[str]) -> pl.DataFrame:
     """The selection with the experts' answers so far: `audited_labels` where all of a record's answers agree, and
-    whether they differ from gold (`changed`); both are null elsewhere."""
+    whether they differ from gold (`changed`); both are null elsewhere. Only the labels that gold judged count, of
+    answers that judge all of these."""
     submitted = answers.filter((pl.col("round") == "audit") & (pl.col("status") == "submitted"))
-    sets = submitted.select("record_id", ticked=pl.col("labels").list.sort()).unique()
+    by_gold = selected.select("id", by_gold="judged")
+    joined = submitted.join(by_gold, left_on="record_id", right_on="id")
+    missing = judged_cells(joined["by_gold"], labels) & ~judged_cells(joined["judged"], labels)
+    complete = pl.Series(~missing.any(axis=1), dtype=pl.Boolean)
+    ticked = pl.col("labels").list.set_intersection(pl.coalesce("by_gold", "labels")).list.sort()
+    sets = joined.filter(complete).select("record_id", ticked=ticked).unique()
     agreed = sets.group_by("record_id").agg(pl.col("ticked").first(), n=pl.len()).filter(pl.col("n") == 1)
     joined = selected.drop("audited_labels", "changed").join(
         agreed, left_on="id", right_on="record_id", how="left", maintain_order="left"
@@ -99,7 +108,8 @@ def change_rates(audited: pl.DataFrame) -> list[ChangeRate]:
 
 
 def gold_error_rate(audited: pl.DataFrame) -> Estimate | None:
-    """The share of all final gold records that experts would change, with its 95 % interval. None while no disputed or
+    """The share of all final gold records that experts would change in a label that gold judged, with its 95 %
+    interval. None while no disputed or
     no sampled record has an answer, or without weights (files of an older version).
 
     The disputed records represent only themselves, the sampled ones all others. For each group the interval of the
@@ -125,6 +135,11 @@ def gold_error_rate(audited: pl.DataFrame) -> Estimate | None:
         high=min(float(total), changes + above**0.5) / total,
         n=audited.drop_nulls("changed").height,
     )
+
+
+def _reviewable(gold: pl.DataFrame) -> pl.DataFrame:
+    """The final records with a judged label."""
+    return gold.filter((pl.col("status") == "final") & (pl.col("judged").list.len() > 0).fill_null(True))
 
 
 def _rows(frame: pl.DataFrame) -> pl.DataFrame:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from marginalia import __version__
 from marginalia.pipeline.commands.argilla import argilla
+from marginalia.pipeline.commands.guards import explain, guards
+from marginalia.pipeline.commands.import_command import EXAMPLE as IMPORT_EXAMPLE
+from marginalia.pipeline.commands.import_command import import_records
 from marginalia.pipeline.commands.shared_options import (
     ApproveKeyOption,
     ForceOption,
@@ -19,17 +21,14 @@ from marginalia.pipeline.commands.shared_options import (
     open_folder,
     with_error_messages,
 )
+from marginalia.pipeline.commands.shared_options import exit_code as _exit_code
+from marginalia.pipeline.commands.shared_options import run_and_print as _run
 from marginalia.pipeline.core.stage_order import STAGES, load_stage
 from marginalia.pipeline.paper.paper_command import EXAMPLE as PAPER_EXAMPLE
 from marginalia.pipeline.paper.paper_command import paper
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.exit_codes import run_command
 from marginalia.schemas.terminal import json_for_stdout, replace_unknown_characters
-
-if TYPE_CHECKING:
-    from marginalia.pipeline.core.run import Run
-    from marginalia.pipeline.core.stage_runner import Stage
-    from marginalia.schemas.manifest_json import Missing
 
 MOST_RECORDS = 1_000_000_000  # that an option may ask for
 MOST_ANNOTATORS = 100  # per record, in a forecast
@@ -45,6 +44,13 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(argilla, name="argilla")
+app.add_typer(guards, name="guards")
+app.command(
+    "explain",
+    help="Say why a record's labels got their probabilities. First in words, then as the tree of its answers.",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(explain)
 
 
 def _show_version(requested: bool) -> None:
@@ -66,24 +72,6 @@ def main() -> None:
     """The entry point of the command `marginalia`."""
     replace_unknown_characters()
     sys.exit(run_command(app))
-
-
-def _run(stage: Stage, run: Run, *, force: bool) -> int:
-    from marginalia.pipeline.core.stage_runner import run_stage
-    from marginalia.pipeline.core.stage_summary import describe
-
-    done = run_stage(stage, run, force=force)
-    print(describe(done))
-    return _exit_code(done.manifest.missing)
-
-
-def _exit_code(missing: Sequence[Missing]) -> int:
-    """0 when nothing is missing; else 1, after printing what is missing and how to continue."""
-    from marginalia.pipeline.core.stage_summary import incomplete
-
-    if missing:
-        print(incomplete(missing), file=sys.stderr)
-    return 1 if missing else 0
 
 
 def _add_stage(name: str, *, sends_key: bool = False) -> None:
@@ -135,28 +123,7 @@ def config(
         print(f"{run / 'config.yaml'}: valid; taxonomy {opened.taxonomy.id} with {len(opened.taxonomy.ids)} labels")
 
 
-@app.command(
-    "import",
-    help=STAGES["import"].help,
-    epilog="Example: marginalia import data.jsonl --run runs/paper --mapping paper-llama-guard-3",
-)
-@with_error_messages
-def import_records(
-    run: RunOption,
-    source: Annotated[
-        str | None,
-        typer.Argument(help="a JSONL or Parquet file, or hub:OWNER/NAME; default: the source in the run's import.yaml"),
-    ] = None,
-    mapping: Annotated[str | None, typer.Option(help="a shipped mapping's name, or a YAML file")] = None,
-    force: ForceOption = False,
-    approve_key_host: ApproveKeyOption = None,
-) -> int:
-    """The command `import`."""
-    from marginalia.pipeline.importing.import_stage import STAGE, prepare
-
-    opened = open_folder(run, approve_key_host)
-    prepare(opened, source, mapping)
-    return _run(STAGE, opened, force=force)
+app.command("import", help=STAGES["import"].help, epilog=IMPORT_EXAMPLE)(with_error_messages(import_records))
 
 
 @app.command(help=STAGES["plan"].help, epilog="Example: marginalia plan --run runs/refunds --show")

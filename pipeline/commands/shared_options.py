@@ -1,8 +1,9 @@
-"""What all commands share: options, opening the run, and errors as one line."""
+"""What all commands share: options, opening the run, running a stage, and errors as one line."""
 
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
@@ -14,6 +15,8 @@ from marginalia.schemas.key_approval import FLAG, FLAG_HELP, approve_hosts
 
 if TYPE_CHECKING:
     from marginalia.pipeline.core.run import Run
+    from marginalia.pipeline.core.stage_runner import Stage
+    from marginalia.schemas.manifest_json import Missing
 
 Parameters = ParamSpec("Parameters")
 RunOption = Annotated[Path, typer.Option("--run", help="the run's folder, such as runs/refunds", metavar="FOLDER")]
@@ -39,3 +42,22 @@ def open_folder(folder: Path, key_hosts: Sequence[str] | None = None) -> Run:
     from marginalia.pipeline.core.run import open_run
 
     return open_run(folder)
+
+
+def run_and_print(stage: Stage, run: Run, *, force: bool) -> int:
+    """Runs a stage and prints its outcome. Returns the exit code."""
+    from marginalia.pipeline.core.stage_runner import run_stage
+    from marginalia.pipeline.core.stage_summary import describe
+
+    done = run_stage(stage, run, force=force)
+    print(describe(done))
+    return exit_code(done.manifest.missing)
+
+
+def exit_code(missing: Sequence[Missing]) -> int:
+    """0 when nothing is missing; else 1, after printing what is missing and how to continue."""
+    from marginalia.pipeline.core.stage_summary import incomplete
+
+    if missing:
+        print(incomplete(missing), file=sys.stderr)
+    return 1 if missing else 0

@@ -39,9 +39,24 @@ VERSIONS = ("marginalia", "torch", "transformers")
 
 def compare(a: ComparedRun, b: ComparedRun) -> Comparison:
     """The comparison that `marginalia compare` shows. Differences are b minus a."""
-    shared, records = _shared(a, b)
+    agreeing = {
+        record for record, gold in a.records.items() if record in b.records and gold.agrees_with(b.records[record])
+    }
+    rows_of_b = b.judged.rows_by_record
+    records = [record for record in a.judged.rows_by_record if record in rows_of_b and record in agreeing]
+    labels = [label for label in a.table.labels if label in b.table.labels]
     config, seed = a.run.config.evaluate, a.evaluation.seed
-    paired = PairedDifferences(a.judged, b.judged, records, config, seed) if records and shared.labels else None
+    paired = PairedDifferences(a.judged, b.judged, records, config, seed) if records and labels else None
+    common = a.records.keys() & b.records.keys()
+    shared = SharedGold(
+        same=a.fingerprints == b.fingerprints,
+        records=len(agreeing),
+        only_a=len(a.records) - len(common),
+        only_b=len(b.records) - len(common),
+        changed=len(common) - len(agreeing),
+        judged=paired.records if paired else len(records),
+        labels=labels,
+    )
     return Comparison(
         a=a.summary(),
         b=b.summary(),
@@ -50,27 +65,8 @@ def compare(a: ComparedRun, b: ComparedRun) -> Comparison:
         confidence=a.evaluation.confidence,
         metrics=list(_rows(a, b, paired)),
         labels=list(_label_rows(a, b, paired)),
-        notes=list(_notes(a, b, shared)),
+        notes=list(_notes(a, b, shared, paired)),
     )
-
-
-def _shared(a: ComparedRun, b: ComparedRun) -> tuple[SharedGold, list[str]]:
-    """(counts of shared gold records, ids of the records that both judged, in the order of a)."""
-    fingerprints_a, fingerprints_b = a.fingerprints, b.fingerprints
-    common = fingerprints_a.keys() & fingerprints_b.keys()
-    unchanged = {record for record in common if fingerprints_a[record] == fingerprints_b[record]}
-    judged_b = b.judged.rows_by_record
-    records = [record for record in a.judged.rows_by_record if record in judged_b and record in unchanged]
-    shared = SharedGold(
-        same=fingerprints_a == fingerprints_b,
-        records=len(unchanged),
-        only_a=len(fingerprints_a) - len(common),
-        only_b=len(fingerprints_b) - len(common),
-        changed=len(common) - len(unchanged),
-        judged=len(records),
-        labels=[label for label in a.table.labels if label in b.table.labels],
-    )
-    return shared, records
 
 
 def _rows(a: ComparedRun, b: ComparedRun, paired: PairedDifferences | None) -> Iterator[MetricRow]:
@@ -150,8 +146,13 @@ def _facts(compared: ComparedRun) -> dict[str, str]:
         "gold records": gold.records,
         "gold records, final": gold.final,
         "gold records without a label": gold.safe,
+        "gold records of which it is not known if a label applies": gold.not_judged.verdicts if gold.not_judged else 0,
         **{f"split {name}": n for name, n in gold.splits.items()},
         **{f"gold records with {label}": n for label, n in gold.positives.items()},
+        **{
+            f"gold records in which {label} was judged": gold.judged[label] if gold.judged else gold.final
+            for label in gold.positives
+        },
         "records judged": compared.estimator.n,
         "records left out": compared.guard.left_out,
     }
@@ -175,7 +176,7 @@ def _flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold) -> Iterator[str]:
+def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold, paired: PairedDifferences | None) -> Iterator[str]:
     for compared in (a, b):
         if compared.evaluation.simulated:
             yield f"{compared.run.name}: the annotators are SIMULATED, so no number is a result about people"
@@ -191,6 +192,9 @@ def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold) -> Iterator[str]:
             f"the gold is not the same: differences use the {plural(shared.judged, 'record')} with equal text and "
             "labels that both runs judged; columns a and b use each run's own records"
         )
+    if paired and not paired.judged.all():
+        cells = f"{int(paired.judged.sum()):,} of {paired.judged.size:,}"
+        yield f"differences use the {cells} record × label values that were judged in both runs"
     own_labels = {
         compared.run.name: [label for label in compared.table.labels if label not in shared.labels]
         for compared in (a, b)

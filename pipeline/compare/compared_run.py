@@ -22,6 +22,22 @@ from marginalia.schemas.storage.files import content_hash
 
 
 @dataclass(frozen=True)
+class GoldOfRecord:
+    """Text and labels of a final gold record."""
+
+    text: str  # a hash
+    labels: frozenset[str]
+    judged: frozenset[str] | None  # None: all labels
+    fingerprint: str
+
+    def agrees_with(self, other: GoldOfRecord) -> bool:
+        """Whether the text is the same, and also the labels among those that were judged in both."""
+        differing = self.labels ^ other.labels
+        judged_in_both = [judged for judged in (self.judged, other.judged) if judged is not None]
+        return self.text == other.text and not differing.intersection(*judged_in_both)
+
+
+@dataclass(frozen=True)
 class ComparedRun:
     """A run with its evaluation, and the guard and estimator of it that are compared."""
 
@@ -41,10 +57,23 @@ class ComparedRun:
         return GOLD.read(self.run)
 
     @cached_property
+    def records(self) -> dict[str, GoldOfRecord]:
+        """Id of each final record → its text and labels."""
+        final = self.gold.filter(pl.col("status") == "final").select("id", "messages", "labels", "judged")
+        return {
+            record: GoldOfRecord(
+                content_hash(messages),
+                frozenset(labels),
+                None if judged is None else frozenset(judged),
+                content_hash([messages, sorted(labels), *([] if judged is None else [sorted(judged)])]),
+            )
+            for record, messages, labels, judged in final.iter_rows()
+        }
+
+    @property
     def fingerprints(self) -> dict[str, str]:
-        """Id of each final record → hash of its text and labels."""
-        final = self.gold.filter(pl.col("status") == "final").select("id", "messages", "labels")
-        return {record: content_hash([messages, sorted(labels)]) for record, messages, labels in final.iter_rows()}
+        """Id of each final record → hash of its text, its labels and which labels were judged."""
+        return {record: gold.fingerprint for record, gold in self.records.items()}
 
     @cached_property
     def table(self) -> GuardTable:

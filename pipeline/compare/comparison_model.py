@@ -20,7 +20,7 @@ class ComparedRunSummary(StrictModel):
     model: str | None
     estimator: str
     records: int = Field(description="final gold records with scores")
-    gold_sha256: str = Field(description="of id, text and labels of its final records")
+    gold_sha256: str = Field(description="of id, text and labels of its final records, and of which labels were judged")
 
 
 class Differing(StrictModel):
@@ -32,14 +32,17 @@ class Differing(StrictModel):
 
 
 class SharedGold(StrictModel):
-    """How many final gold records the two runs share, compared by id, text and labels."""
+    """How many final gold records the two runs share, compared by id, text and labels. Labels are compared where both
+    runs judged them."""
 
-    same: bool = Field(description="the same records with the same text and labels")
+    same: bool = Field(description="the same records with the same text and labels, and the same labels judged")
     records: int = Field(description="in both, with the same text and labels")
     only_a: int
     only_b: int
     changed: int = Field(description="in both, with another text or other labels")
-    judged: int = Field(description="of those shared: scored and judged in both; differences are over these")
+    judged: int = Field(
+        description="of those shared: scored in both, with a label that both judged; differences are over these"
+    )
     labels: list[str] = Field(description="labels that both guards score")
 
 

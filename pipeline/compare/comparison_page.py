@@ -29,6 +29,7 @@ def build_comparison(comparison: Comparison, names: dict[str, str]) -> str:
         .render(
             comparison=comparison,
             title=comparison_finding(comparison),
+            tested=next((row.metric for row in comparison.metrics if row.tested), None),
             overall_figure=_figure(comparison, [(as_text.NAMES[row.metric], row) for row in comparison.metrics]),
             label_figure=_figure(comparison, [(names.get(row.label, row.label), row) for row in auc_rows], labels=True),
             by_label=[(names.get(label, label), rows) for label, rows in by_label.items()],

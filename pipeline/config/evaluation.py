@@ -52,6 +52,19 @@ class EvaluateSection(StrictModel):
     false_positive_targets: list[Share] = Field(
         default=[0.01, 0.05], description="goals 'false_positive_rate <= y' for thresholds"
     )
+    most_off_format: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        exclude_if=lambda value: value == 0.2,  # configs without it keep their hash
+        description="when more than this share of a guard's probability is outside its answer format, or this share of "
+        "records reached score.node_budget, its numbers are not headlined and its thresholds are withheld",
+    )
+    allow_off_format: bool = Field(
+        default=False,
+        exclude_if=lambda value: not value,
+        description="headline the numbers and give the thresholds of such guards all the same",
+    )
     worst_records: int = Field(
         default=12, ge=0, le=200, description="number of records with the highest loss to list in the report"
     )

@@ -300,9 +300,9 @@ class GenerateSection(StrictModel):
     )
     include: str | None = Field(
         default=None,
-        description="your own records, to be annotated together with the generated ones: a JSONL or Parquet file "
-        "(relative to the run) with id, text or messages, and labels (those that you think apply); their attribute "
-        "`source` is included, that of the others generated",
+        description="your own records, to be annotated together with the generated ones: a CSV, JSON, JSONL or "
+        "Parquet file (relative to the run) with id, text or messages, and labels (those that you think apply); their "
+        "attribute `source` is included, that of the others generated",
     )
     prices: PricesSection | None = Field(
         default=None, description="prices of the writer's endpoint; without them, no cost is reported"

@@ -5,7 +5,7 @@ files, and that a manifest names every file whose `named` is true."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,13 +18,15 @@ from marginalia.annotation.client.pseudonyms import KEY_FILE
 from marginalia.annotation.client.suggestions import FILE as SUGGESTIONS_FILE
 from marginalia.annotation.gold.gold_questions import FILE as GOLD_QUESTIONS_FILE
 from marginalia.annotation.gold.gold_questions import GoldQuestions
-from marginalia.pipeline.core.checked_tables import check_gold, check_scores
+from marginalia.pipeline.core.checked_tables import check_answers, check_gold, check_scores
 from marginalia.pipeline.core.run import Run
 from marginalia.schemas.agreement_json import Agreement
 from marginalia.schemas.calibration_json import CalibrationFile
+from marginalia.schemas.errors import MarginaliaError
 from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.generation_json import Generation
 from marginalia.schemas.json_schemas import schema_file
+from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.storage.files import read_frame, read_model, write_frame, write_json
 from marginalia.schemas.table_row import Row
@@ -83,10 +85,15 @@ class Artifact:
         return not (self.journal or self.private)
 
     def maker(self, run: Run) -> str:
-        """The stage that makes the file in this run: `import` if the records were imported and the usual stage has not
-        run, else the usual stage."""
-        by_import = self.imported and run.path(IMPORT_SETTINGS).exists()
-        return "import" if by_import and not run.path(f"manifests/{self.stage}.json").exists() else self.stage
+        """The stage that makes the file in this run: `import` if the run has imported it, or will if its mapping gives
+        records with labels; else the usual stage."""
+        if not self.imported or run.path(f"manifests/{self.stage}.json").exists():
+            return self.stage
+        manifest = run.path("manifests/import.json")
+        if manifest.exists():
+            imported = _outputs_in(manifest)
+            return "import" if imported is None or self.name in imported else self.stage
+        return "import" if run.path(IMPORT_SETTINGS).exists() else self.stage
 
     def command(self, run: Run) -> str:
         """The command that makes the file, for error messages."""
@@ -149,6 +156,14 @@ class Document(Artifact, Generic[ModelT]):
         write_json(self.path(run), value.model_dump(mode="json"), mode=0o600 if self.private else 0o644)
 
 
+def _outputs_in(manifest: Path) -> Mapping[str, str] | None:
+    """The outputs that a manifest lists; None when it is damaged, which the stage itself reports."""
+    try:
+        return read_model(manifest, Manifest, made_by="").outputs
+    except MarginaliaError:
+        return None
+
+
 PLAN = Table(name="plan.parquet", stage="plan", row=PlannedSlot)
 PROMPTS = Table(name="prompts.parquet", stage="generate", imported=True, row=PromptRecord)
 REJECTED = Table(name="rejected.parquet", stage="generate", row=RejectedAttempt)
@@ -173,7 +188,7 @@ GOLD_QUESTIONS = Document(
 )
 CREDENTIALS = Artifact(name="argilla/credentials.json", stage="push", when="the server is the run's own", private=True)
 PSEUDONYM_KEY = Artifact(name=KEY_FILE, stage="pull", private=True)
-ANSWERS = Table(name="annotations.parquet", stage="pull", row=Answer)
+ANSWERS = Table(name="annotations.parquet", stage="pull", imported=True, row=Answer, check=check_answers)
 ANSWER_JOURNAL = Artifact(name="annotations.jsonl", stage="pull", journal=True)
 SEVERITY = Table(name="severity.parquet", stage="pull", when="annotation.severity is set", row=SeverityAnswer)
 GOLD = Table(name="gold.parquet", stage="reconcile", imported=True, row=GoldRecord, check=check_gold)

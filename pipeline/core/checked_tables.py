@@ -49,8 +49,19 @@ def check_gold(run: Run, path: Path, gold: pl.DataFrame, command: str) -> None:
         raise ArtifactError.at(path, f"record '{record}' has the label '{label}', which 'judged' leaves out", hint=hint)
 
 
+def check_answers(run: Run, path: Path, answers: pl.DataFrame, command: str) -> None:
+    """Raises ArtifactError for an answer that gives a label which its annotator was not asked about, and for one that
+    was asked about an unknown label."""
+    hint = f"rebuild it with {command} --force"
+    asked = answers.drop_nulls("judged").rename({"record_id": "id"})
+    _refuse_unknown(path, asked.select("id", labels="judged"), "record", run.taxonomy, hint)
+    for record, label in labels_not_judged(asked).select("id", "label").head(1).iter_rows():
+        problem = f"an answer to record '{record}' has the label '{label}', which 'judged' leaves out"
+        raise ArtifactError.at(path, problem, hint=hint)
+
+
 def labels_not_judged(gold: pl.DataFrame) -> pl.DataFrame:
-    """One row (id, label) for each label that a record has although its column `judged` leaves it out."""
+    """One row (id, label) for each label in `labels` that the row's `judged` leaves out."""
     partly = gold.drop_nulls("judged").select("id", label=pl.col("labels").list.set_difference("judged"))
     return partly.explode("label").drop_nulls("label")
 

@@ -63,6 +63,8 @@ class Run:
 
 def open_run(folder: Path) -> Run:
     """The run in `folder`. Raises InputError when it is not a run folder or its config is invalid."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError.at(folder, "is a file, expected the folder of a run", hint="such as --run runs/NAME")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run", hint=f"marginalia new {folder.name or 'NAME'} --taxonomy NAME")
     if not path_inside(folder, "config.yaml").exists():

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from marginalia.pipeline.core.artifacts import GOLD, IMPORT_SETTINGS
+from marginalia.pipeline.core.artifacts import ANSWERS, GOLD, IMPORT_SETTINGS
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.run_log import read_log
 from marginalia.pipeline.core.stage_order import STAGES, load_stage
-from marginalia.pipeline.core.stage_runner import read_manifest, staleness
+from marginalia.pipeline.core.stage_runner import manifest_path, read_manifest, staleness
 from marginalia.pipeline.core.stage_summary import counted
 from marginalia.schemas.errors import MarginaliaError
 from marginalia.schemas.manifest_json import Manifest
@@ -81,7 +81,8 @@ def overview(run: Run) -> Overview:
 
 
 def _needed_stages(run: Run) -> list[str]:
-    """Imported records are not generated, and with imported gold they are not annotated either."""
+    """Imported records are not generated, with imported answers they are only reconciled, and with imported gold they
+    are not annotated at all."""
     names = [name for name in STAGES if name != "audit"]  # optional in every run
     if (imported := _manifest(run, "import")) is None and not run.path(IMPORT_SETTINGS).exists():
         names.remove("import")
@@ -89,6 +90,8 @@ def _needed_stages(run: Run) -> list[str]:
         names = [name for name in names if name not in GENERATION_STAGES]
         if imported is not None and GOLD.name in imported.outputs:
             names = [name for name in names if name not in ANNOTATION_STAGES]
+        elif imported is not None and ANSWERS.name in imported.outputs:
+            names = [name for name in names if name not in ANNOTATION_STAGES or name == "reconcile"]
     return names
 
 
@@ -148,6 +151,10 @@ def _manifest(run: Run, stage: str) -> Manifest | None:
 
 def _command(run: Run, todo: StageState) -> str:
     manifest = _manifest(run, todo.stage)
+    path = manifest_path(run, todo.stage)
+    if manifest is None and path.exists():  # damaged; without --force the stage would refuse to run
+        forced = f"{run.command(todo.stage)} --force"
+        return forced if todo.stage != "publish" else f"delete {path}, then: {run.command(todo.stage)}"
     if todo.state == "incomplete" and manifest is not None:
         return next(item.how for item in manifest.missing if item.blocks)
     if todo.stage == "pull" and manifest is None:

@@ -33,7 +33,7 @@ STAGES = {
         "importing.import_stage",
         "Start a run with an existing data set. Its texts are used instead of generated ones.",
         reads="the data set, and its mapping of columns and labels",
-        writes="prompts.parquet and, if its labels are gold, gold.parquet",
+        writes="prompts.parquet and, if people gave its labels, gold.parquet or (several people) annotations.parquet",
     ),
     "plan": StageEntry(
         "generation.plan_stage",

@@ -15,7 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from marginalia.pipeline.core.artifacts import PROMPTS, artifact_of
+from marginalia.pipeline.core.artifacts import artifact_of
+from marginalia.pipeline.core.imported_files import keep_imported, keep_made
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.run_log import LOG, log_event
 from marginalia.schemas.errors import ArtifactError, InputError, MarginaliaError
@@ -82,14 +83,13 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> StageRun:
     with run_lock(run.folder, f"marginalia {stage.name}"), _log_failure(stage, run):
         _remove_unfinished(stage, run)
         before = _own_manifest(stage, run, force=force)
+        _refuse_replacing(stage, run, force=force)
         inputs = _checked_inputs(stage, run)
         why = "forced" if force else "always runs" if stage.live else _stale(stage, run, inputs, before)
         why = why or _reason_to_retry(before) or stage.changed_elsewhere(run)
         if why is None and before is not None:
             log_event(run, stage.name, "up to date")
             return StageRun(stage.name, "up to date", "", before)
-        if not force:
-            _keep_imported(stage, run)
         log_event(run, stage.name, "started", why=why)
         started = time.monotonic()
         outcome = stage.work(run)
@@ -115,23 +115,16 @@ def run_stage(stage: Stage, run: Run, *, force: bool = False) -> StageRun:
         return StageRun(stage.name, "ran", why or "", manifest)
 
 
-def _keep_imported(stage: Stage, run: Run) -> None:
-    """Raises InputError when the stage would replace imported records, or imported gold that has labels: an import
-    would not be allowed to bring them back."""
+def _refuse_replacing(stage: Stage, run: Run, *, force: bool) -> None:
+    """Raises InputError when the stage would replace imported files, or an import files of another stage."""
     try:
         imported = read_manifest(run, "import")
     except MarginaliaError:  # reported by the import
-        return
-    if imported is None or stage.name == "import":
-        return
-    unlabelled = imported.counts_out.get("unlabelled", 0) == imported.counts_out.get("records")
-    for name in stage.outputs(run):
-        is_imported = run.path(name).is_file() and imported.outputs.get(name) == sha256(run.path(name))
-        if is_imported and (name == PROMPTS.name or not unlabelled):
-            raise InputError(
-                f"{run.folder}: its {name} was imported; {stage.name} would replace it",
-                hint=f"use a new run (marginalia new NAME), or to replace it: {run.command(stage.name)} --force",
-            )
+        imported = None
+    if stage.name == "import":
+        keep_made(run, stage.outputs(run), imported)
+    elif not force:
+        keep_imported(run, stage.name, stage.outputs(run), imported)
 
 
 def _remove_unfinished(stage: Stage, run: Run) -> None:
@@ -197,9 +190,13 @@ def _stale(stage: Stage, run: Run, inputs: dict[str, str], before: Manifest | No
         return "not run yet"
     if before.config_sha256 != config_hash(stage, run):
         return f"config changed ({', '.join(stage.sections)}, seed, taxonomy or simulated)"
-    for name in sorted(inputs.keys() | before.inputs.keys()):
-        if inputs.get(name) != before.inputs.get(name):
+    for name in sorted(inputs.keys() - before.inputs.keys()):
+        return f"{name} is a new input"
+    for name in sorted(inputs):
+        if inputs[name] != before.inputs[name]:
             return f"{name} changed"
+    for name in sorted(before.inputs.keys() - inputs.keys()):
+        return f"{name} is no longer an input"
     for name in stage.outputs(run):
         if not run.path(name).exists():
             return f"{name} is missing"
@@ -231,7 +228,7 @@ def _checked_inputs(stage: Stage, run: Run) -> dict[str, str]:
         if not path.exists():
             artifact = artifact_of(name)
             raise ArtifactError.at(
-                path, f"no such file; {stage.name} reads it", hint=run.command(artifact.stage) if artifact else None
+                path, f"no such file; {stage.name} reads it", hint=artifact.command(run) if artifact else None
             )
         hashes[name] = sha256(path)
         writer = _last_writer(run, name)

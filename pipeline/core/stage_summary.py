@@ -7,7 +7,18 @@ from collections.abc import Iterable, Mapping
 from marginalia.pipeline.core.stage_runner import StageRun
 from marginalia.schemas.manifest_json import Missing
 
-_PLURALS = {"answers", "attempts", "characters", "estimators", "files", "labels", "questions", "records", "texts"}
+_PLURALS = {
+    *("answers", "attempts", "bytes", "characters", "duplicates", "estimators", "files", "guards", "labels", "levels"),
+    *("manifests", "questions", "records", "rows", "slots", "texts", "values"),
+}
+_IN_WORDS = {  # counts whose names in a manifest say nothing to a reader
+    "answers_elsewhere": "answers to other records",
+    "control_changed": "random records changed",
+    "control_seen": "random records reviewed",
+    "guard_changed": "disputed records changed",
+    "guard_seen": "disputed records reviewed",
+    "torn_bytes": "bytes of an incomplete journal line removed",
+}
 
 
 def describe(done: StageRun) -> str:
@@ -28,11 +39,13 @@ def incomplete(missing: Iterable[Missing]) -> str:
 
 
 def counted(counts: Mapping[str, int], most: int | None = None) -> str:
-    """`3 accepted, 1 rejected attempt`: the counts of a manifest, the first `most` of them."""
-    return ", ".join(f"{value:,} {_singular_or_plural(name, value)}" for name, value in list(counts.items())[:most])
+    """`3 accepted, 1 rejected attempt`: the counts of a manifest, the first `most` of them, in words."""
+    shown = [(name, value) for name, value in counts.items() if value or name != "torn_bytes"]  # 0: nothing happened
+    return ", ".join(f"{value:,} {_singular_or_plural(name, value)}" for name, value in shown[:most])
 
 
 def _singular_or_plural(name: str, value: int) -> str:
+    name = _IN_WORDS.get(name, name)
     if name.startswith("needs_"):  # a verb: 1 needs answers, 2 need answers
         return name.replace("needs_", "needs " if value == 1 else "need ", 1)
     words, number = [], value

@@ -7,18 +7,18 @@ import numpy as np
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.guard_tables import GuardTable
 from marginalia.schemas.calibration_json import Calibration, Identity, LabelMap
-from marginalia.schemas.evaluation_json import UNSAFE, CalibrationReport, Metric, Threshold, ThresholdReport
+from marginalia.schemas.evaluation_json import UNSAFE, CalibrationReport, Metric, Split, Threshold, ThresholdReport
 from marginalia.scoring.measures import calibration, thresholds
+from marginalia.scoring.measures.cell_means import cells_per_record, per_record
 from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric
 from marginalia.scoring.measures.metrics import Measured, bootstrap
 from marginalia.scoring.measures.reliability import qualities
 
 
-def calibrate(
-    table: GuardTable, name: str, in_calibration: Flags, config: EvaluateSection, seed: int, simulated: bool
-) -> Calibration:
+def calibrate(table: GuardTable, name: str, config: EvaluateSection, seed: int, simulated: bool) -> Calibration:
     """The calibration maps of one estimator. The verdict gets a map of its own, or the identity when it has too few
     positives or negatives."""
+    in_calibration = table.judged_on(["calibration"])
     fitted = calibration.fit(
         table.truth[in_calibration],
         table.scores[name][in_calibration],
@@ -30,12 +30,14 @@ def calibrate(
         folds=config.folds,
         seed=seed,
         simulated=simulated,
+        judged=table.judged[in_calibration],
     )
-    truth = table.any_label[in_calibration]
+    with_verdict = table.verdict_on(["calibration"])
+    truth = table.any_label[with_verdict]
     verdict = LabelMap(map=Identity(), source="identity", positives=int(truth.sum()))
     fits_verdict = min(int(truth.sum()), int((~truth).sum())) >= config.min_positives
     if name in table.verdicts and fits_verdict and fitted.method != "identity":
-        verdict_map = calibration.METHODS[fitted.method](truth, table.verdicts[name][in_calibration])
+        verdict_map = calibration.METHODS[fitted.method](truth, table.verdicts[name][with_verdict])
         verdict = verdict.model_copy(update={"map": verdict_map, "source": "label"})
     return fitted.model_copy(update={"labels": {**fitted.labels, UNSAFE: verdict}})
 
@@ -45,18 +47,21 @@ def calibration_report(
     scores: Array,
     calibrated: Array,
     fitted: Calibration,
-    in_calibration: Flags,
-    in_test: Flags,
     config: EvaluateSection,
     seed: int,
 ) -> CalibrationReport:
     """Calibration quality on the test split before and after recalibration, or the reason why there is none after."""
-    truth = table.truth[in_test]
+    in_calibration, in_test = table.judged_on(["calibration"]), table.judged_on(["test"])
+    truth, judged = table.truth[in_test], table.judged[in_test]
     recalibrated = in_calibration.any() and fitted.method != "identity"
     probabilities = [scores[in_test], calibrated[in_test]] if recalibrated else [scores[in_test]]
     all_qualities = qualities(
-        [(truth, p) for p in probabilities]
-        + [(truth[:, [column]], p[:, [column]]) for p in probabilities for column in range(len(table.labels))],
+        [(truth, p, judged) for p in probabilities]
+        + [
+            (truth[:, [column]], p[:, [column]], judged[:, [column]])
+            for p in probabilities
+            for column in range(len(table.labels))
+        ],
         splits=["test"],
         bins=config.bins,
         confidence=config.confidence,
@@ -76,7 +81,8 @@ def calibration_report(
         reason = "no records on the test split to judge it on"
     elif fitted.method == "identity":
         reason = "no map had a lower cross-fitted log loss than leaving the probabilities as they are"
-        if min(table.truth[in_calibration].sum(), (~table.truth[in_calibration]).sum()) < config.min_positives:
+        outcomes = table.truth[in_calibration][table.judged[in_calibration]]
+        if min(outcomes.sum(), (~outcomes).sum()) < config.min_positives:
             reason = f"fewer than {config.min_positives} positives on the calibration split"
     else:
         which = "every label" if len(pooled) == n_labels else ", ".join(pooled)
@@ -86,22 +92,26 @@ def calibration_report(
         reason=reason,
         raw=pooled_qualities[0],
         recalibrated=pooled_qualities[1] if recalibrated else None,
-        **_changes(truth, probabilities, config, seed),
+        **_changes(truth, probabilities, judged, config, seed),
         labels_raw=by_label[0],
         labels_recalibrated=by_label[1],
     )
 
 
-def _changes(truth: Flags, probabilities: list[Array], config: EvaluateSection, seed: int) -> dict[str, Metric | None]:
+def _changes(
+    truth: Flags, probabilities: list[Array], judged: Flags, config: EvaluateSection, seed: int
+) -> dict[str, Metric | None]:
     """`bias` of the raw probabilities, and `improvement` of the Brier score by the recalibrated ones."""
     if not truth.size:
         return {"bias": None, "improvement": None}
-    columns = {"bias": (probabilities[0] - truth).mean(1)}
+    columns = {"bias": per_record(probabilities[0] - truth, judged)}
     if len(probabilities) > 1:
-        columns["improvement"] = ((probabilities[0] - truth) ** 2 - (probabilities[1] - truth) ** 2).mean(1)
+        improvement = (probabilities[0] - truth) ** 2 - (probabilities[1] - truth) ** 2
+        columns["improvement"] = per_record(improvement, judged)
+    cells = cells_per_record(judged)
 
     def measure(weights: Array) -> Measured:
-        return Measured({name: weights @ values / weights.sum(1) for name, values in columns.items()}, {})
+        return Measured({name: weights @ values / (weights @ cells) for name, values in columns.items()}, {})
 
     bootstrapped = bootstrap(measure, len(truth), resamples=config.resamples, seed=seed)
     return {
@@ -116,37 +126,40 @@ def _changes(truth: Flags, probabilities: list[Array], config: EvaluateSection, 
     }
 
 
-def choose_thresholds(
-    table: GuardTable, name: str, in_calibration: Flags, in_test: Flags, config: EvaluateSection
-) -> ThresholdReport:
+def choose_thresholds(table: GuardTable, name: str, config: EvaluateSection) -> ThresholdReport:
     """A threshold for every goal: for all labels together, for each label, and for the verdict."""
-    scores, truth = table.scores[name], table.truth
-    overall = thresholds.best_f1(truth[in_calibration].ravel(), scores[in_calibration].ravel())
+    scores, truth, judged = table.scores[name], table.truth, table.judged
+    chosen_on, judged_on = (
+        (truth[rows], scores[rows], judged[rows])
+        for rows in (table.judged_on(["calibration"]), table.judged_on(["test"]))
+    )
+    overall = thresholds.best_f1(chosen_on[0][chosen_on[2]], chosen_on[1][chosen_on[2]])
     reason = None if overall is not None else "no positives on the calibration split"
     chosen = Threshold(goal="max_f1", threshold=overall, source="global", reason=reason, chosen_on=None, judged_on=None)
-    columns = {label: (truth[:, column], scores[:, column]) for column, label in enumerate(table.labels)}
+    columns = {
+        label: (truth[:, column], scores[:, column], judged[:, column]) for column, label in enumerate(table.labels)
+    }
     if name in table.verdicts:
-        columns[UNSAFE] = (table.any_label, table.verdicts[name])
+        columns[UNSAFE] = (table.any_label, table.verdicts[name], table.verdict_judged)
+
+    def judged_values(label: str, split: Split) -> tuple[Flags, Array]:
+        true, p, known = columns[label]
+        rows = table.on([split]) & known
+        return true[rows], p[rows]
+
     return ThresholdReport(
-        overall=[
-            thresholds.judged(
-                chosen,
-                (truth[in_calibration], scores[in_calibration]),
-                (truth[in_test], scores[in_test]),
-                confidence=config.confidence,
-            )
-        ],
+        overall=[thresholds.with_outcomes(chosen, chosen_on, judged_on, confidence=config.confidence)],
         labels={
             label: thresholds.label_thresholds(
-                (true[in_calibration], p[in_calibration]),
-                (true[in_test], p[in_test]),
+                judged_values(label, "calibration"),
+                judged_values(label, "test"),
                 overall=overall if label != UNSAFE else None,
                 precision_targets=config.precision_targets,
                 false_positive_targets=config.false_positive_targets,
                 min_positives=config.min_positives if label != UNSAFE else 1,
                 confidence=config.confidence,
             )
-            for label, (true, p) in columns.items()
+            for label in columns
         },
     )
 

@@ -6,6 +6,8 @@ descriptive."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.estimator_evaluation import EvaluatedEstimator
 from marginalia.pipeline.evaluation.guard_tables import LABEL_FREQUENCY
@@ -21,7 +23,7 @@ from marginalia.pipeline.evaluation.paired_differences import (
     tested_metric,
     with_simultaneous_intervals,
 )
-from marginalia.schemas.evaluation_json import Difference, GuardDifference, Metric
+from marginalia.schemas.evaluation_json import Difference, GuardDifference, LabelMetrics, Metric, Outcome
 from marginalia.scoring.measures.intervals import Array
 from marginalia.scoring.measures.refitted_thresholds import METRICS as AT_OWN_THRESHOLDS
 
@@ -94,10 +96,15 @@ def against_frequency(
 def _effective_records(estimator: EvaluatedEstimator, name: str) -> float:
     """`effective_records` of a metric, on the records that the estimator's metric is measured on."""
     if not name.startswith(TUNED):
-        return effective_records(name, [row.positives for row in estimator.report.labels], estimator.report.n)
+        return effective_records(name, _classes(estimator.report.labels), estimator.report.n)
     rows = [estimator.report.thresholds.labels[row.label][0].judged_on for row in estimator.report.labels]
     judged_rows = [row for row in rows if row is not None]
-    return effective_records(name, [row.positives for row in judged_rows], judged_rows[0].n) if judged_rows else 0.0
+    return effective_records(name, _classes(judged_rows), estimator.report.tuned[name.removeprefix(TUNED)].n)
+
+
+def _classes(rows: Sequence[LabelMetrics] | Sequence[Outcome]) -> list[tuple[int, int]]:
+    """(positives, negatives) of each row."""
+    return [(row.positives, row.n - row.positives) for row in rows]
 
 
 def _difference(

@@ -28,6 +28,7 @@ BASELINES = (LABEL_FREQUENCY, "greedy", "max_over_steps", "monte_carlo")
 CURVE_POINTS = 200
 RANKED = ("roc_auc", "average_precision")
 SHARES = ("precision", "recall")
+NEVER_JUDGED = "not judged in any record of these splits"
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,10 @@ def evaluate_estimator(
 ) -> EvaluatedEstimator:
     """Evaluates one estimator. Nothing is judged on the records that it was fitted on."""
     scores = table.scores[name]
-    judged_rows, in_calibration, in_test = table.on(config.judged_on), table.on(["calibration"]), table.on(["test"])
-    judged = _bootstrapped(
-        table.truth[judged_rows], scores[judged_rows], scores[judged_rows] >= config.threshold, config, seed
-    )
-    fitted = calibrate(table, name, in_calibration, config, seed, simulated)
+    rows, in_test = table.judged_on(config.judged_on), table.judged_on(["test"])
+    truth, known, p = table.truth[rows], table.judged[rows], scores[rows]
+    judged = _bootstrapped(truth, p, known, config, seed)
+    fitted = calibrate(table, name, config, seed, simulated)
     calibrated = (
         np.column_stack(
             [calibration.apply(fitted, label, scores[:, column]) for column, label in enumerate(table.labels)]
@@ -59,11 +59,11 @@ def evaluate_estimator(
         if table.labels
         else scores
     )
-    chosen = choose_thresholds(table, name, in_calibration, in_test, config)
+    chosen = choose_thresholds(table, name, config)
     predicted = tuned_predictions(chosen, table.labels, scores)
     tuned = (
         metrics.bootstrap(
-            metrics.decisions(table.truth[in_test], predicted[in_test]),
+            metrics.decisions(table.truth[in_test], predicted[in_test], table.judged[in_test]),
             int(in_test.sum()),
             resamples=config.resamples,
             seed=seed,
@@ -72,23 +72,21 @@ def evaluate_estimator(
         if predicted is not None
         else None
     )
-    decided = _pooled(tuned, table.truth[in_test], config) if tuned else {}
+    decided = _pooled(tuned, table.truth[in_test], table.judged[in_test], config) if tuned else {}
     report = EstimatorEvaluation(
         estimator=name,
         baseline=name in BASELINES or name.startswith("published_"),
         splits=list(config.judged_on),
-        n=int(judged_rows.sum()),
+        n=len(truth),
         threshold=config.threshold,
-        metrics=_pooled(judged, table.truth[judged_rows], config),
-        labels=_per_label(
-            judged, table.labels, table.truth[judged_rows], scores[judged_rows] >= config.threshold, config
-        ),
-        labels_left_out=_left_out(table.labels, table.truth[judged_rows]),
-        verdict=_verdict(table, name, judged_rows, config, seed),
+        metrics=_pooled(judged, truth, known, config),
+        labels=_per_label(judged, table.labels, truth, p >= config.threshold, known, config),
+        labels_left_out=_left_out(table.labels, truth, known),
+        verdict=_verdict(table, name, config, seed),
         tuned=decided,
-        calibration=calibration_report(table, scores, calibrated, fitted, in_calibration, in_test, config, seed),
+        calibration=calibration_report(table, scores, calibrated, fitted, config, seed),
         thresholds=chosen,
-        review=review_points(table.truth[in_test], predicted[in_test], calibrated[in_test])
+        review=review_points(table.truth[in_test], predicted[in_test], calibrated[in_test], table.judged[in_test])
         if predicted is not None
         else [],
         soft=soft_metrics(
@@ -97,8 +95,8 @@ def evaluate_estimator(
         soft_tuned=soft_metrics(table, name, predicted, "own thresholds", ["test"], config, seed)
         if predicted is not None
         else None,
-        roc=_curve(*metrics.roc_points(table.truth[judged_rows], scores[judged_rows])),
-        precision_recall=_curve(*metrics.precision_recall_points(table.truth[judged_rows], scores[judged_rows])),
+        roc=_curve(*metrics.roc_points(truth[known], p[known])),
+        precision_recall=_curve(*metrics.precision_recall_points(truth[known], p[known])),
     )
     report = with_ranges(report, table, fitted, calibrated, config)
     return EvaluatedEstimator(
@@ -110,7 +108,7 @@ def _refitted(
     table: GuardTable, scores: Array, chosen: ThresholdReport, config: EvaluateSection, seed: int
 ) -> metrics.Bootstrapped | None:
     own = own_thresholds(chosen, table.labels)
-    in_calibration, in_test = table.on(["calibration"]), table.on(["test"])
+    in_calibration, in_test = table.judged_on(["calibration"]), table.judged_on(["test"])
     if own is None or not in_test.any():
         return None
     resampled = refitted_thresholds.chosen_thresholds(
@@ -119,65 +117,80 @@ def _refitted(
         min_positives=config.min_positives,
         resamples=config.resamples,
         seed=seed,
+        judged=table.judged[in_calibration],
     )
-    return refitted_thresholds.with_resampled(table.truth[in_test], scores[in_test], own, resampled, seed)
+    return refitted_thresholds.with_resampled(
+        table.truth[in_test], scores[in_test], own, resampled, seed, table.judged[in_test]
+    )
 
 
 def _bootstrapped(
-    truth: Flags, scores: Array, predicted: Flags, config: EvaluateSection, seed: int
+    truth: Flags, scores: Array, judged: Flags, config: EvaluateSection, seed: int
 ) -> metrics.Bootstrapped:
-    measure = metrics.combined([metrics.decisions(truth, predicted), metrics.ranking(truth, scores)])
+    """Metrics of the scores and of decisions at the fixed threshold; all arrays are (n, L)."""
+    decided = metrics.decisions(truth, scores >= config.threshold, judged)
+    measure = metrics.combined([decided, metrics.ranking(truth, scores, judged)])
     return metrics.bootstrap(measure, len(truth), resamples=config.resamples, seed=seed, left_out=True)
 
 
-def _pooled(bootstrapped: metrics.Bootstrapped, truth: Flags, config: EvaluateSection) -> dict[str, Metric]:
-    rarest = min(int(truth.sum()), int((~truth).sum()))
+def _pooled(
+    bootstrapped: metrics.Bootstrapped, truth: Flags, judged: Flags, config: EvaluateSection
+) -> dict[str, Metric]:
+    rarest = min(int(truth[judged].sum()), int((~truth[judged]).sum()))
     return {
         name: bootstrap_metric(
             float(values[0]),
             bootstrapped.replicates.pooled[name],
             len(truth),
             confidence=config.confidence,
-            undefined=_undefined(name, len(truth)),
+            undefined=_undefined(name, len(truth), len(truth)),
             rarest=rarest if name.endswith(RANKED) else None,
-            variance=pooled_variance(bootstrapped, name, truth),
+            variance=pooled_variance(bootstrapped, name, truth, judged),
         )
         for name, values in bootstrapped.value.pooled.items()
     }
 
 
 def _per_label(
-    bootstrapped: metrics.Bootstrapped, labels: list[str], truth: Flags, predicted: Flags, config: EvaluateSection
+    bootstrapped: metrics.Bootstrapped,
+    labels: list[str],
+    truth: Flags,
+    predicted: Flags,
+    judged: Flags,
+    config: EvaluateSection,
 ) -> list[LabelMetrics]:
-    """Metrics of each label. Precision and recall are shares of records and have exact intervals; the intervals of the
-    others come from their variance."""
+    """Metrics of each label, over the records in which it was judged. Precision and recall are shares of records and
+    have exact intervals; the intervals of the others come from their variance."""
     rows = []
     variances = {name: label_variances(bootstrapped, name) for name in bootstrapped.value.labels if name not in SHARES}
     for column, label in enumerate(labels):
-        positives = int(truth[:, column].sum())
+        true, flags = truth[judged[:, column], column], predicted[judged[:, column], column]
+        n, positives = len(true), int(true.sum())
+        undefined = {name: _undefined(name, n, len(truth)) for name in bootstrapped.value.labels}
         label_metrics = {
             name: bootstrap_metric(
                 float(values[0, column]),
                 bootstrapped.replicates.labels[name][:, column],
-                len(truth),
+                n,
                 confidence=config.confidence,
-                undefined=_undefined(name, len(truth)),
-                rarest=min(positives, len(truth) - positives),
+                undefined=undefined[name],
+                rarest=min(positives, n - positives),
                 variance=variances[name][column],
             )
             for name, values in bootstrapped.value.labels.items()
             if name not in SHARES
         }
-        hits, flagged = int((truth & predicted)[:, column].sum()), int(predicted[:, column].sum())
-        for name, n in zip(SHARES, (flagged, positives), strict=True):
-            label_metrics[name] = share(hits, n, confidence=config.confidence, undefined=_undefined(name, len(truth)))
-        rows.append(LabelMetrics(label=label, n=len(truth), positives=positives, metrics=label_metrics))
+        hits, flagged = int((true & flags).sum()), int(flags.sum())
+        for name, total in zip(SHARES, (flagged, positives), strict=True):
+            label_metrics[name] = share(hits, total, confidence=config.confidence, undefined=undefined[name])
+        rows.append(LabelMetrics(label=label, n=n, positives=positives, metrics=label_metrics))
     return rows
 
 
-def _undefined(name: str, n: int) -> str:
+def _undefined(name: str, n: int, records: int) -> str:
+    """Why a metric has no value: `n` of the `records` judge what it measures."""
     if n == 0:
-        return "no records on these splits"
+        return NEVER_JUDGED if records else "no records on these splits"
     if name.endswith("precision") and not name.endswith("average_precision"):
         return "nothing is flagged"
     if name.endswith("roc_auc"):
@@ -185,26 +198,31 @@ def _undefined(name: str, n: int) -> str:
     return "no positives in gold"
 
 
-def _left_out(labels: list[str], truth: Flags) -> dict[str, str]:
+def _left_out(labels: list[str], truth: Flags, judged: Flags) -> dict[str, str]:
     reasons = {}
     for column, label in enumerate(labels):
-        if not truth[:, column].any():
+        true = truth[judged[:, column], column]
+        if len(truth) and not len(true):
+            reasons[label] = f"{NEVER_JUDGED}: left out of macro averages"
+        elif not true.any():
             reasons[label] = "no positives: left out of macro averages"
-        elif truth[:, column].all():
+        elif true.all():
             reasons[label] = "no negatives: left out of macro ROC AUC and average precision"
     return reasons
 
 
-def _verdict(table: GuardTable, name: str, judged: Flags, config: EvaluateSection, seed: int) -> dict[str, Metric]:
-    """Binary metrics of the verdict. Shares have exact intervals; the intervals of the others come from their
-    variance."""
+def _verdict(table: GuardTable, name: str, config: EvaluateSection, seed: int) -> dict[str, Metric]:
+    """Binary metrics of the verdict, over the records whose verdict is known. Shares have exact intervals; the
+    intervals of the others come from their variance."""
     if name not in table.verdicts:
         return {}
-    truth, p = table.any_label[judged], table.verdicts[name][judged]
+    rows = table.verdict_on(config.judged_on)
+    truth, p = table.any_label[rows], table.verdicts[name][rows]
     n, flagged = len(truth), p >= config.threshold
     false_positives, positives = int((~truth & flagged).sum()), int(truth.sum())
-    bootstrapped = _bootstrapped(truth[:, None], p[:, None], flagged[:, None], config, seed)
-    label_metrics = _per_label(bootstrapped, [UNSAFE], truth[:, None], flagged[:, None], config)[0].metrics
+    known = np.ones((n, 1), dtype=np.bool_)
+    bootstrapped = _bootstrapped(truth[:, None], p[:, None], known, config, seed)
+    label_metrics = _per_label(bootstrapped, [UNSAFE], truth[:, None], flagged[:, None], known, config)[0].metrics
     exact = {
         "false_positive_rate": share(
             false_positives, n - positives, confidence=config.confidence, undefined="no safe records in gold"

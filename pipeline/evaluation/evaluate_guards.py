@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,6 +11,12 @@ import numpy as np
 import polars as pl
 
 from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.answer_format_gate import (
+    answer_format,
+    marked,
+    withheld_reason,
+    without_thresholds,
+)
 from marginalia.pipeline.evaluation.estimator_choice import against_frequency, differences, guard_differences, recommend
 from marginalia.pipeline.evaluation.estimator_evaluation import EvaluatedEstimator, evaluate_estimator
 from marginalia.pipeline.evaluation.failure_analysis import confusions, slices, worst_records
@@ -36,6 +42,7 @@ class GuardScores:
     family: str | None = None  # name of its guard file, for calibration.json
     model: str | None = None
     tolerance: float | None = None  # widest bounds that the search should leave (score.tolerance)
+    is_outside: Callable[[str], bool] | None = None  # whether a greedy answer is outside the guard's format
 
 
 @dataclass(frozen=True)
@@ -71,11 +78,12 @@ def evaluate(
         evaluated = _evaluate_estimators(table, config, seed, simulated)
         guard_evaluation = _evaluate_guard(table, files, evaluated, attributes, config, seed)
         guard_evaluations.append(guard_evaluation)
-        thresholds_by_guard[files.guard] = _guard_thresholds(guard_evaluation)
-        if guard_evaluation.recommended is not None:
+        found = guard_evaluation.answer_format
+        thresholds_by_guard[files.guard] = without_thresholds(_guard_thresholds(guard_evaluation), found)
+        if guard_evaluation.recommended is not None and withheld_reason(found) is None:
             recommended.append(JudgedEstimator.of(table, evaluated[guard_evaluation.recommended].report))
         calibrations += [
-            fitted.model_copy(update={"family": files.family, "model": files.model})
+            marked(fitted, found).model_copy(update={"family": files.family, "model": files.model})
             for fitted in _calibrations(guard_evaluation.recommended, evaluated)
         ]
     evaluation = Evaluation(
@@ -153,12 +161,14 @@ def _evaluate_guard(
         guard=table.guard,
         records=len(table.ids),
         left_out=table.left_out,
+        not_judged=table.not_judged,
         labels_not_scored=table.labels_not_scored,
         estimators_left_out=table.estimators_left_out,
         recommended=recommended,
         recommended_because=because,
         off_language=_mean(records["off_language"]),
         unexplored=_mean(records["unexplored"]),
+        answer_format=answer_format(table, records, config, tolerance=files.tolerance, is_outside=files.is_outside),
         seconds=float(records["seconds"].sum()),
         forward_passes=int(records["forward_passes"].sum()),
         estimators=[estimator.report for estimator in evaluated.values()],
@@ -166,7 +176,7 @@ def _evaluate_guard(
         against_frequency=against_frequency(evaluated, recommended, config) if recommended is not None else None,
         bounds=bounds_effect(table, best.report, config, files.tolerance) if best is not None else None,
         slices=slices(table, recommended, attributes, config, seed) if recommended is not None else [],
-        confusions=confusions(table.truth[in_test], predicted[in_test], table.labels),
+        confusions=confusions(table.truth[in_test], predicted[in_test], table.judged[in_test], table.labels),
         worst=worst_records(table, table.scores[recommended], predicted, config.judged_on, config.worst_records)
         if recommended is not None
         else [],

@@ -27,7 +27,7 @@ def slices(
     `attributes` has the columns id, name, value; None for a run without attributes."""
     if attributes is None or attributes.is_empty():
         return []
-    judged = table.on(config.judged_on)
+    judged = table.judged_on(config.judged_on)
     row_of = {record: row for row, record in enumerate(table.ids) if judged[row]}
     judged_attributes = attributes.filter(pl.col("id").is_in(list(row_of)))
     result = []
@@ -46,7 +46,15 @@ def slices(
             rows = np.array(sorted(row_of[record] for record in ids))
             bounds_of_rows = (bounds[0][rows], bounds[1][rows]) if bounds else None
             result.append(
-                _slice((str(attribute), value), table.truth[rows], scores[rows], bounds_of_rows, config, seed)
+                _slice(
+                    (str(attribute), value),
+                    table.truth[rows],
+                    scores[rows],
+                    table.judged[rows],
+                    bounds_of_rows,
+                    config,
+                    seed,
+                )
             )
     return result
 
@@ -55,14 +63,16 @@ def _slice(
     attribute_and_value: tuple[str, str],
     truth: Flags,
     scores: Array,
+    judged: Flags,
     bounds: Bounds | None,
     config: EvaluateSection,
     seed: int,
 ) -> Slice:
-    ranges = pooled_ranges(truth, bounds, config.threshold) if bounds else {}
-    measure = metrics.combined([metrics.decisions(truth, scores >= config.threshold), metrics.ranking(truth, scores)])
+    ranges = pooled_ranges(truth, bounds, config.threshold, judged) if bounds else {}
+    decisions = metrics.decisions(truth, scores >= config.threshold, judged)
+    measure = metrics.combined([decisions, metrics.ranking(truth, scores, judged)])
     bootstrapped = metrics.bootstrap(measure, len(truth), resamples=config.resamples, seed=seed, left_out=True)
-    rarest = min(int(truth.sum()), int((~truth).sum()), len(truth))
+    rarest = min(int(truth[judged].sum()), int((~truth[judged]).sum()), len(truth))
     return Slice(
         attribute=attribute_and_value[0],
         value=attribute_and_value[1],
@@ -76,7 +86,7 @@ def _slice(
                     confidence=config.confidence,
                     undefined="not defined on these records",
                     rarest=rarest,
-                    variance=pooled_variance(bootstrapped, metric, truth),
+                    variance=pooled_variance(bootstrapped, metric, truth, judged),
                 ),
                 ranges.get(metric),
             )
@@ -85,9 +95,10 @@ def _slice(
     )
 
 
-def confusions(truth: Flags, predicted: Flags, labels: list[str]) -> list[Confusion]:
-    """Pairs of a missed label and a label wrongly given instead, most frequent first. The arrays are (n, L)."""
-    missed, extra = (truth & ~predicted).astype(np.int64), (~truth & predicted).astype(np.int64)
+def confusions(truth: Flags, predicted: Flags, judged: Flags, labels: list[str]) -> list[Confusion]:
+    """Pairs of a missed label and a label wrongly given instead, both judged, most frequent first. The arrays are
+    (n, L)."""
+    missed, extra = (part.astype(np.int64) for part in (judged & truth & ~predicted, judged & ~truth & predicted))
     counts = missed.T @ extra
     pairs = [
         Confusion(gold=labels[i], predicted=labels[j], records=int(counts[i, j]))
@@ -99,12 +110,13 @@ def confusions(truth: Flags, predicted: Flags, labels: list[str]) -> list[Confus
 def worst_records(
     table: GuardTable, scores: Array, predicted: Flags, splits: list[Split], how_many: int
 ) -> list[WorstRecord]:
-    """The records of these splits with the highest mean log loss over the labels (nats)."""
+    """The records of these splits with the highest mean log loss over their judged labels (nats)."""
     if not table.labels:
         return []
-    losses = log_losses(table.truth, scores).mean(1)
+    cells = table.judged.sum(1)
+    losses = np.where(table.judged, log_losses(table.truth, scores), 0).sum(1) / np.maximum(cells, 1)
     order = np.argsort(-losses, kind="stable")
-    rows = order[table.on(splits)[order]][:how_many].tolist()
+    rows = order[table.judged_on(splits)[order]][:how_many].tolist()
 
     def names(flags: Flags) -> list[str]:
         return [label for label, flag in zip(table.labels, flags, strict=True) if flag]
@@ -114,7 +126,8 @@ def worst_records(
             record_id=table.ids[row],
             split=str(table.splits[row]),  # type: ignore[arg-type]
             gold=names(table.truth[row]),
-            predicted=names(predicted[row]),
+            predicted=names(predicted[row] & table.judged[row]),
+            not_judged=names(~table.judged[row]),
             loss=float(losses[row]),
         )
         for row in rows

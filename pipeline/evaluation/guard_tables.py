@@ -10,7 +10,9 @@ import polars as pl
 
 from marginalia.schemas.equal_texts import equal_texts
 from marginalia.schemas.errors import ArtifactError
-from marginalia.schemas.evaluation_json import UNSAFE, GoldCounts, Split
+from marginalia.schemas.evaluation_json import UNSAFE, GoldCounts, NotJudged, Split
+from marginalia.schemas.judged_labels import judged_cells, verdict_judged
+from marginalia.scoring.measures.cell_means import nothing_judged
 from marginalia.scoring.measures.intervals import Array, Flags
 
 Bounds = tuple[Array, Array]  # (lower, upper) of probabilities, of equal shape
@@ -30,9 +32,11 @@ class GuardTable:
     splits: np.ndarray  # (n,) str
     labels: list[str]
     truth: Flags  # (n, L)
+    judged: Flags  # (n, L): cells that were not judged are neither positive nor negative; every measure leaves them out
     any_label: Flags  # (n,): the verdict's truth, also from labels that the guard does not know
-    soft: Array  # (n, L), NaN where gold has none
-    yes: Array  # (n, L): how many of the `answers` gave the label; NaN where gold has no votes
+    verdict_judged: Flags  # (n,): whether the verdict's truth is known
+    soft: Array  # (n, L), NaN where gold has none or the label was not judged
+    yes: Array  # (n, L): how many of the `answers` gave the label; NaN where gold has no votes or it was not judged
     answers: Array
     scores: dict[str, Array]  # estimator → (n, L)
     verdicts: dict[str, Array]  # estimator → (n,)
@@ -46,20 +50,46 @@ class GuardTable:
         """(n,): whether each record belongs to one of these splits."""
         return np.asarray(np.isin(self.splits, list(splits)), dtype=bool)
 
+    def judged_on(self, splits: Sequence[Split]) -> Flags:
+        """(n,): whether each record belongs to one of these splits, with at least one judged label."""
+        return self.on(splits) & ~nothing_judged(self.judged)
+
+    def verdict_on(self, splits: Sequence[Split]) -> Flags:
+        """(n,): whether each record belongs to one of these splits, with a known verdict."""
+        return self.on(splits) & self.verdict_judged
+
+    @property
+    def not_judged(self) -> NotJudged:
+        """Counts of the cells that were not judged."""
+        return _not_judged(self.judged, self.verdict_judged)
+
 
 def count_gold(gold: pl.DataFrame, labels: list[str]) -> GoldCounts:
-    """Counts of a gold frame (GoldRecord): final records by split, safe ones, positives by label; others by status."""
+    """Counts of a gold frame (GoldRecord) with the `labels` of the taxonomy: final records by split, safe ones,
+    positives and judged records by label; others by status."""
     final = gold.filter(pl.col("status") == "final")
     others = gold.filter(pl.col("status") != "final").group_by("status").len().sort("status")
     positives = dict(final["labels"].explode().drop_nulls().value_counts().iter_rows())
+    judged, verdict_known = judged_cells(final["judged"], labels), verdict_judged(final, labels)
     return GoldCounts(
         records=gold.height,
         final=final.height,
         left_out=dict(others.iter_rows()),
-        safe=int((final["labels"].list.len() == 0).sum()),
+        safe=int(((final["labels"].list.len() == 0).to_numpy() & verdict_known).sum()),
         splits=dict(final.group_by("split").len().sort("split").iter_rows()),
         positives={label: int(positives.get(label, 0)) for label in labels},
+        judged=dict(zip(labels, judged.sum(0).tolist(), strict=True)),
+        not_judged=_not_judged(judged, verdict_known),
         equal_texts=equal_texts(gold),
+    )
+
+
+def _not_judged(judged: Flags, verdict_known: Flags) -> NotJudged:
+    return NotJudged(
+        records=int((~judged).any(axis=1).sum()),
+        cells=int((~judged).sum()),
+        of_cells=judged.size,
+        verdicts=int((~verdict_known).sum()),
     )
 
 
@@ -82,19 +112,22 @@ def guard_table(
         name for name in scores.filter(bounds_differ)["estimator"].unique(maintain_order=True) if name in estimators
     ]
     bound_matrices = [_matrices(scores, ids, labels, with_bounds, column) for column in ("lower", "upper")]
-    truth = _membership(final["labels"], labels)
+    truth, judged = _membership(final["labels"], labels), judged_cells(final["judged"], labels)
     if len(ids) and labels:
-        matrices[LABEL_FREQUENCY] = np.tile(truth.mean(0), (len(ids), 1))
+        frequencies = (truth & judged).sum(0) / np.maximum(judged.sum(0), 1)  # 0 for a label that nobody judged
+        matrices[LABEL_FREQUENCY] = np.tile(frequencies, (len(ids), 1))
     return GuardTable(
         guard=guard,
         ids=ids,
         splits=final["split"].to_numpy().astype(str),
         labels=labels,
         truth=truth,
+        judged=judged,
         any_label=(final["labels"].list.len() > 0).to_numpy().astype(bool),
-        soft=_cells(final, "soft_labels", "probability", labels),
-        yes=_cells(final, "votes", "yes", labels),
-        answers=_cells(final, "votes", "n", labels),
+        verdict_judged=verdict_judged(final, taxonomy_labels),
+        soft=np.where(judged, _cells(final, "soft_labels", "probability", labels), np.nan),
+        yes=np.where(judged, _cells(final, "votes", "yes", labels), np.nan),
+        answers=np.where(judged, _cells(final, "votes", "n", labels), np.nan),
         scores=matrices,
         verdicts=verdicts,
         left_out=left_out,

@@ -48,11 +48,11 @@ def difference_range(first: Metric, second: Metric) -> Range | None:
     return float(c or 0.0) - float(b or 0.0), float(d or 0.0) - float(a or 0.0)
 
 
-def pooled_ranges(truth: Flags, bounds: Bounds, threshold: float | Array) -> dict[str, Range]:
+def pooled_ranges(truth: Flags, bounds: Bounds, threshold: float | Array, judged: Flags) -> dict[str, Range]:
     """The range of every pooled metric of `marginalia.scoring.measures.metrics` at a threshold; truth is (n, L)."""
     return {
-        **metric_ranges.decision_ranges(truth, *bounds, threshold).pooled,
-        **metric_ranges.ranking_ranges(truth, *bounds).pooled,
+        **metric_ranges.decision_ranges(truth, *bounds, threshold, judged).pooled,
+        **metric_ranges.ranking_ranges(truth, *bounds, judged).pooled,
     }
 
 
@@ -86,25 +86,25 @@ def with_ranges(
     bounds = table.bounds.get(evaluation.estimator)
     if bounds is None or not table.labels:
         return evaluation
-    judged, in_test = table.on(config.judged_on), table.on(["test"])
-    truth, test_bounds = table.truth, (bounds[0][in_test], bounds[1][in_test])
+    rows, in_test = table.judged_on(config.judged_on), table.judged_on(["test"])
+    truth, known, test_bounds = table.truth, table.judged, (bounds[0][in_test], bounds[1][in_test])
     update: dict[str, object] = {}
-    decided = metric_ranges.decision_ranges(truth[judged], bounds[0][judged], bounds[1][judged], config.threshold)
-    ranked = metric_ranges.ranking_ranges(truth[judged], bounds[0][judged], bounds[1][judged])
+    arrays = truth[rows], bounds[0][rows], bounds[1][rows]
+    decided = metric_ranges.decision_ranges(*arrays, config.threshold, known[rows])
+    ranked = metric_ranges.ranking_ranges(*arrays, known[rows])
     update["metrics"] = _metrics_with_ranges(evaluation.metrics, {**decided.pooled, **ranked.pooled})
     update["labels"] = [
         _label(row, {**decided.labels, **ranked.labels}, column) for column, row in enumerate(evaluation.labels)
     ]
     verdict = table.verdict_bounds.get(evaluation.estimator)
     if evaluation.verdict and verdict is not None:
-        verdict_allowed = verdict_ranges(
-            table.any_label[judged], (verdict[0][judged], verdict[1][judged]), config.threshold
-        )
+        rows = table.verdict_on(config.judged_on)
+        verdict_allowed = verdict_ranges(table.any_label[rows], (verdict[0][rows], verdict[1][rows]), config.threshold)
         update["verdict"] = _metrics_with_ranges(evaluation.verdict, verdict_allowed)
     if evaluation.tuned:
         own = own_thresholds(evaluation.thresholds, table.labels)
         assert own is not None  # otherwise `tuned` would be empty
-        at_own = metric_ranges.decision_ranges(truth[in_test], *test_bounds, own)
+        at_own = metric_ranges.decision_ranges(truth[in_test], *test_bounds, own, known[in_test])
         update["tuned"] = _metrics_with_ranges(evaluation.tuned, at_own.pooled)
     update["thresholds"] = _thresholds(evaluation.thresholds, table, bounds, verdict)
     if evaluation.calibration.raw is not None:
@@ -113,9 +113,14 @@ def with_ranges(
         report = evaluation.calibration
         update["calibration"] = report.model_copy(
             update={
-                "raw": _quality(report.raw, truth[in_test], p, test_bounds, config.bins),
+                "raw": _quality(report.raw, truth[in_test], p, test_bounds, known[in_test], config.bins),
                 "recalibrated": _quality(
-                    report.recalibrated, truth[in_test], q, (calibrated_bounds[0], calibrated_bounds[1]), config.bins
+                    report.recalibrated,
+                    truth[in_test],
+                    q,
+                    (calibrated_bounds[0], calibrated_bounds[1]),
+                    known[in_test],
+                    config.bins,
                 ),
             }
         )
@@ -134,31 +139,32 @@ def _label(row: LabelMetrics, allowed: Mapping[str, metric_ranges.Ends], column:
 def _thresholds(
     report: ThresholdReport, table: GuardTable, bounds: Bounds, verdict_bounds: Bounds | None
 ) -> ThresholdReport:
-    truth, in_calibration, in_test = table.truth, table.on(["calibration"]), table.on(["test"])
-    all_cells = truth.ravel(), (bounds[0].ravel(), bounds[1].ravel())
-    splits_of_cells = _repeat_per_label(in_calibration, in_test, truth)
+    truth, known, splits = table.truth, table.judged, (table.on(["calibration"]), table.on(["test"]))
+    all_cells = truth[known], (bounds[0][known], bounds[1][known])
+    record_of = np.nonzero(known)[0]
     columns = {
-        label: (truth[:, column], (bounds[0][:, column], bounds[1][:, column]))
+        label: (truth[:, column], (bounds[0][:, column], bounds[1][:, column]), known[:, column])
         for column, label in enumerate(table.labels)
     }
     if verdict_bounds is not None:
-        columns[UNSAFE] = (table.any_label, verdict_bounds)
+        columns[UNSAFE] = (table.any_label, verdict_bounds, table.verdict_judged)
     return report.model_copy(
         update={
-            "overall": [_threshold(row, *all_cells, *splits_of_cells) for row in report.overall],
+            "overall": [
+                _threshold(row, *all_cells, splits[0][record_of], splits[1][record_of]) for row in report.overall
+            ],
             "labels": {
-                label: [_threshold(row, *columns[label], in_calibration, in_test) for row in rows]
-                if label in columns
-                else rows
+                label: [_label_threshold(row, *columns[label], *splits) for row in rows] if label in columns else rows
                 for label, rows in report.labels.items()
             },
         }
     )
 
 
-def _repeat_per_label(in_calibration: Flags, in_test: Flags, truth: Flags) -> tuple[Flags, Flags]:
-    n_labels = truth.shape[1]
-    return np.repeat(in_calibration, n_labels), np.repeat(in_test, n_labels)
+def _label_threshold(
+    row: Threshold, truth: Flags, bounds: Bounds, judged: Flags, in_calibration: Flags, in_test: Flags
+) -> Threshold:
+    return _threshold(row, truth, bounds, in_calibration & judged, in_test & judged)
 
 
 def _threshold(row: Threshold, truth: Flags, bounds: Bounds, in_calibration: Flags, in_test: Flags) -> Threshold:
@@ -185,13 +191,13 @@ def _calibrated(fitted: Calibration, labels: list[str], p: Array) -> Array:
 
 
 def _quality(
-    quality: CalibrationQuality | None, truth: Flags, p: Array, bounds: Bounds, bins: int
+    quality: CalibrationQuality | None, truth: Flags, p: Array, bounds: Bounds, judged: Flags, bins: int
 ) -> CalibrationQuality | None:
     if quality is None:
         return None
+    truth, p, bounds = truth[judged], p[judged], (bounds[0][judged], bounds[1][judged])
     allowed = metric_ranges.forecast_ranges(truth, *bounds)
-    bin_of = equal_mass_bins(p.ravel(), bins)
-    allowed["ece"] = metric_ranges.calibration_error_range(truth.ravel(), bounds[0].ravel(), bounds[1].ravel(), bin_of)
+    allowed["ece"] = metric_ranges.calibration_error_range(truth, *bounds, equal_mass_bins(p, bins))
     return quality.model_copy(
         update={name: with_range(getattr(quality, name), allowed[name]) for name in ("ece", "brier", "log_loss")}
     )

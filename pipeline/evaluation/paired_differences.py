@@ -26,6 +26,7 @@ from marginalia.schemas.evaluation_json import EstimatorEvaluation, Finding, Met
 from marginalia.scoring.measures import metric_ranges as ranges
 from marginalia.scoring.measures import metrics, refitted_thresholds
 from marginalia.scoring.measures.calibration import log_losses
+from marginalia.scoring.measures.cell_means import cells_per_record, nothing_judged, per_record
 from marginalia.scoring.measures.conclusions import compare
 from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric, simultaneous
 from marginalia.scoring.measures.metrics import Bootstrapped, Measure, Measured
@@ -63,7 +64,7 @@ class JudgedEstimator:
 
     @property
     def rows_by_record(self) -> dict[str, int]:
-        """Id of each judged record → its row in the table."""
+        """Id of each record of the splits → its row in the table."""
         judged = self.table.on(self.splits)
         return {record: row for row, record in enumerate(self.table.ids) if judged[row]}
 
@@ -72,7 +73,8 @@ class JudgedEstimator:
 
         Records are sorted by id, so that two guards with the same records get the same resamples."""
         table = self.table
-        rows = np.array(sorted(np.flatnonzero(table.on(["calibration"])), key=lambda row: table.ids[row]), dtype=int)
+        in_calibration = np.flatnonzero(table.judged_on(["calibration"]))
+        rows = np.array(sorted(in_calibration, key=lambda row: table.ids[row]), dtype=int)
         columns = [table.labels.index(label) for label in labels]
         return refitted_thresholds.chosen_thresholds(
             table.truth[rows],
@@ -80,17 +82,19 @@ class JudgedEstimator:
             min_positives=config.min_positives,
             resamples=config.resamples,
             seed=seed,
+            judged=table.judged[rows],
         )[:, columns]
 
 
 @dataclass(frozen=True)
 class AlignedScores:
-    """One of the two estimators on the n shared records and L shared labels."""
+    """One of the two estimators on the n shared records and L shared labels; the verdict's on the v records whose
+    verdict is known."""
 
     judged: JudgedEstimator
     p: Array  # (n, L)
     bounds: Bounds | None
-    verdict: Array | None  # (n,)
+    verdict: Array | None  # (v,)
     verdict_bounds: Bounds | None
     own_thresholds: Array | None  # (L,)
 
@@ -106,7 +110,10 @@ class PairedMeasures:
 
 
 class PairedDifferences:
-    """Differences, b minus a, over `records`, which both judged against the same gold labels."""
+    """Differences, b minus a, over `records`, which both judged against the same gold labels.
+
+    Cells count where both runs' gold judged the label, and verdicts where both know them. `records`: how many have such
+    a cell."""
 
     def __init__(
         self, a: JudgedEstimator, b: JudgedEstimator, records: Sequence[str], config: EvaluateSection, seed: int
@@ -117,31 +124,37 @@ class PairedDifferences:
             np.array([rows_of[record] for record in records], dtype=np.int64)
             for rows_of in (a.rows_by_record, b.rows_by_record)
         ]
-        both = [_aligned_scores(judged, rows, self.labels) for judged, rows in zip((a, b), rows_of_both, strict=True)]
-        self.truth = _cells(a.table.truth, rows_of_both[0], _columns(a, self.labels))
-        self._in_test = (a.table.splits[rows_of_both[0]] == "test") & (b.table.splits[rows_of_both[1]] == "test")
+        sides = list(zip((a, b), rows_of_both, strict=True))
+        judged_by_a, judged_by_b = (_cells(one.table.judged, rows, _columns(one, self.labels)) for one, rows in sides)
+        judged = judged_by_a & judged_by_b
+        known = np.logical_and(*(one.table.verdict_judged[rows] for one, rows in sides))
+        some = ~nothing_judged(judged)
+        both = [_aligned_scores(one, rows[some], rows[known], self.labels) for one, rows in sides]
+        self.truth, self.judged = _cells(a.table.truth, rows_of_both[0][some], _columns(a, self.labels)), judged[some]
+        self.records = len(self.truth)
+        self._in_test = np.logical_and(*(one.table.splits[rows[some]] == "test" for one, rows in sides))
         self._judged = self._at_fixed_thresholds(both)
-        self._label_ranges = [_label_ranges(self.truth, scores) for scores in both]
+        self._label_ranges = [_label_ranges(self.truth, self.judged, scores) for scores in both]
         self._forecasts = self._of_forecasts(both)
-        self._verdicts = self._of_verdicts(both, a.table.any_label[rows_of_both[0]])
+        self._verdicts = self._of_verdicts(both, a.table.any_label[rows_of_both[0][known]])
         self._tuned = self._at_own_thresholds(both)
 
     def _at_fixed_thresholds(self, both: list[AlignedScores]) -> PairedMeasures | None:
-        truth = self.truth
+        truth, judged = self.truth, self.judged
         measures, allowed_ranges = [], []
         for scores in both:
             threshold = scores.judged.threshold
-            decisions, ranking = metrics.decisions(truth, scores.p >= threshold), metrics.ranking(truth, scores.p)
-            measures.append(metrics.combined([decisions, ranking]))
-            allowed_ranges.append(pooled_ranges(truth, scores.bounds, threshold) if scores.bounds else {})
+            decisions = metrics.decisions(truth, scores.p >= threshold, judged)
+            measures.append(metrics.combined([decisions, metrics.ranking(truth, scores.p, judged)]))
+            allowed_ranges.append(pooled_ranges(truth, scores.bounds, threshold, judged) if scores.bounds else {})
         return self._pair(measures, allowed_ranges, len(truth))
 
     def _of_forecasts(self, both: list[AlignedScores]) -> PairedMeasures | None:
-        in_test, truth = self._in_test, self.truth[self._in_test]
+        in_test, truth, judged = self._in_test, self.truth[self._in_test], self.judged[self._in_test]
         return self._pair(
-            [forecast_measure(truth, scores.p[in_test]) for scores in both],
+            [forecast_measure(truth, scores.p[in_test], judged) for scores in both],
             [
-                ranges.forecast_ranges(truth, *_bounds_of_rows(scores.bounds, in_test)) if scores.bounds else {}
+                ranges.forecast_ranges(truth, *_bounds_of_rows(scores.bounds, in_test), judged) if scores.bounds else {}
                 for scores in both
             ],
             len(truth),
@@ -167,19 +180,20 @@ class PairedDifferences:
         )
 
     def _at_own_thresholds(self, both: list[AlignedScores]) -> PairedMeasures | None:
-        in_test, truth = self._in_test, self.truth[self._in_test]
+        in_test, truth, judged = self._in_test, self.truth[self._in_test], self.judged[self._in_test]
         bootstrapped, allowed_ranges = [], []
         for scores in both:
-            if scores.own_thresholds is None or not in_test.any() or not scores.judged.table.on(["calibration"]).any():
+            has_calibration = scores.judged.table.judged_on(["calibration"]).any()
+            if scores.own_thresholds is None or not in_test.any() or not has_calibration:
                 return None
             resampled = scores.judged.resampled_thresholds(self.labels, self._config, self._seed)
             bootstrapped.append(
                 refitted_thresholds.with_resampled(
-                    truth, scores.p[in_test], scores.own_thresholds, resampled, self._seed
+                    truth, scores.p[in_test], scores.own_thresholds, resampled, self._seed, judged
                 )
             )
             decided = (
-                ranges.decision_ranges(truth, *_bounds_of_rows(scores.bounds, in_test), scores.own_thresholds)
+                ranges.decision_ranges(truth, *_bounds_of_rows(scores.bounds, in_test), scores.own_thresholds, judged)
                 if scores.bounds
                 else None
             )
@@ -209,8 +223,10 @@ class PairedDifferences:
 
     def effective_records(self, name: str) -> float:
         """How many records the precision of a metric depends on; see the function `effective_records`."""
-        truth = self.truth[self._in_test] if measured_on(name) == ON_TEST_SPLIT else self.truth
-        return effective_records(name, truth.sum(0).tolist(), len(truth))
+        rows = self._in_test if measured_on(name) == ON_TEST_SPLIT else np.ones(self.records, dtype=bool)
+        truth, judged = self.truth[rows], self.judged[rows]
+        counts = (truth & judged).sum(0).tolist(), (~truth & judged).sum(0).tolist()
+        return effective_records(name, list(zip(*counts, strict=True)), len(truth))
 
     def replicates(self, name: str) -> Array:
         """(resamples,): the difference in a metric that both have, in each resample."""
@@ -219,14 +235,16 @@ class PairedDifferences:
         first, second = (bootstrapped.replicates.pooled[key] for bootstrapped in measures.bootstrapped)
         return second - first
 
-    def label(self, label: str, metric: str) -> Metric:
-        """The difference in a metric of one shared label, over the judged splits."""
-        assert self._judged is not None
+    def label(self, label: str, metric: str) -> Metric | None:
+        """The difference in a metric of one shared label, over the judged splits; None without a common judged cell."""
+        if self._judged is None:
+            return None
         column = self.labels.index(label)
-        positives = int(self.truth[:, column].sum())
+        true = self.truth[self.judged[:, column], column]
+        n, positives = len(true), int(true.sum())
         first, second = (
             with_range(
-                Metric(value=_finite_or_none(float(bootstrapped.value.labels[metric][0, column])), n=len(self.truth)),
+                Metric(value=_finite_or_none(float(bootstrapped.value.labels[metric][0, column])), n=n),
                 (float(allowed[metric][0][column]), float(allowed[metric][1][column])) if allowed else None,
             )
             for bootstrapped, allowed in zip(self._judged.bootstrapped, self._label_ranges, strict=True)
@@ -237,16 +255,16 @@ class PairedDifferences:
             second,
             replicates[1] - replicates[0],
             confidence=self._config.confidence,
-            rarest=min(positives, len(self.truth) - positives),
+            rarest=min(positives, n - positives),
         )
 
 
-def _label_ranges(truth: Flags, scores: AlignedScores) -> dict[str, ranges.Ends]:
+def _label_ranges(truth: Flags, judged: Flags, scores: AlignedScores) -> dict[str, ranges.Ends]:
     if scores.bounds is None:
         return {}
     return {
-        **ranges.ranking_ranges(truth, *scores.bounds).labels,
-        **ranges.decision_ranges(truth, *scores.bounds, scores.judged.threshold).labels,
+        **ranges.ranking_ranges(truth, *scores.bounds, judged).labels,
+        **ranges.decision_ranges(truth, *scores.bounds, scores.judged.threshold, judged).labels,
     }
 
 
@@ -267,15 +285,17 @@ def _bounds_of_rows(bounds: Bounds, rows: np.ndarray) -> Bounds:
     return bounds[0][rows], bounds[1][rows]
 
 
-def _aligned_scores(judged: JudgedEstimator, rows: np.ndarray, labels: list[str]) -> AlignedScores:
+def _aligned_scores(
+    judged: JudgedEstimator, rows: np.ndarray, verdict_rows: np.ndarray, labels: list[str]
+) -> AlignedScores:
     table, name, columns = judged.table, judged.estimator, _columns(judged, labels)
     bounds, verdict_bounds = table.bounds.get(name), table.verdict_bounds.get(name)
     return AlignedScores(
         judged=judged,
         p=_cells(judged.scores, rows, columns),
         bounds=(_cells(bounds[0], rows, columns), _cells(bounds[1], rows, columns)) if bounds else None,
-        verdict=table.verdicts[name][rows] if name in table.verdicts else None,
-        verdict_bounds=_bounds_of_rows(verdict_bounds, rows) if verdict_bounds else None,
+        verdict=table.verdicts[name][verdict_rows] if name in table.verdicts else None,
+        verdict_bounds=_bounds_of_rows(verdict_bounds, verdict_rows) if verdict_bounds else None,
         own_thresholds=own_thresholds(judged.thresholds, labels),
     )
 
@@ -329,11 +349,12 @@ def with_simultaneous_intervals(
     return changed
 
 
-def effective_records(name: str, positives: Sequence[int], n: int) -> float:
-    """How many of the n records determine the precision of a metric, given the number of positives per label.
+def effective_records(name: str, classes: Sequence[tuple[int, int]], n: int) -> float:
+    """How many of the n records determine the precision of a metric, given each label's numbers of (positives,
+    negatives).
 
     For a macro metric, the harmonic mean of the sizes of each label's rarer class; for others, their sum, at most n."""
-    rarer = [min(count, n - count) for count in positives if 0 < count < n]
+    rarer = [min(pair) for pair in classes if min(pair) > 0]
     if "macro" in name:
         return len(rarer) / sum(1 / count for count in rarer) if rarer else 0.0
     return float(min(sum(rarer), n))
@@ -365,12 +386,13 @@ def finding(name: str, difference: Metric | None, *, tested: bool) -> Finding:
     return "better" if better == "yes" else "worse" if worse == "yes" else "no clear difference"
 
 
-def forecast_measure(truth: Flags, p: Array) -> Measure:
-    """Measures the Brier score and the log loss (nats) over all record x label values (n, L)."""
-    squared, losses = ((p - truth) ** 2).mean(1), log_losses(truth, p).mean(1)
+def forecast_measure(truth: Flags, p: Array, judged: Flags) -> Measure:
+    """Measures the Brier score and the log loss (nats) over all judged record × label values (n, L)."""
+    squared, losses = per_record((p - truth) ** 2, judged), per_record(log_losses(truth, p), judged)
+    cells = cells_per_record(judged)
 
     def measure(weights: Array) -> Measured:
-        n = weights.sum(1)
+        n = weights @ cells
         return Measured({"brier": weights @ squared / n, "log_loss": weights @ losses / n}, {})
 
     return measure

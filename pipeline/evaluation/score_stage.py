@@ -171,7 +171,14 @@ def _score_guard(run: Run, guard: GuardRun, records: Records, shard: Shard | Non
     section = run.config.score
     out = SCORES.of(guard.name).path(run)
     out = out if shard is None else shard_path(out, shard)
-    job = start(_request(run, guard), records, journal_path(out), engine=section.engine, ray=section.ray)
+    job = start(
+        _request(run, guard),
+        records,
+        journal_path(out),
+        engine=section.engine,
+        ray=section.ray,
+        allow_http="score.guards.allow_http",
+    )
     for _ in tqdm(job, total=len(records), unit="record", desc=f"score {guard.name}", disable=None):
         pass
     ids = [record_id for record_id, _ in records]

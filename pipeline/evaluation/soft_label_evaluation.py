@@ -29,7 +29,7 @@ def soft_metrics(
 
     Uses the records of `splits` that have soft labels; None when there are none."""
     p = table.scores[name]
-    kept = table.on(splits) & np.isfinite(table.soft).any(axis=1)
+    kept = table.judged_on(splits) & np.isfinite(table.soft).any(axis=1)
     n = int(kept.sum())
     if not n:
         return None

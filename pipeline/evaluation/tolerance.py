@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.guard_tables import SLACK, GuardTable
 from marginalia.pipeline.evaluation.paired_differences import TUNED, VERDICT
@@ -19,14 +21,15 @@ def bounds_effect(
 
     `tolerance` is the one that the records were scored at."""
     bounds = table.bounds.get(evaluation.estimator)
-    judged = table.on(config.judged_on)
-    if bounds is None or not judged.any():
+    rows = table.judged_on(config.judged_on)
+    judged = table.judged[rows]
+    if bounds is None or not rows.any():
         return None
-    widths = (bounds[1] - bounds[0])[judged]
+    widths = np.where(judged, bounds[1][rows] - bounds[0][rows], 0.0)
     wide_metrics = {name: metric for name, metric in _shown(evaluation).items() if range_is_wide(metric)}
     return BoundsEffect(
         widest=float(widths.max()),
-        mean=float(widths.mean()),
+        mean=float(widths[judged].mean()),
         beyond=int((widths.max(1) > tolerance + SLACK).sum()) if tolerance is not None else 0,
         wide=list(wide_metrics),
         tolerance=_suggested_tolerance(list(wide_metrics.values()), float(widths.max()), tolerance)

@@ -3,36 +3,48 @@ mappings/."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.sources.file_format import FileFormat
+from marginalia.schemas.storage.files import read_text
 from marginalia.schemas.storage.yaml_files import find_yaml, line_in, load_yaml
 from marginalia.schemas.taxonomy import Taxonomy
 
 SHIPPED = Path(__file__).parent / "mappings"
 HUB = "hub:"
-EXPLAIN = "the shipped records.yaml shows the keys"
+EXPLAIN = "marginalia import --show-mapping records shows the keys"
+
+
+EDIT = "EDIT"  # the value of a key that import --suggest leaves to the user
+_TO_EDIT = re.compile(r"\s*(?:- )?(?P<key>.+?):\s+EDIT\s*(?:#.*)?")
 
 
 class MessageColumn(StrictModel):
     """One message of a record, read from one column."""
 
     role: Literal["system", "user", "assistant"]
-    column: str
+    column: str = Field(description="path of the text")
     optional: bool = Field(default=False, description="leave the message out where the column is null or empty")
 
 
-class LabelColumn(StrictModel):
-    """Where the labels are and what they mean: in one column, or in one column of 0 and 1 per label."""
+Meanings = dict[str, str | list[str] | None]
 
-    column: str | None = Field(default=None, description="the column with a record's labels")
-    columns: dict[str, str | list[str] | None] = Field(
+
+class LabelColumn(StrictModel):
+    """Where the labels are and what they mean: in one column, or in one column per label."""
+
+    column: str | None = Field(default=None, description="path of a record's labels")
+    columns: Meanings = Field(
         default={},
-        description="instead of column: columns of 0 and 1 (or false and true) → the label that 1 stands for, as in "
-        "values",
+        description="instead of column: paths of 0 and 1 (or other words for false and true) → the label that 1 stands "
+        "for, as in values",
     )
     form: Literal["list", "text", "flags"] = Field(
         default="list",
@@ -41,7 +53,7 @@ class LabelColumn(StrictModel):
     separator: str | None = Field(
         default=None, min_length=1, description="for the form text; null: one value per record"
     )
-    values: dict[str, str | list[str] | None] = Field(
+    values: Meanings = Field(
         default={},
         description="label value → the taxonomy's id (or several); null: says that no category applies. Left out: the "
         "values are the taxonomy's ids",
@@ -53,40 +65,129 @@ class LabelColumn(StrictModel):
     )
     blank: Literal["unlabelled", "none"] = Field(
         default="unlabelled",
-        description="what null and an empty text mean. unlabelled: nobody has labelled the record; none: no category "
-        "applies",
+        description="what null and an empty text mean. unlabelled: nobody judged it; none: it does not apply",
+    )
+    threshold: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="for columns and flags with other numbers than 0 and 1: the label applies from this number on",
+    )
+    true: list[str] = Field(default=[], description="further words for true in columns and flags")
+    false: list[str] = Field(default=[], description="further words for false in columns and flags")
+    classes: list[str] = Field(
+        default=[],
+        description="names of the values 0, 1, 2 … of column; read from a Parquet file that `datasets` has written",
+    )
+    judged: Literal["all"] | list[str] | None = Field(
+        default=None,
+        description="labels that were judged in every labelled record, except where their own cells are blank. Left "
+        "out: those that values or columns name, or all without them. Others are neither positive nor negative",
     )
     kind: Literal["gold", "intended"] = Field(
         default="gold", description="gold: people settled them; intended: what a writer was asked for"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_words(cls, data: Any) -> Any:
+        """YAML reads the keys `true` and `false`, and words such as yes, as true and false."""
+        if not isinstance(data, dict):
+            return data
+        data = {str(key).lower() if isinstance(key, bool) else key: value for key, value in data.items()}
+        for key in ("true", "false"):
+            if isinstance(data.get(key), list):
+                words = (str(word).lower() if isinstance(word, bool) else word for word in data[key])
+                data[key] = [str(word) if isinstance(word, int | float) else word for word in words]
+        return data
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.column is None) == (not self.columns):
             raise ValueError("give either column or columns")
-        if self.columns and (further := self.model_fields_set & {"form", "separator", "values"}):
+        if self.columns and (further := self.model_fields_set & {"form", "separator", "values", "classes"}):
             raise ValueError(f"{min(further)} needs column; this mapping has columns")
         if self.separator is not None and self.form != "text":
             raise ValueError(f"separator needs form: text; the form is {self.form}")
+        if self.column is not None and self.form != "flags":
+            if further := self.model_fields_set & {"threshold", "true", "false"}:
+                raise ValueError(f"{min(further)} needs columns or form: flags; the form is {self.form}")
+        elif self.classes:
+            raise ValueError("classes needs form: list or text; the form is flags")
         both = [value for value in self.ignore if value in self.meanings]
         if both:
             raise ValueError(f"'{both[0]}' is in both {'columns' if self.columns else 'values'} and ignore")
+        words = {word.strip().lower() for word in self.true} & {word.strip().lower() for word in self.false}
+        if words:
+            raise ValueError(f"'{min(words)}' is in both true and false")
+        if isinstance(self.judged, list) and (outside := [x for x in self.mapped if x not in self.judged]):
+            raise ValueError(f"judged leaves out '{outside[0]}', which {self.meanings_key} names")
         return self
 
     @property
-    def meanings(self) -> dict[str, str | list[str] | None]:
+    def meanings(self) -> Meanings:
         """Label value, or column, → the taxonomy's id (or several); None: it says that no category applies."""
         return self.columns or self.values
 
     @property
-    def label_columns(self) -> list[str]:
-        """The label columns that a row must have."""
-        return [self.column] if self.column is not None else [*self.columns, *self.ignore]
+    def meanings_key(self) -> str:
+        """The key of the mapping that gives the meanings."""
+        return "columns" if self.columns else "values"
+
+    @property
+    def mapped(self) -> list[str]:
+        """The ids that the meanings name."""
+        return [label for name in self.meanings for label in self.ids_of(name)]
+
+    def ids_of(self, name: str) -> list[str]:
+        """The ids that a value or column of the meanings stands for."""
+        ids = self.meanings[name]
+        return [ids] if isinstance(ids, str) else list(ids or [])
+
+    def judged_in(self, taxonomy_ids: Sequence[str]) -> list[str]:
+        """The labels that a labelled record without blank cells says something about, in the order of the taxonomy."""
+        if self.judged == "all" or (self.judged is None and not self.meanings):
+            return list(taxonomy_ids)
+        judged = {*(self.mapped if self.judged is None else self.judged)}
+        return [label for label in taxonomy_ids if label in judged]
+
+    def paths(self) -> list[tuple[str, str]]:
+        """(key of the mapping, path) of each cell that is read."""
+        if self.column is not None:
+            return [("labels.column", self.column)]
+        return [
+            *(("labels.columns", name) for name in self.columns),
+            *(("labels.ignore", name) for name in self.ignore),
+        ]
 
     @property
     def name(self) -> str:
         """The source of the labels in error messages."""
         return f"'{self.column}'" if self.column is not None else "the row"
+
+
+class Annotators(StrictModel):
+    """Where several people's answers to a record are. Their answers become annotations.parquet, and `reconcile` makes
+    gold of them."""
+
+    column: str | None = Field(
+        default=None,
+        description="path of the person. Without items: each row is one person's answer, and rows with the same id (or "
+        "the same text, without ids) are one record",
+    )
+    items: str | None = Field(
+        default=None,
+        description="path of the answers in a record's row, such as answers[*]; annotators.column and the paths under "
+        "labels are then relative to one answer",
+    )
+    files: bool = Field(default=False, description="each file of the source has the answers of one person: its name")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.files == (self.column is not None):
+            raise ValueError("give either column (with or without items) or files: true")
+        if self.items is not None and self.files:
+            raise ValueError("items needs column")
+        return self
 
 
 class HubSource(StrictModel):
@@ -100,16 +201,25 @@ class HubSource(StrictModel):
 class Mapping(StrictModel):
     """A mapping file. In a run it is `import.yaml`, with the source in front."""
 
-    source: str | None = Field(
-        default=None, description="file (relative to this one) or hub:owner/name; marginalia import writes it"
+    source: str | list[str] | None = Field(
+        default=None,
+        description="file (relative to this one), pattern such as parts/*.csv, list of these, or hub:owner/name; "
+        "marginalia import writes it",
     )
+    files: FileFormat = Field(default=FileFormat(), description="how the files are written; left out: detected")
     title: str = Field(default="records", description="what the data set is, for the card")
-    id: str | None = Field(default=None, description="column of the ids; null: made from the text by SHA-256")
-    text: str | None = Field(default=None, description="column of the text, read as one user message")
+    id: str | None = Field(default=None, description="path of the ids; null: made from the text by SHA-256")
+    text: str | None = Field(default=None, description="path of the text, read as one user message")
     messages: str | list[MessageColumn] | None = Field(
-        default=None, description="column with a list of {role, content}, or one column per message"
+        default=None, description="path of a conversation, or one path per message"
+    )
+    messages_form: Literal["openai", "sharegpt", "anthropic"] | None = Field(
+        default=None,
+        description="form of the conversation. openai: {role, content}; sharegpt: {from, value}; anthropic: {role, "
+        "content}, with the system prompt next to the list, in `system`. Left out: recognised by its keys",
     )
     labels: LabelColumn | None = Field(default=None, description="null: the records have no labels yet")
+    annotators: Annotators | None = Field(default=None, description="null: labels are the result, not single answers")
     attributes: list[str] = Field(default=[], description="further columns to keep as attributes")
     strip: bool = Field(default=False, description="remove white space at both ends of every text (counted)")
     skip: dict[str, list[str]] = Field(default={}, description="column → values whose rows are left out (counted)")
@@ -131,42 +241,77 @@ class Mapping(StrictModel):
             raise ValueError("give either text or messages")
         if self.messages == []:
             raise ValueError("messages lists no column")
+        if self.messages_form is not None and not isinstance(self.messages, str):
+            raise ValueError("messages_form needs messages with the path of a conversation")
+        if self.annotators is not None and self.labels is None:
+            raise ValueError("annotators needs labels")
+        if self.annotators is not None and self.labels is not None and self.labels.kind == "intended":
+            raise ValueError("annotators needs labels.kind: gold; intended labels are not answers of people")
         return self
 
     @property
     def repository(self) -> str | None:
         """owner/name when the source is a data set on the Hub, else None."""
-        return self.source.removeprefix(HUB) if self.source and self.source.startswith(HUB) else None
+        return self.sources[0].removeprefix(HUB) if self.sources and self.sources[0].startswith(HUB) else None
 
-    def columns(self) -> list[str]:
-        """Every column that a row must have."""
-        if self.text:
-            texts = [self.text]
-        elif isinstance(self.messages, str):
-            texts = [self.messages]
+    @property
+    def sources(self) -> list[str]:
+        """The source as a list; empty if there is none."""
+        return [self.source] if isinstance(self.source, str) else self.source or []
+
+    def paths(self) -> list[tuple[str, str]]:
+        """(key of the mapping, path) of each cell of a row that is read. The paths inside annotators.items are not
+        among them."""
+        if isinstance(self.messages, list):
+            texts = [("messages", message.column) for message in self.messages]
         else:
-            texts = [message.column for message in self.messages or []]
+            texts = [("text", self.text)] if self.text is not None else [("messages", self.messages or "")]
         return [
-            *([self.id] if self.id else []),
-            *(column for column in texts if column),
-            *(self.labels.label_columns if self.labels else []),
-            *self.attributes,
-            *self.skip,
+            *([("id", self.id)] if self.id is not None else []),
+            *texts,
+            *(self.answer_paths() if self.annotators is None or self.annotators.items is None else []),
+            *([("annotators.items", self.annotators.items)] if self.annotators and self.annotators.items else []),
+            *(("attributes", column) for column in self.attributes),
+            *(("skip", column) for column in self.skip),
         ]
+
+    def answer_paths(self) -> list[tuple[str, str]]:
+        """(key of the mapping, path) of the labels and of the person who gave them: in a row, or in one of
+        annotators.items."""
+        person = [("annotators.column", self.annotators.column)] if self.annotators and self.annotators.column else []
+        return [*(self.labels.paths() if self.labels else []), *person]
+
+
+def unanswered(text: str) -> Iterator[tuple[int, str]]:
+    """(line, key) of each key in the text of a mapping whose value is still EDIT."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        found = _TO_EDIT.fullmatch(line)
+        if found and not line.lstrip().startswith("#"):
+            yield number, found["key"].strip("'\"")
 
 
 def load_mapping(path: Path, taxonomy: Taxonomy) -> Mapping:
     """The mapping in `path`. Raises InputError when it is not valid, or names a label id that is not in the
     taxonomy."""
+    for line, key in unanswered(read_text(path)):
+        problem = f"'{key}' still needs your answer"
+        raise InputError.at(
+            path, problem, line=line, hint=f"replace {EDIT}; the comment in this line says what is asked"
+        )
     mapping = load_yaml(path, Mapping, explain=EXPLAIN)
-    key = "columns" if mapping.labels and mapping.labels.columns else "values"
-    for value, ids in (mapping.labels.meanings if mapping.labels else {}).items():
-        for label in [ids] if isinstance(ids, str) else ids or []:
-            if label not in taxonomy.ids:
-                where = f"{path}: line {line_in(path, 'labels', key, value)}: labels.{key}.{value}"
-                taxonomy.require(
-                    label, where, hint=f"the values on the right must be ids of the taxonomy {taxonomy.id}"
-                )
+    if mapping.labels is None:
+        return mapping
+    key = mapping.labels.meanings_key
+    named: list[tuple[tuple[str, str | int], str]]
+    named = [((key, value), label) for value in mapping.labels.meanings for label in mapping.labels.ids_of(value)]
+    if isinstance(mapping.labels.judged, list):
+        named += [(("judged", at), label) for at, label in enumerate(mapping.labels.judged)]
+    for location, label in named:
+        if label not in taxonomy.ids:
+            setting = ".".join(map(str, ("labels", *location)))
+            where = f"{path}: line {line_in(path, 'labels', *location)}: {setting}"
+            of = "the values on the right" if location[0] == key else "these"
+            taxonomy.require(label, where, hint=f"{of} must be ids of the taxonomy {taxonomy.id}")
     return mapping
 
 

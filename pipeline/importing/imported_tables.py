@@ -1,4 +1,4 @@
-"""Tables of imported records: prompts.parquet and gold.parquet."""
+"""Tables of imported records: prompts.parquet, gold.parquet and annotations.parquet."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from datetime import datetime
 
 import polars as pl
 
+from marginalia.annotation.client.pseudonyms import Key
 from marginalia.annotation.config import Splits
 from marginalia.annotation.gold.splits import assign_splits
+from marginalia.pipeline.importing.row_answers import ImportedAnswer
 from marginalia.pipeline.importing.row_conversion import ImportedRecord
-from marginalia.schemas.tables import GoldRecord, PromptRecord
+from marginalia.schemas.tables import Answer, GoldRecord, PromptRecord
 
 METHOD = "imported"
+ROUND = "annotate"
 
 
 def prompt_table(
@@ -51,8 +54,36 @@ def gold_table(records: Sequence[ImportedRecord], labels: Sequence[str], shares:
             "method": METHOD,
             "adjudicated": False,
             "split": "",
+            "judged": record.judged,
         }
         for record in records
     ]
     gold = GoldRecord.frame(rows)
     return gold.with_columns(assign_splits(gold, labels, shares, seed))
+
+
+def with_people(key: Key, answers: Sequence[ImportedAnswer]) -> Key:
+    """The key of the pseudonyms with the people of these answers, new ones in the order of their first answers."""
+    for person in dict.fromkeys(answer.person for answer in answers):
+        key = key.with_user(person, person)
+    return key
+
+
+def answer_table(answers: Sequence[ImportedAnswer], key: Key, modified: datetime) -> pl.DataFrame:
+    """annotations.parquet (Answer), sorted as `pull` sorts it. The source does not say when people answered, so
+    `submitted_at` is null; `pulled_at` is `modified`, the time of the source."""
+    rows = [
+        {
+            "record_id": answer.record_id,
+            "annotator": key.pseudonym(answer.person),
+            "labels": answer.labels,
+            "status": "submitted",
+            "note": None,
+            "submitted_at": None,
+            "pulled_at": modified,
+            "round": ROUND,
+            "judged": answer.judged,
+        }
+        for answer in answers
+    ]
+    return Answer.frame(rows).sort(Answer.key)

@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from marginalia.pipeline.importing.column_mapping import Mapping
-from marginalia.pipeline.importing.row_labels import UNLABELLED, labels_of
-from marginalia.schemas.errors import InputError, did_you_mean
-from marginalia.schemas.messages import messages_of, refuse_binary
+from marginalia.pipeline.importing.conversations import conversation
+from marginalia.pipeline.importing.row_answers import AnswerReader, ImportedAnswer
+from marginalia.pipeline.importing.row_labels import UNLABELLED, RowLabels, labels_of
+from marginalia.pipeline.importing.row_paths import cells_of
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.label_cells import is_blank
+from marginalia.schemas.messages import messages_of
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.schemas.text_checks import check_text
 
@@ -22,23 +26,26 @@ NO_ID = "fix the row, or remove id from the mapping: then ids are made from the 
 
 @dataclass(frozen=True)
 class ImportedRecord:
-    """One record. `labels` is None when the source does not label it; empty when the source says that no category
-    applies."""
+    """One record. `labels` is None when the source does not label it; empty when none of the judged labels applies.
+    `judged` is None when all labels were judged, or when there are no labels."""
 
     id: str
     messages: list[dict[str, str]]
     labels: list[str] | None
+    judged: list[str] | None
     attributes: list[dict[str, str]]
 
 
 @dataclass
 class Conversion:
-    """The records in the order of the source. `counts`: rows; records; rows left out (skipped, unusable, duplicates,
-    and of these conflicting_duplicates, only_ignored_values); and changes to texts and labels (stripped,
-    ignored_values, unlabelled, and of these partly_labelled). `ignored`: how often each ignored label value
-    occurred."""
+    """The records in the order of the source, and the answers of the mapping's annotators. `counts`: rows; records;
+    rows left out (skipped, unusable, duplicates, and of these conflicting_duplicates, only_ignored_values); and changes
+    to texts and labels (stripped, ignored_values, unlabelled, partly_labelled: some of its labels were not judged,
+    because their cells are blank). With annotators, `answers` are counted, and duplicates, only_ignored_values,
+    unlabelled and partly_labelled count answers. `ignored`: how often each ignored label value occurred."""
 
     records: list[ImportedRecord] = field(default_factory=list)
+    answers: list[ImportedAnswer] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
 
@@ -50,60 +57,67 @@ def convert(
     a row that the mapping does not fit, and when no row becomes a record."""
     result = Conversion()
     seen: dict[str, tuple[str, ImportedRecord]] = {}
+    answers = AnswerReader(mapping, taxonomy, result.counts, result.ignored) if mapping.annotators else None
+    paths = mapping.paths()
     for location, row in rows:
         where = f"{source}: {location}"
         result.counts["rows"] += 1
-        _require_columns(mapping, row, where)
-        if any({str(row[column]), _as_text(row[column])} & {*values} for column, values in mapping.skip.items()):
+        cells = cells_of(paths, row, where)
+        if any({str(cells[column]), _as_text(cells[column])} & {*values} for column, values in mapping.skip.items()):
             result.counts["skipped"] += 1
             continue
         try:
-            messages = _messages(mapping, row, where, result.counts)
+            messages = _messages(mapping, row, cells, where, result.counts)
         except InputError as error:
             if mapping.unusable == "refuse":
                 raise InputError(error.message, hint="fix the row, or set unusable: skip in the mapping") from error
             result.counts["unusable"] += 1
             continue
-        row_labels = labels_of(mapping.labels, row, where, taxonomy) if mapping.labels is not None else UNLABELLED
-        result.ignored.update(row_labels.ignored)
-        result.counts["ignored_values"] += len(row_labels.ignored)
-        if row_labels.only_ignored:
+        labels = UNLABELLED if mapping.labels is None or answers else labels_of(mapping.labels, cells, where, taxonomy)
+        result.ignored.update(labels.ignored)
+        result.counts["ignored_values"] += len(labels.ignored)
+        if labels.only_ignored:
             result.counts["only_ignored_values"] += 1
             continue
-        identifier = _id(mapping, row, messages, where)
-        record = ImportedRecord(identifier, messages, row_labels.labels, _attributes(mapping, row, where))
-        if record.id in seen:
+        record = _record(mapping, cells, messages, labels, where)
+        if answers is not None:
+            if record.id in seen:
+                _refuse_other_text(record, where, seen[record.id])
+            result.answers += answers.read(record.id, row, cells, where)
+        elif record.id in seen:
             _duplicate(mapping, record, where, seen[record.id], result.counts)
             continue
-        seen[record.id] = (location, record)
-        result.counts["unlabelled"] += row_labels.labels is None
-        result.counts["partly_labelled"] += row_labels.partly
-        result.records.append(record)
+        if record.id not in seen:
+            seen[record.id] = (location, record)
+            result.records.append(record)
+            result.counts["unlabelled"] += answers is None and labels.labels is None
+            result.counts["partly_labelled"] += labels.partly
     result.counts["records"] = len(result.records)
+    result.counts["answers"] = len(result.answers)
     if not result.records:
         counts = ", ".join(f"{number} {name}" for name, number in sorted(result.counts.items()) if number)
         raise InputError(f"{source}: no records to import ({counts or 'the file is empty'})")
     return result
 
 
-def _require_columns(mapping: Mapping, row: dict[str, Any], where: str) -> None:
-    for column in mapping.columns():
-        if column not in row:
-            near = did_you_mean(column, row)
-            problem = f"{where}: no column '{column}'{near}; it has {', '.join(sorted(row))}"
-            raise InputError(problem, hint="--mapping takes a YAML file that names its columns")
-        refuse_binary(row[column], f"column '{column}'", where)
+def _record(
+    mapping: Mapping, cells: dict[str, Any], messages: list[dict[str, str]], labels: RowLabels, where: str
+) -> ImportedRecord:
+    identifier = _id(mapping, cells, messages, where)
+    return ImportedRecord(identifier, messages, labels.labels, labels.judged, _attributes(mapping, cells, where))
 
 
-def _messages(mapping: Mapping, row: dict[str, Any], where: str, counts: Counter[str]) -> list[dict[str, str]]:
+def _messages(
+    mapping: Mapping, row: dict[str, Any], cells: dict[str, Any], where: str, counts: Counter[str]
+) -> list[dict[str, str]]:
     raw: Any
     if mapping.text is not None:
-        raw = [{"role": "user", "content": row[mapping.text]}]
+        raw = [{"role": "user", "content": cells[mapping.text]}]
     elif isinstance(mapping.messages, str):
-        raw = row[mapping.messages]
+        raw = conversation(row, mapping.messages, cells[mapping.messages], mapping.messages_form, where)
     else:
-        parts = [(part, row[part.column]) for part in mapping.messages or []]
-        raw = [{"role": part.role, "content": text} for part, text in parts if text or not part.optional]
+        parts = [(part, cells[part.column]) for part in mapping.messages or []]
+        raw = [{"role": part.role, "content": text} for part, text in parts if not (part.optional and is_blank(text))]
     # checked before stripping, which needs text
     messages = messages_of({"messages": raw}, where)
     if not mapping.strip:
@@ -113,12 +127,12 @@ def _messages(mapping: Mapping, row: dict[str, Any], where: str, counts: Counter
     return stripped
 
 
-def _id(mapping: Mapping, row: dict[str, Any], messages: list[dict[str, str]], where: str) -> str:
+def _id(mapping: Mapping, cells: dict[str, Any], messages: list[dict[str, str]], where: str) -> str:
     """The row's own id, or one made from its messages, so that equal texts have equal ids."""
     if mapping.id is None:
         text = json.dumps(messages, ensure_ascii=False, sort_keys=True)
         return f"t-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    value = row[mapping.id]
+    value = cells[mapping.id]
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.strip():
@@ -133,22 +147,27 @@ def _duplicate(
     first_location, first_record = first
     if mapping.duplicates == "refuse":
         key = f"id '{record.id}'" if mapping.id else "text"
-        raise InputError(
-            f"{where}: duplicate {key}, first in {first_location}", hint="set duplicates: first in the mapping"
-        )
-    if mapping.id is not None and record.messages != first_record.messages:
+        hint = "set duplicates: first in the mapping; if several people labelled each record, set annotators"
+        raise InputError(f"{where}: duplicate {key}, first in {first_location}", hint=hint)
+    _refuse_other_text(record, where, first)
+    counts["duplicates"] += 1
+    counts["conflicting_duplicates"] += (record.labels, record.judged) != (first_record.labels, first_record.judged)
+
+
+def _refuse_other_text(record: ImportedRecord, where: str, first: tuple[str, ImportedRecord]) -> None:
+    """Raises InputError if the record of the same id has another text. Ids made from texts never do."""
+    first_location, first_record = first
+    if record.messages != first_record.messages:
         raise InputError(
             f"{where}: id '{record.id}' has another text in {first_location}", hint="give each text its own id"
         )
-    counts["duplicates"] += 1
-    counts["conflicting_duplicates"] += record.labels != first_record.labels
 
 
-def _attributes(mapping: Mapping, row: dict[str, Any], where: str) -> list[dict[str, str]]:
+def _attributes(mapping: Mapping, cells: dict[str, Any], where: str) -> list[dict[str, str]]:
     attributes = []
     for name in mapping.attributes:
-        if row[name] is not None:
-            value = check_text(_as_text(row[name]), f"{where}: {name}", hint="fix the row")
+        if cells[name] is not None:
+            value = check_text(_as_text(cells[name]), f"{where}: {name}", hint="fix the row")
             attributes.append({"name": name, "value": value})
     return attributes
 

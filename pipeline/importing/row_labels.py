@@ -1,15 +1,19 @@
-"""The labels of one row, by the mapping's `labels`.
+"""The labels of one row, and which labels were judged in it, by the mapping's `labels`.
 
-A record without labels is either one that nobody labelled (null) or one to which no category applies (an empty list). A
-blank cell means the first, unless the mapping says otherwise."""
+A record without labels is either one that nobody labelled (null) or one to which none of the judged labels applies (an
+empty list). A blank cell means the first, unless the mapping says otherwise. Of several cells, a blank one means that
+its labels were not judged."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from marginalia.pipeline.importing.column_mapping import LabelColumn
+from marginalia.pipeline.importing.flag_cells import flag_of
+from marginalia.pipeline.importing.row_paths import read_json
+from marginalia.pipeline.importing.separated_values import split_values
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.label_cells import is_blank, listed
 from marginalia.schemas.messages import refuse_binary
@@ -17,16 +21,17 @@ from marginalia.schemas.taxonomy import Taxonomy
 
 NONE = "none"
 FORM = "labels.form of the mapping: list, text with a separator, or flags"
-FLAG = "a number between 0 and 1 is not a label: decide from which value on the label applies"
-FLAGS = {"1": True, "true": True, "0": False, "false": False}
+UNLABELLED_CLASS = -1  # what `datasets` writes for an example without a class
 
 
 @dataclass(frozen=True)
 class RowLabels:
-    """`labels` in taxonomy order; None: nobody has labelled the record. `ignored`: the values in the mapping's
-    `ignore`; `only_ignored`: there are no others. `partly`: some of the columns or flags are blank."""
+    """`labels` in taxonomy order; None: nobody has labelled the record. `judged`: the labels that were judged, in
+    taxonomy order; None: all, or no label at all. `ignored`: the values in the mapping's `ignore`; `only_ignored`:
+    there are no others. `partly`: some labels were not judged because their cells are blank."""
 
     labels: list[str] | None
+    judged: list[str] | None = None
     ignored: list[str] = field(default_factory=list)
     only_ignored: bool = False
     partly: bool = False
@@ -34,25 +39,25 @@ class RowLabels:
 
 @dataclass(frozen=True)
 class _RawLabels:
-    """The label values of a row as they are written. `some_applies`: the flag of "no category applies" is false.
-    `partly`: some flags are blank."""
+    """The label values of a row as they are written. `blank`: names of the columns or flags that are not filled.
+    `some_applies`: the flag of "no category applies" is false."""
 
     values: list[str]
+    blank: list[str] = field(default_factory=list)
     some_applies: bool = False
-    partly: bool = False
 
 
 UNLABELLED = RowLabels(None)
 
 
-def labels_of(column: LabelColumn, row: dict[str, Any], where: str, taxonomy: Taxonomy) -> RowLabels:
-    """The labels of `row`. Raises InputError, which begins with `where`, for a cell in another form, an unknown value
-    or a contradiction."""
-    raw = _raw_labels(column, row, where, taxonomy)
+def labels_of(column: LabelColumn, cells: Mapping[str, Any], where: str, taxonomy: Taxonomy) -> RowLabels:
+    """The labels of a row, from its cells by path. Raises InputError, which begins with `where`, for a cell in another
+    form, an unknown value or a contradiction."""
+    raw = _raw_labels(column, cells, where, taxonomy)
     if raw is None:
-        return UNLABELLED if column.blank == "unlabelled" else RowLabels([])
-    if raw.partly and column.blank == "unlabelled":
-        return RowLabels(None, partly=True)
+        if column.blank == "unlabelled":
+            return UNLABELLED
+        raw = _RawLabels([])
     values = raw.values
     label_ids: set[str] = set()
     none_applies = False
@@ -68,88 +73,113 @@ def labels_of(column: LabelColumn, row: dict[str, Any], where: str, taxonomy: Ta
     if none_applies and (label_ids or ignored):
         problem = f"{column.name} says that no category applies, but also names one: {', '.join(values)}"
         raise InputError(f"{where}: {problem}", hint="fix the row: either no category applies, or these do")
+    if ignored and not label_ids:
+        return RowLabels([], ignored=ignored, only_ignored=True)
     if not values and raw.some_applies:
         return UNLABELLED  # some category applies, but not one of the mapping's
-    labels = [label for label in taxonomy.ids if label in label_ids]
-    return RowLabels(labels, ignored, only_ignored=bool(ignored) and not label_ids)
+    asked = column.judged_in(taxonomy.ids)
+    # who says that no category applies has judged all of them
+    open_labels = set() if none_applies else {label for name in raw.blank for label in _meant(column, name)} - label_ids
+    judged = [label for label in asked if label not in open_labels]
+    partly = len(judged) < len(asked)
+    if not judged:
+        return UNLABELLED
+    if partly and column.kind == "intended":  # an empty list would say that the writer was asked for no category
+        return RowLabels(None, partly=True)
+    return RowLabels(
+        labels=[label for label in taxonomy.ids if label in label_ids],
+        judged=None if judged == taxonomy.ids else judged,
+        ignored=ignored,
+        partly=partly,
+    )
 
 
-def _raw_labels(column: LabelColumn, row: dict[str, Any], where: str, taxonomy: Taxonomy) -> _RawLabels | None:
+def _raw_labels(column: LabelColumn, cells: Mapping[str, Any], where: str, taxonomy: Taxonomy) -> _RawLabels | None:
     """The label values in the row; None where it is blank."""
     if column.column is None:
-        return _flagged(column, {name: row[name] for name in column.label_columns}, where)
-    cell = row[column.column]
-    where = f"{where}: '{column.column}'"
+        return _flagged(column, {name: cells[name] for _, name in column.paths()}, where)
+    cell = _named_classes(column, cells[column.column], where)
     if is_blank(cell):
         return None
-    if column.form == "flags" and isinstance(cell, dict):
-        return _flagged(column, cell, where)
-    known = {*(column.values or taxonomy.ids), *column.ignore}
-    if column.form == "text" and isinstance(cell, str) and (listed(cell) is None or cell.strip() in known):
-        values = _split(cell, column.separator, known, where)
-        return _RawLabels(values) if values else None
+    where = f"{where}: '{column.column}'"
+    if column.form == "flags":
+        flags = read_json(cell) if isinstance(cell, str) else cell
+        if isinstance(flags, dict):
+            return _flagged(column, dict.fromkeys(column.values or taxonomy.ids) | flags, where)
+    if column.form == "text":
+        cell = _as_text(cell)
+        known = {*(column.values or taxonomy.ids), *column.ignore}
+        if isinstance(cell, str) and (listed(cell) is None or cell.strip() in known):
+            values = split_values(cell, column.separator, known, where)
+            return _RawLabels(values) if values else None
+    if column.form == "list" and column.classes and isinstance(cell, str) and listed(cell) is None:
+        return _RawLabels([cell.strip()])  # one class per record
     if column.form != "flags" and (items := listed(cell)) is not None:
-        for item in items:
-            refuse_binary(item, "a label", where)
-        values = [str(item).strip() for item in items if not is_blank(item)]
-        return _RawLabels(values) if values or not items else None
+        return _listed(column, items, where)
     raise InputError(f"{where} is {str(cell)[:80]!r}, expected the form {column.form} of the mapping", hint=FORM)
 
 
-def _flagged(column: LabelColumn, cells: dict[str, Any], where: str) -> _RawLabels | None:
-    flags = {name: _flag(name, cell, where) for name, cell in cells.items()}
+def _listed(column: LabelColumn, items: list[Any], where: str) -> _RawLabels | None:
+    for item in items:
+        refuse_binary(item, "a label", where)
+        if isinstance(item, dict):
+            problem = f"{where}: an item is an object with the keys {', '.join(map(str, item))}"
+            raise InputError(problem, hint=f"name one of them in labels.column of the mapping: {column.column}[*].KEY")
+    values = [str(item).strip() for item in items if not is_blank(item)]
+    return _RawLabels(values) if values or not items else None
+
+
+def _flagged(column: LabelColumn, cells: Mapping[str, Any], where: str) -> _RawLabels | None:
+    flags = {name: flag_of(column, name, cell, where) for name, cell in cells.items()}
     if all(flag is None for flag in flags.values()):
         return None
     no_category = [name for name, ids in column.meanings.items() if not ids]
-    some_applies = any(flags.get(name) is False for name in no_category)
-    return _RawLabels([name for name, flag in flags.items() if flag], some_applies, partly=None in flags.values())
+    return _RawLabels(
+        values=[name for name, flag in flags.items() if flag],
+        blank=[name for name, flag in flags.items() if flag is None and column.blank == "unlabelled"],
+        some_applies=any(flags.get(name) is False for name in no_category),
+    )
 
 
-def _flag(name: str, cell: Any, where: str) -> bool | None:
-    """The cell as a flag; None where it is blank."""
-    if is_blank(cell):
+def _named_classes(column: LabelColumn, cell: Any, where: str) -> Any:
+    """The cell with the names of its classes instead of their numbers."""
+    if not column.classes:
+        return cell
+    if isinstance(items := listed(cell), list):
+        return [_named_class(column, item, where) for item in items]
+    return _named_class(column, cell, where)
+
+
+def _named_class(column: LabelColumn, cell: Any, where: str) -> Any:
+    number = cell.strip() if isinstance(cell, str) else cell
+    if isinstance(number, bool) or not isinstance(number, int | float | str):
+        return cell
+    try:
+        at = int(number) if int(number) == float(number) else None
+    except (ValueError, OverflowError):  # a name, which stays
+        return cell
+    if at == UNLABELLED_CLASS:
         return None
-    if isinstance(cell, bool | int | float) and cell in (0, 1):
-        return bool(cell)
-    if isinstance(cell, str) and cell.strip().lower() in FLAGS:
-        return FLAGS[cell.strip().lower()]
-    raise InputError(f"{where}: '{name}' is {str(cell)[:80]!r}, expected 0 or 1, or false or true", hint=FLAG)
+    if at is None or not 0 <= at < len(column.classes):
+        problem = f"{column.name} is {cell}, expected a class from 0 to {len(column.classes) - 1}"
+        raise InputError(f"{where}: {problem}", hint="labels.classes of the mapping names the classes")
+    return column.classes[at]
 
 
-def _split(text: str, separator: str | None, known: Collection[str], where: str) -> list[str]:
-    """The label values in a text. A separator that is part of a known value does not split it.
+def _as_text(cell: Any) -> Any:
+    """A number, true or false as text; other cells unchanged."""
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    return str(cell) if isinstance(cell, int | float) else cell
 
-    Raises InputError when the text can be split into known values in more than one way."""
-    if separator is None:
-        return [text.strip()]
-    pieces = [piece.strip() for piece in text.split(separator)]
-    by_pieces = {tuple(part.strip() for part in value.split(separator)): value for value in known if separator in value}
-    if not by_pieces:
-        return [piece for piece in pieces if piece]
-    # ways[end]: in how many ways (0, 1, or 2 for more) the first `end` pieces can be read; starts[end]: where the last
-    # value begins in one of them
-    ways, starts = [1], [0]
-    for end in range(1, len(pieces) + 1):
-        lengths = {1, *(len(parts) for parts in by_pieces if tuple(pieces[max(0, end - len(parts)) : end]) == parts)}
-        readable = [
-            end - n for n in lengths if ways[end - n] and (n > 1 or not pieces[end - 1] or pieces[end - 1] in known)
-        ]
-        ways.append(min(2, sum(ways[start] for start in readable)))
-        starts.append(min(readable, default=0))
-    if ways[-1] > 1:
-        hint = "use a labels.separator that is not part of a value"
-        raise InputError(f"{where}: {text[:80]!r} can be read in more than one way", hint=hint)
-    if not ways[-1]:
-        parts = {part for value in by_pieces for part in value}
-        # unknown values, which the caller refuses
-        return [piece for piece in pieces if piece not in known and piece not in parts] or [text.strip()]
-    values: list[str] = []
-    end = len(pieces)
-    while end:
-        part = tuple(pieces[starts[end] : end])
-        values.append(by_pieces[part] if len(part) > 1 else part[0])
-        end = starts[end]
-    return [value for value in reversed(values) if value]
+
+def _meant(column: LabelColumn, name: str) -> list[str]:
+    """The ids that a blank column or flag would have judged."""
+    if column.meanings:
+        return column.ids_of(name) if name in column.meanings else []
+    return [name]
 
 
 def _ids(column: LabelColumn, value: str, where: str, taxonomy: Taxonomy) -> list[str]:
@@ -162,5 +192,4 @@ def _ids(column: LabelColumn, value: str, where: str, taxonomy: Taxonomy) -> lis
             f"{where}: {column.name}: unknown label value '{value}'{near}",
             hint="add it to labels.values or labels.ignore of the mapping",
         )
-    ids = column.meanings[value]
-    return [ids] if isinstance(ids, str) else list(ids or [])
+    return column.ids_of(value)

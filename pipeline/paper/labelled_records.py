@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from marginalia.pipeline.importing.class_labels import with_classes
 from marginalia.pipeline.importing.column_mapping import SHIPPED, Mapping, load_mapping, mapping_path
 from marginalia.pipeline.importing.row_conversion import convert
+from marginalia.pipeline.importing.row_paths import cells_of
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.input_records import read_records
 from marginalia.schemas.source_rows import read_rows
@@ -18,11 +21,13 @@ from marginalia.scoring.guard import Guard
 
 @dataclass(frozen=True)
 class Labelled:
-    """One labelled record. `labels` are ids of the taxonomy; empty: no category applies."""
+    """One labelled record. `labels` are ids of the taxonomy; empty: no category applies. `judged`: the labels that were
+    judged; None: all."""
 
     id: str
     messages: list[dict[str, str]]
     labels: list[str]
+    judged: list[str] | None = None
 
 
 @dataclass
@@ -36,7 +41,7 @@ class LabelledRecords:
 def read_labelled(
     path: Path, taxonomy: Taxonomy, guard: Guard, *, mapping: str | None = None, limit: int | None = None
 ) -> LabelledRecords:
-    """The first `limit` labelled records of a JSONL or Parquet file.
+    """The first `limit` labelled records of a file.
 
     Without `mapping` the file must have id, text or messages, and labels. Raises InputError with file and line; if a
     shipped mapping fits the columns, the hint names it."""
@@ -49,6 +54,9 @@ def read_labelled(
         hint = "the column labels has a list of label ids, [] if no category applies"
         raise InputError.at(path, "no record has labels", hint=hint)
     kept = labelled[:limit]
+    if partly := sum(record.judged is not None for record in kept):
+        which = "in which only some labels were judged; the table counts the others as not applying"
+        notes.append(f"{partly} of {len(kept)} records {which}")
     unknown = sorted({label for record in kept for label in record.labels} - set(guard.labels))
     if unknown:
         notes.append(f"guard {guard.name} has no code for {', '.join(unknown)}: not judged")
@@ -78,9 +86,13 @@ def _mapped(path: Path, taxonomy: Taxonomy, reference: str) -> list[Labelled | N
     mapping = load_mapping(mapping_path(reference), taxonomy)
     if mapping.labels is None:
         raise InputError(f"mapping '{reference}' has no labels", hint="the table needs labelled records")
-    records = convert(read_rows(path), mapping, taxonomy, str(path)).records
+    if mapping.annotators is not None:
+        problem = f"mapping '{reference}' has annotators: the table needs final labels"
+        raise InputError(problem, hint="import the answers into a run, then: marginalia reconcile")
+    records = convert(read_rows(path), with_classes(mapping, path), taxonomy, str(path)).records
     return [
-        None if record.labels is None else Labelled(record.id, record.messages, record.labels) for record in records
+        None if record.labels is None else Labelled(record.id, record.messages, record.labels, record.judged)
+        for record in records
     ]
 
 
@@ -89,5 +101,12 @@ def _fitting_mappings(path: Path) -> Sequence[str]:
     _, row = next(read_rows(path), ("", {}))
     if "id" in row:
         return []
-    mappings = {file.stem: load_yaml(file, Mapping) for file in sorted(SHIPPED.glob("*.yaml"))}
-    return [name for name, mapping in mappings.items() if mapping.columns() and set(mapping.columns()) <= row.keys()]
+    return [file.stem for file in sorted(SHIPPED.glob("*.yaml")) if _fits(load_yaml(file, Mapping), row)]
+
+
+def _fits(mapping: Mapping, row: dict[str, Any]) -> bool:
+    try:
+        cells_of(mapping.paths(), row, "")
+    except InputError:
+        return False
+    return True

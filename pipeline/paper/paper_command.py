@@ -26,7 +26,7 @@ THRESHOLD, INSTRUCT_THRESHOLD = (
 
 
 def paper(
-    records: Annotated[Path, typer.Argument(help="JSONL or Parquet with id, text (or messages) and labels")],
+    records: Annotated[Path, typer.Argument(help="CSV, JSON, JSONL or Parquet with id, text (or messages) and labels")],
     model: Annotated[
         str, typer.Option(help="a folder, a .gguf file, a Hub id with --revision, 'bundled' or 'bundled-guard'")
     ] = "bundled-guard",

@@ -24,12 +24,12 @@ from marginalia.pipeline.paper.metric_table import (
 )
 from marginalia.schemas.errors import ModelError
 from marginalia.schemas.evaluation_json import UNSAFE
-from marginalia.schemas.storage.files import content_hash, write_json, write_text
+from marginalia.schemas.storage.files import write_json, write_text
 from marginalia.schemas.storage.journal import Journal, read_journal
 from marginalia.scoring.measures.intervals import Array
 from marginalia.scoring.paper import published_procedures
 from marginalia.scoring.paper.strategies import BASELINES, SCORES, Strategies
-from marginalia.scoring.score_files import score_to_journal, tables
+from marginalia.scoring.score_files import record_key, score_to_journal, tables
 from marginalia.scoring.scorer import Scorer
 
 PUBLISHED_JOURNAL, OUR_JOURNAL = "published.journal.jsonl", "marginalia.journal.jsonl"
@@ -108,7 +108,7 @@ def compare(
 def _published(strategies: Strategies, texts: Sequence[tuple[str, Any]], path: Path) -> dict[str, dict[str, Any]]:
     """The latest journal entry of each record. Runs the strategies on records that have none, or only a failed one."""
     fingerprint = strategies.fingerprint
-    keys = {record_id: content_hash([fingerprint, list(messages)]) for record_id, messages in texts}
+    keys = {record_id: record_key(fingerprint, messages) for record_id, messages in texts}
     entries = {
         entry["id"]: entry
         for entry in read_journal(path, ("id", "key", "error"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from marginalia.pipeline.report.gold_sections import dataset_section, trust_section
 from marginalia.pipeline.report.guard_figures import estimators_figure, labels_figure, reliability_figure
-from marginalia.pipeline.report.report_data import Figure, ReportData, recommended_estimator
+from marginalia.pipeline.report.report_data import Figure, ReportData, headlined, recommended_estimator
 from marginalia.pipeline.report.svg import standalone
 
 STYLE = Path(__file__).parent / "chart.css"
@@ -32,12 +32,13 @@ def charts(data: ReportData) -> list[Chart]:
     ]
     for guard in data.evaluation.guards:
         best = recommended_estimator(guard)
-        if best is None:
+        if best is None or not headlined(guard):
             continue
+        partly = guard.not_judged is not None and guard.not_judged.cells > 0
         of_guard = {
             "estimators": estimators_figure(guard),
             "calibration": reliability_figure(best),
-            "labels": labels_figure(best, data.label_names, data.evaluation.confidence),
+            "labels": labels_figure(best, data.label_names, data.evaluation.confidence, partly=partly),
         }
         guard_name = f"{guard.guard}: " if len(data.evaluation.guards) > 1 else ""
         figures += [

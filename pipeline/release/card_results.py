@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from marginalia.pipeline.report import as_text
-from marginalia.pipeline.report.report_data import recommended_estimator
+from marginalia.pipeline.report.report_data import format_warning, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation
 
 
@@ -31,6 +31,10 @@ def result_rows(evaluation: Evaluation) -> list[ResultRow]:
 
 
 def _result_row(guard: GuardEvaluation, best: EstimatorEvaluation) -> ResultRow:
+    if not headlined(guard):
+        none = "—"
+        why = f"{guard.guard} did not keep its answer format ({format_warning(guard, closing='')})"
+        return ResultRow(guard.guard, best.estimator, best.n, f"{best.threshold:g}", none, none, none, none, why)
     report = best.calibration
     ece = as_text.with_interval(report.raw.ece) if report.raw is not None else "—"
     if report.recalibrated is not None:

@@ -15,11 +15,15 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from marginalia.pipeline.annotating.suspect_labels import ChangeRate
 from marginalia.pipeline.config.release import ReleaseSection
+from marginalia.pipeline.core.imported_files import is_answers_imported
+from marginalia.pipeline.core.stage_summary import counted
 from marginalia.pipeline.release.card_charts import Chart
 from marginalia.pipeline.release.card_results import result_rows
+from marginalia.pipeline.release.label_counts import label_counts
 from marginalia.pipeline.release.markdown_escaping import bibtex, code, fenced, inline, link, paragraphs
 from marginalia.pipeline.release.release_tables import SPLITS, config_of, data_files
 from marginalia.pipeline.release.release_versions import ReleaseHistory, gold_of
+from marginalia.pipeline.report.as_text import plural
 from marginalia.pipeline.report.report_data import currency_of
 from marginalia.schemas.agreement_json import Agreement, Estimate
 from marginalia.schemas.equal_texts import equal_texts
@@ -36,7 +40,8 @@ class CardFacts:
     """The facts that the card shows.
 
     `tables`: path in the release → table. `manifests`: of the stages that ran, in stage order. `unsettled`: status →
-    records of gold.parquet that the release leaves out. `generators`: generator → records."""
+    records of gold.parquet that the release leaves out. `generators`: generator → records. `audited_partly`: records
+    chosen for the audit in which gold judged only some labels."""
 
     run: str
     taxonomy: Taxonomy
@@ -51,6 +56,7 @@ class CardFacts:
     charts: Sequence[Chart] = ()
     documents: Sequence[str] = ()
     audit: Sequence[ChangeRate] = ()
+    audited_partly: int = 0
     gold_errors: Estimate | None = None
 
 
@@ -60,14 +66,25 @@ def card(section: ReleaseSection, facts: CardFacts) -> str:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
     )
     environment.filters.update(
-        inline=inline, code=code, link=link, fenced=fenced, counted=_counted, revisions=_revisions, interval=_interval
+        inline=inline,
+        code=code,
+        link=link,
+        fenced=fenced,
+        counted=_counted,
+        plural=plural,
+        revisions=_revisions,
+        interval=_interval,
     )
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         section=section,
         facts=facts,
         taxonomy=facts.taxonomy,
         title=title(section, facts),
-        counts=_label_counts(facts),
+        counts=label_counts(gold_of(facts.tables), facts.taxonomy),
+        answers_judged=any(
+            "judged" in facts.tables[path].columns for path in facts.tables if config_of(path) == "annotations"
+        ),
+        answers_imported=is_answers_imported(facts.manifests),
         splits={split: _height(facts, f"data/gold/{split}.parquet") for split in SPLITS},
         configs=_config_rows(facts),
         levels=facts.agreement.severity.levels if facts.agreement and facts.agreement.severity else [],
@@ -92,7 +109,7 @@ def metadata(section: ReleaseSection, facts: CardFacts) -> dict[str, Any]:
         "license_link": section.license_link,
         "task_categories": ["text-classification"],
         "task_ids": ["multi-label-classification"],
-        "annotations_creators": ["machine-generated"] if facts.history.simulated else ["expert-generated"],
+        "annotations_creators": [_annotations_creator(facts)],
         "size_categories": [next((name for limit, name in SIZES if records < limit), "n>1M")],
         "tags": ["marginalia", *(["simulated-annotators"] if facts.history.simulated else []), *section.tags],
         "configs": data_files(list(facts.tables)),
@@ -125,8 +142,16 @@ def title(section: ReleaseSection, facts: CardFacts) -> str:
     return (section.title or f"{facts.taxonomy.title}: gold set of {facts.run}") + simulated
 
 
+def _annotations_creator(facts: CardFacts) -> str:
+    """One of the Hub's words: `found` for labels that were imported, because nothing is known about who gave them."""
+    if facts.history.simulated:
+        return "machine-generated"
+    answered_here = "annotations" in _config_rows(facts) and not is_answers_imported(facts.manifests)
+    return "expert-generated" if answered_here else "found"
+
+
 def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{n} {inline(name)}" for name, n in counts.items())
+    return inline(counted(counts))
 
 
 def _revisions(models: Mapping[str, str]) -> str:
@@ -141,29 +166,6 @@ def _interval(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:.2f}"
     return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
-
-
-def _label_counts(facts: CardFacts) -> list[dict[str, Any]]:
-    labels = gold_of(facts.tables)["labels"].to_list()
-    rows: list[dict[str, Any]] = [
-        {
-            "id": label.id,
-            "name": label.name,
-            "definition": label.definition,
-            "n": sum(label.id in record_labels for record_labels in labels),
-        }
-        for label in facts.taxonomy.labels
-    ]
-    none = facts.taxonomy.none
-    return [
-        *rows,
-        {
-            "id": "",
-            "name": none.name,
-            "definition": none.definition,
-            "n": sum(not record_labels for record_labels in labels),
-        },
-    ]
 
 
 def _config_rows(facts: CardFacts) -> dict[str, int]:

@@ -15,6 +15,8 @@ from marginalia.pipeline.report.as_text import plural
 from marginalia.schemas.errors import ArtifactError, InputError
 from marginalia.schemas.key_approval import check_key_approved, is_official_hub
 
+SHORT_NUMBER = 5  # digits
+
 
 def stage(*, push: bool) -> Stage:
     """The stage. With `push` it uploads, otherwise it is a dry run."""
@@ -75,10 +77,12 @@ def _work(run: Run, *, push: bool) -> StageOutcome:
 
 
 def annotator_names(run: Run) -> list[str]:
-    """Every log-in and account id of annotators in the run's config and pseudonym key."""
+    """Every log-in and account id of annotators in the run's config and pseudonym key, except short numbers: imported
+    answers may be by annotator 17, and a release has many numbers that say nothing about them."""
     annotators = read_key(run.path(KEY_FILE)).people
     account_names = [name for annotator in annotators for name in (annotator.username, *annotator.user_ids)]
-    return [*run.config.annotation.team, *run.config.annotation.experts, *account_names]
+    names = [*run.config.annotation.team, *run.config.annotation.experts, *account_names]
+    return [name for name in names if not (name.isdecimal() and len(name) <= SHORT_NUMBER)]
 
 
 def describe(facts: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ LISTED_RECORDS = 10  # records that a message lists
 OWN_COLUMNS = {
     "messages",
     "labels",
+    "judged",
     "soft_labels",
     "votes",
     "label",

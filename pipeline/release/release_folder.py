@@ -40,7 +40,9 @@ def write_release(
 
     def build(folder: Path) -> None:
         for name, table in tables.items():
-            write_frames(folder / name, [table], MODELS[config_of(name)])
+            row = MODELS[config_of(name)]
+            absent = [column for column in row.added_later() if column not in table.columns]
+            write_frames(folder / name, [table], row, without=absent)
         write_text(folder / "README.md", readme)
         write_text(folder / "CHANGELOG.md", changelog(history))
         write_json(folder / HISTORY, history.model_dump(mode="json"))

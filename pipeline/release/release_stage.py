@@ -79,7 +79,7 @@ def _work(run: Run) -> StageOutcome:
     prompts = PROMPTS.read_if_present(run)
     scores = {guard: SCORES.of(guard).read(run) for guard in _scored_guards(run)}
     severity = GOLD_SEVERITY.read_if_present(run) if run.config.annotation.severity else None
-    tables = release_tables(gold, annotations, scores, rejected, severity)
+    tables = release_tables(gold, annotations, scores, rejected, severity, labels=run.taxonomy.ids)
     records = sum(table.height for path, table in tables.items() if path.startswith("data/gold/"))
     if records == 0:
         raise InputError(f"{run.path('gold.parquet')}: no record has settled labels", hint=run.command("status"))
@@ -115,6 +115,7 @@ def _work(run: Run) -> StageOutcome:
         charts=card_charts,
         documents=list(documents),
         audit=[rate for rate in change_rates(audited) if rate.seen] if audited is not None else [],
+        audited_partly=audited["judged"].count() if audited is not None else 0,
         gold_errors=gold_error_rate(audited) if audited is not None else None,
     )
     section = run.config.release

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import polars as pl
 from pydantic import Field
 
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.judged_labels import judged_cells
 from marginalia.schemas.table_row import Row
 from marginalia.schemas.tables import GoldRecord, GoldSeverity
 
@@ -25,6 +26,7 @@ class ReleasedAnswer(Row):
     labels: list[str] | None = Field(description="null when the annotator skipped the record; empty: none applies")
     status: Literal["submitted", "discarded"]
     round: str = Field(description="annotate, adjudicate, audit or gold_question")
+    judged: list[str] | None = Field(default=None, description="labels that the annotator was asked about; null: all")
 
 
 class ReleasedScore(Row):
@@ -64,14 +66,18 @@ def release_tables(
     scores: Mapping[str, pl.DataFrame],
     rejected: pl.DataFrame | None,
     severity: pl.DataFrame | None = None,
+    *,
+    labels: Sequence[str],
 ) -> dict[str, pl.DataFrame]:
     """Path inside the release → its table, sorted by key so that equal content gives equal files.
 
     `gold`: only final records are released, one file per split, so that no unsettled record is taken for a safe one.
     `annotations`: only submitted and skipped answers to records of `gold` are released. `scores`: by guard.
-    `severity`: only labels of final records are released. Empty tables are left out.
+    `severity`: only labels of final records are released. Empty tables are left out. `labels`: those of the taxonomy.
+    The gold and the answers have the column `judged` only where not all labels were judged in some row, and then in all
+    files of the config: without it, all labels were judged in all rows.
     Raises InputError when an annotator is not a pseudonym."""
-    final = gold.filter(pl.col("status") == "final")
+    final = _judged_if_partly(gold.filter(pl.col("status") == "final"), labels)
     tables = {f"data/gold/{split}.parquet": final.filter(pl.col("split") == split) for split in SPLITS}
     if severity is not None:
         tables["data/severity/train.parquet"] = severity.filter(pl.col("id").is_in(final["id"].to_list()))
@@ -80,7 +86,7 @@ def release_tables(
             pl.col("status").is_in(["submitted", "discarded"]) & pl.col("record_id").is_in(gold["id"].to_list())
         )
         _refuse_names(answered)
-        tables["data/annotations/train.parquet"] = _columns(answered, ReleasedAnswer)
+        tables["data/annotations/train.parquet"] = _judged_if_partly(_columns(answered, ReleasedAnswer), labels)
     for guard, frame in sorted(scores.items()):
         named = frame.with_columns(pl.lit(guard, dtype=pl.String).alias("guard"))
         tables[f"data/scores/{guard}.parquet"] = _columns(named, ReleasedScore)
@@ -112,6 +118,14 @@ def data_files(paths: list[str]) -> list[dict[str, object]]:
         else:
             configs.append({"config_name": name, "data_files": [{"split": "train", "path": paths_of_config}]})
     return configs
+
+
+def _judged_if_partly(frame: pl.DataFrame, labels: Sequence[str]) -> pl.DataFrame:
+    """The frame without `judged` where all labels were judged in all rows; else null in the rows where all were."""
+    all_judged = pl.Series("all", judged_cells(frame["judged"], labels).all(axis=1), dtype=pl.Boolean)
+    if all_judged.all():
+        return frame.drop("judged")
+    return frame.with_columns(judged=pl.when(all_judged).then(None).otherwise("judged"))
 
 
 def _refuse_names(answers: pl.DataFrame) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import polars as pl
 from pydantic import Field, model_validator
@@ -36,6 +36,11 @@ class Version(StrictModel):
     added: list[str] = Field(default=[], description="ids that the previous version did not have; empty in the first")
     removed: list[str] = Field(default=[], description="ids that this version no longer has")
     relabelled: list[Relabelled] = Field(default=[], description="records whose labels changed")
+    rejudged: list[str] = Field(
+        default=[],
+        exclude_if=lambda ids: not ids,
+        description="ids of records in which other labels were judged than before; absent if there are none",
+    )
     rewritten: list[str] = Field(default=[], description="ids whose messages changed")
     touched: list[str] = Field(default=[], description="ids of which only another column changed (split, votes …)")
     other: list[str] = Field(default=[], description="other data files that changed, were added or were removed")
@@ -76,10 +81,10 @@ def next_versions(
     if not before or gold_before is None:
         return [version]
     latest = before[-1]
-    rows_before = {row["id"]: row for row in gold_before.iter_rows(named=True)}
-    rows_now = {row["id"]: row for row in gold.iter_rows(named=True)}
+    rows_before, rows_now = _rows(gold_before), _rows(gold)
     kept = sorted(rows_before.keys() & rows_now.keys())
     relabelled = [key for key in kept if sorted(rows_before[key]["labels"]) != sorted(rows_now[key]["labels"])]
+    rejudged = [key for key in kept if _label_list(rows_before[key]["judged"]) != _label_list(rows_now[key]["judged"])]
     rewritten = [key for key in kept if rows_before[key]["messages"] != rows_now[key]["messages"]]
     changed_files = [
         path
@@ -97,14 +102,26 @@ def next_versions(
                     Relabelled(id=key, before=rows_before[key]["labels"], after=rows_now[key]["labels"])
                     for key in relabelled
                 ],
+                "rejudged": rejudged,
                 "rewritten": rewritten,
                 "touched": [
-                    key for key in kept if rows_before[key] != rows_now[key] and key not in {*relabelled, *rewritten}
+                    key
+                    for key in kept
+                    if rows_before[key] != rows_now[key] and key not in {*relabelled, *rejudged, *rewritten}
                 ],
                 "other": changed_files,
             }
         ),
     ]
+
+
+def _rows(gold: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Id → row. A release without partly judged records has no column `judged`: all labels were judged."""
+    return {row["id"]: {"judged": None, **row} for row in gold.iter_rows(named=True)}
+
+
+def _label_list(labels: list[str] | None) -> list[str] | None:
+    return None if labels is None else sorted(labels)
 
 
 def gold_of(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
@@ -126,6 +143,7 @@ def changelog(history: ReleaseHistory) -> str:
         lines += _counted_ids("added", version.added)
         lines += _counted_ids("removed", version.removed)
         lines += _counted_ids("with changed text", version.rewritten)
+        lines += _counted_ids("in which other labels were judged", version.rejudged) if version.rejudged else []
         lines += _counted_ids("with the same text and labels, but another split, votes or soft labels", version.touched)
         lines += [f"- {plural(len(version.relabelled), 'record')} with changed labels" + ":" * bool(version.relabelled)]
         lines += [

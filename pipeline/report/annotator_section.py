@@ -16,7 +16,8 @@ SUGGESTION_SOURCES = {"intended": "the labels that the writer was asked for", "c
 class AnnotatorSection:
     """What the template shows; fields are empty or None for what the run did not measure.
 
-    `levels` names the columns of `severity`'s counts, `selected` counts the records chosen for the audit."""
+    `levels` names the columns of `severity`'s counts, `selected` counts the records chosen for the audit, and `partly`
+    those of them in which gold judged only some labels."""
 
     questions: list[GoldQuestionAccuracy]
     anchoring: Anchoring | None
@@ -27,6 +28,7 @@ class AnnotatorSection:
     audit: list[ChangeRate]
     gold_errors: Estimate | None
     selected: int
+    partly: int
 
 
 def annotator_section(data: ReportData) -> AnnotatorSection:
@@ -45,6 +47,7 @@ def annotator_section(data: ReportData) -> AnnotatorSection:
         audit=[rate for rate in change_rates(audited) if rate.seen] if audited is not None else [],
         gold_errors=gold_error_rate(audited) if audited is not None else None,
         selected=audited.height if audited is not None else 0,
+        partly=audited["judged"].count() if audited is not None else 0,
     )
 
 

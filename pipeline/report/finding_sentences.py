@@ -26,6 +26,7 @@ from marginalia.schemas.evaluation_json import (
     EstimatorEvaluation,
     GuardEvaluation,
     Metric,
+    NotJudged,
     ReviewPoint,
     Slice,
     SoftMetrics,
@@ -58,6 +59,19 @@ def estimators_finding(guard: GuardEvaluation) -> str:
         return sentence
     in_metric = "" if NAMES[tested[0].metric] == name else f" in {NAMES[tested[0].metric]}"
     return f"{sentence}, clearly better{in_metric} than {joined(beaten)}"
+
+
+def tested_finding(tested: Sequence[str], primary: str) -> str:
+    """Which metric of a table is tested; empty if none is. `tested`: the metrics of its tested rows; `primary`: that of
+    the config, which has no interval where another one is tested."""
+    names = list(dict.fromkeys(tested))
+    if not names:
+        return ""
+    others = joined([NAMES[name] for name in names if name != primary] or [""])
+    if primary not in names:
+        return f"Only {others} is tested, because {NAMES[primary]} has no interval here"
+    sentence = f"Only {NAMES[primary]} is tested"
+    return f"{sentence}, or {others} where it has no interval" if others else sentence
 
 
 def labels_finding(estimator: EstimatorEvaluation, names: dict[str, str], confidence: float) -> str:
@@ -255,7 +269,7 @@ def confusions_finding(pairs: Sequence[Confusion], names: dict[str, str]) -> str
 def agreement_finding(alpha: Estimate, lowest: tuple[str, float] | None) -> str:
     """Title of the agreement plot, with grades after Krippendorff (2004): 0.800 reliable, 0.667 tentative.
 
-    `lowest`: the label with the lowest alpha, and its alpha."""
+    `alpha`: of the label sets (MASI). `lowest`: the label with the lowest nominal alpha, and this alpha."""
     if alpha.value is None:
         return "Agreement cannot be computed: too few records have two answers"
     reliable, tentative = compare(alpha, 0.8, "at least"), compare(alpha, 0.667, "at least")
@@ -269,8 +283,28 @@ def agreement_finding(alpha: Estimate, lowest: tuple[str, float] | None) -> str:
         grade = "Annotators disagree too much to rely on single labels"
     else:
         grade = "Annotators may not agree well enough for tentative conclusions"
-    lowest_label = f"; lowest for {lowest[0]} ({number(lowest[1])})" if lowest is not None else ""
-    return f"{grade}: alpha {with_interval(alpha)}{lowest_label}"
+    lowest_label = f"; of single labels, {lowest[0]} has the lowest alpha ({number(lowest[1])})" if lowest else ""
+    return f"{grade}: alpha of whole label sets (MASI) {with_interval(alpha)}{lowest_label}"
+
+
+def not_judged_finding(cells: NotJudged | None) -> str:
+    """How many values were not judged and are left out; empty if all were judged, or if an older file does not say."""
+    if cells is None or not cells.cells:
+        return ""
+    records = plural(cells.records, "record was", "records were")
+    share = percent(cells.cells / cells.of_cells)
+    return (
+        f"{records} judged on only some labels: {cells.cells:,} of {plural(cells.of_cells, 'record × label value')} "
+        f"({share}) were not judged and are left out"
+    )
+
+
+def unknown_verdicts_finding(cells: NotJudged | None) -> str:
+    """How many records are left out of the verdict and of the safe records; empty if there are none."""
+    if cells is None or not cells.verdicts:
+        return ""
+    records = plural(cells.verdicts, "record has", "records have")
+    return f"{records} no label, but not all labels were judged, so it is not known whether any applies"
 
 
 def review_finding(points: Sequence[ReviewPoint]) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from marginalia.pipeline.core.imported_files import is_answers_imported
+from marginalia.pipeline.core.stage_summary import counted
 from marginalia.pipeline.report import as_text, finding_sentences
 from marginalia.pipeline.report.coverage_section import CoveredValue, coverage, coverage_finding, rejected_figure
 from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, bars, forest, nice_axis
@@ -25,12 +27,25 @@ class BuildStep:
 
 
 @dataclass(frozen=True)
+class LabelCount:
+    """One label: gold records with it, those in which it was judged, and those whose writer was asked for it (None for
+    imported records)."""
+
+    name: str
+    records: int
+    judged: int
+    intended: int | None
+
+
+@dataclass(frozen=True)
 class DatasetSection:
     """The section "What was built"."""
 
     steps: list[BuildStep]
     figure: Figure
-    labels: list[tuple[str, int, int | None]]  # name, gold records, records whose writer was asked for it
+    labels: list[LabelCount]
+    not_judged: str  # the finding; empty if all labels of all records were judged
+    unknown_verdicts: str
     rejections: list[tuple[str, int]]  # reason, attempts
     rejected: Figure | None
     coverage: list[CoveredValue]
@@ -81,21 +96,33 @@ def dataset_section(data: ReportData) -> DatasetSection:
         description = (
             f"records answered by {as_text.plural(annotators, 'annotator')}, {as_text.plural(answers.height, 'answer')}"
         )
+        if is_answers_imported(data.manifests):
+            description += ", imported with the records"
         if expert:
             description += f", {as_text.plural(expert, 'record')} adjudicated"
         steps.append(("Annotated", answers["record_id"].n_unique(), description))
-    steps.append(("Gold", gold.final, f"records with final labels, {gold.safe} of them with no label"))
+    unknown = gold.not_judged.verdicts if gold.not_judged is not None else 0
+    description = f"records with final labels, {gold.safe} of them with no label"
+    steps.append(
+        ("Gold", gold.final, description + (f", {unknown} without one but only partly judged" if unknown else ""))
+    )
     steps += [("Scored", guard.records, f"records judged by {guard.guard}") for guard in data.evaluation.guards]
     largest = max((count for _, count, _ in steps), default=0) or 1
     intended = _intended(data)
     names = data.label_names
-    labels = [(names[label], n, intended.get(label, 0) if intended else None) for label, n in gold.positives.items()]
+    judged = gold.judged or {}
+    labels = [
+        LabelCount(names[label], n, judged.get(label, gold.final), intended.get(label, 0) if intended else None)
+        for label, n in gold.positives.items()
+    ]
     rejections = _counts_of(data.rejected, "reason") if data.rejected is not None else []
     covered = coverage(data)
     return DatasetSection(
         steps=[BuildStep(name, count, description, count / largest) for name, count, description in steps],
-        figure=_label_counts(labels),
+        figure=_label_counts(labels, gold.final),
         labels=labels,
+        not_judged=finding_sentences.not_judged_finding(gold.not_judged),
+        unknown_verdicts=finding_sentences.unknown_verdicts_finding(gold.not_judged),
         rejections=rejections,
         rejected=rejected_figure(rejections),
         coverage=covered,
@@ -105,12 +132,14 @@ def dataset_section(data: ReportData) -> DatasetSection:
 
 
 def _intended(data: ReportData) -> dict[str, int]:
-    """How many final gold records were asked to have each label; empty for imported records."""
+    """How many final gold records were asked to have each label, of those in which it was judged; empty for imported
+    records."""
     if data.prompts is None or data.plan is None:
         return {}
-    final = data.gold.filter(pl.col("status") == "final")["id"]
-    asked = data.prompts.filter(pl.col("id").is_in(final.to_list()))["intended_labels"]
-    return {str(label): int(n) for label, n in asked.explode().drop_nulls().value_counts().iter_rows()}
+    final = data.gold.filter(pl.col("status") == "final").select("id", "judged")
+    asked = data.prompts.select("id", label="intended_labels").join(final, on="id").explode("label").drop_nulls("label")
+    judged = asked.filter(pl.col("judged").is_null() | pl.col("judged").list.contains(pl.col("label")))
+    return {str(label): int(n) for label, n in judged["label"].value_counts().iter_rows()}
 
 
 def _counts_of(frame: pl.DataFrame, column: str) -> list[tuple[str, int]]:
@@ -118,26 +147,43 @@ def _counts_of(frame: pl.DataFrame, column: str) -> list[tuple[str, int]]:
     return [(str(value), int(n)) for value, n in counts.iter_rows()]
 
 
-def _label_counts(labels: list[tuple[str, int, int | None]]) -> Figure:
-    ordered = sorted(labels, key=lambda row: -row[1])
-    has_intended = any(intended is not None for _, _, intended in labels)
-    without_records = [name for name, n, _ in labels if n == 0]
-    most, fewest = ordered[0], ordered[-1]
-    if without_records:
-        count = as_text.plural(len(without_records), "label has", "labels have")
-        title = f"{count} no gold record: {as_text.joined(without_records)}"
-    else:
-        title = f"Every label has gold records: from {fewest[1]} ({fewest[0]}) to {most[1]} ({most[0]})"
+def _label_counts(labels: list[LabelCount], final: int) -> Figure:
+    ordered = sorted(labels, key=lambda row: -row.records)
+    has_intended = any(row.intended is not None for row in labels)
+    partly = any(row.judged < final for row in labels)
     rows = []
-    for name, n, intended in ordered:
-        marks = [Mark(n, tone=1)] + ([Mark(intended, tone=2)] if intended is not None else [])
-        rows.append(PlotRow(name, marks, f"{n} (asked for {intended})" if intended is not None else str(n)))
-    largest = max((max(n, intended or 0) for _, n, intended in labels), default=1)
+    for row in ordered:
+        marks = [Mark(row.records, tone=1)] + ([Mark(row.intended, tone=2)] if row.intended is not None else [])
+        shown = f"{row.records} of {row.judged} judged" if partly else str(row.records)
+        rows.append(PlotRow(row.name, marks, f"{shown} (asked for {row.intended})" if has_intended else shown))
+    largest = max((max(row.records, row.intended or 0) for row in labels), default=1)
     axis = nice_axis(max(largest, 5), "gold records with the label")
+    title = _label_counts_title(ordered)
     note = "Bars: gold records with the label."
+    if partly:
+        note += " Numbers: of how many records in which the label was judged."
     if has_intended:
         note += " Vertical marks: records whose writer was asked for it. Only the gold labels count in the evaluation."
     return Figure(title, bars(rows, axis, alt=title), note)
+
+
+def _label_counts_title(ordered: list[LabelCount]) -> str:
+    """`ordered` by falling number of records. A label that was never judged is not a label without records."""
+    never = [row.name for row in ordered if not row.judged]
+    judged = [row for row in ordered if row.judged]
+    without_records = [row.name for row in judged if row.records == 0]
+    if not judged:
+        title = "No label was judged in any gold record"
+    elif without_records:
+        count = as_text.plural(len(without_records), "label has", "labels have")
+        title = f"{count} no gold record: {as_text.joined(without_records)}"
+    else:
+        most, fewest = judged[0], judged[-1]
+        every = "judged label" if never else "label"
+        title = f"Every {every} has gold records: from {fewest.records} ({fewest.name}) to {most.records} ({most.name})"
+    if not never or not judged:
+        return title
+    return f"{title}; {as_text.plural(len(never), 'label was', 'labels were')} never judged: {as_text.joined(never)}"
 
 
 def trust_section(data: ReportData) -> TrustSection | None:
@@ -162,7 +208,11 @@ def trust_section(data: ReportData) -> TrustSection | None:
     lowest_end = min([0.0, *(row.alpha.low for row in agreement.per_label if row.alpha.low is not None)])
     start = -1.0 if lowest_end < -0.5 else -0.5 if lowest_end < 0 else 0.0
     axis = Axis(start, 1.0, "Krippendorff's alpha", 0.667, "tentative from 0.667")
-    note = "1 is full agreement; 0 is the agreement of random answers. Whiskers: 95 % interval over records."
+    note = (
+        "Alpha of each label alone (nominal). 1 is full agreement; 0 is the agreement of random answers. Whiskers: "
+        "95 % interval over records. The alpha of whole label sets can be lower than that of every label: two sets are "
+        "equal only if all their labels are."
+    )
     return TrustSection(agreement, Figure(title, forest(rows, axis, alt=title), note), ordered)
 
 
@@ -172,15 +222,12 @@ def stage_rows(data: ReportData) -> list[StageRow]:
 
 
 def _stage_row(manifest: Manifest, currency: str) -> StageRow:
-    def counts_text(values: dict[str, int]) -> str:
-        return ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in values.items()) or "—"
-
     return StageRow(
         stage=manifest.stage,
-        counts_in=counts_text(manifest.counts_in),
-        counts_out=counts_text(manifest.counts_out),
+        counts_in=counted(manifest.counts_in) or "—",
+        counts_out=counted(manifest.counts_out) or "—",
         seconds=as_text.duration(manifest.seconds),
-        tokens=counts_text(manifest.tokens),
+        tokens=counted(manifest.tokens) or "—",
         cost="—" if manifest.cost is None else f"{manifest.cost:,.2f} {currency}".rstrip(),
         models=", ".join(manifest.models) or "—",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.finding_sentences import tested_finding
 from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, forest, nice_axis
 from marginalia.pipeline.report.report_data import Figure
 from marginalia.schemas.evaluation_json import Evaluation, GuardDifference
@@ -12,16 +13,18 @@ from marginalia.schemas.evaluation_json import Evaluation, GuardDifference
 
 @dataclass(frozen=True)
 class SideBySide:
-    """`reference` is the first guard. `rows`: a metric and its difference for each of `guards`."""
+    """`reference` is the first guard. `rows`: a metric and its difference for each of `guards`. `tested`: which metric
+    is tested."""
 
     reference: str
     figure: Figure
     guards: list[str]
     rows: list[tuple[str, list[GuardDifference | None]]]
+    tested: str
 
 
-def side_by_side(evaluation: Evaluation) -> SideBySide | None:
-    """The section; None with fewer than two guards that can be compared."""
+def side_by_side(evaluation: Evaluation, primary: str) -> SideBySide | None:
+    """The section; None with fewer than two guards that can be compared. `primary`: evaluate.primary."""
     differences = evaluation.guard_differences
     if not differences:
         return None
@@ -29,7 +32,8 @@ def side_by_side(evaluation: Evaluation) -> SideBySide | None:
     guards = list(dict.fromkeys(row.guard for row in differences))
     by_key = {(row.guard, row.metric): row for row in differences}
     rows = [(name, [by_key.get((guard, name)) for guard in guards]) for name in names]
-    return SideBySide(differences[0].reference, _figure(differences), guards, rows)
+    tested = tested_finding([row.metric for row in differences if row.tested], primary)
+    return SideBySide(differences[0].reference, _figure(differences), guards, rows, tested)
 
 
 def _figure(differences: list[GuardDifference]) -> Figure:

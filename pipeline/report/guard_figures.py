@@ -99,8 +99,11 @@ def reliability_figure(best: EstimatorEvaluation) -> Figure | None:
     return Figure(title, curves(series, x, y, alt=title, diagonal=True), note)
 
 
-def label_reliability_figure(best: EstimatorEvaluation, names: dict[str, str]) -> Figure | None:
-    """One small reliability diagram per label, before and after recalibration; None without test records."""
+def label_reliability_figure(
+    best: EstimatorEvaluation, names: dict[str, str], *, partly: bool = False
+) -> Figure | None:
+    """One small reliability diagram per label, before and after recalibration; None without test records. `partly`: not
+    all labels were judged in all records."""
     report = best.calibration
     if not report.labels_raw:
         return None
@@ -114,13 +117,15 @@ def label_reliability_figure(best: EstimatorEvaluation, names: dict[str, str]) -
                 )
             )
         largest = max(largest, *(value for curve in series for values in (curve.x, curve.y) for value in values))
-        subtitle = f"{as_text.plural(raw.positives, 'positive')}, ECE {as_text.number(raw.ece.value)}"
+        of_judged = f" of {raw.n:,}" if partly else ""
+        subtitle = f"{as_text.plural(raw.positives, 'positive')}{of_judged}, ECE {as_text.number(raw.ece.value)}"
         panels_of_labels.append(Panel(names.get(label, label), subtitle, series))
     title = finding_sentences.label_calibration_finding(report, names)
     note = (
-        "Test records are sorted by probability into bins of equal size. Horizontal: mean probability of a bin. "
-        "Vertical: share of its records that have the label. The band is the interval before recalibration. On the "
-        "dashed line both agree; below it the guard's probabilities are too high."
+        f"Test records{' in which the label was judged' if partly else ''} are sorted by probability into bins of "
+        "equal size. Horizontal: mean probability of a bin. Vertical: share of its records that have the label. The "
+        "band is the interval before recalibration. On the dashed line both agree; below it the guard's probabilities "
+        "are too high."
     )
     axis = nice_axis(min(largest, 1.0), "")
     legend = max((panel.series for panel in panels_of_labels), key=len)
@@ -177,8 +182,10 @@ def slices_figure(guard: GuardEvaluation, confidence: float) -> Figure | None:
     return Figure(title, forest(rows, Axis(0, 1, "micro ROC AUC", 0.5, "chance"), alt=title), note)
 
 
-def labels_figure(best: EstimatorEvaluation, names: dict[str, str], confidence: float) -> Figure:
-    """ROC AUC of each label with its interval."""
+def labels_figure(
+    best: EstimatorEvaluation, names: dict[str, str], confidence: float, *, partly: bool = False
+) -> Figure:
+    """ROC AUC of each label with its interval. `partly`: not all labels were judged in all records."""
     ordered = sorted(best.labels, key=lambda row: -(row.metrics["roc_auc"].value or 0))
     rows = [
         PlotRow(
@@ -191,11 +198,14 @@ def labels_figure(best: EstimatorEvaluation, names: dict[str, str], confidence: 
     ]
     title = finding_sentences.labels_finding(best, names, confidence)
     note = f"ROC AUC of {best.estimator} for each label. A point without whiskers has too few records for an interval."
+    if partly:
+        note += " Only records in which the label was judged count."
     return Figure(title, forest(rows, Axis(0, 1, "ROC AUC", 0.5, "chance"), alt=title), note)
 
 
-def review_figure(best: EstimatorEvaluation) -> Figure:
-    """Risk against coverage: the errors that remain when the least certain records are reviewed."""
+def review_figure(best: EstimatorEvaluation, *, partly: bool = False) -> Figure:
+    """Risk against coverage: the errors that remain when the least certain records are reviewed. `partly`: not all
+    labels were judged in all records."""
     points = [point for point in best.review if point.subset_error_overall is not None]
     shares = [point.share_reviewed for point in points]
     left = [point.subset_error_overall or 0.0 for point in points]
@@ -208,8 +218,9 @@ def review_figure(best: EstimatorEvaluation) -> Figure:
     ]
     title = finding_sentences.review_finding(best.review)
     note = (
-        "A record is wrong when any of its labels is wrong. Records with the most expected wrong labels are reviewed "
-        "first. Reviewers are assumed to be right. Compare with reviewing the same number of records at random."
+        f"A record is wrong when any of its {'judged ' if partly else ''}labels is wrong. Records with the most "
+        "expected wrong labels are reviewed first. Reviewers are assumed to be right. Compare with reviewing the same "
+        "number of records at random."
     )
     x, y = Axis(0, 0.5, "share of records sent to a reviewer"), Axis(0, 1, "share of wrong records")
     return Figure(title, curves(series, x, y, alt=title, diagonal=False), note)

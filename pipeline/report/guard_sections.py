@@ -17,7 +17,7 @@ from marginalia.pipeline.report.guard_figures import (
     roc_figure,
     slices_figure,
 )
-from marginalia.pipeline.report.report_data import Figure, ReportData, recommended_estimator
+from marginalia.pipeline.report.report_data import Figure, ReportData, format_warning, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import (
     UNSAFE,
     Difference,
@@ -44,6 +44,7 @@ class WorstCase:
     messages: list[dict[str, str]]
     gold: list[str]
     predicted: list[str]
+    not_judged: list[str]
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,14 @@ class GuardView:
 
     guard: GuardEvaluation
     best: EstimatorEvaluation | None
+    headlined: bool
+    format_warning: str  # empty for a guard that kept its answer format
     chance: str  # of `best`: see as_text.against_chance
     estimators: Figure | None
     roc: Figure | None
     differences: list[tuple[str, list[Difference | None]]]
     reference: str
-    tested: str  # name of the tested metric; empty when no difference is tested
+    tested: str  # the sentence about the tested metric; empty when no difference is tested
     bounds: str  # how much the bounds of the probabilities move the metrics; empty where probabilities are exact
     reliability: Figure | None
     label_reliability: Figure | None
@@ -85,42 +88,54 @@ class GuardView:
     confusions: str  # the finding
     worst: list[WorstCase]
     reasons: list[str]  # why numbers of the table by label are missing
+    not_judged: str  # the finding; empty if all labels that the guard scores were judged in all records
+    unknown_verdicts: str
     notes: list[str]  # what the scores depend on, from the manifest of the stage score
 
 
 def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
     """Prepares everything that the template shows of a guard."""
     names, confidence = data.label_names, data.evaluation.confidence
+    not_judged = finding_sentences.not_judged_finding(guard.not_judged)
+    partly = bool(not_judged)
     best = recommended_estimator(guard)
     soft = (best.soft_tuned or best.soft) if best is not None else None
     reference = guard.differences[0].reference if guard.differences else ""
     return GuardView(
         guard=guard,
         best=best,
+        headlined=headlined(guard),
+        format_warning=_as_sentence(format_warning(guard)),
         chance=as_text.against_chance(as_text.chance_metric(best)[1]) if best is not None else "not known",
         estimators=estimators_figure(guard) if guard.estimators else None,
         roc=roc_figure(guard) if best is not None else None,
         differences=_difference_rows(guard),
         reference=reference,
-        tested=next((as_text.NAMES[row.metric] for row in guard.differences if row.tested), ""),
+        tested=finding_sentences.tested_finding([row.metric for row in guard.differences if row.tested], data.primary),
         bounds=finding_sentences.bounds_finding(guard),
         reliability=reliability_figure(best) if best is not None else None,
-        label_reliability=label_reliability_figure(best, names) if best is not None else None,
+        label_reliability=label_reliability_figure(best, names, partly=partly) if best is not None else None,
         annotators=annotators_figure(soft, best) if best is not None and soft is not None else None,
         soft=soft,
         soft_rows=[(names.get(row.label, row.label), row) for row in soft.labels] if soft is not None else [],
         thresholds=_threshold_rows(data, best) if best is not None else [],
         borrowed=best is not None and any(rows[0].reason for rows in best.thresholds.labels.values()),
         guarantees=_guarantees(_threshold_rows(data, best)[1:] if best is not None else []),
-        labels=labels_figure(best, names, confidence) if best is not None else None,
+        labels=labels_figure(best, names, confidence, partly=partly) if best is not None else None,
         label_rows=[(names.get(row.label, row.label), row) for row in best.labels] if best is not None else [],
-        review=review_figure(best) if best is not None and best.review else None,
+        review=review_figure(best, partly=partly) if best is not None and best.review else None,
         slices=slices_figure(guard, confidence),
         confusions=finding_sentences.confusions_finding(guard.confusions, names) if guard.confusions else "",
         worst=_worst_cases(data, guard),
         reasons=_reasons(best, names) if best is not None else [],
+        not_judged=not_judged,
+        unknown_verdicts=finding_sentences.unknown_verdicts_finding(guard.not_judged),
         notes=_notes(data, guard.guard),
     )
+
+
+def _as_sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _notes(data: ReportData, guard_name: str) -> list[str]:
@@ -170,6 +185,7 @@ def _worst_cases(data: ReportData, guard: GuardEvaluation) -> list[WorstCase]:
             messages.get(record.record_id, []),
             [names.get(label, label) for label in record.gold],
             [names.get(label, label) for label in record.predicted],
+            [names.get(label, label) for label in record.not_judged],
         )
         for record in guard.worst
     ]

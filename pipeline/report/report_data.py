@@ -9,7 +9,7 @@ import polars as pl
 from markupsafe import Markup
 
 from marginalia.schemas.agreement_json import Agreement
-from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation
+from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation, Primary
 from marginalia.schemas.generation_json import Generation
 from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.taxonomy import Taxonomy
@@ -34,6 +34,7 @@ class ReportData:
     currency: str = ""  # of the costs in the manifests
     audited: pl.DataFrame | None = None  # AuditedRecord
     generation: Generation | None = None
+    primary: Primary = "macro_roc_auc"  # evaluate.primary
 
     @property
     def label_names(self) -> dict[str, str]:
@@ -53,6 +54,18 @@ class Figure:
 def recommended_estimator(guard: GuardEvaluation) -> EstimatorEvaluation | None:
     """The evaluation of the guard's recommended estimator; None when no estimator is recommended."""
     return next((estimator for estimator in guard.estimators if estimator.estimator == guard.recommended), None)
+
+
+def headlined(guard: GuardEvaluation) -> bool:
+    """Whether the guard's numbers may be headlined: it has a recommended estimator and kept its answer format."""
+    withheld = guard.answer_format is not None and guard.answer_format.withheld
+    return recommended_estimator(guard) is not None and not withheld
+
+
+def format_warning(guard: GuardEvaluation, *, closing: str = "; the numbers below describe the rest") -> str:
+    """What a reader must know first of a guard that did not keep its answer format; empty for others."""
+    found = guard.answer_format
+    return "" if found is None or found.reason is None else f"{found.reason}{closing}"
 
 
 def currency_of(manifests: Sequence[Manifest]) -> str:

@@ -51,6 +51,7 @@ def _work(run: Run) -> StageOutcome:
             currency=currency_of(manifests),
             audited=AUDIT.read_if_present(run),
             generation=GENERATION.read_if_present(run),
+            primary=run.config.evaluate.primary,
         )
     )
     write_text(REPORT.path(run), page)

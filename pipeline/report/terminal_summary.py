@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from marginalia.pipeline.report.as_text import UNCLEAR, against_chance, plural
-from marginalia.pipeline.report.report_data import recommended_estimator
-from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Metric
+from marginalia.pipeline.report.finding_sentences import not_judged_finding, unknown_verdicts_finding
+from marginalia.pipeline.report.report_data import format_warning, headlined, recommended_estimator
+from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Metric, NotJudged
 from marginalia.scoring.measures.conclusions import range_is_wide, range_of
 
 
@@ -16,6 +17,7 @@ def headline(evaluation: Evaluation) -> list[str]:
     lines = [
         f"gold: {gold.final} final records of {gold.records}, {gold.safe} with no label, {unused} unresolved{simulated}"
     ]
+    lines += _not_judged(gold.not_judged)
     for guard in evaluation.guards:
         lines += _guard(guard)
     return lines
@@ -23,10 +25,18 @@ def headline(evaluation: Evaluation) -> list[str]:
 
 def _guard(guard: GuardEvaluation) -> list[str]:
     left_out = "".join(f", {n} left out ({reason})" for reason, n in guard.left_out.items())
-    lines = [f"guard {guard.guard}: {guard.records} records{left_out}"]
+    lines = [f"guard {guard.guard}: {guard.records} records{left_out}", *_not_judged(guard.not_judged)]
     best = recommended_estimator(guard)
     if best is None:
         return [*lines, f"  no estimator to recommend: {guard.recommended_because}"]
+    if not headlined(guard):
+        return [
+            *lines,
+            f"  {format_warning(guard, closing='')}",
+            "  numbers are not headlined, thresholds are withheld (to get them: evaluate.allow_off_format: true)",
+        ]
+    if warning := format_warning(guard):
+        lines.append(f"  {warning}")
     auc = best.metrics["macro_roc_auc"]
     micro_auc = _with_interval(best.metrics["micro_roc_auc"])
     lines.append(f"  {best.estimator}: macro ROC AUC {_with_interval(auc)}{_chance(auc)}; micro {micro_auc}")
@@ -42,6 +52,11 @@ def _guard(guard: GuardEvaluation) -> list[str]:
             lines[-1] += f", {after.ece.value:.2f} after {best.calibration.method}"
     bounds = _bounds_warning(guard)
     return [*lines, f"  {bounds}"] if bounds else lines
+
+
+def _not_judged(cells: NotJudged | None) -> list[str]:
+    findings = (not_judged_finding(cells), unknown_verdicts_finding(cells))
+    return [f"  {finding}" for finding in findings if finding]
 
 
 def _bounds_warning(guard: GuardEvaluation) -> str:

@@ -32,18 +32,27 @@ class ThresholdCurve:
 
 
 def threshold_curve(
-    truth: Flags, p: Array, *, title: str, chosen: float | None, split: Split = "test", confidence: float = 0.95
+    truth: Flags,
+    p: Array,
+    *,
+    title: str,
+    chosen: float | None,
+    split: Split = "test",
+    confidence: float = 0.95,
+    judged: Flags | None = None,
 ) -> ThresholdCurve:
     """The curve of `truth` and `p`, each (records,) or (records, labels). `chosen` must be chosen on other records.
 
-    `title` names the label or labels."""
+    `title` names the label or labels. `judged`, of the same shape: the values that were judged, None for all; the
+    others are left out, and so are records without any."""
 
-    def judged(threshold: float) -> Outcome:
-        return outcome(truth, p, threshold, split=split, confidence=confidence)
+    def outcome_at(threshold: float) -> Outcome:
+        return outcome(truth, p, threshold, split=split, confidence=confidence, judged=judged)
 
     steps = [float(step) for step in STEPS]
-    at_chosen = None if chosen is None else judged(chosen)
-    return ThresholdCurve(title, len(truth), steps, [judged(step) for step in steps], chosen, at_chosen)
+    at_chosen = None if chosen is None else outcome_at(chosen)
+    records = len(truth) if judged is None else int(judged.reshape(len(truth), -1).any(axis=1).sum())
+    return ThresholdCurve(title, records, steps, [outcome_at(step) for step in steps], chosen, at_chosen)
 
 
 def threshold_sentence(curve: ThresholdCurve) -> str:

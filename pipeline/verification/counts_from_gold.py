@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import polars as pl
 
 from marginalia.pipeline.core.artifacts import (
@@ -14,7 +16,12 @@ from marginalia.pipeline.core.artifacts import (
     SCORES,
     THRESHOLDS,
 )
-from marginalia.pipeline.core.checked_tables import outside_bounds, unknown_score_labels, wrongly_settled
+from marginalia.pipeline.core.checked_tables import (
+    labels_not_judged,
+    outside_bounds,
+    unknown_score_labels,
+    wrongly_settled,
+)
 from marginalia.pipeline.verification.check_results import Verification
 from marginalia.pipeline.verification.run_contents import Contents
 from marginalia.schemas.equal_texts import equal_texts
@@ -23,7 +30,8 @@ from marginalia.scoring.score_journal_entry import check_entry
 
 
 def check_gold(contents: Contents, verification: Verification) -> None:
-    """Gold has the records of the prompts, and a record has labels, all known, if and only if it is final."""
+    """Gold has the records of the prompts; a record has labels, all known, if and only if it is final; and only labels
+    that were judged."""
     gold, prompts = contents.table(GOLD), contents.table(PROMPTS)
     if gold is None:
         return
@@ -38,13 +46,26 @@ def check_gold(contents: Contents, verification: Verification) -> None:
         f"record '{record}' is final without labels, or has labels but is not final"
         for record in wrongly_settled(gold)["id"]
     ]
-    labels = set(gold["labels"].explode().drop_nulls())
+    problems += list(_judged_problems(gold))
+    labels = {*gold["labels"].explode().drop_nulls(), *gold["judged"].explode().drop_nulls()}
     problems += [f"unknown label '{label}'" for label in sorted(labels - set(contents.run.taxonomy.ids))]
     if across := equal_texts(gold).across_splits:
         problems.append(f"{across:,} texts are in more than one split")
     statuses = dict(gold["status"].value_counts().sort("status").iter_rows())
     summary = " + ".join(f"{n:,} {status.replace('_', ' ')}" for status, n in statuses.items())
     verification.add(maker, "counts", f"{summary or 'no'} = {gold.height:,} records", problems, f"{fix} --force")
+
+
+def _judged_problems(gold: pl.DataFrame) -> Iterator[str]:
+    for record, label in labels_not_judged(gold).iter_rows():
+        yield f"record '{record}' has the label '{label}', which 'judged' leaves out"
+    partly = gold.filter(pl.col("status") == "final").drop_nulls("judged")
+    for record in partly.filter(pl.col("judged").list.len() == 0)["id"]:
+        yield f"record '{record}' is final, but none of its labels was judged"
+    soft = partly.select("id", "judged", soft=pl.col("soft_labels").list.eval(pl.element().struct.field("label")))
+    outside = soft.with_columns(pl.col("soft").list.set_difference("judged")).explode("soft").drop_nulls("soft")
+    for record, label in outside.select("id", "soft").iter_rows():
+        yield f"record '{record}' has a soft label of '{label}', which 'judged' leaves out"
 
 
 def check_scores(contents: Contents, verification: Verification) -> None:

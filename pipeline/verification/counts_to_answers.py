@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from marginalia.annotation.client.answer_journal import answers_frame, latest
+from marginalia.annotation.gold.votes import ticked_not_judged
 from marginalia.pipeline.core.artifacts import (
     ANSWER_JOURNAL,
     ANSWERS,
@@ -74,7 +75,7 @@ def _check_responses(contents: Contents, written: pl.DataFrame, verification: Ve
 
 
 def check_annotation(contents: Contents, verification: Verification) -> None:
-    """No more records pushed than there are, answers as in the journal, and all labels known."""
+    """No more records pushed than there are, answers as in the journal, and all labels known and judged."""
     run, prompts = contents.run, contents.table(PROMPTS)
     pushed = contents.document(PUSHED)
     if pushed is not None and prompts is not None:
@@ -95,18 +96,26 @@ def _changed_labels(contents: Contents, pushed: Pushed) -> Iterator[str]:
 
 
 def _check_answers(contents: Contents, verification: Verification) -> None:
-    run, answers = contents.run, contents.table(ANSWERS)
+    run, answers, maker = contents.run, contents.table(ANSWERS), contents.maker(ANSWERS)
     path = ANSWER_JOURNAL.path(run)
-    if answers is None or not path.exists():
+    if answers is None:
         return
-    with verification.failing("pull", "journal", RESTORE):
-        state = latest(path)
-        same = frame_hash(answers_frame(state.values())) == frame_hash(answers)
-        different = f"annotations.parquet is not the latest state of the {len(state):,} answers in the journal"
-        problems = [] if same else [different]
-        verification.add("pull", "journal", f"{len(state):,} answers, as in the table", problems, run.command("pull"))
+    if maker == ANSWERS.stage and path.exists():
+        with verification.failing("pull", "journal", RESTORE):
+            state = latest(path)
+            same = frame_hash(answers_frame(state.values())) == frame_hash(answers)
+            different = f"annotations.parquet is not the latest state of the {len(state):,} answers in the journal"
+            summary, problems = f"{len(state):,} answers, as in the table", [] if same else [different]
+            verification.add("pull", "journal", summary, problems, run.command("pull"))
     used = set(answers["labels"].explode().drop_nulls())
-    problems = [f"unknown label '{label}'" for label in sorted(used - set(run.taxonomy.ids))]
+    named = used | set(answers["judged"].explode().drop_nulls())
+    problems = [f"unknown label '{label}'" for label in sorted(named - set(run.taxonomy.ids))]
     verification.add(
-        "pull", "labels", f"{len(used)} labels in use, all known", problems, f"add them to {run.taxonomy_path} again"
+        maker, "labels", f"{len(used)} labels in use, all known", problems, f"add them to {run.taxonomy_path} again"
     )
+    problems = [
+        f"record '{record}': {annotator} ticked '{label}', which 'judged' leaves out"
+        for record, annotator, label in ticked_not_judged(answers).iter_rows()
+    ]
+    if problems:
+        verification.add(maker, "judged", "", problems, f"{run.command(maker)} --force")

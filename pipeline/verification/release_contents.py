@@ -24,7 +24,8 @@ def check_release(contents: Contents, verification: Verification) -> None:
         tables = {guard: contents.table(SCORES.of(guard)) for guard in contents.guards}
         scores = {guard: table for guard, table in tables.items() if table is not None}
         severity = contents.table(GOLD_SEVERITY) if run.config.annotation.severity else None
-        expected = release_tables(gold, contents.table(ANSWERS), scores, contents.table(REJECTED), severity)
+        answers, rejected = contents.table(ANSWERS), contents.table(REJECTED)
+        expected = release_tables(gold, answers, scores, rejected, severity, labels=run.taxonomy.ids)
         hashes = {name: frame_hash(table) for name, table in expected.items()}
         on_disk = {path.relative_to(folder).as_posix() for path in folder.glob("data/**/*.parquet")}
         problems = [f"{name} is missing" for name in sorted(hashes.keys() - on_disk)]

@@ -198,6 +198,8 @@ def _message(error: ErrorDetails) -> str:
     if value is None:
         return f"{message}, saw nothing"
     shown = repr(value[:40]) if isinstance(value, str) else str(value)[:40]
+    if error["type"] == "literal_error" and isinstance(value, str):
+        shown += did_you_mean(value, re.findall("'([^']*)'", error.get("ctx", {}).get("expected", "")))
     return f"{message}, saw {shown}" if _SHOWN.fullmatch(error["type"]) else message
 
 

@@ -30,6 +30,7 @@ from marginalia.schemas.storage.journal import Journal
 from marginalia.schemas.unexpected_errors import WorkerFault
 from marginalia.scoring.config import RayOptions
 from marginalia.scoring.engines.portable_request import portable
+from marginalia.scoring.prompt import check_messages
 from marginalia.scoring.score_files import Messages, Origin, journal_entry, latest_keys
 from marginalia.scoring.score_request import ScoreRequest
 from marginalia.scoring.scored_record import Result
@@ -74,7 +75,10 @@ class RayJob:
     def __iter__(self) -> Iterator[str]:
         journalled = latest_keys(self._journal)
         with _cluster(self._options) as cluster, Journal(self._journal) as journal:
-            left = dict(self._records)
+            invalid = _invalid(self._records)
+            journal.extend([journal_entry(Result(name, error=why), "", ()) for name, why in invalid.items()])
+            yield from invalid
+            left = {name: messages for name, messages in self._records if name not in invalid}
             block = _block_size(len(left), cluster.actors, self._options.block_records)
             for size in dict.fromkeys((block, 1)):
                 todo = list(left.items())
@@ -122,6 +126,17 @@ class RayJob:
         error = f"each of {TRIES + 1} Ray actors that scored it died"
         journal.extend([journal_entry(Result(record_id, error=error, is_temporary=True), "", ()) for record_id in lost])
         yield from lost
+
+
+def _invalid(records: Sequence[tuple[str, Messages]]) -> dict[str, str]:
+    """Record → why its messages are invalid. They are found here because Arrow tables cannot hold all of them."""
+    problems = {}
+    for record_id, messages in records:
+        try:
+            check_messages(messages)
+        except InputError as error:
+            problems[record_id] = str(error)
+    return problems
 
 
 def _block_size(records: int, actors: int, most: int) -> int:

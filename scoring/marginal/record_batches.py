@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from marginalia.schemas.errors import ModelError
+from marginalia.schemas.errors import MarginaliaError, ModelError
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node, Search
 from marginalia.scoring.marginal.baselines import Baseline
 from marginalia.scoring.marginal.model_protocol import Batch, Source
+from marginalia.scoring.record_errors import record_error
 
 PASS_TOKENS = 1024  # answer prefixes in one forward pass: bounds the logits in memory
 GROUP = 4  # records per group, as a multiple of batch rows: only a group's last passes run with free rows
@@ -52,14 +53,17 @@ class RecordJob:
         return RecordJob(self.record_id, self.ids, self.imitations, self.make_search, self.make_baselines)
 
     def ask(self) -> list[Node]:
-        """The prefixes to evaluate next; empty when the record is done."""
-        while self.error is None:
-            if nodes := self._current.ask():
-                return nodes
-            name = next((name for name in self.make_baselines if name not in self.baselines), None)
-            if name is None:
-                break
-            self.baselines[name] = self._current = self.make_baselines[name](self.search)
+        """The prefixes to evaluate next; empty when the record is done. An error ends this record alone."""
+        try:
+            while self.error is None:
+                if nodes := self._current.ask():
+                    return nodes
+                name = next((name for name in self.make_baselines if name not in self.baselines), None)
+                if name is None:
+                    break
+                self.baselines[name] = self._current = self.make_baselines[name](self.search)
+        except BaseException as error:
+            self.fail(error)
         return []
 
     def tell(self, node: Node, answer: NextTokens | ModelError) -> None:
@@ -69,19 +73,36 @@ class RecordJob:
                 if isinstance(answer, ModelError):
                     raise answer
                 self._current.tell(node, answer)
-            except ModelError as error:
-                self.error, self.is_temporary = str(error), error.is_temporary
+            except BaseException as error:
+                self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Ends this record with `error`. Raises it when it does not concern this record alone."""
+        failed = record_error(error, "its search failed")
+        self.error, self.is_temporary = failed.message, failed.is_temporary
 
 
 class RecordBatches:
     """Runs jobs over a source, in batches of at most `records` records whose prompts have at most `tokens` unshared
-    tokens in all. When a batch does not fit into memory, its size is halved."""
+    tokens in all. When a batch does not fit into memory or a forward pass fails, its size is halved.
 
-    def __init__(self, source: Source, language: TokenLanguage, *, records: int, tokens: int) -> None:
+    known_job: makes a job that the source could run when scoring began. If this job still runs, a failing forward pass
+    of one record alone is that record's error; otherwise it concerns all records and is raised."""
+
+    def __init__(
+        self,
+        source: Source,
+        language: TokenLanguage,
+        *,
+        records: int,
+        tokens: int,
+        known_job: Callable[[], RecordJob] | None = None,
+    ) -> None:
         self._source = source
         self._language = language
         self._records = max(records, source.min_records)
         self._tokens = tokens
+        self._known_job = known_job
 
     def run(self, jobs: Iterable[RecordJob], skip: Container[str] = ()) -> Iterator[list[RecordJob]]:
         """The jobs as they are done, by length of prompt and then by id, without the record ids in `skip`.
@@ -106,22 +127,43 @@ class RecordBatches:
         return group, max(1, min(self._records, len(group), self._tokens // self._unshared(group[-1])))
 
     def _run_group(self, group: deque[RecordJob], batch_rows: int) -> Iterator[list[RecordJob]]:
-        """The jobs of a group as they are done; batches that do not fit into memory are repeated with half the rows."""
+        """The jobs of a group as they are done; batches that fail are repeated with half the rows."""
         while group:
             active: dict[int, RecordJob] = {}
-            if not (yield from self._run_batch(group, batch_rows, active)):
-                if batch_rows == 1:
-                    (job,) = active.values()
-                    job.error, job.is_temporary = "out of memory, also alone in its batch", True
-                    yield [job]
-                else:
-                    batch_rows //= 2
-                    group.extendleft(job.restarted() for job in reversed(active.values()))
+            failure = yield from self._run_batch(group, batch_rows, active)
+            if failure is None:
+                return
+            if batch_rows == 1:
+                job = next(iter(active.values()), None) or group.popleft()
+                self._fail_alone(job, failure)
+                yield [job]
+            else:
+                batch_rows //= 2
+                group.extendleft(job.restarted() for job in reversed(active.values()))
+
+    def _fail_alone(self, job: RecordJob, failure: Exception) -> None:
+        """Ends a job that failed alone in its batch. Raises `failure` when the source cannot run its known job
+        either."""
+        if _out_of_memory(failure):
+            job.error, job.is_temporary = "out of memory, also alone in its batch", True
+        elif self._source_works():
+            job.fail(failure)
+        else:
+            raise failure
+
+    def _source_works(self) -> bool:
+        if self._known_job is None:
+            return False
+        job = self._known_job()
+        group, active = deque([job]), dict[int, RecordJob]()
+        done = [finished for batch in self._run_batch(group, 1, active) for finished in batch]
+        return done == [job] and job.error is None
 
     def _run_batch(
         self, group: deque[RecordJob], batch_rows: int, active: dict[int, RecordJob]
-    ) -> Generator[list[RecordJob], None, bool]:
-        """Empties `group`. Returns False when memory ran out, with the interrupted jobs in `active`, by batch row."""
+    ) -> Generator[list[RecordJob], None, Exception | None]:
+        """Empties `group`. Returns the error when memory ran out or a forward pass failed, with the interrupted jobs in
+        `active`, by batch row."""
         try:
             batch = self._source.open(batch_rows, max(len(job.ids) for job in group), self._language)
             while True:
@@ -134,12 +176,12 @@ class RecordBatches:
                         batch.join(row, job.ids)
                         nodes[row] = job.ask()
                 if not active:
-                    return True
+                    return None
                 self._evaluate(batch, active, [(row, node) for row in active for node in nodes[row]])
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
-            return False
+        except MarginaliaError:
+            raise  # of the model or the server, whose errors of one record are answers
+        except Exception as error:
+            return error
 
     def _evaluate(self, batch: Batch, active: dict[int, RecordJob], nodes: Sequence[tuple[int, Node]]) -> None:
         """One round of all active jobs, in passes of at most PASS_TOKENS prefixes."""

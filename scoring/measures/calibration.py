@@ -5,7 +5,8 @@ schemas/calibration_json.py). They are monotone, so they can be applied to lower
 1999 (with smoothed targets, which keep slopes finite on separable data), Zadrozny & Elkan 2002 (isotonic), Kull, Silva
 Filho & Flach 2017 (beta), Sechidis et al. 2011 (stratified folds of multi-label data).
 
-Shapes: `truth` booleans and `p` probabilities, (n,) for one label or (n, L) for n records and L labels."""
+Shapes: `truth` booleans and `p` probabilities, (n,) for one label or (n, L) for n records and L labels; `judged`
+(n, L): which cells were judged, None if all were. Maps are fitted on judged cells only."""
 
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ from marginalia.schemas.calibration_json import (
     Platt,
     Source,
 )
+from marginalia.scoring.measures.cell_means import judged_or_all
 from marginalia.scoring.measures.intervals import Array, Flags
 
 CLIP = 1e-6  # probabilities are kept this far from 0 and 1 before logarithms are taken
@@ -127,17 +129,19 @@ def fit(
     folds: int,
     seed: int,
     simulated: bool,
+    judged: Flags | None = None,
 ) -> Calibration:
     """A map per label, from (n, L) gold and probabilities of the calibration split.
 
     `method` is one of METHODS, or `auto`: the one with the lowest log loss out of fold (`folds` folds). A label with
     fewer than `min_positives` positives or negatives gets the map that is fitted on all labels pooled."""
-    names = METHODS if truth.size else ()
-    losses = {name: cross_fitted_loss(truth, p, name, min_positives, folds, seed) for name in names}
+    judged = judged_or_all(truth, judged)
+    names = METHODS if judged.any() else ()
+    losses = {name: cross_fitted_loss(truth, p, name, min_positives, folds, seed, judged) for name in names}
     if method == "auto":
         method = min(losses, key=lambda name: losses[name]) if losses else "identity"
-    pooled, own = fit_maps(truth, p, method, min_positives)
-    positives = truth.sum(0)
+    pooled, own = fit_maps(truth, p, method, min_positives, judged)
+    positives = (truth & judged).sum(0)
     maps = {
         label: LabelMap(map=mapping, source=_source(mapping, pooled), positives=int(positives[column]))
         for column, (label, mapping) in enumerate(zip(labels, own, strict=True))
@@ -154,34 +158,43 @@ def fit(
     )
 
 
-def fit_maps(truth: Flags, p: Array, method: str, min_positives: int) -> tuple[CalibrationMap, list[CalibrationMap]]:
+def fit_maps(
+    truth: Flags, p: Array, method: str, min_positives: int, judged: Flags | None = None
+) -> tuple[CalibrationMap, list[CalibrationMap]]:
     """(the pooled map, one map per label): a label with too few of a class gets the pooled map."""
+    judged = judged_or_all(truth, judged)
     fitter = METHODS[method]
     pooled: CalibrationMap = Identity()
-    if _enough(truth.ravel(), min_positives):
-        pooled = fitter(truth.ravel(), p.ravel())
-    own = [
-        fitter(truth[:, label], p[:, label]) if _enough(truth[:, label], min_positives) else pooled
-        for label in range(truth.shape[1])
-    ]
+    if _enough(truth[judged], min_positives):
+        pooled = fitter(truth[judged], p[judged])
+    columns = [(np.flatnonzero(rows), label) for label, rows in enumerate(judged.T)]
+    own = [fitter(truth[cells], p[cells]) if _enough(truth[cells], min_positives) else pooled for cells in columns]
     return pooled, own
 
 
-def cross_fitted_loss(truth: Flags, p: Array, method: str, min_positives: int, folds: int, seed: int) -> float:
+def cross_fitted_loss(
+    truth: Flags, p: Array, method: str, min_positives: int, folds: int, seed: int, judged: Flags | None = None
+) -> float:
     """Mean log loss (nats) of probabilities calibrated by maps that did not see their record."""
-    return float(np.mean(log_losses(truth, cross_fitted(truth, p, method, min_positives, folds, seed))))
+    judged = judged_or_all(truth, judged)
+    calibrated = cross_fitted(truth, p, method, min_positives, folds, seed, judged)
+    return float(np.mean(log_losses(truth[judged], calibrated[judged])))
 
 
-def cross_fitted(truth: Flags, p: Array, method: str, min_positives: int, folds: int, seed: int) -> Array:
+def cross_fitted(
+    truth: Flags, p: Array, method: str, min_positives: int, folds: int, seed: int, judged: Flags | None = None
+) -> Array:
     """(n, L) calibrated probabilities out of fold: each record by maps that are fitted on the other folds."""
+    judged = judged_or_all(truth, judged)
     calibrated = np.array(p, dtype=np.float64)
-    fold_of = stratified_folds(truth, folds, seed)
+    fold_of = stratified_folds(truth & judged, folds, seed)
     for fold in range(folds):
         held_out = fold_of == fold
         needed = max(
             1, min_positives * (folds - 1) // folds
         )  # labels with their own map in the whole split have one here
-        for label, mapping in enumerate(fit_maps(truth[~held_out], p[~held_out], method, needed)[1]):
+        _, maps = fit_maps(truth[~held_out], p[~held_out], method, needed, judged[~held_out])
+        for label, mapping in enumerate(maps):
             calibrated[held_out, label] = apply_map(mapping, p[held_out, label])
     return calibrated
 

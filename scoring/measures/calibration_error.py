@@ -40,9 +40,11 @@ def calibration_error(
     """The corrected ECE of binned probabilities.
 
     gaps (bins,): of each bin, its share of the values × (mean probability − share of positives). resampled (b, bins):
-    the same in resamples of the `n` records. variance (bins,): of the gaps, if the probabilities were right and the
-    values independent; where positives are rare, resamples vary too little, so the noise has at least this variance."""
+    the same in resamples of the `n` records, NaN in resamples without a value. variance (bins,): of the gaps, if the
+    probabilities were right and the values independent; where positives are rare, resamples vary too little, so the
+    noise has at least this variance."""
     observed = float(np.abs(gaps).sum())
+    resampled = resampled[np.isfinite(resampled).all(axis=1)]
     noise = (resampled - gaps) * np.sqrt(n / max(n - 1, 1))
     resampled_variance = float((noise**2).mean(0).sum())
     if resampled_variance > 0:

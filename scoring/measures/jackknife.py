@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from marginalia.scoring.measures.cell_means import judged_or_all
 from marginalia.scoring.measures.intervals import FEWEST_OF_A_CLASS, Array, Flags
 from marginalia.scoring.measures.metrics import RANKING_LABELS, Bootstrapped, averaged_labels
 
 MACRO = "macro_"
 
 
-def pooled_variance(bootstrapped: Bootstrapped, name: str, truth: Flags) -> float:
-    """The variance of the pooled metric `name` for (n, L) `truth`; NaN where it cannot be estimated.
+def pooled_variance(bootstrapped: Bootstrapped, name: str, truth: Flags, judged: Flags | None = None) -> float:
+    """The variance of the pooled metric `name` for (n, L) `truth` and `judged`; NaN where it cannot be estimated.
 
     A macro average may include labels with fewer than FEWEST_OF_A_CLASS positives (or negatives). Their own records are
     too few to estimate their variance, so each gets at least the average of the other labels' variance × positives,
@@ -24,9 +25,10 @@ def pooled_variance(bootstrapped: Bootstrapped, name: str, truth: Flags) -> floa
     if not name.startswith(MACRO):
         return whole
     label_metric = name.removeprefix(MACRO)
-    kept = averaged_labels(truth, ranking=label_metric in RANKING_LABELS)
+    judged = judged_or_all(truth, judged)
+    kept = averaged_labels(truth, judged, ranking=label_metric in RANKING_LABELS)
     own = label_variances(bootstrapped, label_metric)[kept]
-    rarer = np.minimum(truth.sum(0), (~truth).sum(0))[kept]
+    rarer = np.minimum((truth & judged).sum(0), (~truth & judged).sum(0))[kept]
     few = rarer < FEWEST_OF_A_CLASS
     if few.all():
         return np.nan

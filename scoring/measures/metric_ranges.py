@@ -1,12 +1,13 @@
 """The values that a metric can take when each probability is only known to lie between its bounds.
 
-A cell is one label of one record. Each cell's probability may be anywhere in its [lower, upper], independently of the
-others. If a metric never gets worse when a positive cell's probability rises or a negative cell's falls (ties
-included), then it is best with positives at their upper and negatives at their lower bounds, and worst the other way
-round. These two choices are the corners. So the ranges are exact for ROC AUC, ranking loss, Brier score, log loss,
-recall, F1, Hamming loss and subset accuracy, and for precision, where the cases in which nothing is flagged are treated
-separately. Average precision is not of this kind, as positives can gain from sharing a score: its range is valid, but
-may be wider than necessary. The range of the calibration error is exact for fixed bins, as in the bootstrap."""
+A cell is one label of one record. Cells that were not `judged` (n, L) are not counted. Each cell's probability may be
+anywhere in its [lower, upper], independently of the others. If a metric never gets worse when a positive cell's
+probability rises or a negative cell's falls (ties included), then it is best with positives at their upper and
+negatives at their lower bounds, and worst the other way round. These two choices are the corners. So the ranges are
+exact for ROC AUC, ranking loss, Brier score, log loss, recall, F1, Hamming loss and subset accuracy, and for precision,
+where the cases in which nothing is flagged are treated separately. Average precision is not of this kind, as positives
+can gain from sharing a score: its range is valid, but may be wider than necessary. The range of the calibration error
+is exact for fixed bins, as in the bootstrap."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from marginalia.scoring.measures import metrics
 from marginalia.scoring.measures.calibration import log_losses
+from marginalia.scoring.measures.cell_means import judged_or_all
 from marginalia.scoring.measures.intervals import Array, Flags
 from marginalia.scoring.measures.resampled_ranking import areas
 
@@ -37,20 +39,24 @@ def corners(truth: Flags, lower: Array, upper: Array) -> tuple[Array, Array]:
     return np.where(truth, lower, upper), np.where(truth, upper, lower)
 
 
-def decision_ranges(truth: Flags, lower: Array, upper: Array, threshold: float | Array) -> Ranges:
+def decision_ranges(
+    truth: Flags, lower: Array, upper: Array, threshold: float | Array, judged: Flags | None = None
+) -> Ranges:
     """Ranges of the metrics of `metrics.decisions`, at one threshold or at one per label (L,)."""
+    judged = judged_or_all(truth, judged)
+    positive, negative = truth & judged, ~truth & judged
     worst, best = (corner >= threshold for corner in corners(truth, lower, upper))
     weights = np.ones((1, len(truth)))
-    ends = [metrics.decisions(truth, flags)(weights) for flags in (worst, best)]
+    ends = [metrics.decisions(truth, flags, judged)(weights) for flags in (worst, best)]
     pooled = {name: (float(ends[0].pooled[name][0]), float(ends[1].pooled[name][0])) for name in ends[0].pooled}
     labels = {name: (ends[0].labels[name][0], ends[1].labels[name][0]) for name in ends[0].labels}
     pooled |= {name: pooled[name][::-1] for name in metrics.LOWER_IS_BETTER if name in pooled}
-    counts = [[(flags & part).sum(0) for part in (truth, ~truth)] for flags in (worst, best)]
+    counts = [[(flags & part).sum(0) for part in (positive, negative)] for flags in (worst, best)]
     labels["precision"] = _precision(*counts[0], *counts[1])
     totals = [[np.array([part.sum()]) for part in counted] for counted in counts]
     low, high = _precision(*totals[0], *totals[1])
     pooled["micro_precision"] = (float(low[0]), float(high[0]))
-    per_record = [[(flags & part).sum(1) for part in (truth, ~truth)] for flags in (worst, best)]
+    per_record = [[(flags & part).sum(1) for part in (positive, negative)] for flags in (worst, best)]
     pooled["samples_precision"] = _samples_precision(*per_record[0], *per_record[1])
     return Ranges(pooled, labels)
 
@@ -68,40 +74,45 @@ def binary_ranges(
         "f1": (f1[0], f1[1]),
         "precision": (float(low[0]), float(high[0])),
         "recall": (right[0] / positives, right[1] / positives) if positives else (undefined, undefined),
-        "accuracy": ((right[0] + negatives - wrong[1]) / n, (right[1] + negatives - wrong[0]) / n),
+        "accuracy": ((right[0] + negatives - wrong[1]) / n, (right[1] + negatives - wrong[0]) / n)
+        if n
+        else (undefined, undefined),
         "false_positive_rate": (wrong[0] / negatives, wrong[1] / negatives) if negatives else (undefined, undefined),
     }
 
 
-def ranking_ranges(truth: Flags, lower: Array, upper: Array) -> Ranges:
+def ranking_ranges(truth: Flags, lower: Array, upper: Array, judged: Flags | None = None) -> Ranges:
     """Ranges of the metrics of `metrics.ranking`."""
+    judged = judged_or_all(truth, judged)
     ends = corners(truth, lower, upper)
     n_labels = truth.shape[1]
-    columns = range(n_labels)
-    auc = [np.array([areas(truth[:, label], corner[:, label])[0] for label in columns]) for corner in ends]
-    precision = np.array(
-        [average_precision_range(truth[:, label], lower[:, label], upper[:, label]) for label in columns]
-    )
+    columns = [(np.flatnonzero(rows), label) for label, rows in enumerate(judged.T)]
+    auc = [np.array([areas(truth[cells], corner[cells])[0] for cells in columns]) for corner in ends]
+    precision = np.array([average_precision_range(truth[cells], lower[cells], upper[cells]) for cells in columns])
     precision = precision.reshape(n_labels, 2)
-    kept = metrics.averaged_labels(truth, ranking=True)
+    kept = metrics.averaged_labels(truth, judged, ranking=True)
 
     def macro(values: Array) -> float:
         return float(values[kept].mean()) if kept.any() else float("nan")
 
-    worst, best = (areas(truth.ravel(), corner.ravel())[0] for corner in ends)
-    losses = [float(metrics.ranking_losses(truth, corner).mean()) if len(truth) else float("nan") for corner in ends]
+    worst, best = (areas(truth[judged], corner[judged])[0] for corner in ends)
+    losses = [_mean_of_defined(metrics.ranking_losses(truth, corner, judged)) for corner in ends]
     pooled = {
         "micro_roc_auc": (worst, best),
         "macro_roc_auc": (macro(auc[0]), macro(auc[1])),
-        "micro_average_precision": average_precision_range(truth.ravel(), lower.ravel(), upper.ravel()),
+        "micro_average_precision": average_precision_range(truth[judged], lower[judged], upper[judged]),
         "macro_average_precision": (macro(precision[:, 0]), macro(precision[:, 1])),
         "ranking_loss": (losses[1], losses[0]),
     }
     return Ranges(pooled, {"roc_auc": (auc[0], auc[1]), "average_precision": (precision[:, 0], precision[:, 1])})
 
 
-def forecast_ranges(truth: Flags, lower: Array, upper: Array) -> dict[str, tuple[float, float]]:
-    """Ranges of the Brier score and the log loss (nats), means over all cells."""
+def forecast_ranges(
+    truth: Flags, lower: Array, upper: Array, judged: Flags | None = None
+) -> dict[str, tuple[float, float]]:
+    """Ranges of the Brier score and the log loss (nats), means over all judged cells."""
+    judged = judged_or_all(truth, judged)
+    truth, lower, upper = truth[judged], lower[judged], upper[judged]
     worst, best = corners(truth, lower, upper)
     if not truth.size:
         return {name: (float("nan"), float("nan")) for name in ("brier", "log_loss")}
@@ -188,6 +199,11 @@ def _samples_precision(
         else:
             ends.append((1.0 if not ends else 0.0) if bad.any() else float("nan"))
     return ends[0], ends[1]
+
+
+def _mean_of_defined(values: Array) -> float:
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
 
 
 def _share(right: Array, wrong: Array) -> Array:

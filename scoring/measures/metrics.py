@@ -3,6 +3,11 @@
 Shapes: `truth`, `predicted` (n records, L labels) booleans; `scores` (n, L) in [0, 1]; `weights` (b resamples, n). A
 value that is not defined is NaN, never 0. Tests compare the values with scikit-learn's.
 
+`judged` (n, L): whether the label was judged in the record; None if all were. A cell that was not judged is neither
+positive nor negative, and no metric counts it. Micro averages, metrics per label and the Hamming loss run over judged
+cells: the Hamming loss is the share of the judged cells that are wrong. The samples averages, the subset accuracy and
+the ranking loss compare the judged labels of each record; records in which nothing was judged are left out.
+
 Conventions: Macro averages run over the labels for which the metric is defined (`averaged_labels`); callers report
 which labels they leave out. A label that has positives and is never flagged counts with precision 0 in macro_precision
 (scikit-learn's zero_division=0); its own precision is not defined. samples_f1 of a record without labels in gold and
@@ -16,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from marginalia.scoring.measures.cell_means import cells_per_record, judged_or_all, nothing_judged, per_record
 from marginalia.scoring.measures.intervals import Array, Flags, left_out_weights, resample_weights
 from marginalia.scoring.measures.resampled_ranking import Ordered
 
@@ -76,24 +82,29 @@ def combined(measures: Iterable[Measure]) -> Measure:
     return measure
 
 
-def averaged_labels(truth: Flags, *, ranking: bool) -> Flags:
+def averaged_labels(truth: Flags, judged: Flags | None = None, *, ranking: bool) -> Flags:
     """(L,): which labels a macro average includes: those with a positive, for ranking metrics also with a negative."""
-    some: Flags = np.asarray(truth.any(axis=0))
-    every: Flags = np.asarray(truth.all(axis=0))
-    return some & ~every if ranking else some
+    judged = judged_or_all(truth, judged)
+    with_positive = np.asarray((truth & judged).any(axis=0))
+    with_negative = np.asarray((~truth & judged).any(axis=0))
+    return with_positive & with_negative if ranking else with_positive
 
 
-def decisions(truth: Flags, predicted: Flags) -> Measure:
+def decisions(truth: Flags, predicted: Flags, judged: Flags | None = None) -> Measure:
     """A measure of F1, precision, recall (micro, macro, samples, per label), Hamming loss and subset accuracy."""
-    right, extra, missed = truth & predicted, ~truth & predicted, truth & ~predicted
+    judged = judged_or_all(truth, judged)
+    positive, flagged = truth & judged, predicted & judged
+    right, extra, missed = positive & flagged, flagged & ~positive, positive & ~flagged
     counts = [part.astype(np.float64) for part in (right, extra, missed)]
-    kept = averaged_labels(truth, ranking=False)
+    kept = averaged_labels(truth, judged, ranking=False)
     n_right, n_wrong = right.sum(1), (extra | missed).sum(1)
+    unknown = nothing_judged(judged)
     samples_f1 = np.where(n_right + n_wrong > 0, _divide(2 * n_right, 2 * n_right + n_wrong), 1.0)
-    samples_precision = _divide(n_right, predicted.sum(1))
-    samples_recall = _divide(n_right, truth.sum(1))
-    hamming = (truth != predicted).mean(1) if truth.shape[1] else np.full(len(truth), np.nan)
-    exact = (truth == predicted).all(1).astype(np.float64)
+    samples_f1 = np.where(unknown, np.nan, samples_f1)
+    samples_precision = _divide(n_right, flagged.sum(1))
+    samples_recall = _divide(n_right, positive.sum(1))
+    wrong, cells = per_record(extra | missed, judged), cells_per_record(judged)
+    exact = np.where(unknown, np.nan, n_wrong == 0)
 
     def measure(weights: Array) -> Measured:
         tp, fp, fn = (weights @ part for part in counts)
@@ -112,7 +123,7 @@ def decisions(truth: Flags, predicted: Flags) -> Measure:
             "samples_f1": _weighted(weights, samples_f1),
             "samples_precision": _weighted(weights, samples_precision),
             "samples_recall": _weighted(weights, samples_recall),
-            "hamming_loss": _weighted(weights, hamming),
+            "hamming_loss": _divide(weights @ wrong, weights @ cells),
             "subset_accuracy": _weighted(weights, exact),
         }
         return Measured(pooled, {"f1": f1, "precision": precision, "recall": recall})
@@ -120,13 +131,16 @@ def decisions(truth: Flags, predicted: Flags) -> Measure:
     return measure
 
 
-def ranking(truth: Flags, scores: Array) -> Measure:
+def ranking(truth: Flags, scores: Array, judged: Flags | None = None) -> Measure:
     """A measure of ROC AUC and average precision (micro, macro, per label), with ties, and of ranking loss."""
-    n, n_labels = truth.shape
-    kept = averaged_labels(truth, ranking=True)
-    cells = Ordered([(truth.ravel(), scores.ravel())], np.repeat(np.arange(n), n_labels), n)
-    columns = Ordered([(truth[:, label], scores[:, label]) for label in range(n_labels)], np.arange(n), n)
-    loss = ranking_losses(truth, scores)
+    judged = judged_or_all(truth, judged)
+    kept = averaged_labels(truth, judged, ranking=True)
+    cells = Ordered([(truth[judged], scores[judged], np.nonzero(judged)[0])], len(truth))
+    rows_of_label = [np.flatnonzero(column) for column in judged.T]
+    columns = Ordered(
+        [(truth[rows, label], scores[rows, label], rows) for label, rows in enumerate(rows_of_label)], len(truth)
+    )
+    loss = ranking_losses(truth, scores, judged)
 
     def measure(weights: Array) -> Measured:
         micro_auc, micro_ap = cells.measure(weights)
@@ -143,14 +157,18 @@ def ranking(truth: Flags, scores: Array) -> Measure:
     return measure
 
 
-def ranking_losses(truth: Flags, scores: Array) -> Array:
-    """(n,): of each record, the share of (label, non-label) pairs in which the label's score is not the higher one."""
+def ranking_losses(truth: Flags, scores: Array, judged: Flags | None = None) -> Array:
+    """(n,): of each record, the share of (label, non-label) pairs in which the label's score is not the higher one.
+
+    NaN for records in which nothing was judged."""
+    judged = judged_or_all(truth, judged)
+    positive, negative = truth & judged, ~truth & judged
     wrong = np.zeros(len(truth))
     for label in range(truth.shape[1]):
         not_above = scores[:, label, None] <= scores
-        wrong += np.where(truth[:, label], (not_above & ~truth).sum(1), 0)
-    pairs = truth.sum(1) * (~truth).sum(1)
-    return np.where(pairs > 0, wrong / np.maximum(pairs, 1), 0.0)
+        wrong += np.where(positive[:, label], (not_above & negative).sum(1), 0)
+    pairs = positive.sum(1) * negative.sum(1)
+    return np.where(nothing_judged(judged), np.nan, np.where(pairs > 0, wrong / np.maximum(pairs, 1), 0.0))
 
 
 def roc_points(truth: Flags, scores: Array) -> tuple[Array, Array]:

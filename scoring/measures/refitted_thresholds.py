@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marginalia.scoring.measures import metrics
+from marginalia.scoring.measures.cell_means import judged_or_all
 from marginalia.scoring.measures.intervals import Array, Flags, resample_weights
 from marginalia.scoring.measures.metrics import Bootstrapped, Measured
 from marginalia.scoring.measures.resampled_ranking import MOST_GROUPS, groups
@@ -24,25 +25,32 @@ METRICS = ("micro_f1", "macro_f1", "hamming_loss")
 OTHER_SPLIT = 1_000_003  # added to the seed, so that the two splits are drawn independently
 
 
-def with_resampled(truth: Flags, p: Array, own: Array, at: Array, seed: int) -> Bootstrapped:
-    """The METRICS of the test records, `truth` and probabilities `p` (n, L).
+def with_resampled(
+    truth: Flags, p: Array, own: Array, at: Array, seed: int, judged: Flags | None = None
+) -> Bootstrapped:
+    """The METRICS of the test records, `truth` and probabilities `p` (n, L), over the `judged` cells (None: all).
 
     Values are at the thresholds `own` (L,). Replicate b is at the thresholds at[b] (L,) that `chosen_thresholds` found
     in the same resample. NaN where a metric is not defined in a resample."""
-    value = metrics.decisions(truth, p >= own)(np.ones((1, len(truth))))
+    judged = judged_or_all(truth, judged)
+    value = metrics.decisions(truth, p >= own, judged)(np.ones((1, len(truth))))
     pooled = {name: value.pooled[name] for name in METRICS}
-    return Bootstrapped(Measured(pooled, {}), Measured(_replicates(truth, p, at, seed), {}))
+    return Bootstrapped(Measured(pooled, {}), Measured(_replicates(truth, p, at, seed, judged), {}))
 
 
-def chosen_thresholds(truth: Flags, p: Array, *, min_positives: int, resamples: int, seed: int) -> Array:
-    """(resamples, L): each label's threshold of highest F1 in each resample of (n, L) calibration records.
+def chosen_thresholds(
+    truth: Flags, p: Array, *, min_positives: int, resamples: int, seed: int, judged: Flags | None = None
+) -> Array:
+    """(resamples, L): each label's threshold of highest F1 in each resample of (n, L) calibration records, from the
+    `judged` cells (None: all).
 
     A label with fewer than `min_positives` drawn positives gets the threshold of all labels pooled; NaN in resamples
     without any positive."""
-    n, n_labels = truth.shape
-    records = np.arange(n)
-    labels = [_Cuts(truth[:, label], p[:, label], records, n) for label in range(n_labels)]
-    flags = truth.astype(np.float64)
+    judged = judged_or_all(truth, judged)
+    n = len(truth)
+    rows_of_label = [np.flatnonzero(column) for column in judged.T]
+    labels = [_Cuts(truth[rows, label], p[rows, label], rows, n) for label, rows in enumerate(rows_of_label)]
+    flags = (truth & judged).astype(np.float64)
     pooled: _Cuts | None = None
     blocks = []
     for weights in resample_weights(n, resamples, seed + OTHER_SPLIT):
@@ -50,7 +58,7 @@ def chosen_thresholds(truth: Flags, p: Array, *, min_positives: int, resamples: 
         transposed = np.ascontiguousarray(weights.T)
         at = np.column_stack([cuts.best(transposed) for cuts in labels])
         if few.any():
-            pooled = pooled or _Cuts(truth.ravel(), p.ravel(), np.repeat(records, n_labels), n)
+            pooled = pooled or _Cuts(truth[judged], p[judged], np.nonzero(judged)[0], n)
             at = np.where(few, pooled.best(transposed)[:, None], at)
         blocks.append(at)
     return np.concatenate(blocks)
@@ -77,6 +85,8 @@ class _Cuts:
     def best(self, transposed: Array) -> Array:
         """(b,) for weights (n, b): the threshold of highest F1, halfway to the next lower score that was drawn; NaN
         without positives."""
+        if not len(self._top):
+            return np.full(transposed.shape[1], np.nan)
         right, wrong = (np.cumsum(counts @ transposed, axis=0) for counts in self._counts)  # (groups, b)
         positives, flagged = right[-1], right + wrong
         best = np.argmax(right / np.maximum(flagged + positives, 1), axis=0)
@@ -87,18 +97,22 @@ class _Cuts:
         return np.where(positives > 0, (at + next_drawn) / 2, np.nan)
 
 
-def _replicates(truth: Flags, p: Array, at: Array, seed: int) -> dict[str, Array]:
+def _replicates(truth: Flags, p: Array, at: Array, seed: int, judged: Flags) -> dict[str, Array]:
     """Metric → (b,): of resample b of these records at the thresholds at[b] (L,)."""
     n, n_labels = truth.shape
     edges = [np.unique(at[:, label]) for label in range(n_labels)]
     edges = [edge[np.isfinite(edge)] for edge in edges]
     passed = [np.searchsorted(edge, p[:, label], side="right") for label, edge in enumerate(edges)]
-    records, flags = np.arange(n), truth.astype(np.float64)
+    records, positive, negative = np.arange(n), truth & judged, ~truth & judged
     counters = [
-        [_counter(passed[label][part], records[part], len(edge) + 1, n) for part in (truth[:, label], ~truth[:, label])]
+        [
+            _counter(passed[label][part], records[part], len(edge) + 1, n)
+            for part in (positive[:, label], negative[:, label])
+        ]
         for label, edge in enumerate(edges)
     ]
-    kept, first, blocks = metrics.averaged_labels(truth, ranking=False), 0, []
+    positives_of, cells_of = positive.astype(np.float64), judged.sum(1).astype(np.float64)
+    kept, first, blocks = metrics.averaged_labels(truth, judged, ranking=False), 0, []
     for weights in resample_weights(n, len(at), seed):
         thresholds = at[first : first + len(weights)]
         first += len(weights)
@@ -110,9 +124,15 @@ def _replicates(truth: Flags, p: Array, at: Array, seed: int) -> dict[str, Array
             for counts, total in zip(counters[label], (right, wrong), strict=True):
                 from_top = np.cumsum((counts @ transposed)[::-1], axis=0)[::-1]
                 total[:, label] = from_top[np.minimum(needed, len(edge)), resample]
-        positives = weights @ flags
         blocks.append(
-            _metrics(right, wrong, positives, kept, weights.sum(1) * n_labels, np.asarray(np.isnan(thresholds).any(1)))
+            _metrics(
+                right,
+                wrong,
+                weights @ positives_of,
+                kept,
+                weights @ cells_of,
+                np.asarray(np.isnan(thresholds).any(1)),
+            )
         )
     return {name: np.concatenate([block[name] for block in blocks]) for name in METRICS}
 

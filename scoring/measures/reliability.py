@@ -1,6 +1,7 @@
 """How well probabilities match frequencies: ECE, Brier score, log loss, their decompositions, and reliability bins.
 
-Shapes: `truth` booleans and `p` probabilities, (n,) flat, or (n, L) for n records and L labels."""
+Shapes: `truth` booleans and `p` probabilities, (n,) flat, or (n, L) for n records and L labels; `judged` (n, L): which
+cells were judged, None if all were. Every number is over judged cells."""
 
 from __future__ import annotations
 
@@ -11,20 +12,32 @@ import numpy as np
 from marginalia.schemas.evaluation_json import Bin, CalibrationQuality, Decomposition, Metric, Split
 from marginalia.scoring.measures.calibration import clip, isotonic_steps, log_losses
 from marginalia.scoring.measures.calibration_error import CalibrationError, calibration_error
+from marginalia.scoring.measures.cell_means import cells_per_record, judged_or_all, per_record
 from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric, resample_weights, share_of_values
+
+Table = tuple[Flags, Array, Flags]  # (truth, p, judged), each (n, L)
 
 
 def quality(
-    truth: Flags, p: Array, *, splits: list[Split], bins: int, confidence: float, resamples: int, seed: int
+    truth: Flags,
+    p: Array,
+    *,
+    splits: list[Split],
+    bins: int,
+    confidence: float,
+    resamples: int,
+    seed: int,
+    judged: Flags | None = None,
 ) -> CalibrationQuality | None:
-    """Quality of (n, L) probabilities, all labels pooled, with intervals from resampled records; None without
-    records."""
-    (only,) = qualities([(truth, p)], splits=splits, bins=bins, confidence=confidence, resamples=resamples, seed=seed)
+    """Quality of (n, L) probabilities, all labels pooled, with intervals from resampled records; None without judged
+    cells."""
+    table = (truth, p, judged_or_all(truth, judged))
+    (only,) = qualities([table], splits=splits, bins=bins, confidence=confidence, resamples=resamples, seed=seed)
     return only
 
 
 def qualities(
-    tables: Sequence[tuple[Flags, Array]],
+    tables: Sequence[Table],
     *,
     splits: list[Split],
     bins: int,
@@ -32,27 +45,27 @@ def qualities(
     resamples: int,
     seed: int,
 ) -> list[CalibrationQuality | None]:
-    """`quality` of several (truth, p) of the same n records, with the same resamples for all."""
-    filled = [table for table in tables if table[0].size]
-    binned = [equal_mass_bins(p.ravel(), bins) for _, p in filled]
+    """`quality` of several (truth, p, judged) of the same n records, with the same resamples for all."""
+    filled = [(truth, p, judged) for truth, p, judged in tables if judged.any()]
+    binned = [equal_mass_bins(p[judged], bins) for _, p, judged in filled]
     measured = _measured(filled, binned, confidence, resamples, seed) if filled else []
     computed = iter(
         CalibrationQuality(
             splits=splits,
-            n=truth.size,
-            positives=int(truth.sum()),
-            ece=_as_metric(error, len(truth)),
+            n=int(judged.sum()),
+            positives=int(truth[judged].sum()),
+            ece=_as_metric(error, _records(judged)),
             ece_plug_in=error.observed,
             ece_if_calibrated=error.if_calibrated,
             brier=brier,
-            brier_parts=decompose_brier(truth.ravel(), p.ravel()),
+            brier_parts=decompose_brier(truth[judged], p[judged]),
             log_loss=log_loss,
-            log_loss_parts=decompose_log_loss(truth.ravel(), p.ravel()),
-            bins=reliability_bins(truth, p, bin_of, confidence=confidence),
+            log_loss_parts=decompose_log_loss(truth[judged], p[judged]),
+            bins=reliability_bins(truth, p, bin_of, confidence=confidence, judged=judged),
         )
-        for (truth, p), bin_of, (error, brier, log_loss) in zip(filled, binned, measured, strict=True)
+        for (truth, p, judged), bin_of, (error, brier, log_loss) in zip(filled, binned, measured, strict=True)
     )
-    return [next(computed) if truth.size else None for truth, _ in tables]
+    return [next(computed) if judged.any() else None for _, _, judged in tables]
 
 
 def equal_mass_bins(p: Array, bins: int) -> np.ndarray:
@@ -76,13 +89,16 @@ def expected_calibration_error(truth: Flags, p: Array, bins: int) -> float:
     return float(np.abs(np.bincount(bin_of, weights=p - truth)).sum() / len(p))
 
 
-def reliability_bins(truth: Flags, p: Array, bin_of: np.ndarray, *, confidence: float) -> list[Bin]:
-    """The bins of a reliability diagram of (n, L) probabilities; `bin_of` is flat (n · L). The shares of positives have
-    the intervals of `share_of_values`."""
+def reliability_bins(
+    truth: Flags, p: Array, bin_of: np.ndarray, *, confidence: float, judged: Flags | None = None
+) -> list[Bin]:
+    """The bins of a reliability diagram of (n, L) probabilities; `bin_of` (judged cells,): the bin of each judged cell,
+    record by record. The shares of positives have the intervals of `share_of_values`."""
     reliability = []
-    bin_of = bin_of.reshape(p.shape)
+    bins = np.full(p.shape, -1, dtype=np.int64)
+    bins[judged_or_all(truth, judged)] = bin_of
     for number in range(int(bin_of.max()) + 1):
-        members = bin_of == number
+        members = bins == number
         positives = share_of_values(truth & members, members, confidence=confidence, undefined="no values")
         assert positives.value is not None and positives.low is not None and positives.high is not None
         reliability.append(
@@ -121,20 +137,25 @@ def _decompose(truth: Flags, p: Array, loss: Callable[[Array], float]) -> Decomp
 
 
 def _measured(
-    tables: Sequence[tuple[Flags, Array]], binned: Sequence[np.ndarray], confidence: float, resamples: int, seed: int
+    tables: Sequence[Table], binned: Sequence[np.ndarray], confidence: float, resamples: int, seed: int
 ) -> list[tuple[CalibrationError, Metric, Metric]]:
     """(ECE, Brier score, log loss) of each table; resamples keep the bins of the original records."""
-    n = len(tables[0][0])
-    parts = [_sums(truth, p, bin_of) for (truth, p), bin_of in zip(tables, binned, strict=True)]
-    ends = np.cumsum([part.shape[1] for part in parts])
+    parts = [_sums(*table, bin_of) for table, bin_of in zip(tables, binned, strict=True)]
+    widths = [part.shape[1] for part in parts]
+    ends = np.cumsum(widths)[:-1]
     joined = np.concatenate(parts, axis=1)
-    value = np.split(joined.mean(0), ends[:-1])
-    blocks = [weights @ joined / n for weights in resample_weights(n, resamples, seed)]
-    replicates = np.split(np.concatenate(blocks), ends[:-1], axis=1)
+    cells = np.column_stack([cells_per_record(judged) for _, _, judged in tables])
+    value = np.split(joined.mean(0), ends)
+    replicates = np.split(_resampled_means(joined, cells, widths, resamples, seed), ends, axis=1)
     results = []
-    for (_, p), bin_of, part, means, resampled in zip(tables, binned, parts, value, replicates, strict=True):
-        variance = np.bincount(bin_of, weights=(p * (1 - p)).ravel()) / p.size**2
+    for (_, p, judged), bin_of, part, of_cells, means, resampled in zip(
+        tables, binned, parts, cells.T, value, replicates, strict=True
+    ):
+        n, flat = _records(judged), p[judged]
+        variance = np.bincount(bin_of, weights=flat * (1 - flat)) / flat.size**2
         error = calibration_error(means[2:], resampled[:, 2:], variance, n, confidence=confidence, seed=seed)
+        # of a ratio of sums, linearised: without partly judged records, of_cells is 1
+        squared = part[:, 0] - means[0] * (of_cells - 1)
         brier, log_loss = (
             bootstrap_metric(
                 float(means[column]),
@@ -142,7 +163,7 @@ def _measured(
                 n,
                 confidence=confidence,
                 undefined="no records",
-                variance=float(part[:, 0].var(ddof=1)) / n if column == 0 and n > 1 else None,
+                variance=float(squared.var(ddof=1)) / len(squared) if column == 0 and n > 1 else None,
             )
             for column in (0, 1)
         )
@@ -150,14 +171,31 @@ def _measured(
     return results
 
 
+def _resampled_means(joined: Array, cells: Array, widths: list[int], resamples: int, seed: int) -> Array:
+    """(b, columns): the columns of `joined` (n, columns) as means over the judged cells of each resample. `cells`
+    (n, tables): `cells_per_record` of each table; `widths` (tables,): how many of the columns are its own. NaN where a
+    resample has no judged cell of the table."""
+    blocks = []
+    for weights in resample_weights(len(joined), resamples, seed):
+        drawn = np.repeat(weights @ cells, widths, axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            blocks.append(weights @ joined / drawn)
+    return np.concatenate(blocks)
+
+
+def _records(judged: Flags) -> int:
+    return int(judged.any(axis=1).sum())
+
+
 def _as_metric(error: CalibrationError, n: int) -> Metric:
     why = None if error.low is not None else "every resample gave the same value: too little data to see the spread"
     return Metric(value=error.value, low=error.low, high=error.high, n=n, reason=why)
 
 
-def _sums(truth: Flags, p: Array, bin_of: np.ndarray) -> Array:
-    """(n, 2 + bins): of each record the mean squared error, the mean log loss, and by bin Σ (p − truth) / L."""
-    n, n_labels = truth.shape
-    gaps = np.zeros((n, int(bin_of.max()) + 1))
-    np.add.at(gaps, (np.repeat(np.arange(n), n_labels), bin_of), (p - truth).ravel() / n_labels)
-    return np.column_stack([((p - truth) ** 2).mean(1), log_losses(truth, p).mean(1), gaps])
+def _sums(truth: Flags, p: Array, judged: Flags, bin_of: np.ndarray) -> Array:
+    """(n, 2 + bins): of each record the squared error, the log loss, and by bin p − truth, each as in
+    `cell_means.per_record`."""
+    record_of = np.nonzero(judged)[0]
+    gaps = np.zeros((len(truth), int(bin_of.max()) + 1))
+    np.add.at(gaps, (record_of, bin_of), (p - truth)[judged] / (len(record_of) / len(truth)))
+    return np.column_stack([per_record((p - truth) ** 2, judged), per_record(log_losses(truth, p), judged), gaps])

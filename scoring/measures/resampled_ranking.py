@@ -20,25 +20,27 @@ Indices = NDArray[np.int64]
 
 
 class Ordered:
-    """Columns (`truth`, `scores`), each (m,), prepared for `measure`. `records` (m,): the record, of `n`, of each
+    """Columns (`truth`, `scores`, `records`), each (m,), prepared for `measure`. `records`: the record, of `n`, of each
     value."""
 
-    def __init__(self, columns: Sequence[tuple[Flags, Array]], records: Indices, n: int) -> None:
+    def __init__(self, columns: Sequence[tuple[Flags, Array, Indices]], n: int) -> None:
         from scipy.sparse import csr_array  # here: scipy takes a fifth of a second to import
 
-        group_of = [groups(truth, scores) for truth, scores in columns]
+        group_of = [groups(truth, scores) for truth, scores, _ in columns]
         self._ends = np.cumsum([0, *(int(group.max(initial=-1)) + 1 for group in group_of)])
         shape = (int(self._ends[-1]), n)
         rows = [group + start for group, start in zip(group_of, self._ends, strict=False)]
         self._counts = []
         for positive in (True, False):
-            kept = [truth == positive for truth, _ in columns]
+            kept = [truth == positive for truth, _, _ in columns]
             group = np.concatenate([row[flags] for row, flags in zip(rows, kept, strict=True)] or [np.empty(0, int)])
-            record = np.concatenate([records[flags] for flags in kept] or [np.empty(0, int)])
+            record = np.concatenate(
+                [records[flags] for (_, _, records), flags in zip(columns, kept, strict=True)] or [np.empty(0, int)]
+            )
             self._counts.append(csr_array((np.ones(len(group)), (group, record)), shape=shape))
         self._correction = np.zeros((2, len(columns)))
         grouped = np.stack(self.measure(np.ones((1, n))))[:, 0]
-        for column, (truth, scores) in enumerate(columns):
+        for column, (truth, scores, _) in enumerate(columns):
             self._correction[:, column] = np.array(areas(truth, scores)) - grouped[:, column]
 
     def measure(self, weights: Array) -> tuple[Array, Array]:

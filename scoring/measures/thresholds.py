@@ -13,8 +13,10 @@ import math
 import numpy as np
 
 from marginalia.schemas.evaluation_json import Metric, Outcome, Split, Threshold
+from marginalia.scoring.measures.cell_means import judged_or_all
 from marginalia.scoring.measures.intervals import Array, Flags, lower_bound, share_of_values, upper_bound
 
+Cells = tuple[Flags, Array, Flags | None]  # (truth, p, which cells were judged; None: all)
 # even steps of log-odds from 1 − 1e-6 down to 1e-6, then 0; fixed before any record is seen
 GRID = np.r_[1 / (1 + np.exp(-np.arange(13.8, -13.81, -0.05))), 0.0]
 
@@ -81,24 +83,30 @@ def false_positive_rate_at_most(
     return lowest, None
 
 
-def outcome(truth: Flags, p: Array, threshold: float, *, split: Split, confidence: float) -> Outcome:
+def outcome(
+    truth: Flags, p: Array, threshold: float, *, split: Split, confidence: float, judged: Flags | None = None
+) -> Outcome:
     """The threshold's precision, recall and false-positive rate on `truth` and `p`, each (n,) or (n, L), with the
-    intervals of `share_of_values`, and F1 without one."""
+    intervals of `share_of_values`, and F1 without one. `judged`: which values were judged; None if all were."""
+    judged = judged_or_all(truth, judged)
     if truth.ndim == 1:
-        truth, p = truth[:, None], p[:, None]
-    flagged = p >= threshold
-    tp, n_flagged, positives = int((truth & flagged).sum()), int(flagged.sum()), int(truth.sum())
+        truth, p, judged = truth[:, None], p[:, None], judged[:, None]
+    positive, negative, flagged = truth & judged, ~truth & judged, (p >= threshold) & judged
+    n = int(judged.sum())
+    tp, n_flagged, positives = int((positive & flagged).sum()), int(flagged.sum()), int(positive.sum())
     total = n_flagged + positives  # 2 · true positives + false positives + false negatives
     f1 = 2 * tp / total if total else None
     return Outcome(
         split=split,
-        n=truth.size,
+        n=n,
         positives=positives,
         flagged=n_flagged,
-        precision=share_of_values(truth & flagged, flagged, confidence=confidence, undefined="nothing flagged"),
-        recall=share_of_values(truth & flagged, truth, confidence=confidence, undefined="no positives"),
-        f1=Metric(value=f1, n=truth.size, reason=None if total else "nothing flagged, no positives"),
-        false_positive_rate=share_of_values(~truth & flagged, ~truth, confidence=confidence, undefined="no negatives"),
+        precision=share_of_values(positive & flagged, flagged, confidence=confidence, undefined="nothing flagged"),
+        recall=share_of_values(positive & flagged, positive, confidence=confidence, undefined="no positives"),
+        f1=Metric(value=f1, n=n, reason=None if total else "nothing flagged, no positives"),
+        false_positive_rate=share_of_values(
+            negative & flagged, negative, confidence=confidence, undefined="no negatives"
+        ),
     )
 
 
@@ -115,7 +123,8 @@ def label_thresholds(
     """The threshold for each goal, for one label. With fewer than `min_positives` positives, max_f1 is the `overall`
     threshold, with the reason.
 
-    chosen_on: (truth, p), each (n,), of the calibration split; judged_on: those of the test split."""
+    chosen_on: (truth, p), each (n,), of the records of the calibration split in which the label was judged; judged_on:
+    those of the test split."""
     truth, p = chosen_on
     positives = int(truth.sum())
     goals = []
@@ -131,22 +140,23 @@ def label_thresholds(
     for target in false_positive_targets:
         goal = f"false_positive_rate <= {target:g}"
         goals.append(_own(goal, *false_positive_rate_at_most(truth, p, target, confidence=confidence)))
-    return [judged(threshold, chosen_on, judged_on, confidence=confidence) for threshold in goals]
+    return [
+        with_outcomes(threshold, (*chosen_on, None), (*judged_on, None), confidence=confidence) for threshold in goals
+    ]
 
 
-def judged(
-    threshold: Threshold, chosen_on: tuple[Flags, Array], judged_on: tuple[Flags, Array], *, confidence: float
-) -> Threshold:
+def with_outcomes(threshold: Threshold, chosen_on: Cells, judged_on: Cells, *, confidence: float) -> Threshold:
     """The same threshold with its outcome on the split that it was chosen on and on the test split."""
     if threshold.threshold is None:
         return threshold
     at = threshold.threshold
-    return threshold.model_copy(
-        update={
-            "chosen_on": outcome(*chosen_on, at, split="calibration", confidence=confidence),
-            "judged_on": outcome(*judged_on, at, split="test", confidence=confidence),
-        }
-    )
+
+    def outcome_on(split: Split, cells: Cells) -> Outcome:
+        truth, p, judged = cells
+        return outcome(truth, p, at, split=split, confidence=confidence, judged=judged)
+
+    outcomes = {"chosen_on": outcome_on("calibration", chosen_on), "judged_on": outcome_on("test", judged_on)}
+    return threshold.model_copy(update=outcomes)
 
 
 def _positives(count: int) -> str:

@@ -51,7 +51,11 @@ class Caller:
         self.headers: dict[str, str] = {}  # of the latest answer
         self._retries = retries
         self._slots = asyncio.Semaphore(concurrency)
-        self._failures = 0
+        self._failures = 0  # records in a row without an answer
+        # a call that the server has answered: whether it still does shows if a failure concerns one record or all
+        self._known: Callable[[], Coroutine[Any, Any, object]] | None = None
+        self._record_answered = False
+        self._checking = asyncio.Lock()
         self._clients = {
             replica.url: EndpointClient(
                 replica.url,
@@ -94,13 +98,19 @@ class Caller:
 
         return self._run(ask_all())
 
+    def remember(self, path: str, body: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> None:
+        """Keeps a call that the server has answered. When it refuses a record's call, this one is made again: if it is
+        answered, the refusal concerns that record alone."""
+        self._known = lambda: self._ask(path, body, read)
+
     def post_all(
         self, path: str, bodies: Sequence[tuple[int, dict[str, Any]]], read: Callable[[dict[str, Any]], T]
     ) -> list[T | CallFailed | Refused]:
         """An answer for each (record, body), all under way at once; negative numbers belong to no record. When a call
         of a record has failed, its other calls are not made any more.
 
-        Raises ServiceError when many records fail one after the other, and Refused for what concerns all records."""
+        Raises Refused, and ServiceError when many records in a row have no answer, unless the server still answers a
+        call that it has answered before: then these failures concern their records alone."""
         return self._run(self._post_all(path, bodies, read))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -128,7 +138,7 @@ class Caller:
                 except CallFailed as error:
                     return failed.setdefault(record, error)
                 except Refused as error:
-                    if not error.is_about_length:
+                    if not error.is_about_length and (record < 0 or not await self._serves()):
                         raise
                     return failed.setdefault(record, error)
 
@@ -140,18 +150,45 @@ class Caller:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
-        self._count(answers, failed)
+        await self._count(path, bodies, answers, failed, read)
         return answers
 
-    def _count(self, answers: Sequence[object], failed: dict[int, CallFailed | Refused]) -> None:
-        lost = [error for record, error in failed.items() if isinstance(error, CallFailed) and record >= 0]
-        answered = any(not isinstance(answer, CallFailed) for answer in answers)
-        self._failures = 0 if answered else self._failures + len(lost)
-        if self._failures >= MANY_FAILURES:
-            raise ServiceError(
-                f"{self.url}: no answer for {self._failures} records in a row; the last: {lost[-1]}",
-                hint="check the server; scored records are kept; run the same command to continue",
-            )
+    async def _count(
+        self,
+        path: str,
+        bodies: Sequence[tuple[int, dict[str, Any]]],
+        answers: Sequence[object],
+        failed: dict[int, CallFailed | Refused],
+        read: Callable[[dict[str, Any]], Any],
+    ) -> None:
+        lost = [error for record, error in failed.items() if record >= 0 and not _is_about_length(error)]
+        answered = next((body for (_, body), one in zip(bodies, answers, strict=True) if _is_answer(one)), None)
+        if answered is not None:
+            self.remember(path, answered, read)
+            self._record_answered = True
+        has_reply = answered is not None or any(map(_is_about_length, failed.values()))
+        self._failures = 0 if has_reply else self._failures + len(lost)
+        if self._failures < MANY_FAILURES:
+            return
+        # if no record ever had an answer, the test question's answer does not show that any record can have one
+        if self._record_answered and await self._serves():
+            self._failures = 0
+            return
+        raise ServiceError(
+            f"{self.url}: no answer for {self._failures} records in a row; the last: {lost[-1]}",
+            hint="check the server; scored records are kept; run the same command to continue",
+        )
+
+    async def _serves(self) -> bool:
+        """Whether the server still answers a call that it has answered before."""
+        if self._known is None:
+            return False
+        async with self._checking:
+            try:
+                await self._known()
+            except (CallFailed, Refused):
+                return False
+        return True
 
     async def _ask(self, path: str, body: dict[str, Any] | None, read: Callable[[dict[str, Any]], T]) -> T:
         try:
@@ -183,6 +220,14 @@ class Caller:
         if not isinstance(value, dict):
             raise Malformed(f"not a JSON object: {str(value)[:120]}")
         return value
+
+
+def _is_about_length(error: CallFailed | Refused) -> bool:
+    return isinstance(error, Refused) and error.is_about_length
+
+
+def _is_answer(answer: object) -> bool:
+    return not isinstance(answer, CallFailed | Refused)
 
 
 def _serve(loop: asyncio.AbstractEventLoop, clients: Collection[EndpointClient]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from marginalia.scoring.models.completions_api import (
 )
 from marginalia.scoring.models.endpoint_calls import Caller, CallFailed
 from marginalia.scoring.models.endpoint_dialects import hint as hint_of
+from marginalia.scoring.models.endpoint_key import endpoint_key
 from marginalia.scoring.models.endpoint_model import PATH, EndpointModel
 from marginalia.scoring.models.logprob_floors import CUT_HINT, coverage_of
 from marginalia.scoring.models.repeated_answers import Spread, spread_between
@@ -46,10 +46,9 @@ def load_endpoint(
     return log-probabilities of the full distribution."""
     addresses = [_checked_address(address) for address in split_urls(url)]
     served = load_tokenizer(options.tokenizer, revision=revision, relative_to=relative_to)
-    key = _endpoint_key(options)
+    key = endpoint_key(options)
     for address in addresses if key else ():
-        setting = "allow_http (--allow-http)"
-        check_key_goes(address, allow_http=options.allow_http, setting=setting)
+        check_key_goes(address, allow_http=options.allow_http, setting="allow_http")
     caller = Caller(
         addresses,
         key,
@@ -75,6 +74,9 @@ def _connect(caller: Caller, served: ServedTokenizer, options: EndpointOptions) 
     )
     request_format, answer = _first_answer(caller, request_format, served, ids)
     _check_length(caller, request_format, answer, len(ids))
+    caller.remember(
+        PATH, request_format.body(ids if request_format.ids else _PROBE, _rare_ids(served, ids)), read_answer
+    )
     request_format = _with_omissions(caller, request_format, answer, served, ids)
     replica_spread = _replica_spread(caller, request_format, ids, _rare_ids(served, ids))
     card = next((card for card in cards or _model_cards_if_any(caller) if card.get("id") == name), {})
@@ -243,20 +245,6 @@ def _checked_address(url: str) -> str:
         base = path.removesuffix("/completions").removesuffix("/chat") + mark + query
         raise InputError(f"the model's URL must not include the route: {base}, not {address}")
     return address
-
-
-def _endpoint_key(options: EndpointOptions) -> str | None:
-    if options.api_key_env is None:
-        return None
-    key = os.environ.get(options.api_key_env, "").strip()
-    if not key:
-        raise InputError(
-            f"the environment variable {options.api_key_env}, which should hold the endpoint's key, is not set",
-            hint=f"export {options.api_key_env}=…, or change api_key_env (--api-key-env)",
-        )
-    if not (key.isascii() and key.isprintable()):
-        raise InputError(f"the environment variable {options.api_key_env} contains characters that a key cannot have")
-    return key
 
 
 def _chat_only_error(caller: Caller, error: Refused) -> ServiceError | None:

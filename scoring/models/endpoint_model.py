@@ -22,6 +22,7 @@ from marginalia.scoring.models.completions_api import UNKNOWN, RequestFormat, To
 from marginalia.scoring.models.endpoint_calls import Caller, CallFailed
 from marginalia.scoring.models.repeated_answers import Body, Repeats, Spread
 from marginalia.scoring.models.retried_calls import Refused
+from marginalia.scoring.record_errors import record_error
 
 PATH = "completions"
 
@@ -151,11 +152,11 @@ class EndpointBatch:
 
         Raises ServiceError when the server refuses what concerns all records."""
         model = self._model
-        sent = [model.prompt(self._prompts[row] + node.path()) for row, node in nodes]
+        sent = [self._sent(row, node) for row, node in nodes]
         bodies = [
             (row, model.request_format.body(prompt, self._allowed(node).tolist()))
             for (row, node), prompt in zip(nodes, sent, strict=True)
-            if prompt is not None
+            if not isinstance(prompt, ModelError | None)
         ]
         known = model.repeats.questions_due()
         repeated = [(-1 - number, body) for number, body in enumerate(known)]  # a negative number: of no record
@@ -168,10 +169,21 @@ class EndpointBatch:
         if bodies and model.repeats.needs_measuring:
             model.repeats.measure([body for _, body in bodies], _without_errors(answers), self._repeat)
         remaining = iter(answers)
-        return [
-            self._tokens_without_answer(node) if prompt is None else self._tokens_of(row, node, next(remaining))
-            for (row, node), prompt in zip(nodes, sent, strict=True)
-        ]
+        tokens: list[NextTokens | ModelError] = []
+        for (row, node), prompt in zip(nodes, sent, strict=True):
+            if isinstance(prompt, ModelError):
+                tokens.append(prompt)
+            elif prompt is None:
+                tokens.append(self._tokens_without_answer(node))
+            else:
+                tokens.append(self._tokens_of(row, node, next(remaining)))
+        return tokens
+
+    def _sent(self, row: int, node: Node) -> list[int] | str | ModelError | None:
+        try:
+            return self._model.prompt(self._prompts[row] + node.path())
+        except Exception as error:
+            return ModelError(record_error(error, "its prompt cannot be written as text").message)
 
     def _allowed(self, node: Node) -> np.ndarray[Any, np.dtype[np.int64]]:
         return self._tokens.moves(node.state).ids if node.state is not None else np.empty(0, dtype=np.int64)
@@ -189,6 +201,8 @@ class EndpointBatch:
             tokens = next_tokens(answer, self._allowed(node), ids_by_text, self._model.request_format)
         except ModelError as error:
             return error
+        except Exception as error:
+            return ModelError(record_error(error, "the endpoint's answer cannot be read").message)
         allowance = self._model.allowance
         return replace(tokens, spread=allowance.nats, stray=allowance.stray)
 

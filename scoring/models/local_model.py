@@ -286,6 +286,8 @@ class LocalBatch:
             # outside the language only the most probable next token is needed
             ids = self._tokens.moves(state).ids if state is not None else np.empty(0, dtype=np.int64)
             allowed = values[logits_row, ids].astype(np.float64) - totals[logits_row]
+            if not np.isfinite(totals[logits_row]):
+                self._tree.discard(nodes[index][0])
             answers[index] = NextTokens(allowed, int(top_ids[logits_row]), float(tops[logits_row] - totals[logits_row]))
         return [answer for answer in answers if answer is not None]
 

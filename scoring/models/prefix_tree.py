@@ -218,6 +218,7 @@ class TreeBatch:
         self.forward_passes = 0
         self._prefix = prefix
         self._begun = [0] * rows  # prompt tokens whose keys and values are in the buffer
+        self._discarded = [False] * rows  # whether the row holds keys or values that are not numbers
         self._kept = [True] * rows  # whether the row still starts with the keys and values of the prefix
         slots = room + GROWTH
         self.cache = KeyValues([], [], torch.zeros(rows, slots, dtype=torch.long, device=runner.device))
@@ -231,6 +232,8 @@ class TreeBatch:
     def join(self, row: int, prompt: list[int]) -> None:
         """Gives the row to a new record with this prompt; what the row held before is discarded."""
         prefix = self._prefix
+        if self._discarded[row]:
+            self._clear(row)
         # at least one token must be run for each prompt: its logits are the root's
         starts = prefix is not None and len(prompt) > len(prefix.ids) and prompt[: len(prefix.ids)] == [*prefix.ids]
         if starts and not self._kept[row]:
@@ -242,6 +245,16 @@ class TreeBatch:
         while len(prompt) > self.cache.positions.shape[1]:
             self._grow()
         self.cache.positions[row, : len(prompt)] = torch.arange(len(prompt), device=self.runner.device)
+
+    def discard(self, row: int) -> None:
+        """Says that the row's record has logits that are not numbers. Its keys and values are cleared before the next
+        record joins: attention multiplies what a token does not see by 0, and 0 × NaN is NaN."""
+        self._discarded[row] = True
+
+    def _clear(self, row: int) -> None:
+        for layer in (*self.cache.keys, *self.cache.values):
+            layer[row] = 0
+        self._discarded[row], self._kept[row] = False, False
 
     def _restore(self, row: int) -> None:
         assert self._prefix is not None

@@ -13,12 +13,14 @@ from typing import Any
 
 from torch import Tensor
 
-from marginalia.schemas.errors import InputError
+from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.storage.files import content_hash
 from marginalia.scoring.guard import Choice, CodeList, Guard, PieceSpec, VerdictWord, Word
 from marginalia.scoring.models.prefix_tree import ATTENTION
 from marginalia.scoring.paper import published_procedures
 from marginalia.scoring.paper.published_procedures import CachedModel
+from marginalia.scoring.record_errors import record_error
+from marginalia.scoring.score_files import record_key
 from marginalia.scoring.scorer import Scorer
 
 SCORES = ("token_probability", "fixed_place", "any_place")
@@ -70,15 +72,20 @@ class Strategies:
         entry with an `error` has none of these."""
         fingerprint = self.fingerprint
         for record_id, messages in records:
-            entry = {"id": record_id, "key": content_hash([fingerprint, list(messages)]), "error": None}
-            ids = self.scorer.prompts.build(messages).ids
-            if len(ids) + published_procedures.GREEDY_TOKENS > self.scorer.model.context:
-                yield {**entry, "error": f"too long: a prompt of {len(ids)} tokens"}
-                continue
+            entry = {"id": record_id, "key": record_key(fingerprint, messages), "error": None}
             started = time.perf_counter()
-            with self._plain_attention():
-                result = self._run_record(ids)
+            try:
+                result = self._run_record(self._prompt(messages))
+            except Exception as error:
+                yield {**entry, "error": record_error(error, "the paper's procedures failed").message}
+                continue
             yield {**entry, **result, "seconds": round(time.perf_counter() - started, 4)}
+
+    def _prompt(self, messages: Messages) -> list[int]:
+        ids = self.scorer.prompts.build(messages).ids
+        if len(ids) + published_procedures.GREEDY_TOKENS > self.scorer.model.context:
+            raise ModelError(f"too long: a prompt of {len(ids)} tokens")
+        return ids
 
     @property
     def fingerprint(self) -> str:
@@ -94,6 +101,10 @@ class Strategies:
         )
 
     def _run_record(self, ids: list[int]) -> dict[str, Any]:
+        with self._plain_attention():
+            return self._procedures(ids)
+
+    def _procedures(self, ids: list[int]) -> dict[str, Any]:
         model = self.scorer.model
         cached = Remembered(model.runner.model, model.tokenizer, model.end_ids)  # type: ignore[attr-defined]
         labels = [self.verdict, *self.codes]
@@ -152,7 +163,10 @@ class Remembered(CachedModel):
     def next_probabilities(self, ids: Sequence[int], /) -> Tensor:
         """(vocabulary,): the next token's probabilities, with a forward pass only for new prefixes."""
         if tuple(ids) not in self._known:
-            self._known[tuple(ids)] = super().next_probabilities(ids)
+            probabilities = super().next_probabilities(ids)
+            if probabilities.isnan().any():
+                raise ModelError("the model answered NaN", hint="try dtype float32")
+            self._known[tuple(ids)] = probabilities
         return self._known[tuple(ids)]
 
 

@@ -24,6 +24,17 @@ def answers(given: Mapping[str, Mapping[str, Sequence[str]]], *, round: str = "a
     )
 
 
+def partial(given: Mapping[str, Mapping[str, tuple[str, str | None]]], *, round: str = "annotate") -> pl.DataFrame:
+    """Submitted answers that may judge only some labels: (labels, judged labels or None for all), as one-letter
+    labels."""
+    rows = [
+        row(record, annotator, list(labels), round=round) | {"judged": None if judged is None else list(judged)}
+        for record, by_annotator in given.items()
+        for annotator, (labels, judged) in by_annotator.items()
+    ]
+    return Answer.frame(rows)
+
+
 def row(
     record: str, annotator: str, labels: list[str] | None, *, status: str = "submitted", round: str
 ) -> dict[str, Any]:

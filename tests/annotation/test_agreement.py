@@ -213,9 +213,8 @@ def drawn_crowd(records: int, seed: int) -> Votes:
     truth = np.repeat(rng.random((records, 3)) < [0.3, 0.1, 0.03], 3, axis=0)
     ticked = np.where(truth, rng.random(truth.shape) >= 0.2, rng.random(truth.shape) < 0.03)
     names = [f"r{at:05}" for at in range(records)]
-    return Votes(
-        names, ["X", "Y", "Z"], tuple("abc"), np.repeat(np.arange(records), 3), np.tile(range(3), records), ticked
-    )
+    record, who = np.repeat(np.arange(records), 3), np.tile(range(3), records)
+    return Votes(names, ["X", "Y", "Z"], tuple("abc"), record, who, ticked, np.ones(ticked.shape, dtype=bool))
 
 
 def test_intervals_cover_and_are_missing_where_a_label_is_too_rare() -> None:

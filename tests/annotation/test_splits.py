@@ -13,7 +13,7 @@ from marginalia.annotation.gold.splits import assign_splits
 from marginalia.schemas.tables import GoldRecord
 
 LABELS = ["a", "b", "c"]
-SCHEMA = {name: GoldRecord.polars_schema()[name] for name in ("id", "messages", "labels")}
+SCHEMA = {name: GoldRecord.polars_schema()[name] for name in ("id", "messages", "labels", "judged")}
 
 
 def records(texts: int, *, copies: list[int], seed: int, settled: float = 1.0) -> pl.DataFrame:
@@ -25,7 +25,7 @@ def records(texts: int, *, copies: list[int], seed: int, settled: float = 1.0) -
         for copy in range(chance.choice(copies)):
             written = chance.choice(["Where is parcel {}?", "where is parcel {}", " WHERE IS PARCEL {}!"]).format(text)
             known = labels if chance.random() < settled else None
-            rows.append((f"{text}-{copy}", [{"role": "user", "content": written}], known))
+            rows.append((f"{text}-{copy}", [{"role": "user", "content": written}], known, None))
     chance.shuffle(rows)
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 

@@ -132,8 +132,8 @@ ROWS: list[Row] = [
         RECONCILE,
         2,
         "runs/r/annotations.parquet: column 'annotator' is missing; it has ['record_id', 'labels'"
-        ", 'status', 'note', 'submitted_at', 'pulled_at', 'round'] (rebuild it with marginalia pu"
-        "ll --run runs/r)",
+        ", 'status', 'note', 'submitted_at', 'pulled_at', 'round', 'judged'] (rebuild it with marg"
+        "inalia pull --run runs/r)",
     ),
     (
         "answers: duplicate",
@@ -168,6 +168,22 @@ ROWS: list[Row] = [
         2,
         "runs/r/annotations.parquet: column 'status' contains 'sent', expected submitted, discarded, draft "
         "(rebuild it with marginalia pull --run runs/r)",
+    ),
+    (
+        "answers: a label that was not judged",
+        run(annotations=changed(FRAMES.annotations, labels=["refund"], judged=["return"])),
+        RECONCILE,
+        2,
+        "runs/r/annotations.parquet: an answer to record 'r00005' has the label 'refund', which 'judged' "
+        "leaves out (rebuild it with marginalia pull --run runs/r --force)",
+    ),
+    (
+        "answers: judged on an unknown label",
+        run(annotations=changed(FRAMES.annotations, labels=[], judged=["refnd"])),
+        RECONCILE,
+        2,
+        "runs/r/annotations.parquet: record 'r00005': unknown label 'refnd', which the taxonomy support-tickets "
+        "does not have; did you mean 'refund'? (rebuild it with marginalia pull --run runs/r --force)",
     ),
     (
         "gold: missing",
@@ -207,6 +223,14 @@ ROWS: list[Row] = [
         2,
         "runs/r/gold.parquet: record 'r00005' is final and has no labels (rebuild it with margina"
         "lia reconcile --run runs/r --force)",
+    ),
+    (
+        "gold: a label that was not judged",
+        run(gold=changed(FRAMES.gold, labels=["refund"], judged=["return"])),
+        EVALUATE,
+        2,
+        "runs/r/gold.parquet: record 'r00005' has the label 'refund', which 'judged' leaves out "
+        "(rebuild it with marginalia reconcile --run runs/r --force)",
     ),
     (
         "gold: unknown guard",

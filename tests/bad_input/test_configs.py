@@ -274,7 +274,7 @@ CONFIGS: list[Row] = [
         CHECK,
         2,
         "runs/r/config.yaml: line 2: reconcile.method: Input should be 'majority', 'dawid_skene' "
-        "or 'mace', saw 'majorty' (marginalia config --explain method)",
+        "or 'mace', saw 'majorty'; did you mean 'majority'? (marginalia config --explain method)",
     ),
     (
         "NaN",

@@ -166,6 +166,7 @@ GUARD_FILES: list[Row] = [
         "g.yaml: line 1: recursive alias (write the values out)",
     ),
 ]
+KEYS = "(marginalia import --show-mapping records shows the keys)"
 MAPPING_FILES: list[Row] = [
     (
         "missing",
@@ -189,36 +190,36 @@ MAPPING_FILES: list[Row] = [
         {"r.jsonl": jsonl(GOOD), "m.yaml": ""},
         IMPORT,
         2,
-        "m.yaml: line 1: expected keys with values, saw nothing (the shipped records.yaml shows the keys)",
+        "m.yaml: line 1: expected keys with values, saw nothing " + KEYS,
     ),
     (
         "wrong keys",
         {"r.jsonl": jsonl(GOOD), "m.yaml": "a: 1\n"},
         IMPORT,
         2,
-        "m.yaml: line 1: unknown key 'a'; expected one of attributes, duplicates, hub, id, labels, messages, skip, "
-        "source, strip, text, title, unusable (the shipped records.yaml shows the keys)",
+        "m.yaml: line 1: unknown key 'a'; expected one of annotators, attributes, duplicates, files, hub, id, "
+        "labels, messages, messages_form, skip, source, strip, text, title, unusable " + KEYS,
     ),
     (
         "misspelt key",
         mapping("text: text", "txt: text"),
         IMPORT,
         2,
-        "m.yaml: line 5: unknown key 'txt'; did you mean 'text'? (the shipped records.yaml shows the keys)",
+        "m.yaml: line 5: unknown key 'txt'; did you mean 'text'? " + KEYS,
     ),
     (
         "misspelt key that is needed",
         mapping("  column:", "  colum:"),
         IMPORT,
         2,
-        "m.yaml: line 7: unknown key 'colum'; did you mean 'column'? (the shipped records.yaml shows the keys)",
+        "m.yaml: line 7: unknown key 'colum'; did you mean 'column'? " + KEYS,
     ),
     (
         "text and messages",
         mapping("text: text", "text: text\nmessages: m"),
         IMPORT,
         2,
-        "m.yaml: line 3: give either text or messages (the shipped records.yaml shows the keys)",
+        "m.yaml: line 3: give either text or messages " + KEYS,
     ),
     (
         "unknown label",
@@ -229,12 +230,43 @@ MAPPING_FILES: list[Row] = [
         "ivery'? (the values on the right must be ids of the taxonomy support-tickets)",
     ),
     (
+        "unknown form",
+        mapping("form: list", "form: lists"),
+        IMPORT,
+        2,
+        "m.yaml: line 8: labels.form: Input should be 'list', 'text' or 'flags', saw 'lists'; did you mean 'list'? "
+        + KEYS,
+    ),
+    (
+        "a file instead of a run",
+        mapping(),
+        "import r.jsonl --run r.jsonl --mapping m.yaml",
+        2,
+        "r.jsonl: is a file, expected the folder of a run (such as --run runs/NAME)",
+    ),
+    (
+        "unknown mapping to show",
+        {},
+        "import --show-mapping recods",
+        2,
+        "no mapping 'recods'; did you mean 'records'? (shipped: aegis-2, beavertails-llama-guard-2, beavertails, "
+        "paper-llama-guard-2, paper-llama-guard-3, records; or give the path of a .yaml file)",
+    ),
+    (
+        "judged label that the taxonomy does not have",
+        mapping("  column: labels", "  column: labels\n  judged: [refund, invoic]"),
+        IMPORT,
+        2,
+        "m.yaml: line 8: labels.judged.1: unknown label 'invoic'; did you mean 'invoice'? (these must be ids of the "
+        "taxonomy support-tickets)",
+    ),
+    (
         "a column that is not there",
         mapping("text: text", "text: txet"),
         IMPORT,
         2,
-        "{folder}/r.jsonl: line 1: no column 'txet'; did you mean 'text'?; it has id, labels, tex"
-        "t (--mapping takes a YAML file that names its columns)",
+        "{folder}/r.jsonl: line 1: no column 'txet'; did you mean 'text'?; it has id, labels, text (--mapping takes a "
+        "YAML file; its key text names the column)",
     ),
     (
         "another form",

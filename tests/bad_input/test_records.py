@@ -26,29 +26,30 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return file.getvalue()
 
 
+FORMATS = "expected .csv, .tsv, .json, .jsonl or .parquet, also with .gz, .zst or .bz2"
 ROWS: list[Row] = [
-    ("missing", {}, "scoring r.jsonl", 2, "r.jsonl: no such file (expected a .jsonl or .parquet file)"),
+    ("missing", {}, "scoring r.jsonl", 2, f"r.jsonl: no such file ({FORMATS})"),
     (
         "missing, import",
         {},
         "import r.jsonl --run runs/r",
         2,
-        "r.jsonl: no such file (a .jsonl or .parquet file, or hub:owner/name)",
+        f"r.jsonl: no such file ({FORMATS}; or hub:owner/name)",
     ),
     (
         "missing, paper",
         {},
         "paper r.jsonl --taxonomy support-tickets --guard instruct --model bundled",
         2,
-        "r.jsonl: no such file (expected a .jsonl or .parquet file)",
+        f"r.jsonl: no such file ({FORMATS})",
     ),
-    ("a folder", {}, "scoring runs", 2, "runs: is a folder, expected a .jsonl or .parquet file"),
+    ("a folder", {}, "scoring runs", 2, f"runs: is a folder ({FORMATS})"),
     (
         "another format",
-        {"r.csv": "id,text\n"},
-        "scoring r.csv",
+        {"r.txt": "id,text\n"},
+        "scoring r.txt",
         2,
-        "r.csv: unknown format '.csv' (expected .jsonl or .parquet)",
+        f"r.txt: unknown format '.txt' ({FORMATS})",
     ),
     (
         "empty",
@@ -78,8 +79,8 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl({"id": 1, "body": "x"})},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 1: no column 'text'; it has body, id (--mapping takes a YAML file"
-        " that names its columns)",
+        "{folder}/r.jsonl: line 1: no column 'text'; it has body, id (--mapping takes a YAML file; its key text names "
+        "the column)",
     ),
     (
         "no text",
@@ -141,7 +142,8 @@ ROWS: list[Row] = [
         {"r.jsonl": jsonl(GOOD, OTHER, GOOD)},
         "import r.jsonl --run runs/r",
         2,
-        "{folder}/r.jsonl: line 3: duplicate id 'a', first in line 1 (set duplicates: first in the mapping)",
+        "{folder}/r.jsonl: line 3: duplicate id 'a', first in line 1 (set duplicates: first in the mapping; if several "
+        "people labelled each record, set annotators)",
     ),
     (
         "unknown label",
@@ -205,10 +207,10 @@ ROWS: list[Row] = [
     ),
     (
         "10 MB",
-        {"r.jsonl": jsonl(GOOD, {**OTHER, "text": LONG})},
+        {"r.jsonl": jsonl({**OTHER, "text": LONG})},
         "scoring r.jsonl",
         2,
-        "r.jsonl: line 2: record 'b': text of 10,000,000 characters; the limit is 1,000,000 (fix the row; "
+        "r.jsonl: line 1: record 'b': text of 10,000,000 characters; the limit is 1,000,000 (fix the row; "
         "marginalia import leaves such rows out with unusable: skip in its mapping)",
     ),
     (
@@ -281,11 +283,27 @@ ROWS: list[Row] = [
         "r.jsonl: line 2: byte 8 is not UTF-8 (save it as UTF-8)",
     ),
     (
-        "a byte order mark",
-        {"r.jsonl": "\ufeff" + jsonl(GOOD)},
-        "scoring r.jsonl",
+        "a spreadsheet",
+        {"r.xlsx": "PK"},
+        "scoring r.xlsx",
         2,
-        "r.jsonl: line 1: begins with a byte order mark (save it as UTF-8 without one)",
+        "r.xlsx: is a spreadsheet (save its sheet as CSV UTF-8, and import that)",
+    ),
+    (
+        "CSV in another encoding",
+        {"r.csv": b"id,text\n1,a\n2,\xfc\n"},
+        "scoring r.csv",
+        2,
+        "r.csv: line 3: byte 0xFC is not UTF-8; in Windows-1252 it is 'ü' (save it as UTF-8, or state files: "
+        "{encoding: cp1252} in the mapping of marginalia import)",
+    ),
+    (
+        "CSV with a delimiter that is not quoted",
+        {"r.csv": "id,text\n1,a\n2,b, c\n"},
+        "scoring r.csv",
+        2,
+        "r.csv: line 3: has 3 cells; the header has 2 (quote cells that contain the delimiter; or state delimiter and "
+        "quote under files in the mapping)",
     ),
     (
         "no Parquet",

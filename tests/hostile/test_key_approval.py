@@ -23,6 +23,8 @@ from marginalia.schemas import key_approval
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.hub_client import check_downloads
 from marginalia.schemas.key_approval import approvals_path, approve_hosts, check_key_approved, key_host
+from marginalia.scoring.engines.start_engine import approve_endpoint_key
+from marginalia.scoring.score_request import GuardModel
 from tests.hub_server import HubServer
 from tests.pipeline.release.labelled_run import make_run
 from tests.scoring.tiny import save
@@ -222,6 +224,41 @@ def test_in_a_terminal_the_user_is_asked(
             check_key_approved("AWS_SECRET_ACCESS_KEY", f"https://{THEIRS}")
     assert f"Send the key in the environment variable AWS_SECRET_ACCESS_KEY to {THEIRS}?" in capsys.readouterr().err
     assert approvals_path().exists() == approved
+
+
+def test_nobody_is_asked_about_a_key_that_is_not_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    model = GuardModel(guard="instruct", model=f"https://{THEIRS}/v1", api_key_env="NO_SUCH_KEY")
+    with pytest.raises(InputError, match="NO_SUCH_KEY, which should hold the endpoint's key, is not set"):
+        approve_endpoint_key(model, allow_http="--allow-http")
+    assert "Send the key" not in capsys.readouterr().err
+    assert not approvals_path().exists()
+    approve_endpoint_key(model, allow_http="--allow-http", is_read_here=False)  # Ray's actors read it on their machines
+    assert "Send the key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("--allow-http", r"\(use https://, or add --allow-http if the network is your own\)"),
+        (
+            "score.guards.allow_http",
+            r"\(use https://, or set score.guards.allow_http: true if the network is your own\)",
+        ),
+    ],
+)
+def test_plain_http_names_the_option_of_the_command(monkeypatch: pytest.MonkeyPatch, name: str, hint: str) -> None:
+    monkeypatch.setenv("THEIR_KEY", "sk-1234")
+    model = GuardModel(guard="instruct", model=f"http://{THEIRS}/v1", api_key_env="THEIR_KEY")
+    with pytest.raises(InputError, match=rf"\(use https://, or {hint} if the network is your own\)"):
+        approve_endpoint_key(model, allow_http=name)
 
 
 def test_known_providers_and_this_machine_need_no_approval() -> None:

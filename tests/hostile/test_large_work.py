@@ -87,6 +87,8 @@ def sparse(path: Path, size: int) -> Path:
     ("name", "code", "says"),
     [
         ("in.jsonl", READ_RECORDS, "line 1: has more than 67,108,864 bytes"),
+        ("in.csv", READ_RECORDS, "line 1: the row that begins here has more than 16,777,216 characters"),
+        ("in.json", READ_RECORDS, "line 1: not JSON: Expecting value"),
         ("guard.yaml", READ_GUARD, "has 20,000,000,000 bytes; the limit is 67,108,864"),
         ("log.jsonl", READ_LOG, "0 entries"),
     ],
@@ -95,6 +97,59 @@ def test_a_file_with_a_hole_of_gigabytes(tmp_path: Path, name: str, code: tuple[
     message, megabytes, _ = limited(code, sparse(tmp_path / name, 20_000_000_000))
     assert says in message
     assert megabytes < 300
+
+
+READ_ROWS = ("from marginalia.schemas.source_rows import read_rows", "sum(1 for _ in read_rows(Path(sys.argv[1])))")
+LONG = b"x" * 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "line"),
+    [
+        ("in.csv.gz", "gzip", b"id," + LONG + b"\n"),
+        ("in.csv.bz2", "bz2", b"id," + LONG + b"\n"),
+        ("in.jsonl.zst", "zstd", b'{"text": "' + LONG + b'"}\n'),
+        ("in.json.gz", "gzip", b"[" + b" " * 1000),
+        ("in.parquet.zst", "zstd", LONG),
+    ],
+)
+def test_a_small_file_that_unpacks_to_a_large_one(tmp_path: Path, name: str, codec: str, line: bytes) -> None:
+    path = tmp_path / name
+    block = line * 1000 if name != "in.json.gz" else b" " * 1_000_000
+    with pa.CompressedOutputStream(str(path), codec) as file:
+        file.write(line)
+        for _ in range(100):
+            file.write(block)
+    assert path.stat().st_size < 400_000
+    message, megabytes, seconds = limited(READ_ROWS, path)
+    assert "or 100 times those on disk, are read (unpack it yourself if you trust it, and give that file)" in message
+    assert megabytes < 200
+    assert seconds < 10
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("in.csv", "id,text\n1," + "x" * 40_000_000, "line 2: the row that begins here has more than 16,777,216 char"),
+        (
+            "in.csv",
+            'id,text\n1,"' + ("x" * 99 + "\n") * 400_000,
+            "line 2: the row that begins here has more than 16,777,216 char",
+        ),
+        ("in.csv", "id,text\n" + "," * 40_000_000, "line 2: the row that begins here has more than 16,777,216 char"),
+        ("in.csv", "id,text\n" + "," * 16_000_000, "line 2: has 16,000,001 cells; the header has 2"),
+        ("in.json", '[{"id": "' + "x" * 80_000_000, "line 1: a value has more than 67,108,864 characters"),
+        ("in.json", '{"a": [' + "[" * 40_000_000, "line 1: not JSON: maximum recursion depth exceeded"),
+    ],
+    ids=["a long cell", "a quote that is never closed", "a long row", "many cells", "a long text", "nested lists"],
+)
+def test_a_row_without_end(tmp_path: Path, name: str, data: str, says: str) -> None:
+    path = tmp_path / name
+    path.write_text(data)
+    message, megabytes, seconds = limited(READ_RECORDS, path)
+    assert says in message
+    assert megabytes < 600
+    assert seconds < 20
 
 
 ALIASES = "guard: x\na: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -159,7 +159,7 @@ def _scores(
                 "record_id": record,
                 "answer": None if failed else "unsafe\nS1",
                 "predicted": None if failed else [labels[row % len(labels)]],
-                "off_language": None if failed else 0.21,
+                "off_language": None if failed else 0.12,
                 "unexplored": None if failed else 0.03,
                 "nodes": 0 if failed else 57,
                 "forward_passes": 0 if failed else 9,

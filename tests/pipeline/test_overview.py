@@ -53,6 +53,18 @@ def test_a_changed_config_makes_its_stage_and_all_after_it_stale(folder: Path) -
     assert progress.next == f"marginalia plan --run {folder}"
 
 
+def test_the_next_command_replaces_a_damaged_manifest(folder: Path) -> None:
+    run_stage(load_stage("plan"), open_run(folder))
+    manifest = folder / "manifests/plan.json"
+    manifest.write_text("{")
+    progress = overview(open_run(folder))
+    assert progress.next == f"marginalia plan --run {folder} --force"
+    assert "not JSON" in (states(progress)["plan"][1] or "")
+    done = marginalia(*progress.next.split()[1:])
+    assert done.returncode == 0, done.stderr
+    assert overview(open_run(folder)).next == f"marginalia generate --run {folder}"
+
+
 def test_a_killed_stage_is_shown_as_broken_off(folder: Path) -> None:
     run = open_run(folder)
     run_stage(load_stage("plan"), run)
@@ -121,6 +133,9 @@ def test_a_count_of_one_is_in_the_singular() -> None:
     assert counted(counts) == "3 accepted, 1 rejected attempt, 1 record judged, 1 rejected: refused, 2 files"
     assert counted(counts, 1) == "3 accepted"
     assert counted({"with 1 labels": 3, "with 3 labels": 1}) == "3 with 1 label, 1 with 3 labels"
+    assert counted({"torn_bytes": 0, "rows": 1}) == "1 row"
+    assert counted({"torn_bytes": 7}) == "7 bytes of an incomplete journal line removed"
+    assert counted({"guard_seen": 1, "control_changed": 2}) == "1 disputed record reviewed, 2 random records changed"
     assert counted({"needs_answers": 1, "needs_adjudication": 1}) == "1 needs answers, 1 needs adjudication"
     assert counted({"needs_answers": 0, "needs_adjudication": 2}) == "0 need answers, 2 need adjudication"
 

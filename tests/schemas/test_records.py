@@ -58,6 +58,14 @@ def test_lines_end_at_newlines_only(tmp_path: Path) -> None:
     assert read_records(path)["messages"].to_list() == [[{"role": "user", "content": text}]]
 
 
+@pytest.mark.parametrize("name", ["r.jsonl", "r.json", "r.csv"])
+def test_a_byte_order_mark_is_accepted(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    text = "id,text\na,hello\n" if name == "r.csv" else json.dumps(row()) + "\n"
+    path.write_text(text, encoding="utf-8-sig")
+    assert read_records(path)["id"].to_list() == ["a"]
+
+
 def test_blank_labels_are_null_and_a_list_written_as_text_is_a_list(tmp_path: Path) -> None:
     cells = [None, "", " ", [""], [None], [], '["x", "y"]', "[]"]
     path = write(tmp_path, *(row(id=str(number), labels=cell) for number, cell in enumerate(cells)))
@@ -142,8 +150,8 @@ def test_every_invalid_line_is_reported(tmp_path: Path, data: bytes, message: st
 
 def test_a_path_that_is_not_a_file_of_records_is_reported(tmp_path: Path) -> None:
     assert error_of(tmp_path / "no.jsonl") == "no such file"
-    assert error_of(tmp_path) == "is a folder, expected a .jsonl or .parquet file"
-    assert error_of(write(tmp_path, row(), name="r.csv")) == "unknown format '.csv'"
+    assert error_of(tmp_path) == "is a folder"
+    assert error_of(write(tmp_path, row(), name="r.txt")) == "unknown format '.txt'"
     assert error_of(write(tmp_path, row(), name="r.parquet")).startswith("not a readable Parquet file: ")
 
 

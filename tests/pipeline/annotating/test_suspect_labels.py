@@ -116,7 +116,7 @@ def audit_of(seed: int, n: int = 300, wrong_share: float = 0.1) -> tuple[float, 
     guard = scores({f"r{at:03}": {"a": float(1 / (1 + np.exp(-z[at])))} for at in range(n)})
     chosen = select(given, guard, ["a"], top=50, control=50, seed=seed)
     expert_answers = answers({i: {"E": "a" if truth[int(i[1:])] else ""} for i in chosen["id"]}, round="audit")
-    return float(wrong.mean()), with_answers(chosen, expert_answers)
+    return float(wrong.mean()), with_answers(chosen, expert_answers, ["a"])
 
 
 def test_the_error_rate_of_all_gold_is_unbiased_and_its_interval_covers() -> None:
@@ -155,7 +155,7 @@ def test_changes_are_marked_where_the_experts_agree() -> None:
     expert_answers = answers(
         {"r6": {"E": "a", "F": "a"}, "r3": {"E": "a"}, "r1": {"E": "", "F": "a"}, "r4": {"E": ""}}, round="audit"
     )
-    marked = {row["id"]: row for row in with_answers(chosen, expert_answers).iter_rows(named=True)}
+    marked = {row["id"]: row for row in with_answers(chosen, expert_answers, ["a"]).iter_rows(named=True)}
     assert {record: row["changed"] for record, row in marked.items()} == {
         "r6": True,
         "r3": False,
@@ -166,7 +166,7 @@ def test_changes_are_marked_where_the_experts_agree() -> None:
     }
     assert marked["r6"]["audited_labels"] == ["a"]
     assert marked["r6"]["gold_labels"] == []
-    rates = [(rate.why, rate.seen, rate.changed) for rate in change_rates(with_answers(chosen, expert_answers))]
+    rates = [(rate.why, rate.seen, rate.changed) for rate in change_rates(with_answers(chosen, expert_answers, ["a"]))]
     assert rates == [("guard", 2, 1), ("control", 1, 0)]
 
 

@@ -71,7 +71,8 @@ def test_a_string_without_separator_is_one_value_with_its_commas() -> None:
 
 
 def test_flags_are_the_values_that_are_true() -> None:
-    rows = [{"query": "a", "topics": {"T1": False, "T2": True}}, {"query": "b", "topics": {"T1": False, "T2": False}}]
+    off = {"T1": False, "T2": False, "T12": False}
+    rows = [{"query": "a", "topics": {**off, "T2": True}}, {"query": "b", "topics": off}]
     assert labels_of(rows, labels={"form": "flags"}) == [["invoice"], []]
     assert error_of([{"query": "a", "topics": {"T1": 2}}], labels={"form": "flags"}) == (
         "data.jsonl: line 1: 'topics': 'T1' is '2', expected 0 or 1, or false or true"

@@ -238,7 +238,11 @@ def test_an_unknown_code_names_file_line_and_nearest(run: Run, data: Path) -> No
 @pytest.mark.parametrize(
     ("source", "mapping", "message"),
     [
-        ("gone.jsonl", "records", "gone.jsonl: no such file (a .jsonl or .parquet file, or hub:owner/name)"),
+        (
+            "gone.jsonl",
+            "records",
+            "gone.jsonl: no such file (expected .csv, .tsv, .json, .jsonl or .parquet, also with",
+        ),
         ("data.jsonl", "paper-lama-guard-3", "no mapping 'paper-lama-guard-3'; did you mean 'paper-llama-guard-3'?"),
         (None, None, "has no import.yaml (marginalia import FILE --run"),
     ],

@@ -131,7 +131,7 @@ def test_what_is_neither_0_nor_1_is_refused() -> None:
     assert error_of({**row, "late": "maybe"}, **COLUMNS) == "'late' is 'maybe', expected 0 or 1, or false or true"
 
 
-def test_a_row_with_some_blank_columns_is_not_labelled_and_counted() -> None:
+def test_a_blank_column_means_that_its_label_was_not_judged() -> None:
     rows = [
         {"late": 1, "money": 0},
         {"late": 0, "money": 0},
@@ -141,10 +141,17 @@ def test_a_row_with_some_blank_columns_is_not_labelled_and_counted() -> None:
     ]
     columns = {"late": "refund", "money": "invoice"}
     result = imported(rows, columns=columns)
-    assert [record.labels for record in result.records] == [["refund"], [], None, None, None]
-    assert (result.counts["unlabelled"], result.counts["partly_labelled"]) == (3, 2)
+    assert [(record.labels, record.judged) for record in result.records] == [
+        (["refund"], ["refund", "invoice"]),
+        ([], ["refund", "invoice"]),
+        (["refund"], ["refund"]),
+        ([], ["refund"]),
+        (None, None),
+    ]
+    assert (result.counts["unlabelled"], result.counts["partly_labelled"]) == (1, 2)
     filled = imported(rows, columns=columns, blank="none")
     assert [record.labels for record in filled.records] == [["refund"], [], ["refund"], [], []]
+    assert {tuple(record.judged or ()) for record in filled.records} == {("refund", "invoice")}
     assert (filled.counts["unlabelled"], filled.counts["partly_labelled"]) == (0, 0)
 
 

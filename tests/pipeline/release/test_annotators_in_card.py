@@ -54,7 +54,17 @@ def test_the_card_shows_accuracy_anchoring_and_the_audit(tmp_path: Path) -> None
     assert "A03 0.75 (0.30 to 0.95) of 4, A04 1.00 (0.51 to 1.00) of 4." in card
     assert "0.90 (0.80 to 1.00) where it was shown, 0.60 (0.50 to 0.70) where it was not" in card
     assert (
-        "would change 1 of 2 records that a confident guard disputed and 0 of 1 records of a random sample of the "
+        "would change 1 of 2 records that a confident guard disputed and 0 of 1 record of a random sample of the "
         "others. The estimated share of all final gold records whose labels would change is 0.09 (0.09 to 0.82). "
         "The labels of this release are from before the audit" in card
+    )
+    write_frame(
+        run.path("audit.parquet"),
+        AuditedRecord.frame([{**row, "judged": ["refund"] if row["id"] == "r2" else None} for row in rows]),
+        AuditedRecord,
+    )
+    run_stage(STAGE, run)
+    card = " ".join((run.path("release") / "README.md").read_text(encoding="utf-8").split())
+    assert (
+        "of a random sample of the others. In 1 record gold judged only some labels; only these were reviewed." in card
     )

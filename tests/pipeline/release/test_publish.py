@@ -374,6 +374,14 @@ def test_a_log_in_that_is_an_ordinary_word_refuses_nothing(tmp_path: Path, serve
     assert len(server.repositories[REPO].commits) == 2
 
 
+def test_imported_answers_of_numbered_people_can_be_published(tmp_path: Path, server: HubServer) -> None:
+    run = released(tmp_path, server)
+    people = [{"pseudonym": "A01", "username": number, "user_ids": [number]} for number in ("1", "2026")]
+    write_json(run.path("annotators.key.json"), {"people": people})
+    publish(run)
+    assert len(server.repositories[REPO].commits) == 2
+
+
 def test_a_distinctive_log_in_in_a_text_is_refused(tmp_path: Path, server: HubServer) -> None:
     run = released(tmp_path, server, extra="annotation:\n  team: [jane.doe42]\n")
     messages = [{"role": "user", "content": "Hello Jane.Doe42, where is my parcel?"}]

@@ -86,6 +86,10 @@ def test_the_page_leaves_out_what_was_not_measured(plain: ReportData) -> None:
     text = Page(build_page(plain)).text
     for words in ("gold questions", "anchor", "Severity", "second look"):
         assert words not in text
+    assert "gold judged only some labels" not in text
+    of_audit = audited([True, False]).with_columns(judged=pl.Series([["refund"], None], dtype=pl.List(pl.String)))
+    partly = Page(build_page(replace(plain, audited=of_audit))).text
+    assert "In 1 record gold judged only some labels; only these were reviewed." in partly
     waiting = Page(build_page(replace(plain, audited=audited([None, None])))).text
     assert "2 records were chosen for a second look; no expert has answered yet." in waiting
 

@@ -328,8 +328,38 @@ def test_bounds() -> None:
 def test_agreement(alpha: tuple[float, float | None, float | None], grade: str) -> None:
     value, low, high = alpha
     assert finding_sentences.agreement_finding(Estimate(value=value, low=low, high=high, n=40), None).startswith(
-        f"{grade}: alpha"
+        f"{grade}: alpha of whole label sets (MASI) {value:.2f}"
     )
+
+
+def test_each_alpha_is_named() -> None:
+    """0.53 next to a lowest label of 0.60 is no contradiction: they are different measures."""
+    estimate = Estimate(value=0.53, low=0.45, high=0.61, n=40)
+    assert finding_sentences.agreement_finding(estimate, ("Late delivery", 0.6)).endswith(
+        ": alpha of whole label sets (MASI) 0.53 (0.45 to 0.61); of single labels, Late delivery has the lowest alpha "
+        "(0.60)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("tested", "primary", "sentence"),
+    [
+        ([], "macro_roc_auc", ""),
+        (["macro_roc_auc", "macro_roc_auc"], "macro_roc_auc", "Only macro ROC AUC is tested"),
+        (
+            ["micro_roc_auc"],
+            "macro_roc_auc",
+            "Only micro ROC AUC is tested, because macro ROC AUC has no interval here",
+        ),
+        (
+            ["macro_roc_auc", "micro_roc_auc"],
+            "macro_roc_auc",
+            "Only macro ROC AUC is tested, or micro ROC AUC where it has no interval",
+        ),
+    ],
+)
+def test_the_tested_metric_is_that_of_the_data(tested: list[str], primary: str, sentence: str) -> None:
+    assert finding_sentences.tested_finding(tested, primary) == sentence
 
 
 def test_guards_side_by_side() -> None:
@@ -350,7 +380,7 @@ def test_guards_side_by_side() -> None:
             for guard, finding_word in findings.items()
             for name, tested in (("macro_roc_auc", True), ("micro_f1", False))
         ]
-        shown = side_by_side(Evaluation.model_construct(guard_differences=rows))
+        shown = side_by_side(Evaluation.model_construct(guard_differences=rows), "macro_roc_auc")
         assert shown is not None
         return shown.figure.title
 

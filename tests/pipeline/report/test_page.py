@@ -290,6 +290,16 @@ def test_two_guards_are_shown_side_by_side(middling: ReportData) -> None:
     assert "Guards side by side" not in Page(build_page(middling)).text
 
 
+def test_the_page_says_why_another_metric_than_the_primary_is_tested(middling: ReportData) -> None:
+    (guard,) = middling.evaluation.guards
+    rows = [row.model_copy(update={"tested": row.metric == "micro_roc_auc"}) for row in guard.differences]
+    other = guard.model_copy(update={"differences": rows})
+    evaluation = middling.evaluation.model_copy(update={"guards": [other]})
+    assert "Only macro ROC AUC is tested ( evaluate.primary )." in Page(build_page(middling)).text
+    page = Page(build_page(replace(middling, evaluation=evaluation)))
+    assert "Only micro ROC AUC is tested, because macro ROC AUC has no interval here ( evaluate.primary )." in page.text
+
+
 def test_untested_findings_in_an_evaluation_of_an_older_version_are_not_shown(middling: ReportData) -> None:
     """In older versions every row had a finding, and none had a range."""
     new_fields = {"tested", "range_low", "range_high", "bounds", "against_frequency", "bias", "improvement"}

@@ -26,6 +26,21 @@ def test_each_threshold_is_judged_on_these_records() -> None:
     )
 
 
+def test_values_that_were_not_judged_are_left_out() -> None:
+    """Without the third positive and the false flag at 0.8: both flags are right, and both positives are found."""
+    judged = np.array([True, True, False, False, True, True, True, True])
+    curve = threshold_curve(TRUTH, P, title="Refund", chosen=0.7, judged=judged)
+    assert threshold_sentence(curve) == (
+        "Refund, threshold 0.70: finds 100% (16–100) of the positives, and 100% (16–100) of its flags are right "
+        "(6 records, 2 positives)"
+    )
+    two_labels = np.stack([judged, np.zeros(8, dtype=bool)], axis=1)
+    both = threshold_curve(
+        np.stack([TRUTH] * 2, axis=1), np.stack([P] * 2, axis=1), title="two", chosen=None, judged=two_labels
+    )
+    assert both.records == 6
+
+
 def test_a_threshold_that_flags_nothing_and_one_that_was_not_chosen() -> None:
     nothing = threshold_curve(TRUTH, P, title="Refund", chosen=0.95)
     assert "finds 0% (0–71) of the positives, and an unknown share of its flags are right" in threshold_sentence(

@@ -158,7 +158,7 @@ def test_a_redirect_is_not_followed(folder: Path, network: Any, key: str) -> Non
 def test_a_key_over_plain_http(folder: Path, key: str) -> None:
     endpoint = {"tokenizer": str(folder / "model"), "api_key_env": "TEST_KEY", "retries": 0}
     for urls in ("http://nowhere.invalid/v1", "http://127.0.0.1:1/v1,http://nowhere.invalid/v1"):
-        with pytest.raises(InputError, match=r"a key is not sent over plain http.*allow_http \(--allow-http\): true"):
+        with pytest.raises(InputError, match=r"a key is not sent over plain http.*set allow_http: true"):
             Scorer.load(urls, str(folder / "guard.yaml"), endpoint=EndpointOptions(**endpoint))
     with pytest.raises(ServiceError, match="connection failed"):
         options = EndpointOptions(**endpoint, allow_http=True)

@@ -1,0 +1,113 @@
+"""The command `import`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marginalia.pipeline.commands.shared_options import (
+    ApproveKeyOption,
+    ForceOption,
+    open_folder,
+    run_and_print,
+)
+from marginalia.pipeline.commands.shown_mapping import show_mapping
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.terminal import fitted
+
+EXAMPLE = "Example: marginalia import data.csv --run runs/mine --mapping mapping.yaml --preview"
+SOURCE_HELP = (
+    "CSV, TSV, JSON, JSONL or Parquet files (also .gz, .zst, .bz2), patterns such as 'parts/*.csv', or hub:OWNER/NAME; "
+    "default: the source in the run's import.yaml"
+)
+MAPPING_HELP = "a shipped mapping's name, or a YAML file; default: the run's import.yaml or, without one, records"
+LEAST_WIDTH = 40
+
+
+def import_records(
+    run: Annotated[
+        Path | None, typer.Option("--run", help="the run's folder, such as runs/refunds", metavar="FOLDER")
+    ] = None,
+    source: Annotated[list[str] | None, typer.Argument(help=SOURCE_HELP, metavar="FILE")] = None,
+    mapping: Annotated[str | None, typer.Option(help=MAPPING_HELP)] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="show counts and five records as they would be imported; write nothing")
+    ] = False,
+    suggest: Annotated[
+        bool,
+        typer.Option("--suggest", help="write a mapping for the files, with lines to edit, instead of importing them"),
+    ] = False,
+    taxonomy: Annotated[
+        str | None,
+        typer.Option(help="with --suggest: a shipped taxonomy's name, or a YAML file; default: that of --run"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="with --suggest: the mapping to write; default: mapping.yaml", metavar="YAML")
+    ] = None,
+    force: ForceOption = False,
+    shown: Annotated[
+        str | None,
+        typer.Option(
+            "--show-mapping",
+            help="print this shipped mapping, to copy and change; all: list their names",
+            metavar="NAME",
+            callback=show_mapping,
+            is_eager=True,
+        ),
+    ] = None,
+    approve_key_host: ApproveKeyOption = None,
+) -> int:
+    """The command `import`."""
+    if suggest:
+        return _suggest(source or [], run, taxonomy, out or Path("mapping.yaml"), force=force)
+    if taxonomy is not None or out is not None:
+        raise InputError("--taxonomy and --out need --suggest", hint="an import uses the taxonomy of its run")
+    if run is None:
+        raise InputError(
+            "--run is missing", hint="marginalia import FILE --run runs/NAME; a new run: marginalia new NAME"
+        )
+    opened = open_folder(run, approve_key_host)
+    if preview:
+        from marginalia.pipeline.importing.import_preview import preview as preview_import
+
+        print(preview_import(opened, source or [], mapping, terminal_width()))
+        print("\npreview: nothing was written")
+        return 0
+    from marginalia.pipeline.importing.import_stage import STAGE, detected, next_command, prepare
+
+    prepare(opened, source, mapping)
+    code = run_and_print(STAGE, opened, force=force)
+    for line in detected(opened):
+        print(f"  read: {line}")
+    if (command := next_command(opened)) is not None:
+        print(f"next: {command}")
+    return code
+
+
+def _suggest(sources: list[str], run: Path | None, taxonomy: str | None, out: Path, *, force: bool) -> int:
+    """Writes the mapping that is suggested for the files, and prints what is left to do and some records."""
+    from marginalia.pipeline.importing.suggested_mapping import next_steps, shown_examples, suggest
+    from marginalia.schemas.storage.files import write_text
+    from marginalia.schemas.storage.overwriting import refuse_overwriting
+    from marginalia.schemas.taxonomy import load_taxonomy
+
+    if out.exists() and not force:
+        raise InputError.at(out, "exists already", hint="choose another name with --out, or replace it with --force")
+    refuse_overwriting([out], sources, hint="choose another name for --out")
+    labels = load_taxonomy(taxonomy) if taxonomy else open_folder(run).taxonomy if run else None
+    suggestion = suggest(sources, labels)
+    write_text(out, suggestion.text)
+    width = terminal_width()
+    for facts in suggestion.files.facts:
+        print("\n".join(fitted(str(facts), width, 3)))
+    print("\n" + "\n\n".join(shown_examples(suggestion, labels, width)) + "\n")
+    print("\n".join(next_steps(suggestion, out, sources, run)))
+    return 0
+
+
+def terminal_width() -> int:
+    """Columns of the terminal."""
+    return max(shutil.get_terminal_size((100, 24)).columns, LEAST_WIDTH)

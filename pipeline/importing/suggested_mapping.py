@@ -1,0 +1,272 @@
+"""`import --suggest`: writes a mapping for a file, with what was found in it, what was guessed and why, and lines to
+edit where the file does not say enough."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from marginalia.pipeline.importing.column_mapping import EDIT, HUB, Mapping, unanswered
+from marginalia.pipeline.importing.column_profiles import ColumnProfile, Profiles, profiles_of
+from marginalia.pipeline.importing.import_preview import examples
+from marginalia.pipeline.importing.label_matching import Match
+from marginalia.pipeline.importing.mapping_guess import LabelGuess, MappingGuess, guess_mapping
+from marginalia.pipeline.importing.row_conversion import convert
+from marginalia.schemas.errors import InputError, MarginaliaError
+from marginalia.schemas.source_rows import SourceFiles, files_of
+from marginalia.schemas.sources.file_format import FileFormat, name_without_format
+from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.schemas.text_checks import displayable, one_line
+
+EXAMPLE_ROWS = 2_000  # that the examples are taken from
+MOST_LISTED = 60  # columns
+SHOWN_THRESHOLD = 0.5  # in the examples, where the threshold is still to be set
+_NOT_UTF8 = "is not UTF-8; in Windows-1252"
+_ANSI = "cp1252"
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """`text`: the mapping file. `files`: the files that were read, `guess`: what was guessed from them."""
+
+    text: str
+    files: SourceFiles
+    guess: MappingGuess
+
+    @property
+    def questions(self) -> list[tuple[int, str]]:
+        """(line, key) of each line to edit."""
+        return list(unanswered(self.text))
+
+
+def suggest(sources: Sequence[str], taxonomy: Taxonomy | None) -> Suggestion:
+    """The suggestion for files or patterns. `taxonomy`: whose labels the values may mean.
+
+    Raises InputError for files that cannot be read, and without any row."""
+    if any(source.startswith(HUB) for source in sources) or not sources:
+        raise InputError("--suggest needs files", hint="download the data set, then: marginalia import FILE --suggest")
+    paths = [path for source in sources for path in files_of(source, Path())]
+    files, profiles, encoding = _read(paths)
+    if not profiles.rows:
+        raise InputError(f"{files.name}: contains no rows", hint="nothing can be suggested for it")
+    guess = guess_mapping(profiles, taxonomy)
+    lines = [*_head(files, profiles, taxonomy), *_body(paths, files, profiles, guess, taxonomy, encoding)]
+    return Suggestion("\n".join(lines) + "\n", files, guess)
+
+
+def _read(paths: Sequence[Path]) -> tuple[SourceFiles, Profiles, str | None]:
+    """The files, their profiles, and the encoding if it has to be confirmed."""
+    files = SourceFiles(paths)
+    try:
+        return files, profiles_of(files), None
+    except InputError as error:
+        if _NOT_UTF8 not in error.message:
+            raise
+    files = SourceFiles(paths, FileFormat(encoding=_ANSI))
+    return files, profiles_of(files), _ANSI
+
+
+def _head(files: SourceFiles, profiles: Profiles, taxonomy: Taxonomy | None) -> Iterator[str]:
+    yield "# Suggested by marginalia import --suggest. Check what was guessed, and answer each line with EDIT:"
+    yield "# the import refuses this mapping until no EDIT is left."
+    yield from (_comment(str(facts)) for facts in files.facts)
+    rows = f"{'' if profiles.is_all else 'the first '}{profiles.rows:,} rows"
+    yield f"# Columns of {rows} (share filled, different values, examples):"
+    listed = list(profiles.columns.values())[:MOST_LISTED]
+    width = min(max(len(one_line(column.path)) for column in listed), 40)
+    for column in listed:
+        yield _comment(f"  {one_line(column.path):{width}}  {_described(column, profiles.rows)}")
+    if len(profiles.columns) > MOST_LISTED:
+        yield f"#   and {len(profiles.columns) - MOST_LISTED:,} more"
+    if taxonomy is not None:
+        yield _comment(f"Labels of the taxonomy {taxonomy.id}: {', '.join(taxonomy.ids)}")
+    else:
+        yield "# Without --taxonomy NAME or --run FOLDER, no meaning of label values can be suggested."
+
+
+def _described(column: ColumnProfile, rows: int) -> str:
+    share = f"{column.filled / rows:5.0%}"
+    if not column.cells:
+        return f"{share}  {column.form}"
+    shown = "; ".join(repr(one_line(example)[:40]) for example in column.examples)
+    return f"{share}  {len(column.distinct):,}  {shown}"
+
+
+def _body(
+    paths: Sequence[Path],
+    files: SourceFiles,
+    profiles: Profiles,
+    guess: MappingGuess,
+    taxonomy: Taxonomy | None,
+    encoding: str | None,
+) -> Iterator[str]:
+    yield f"title: {_scalar(name_without_format(paths[0]))}"
+    yield from _files(files, encoding)
+    if guess.id:
+        yield f"id: {_scalar(guess.id.path)}  # {guess.id.why}"
+    else:
+        yield "# no id: no column has another value in every row, so ids are made from the texts"
+    yield from _texts(profiles, guess)
+    yield from _duplicates(profiles, guess)
+    if guess.person:
+        yield "annotators:"
+        yield f"  column: {_scalar(guess.person.path)}  # {guess.person.why}"
+        if guess.items:
+            yield f"  items: {_scalar(guess.items)}"
+    if guess.labels is None:
+        yield "# no column looks like labels: the records are imported without them. Otherwise add labels: {column: …}"
+        return
+    yield from _labels(guess.labels, taxonomy)
+
+
+def _files(files: SourceFiles, encoding: str | None) -> Iterator[str]:
+    """The dialect, as far as it is the same in all files."""
+    delimiters = {facts.delimiter for facts in files.facts}
+    records = {facts.records for facts in files.facts if facts.records}
+    stated = []
+    if len(delimiters) == 1 and (delimiter := delimiters.pop()) not in (None, ","):
+        stated.append(f"  delimiter: {_scalar(delimiter)}")
+    if len(records) == 1:
+        stated.append(f"  records: {_scalar(records.pop())}")
+    if encoding is not None:
+        stated.append(
+            f"  encoding: {EDIT}  # not UTF-8: the examples were read as {encoding} (Windows); or: latin-1, cp1250"
+        )
+    if stated:
+        yield "files:"
+        yield from stated
+
+
+def _texts(profiles: Profiles, guess: MappingGuess) -> Iterator[str]:
+    if guess.conversation:
+        yield f"messages: {_scalar(guess.conversation.path)}  # {guess.conversation.why}"
+    elif guess.messages:
+        yield "messages:"
+        for role, column, is_optional in guess.messages:
+            optional = ", optional: true" if is_optional else ""
+            yield f"  - {{role: {role}, column: {_scalar(column)}{optional}}}"
+    elif guess.text:
+        yield f"text: {_scalar(guess.text.path)}  # {guess.text.why}"
+        filled = profiles.columns[guess.text.path].filled
+        if filled < profiles.rows:
+            yield f"unusable: skip  # {profiles.rows - filled:,} rows have no text"
+    else:
+        yield f"text: {EDIT}  # which column has the text?"
+
+
+def _duplicates(profiles: Profiles, guess: MappingGuess) -> Iterator[str]:
+    if guess.id or guess.person or guess.text is None:
+        return
+    column = profiles.columns[guess.text.path]
+    if repeated := column.filled - len(column.distinct):
+        yield f"duplicates: first  # {repeated:,} rows repeat a text: the first is imported, the others are counted"
+
+
+def _labels(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:
+    yield "labels:"
+    yield _comment(labels.why, indent=2)
+    if labels.column is not None:
+        yield f"  column: {_scalar(labels.column)}"
+        yield f"  form: {labels.form}"
+        if labels.separator:
+            yield f"  separator: {_scalar(labels.separator)}"
+    if labels.needs_threshold:
+        yield f"  threshold: {EDIT}  # cells are numbers such as 0.4: from which number on does a label apply?"
+    if labels.blank and labels.column is None:
+        yield "  # a blank cell: nobody judged this label in the row. If it means 0: blank: none"
+    elif labels.blank:
+        rows = "1 row is" if labels.blank == 1 else f"{labels.blank:,} rows are"
+        yield f"  # {rows} blank: unlabelled. If blank means that no category applies: blank: none"
+    yield from _meanings(labels, taxonomy)
+    if labels.left_out:
+        yield _comment(f"not read, because no label has a similar name: {', '.join(labels.left_out)}", indent=2)
+    named = {match.label for match in labels.meanings}
+    others = [label for label in (taxonomy.ids if taxonomy else []) if label not in named]
+    if others and not _are_ids(labels):
+        yield _comment(f"not named by this file, so not judged: {', '.join(others)}", indent=2)
+        yield "  # if people could have chosen these, too: judged: all"
+
+
+def _meanings(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:
+    if labels.column is not None and _are_ids(labels):
+        yield "  # the values are ids of the taxonomy"
+        return
+    yield f"  {'values' if labels.column is not None else 'columns'}:"
+    for match in labels.meanings:
+        yield f"    {_scalar(match.value)}: {_meaning(match, labels.column is not None)}"
+
+
+def _meaning(match: Match, is_value: bool) -> str:
+    if match.label is not None:
+        return match.label
+    if match.is_nothing:
+        return "null  # guessed from the word: no category applies"
+    near = f"nearest: {', '.join(match.near)}; " if match.near else ""
+    drop = "or move it to ignore: [..]" if is_value else "or delete the line"
+    return f"{EDIT}  # which label? {near}null: it means that nothing applies; {drop}"
+
+
+def _are_ids(labels: LabelGuess) -> bool:
+    return labels.column is not None and all(match.label == match.value for match in labels.meanings)
+
+
+def _scalar(value: str | None) -> str:
+    """A text as YAML on one line."""
+    style = None if value is None or value.isprintable() else '"'
+    dumped = yaml.safe_dump(value, allow_unicode=True, width=1_000_000, default_style=style)
+    return dumped.removesuffix("...\n").strip()
+
+
+def _comment(text: str, indent: int = 0) -> str:
+    return f"{' ' * indent}# {displayable(one_line(text))}"
+
+
+def shown_examples(suggestion: Suggestion, taxonomy: Taxonomy | None, width: int) -> list[str]:
+    """Blocks of lines: some records as they would be imported, with the lines to edit left out; or why there are
+    none."""
+    if taxonomy is None:
+        return ["no examples: give --taxonomy NAME or --run FOLDER"]
+    try:
+        mapping = _without_questions(suggestion.text)
+        rows = islice(suggestion.files, EXAMPLE_ROWS)
+        result = convert(rows, mapping, taxonomy, suggestion.files.name)
+    except (MarginaliaError, ValueError) as error:
+        return [f"no examples yet: {one_line(str(error))}"]
+    return ["\n".join(block) for block in examples(result, taxonomy.ids, width)]
+
+
+def _without_questions(text: str) -> Mapping:
+    """The mapping with what is still to be edited left out: values are ignored, columns are not read."""
+    data = yaml.safe_load(text)
+    data.pop("files", None)
+    labels: dict[str, Any] = data.get("labels", {})
+    for key in ("values", "columns"):
+        meanings = labels.get(key, {})
+        open_values = [value for value, meaning in meanings.items() if meaning == EDIT]
+        for value in open_values:
+            del meanings[value]
+        if open_values and key == "values":
+            labels["ignore"] = open_values
+        if key in labels and not meanings:
+            data.pop("labels", None)
+            data.pop("annotators", None)
+    if labels.get("threshold") == EDIT:
+        labels["threshold"] = SHOWN_THRESHOLD
+    return Mapping.model_validate({**data, "duplicates": "first", "unusable": "skip"})
+
+
+def next_steps(suggestion: Suggestion, out: Path, sources: Sequence[str], run: Path | None) -> list[str]:
+    """What to edit in the file, and the command after that."""
+    files = " ".join(map(shlex.quote, sources))
+    command = f"marginalia import {files} --run {run or 'runs/NAME'} --mapping {out} --preview"
+    questions = [f"  line {line}: {one_line(key)}" for line, key in suggestion.questions]
+    if not questions:
+        return [f"{out}: check it, then: {command}"]
+    lines = f"{len(questions)} {'line' if len(questions) == 1 else 'lines'} to edit"
+    return [f"{out}: {lines}, then: {command}", *questions]

@@ -1,0 +1,253 @@
+"""Checks a guard file with a model, for its author: the prompt as the model gets it, how codes are tokenised, and
+whether the model's answers keep the format that the file describes."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from marginalia.schemas.input_records import read_records_to_score
+from marginalia.schemas.storage.yaml_files import line_in
+from marginalia.scoring.guard import Guard
+from marginalia.scoring.language.answer_language import AnswerLanguage, State
+from marginalia.scoring.off_format import (
+    answers_in,
+    answers_outside,
+    nearest_alternative,
+    notes_on,
+    outside_format,
+)
+from marginalia.scoring.scored_record import Result
+from marginalia.scoring.scorer import Scorer
+
+RECORDS = 5
+LONGEST_ANSWER = 4_000  # bytes of the answers that are looked for
+MOST_STATES = 20_000  # that are visited for one answer
+SHOWN_ANSWERS = 3
+SHOWN_TEXT = 60  # characters of a record
+PLAIN_TEXTS = (
+    "Hello, how are you today?",
+    "What is the capital of France?",
+    "Please write a short poem about the sea.",
+    "How long do I have to boil an egg?",
+    "Thank you, that was very helpful.",
+)
+
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class CodeTokens:
+    """How a label's code is tokenised. `usual`: the tokens in the tokenizer's own reading of an answer with this label
+    alone, of which the first one begins in the code; `first`: every token that an answer can begin the code with."""
+
+    label: str
+    code: str
+    usual: list[str]
+    first: list[str]
+
+
+def example_records(guard: Guard) -> list[tuple[str, Messages]]:
+    """Records to check a guard with: an example of each of the first labels that have one, then plain texts."""
+    texts = [(category.id, category.examples[0]) for category in guard.categories if category.examples]
+    texts += [(f"plain {number}", text) for number, text in enumerate(PLAIN_TEXTS, start=1)]
+    return [(name, [{"role": "user", "content": text}]) for name, text in texts[:RECORDS]]
+
+
+def records_of(path: Path) -> list[tuple[str, Messages]]:
+    """The first records of a file. Raises InputError as read_records_to_score does."""
+    return read_records_to_score(path).usable[:RECORDS]
+
+
+def check_guard(
+    scorer: Scorer, path: Path, records: Sequence[tuple[str, Messages]], results: Sequence[Result]
+) -> Iterator[str]:
+    """The lines of the check. `path`: the guard file; `results`: those of `records`, in any order."""
+    yield from _prompt_lines(scorer, path, records[0])
+    yield ""
+    yield from _code_lines(scorer, path)
+    yield ""
+    yield from _answer_lines(scorer.guard, path, records, {result.record_id: result for result in results})
+
+
+def keeps_format(guard: Guard, results: Sequence[Result]) -> bool:
+    """Whether every record was scored and has a greedy answer inside the format."""
+    return all(result.error is None and not outside_format(guard, result.answer or "") for result in results)
+
+
+# ---- the prompt ------------------------------------------------------------------------------------------------------
+
+
+def _prompt_lines(scorer: Scorer, path: Path, record: tuple[str, Messages]) -> Iterator[str]:
+    of_call = f", the first of {len(scorer.guard.calls)} calls" if scorer.guard.per_label else ""
+    ids = scorer.prompts.build(record[1]).ids
+    yield f"prompt of record '{record[0]}'{of_call}: {len(ids)} tokens; ⟦control token⟧, · space, → tab, ⏎ line break"
+    yield from (f"  {line}" for line in visible(scorer, ids).rstrip("\n").split("\n"))
+    for note in scorer.prompts.notes:
+        key = "frame" if scorer.guard.file.prompt.frame is not None else "message"
+        yield f"  note: {note} ({_at(path, 'prompt', key)})"
+
+
+def visible(scorer: Scorer, ids: Sequence[int]) -> str:
+    """The text of token ids with control tokens marked and white space visible."""
+    tokenizer, parts, ordinary = scorer.model.tokenizer, list[str](), list[int]()
+    for token in [*ids, None]:
+        if token is not None and token in scorer.tokens.token_bytes:
+            ordinary.append(token)
+            continue
+        parts.append(_white_space(scorer.tokens.text(ordinary).decode("utf-8", "replace")))
+        ordinary = []
+        if token is not None:
+            parts.append(f"⟦{tokenizer.convert_ids_to_tokens(token)}⟧")
+    return "".join(parts)
+
+
+def _white_space(text: str) -> str:
+    return text.replace(" ", "·").replace("\t", "→").replace("\r", "␍").replace("\n", "⏎\n")
+
+
+# ---- the codes -------------------------------------------------------------------------------------------------------
+
+
+def _code_lines(scorer: Scorer, path: Path) -> Iterator[str]:
+    guard = scorer.guard
+    if guard.per_label:
+        yield "codes: none; each call answers with the verdict on one label"
+        return
+    found = code_tokens(scorer)
+    yield f"codes ({path.name}, {_at(path, 'labels' if guard.file.labels is not None else 'codes')}):"
+    width = max(len(row.code) for row in found)
+    for row in found:
+        usual = " ".join(map(_quoted, row.usual))
+        first = ", ".join(map(_quoted, row.first)) or "no token of this model begins it"
+        yield f"  {row.code:<{width}}  {row.label}: tokens {usual or 'not known'}; can begin with {first}"
+    for token, codes in shared_first_tokens(found).items():
+        yield f"  share the first token {_quoted(token)}: {', '.join(codes)} (told apart by later tokens only)"
+    for code, longer in prefixes(found).items():
+        yield f"  {code} begins {', '.join(longer)}: it counts when a separator or the end follows"
+
+
+def code_tokens(scorer: Scorer) -> list[CodeTokens]:
+    """How each label's code is tokenised, in the order of the labels."""
+    guard, rows = scorer.guard, []
+    texts = [scorer.tokens.token_bytes[token] for token in scorer.tokens.usable]
+    for row, category in enumerate(guard.categories):
+        code = guard.language.codes[row]
+        first = sorted({text for text in texts if text and code.encode().startswith(text)}, key=len)
+        rows.append(CodeTokens(category.id, code, _usual_tokens(scorer, row), [_text(text) for text in first]))
+    return rows
+
+
+def _usual_tokens(scorer: Scorer, row: int) -> list[str]:
+    answer = answer_with(scorer.guard.language, row)
+    if answer is None:
+        return []
+    end = scorer.guard.language.decided(answer, ended=True).get(row, len(answer))
+    start = end - len(scorer.guard.language.codes[row].encode())
+    tokens, position = [], 0
+    for token in scorer.model.tokenizer(answer.decode(), add_special_tokens=False)["input_ids"]:
+        text = scorer.tokens.token_bytes.get(token, b"")
+        if position < end and position + len(text) > start:
+            tokens.append(_text(text))
+        position += len(text)
+    return tokens
+
+
+def answer_with(language: AnswerLanguage, row: int) -> bytes | None:
+    """The shortest answer with this row, without other labels where there is one; None when none is found within
+    MOST_STATES states."""
+    every = (1 << language.rows) - 1
+    alone = 1 << row | 1 << language.verdict
+    found = (_shortest(language, row, allowed) for allowed in (alone, every))
+    return next((text for text in found if text is not None), None)
+
+
+def _shortest(language: AnswerLanguage, row: int, allowed: int) -> bytes | None:
+    """The shortest answer that has the row and only rows of the mask `allowed`."""
+    queue: deque[tuple[State, bytes]] = deque([(language.start, b"")])
+    seen = {id(language.start)}
+    alphabet = sorted(language.bytes_used())
+    while queue and len(seen) < MOST_STATES:
+        state, text = queue.popleft()
+        if state.accepted is not None and state.accepted >> row & 1 and not state.accepted & ~allowed:
+            return text
+        for byte in alphabet:
+            after = state.step(byte)
+            if after is None or id(after) in seen or len(text) >= LONGEST_ANSWER:
+                continue
+            if (after.done | after.could) >> row & 1 and not after.done & ~allowed:
+                seen.add(id(after))
+                queue.append((after, text + bytes([byte])))
+    return None
+
+
+def shared_first_tokens(found: Sequence[CodeTokens]) -> dict[str, list[str]]:
+    """Usual first token → the codes that begin with it, where these are several."""
+    groups: dict[str, list[str]] = {}
+    for row in found:
+        if row.usual:
+            groups.setdefault(row.usual[0], []).append(row.code)
+    return {token: codes for token, codes in groups.items() if len(codes) > 1}
+
+
+def prefixes(found: Sequence[CodeTokens]) -> dict[str, list[str]]:
+    """Code → the longer codes that begin with it."""
+    codes = list(dict.fromkeys(row.code for row in found))
+    longer = {code: [other for other in codes if other != code and other.startswith(code)] for code in codes}
+    return {code: others for code, others in longer.items() if others}
+
+
+# ---- the answers -----------------------------------------------------------------------------------------------------
+
+
+def _answer_lines(
+    guard: Guard, path: Path, records: Sequence[tuple[str, Messages]], results: dict[str, Result]
+) -> Iterator[str]:
+    yield "answers (greedy, and the probability that stays in the format):"
+    answers: Counter[str] = Counter()
+    for name, messages in records:
+        result = results[name]
+        text = " ".join(messages[-1]["content"].split())
+        yield f"  {name}: {_quoted(text[:SHOWN_TEXT] + '…' * (len(text) > SHOWN_TEXT))}"
+        if result.error is not None:
+            yield f"    could not be scored: {result.error}"
+            continue
+        answer = result.answer or ""
+        answers.update(answers_in(answer, guard))
+        kept = 1.0 - (result.off_language or 0.0)
+        predicted = ", ".join(result.predicted or []) or "no label"
+        state = "outside the format" if outside_format(guard, answer) else f"in the format: {predicted}"
+        yield f"    {_quoted(answer)} is {state}; {kept:.1%} of the probability stays in the format"
+    outside = answers_outside(answers, guard)
+    if outside:
+        yield f"{outside.total()} of {answers.total()} answers are outside the format, most often:"
+        yield from notes_on(outside, guard, path)
+        shown = [answer for answer, _ in outside.most_common(SHOWN_ANSWERS)]
+        yield from dict.fromkeys(_where_to_change(guard, path, answer) for answer in shown)
+    elif answers:
+        yield f"all {answers.total()} answers are in the format"
+
+
+def _where_to_change(guard: Guard, path: Path, answer: str) -> str:
+    start = _quoted(answer[:SHOWN_TEXT])
+    if (nearest := nearest_alternative(guard, answer)) is None:
+        return (
+            f"  no alternative of answer ({_at(path, 'answer')}) begins like {start}: add one, or change the prompt "
+            f"({_at(path, 'prompt')})"
+        )
+    index, inside = nearest
+    return f"  nearest to {start} is {_at(path, 'answer', index)}: it accepts {_quoted(inside)}"
+
+
+def _at(path: Path, *location: int | str) -> str:
+    return f"line {line_in(path, *location)}"
+
+
+def _text(token: bytes) -> str:
+    return token.decode("utf-8", "replace")
+
+
+def _quoted(text: str) -> str:
+    return repr(text)

@@ -1,0 +1,282 @@
+"""import --suggest: four kinds of files that people publish are imported with at most three edits."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from marginalia.pipeline.commands.import_command import import_records
+from marginalia.pipeline.core.run import Run, open_run
+from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.importing.import_stage import STAGE, prepare
+from marginalia.pipeline.importing.label_matching import match_label
+from marginalia.pipeline.importing.suggested_mapping import Suggestion, shown_examples, suggest
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.files import read_frame
+from marginalia.schemas.tables import Answer, GoldRecord, PromptRecord
+
+MOST_EDITS = 3
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    folder = tmp_path / "runs" / "shop"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("taxonomy: support-tickets\n", encoding="utf-8")
+    return open_run(folder)
+
+
+def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def table(path: Path, names: list[str], rows: list[list[Any]], delimiter: str = ",") -> Path:
+    file = io.StringIO()
+    csv.writer(file, delimiter=delimiter).writerows([names, *rows])
+    path.write_text(file.getvalue(), encoding="utf-8")
+    return path
+
+
+def imported(run: Run, path: Path, answers: dict[str, str]) -> Suggestion:
+    """Suggests a mapping, answers its questions (key → value), and imports the file with it."""
+    suggestion = suggest([str(path)], run.taxonomy)
+    assert [key for _, key in suggestion.questions] == list(answers)
+    assert len(answers) <= MOST_EDITS
+    mapping = run.path("mapping.yaml")
+    mapping.write_text(suggestion.text, encoding="utf-8")
+    for line, key in suggestion.questions:
+        message = re.escape(f"{mapping}: line {line}: '{key}' still needs your answer (replace EDIT; the comment")
+        with pytest.raises(InputError, match=message):
+            prepare(run, [str(path)], str(mapping))
+        assert not run.path("import.yaml").exists()
+        lines = mapping.read_text(encoding="utf-8").split("\n")
+        lines[line - 1] = lines[line - 1].replace("EDIT", answers[key])
+        mapping.write_text("\n".join(lines), encoding="utf-8")
+    prepare(run, [str(path)], str(mapping))
+    run_stage(STAGE, run)
+    return suggestion
+
+
+def gold_of(run: Run) -> list[tuple[Any, ...]]:
+    gold = read_frame(run.path("gold.parquet"), GoldRecord, made_by="x")
+    return gold.select("id", "labels", "judged").rows()
+
+
+def test_flags_with_blanks(run: Run, tmp_path: Path) -> None:
+    names = ["", "ticket_id", "comment_text", "late_delivery", "Refund", "faulty_item", "spam_folder"]
+    rows = [
+        [0, "a1", 'Where is it, "soon"?', 1, 0, "", 0],
+        [1, "a2", "Broken, and I want my money back", 0, 1, 1, 0],
+        [2, "a3", "Thanks!\nAll good", 0, 0, 0, 1],
+        [3, "a4", "Nobody read this one", "", "", "", ""],
+    ]
+    suggestion = imported(run, table(tmp_path / "flags.csv", names, rows), {"faulty_item": "damaged_or_faulty"})
+    assert gold_of(run) == [
+        ("a1", ["late_delivery"], ["late_delivery", "refund"]),
+        ("a2", ["damaged_or_faulty", "refund"], ["late_delivery", "damaged_or_faulty", "refund"]),
+        ("a3", [], ["late_delivery", "damaged_or_faulty", "refund"]),
+        ("a4", None, None),
+    ]
+    assert "faulty_item: EDIT  # which label? nearest: damaged_or_faulty" in suggestion.text
+    assert "# not read, because no label has a similar name: spam_folder" in suggestion.text
+
+
+def test_a_text_column_of_labels(run: Run, tmp_path: Path) -> None:
+    names = ["Message", "Category", "agent"]
+    kinds = ["Late Delivery", "Damaged/faulty item", "None", "Sales talk", ""]
+    rows = [[f"message {at}; with, commas", kinds[at % 5], f"agent {at}"] for at in range(25)]
+    imported(run, table(tmp_path / "texts.csv", names, rows, ";"), {"Sales talk": "product_question"})
+    found = gold_of(run)
+    named = ["late_delivery", "damaged_or_faulty", "product_question"]
+    assert [labels for _, labels, _ in found[:5]] == [[named[0]], [named[1]], [], [named[2]], None]
+    assert len(found) == 25
+    prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by="x")
+    assert prompts["messages"].to_list()[0] == [{"role": "user", "content": "message 0; with, commas"}]
+
+
+def test_nested_answers_of_several_annotators(run: Run, tmp_path: Path) -> None:
+    people = ["anna", "ben", "cem"]
+    rows = [
+        {
+            "doc_id": 100 + at,
+            "text": f"ticket number {at}",
+            "annotations": [
+                {"annotator_id": person, "labels": ["refund"] if at % 2 else [], "seconds": 4.5 + at}
+                for person in people
+            ],
+        }
+        for at in range(8)
+    ]
+    rows[3]["annotations"][0]["labels"] = ["refund", "return"]  # type: ignore[index]
+    imported(run, jsonl(tmp_path / "nested.jsonl", rows), {})
+    answers = read_frame(run.path("annotations.parquet"), Answer, made_by="x")
+    assert answers.height == 24
+    assert answers["annotator"].n_unique() == 3
+    labels = {record: answers.filter(answers["record_id"] == record)["labels"].to_list() for record in ("103", "104")}
+    assert labels == {"103": [["return", "refund"], ["refund"], ["refund"]], "104": [[], [], []]}
+
+
+def test_prompts_and_responses_with_several_values_for_one_label(run: Run, tmp_path: Path) -> None:
+    cells = ["Late Delivery, Missing item", "Wrong item", "", "Missing item", "Late Delivery", "Wrong item, Refunds"]
+    rows = [
+        {
+            "prompt": f"question {at}",
+            "response": f"reply {at}" if at % 3 else None,
+            "violated_categories": cells[at % 6],
+        }
+        for at in range(18)
+    ]
+    answers = {"Missing item": "wrong_or_missing_item", "Wrong item": "wrong_or_missing_item"}
+    suggestion = imported(run, jsonl(tmp_path / "pairs.jsonl", rows), answers)
+    found = [labels for _, labels, _ in gold_of(run)]
+    assert found[:6] == [
+        ["late_delivery", "wrong_or_missing_item"], ["wrong_or_missing_item"], None, ["wrong_or_missing_item"],
+        ["late_delivery"], ["wrong_or_missing_item", "refund"]]  # fmt: skip
+    prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by="x")
+    assert [len(messages) for messages in prompts["messages"].to_list()[:3]] == [1, 2, 2]
+    assert "  separator: ','" in suggestion.text
+    assert "column: response, optional: true" in suggestion.text
+
+
+def test_scores_need_a_threshold(run: Run, tmp_path: Path) -> None:
+    names = ["text", "refund", "invoice"]
+    rows = [[f"text {at}", at / 10, 1 - at / 10] for at in range(10)]
+    imported(run, table(tmp_path / "scores.csv", names, rows), {"threshold": "0.75"})
+    found = [labels for _, labels, _ in gold_of(run)]
+    assert found[:4] == [["invoice"], ["invoice"], ["invoice"], []]
+    assert found[8:] == [["refund"], ["refund"]]
+
+
+def test_one_answer_per_row(run: Run, tmp_path: Path) -> None:
+    names = ["id", "text", "worker_id", "label"]
+    rows = [[at // 2, f"text {at // 2}", "w1" if at % 2 else "w2", ["refund", "invoice"][at % 2]] for at in range(12)]
+    imported(run, table(tmp_path / "rows.tsv", names, rows, "\t"), {})
+    answers = read_frame(run.path("annotations.parquet"), Answer, made_by="x")
+    assert answers.height == 12
+    assert answers["record_id"].n_unique() == 6
+
+
+@pytest.mark.parametrize("as_text", [False, True], ids=["lists", "JSON in text"])
+def test_lists_of_labels_and_conversations(run: Run, tmp_path: Path, as_text: bool) -> None:
+    labels = [["refund", "None"][at % 2 : at % 2 + 1] for at in range(6)]
+    conversation = [{"from": "human", "value": "where is it"}, {"from": "gpt", "value": "on its way"}]
+    rows = [
+        {"nr": at, "turns": [*conversation, {"from": "human", "value": f"thanks {at}"}],
+         "tags": json.dumps(labels[at]) if as_text else labels[at]} for at in range(6)]  # fmt: skip
+    imported(run, jsonl(tmp_path / "lists.jsonl", rows), {})
+    assert [labels for _, labels, _ in gold_of(run)] == [["refund"], []] * 3
+    prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by="x")
+    assert [message["role"] for message in prompts["messages"].to_list()[0]] == ["user", "assistant", "user"]
+
+
+def test_an_encoding_is_asked_for(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    path.write_bytes("id;text;label\n1;Grüße;refund\n2;Tschüß;invoice\n3;x;refund\n4;y;invoice\n".encode("cp1252"))
+    imported(run, path, {"encoding": "cp1252"})
+    prompts = read_frame(run.path("prompts.parquet"), PromptRecord, made_by="x")
+    assert prompts["messages"].to_list()[0] == [{"role": "user", "content": "Grüße"}]
+
+
+def test_labels_without_a_taxonomy_are_left_to_the_user(tmp_path: Path) -> None:
+    rows = [[f"text {at}", ["refund", "safe"][at % 2]] for at in range(8)]
+    suggestion = suggest([str(table(tmp_path / "r.csv", ["text", "label"], rows))], None)
+    assert "    refund: EDIT  # which label?" in suggestion.text
+    assert "    safe: null  # guessed from the word: no category applies" in suggestion.text
+
+
+def test_hostile_names_and_values_stay_in_their_lines(run: Run, tmp_path: Path) -> None:
+    """A name cannot end its comment or its YAML value, nor move the cursor."""
+    name = "text\ninjected: true #"
+    values = ["refund", "x: &a [*a]\n- y\x1b[2J", "EDIT"]
+    rows = [{name: f"a rather long text {at}\nsource: /etc/passwd", "label": values[at % 3]} for at in range(9)]
+    suggestion = suggest([str(jsonl(tmp_path / "r.jsonl", rows))], run.taxonomy)
+    assert not any(line.startswith(("injected", "source")) for line in suggestion.text.split("\n"))
+    assert not {"\x1b", "\x07"} & set(suggestion.text)
+    answered = suggestion.text.replace(": EDIT", ": null")
+    run.path("mapping.yaml").write_text(answered, encoding="utf-8")
+    prepare(run, [str(tmp_path / "r.jsonl")], str(run.path("mapping.yaml")))
+    run_stage(STAGE, run)
+    assert gold_of(run)[0][1] == ["refund"]
+
+
+def test_the_command_writes_the_mapping_and_shows_records(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [[f"text {at}", ["refund", "a compliment", "Invoices"][at % 3]] for at in range(9)]
+    table(tmp_path / "my data.csv", ["text", "label"], rows)
+    assert import_records(run.folder, ["my data.csv"], suggest=True) == 0
+    shown = capsys.readouterr().out
+    assert (tmp_path / "mapping.yaml").read_text() == suggest(["my data.csv"], run.taxonomy).text
+    assert "   labels     refund; judged 2 of 12: refund, invoice" in shown
+    step = (
+        f"mapping.yaml: 1 line to edit, then: marginalia import 'my data.csv' --run {run.folder} --mapping mapping.yaml"
+    )
+    assert step in shown
+    assert re.search(r"\n  line \d+: a compliment\n$", shown)
+    with pytest.raises(InputError, match=r"mapping\.yaml: exists already"):
+        import_records(run.folder, ["my data.csv"], suggest=True)
+    assert import_records(None, ["my data.csv"], suggest=True, taxonomy="support-tickets", out=Path("other.yaml")) == 0
+    assert Path("other.yaml").read_text() == Path("mapping.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"source": ["r.csv"]}, "--run is missing"),
+        ({"source": ["r.csv"], "taxonomy": "x"}, "--taxonomy and --out need --suggest"),
+        ({"suggest": True}, "--suggest needs files"),
+        ({"source": ["hub:a/b"], "suggest": True}, "--suggest needs files"),
+        ({"source": ["r.csv"], "suggest": True, "out": Path("r.csv"), "force": True}, "is the input"),
+    ],
+)
+def test_options_that_do_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table(tmp_path / "r.csv", ["text", "label"], [["a", "b"]])
+    with pytest.raises(InputError, match=message):
+        import_records(**{"run": None, **options})
+
+
+def test_examples_without_any_answer(run: Run, tmp_path: Path) -> None:
+    rows = [[f"text {at}", ["x", "y"][at % 2]] for at in range(8)]
+    suggestion = suggest([str(table(tmp_path / "r.csv", ["text", "label"], rows))], run.taxonomy)
+    blocks = shown_examples(suggestion, run.taxonomy, 80)
+    assert blocks[0].split("\n")[1:] == ["   user       text 0", "   labels     not labelled"]
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        ("late_delivery", "late_delivery"),
+        ("Late Delivery", "late_delivery"),
+        ("lateDelivery", "late_delivery"),
+        ("is_refund", "refund"),
+        ("Invoices", "invoice"),
+        ("Account access", "account_access"),
+        ("Payment problems", "payment_problem"),
+        ("parcel", None),
+        ("weather", None),
+    ],
+)
+def test_which_label_a_value_means(run: Run, value: str, label: str | None) -> None:
+    assert match_label(value, run.taxonomy).label == label
+
+
+@pytest.mark.parametrize("value", ["safe", "None", "no_label", "non-toxic", "OK"])
+def test_words_for_nothing(run: Run, value: str) -> None:
+    assert match_label(value, run.taxonomy).is_nothing
+
+
+def test_words_of_the_definition_are_suggested(run: Run) -> None:
+    assert "late_delivery" in match_label("parcel tracking", run.taxonomy).near
+    assert match_label("weather", run.taxonomy).near == []
