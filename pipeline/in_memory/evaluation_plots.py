@@ -139,7 +139,7 @@ class GuardPlots:
             truth, p, judged = table.any_label, table.verdicts[best.estimator], table.verdict_judged
         else:
             column = table.labels.index(label)
-            truth, p, judged = (each[:, column] for each in (table.truth, table.scores[best.estimator], table.judged))
+            truth, p, judged = table.truth[:, column], table.scores[best.estimator][:, column], table.judged[:, column]
             inside = table.on(splits) & judged
         if not inside.any():
             raise InputError(f"no judged record is in the {as_text.splits(splits)}", hint="gold needs records there")
