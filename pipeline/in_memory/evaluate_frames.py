@@ -20,6 +20,10 @@ from marginalia.schemas.evaluation_json import UNSAFE
 from marginalia.schemas.taxonomy import Label, NoneOption, Taxonomy, load_taxonomy
 
 SEED = 2026
+FORMAT_UNKNOWN = (
+    "the scores of {guard} do not say how much probability is outside its answer format, so this was not checked; the "
+    "results of score_many do"
+)
 
 
 def evaluate(
@@ -67,6 +71,7 @@ def evaluate(
         if missing := [name for name in ("id", "attributes") if name not in prompts.columns]:
             raise InputError(f"prompts have no column '{missing[0]}'", hint="give the whole prompts.parquet")
         attributes = evaluate_guards.attribute_rows(prompts)
+    notes += [FORMAT_UNKNOWN.format(guard=own.guard) for own in guards if not own.records["off_language"].count()]
     results = evaluate_guards.evaluate(records, guards, prompts, taxonomy, config, seed=seed, simulated=simulated)
     judged = evaluate_guards.chosen_gold(records, attributes, config.where)
     evaluation = results.evaluation

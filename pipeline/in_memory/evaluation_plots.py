@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
@@ -12,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from marginalia.pipeline.config.evaluation import EvaluateSection
+from marginalia.pipeline.evaluation.answer_format_gate import withheld_reason
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores
 from marginalia.pipeline.evaluation.guard_tables import GuardTable, guard_table
 from marginalia.pipeline.release.card_charts import STYLE
@@ -23,7 +25,6 @@ from marginalia.pipeline.report.svg import standalone
 from marginalia.pipeline.report.threshold_plot import threshold_curve, threshold_plot, threshold_sentence
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.evaluation_json import UNSAFE, EstimatorEvaluation, GuardEvaluation, Split
-from marginalia.schemas.judged_labels import judged_cells, verdict_judged
 from marginalia.schemas.storage.files import write_text
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.scoring.measures.intervals import Array, Flags
@@ -31,7 +32,7 @@ from marginalia.scoring.measures.metrics import roc_points
 
 PLOTS = ("threshold", "calibration", "roc")
 GOAL = "max_f1"
-ALL_JUDGED = "choose a label: some labels were not judged in all records, so they have no common plot"
+ALLOW = "evaluate(…, allow_off_format=True) gives them all the same"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class Plot:
     def _repr_html_(self) -> str:
         """For notebooks. As an image, because the style of an SVG inside a page would apply to the whole page."""
         data = base64.b64encode(self.svg.encode()).decode()
-        return f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(self.title)}">'
+        title = escape(self.title)
+        image = f'<img src="data:image/svg+xml;base64,{data}" alt="{title}">'
+        return f"<figure>{image}<figcaption>{title}</figcaption></figure>"
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class GuardPlots:
             near = did_you_mean(label, known) or f"; there are {', '.join(known)}"
             raise InputError(f"no {name} plot of a label '{label}'{near}")
         if name == "threshold":
+            if (reason := withheld_reason(guard.answer_format)) is not None:
+                raise InputError(f"{guard.guard} has no thresholds: {reason.partition('; to get')[0]}", hint=ALLOW)
             return self._threshold(best, label)
         figure = self._calibration(best, label) if name == "calibration" else self._roc(guard, best, label)
         return Plot(figure.title, standalone(figure.drawing, STYLE.read_text("utf-8"), figure.title))
@@ -81,9 +86,9 @@ class GuardPlots:
     def _threshold(self, best: EstimatorEvaluation, label: str | None) -> Plot:
         rows = best.thresholds.overall if label is None else best.thresholds.labels.get(label, [])
         chosen = next((row.threshold for row in rows if row.goal == GOAL), None)
-        truth, p = self._cells(best, label, ["test"])
+        truth, p, judged = self._cells(best, label, ["test"])
         title = f"{as_text.plural(len(self.table.labels), 'label')}" if label is None else self._names[label]
-        curve = threshold_curve(truth, p, title=title, chosen=chosen, confidence=self.config.confidence)
+        curve = threshold_curve(truth, p, title=title, chosen=chosen, confidence=self.config.confidence, judged=judged)
         sentence = threshold_sentence(curve)
         return Plot(sentence, standalone(threshold_plot(curve), STYLE.read_text("utf-8"), sentence))
 
@@ -108,36 +113,37 @@ class GuardPlots:
         if label is None:
             order = sorted(guard.estimators, key=lambda each: each.estimator != best.estimator)
             return roc_figure(guard.model_copy(update={"recommended": best.estimator, "estimators": order}))
-        truth, p = self._cells(best, label, self.config.judged_on)
+        truth, p, _ = self._cells(best, label, self.config.judged_on)
         x, y = roc_points(truth, p)
         auc = best.verdict.get("roc_auc") if label == UNSAFE else None
         auc = next((row.metrics["roc_auc"] for row in best.labels if row.label == label), auc)
         value = "ROC AUC not available" if auc is None else f"ROC AUC {as_text.with_interval(auc)}"
         title = f"{self._names[label]}: {value}"
         axes = Axis(0, 1, "false-positive rate"), Axis(0, 1, "true-positive rate")
-        series = [Series(best.estimator, x.tolist(), y.tolist(), 1)]
+        series = [Series(f"{self._names[label]}, {best.estimator}", x.tolist(), y.tolist(), 1)]
         return Figure(title, curves(series, *axes, alt=title, diagonal=True), "")
 
-    def _cells(self, best: EstimatorEvaluation, label: str | None, splits: list[Split]) -> tuple[Flags, Array]:
-        """(truth, p) of the judged records of these splits: (records,) for a label, (records, labels) for all."""
-        table, inside = self.table, self.table.on(splits)
-        gold = self.gold.filter(pl.col("id").is_in(table.ids))  # in the order of the table
+    def _cells(
+        self, best: EstimatorEvaluation, label: str | None, splits: Sequence[Split]
+    ) -> tuple[Flags, Array, Flags]:
+        """(truth, p, judged) of the records of these splits with a judged value: (records,) for a label, (records,
+        labels) for all."""
+        table = self.table
         if label is None:
-            if not judged_cells(gold["judged"], table.labels).all():
-                raise InputError(ALL_JUDGED, hint=f"plot(…, label='{table.labels[0]}')")
-            truth, p = table.truth[inside], table.scores[best.estimator][inside]
+            inside = table.judged_on(splits)
+            truth, p, judged = table.truth, table.scores[best.estimator], table.judged
         elif label == UNSAFE:
             if best.estimator not in table.verdicts:
                 raise InputError(f"{best.estimator} has no scores of the verdict for all records")
-            inside = inside & verdict_judged(gold, self.taxonomy.ids)
-            truth, p = table.any_label[inside], table.verdicts[best.estimator][inside]
+            inside = table.verdict_on(splits)
+            truth, p, judged = table.any_label, table.verdicts[best.estimator], table.verdict_judged
         else:
             column = table.labels.index(label)
-            inside = inside & judged_cells(gold["judged"], [label])[:, 0]
-            truth, p = table.truth[inside, column], table.scores[best.estimator][inside, column]
-        if not len(truth):
+            truth, p, judged = table.truth[:, column], table.scores[best.estimator][:, column], table.judged[:, column]
+            inside = table.on(splits) & judged
+        if not inside.any():
             raise InputError(f"no judged record is in the {as_text.splits(splits)}", hint="gold needs records there")
-        return truth, p
+        return truth[inside], p[inside], judged[inside]
 
     @cached_property
     def table(self) -> GuardTable:

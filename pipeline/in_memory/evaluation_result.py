@@ -13,7 +13,7 @@ from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, Results
 from marginalia.pipeline.in_memory.evaluation_plots import GOAL, PLOTS, GuardPlots, Plot
 from marginalia.pipeline.report import as_text
-from marginalia.pipeline.report.report_data import recommended_estimator
+from marginalia.pipeline.report.report_data import headlined, recommended_estimator
 from marginalia.pipeline.report.terminal_summary import headline
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.evaluation_json import UNSAFE, EstimatorEvaluation, GuardEvaluation, Metric, Threshold
@@ -39,10 +39,12 @@ class EvaluationResult(Results):
     notes: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
-        """The main numbers of each guard, and a table of its labels by the recommended estimator."""
+        """The main numbers of each guard, and a table of its labels by the recommended estimator. A guard that did not
+        keep its answer format has no table."""
         lines = [*(f"note: {note}" for note in self.notes), *headline(self.evaluation)]
         for guard in self.evaluation.guards:
-            if (best := recommended_estimator(guard)) is not None:
+            best = recommended_estimator(guard)
+            if best is not None and headlined(guard):
                 rows = [COLUMNS, *_rows(best)]
                 widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
                 aligned = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -60,7 +62,7 @@ class EvaluationResult(Results):
         name: `threshold` (precision and recall by threshold, on the test split), `calibration` (before and after
         recalibration) or `roc`. label: default is all labels together; `unsafe` is the verdict (not for calibration).
         guard: default is the first; estimator: default is the recommended one. Raises InputError for an unknown name,
-        and for a plot that needs records or a threshold that there are not."""
+        and when there are no records to draw the plot of."""
         if name not in PLOTS:
             raise InputError(f"no plot '{name}'{did_you_mean(name, PLOTS)}", hint=f"one of {', '.join(PLOTS)}")
         evaluated = _named("guard", guard, {each.guard: each for each in self.evaluation.guards})
@@ -92,7 +94,8 @@ class EvaluationResult(Results):
         notes = [f"note: {note}" for note in self.notes]
         parts = [Markup("<pre>{}</pre>").format(displayable("\n".join([*notes, *headline(self.evaluation)])))]
         for guard in self.evaluation.guards:
-            if (best := recommended_estimator(guard)) is not None:
+            best = recommended_estimator(guard)
+            if best is not None and headlined(guard):
                 head = Markup("").join(Markup("<th>{}</th>").format(name) for name in COLUMNS)
                 body = Markup("").join(
                     Markup("<tr>{}</tr>").format(

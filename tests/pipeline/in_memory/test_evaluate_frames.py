@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,6 +18,7 @@ from marginalia import EvaluationResult, RecordScores, evaluate
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation import evaluate_guards
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores
+from marginalia.pipeline.in_memory.evaluate_frames import FORMAT_UNKNOWN
 from marginalia.schemas.errors import ArtifactError, InputError
 from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.tables import GoldRecord
@@ -66,7 +68,7 @@ def test_the_simple_form_gives_the_numbers_of_the_whole_gold(frames: Frames, res
     stage = evaluate_guards.evaluate(frames.gold, guards, None, frames.taxonomy, QUICK, seed=2026, simulated=False)
     assert numbers(result.evaluation) == numbers(stage.evaluation)
     assert result.thresholds.guards == stage.thresholds.guards
-    assert result.notes == [] and result.taxonomy.ids == frames.taxonomy.ids
+    assert result.notes == [FORMAT_UNKNOWN.format(guard="guard")] and result.taxonomy.ids == frames.taxonomy.ids
 
 
 @pytest.mark.parametrize("kind", ["pandas", "rows", "lazy", "whole gold in pandas"])
@@ -98,7 +100,7 @@ def test_the_results_of_score_many_are_scores(frames: Frames, simple: pl.DataFra
         scored.append(RecordScores(Result(str(record), estimates, off_language=0.25), labels, "marginal"))
     made = evaluate(simple, iter(scored), config=QUICK)
     assert numbers(made.evaluation) == numbers(result.evaluation)
-    assert made.evaluation.guards[0].off_language == 0.25
+    assert made.evaluation.guards[0].off_language == 0.25 and made.notes == []
     scored[0] = RecordScores(Result(scored[0].record_id, error="too long"), scored[1].rows, "marginal")
     assert evaluate(simple, scored, config=QUICK).evaluation.guards[0].left_out == {"scoring failed": 1}
 
@@ -136,7 +138,7 @@ def test_without_texts_no_two_records_count_as_equal(frames: Frames, simple: pl.
 def test_labels_that_only_gold_has_are_noted(frames: Frames, simple: pl.DataFrame) -> None:
     misspelt = simple.with_columns(pl.col("labels").list.eval(pl.element().replace("refund", "refnd")))
     made = evaluate(misspelt, frames.scores, config=QUICK)
-    assert made.notes == ["gold has the label 'refnd', which no scores have; did you mean 'refund'?"]
+    assert made.notes[0] == "gold has the label 'refnd', which no scores have; did you mean 'refund'?"
     assert made.evaluation.guards[0].labels_not_scored == ["refnd"]
     with pytest.raises(InputError, match=r"gold: record 'r.*': unknown label 'refnd'; did you mean 'refund'"):
         evaluate(misspelt, frames.scores, taxonomy="support-tickets", config=QUICK)
@@ -151,12 +153,11 @@ def test_null_labels_are_not_final_and_judged_is_kept(frames: Frames, simple: pl
     made = evaluate(partly, frames.scores, config=QUICK)
     assert made.evaluation.gold.left_out == {"needs_answers": 1}
     assert made.gold["judged"].drop_nulls().to_list()[0] == ["refund", "return"]
-    with pytest.raises(InputError, match="some labels were not judged in all records"):
-        made.plot("threshold")
     unjudged = (partly["judged"].is_not_null() & (partly["split"] == "test")).sum()
     in_test = (partly["split"][1:] == "test").sum()
     assert f"({in_test - unjudged} records" in made.plot("threshold", "invoice").title
     assert f"({in_test} records" in made.plot("threshold", "refund").title
+    assert f"({in_test} records" in made.plot("threshold").title
     assert f"({in_test - unjudged} records" in made.plot("threshold", "unsafe").title
 
 
@@ -227,7 +228,7 @@ def test_the_summary_has_a_row_per_label(result: EvaluationResult, frames: Frame
     summary = result.summary()
     assert repr(result) == summary
     lines = summary.splitlines()
-    assert lines[0].startswith("gold: 160 final records of 160")
+    assert lines[1].startswith("gold: 160 final records of 160")
     table = lines[lines.index("") + 1 :]
     assert table[0].split() == ["label", "positives", "ROC", "AUC", "threshold", "precision", "recall"]
     assert [line.split()[0] for line in table[1:14]] == [*frames.taxonomy.ids, "unsafe"]
@@ -248,7 +249,8 @@ def test_plots_are_svg_files_with_the_finding_as_title(
     root = ElementTree.fromstring(saved.read_text("utf-8"))
     assert root[0].text == plot.title and root.get("aria-label") is not None
     assert "curve" in plot.svg and (label is None or plot.title.startswith("refund"))
-    assert plot._repr_html_().startswith('<img src="data:image/svg+xml;base64,')
+    assert plot._repr_html_().startswith('<figure><img src="data:image/svg+xml;base64,')
+    assert f"<figcaption>{escape(plot.title)}</figcaption>" in plot._repr_html_()
     assert repr(plot) == f"<Plot: {plot.title}>"
 
 
@@ -269,6 +271,18 @@ def test_the_curve_of_a_label_has_its_auc(result: EvaluationResult, frames: Fram
     p = joined["probability"].to_numpy()
     above = (p[truth][:, None] > p[~truth][None]).mean()
     assert result.plot("roc", "refund").title.startswith(f"refund: ROC AUC {np.round(above, 2):.2f} ")
+
+
+def test_a_guard_that_left_its_format_has_no_table_and_no_threshold_plot(frames: Frames) -> None:
+    records = frames.records.with_columns(off_language=pl.lit(0.6))
+    guards = [GuardScores("smollm2", frames.scores, records)]
+    made = evaluate(frames.gold, guards, config=QUICK)
+    assert "thresholds are withheld" in made.summary() and "refund" not in made.summary()
+    assert "<table" not in made._repr_html_()
+    with pytest.raises(InputError, match=r"smollm2 has no thresholds: .*60.0% .*allow_off_format=True"):
+        made.plot("threshold", "refund")
+    allowed = evaluate(frames.gold, guards, config=QUICK, allow_off_format=True)
+    assert "refund" in allowed.summary() and "finds" in allowed.plot("threshold", "refund").title
 
 
 def test_a_wrong_plot_is_explained(result: EvaluationResult, tmp_path: Path) -> None:
