@@ -171,7 +171,7 @@ class PromptBuilder:
             self.notes.append("the tokenizer has no chat template: the policy is given as plain text")
 
 
-def check_messages(messages: Sequence[dict[str, str]]) -> None:
+def check_messages(messages: object) -> None:
     """Checks messages from Python as messages in files are checked when they are read. Raises InputError."""
     if isinstance(messages, str) or not isinstance(messages, Sequence | None):
         raise InputError("the messages of a record must be a list of {role, content}")

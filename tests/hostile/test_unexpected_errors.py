@@ -83,7 +83,7 @@ ENTRY_POINTS: dict[str, tuple[str, str, Callable[[], Any]]] = {
     "demo": ("marginalia.pipeline.demo.run_demo.run_demo", "demo", cli.main),
     "score": ("marginalia.scoring.command.run", "r.jsonl --model m --guard instruct --out o.parquet", command.main),
     "explain": ("marginalia.scoring.command.explain", "explain r.jsonl --model m --guard instruct", command.main),
-    "merge": ("marginalia.schemas.input_records.read_records", "merge r.jsonl --out o.parquet", command.main),
+    "merge": ("marginalia.schemas.input_records.read_records_to_score", "merge r.jsonl --out o.parquet", command.main),
     "simulated annotators": (
         "marginalia.pipeline.annotating.simulated_annotators.open_run",
         "--run runs/x",

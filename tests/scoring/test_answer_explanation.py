@@ -46,7 +46,7 @@ def test_what_leaves_the_format_or_was_not_explored() -> None:
 
 def test_no_label() -> None:
     def refuses(text: bytes) -> dict[bytes | None, float]:
-        return {b"s": 0.3, b"n": 0.7} if not text else {(b"safe" + b"")[len(text) : len(text) + 1] or None: 1.0}
+        return {b"s": 0.3, b"n": 0.7} if not text else {b"safe"[len(text) : len(text) + 1] or None: 1.0}
 
     assert list(explanation(search_of(refuses), LABELS)) == [
         "no label reaches 0.005: the guard says safe (0.30) or leaves the format (0.70)"
