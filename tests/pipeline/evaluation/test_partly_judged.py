@@ -590,3 +590,16 @@ def test_scores_and_votes_of_cells_that_were_not_judged_change_nothing(seed: int
         }
 
     assert numbers(frames.gold, frames.scores) == numbers(changed_votes(frames.gold), changed_scores(frames.scores))
+
+
+@pytest.mark.parametrize("judged", [[], [NOT_SCORED], [NOWHERE]])
+def test_gold_in_which_hardly_anything_was_judged_is_evaluated(judged: list[str]) -> None:
+    frames = make_frames(Synthetic(n=60, skill=0.6))
+    mask: list[list[str] | None] = [judged] * frames.gold.height
+    scores = frames.scores.filter(pl.col("label") != NOT_SCORED)
+    hardly = case(masked(frames, mask, scores), "auto")
+    evaluated = hardly.estimator("marginal")
+    assert evaluated.n == (56 if judged == [NOWHERE] else 0)
+    assert [row.n for row in evaluated.labels if row.label != NOWHERE] == [0] * 10
+    assert evaluated.verdict["false_positive_rate"].value is None
+    assert evaluated.verdict["recall"].n == sum(bool(record.verdict) for record in hardly.records("marginal"))
