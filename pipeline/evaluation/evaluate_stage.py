@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from marginalia.pipeline.core.artifacts import (
@@ -15,7 +16,7 @@ from marginalia.pipeline.core.artifacts import (
 )
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
-from marginalia.schemas.evaluation_json import GuardEvaluation
+from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation
 from marginalia.schemas.manifest_json import Missing
 
 NO_SCORES = ("scoring failed", "not scored", "scores incomplete")  # of GuardEvaluation.left_out
@@ -32,6 +33,7 @@ def _score_files(run: Run) -> list[str]:
 
 def _work(run: Run) -> StageOutcome:
     from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
+    from marginalia.pipeline.evaluation.evaluation_warnings import evaluation_warnings
 
     gold = GOLD.read(run)
     guards = [
@@ -70,12 +72,23 @@ def _work(run: Run) -> StageOutcome:
             "simulated": run.config.simulated,
             "left_out": counts.left_out,
         },
-        warnings=counts.equal_texts.warnings if counts.equal_texts else [],
-        missing=[missing for guard in results.evaluation.guards for missing in _missing(run, guard)],
+        warnings=list(evaluation_warnings(results.evaluation)),
+        missing=list(_missing(run, results.evaluation)),
     )
 
 
-def _missing(run: Run, guard: GuardEvaluation) -> list[Missing]:
+def _missing(run: Run, evaluation: Evaluation) -> Iterator[Missing]:
+    gold = evaluation.gold
+    if not gold.final:
+        statuses = ", ".join(f"{n:,} {status}" for status, n in gold.left_out.items())
+        what = f"nothing is evaluated: none of the {gold.records:,} gold records is final ({statuses})"
+        yield Missing(what=what, how=run.command("status"))
+        return
+    for guard in evaluation.guards:
+        yield from _without_scores(run, guard)
+
+
+def _without_scores(run: Run, guard: GuardEvaluation) -> list[Missing]:
     """Records and estimators that are not judged for want of scores. Records that evaluate.where excludes are not
     missing."""
     without_scores = {reason: n for reason, n in guard.left_out.items() if reason in NO_SCORES}
@@ -86,7 +99,10 @@ def _missing(run: Run, guard: GuardEvaluation) -> list[Missing]:
     if without_scores:
         n = sum(without_scores.values())
         problems.append(f"{n:,} of {total:,} final records are not judged for {guard.guard} ({reasons})")
-    problems += [f"{name} of {guard.guard} is not judged: it {why}" for name, why in guard.estimators_left_out.items()]
+    if guard.records:  # else no estimator covers any record, as the line above says
+        problems += [
+            f"{name} of {guard.guard} is not judged: it {why}" for name, why in guard.estimators_left_out.items()
+        ]
     return [Missing(what=what, how=how) for what in problems]
 
 

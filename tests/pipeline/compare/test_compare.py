@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from sklearn import metrics as reference
 from typer.testing import CliRunner
@@ -19,6 +20,9 @@ from marginalia.pipeline.core.run import open_run
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
 from marginalia.pipeline.report.as_text import NAMES
+from marginalia.schemas.storage.files import write_frame
+from marginalia.schemas.tables import GoldRecord
+from marginalia.schemas.taxonomy import load_taxonomy
 from tests.pipeline.evaluation.test_stages import CONFIG
 from tests.pipeline.report.test_page import Page
 from tests.pipeline.synthetic_run import Synthetic, write_run
@@ -158,3 +162,41 @@ def test_errors_say_what_cannot_be_compared(runs: tuple[Path, Path], tmp_path: P
         done = CliRunner().invoke(app, ["compare", str(runs[0]), *arguments])
         assert done.exit_code == 2
         assert message in done.output
+
+
+def test_gold_with_other_judged_labels_is_compared_on_common_cells(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """Run b judges only some labels: its records agree with a's, although their lists of labels differ."""
+    folder = evaluated(tmp_path / "partly", Synthetic(n=150, skill=0.9), run=False)
+    gold = pl.read_parquet(folder / "gold.parquet")
+    judged = load_taxonomy("support-tickets").ids[:4]
+    masks = [judged if number % 3 == 0 else None for number in range(gold.height)]
+    masked = gold.with_columns(judged=pl.Series(masks, dtype=pl.List(pl.String))).with_columns(
+        labels=pl.when(pl.col("judged").is_null())
+        .then("labels")
+        .otherwise(pl.col("labels").list.set_intersection(pl.lit(judged)))
+    )
+    one_wrong = pl.when(pl.col("id") == "r00006").then(pl.lit(judged[:1])).otherwise(pl.col("labels"))
+    write_frame(folder / "gold.parquet", masked.with_columns(labels=one_wrong), GoldRecord)
+    run_stage(EVALUATE, open_run(folder))
+    sides = load_compared_run(runs[0], None, "marginal"), load_compared_run(folder, None, "marginal")
+    result = compare(*sides)
+    assert not result.shared.same
+    assert (result.shared.records, result.shared.changed, result.shared.judged) == (146, 1, 145)
+    rows = [row for row, record in enumerate(sides[0].table.ids) if record != "r00006"]
+    known = sides[1].table.judged[rows]
+    right = [(side.table.scores["marginal"][rows] >= 0.5)[known] == sides[0].table.truth[rows][known] for side in sides]
+    hamming = next(row for row in result.metrics if row.metric == "hamming_loss")
+    assert hamming.difference is not None
+    assert hamming.difference.value == pytest.approx(right[0].mean() - right[1].mean())
+    assert hamming.difference.n == 145
+    assert (
+        f"differences use the {known.sum():,} of {known.size:,} record × label values that were judged in both runs"
+        in (result.notes)
+    )
+    safe = [row for row in rows if sides[1].table.verdict_judged[row] and not sides[0].table.any_label[row]]
+    rate = next(row for row in result.metrics if row.metric == "verdict_false_positive_rate")
+    rates = [np.mean(side.table.verdicts["marginal"][safe] >= 0.5) for side in sides]
+    assert rate.difference is not None
+    assert rate.difference.value == pytest.approx(rates[1] - rates[0])
+    assert any(row.what.endswith("was judged") for row in result.differing)
+    assert comparison_table(result)

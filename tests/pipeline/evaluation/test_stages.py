@@ -17,7 +17,8 @@ from marginalia.pipeline.verification.verify import verify
 from marginalia.schemas.calibration_json import CalibrationFile
 from marginalia.schemas.errors import ArtifactError
 from marginalia.schemas.evaluation_json import Evaluation
-from marginalia.schemas.storage.files import read_model
+from marginalia.schemas.storage.files import read_model, write_frame
+from marginalia.schemas.tables import GoldRecord
 from marginalia.schemas.thresholds_json import ThresholdsFile
 from tests.pipeline.synthetic_run import Synthetic, write_run
 
@@ -105,3 +106,64 @@ def test_the_same_run_gives_the_same_files(tmp_path: Path) -> None:
         run_stage(EVALUATE, run)
         texts.append(run.path("evaluation.json").read_bytes())
     assert texts[0] == texts[1]
+
+
+def test_cells_without_a_judgement_are_counted_in_one_line(tmp_path: Path) -> None:
+    run = make_run(tmp_path, whole=False)
+    gold = pl.read_parquet(run.path("gold.parquet"))
+    complete = run_stage(EVALUATE, run)
+    assert complete.manifest.warnings == []
+    masks = [
+        ["refund", "return"] if number % 4 == 0 and not labels else None
+        for number, labels in enumerate(gold["labels"].to_list())
+    ]
+    partly = [mask for mask, status in zip(masks, gold["status"], strict=True) if mask and status == "final"]
+    write_frame(
+        run.path("gold.parquet"), gold.with_columns(judged=pl.Series(masks, dtype=pl.List(pl.String))), GoldRecord
+    )
+    outcome = run_stage(EVALUATE, run)
+    assert len(partly) > 1
+    assert outcome.manifest.warnings == [
+        f"{len(partly)} of 37 records are partly judged: {10 * len(partly)} of 444 cells (record × label) are left out"
+        f"; for {len(partly)} records it is not known whether any label applies"
+    ]
+    assert describe(outcome).count("partly judged") == 1
+
+
+def test_few_records_are_reported_with_their_numbers(tmp_path: Path) -> None:
+    write_run(tmp_path, Synthetic(n=12, skill=0.6, unresolved=0, failed=0), whole=False, simulated=False)
+    (tmp_path / "config.yaml").write_text(CONFIG.format(simulated="false"), encoding="utf-8")
+    outcome = run_stage(EVALUATE, open_run(tmp_path))
+    best = read_model(tmp_path / "evaluation.json", Evaluation, made_by="evaluate").guards[0].estimators[0]
+    f1, auc = best.metrics["micro_f1"], best.metrics["macro_roc_auc"].value
+    assert best.estimator == "marginal"
+    assert f1.low is not None
+    assert f1.high is not None
+    assert outcome.manifest.warnings == [
+        "guard smollm2 was evaluated on only 12 records, so its numbers are imprecise: macro ROC AUC "
+        f"{auc:.2f} without an interval (too few records with and without each label for an interval); micro F1 "
+        f"{f1.value:.2f} (95% interval {f1.low:.2f} to {f1.high:.2f}); 12 of 12 labels have fewer than 5 positives or "
+        "negatives, so no interval"
+    ]
+
+
+def test_gold_without_a_final_record_gives_one_message(tmp_path: Path) -> None:
+    """The scores are there, of records that have lost their labels since."""
+    frames = write_run(tmp_path, Synthetic(n=12, unresolved=0, failed=0), whole=False, simulated=False)
+    open_again = frames.gold.with_columns(status=pl.lit("needs_answers"), labels=pl.lit(None, pl.List(pl.String)))
+    write_frame(tmp_path / "gold.parquet", open_again, GoldRecord)
+    (tmp_path / "config.yaml").write_text(CONFIG.format(simulated="false"), encoding="utf-8")
+    run = open_run(tmp_path)
+    missing = run_stage(EVALUATE, run).manifest.missing
+    assert [item.what for item in missing] == [
+        "nothing is evaluated: none of the 12 gold records is final (12 needs_answers)"
+    ]
+    assert missing[0].how == run.command("status")
+
+
+def test_gold_without_scores_is_one_message_for_each_guard(tmp_path: Path) -> None:
+    run = make_run(tmp_path, whole=False)
+    gold = pl.read_parquet(run.path("gold.parquet")).with_columns(id=pl.concat_str(pl.lit("other"), "id"))
+    write_frame(run.path("gold.parquet"), gold, GoldRecord)
+    missing = run_stage(EVALUATE, run).manifest.missing
+    assert [item.what for item in missing] == ["37 of 37 final records are not judged for smollm2 (37 not scored)"]
