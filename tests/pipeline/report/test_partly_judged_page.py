@@ -44,8 +44,7 @@ def test_counts_of_five_records_by_hand() -> None:
         (0, 3),
     )
     assert section.not_judged == (
-        "2 records were judged on only some labels: 20 of 60 record × label values (33 %) were not judged and are left "
-        "out"
+        "2 records are partly judged: 20 of 60 record × label values (33 %) were not judged and are left out"
     )
     assert section.unknown_verdicts == (
         "1 record has no label, but not all labels were judged, so it is not known whether any applies"
@@ -133,7 +132,7 @@ def test_the_page_says_how_much_was_left_out(masked: ReportData, page: Page) -> 
     partly = sum(row["judged"] is not None for row in rows)
     share = f"{100 * missing / (12 * len(rows)):.0f}"
     expected = (
-        f"{partly} records were judged on only some labels: {missing:,} of {12 * len(rows):,} record × label values "
+        f"{partly} records are partly judged: {missing:,} of {12 * len(rows):,} record × label values "
         f"({share} %) were not judged and are left out."
     )
     assert expected in page.text
