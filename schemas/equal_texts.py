@@ -9,6 +9,7 @@ from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.text_equality import same_text
 
 SHOWN = 20  # conflicts listed in evaluation.json
+JudgedSet = tuple[frozenset[str], frozenset[str] | None]  # a record's labels, and which were judged (None: all)
 
 
 class LabelConflict(StrictModel):
@@ -56,21 +57,25 @@ class EqualTexts(StrictModel):
 
 
 def equal_texts(gold: pl.DataFrame) -> EqualTexts:
-    """Counts equal texts in a frame of GoldRecord rows, compared by `marginalia.schemas.text_equality.same_text`."""
+    """Counts equal texts in a frame of GoldRecord rows (the column `judged` may be missing), compared by
+    `marginalia.schemas.text_equality.same_text`. Labels conflict where two records differ in a label that was judged in
+    both."""
     keys = pl.Series("text", [same_text(messages) for messages in gold["messages"].to_list()], dtype=pl.String)
-    frame = gold.select("id", "labels", "split").with_columns(keys)
+    judged = pl.col("judged") if "judged" in gold.columns else pl.lit(None, dtype=pl.List(pl.String)).alias("judged")
+    frame = gold.select("id", "labels", "split", judged).with_columns(keys)
     repeated = frame.filter(pl.col("text").is_duplicated())
     groups = repeated.group_by("text", maintain_order=True).agg(
-        "id", "labels", pl.col("split").n_unique(), different=pl.col("labels").list.sort().drop_nulls().n_unique() > 1
+        "id",
+        "labels",
+        "judged",
+        pl.col("split").n_unique(),
+        partly=pl.col("judged").is_not_null().any(),
+        different=pl.col("labels").list.sort().drop_nulls().n_unique() > 1,
     )
-    conflicts = groups.filter("different")
-    shown = [
-        LabelConflict(
-            ids=[record for record, labels in zip(ids, sets, strict=True) if labels is not None],
-            labels=[labels for labels in sets if labels is not None],
-        )
-        for ids, sets in conflicts.select("id", "labels").head(SHOWN).iter_rows()
-    ]
+    conflicts = groups.filter("different").select("id", "labels", "judged", "partly")
+    if conflicts["partly"].any():
+        conflicts = conflicts.filter(pl.Series([bool(_conflict(*row).ids) for row in conflicts.iter_rows()]))
+    shown = [_conflict(*row) for row in conflicts.head(SHOWN).iter_rows()]
     return EqualTexts(
         texts=groups.height,
         records=repeated.height,
@@ -78,3 +83,25 @@ def equal_texts(gold: pl.DataFrame) -> EqualTexts:
         across_splits=groups.filter(pl.col("split") > 1).height,
         conflicts=shown,
     )
+
+
+def _conflict(
+    ids: list[str], label_sets: list[list[str] | None], judged_sets: list[list[str] | None], partly: bool
+) -> LabelConflict:
+    """The labelled records of equal texts; if some are partly judged, those that differ from another one."""
+    sets = [
+        (record, labels, frozenset(labels), None if judged is None else frozenset(judged))
+        for record, labels, judged in zip(ids, label_sets, judged_sets, strict=True)
+        if labels is not None
+    ]
+    if partly:
+        distinct = {(labels, judged) for _, _, labels, judged in sets}
+        differing = {one for one in distinct if any(_differ(one, other) for other in distinct)}
+        sets = [row for row in sets if row[2:] in differing]
+    return LabelConflict(ids=[row[0] for row in sets], labels=[row[1] for row in sets])
+
+
+def _differ(one: JudgedSet, other: JudgedSet) -> bool:
+    """Whether a label that was judged in both applies to only one."""
+    judged = [labels for labels in (one[1], other[1]) if labels is not None]
+    return bool((one[0] ^ other[0]).intersection(*judged))

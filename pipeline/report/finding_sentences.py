@@ -291,10 +291,10 @@ def not_judged_finding(cells: NotJudged | None) -> str:
     """How many values were not judged and are left out; empty if all were judged, or if an older file does not say."""
     if cells is None or not cells.cells:
         return ""
-    records = plural(cells.records, "record was", "records were")
+    records = plural(cells.records, "record is", "records are")
     share = percent(cells.cells / cells.of_cells)
     return (
-        f"{records} judged on only some labels: {cells.cells:,} of {plural(cells.of_cells, 'record × label value')} "
+        f"{records} partly judged: {cells.cells:,} of {plural(cells.of_cells, 'record × label value')} "
         f"({share}) were not judged and are left out"
     )
 

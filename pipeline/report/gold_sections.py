@@ -154,14 +154,17 @@ def _label_counts(labels: list[LabelCount], final: int) -> Figure:
     rows = []
     for row in ordered:
         marks = [Mark(row.records, tone=1)] + ([Mark(row.intended, tone=2)] if row.intended is not None else [])
-        shown = f"{row.records} of {row.judged} judged" if partly else str(row.records)
-        rows.append(PlotRow(row.name, marks, f"{shown} (asked for {row.intended})" if has_intended else shown))
+        if partly:  # the table has the other number; there is no room for three
+            shown = f"{row.records} of {row.judged}"
+        else:
+            shown = f"{row.records} (asked for {row.intended})" if has_intended else str(row.records)
+        rows.append(PlotRow(row.name, marks, shown))
     largest = max((max(row.records, row.intended or 0) for row in labels), default=1)
     axis = nice_axis(max(largest, 5), "gold records with the label")
     title = _label_counts_title(ordered)
     note = "Bars: gold records with the label."
     if partly:
-        note += " Numbers: of how many records in which the label was judged."
+        note += " Numbers: records with the label, of those in which it was judged; only these count."
     if has_intended:
         note += " Vertical marks: records whose writer was asked for it. Only the gold labels count in the evaluation."
     return Figure(title, bars(rows, axis, alt=title), note)

@@ -13,8 +13,10 @@ def key(text: str, role: str = "user") -> str:
     return same_text([{"role": role, "content": text}])
 
 
-def equal_texts_of(*rows: tuple[str, str, list[str] | None, str]) -> EqualTexts:
-    """The result for rows (id, text, labels, split)."""
+def equal_texts_of(
+    *rows: tuple[str, str, list[str] | None, str], judged: dict[str, list[str]] | None = None
+) -> EqualTexts:
+    """The result for rows (id, text, labels, split). `judged`: id → judged labels; without an entry all were."""
     return equal_texts(
         GoldRecord.frame(
             [
@@ -30,6 +32,7 @@ def equal_texts_of(*rows: tuple[str, str, list[str] | None, str]) -> EqualTexts:
                     "method": "imported",
                     "adjudicated": False,
                     "split": split,
+                    "judged": (judged or {}).get(name),
                 }
                 for name, text, labels, split in rows
             ]
@@ -80,3 +83,20 @@ def test_distinct_texts_give_no_counts_and_no_warnings() -> None:
     equal = equal_texts_of(("a", "x", ["refund"], "test"), ("b", "y", [], "calibration"))
     assert (equal.texts, equal.counts, equal.warnings) == (0, {}, [])
     assert equal_texts_of().texts == 0
+
+
+def test_labels_conflict_only_where_both_records_were_judged() -> None:
+    """b was not judged on x, so it does not contradict a; d was, and the text of e and f has no label in common."""
+    equal = equal_texts_of(
+        ("a", "late", ["x"], "test"),
+        ("b", "late", [], "test"),
+        ("c", "lost", ["x"], "test"),
+        ("d", "lost", [], "test"),
+        ("e", "gone", ["y"], "test"),
+        ("f", "gone", ["x"], "test"),
+        ("g", "lost", [], "test"),
+        judged={"b": ["y"], "d": ["x"], "e": ["y"], "f": ["x"], "g": ["y"]},
+    )
+    assert (equal.texts, equal.conflicting) == (3, 1)
+    assert [(conflict.ids, conflict.labels) for conflict in equal.conflicts] == [(["c", "d"], [["x"], []])]
+    assert equal.warnings == ["1 text has different labels in different records, first c: x, d: none"]

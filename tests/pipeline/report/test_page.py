@@ -315,6 +315,7 @@ def test_the_page_says_why_another_metric_than_the_primary_is_tested(middling: R
 def test_untested_findings_in_an_evaluation_of_an_older_version_are_not_shown(middling: ReportData) -> None:
     """In older versions every row had a finding, and none had a range."""
     new_fields = {"tested", "range_low", "range_high", "bounds", "against_frequency", "bias", "improvement"}
+    new_fields |= {"judged", "not_judged"}
 
     def older(value: Any) -> Any:
         if isinstance(value, list):

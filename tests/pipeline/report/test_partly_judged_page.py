@@ -44,8 +44,7 @@ def test_counts_of_five_records_by_hand() -> None:
         (0, 3),
     )
     assert section.not_judged == (
-        "2 records were judged on only some labels: 20 of 60 record × label values (33 %) were not judged and are left "
-        "out"
+        "2 records are partly judged: 20 of 60 record × label values (33 %) were not judged and are left out"
     )
     assert section.unknown_verdicts == (
         "1 record has no label, but not all labels were judged, so it is not known whether any applies"
@@ -54,8 +53,10 @@ def test_counts_of_five_records_by_hand() -> None:
     assert (
         step.description == "records with final labels, 2 of them with no label, 1 without one but only partly judged"
     )
-    assert "2 of 4 judged" in section.figure.drawing
-    assert section.figure.note.endswith("Numbers: of how many records in which the label was judged.")
+    assert ">2 of 4<" in section.figure.drawing
+    assert section.figure.note.endswith(
+        "Numbers: records with the label, of those in which it was judged; only these count."
+    )
 
 
 def test_a_label_that_was_never_judged_is_not_one_without_records() -> None:
@@ -131,7 +132,7 @@ def test_the_page_says_how_much_was_left_out(masked: ReportData, page: Page) -> 
     partly = sum(row["judged"] is not None for row in rows)
     share = f"{100 * missing / (12 * len(rows)):.0f}"
     expected = (
-        f"{partly} records were judged on only some labels: {missing:,} of {12 * len(rows):,} record × label values "
+        f"{partly} records are partly judged: {missing:,} of {12 * len(rows):,} record × label values "
         f"({share} %) were not judged and are left out."
     )
     assert expected in page.text
@@ -164,7 +165,7 @@ def test_a_bad_record_names_its_labels_without_judgement(masked: ReportData, pag
 def test_the_charts_of_the_card_say_how_often_a_label_was_judged(masked: ReportData) -> None:
     shown = {chart.path: chart for chart in charts(masked)}
     first = sum(row["status"] == "final" for row in masked.gold.to_dicts())
-    assert f"of {first} judged" in shown["charts/labels.svg"].svg
+    assert f" of {first}<" in shown["charts/labels.svg"].svg
     assert "Only records in which the label was judged count." in shown["charts/smollm2-labels.svg"].note
 
 
@@ -179,5 +180,11 @@ def test_agreement_says_how_many_answers_judge_only_some_labels(masked: ReportDa
 
 def test_without_masks_nothing_of_this_is_shown() -> None:
     text = Page(build_page(report_data(Synthetic(n=48)))).text
-    for word in ("judged on only some labels", "partly judged", "Positive, of judged", "not judged:", "of how many"):
+    for word in (
+        "judged on only some labels",
+        "partly judged",
+        "Positive, of judged",
+        "not judged:",
+        "Numbers: records",
+    ):
         assert word not in text
