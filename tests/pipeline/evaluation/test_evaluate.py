@@ -244,6 +244,19 @@ def test_one_split_only_gives_no_recalibration(frames: Frames) -> None:
     assert marginal.thresholds.overall[0].reason == "no positives on the calibration split"
 
 
+@pytest.mark.parametrize("split", ["calibration", "train"])
+def test_gold_without_test_records_is_evaluated(frames: Frames, split: str) -> None:
+    gold = frames.gold.with_columns(split=pl.lit(split))
+    marginal = estimator(results_of(Frames(**{**vars(frames), "gold": gold})), "marginal")
+    assert marginal.n == (236 if split == "calibration" else 0)
+    assert marginal.calibration.raw is None
+    overall = marginal.thresholds.overall[0]
+    if split == "calibration":
+        assert overall.chosen_on is not None
+        assert overall.judged_on is not None
+        assert (overall.chosen_on.n, overall.judged_on.n) == (236 * 12, 0)
+
+
 def test_labels_that_the_guard_does_not_score_are_listed(frames: Frames) -> None:
     without = Frames(**{**vars(frames), "scores": frames.scores.filter(pl.col("label") != "return")})
     page = page_of(results_of(without))

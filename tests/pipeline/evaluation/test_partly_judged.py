@@ -542,3 +542,64 @@ def test_the_extreme_mask_gives_reasons_instead_of_numbers() -> None:
     assert extreme.guard.records == len(extreme.records("marginal"))
     assert evaluated.n == extreme.guard.records - 1  # without the record in which only an unscored label was judged
     assert evaluated.verdict["false_positive_rate"].reason == "no safe records in gold"
+
+
+@pytest.mark.parametrize("seed", [1, None])
+def test_scores_and_votes_of_cells_that_were_not_judged_change_nothing(seed: int | None) -> None:
+    """Only the order of review uses them. This covers every interval, difference and finding, too."""
+    frames = make_frames(Synthetic(n=120, skill=0.6))
+    frames = extreme_mask(frames) if seed is None else random_masks(frames, seed)
+    judged = dict(frames.gold.select("id", "judged").iter_rows())
+    rng = np.random.default_rng(3)
+
+    def changed_scores(scores: pl.DataFrame) -> pl.DataFrame:
+        kept = [
+            label == "unsafe" or judged[record] is None or label in judged[record]
+            for record, label in scores.select("record_id", "label").iter_rows()
+        ]
+        p = rng.random(scores.height)
+        width = np.where(scores["upper"] > scores["lower"], 0.3, 0.0)  # exact probabilities stay exact
+        new = {"lower": p * (1 - width), "probability": p, "upper": p + (1 - p) * width}
+        return scores.with_columns(
+            pl.when(pl.Series(kept)).then(pl.col(name)).otherwise(pl.Series(values)).alias(name)
+            for name, values in new.items()
+        )
+
+    def changed_votes(gold: pl.DataFrame) -> pl.DataFrame:
+        votes, soft = [], []
+        for mask, own_votes, own_soft in gold.select("judged", "votes", "soft_labels").iter_rows():
+            for rows, result, changes in ((own_votes, votes, {"yes": 3}), (own_soft, soft, {"probability": 1.0})):
+                result.append([row if mask is None or row["label"] in mask else {**row, **changes} for row in rows])
+        columns = {"votes": votes, "soft_labels": soft}
+        return gold.with_columns(pl.Series(name, rows, dtype=gold.schema[name]) for name, rows in columns.items())
+
+    def numbers(gold: pl.DataFrame, scores: pl.DataFrame) -> dict[str, object]:
+        one = scores.filter(pl.col("estimator").is_in(["marginal", "joint"]))
+        other = scores.filter(pl.col("estimator") == "marginal_constrained")
+        guards = [GuardScores("one", one, frames.records), GuardScores("other", other, frames.records)]
+        config = EvaluateSection(resamples=100, min_positives=5)
+        results = evaluate(gold, guards, frames.prompts, frames.taxonomy, config, seed=5, simulated=True)
+        evaluation = results.evaluation.model_dump()
+        for guard in evaluation["guards"]:
+            for row in guard["estimators"]:
+                row["review"] = None
+        return {
+            "evaluation": evaluation,
+            "thresholds": results.thresholds.model_dump(),
+            "calibrations": results.calibrations.model_dump(),
+        }
+
+    assert numbers(frames.gold, frames.scores) == numbers(changed_votes(frames.gold), changed_scores(frames.scores))
+
+
+@pytest.mark.parametrize("judged", [[], [NOT_SCORED], [NOWHERE]])
+def test_gold_in_which_hardly_anything_was_judged_is_evaluated(judged: list[str]) -> None:
+    frames = make_frames(Synthetic(n=60, skill=0.6))
+    mask: list[list[str] | None] = [judged] * frames.gold.height
+    scores = frames.scores.filter(pl.col("label") != NOT_SCORED)
+    hardly = case(masked(frames, mask, scores), "auto")
+    evaluated = hardly.estimator("marginal")
+    assert evaluated.n == (56 if judged == [NOWHERE] else 0)
+    assert [row.n for row in evaluated.labels if row.label != NOWHERE] == [0] * 10
+    assert evaluated.verdict["false_positive_rate"].value is None
+    assert evaluated.verdict["recall"].n == sum(bool(record.verdict) for record in hardly.records("marginal"))
