@@ -185,12 +185,12 @@ def decide(votes: Votes, method: Method, section: ReconcileSection) -> Decisions
     """Each record's labels by `method`. A label is judged where at least `section.min_answers` answers judge it."""
     fitted = posteriors(votes, method, iterations=section.iterations, smoothing=section.smoothing)
     judged = votes.judged_votes >= section.min_answers
-    probability = np.where(judged, fitted.probability, 0.0)
-    tied = judged & (np.abs(probability - 0.5) <= (HALF if method == "majority" else TIE_BAND))
+    probability = np.where(judged, fitted.probability, 0.0)  # 0: neither applies, nor is tied, nor is uncertain
+    tied = np.abs(probability - 0.5) <= (HALF if method == "majority" else TIE_BAND)
     decided = np.where(tied, section.tie == "yes", probability > 0.5)
     uncertain = tied & (section.tie == "adjudicate")
     if method != "majority":
-        uncertain |= judged & (np.maximum(probability, 1 - probability) < section.adjudicate_below_posterior)
+        uncertain |= np.maximum(probability, 1 - probability) < section.adjudicate_below_posterior
     agreement = record_agreement(votes)
     disputed = np.nan_to_num(agreement, nan=1.0) < section.adjudicate_below_agreement
     return Decisions(fitted.probability, judged, decided, uncertain, agreement, disputed, fitted.unconverged)
