@@ -14,7 +14,7 @@ from marginalia.schemas.taxonomy import Taxonomy
 
 NAMELESS = "column_1"  # the index that pandas writes
 IDENTIFIER = re.compile(rf"(^|_)(id|uid|uuid|key|idx|index|nr|number)$|^{NAMELESS}$", re.I)
-LABELS = re.compile(r"label|categor|class|tag|topic|violat|toxic|harm|hazard|type|verdict", re.I)
+LABELS = re.compile(r"label|category|categories|class|tag|topic|violat|toxic|harm|hazard|type|verdict", re.I)
 SEPARATORS = (";", "|", ",", "/")
 MOST_LABELS = 100
 MOST_LABEL_CHARACTERS = 60  # on average

@@ -92,7 +92,8 @@ def _described(column: ColumnProfile, rows: int) -> str:
     if not column.cells:
         return f"{share}  {column.form}"
     shown = "; ".join(repr(one_line(example)[:40]) for example in column.examples)
-    return f"{share}  {len(column.distinct):,}  {shown}"
+    different = f"{'' if column.are_all_compared else 'at least '}{len(column.distinct):,}"
+    return f"{share}  {different}  {shown}"
 
 
 def _body(
@@ -161,7 +162,7 @@ def _duplicates(profiles: Profiles, guess: MappingGuess) -> Iterator[str]:
     if guess.id or guess.person or guess.text is None:
         return
     column = profiles.columns[guess.text.path]
-    if repeated := column.filled - len(column.distinct):
+    if column.are_all_compared and (repeated := column.filled - len(column.distinct)):
         yield f"duplicates: first  # {repeated:,} rows repeat a text: the first is imported, the others are counted"
 
 

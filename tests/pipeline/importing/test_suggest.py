@@ -15,6 +15,7 @@ import pytest
 from marginalia.pipeline.commands.import_command import import_records
 from marginalia.pipeline.core.run import Run, open_run
 from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.importing import column_profiles
 from marginalia.pipeline.importing.import_stage import STAGE, prepare
 from marginalia.pipeline.importing.label_matching import match_label
 from marginalia.pipeline.importing.suggested_mapping import Suggestion, suggest
@@ -201,6 +202,16 @@ def test_flags_in_the_answers_of_several_people(run: Run, tmp_path: Path) -> Non
     assert answers.height == 12
     assert set(map(tuple, answers["labels"].to_list())) == {(), ("refund",)}
     assert answers["judged"].to_list() == [["refund"]] * 12
+
+
+def test_the_number_of_values_that_are_compared_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = table(tmp_path / "r.csv", ["id", "text"], [[at, f"text {at}"] for at in range(50)])
+    assert "id: id  # another one in every row" in suggest([str(path)], None).text
+    monkeypatch.setattr(column_profiles, "MOST_DISTINCT", 60)
+    text = suggest([str(path)], None).text
+    assert "# no id: no column has another value in every row" in text
+    assert "at least 30  'text 0'; " in text
+    assert "duplicates" not in text
 
 
 def test_an_encoding_is_asked_for(run: Run, tmp_path: Path) -> None:
