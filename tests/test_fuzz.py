@@ -30,7 +30,7 @@ from marginalia.schemas.agreement_json import Agreement
 from marginalia.schemas.calibration_json import CalibrationFile
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.evaluation_json import Evaluation
-from marginalia.schemas.input_records import read_records
+from marginalia.schemas.input_records import read_records, read_records_to_score
 from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.source_rows import read_rows
@@ -191,6 +191,7 @@ def as_json(value: Any) -> bytes:
 READERS: dict[str, tuple[str, Reader, bytes]] = {
     "records": ("r.jsonl", read_records, RECORDS),
     "records in Parquet": ("r.parquet", read_records, parquet_bytes()),
+    "records to score": ("r.jsonl", read_records_to_score, RECORDS),
     "import": ("r.jsonl", imported, RECORDS),
     "gold questions": ("r.jsonl", questions, RECORDS),
     "taxonomy": (
