@@ -10,6 +10,7 @@ from pydantic import Field
 
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.equal_texts import EqualTexts
+from marginalia.schemas.label_coverage import Coverage
 
 UNSAFE = "unsafe"  # reserved label of the verdict in scores/GUARD.parquet
 Split = Literal["train", "calibration", "test"]
@@ -301,6 +302,15 @@ class BoundsEffect(StrictModel):
     )
 
 
+class OnlyBounds(StrictModel):
+    """A label whose probability is known only within bounds. It has no metrics, calibration or thresholds."""
+
+    label: str
+    estimator: str = Field(description="the recommended one, or else the first of the scores")
+    lower: float | None = Field(description="mean lower bound over the judged records; null without records")
+    upper: float | None = Field(description="mean upper bound")
+
+
 class GuardEvaluation(StrictModel):
     """Everything about one guard."""
 
@@ -308,6 +318,10 @@ class GuardEvaluation(StrictModel):
     records: int = Field(description="final gold records with scores")
     left_out: dict[str, int] = Field(description="reason → number of final gold records without usable scores")
     labels_not_scored: list[str] = Field(description="labels of the taxonomy for which this guard has no code")
+    only_bounds: list[OnlyBounds] = Field(default=[], description="scored labels without a probability")
+    coverage: Coverage | None = Field(
+        default=None, description="null if the guard's categories are labels of the taxonomy (no `categories`)"
+    )
     estimators_left_out: dict[str, str]
     recommended: str | None
     recommended_because: str

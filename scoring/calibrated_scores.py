@@ -121,7 +121,7 @@ def _notes(path: Path, calibration: Calibration, model: str) -> list[str]:
 
 def calibrate_scores(scores: pl.DataFrame, chosen: ChosenMaps) -> pl.DataFrame:
     """`scores` (LabelScore) with calibrated probability, lower and upper, in the same order. Every estimator in it must
-    have maps. All maps are monotone, so lower <= probability <= upper still holds."""
+    have maps. A null stays null. All maps are monotone, so lower <= probability <= upper still holds."""
     columns = {name: scores[name].to_numpy().copy() for name in BOUNDS}
     groups = scores.with_row_index("row").group_by("estimator", "label", maintain_order=True).agg("row")
     for estimator, label, rows in groups.iter_rows():
@@ -133,6 +133,6 @@ def calibrate_scores(scores: pl.DataFrame, chosen: ChosenMaps) -> pl.DataFrame:
             else:
                 columns[name][positions] = apply(calibration, label, values)
     # rounding may move a bound past the probability by one bit
-    columns["lower"] = np.minimum(columns["lower"], columns["probability"])
-    columns["upper"] = np.maximum(columns["upper"], columns["probability"])
-    return scores.with_columns([pl.Series(name, values) for name, values in columns.items()])
+    columns["lower"] = np.fmin(columns["lower"], columns["probability"])
+    columns["upper"] = np.fmax(columns["upper"], columns["probability"])
+    return scores.with_columns([pl.Series(name, values).fill_nan(None) for name, values in columns.items()])

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from math import isnan
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
+from marginalia.scoring.covered_estimates import labels_in, of_labels
 from marginalia.scoring.guard import Guard, load_guard
 from marginalia.scoring.language.token_language import TokenLanguage, check_ids, vocabulary_bytes
 from marginalia.scoring.marginal.answer_search import MARGINALS, Limits, Search
@@ -80,6 +83,7 @@ class Scorer:
         guard: str,
         *,
         taxonomy: str | Taxonomy | None = None,
+        categories: str | Mapping[str, Any] | None = None,
         revision: str | None = None,
         device: str = "auto",
         dtype: str = "float32",
@@ -90,7 +94,9 @@ class Scorer:
         """Loads a model and a guard. ScoreRequest documents and validates the arguments.
 
         `taxonomy` is required for guard files without one of their own; `endpoint`, with at least the tokenizer, when
-        `model` is the URL of a server. Relative paths start from `relative_to`.
+        `model` is the URL of a server. `categories` says which of the guard's own categories each label of `taxonomy`
+        consists of, where they differ: `{"violence": ["violent_crimes", "indiscriminate_weapons"]}`, or the path of a
+        YAML file with the same content. Relative paths start from `relative_to`.
 
         Raises InputError for wrong arguments and files, ModelError and ServiceError for a model that cannot be used."""
         try:
@@ -100,6 +106,7 @@ class Scorer:
                     "model": model,
                     "guard": guard,
                     "taxonomy": taxonomy,
+                    "categories": categories,
                     "revision": revision,
                     "device": device,
                     "dtype": dtype,
@@ -123,7 +130,8 @@ class Scorer:
         return scorer_class(load_model(request, relative_to=request.folder), guard, request.settings)
 
     def score(self, record: str | Sequence[dict[str, str]], *, estimator: str = "marginal") -> dict[str, Probability]:
-        """{label: (probability, lower, upper)} of one text or conversation. The verdict has the label `unsafe`.
+        """{label: (probability, lower, upper)} of one text or conversation. The verdict has the label `unsafe`. The
+        probability of a label with only bounds (`categories`) is None.
 
         Raises InputError for invalid messages, ModelError when the record cannot be scored."""
         messages = [{"role": "user", "content": record}] if isinstance(record, str) else record
@@ -134,7 +142,10 @@ class Scorer:
             raise ModelError(result.error)
         estimates = result.estimates[estimator]
         values = zip(estimates.probability.tolist(), estimates.lower.tolist(), estimates.upper.tolist(), strict=True)
-        return {row: Probability(*value) for row, value in zip(self.guard.rows, values, strict=True)}
+        return {
+            row: Probability(None if isnan(probability) else probability, lower, upper)
+            for row, (probability, lower, upper) in zip(self.guard.rows, values, strict=True)
+        }
 
     def search(self, messages: Sequence[dict[str, str]]) -> Search:
         """The finished search of one record, to inspect its answers. Raises ModelError when it cannot be scored,
@@ -219,20 +230,28 @@ class Scorer:
 
     def _estimates(self, job: RecordJob) -> dict[str, LabelEstimates]:
         from_search = estimate(job.search, [name for name in self.settings.estimators if name not in BASELINE_NAMES])
-        return {**from_search, **{name: baseline.estimate() for name, baseline in job.baselines.items()}}
+        estimates = {**from_search, **{name: baseline.estimate() for name, baseline in job.baselines.items()}}
+        covered = self.guard.covered
+        return estimates if covered is None else {name: of_labels(rows, covered) for name, rows in estimates.items()}
+
+    def _predicted(self, search: Search) -> list[str]:
+        """The labels that the greedy answer completes."""
+        completed = {decision.row for decision in decisions(search.greedy, self.tokens)}
+        if self.guard.covered is not None:
+            return labels_in(completed, self.guard.covered)
+        return [label for row, label in enumerate(self.guard.labels) if row in completed]
 
     def _result(self, job: RecordJob) -> Result:
         search = job.search
         if job.error is not None:
             failed = Result(job.record_id, error=job.error, is_temporary=job.is_temporary)
             return replace(failed, seconds=job.seconds, nodes=search.nodes)
-        completed = [decision.row for decision in decisions(search.greedy, self.tokens)]
         ids = [step.token for step in search.greedy if not step.ends]
         return Result(
             record_id=job.record_id,
             estimates=self._estimates(job),
             answer=self.tokens.text(ids).decode("utf-8", "replace"),
-            predicted=[self.guard.labels[row] for row in sorted(completed) if row < len(self.guard.labels)],
+            predicted=self._predicted(search),
             off_language=min(search.raw.off, 1.0),
             unexplored=min(max(search.raw.open, 0.0), 1.0),
             nodes=search.nodes,
@@ -247,12 +266,13 @@ def _guard(request: ScoreRequest) -> Guard:
     taxonomy = request.taxonomy
     if isinstance(taxonomy, str):
         taxonomy = load_taxonomy(taxonomy, relative_to=request.folder)
+    categories = request.categories
     if request.guard_text is None:
-        return load_guard(request.guard, taxonomy, relative_to=request.folder)
+        return load_guard(request.guard, taxonomy, relative_to=request.folder, categories=categories)
     with tempfile.TemporaryDirectory(prefix="marginalia-") as folder:
         path = Path(folder) / f"{Path(request.guard).stem}.yaml"
         path.write_text(request.guard_text, encoding="utf-8")
-        return load_guard(str(path), taxonomy)
+        return load_guard(str(path), taxonomy, categories=categories, own_taxonomy=request.own_taxonomy)
 
 
 def _limits(settings: Settings) -> Limits:
@@ -272,8 +292,9 @@ class PerLabelScorer(Scorer):
 
     The row `unsafe` comes from the call for the file's `overall` policy. Without this policy, it is bounded by the
     labels: the probability that at least one applies is between the largest of theirs and their sum (Fréchet); the
-    largest is reported. `answer` has one line per call; `off_language` and `unexplored` are the largest of all calls;
-    nodes, forward passes and seconds are sums."""
+    largest is reported. With `categories` only those are asked about that a label consists of, and a label that
+    consists of several has bounds of the same kind, without a probability. `answer` has one line per call;
+    `off_language` and `unexplored` are the largest of all calls; nodes, forward passes and seconds are sums."""
 
     def __init__(self, model: Model, guard: Guard, settings: Settings | None = None) -> None:
         self.model = model

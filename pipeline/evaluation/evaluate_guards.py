@@ -19,7 +19,8 @@ from marginalia.pipeline.evaluation.paired_differences import JudgedEstimator
 from marginalia.pipeline.evaluation.tolerance import bounds_effect
 from marginalia.schemas.calibration_json import Calibration, CalibrationFile
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Threshold
+from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, OnlyBounds, Threshold
+from marginalia.schemas.label_coverage import Coverage
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.schemas.thresholds_json import EstimatorThresholds, GuardThresholds, ServiceThreshold, ThresholdsFile
 
@@ -36,6 +37,7 @@ class GuardScores:
     family: str | None = None  # name of its guard file, for calibration.json
     model: str | None = None
     tolerance: float | None = None  # widest bounds that the search should leave (score.tolerance)
+    coverage: Coverage | None = None  # of the labels, if the guard has other categories
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,8 @@ def _evaluate_guard(
         records=len(table.ids),
         left_out=table.left_out,
         labels_not_scored=table.labels_not_scored,
+        only_bounds=_only_bounds(table, recommended),
+        coverage=files.coverage,
         estimators_left_out=table.estimators_left_out,
         recommended=recommended,
         recommended_because=because,
@@ -171,6 +175,16 @@ def _evaluate_guard(
         if recommended is not None
         else [],
     )
+
+
+def _only_bounds(table: GuardTable, recommended: str | None) -> list[OnlyBounds]:
+    estimator = recommended if recommended in table.only_bounds else next(iter(table.only_bounds), None)
+    if estimator is None:
+        return []
+    return [
+        OnlyBounds(label=label, estimator=estimator, lower=lower, upper=upper)
+        for label, (lower, upper) in table.only_bounds[estimator].items()
+    ]
 
 
 def _mean(values: pl.Series) -> float | None:

@@ -14,8 +14,9 @@ from marginalia.pipeline.core.artifacts import (
     THRESHOLDS,
 )
 from marginalia.pipeline.core.run import Run
-from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, read_manifest
 from marginalia.schemas.evaluation_json import GuardEvaluation
+from marginalia.schemas.label_coverage import Coverage
 from marginalia.schemas.manifest_json import Missing
 
 NO_SCORES = ("scoring failed", "not scored", "scores incomplete")  # of GuardEvaluation.left_out
@@ -42,6 +43,7 @@ def _work(run: Run) -> StageOutcome:
             family=Path(guard.guard).stem,
             model=guard.model,
             tolerance=run.config.score.tolerance,
+            coverage=_coverage(run, guard.name),
         )
         for guard in run.config.score.guards
     ]
@@ -73,6 +75,13 @@ def _work(run: Run) -> StageOutcome:
         warnings=counts.equal_texts.warnings if counts.equal_texts else [],
         missing=[missing for guard in results.evaluation.guards for missing in _missing(run, guard)],
     )
+
+
+def _coverage(run: Run, guard: str) -> Coverage | None:
+    """What the stage score found; its manifest is of the scores, and config.yaml may have changed since."""
+    manifest = read_manifest(run, "score")
+    facts = manifest.facts.get(guard, {}) if manifest is not None else {}
+    return Coverage.model_validate(facts["coverage"]) if facts.get("coverage") else None
 
 
 def _missing(run: Run, guard: GuardEvaluation) -> list[Missing]:
