@@ -275,7 +275,7 @@ def load_guard(
             raise error.located(file) from error
     if taxonomy is None:
         raise InputError("categories needs the policy's taxonomy", hint="give it with --taxonomy (taxonomy=…)")
-    guard = _load(reference, own_taxonomy, relative_to)
+    guard = _load(reference, own_taxonomy, relative_to, mapped=True)
     codes = {category.id: category.code for category in guard.categories}
     covered = covered_labels(categories, codes, taxonomy.ids, guard.name)
     coverage = coverage_of(covered, taxonomy.ids, codes, per_label=guard.per_label)
@@ -293,11 +293,14 @@ def load_guard(
     )
 
 
-def _load(reference: str, taxonomy: Taxonomy | None, relative_to: Path) -> Guard:
+def _load(reference: str, taxonomy: Taxonomy | None, relative_to: Path, *, mapped: bool = False) -> Guard:
     path = guard_path(reference, relative_to=relative_to)
     file = load_yaml(path, GuardFile, explain=EXPLAIN)
     check_templates(path, file.prompt.message, file.prompt.frame, hint=EXPLAIN)
     if taxonomy is None:
+        if file.taxonomy is None and mapped:
+            hint = "remove the setting categories: the guard is asked about the labels of your taxonomy"
+            raise InputError.at(path, "has no categories of its own", hint=hint)
         if file.taxonomy is None:
             raise InputError.at(path, "has no taxonomy of its own", hint="give one with --taxonomy")
         try:

@@ -29,10 +29,13 @@ class LabelMeaning(StrictModel):
     """How one label of the policy relates to the guard's categories, given as ids of its taxonomy or as its codes."""
 
     any_of: list[str] = Field(
-        default=[], description="categories that lie inside the label: it applies when the guard names any of them"
+        default=[],
+        exclude_if=lambda names: not names,
+        description="categories that lie inside the label: it applies when the guard names any of them",
     )
     part_of: list[str] = Field(
         default=[],
+        exclude_if=lambda names: not names,
         description="categories that are wider than the label: it can apply only when the guard names one of them, so "
         "its probability is known only within bounds",
     )

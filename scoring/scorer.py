@@ -116,7 +116,8 @@ class Scorer:
             )
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            raise InputError(f"{first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}") from None
+            message, hint = first["msg"].removeprefix("Value error, "), first.get("ctx", {}).get("hint")
+            raise InputError(f"{first['loc'][0]}: {message}", hint=hint) from None
         return cls.from_request(request)
 
     @classmethod
