@@ -20,7 +20,7 @@ def bounds_effect(
     `tolerance` is the one that the records were scored at."""
     bounds = table.bounds.get(evaluation.estimator)
     judged = table.on(config.judged_on)
-    if bounds is None or not judged.any():
+    if bounds is None or not judged.any() or not table.labels:
         return None
     widths = (bounds[1] - bounds[0])[judged]
     wide_metrics = {name: metric for name, metric in _shown(evaluation).items() if range_is_wide(metric)}
