@@ -10,7 +10,7 @@ from pydantic import Field
 
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.equal_texts import EqualTexts
-from marginalia.schemas.label_coverage import Coverage
+from marginalia.schemas.label_coverage import GuardCoverage
 
 UNSAFE = "unsafe"  # reserved label of the verdict in scores/GUARD.parquet
 Split = Literal["train", "calibration", "test"]
@@ -319,7 +319,7 @@ class GuardEvaluation(StrictModel):
     left_out: dict[str, int] = Field(description="reason → number of final gold records without usable scores")
     labels_not_scored: list[str] = Field(description="labels of the taxonomy for which this guard has no code")
     only_bounds: list[OnlyBounds] = Field(default=[], description="scored labels without a probability")
-    coverage: Coverage | None = Field(
+    coverage: GuardCoverage | None = Field(
         default=None, description="null if the guard's categories are labels of the taxonomy (no `categories`)"
     )
     estimators_left_out: dict[str, str]

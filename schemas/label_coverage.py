@@ -21,7 +21,7 @@ class LabelCoverage(StrictModel):
     part_of: list[str] = Field(description="the guard's categories that are wider than the label")
 
 
-class Coverage(StrictModel):
+class GuardCoverage(StrictModel):
     """How a guard with other categories covers the labels of the taxonomy."""
 
     labels: list[LabelCoverage] = Field(description="the covered labels, in the order of the taxonomy")

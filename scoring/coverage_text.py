@@ -6,19 +6,19 @@ import shutil
 import sys
 import textwrap
 
-from marginalia.schemas.label_coverage import Coverage, LabelCoverage
+from marginalia.schemas.label_coverage import GuardCoverage, LabelCoverage
 
 KINDS = {"exact": "exact", "union": "union", "bounds": "only bounds"}
 COLUMN = 13  # characters of the first column, with its space
 
 
-def print_coverage(guard: str, coverage: Coverage | None) -> None:
+def print_coverage(guard: str, coverage: GuardCoverage | None) -> None:
     """Prints the coverage to stderr, before a guard whose categories differ from the labels is used."""
     if coverage is not None:
         print("\n".join(coverage_lines(guard, coverage, shutil.get_terminal_size().columns)), file=sys.stderr)
 
 
-def coverage_lines(guard: str, coverage: Coverage, width: int) -> list[str]:
+def coverage_lines(guard: str, coverage: GuardCoverage, width: int) -> list[str]:
     """One line for each way in which labels are covered, wrapped at `width` characters."""
     total = len(coverage.labels) + len(coverage.not_covered)
     lines = [f"{guard} covers {len(coverage.labels)} of {total} labels"]

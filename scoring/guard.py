@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from marginalia.schemas.base_model import ID_PATTERN, StrictModel, located_error
 from marginalia.schemas.errors import InputError, did_you_mean
-from marginalia.schemas.label_coverage import Coverage
+from marginalia.schemas.label_coverage import GuardCoverage
 from marginalia.schemas.storage.yaml_files import find_yaml, line_in, load_yaml
 from marginalia.schemas.taxonomy import Label, Taxonomy, load_taxonomy
 from marginalia.scoring.label_categories import (
@@ -199,7 +199,7 @@ class Guard:
     categories: tuple[Category, ...]
     language: AnswerLanguage
     covered: tuple[CoveredLabel, ...] | None = None
-    coverage: Coverage | None = None
+    coverage: GuardCoverage | None = None
 
     @property
     def name(self) -> str:

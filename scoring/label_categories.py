@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, RootModel
 
 from marginalia.schemas.base_model import StrictModel, located_error
 from marginalia.schemas.errors import InputError, did_you_mean
-from marginalia.schemas.label_coverage import Coverage, LabelCoverage
+from marginalia.schemas.label_coverage import GuardCoverage, LabelCoverage
 
 EXPLAIN = "docs/your-own.md, section Guard, explains categories"
 FORMS = "write label: [category, …], label: {any_of: [category, …]} or label: {part_of: [category, …]}"
@@ -206,7 +206,7 @@ def _check_stated(categories: LabelCategories, covered: Mapping[str, CoveredLabe
 
 def coverage_of(
     covered: Sequence[CoveredLabel], labels: Sequence[str], own: Iterable[str], *, per_label: bool
-) -> Coverage:
+) -> GuardCoverage:
     """How the guard covers the policy's `labels`. `own`: its categories; `per_label`: it is asked about one per call,
     so that even the union of several is known only within bounds."""
     rows = []
@@ -218,7 +218,7 @@ def coverage_of(
         rows.append(LabelCoverage(label=label.label, kind=kind, any_of=list(label.any_of), part_of=list(label.part_of)))
     named = {category for label in covered for category in label.named}
     known = [label.label for label in covered]
-    return Coverage(
+    return GuardCoverage(
         labels=rows,
         not_covered=[label for label in labels if label not in known],
         unused=[category for category in own if category not in named],

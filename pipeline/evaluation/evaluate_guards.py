@@ -20,7 +20,7 @@ from marginalia.pipeline.evaluation.tolerance import bounds_effect
 from marginalia.schemas.calibration_json import Calibration, CalibrationFile
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, OnlyBounds, Threshold
-from marginalia.schemas.label_coverage import Coverage
+from marginalia.schemas.label_coverage import GuardCoverage
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.schemas.thresholds_json import EstimatorThresholds, GuardThresholds, ServiceThreshold, ThresholdsFile
 
@@ -37,7 +37,7 @@ class GuardScores:
     family: str | None = None  # name of its guard file, for calibration.json
     model: str | None = None
     tolerance: float | None = None  # widest bounds that the search should leave (score.tolerance)
-    coverage: Coverage | None = None  # of the labels, if the guard has other categories
+    coverage: GuardCoverage | None = None  # of the labels, if the guard has other categories
 
 
 @dataclass(frozen=True)

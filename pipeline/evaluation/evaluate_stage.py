@@ -16,7 +16,7 @@ from marginalia.pipeline.core.artifacts import (
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, read_manifest
 from marginalia.schemas.evaluation_json import GuardEvaluation
-from marginalia.schemas.label_coverage import Coverage
+from marginalia.schemas.label_coverage import GuardCoverage
 from marginalia.schemas.manifest_json import Missing
 
 NO_SCORES = ("scoring failed", "not scored", "scores incomplete")  # of GuardEvaluation.left_out
@@ -77,11 +77,11 @@ def _work(run: Run) -> StageOutcome:
     )
 
 
-def _coverage(run: Run, guard: str) -> Coverage | None:
+def _coverage(run: Run, guard: str) -> GuardCoverage | None:
     """What the stage score found; its manifest is of the scores, and config.yaml may have changed since."""
     manifest = read_manifest(run, "score")
     facts = manifest.facts.get(guard, {}) if manifest is not None else {}
-    return Coverage.model_validate(facts["coverage"]) if facts.get("coverage") else None
+    return GuardCoverage.model_validate(facts["coverage"]) if facts.get("coverage") else None
 
 
 def _missing(run: Run, guard: GuardEvaluation) -> list[Missing]:

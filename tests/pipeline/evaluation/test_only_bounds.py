@@ -23,7 +23,7 @@ from marginalia.pipeline.report.report_stage import STAGE as REPORT
 from marginalia.pipeline.report.terminal_summary import headline
 from marginalia.schemas.errors import ArtifactError
 from marginalia.schemas.evaluation_json import Evaluation
-from marginalia.schemas.label_coverage import Coverage
+from marginalia.schemas.label_coverage import GuardCoverage
 from marginalia.schemas.storage.files import read_model, sha256, write_frame
 from marginalia.schemas.tables import LabelScore
 from tests.pipeline.evaluation.test_evaluate import CONFIG, page_of, results_of
@@ -72,7 +72,7 @@ def test_a_guard_with_no_probability_but_the_verdicts(frames: Frames) -> None:
     assert page.estimators[0].metrics["micro_roc_auc"].value is None
 
 
-COVERAGE = Coverage.model_validate(
+COVERAGE = GuardCoverage.model_validate(
     {
         "labels": [
             {"label": "refund", "kind": "exact", "any_of": ["money_back"], "part_of": []},
