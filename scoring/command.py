@@ -204,6 +204,7 @@ def _maps(options: argparse.Namespace, estimators: list[str] | None) -> ChosenMa
         options.calibration,
         guard=guard.name,
         rows=guard.rows,
+        coverage=guard.coverage,
         model=options.model,
         estimators=estimators,
         named=options.calibration_name,

@@ -76,8 +76,9 @@ def evaluate(
         thresholds_by_guard[files.guard] = _guard_thresholds(guard_evaluation)
         if guard_evaluation.recommended is not None:
             recommended.append(JudgedEstimator.of(table, evaluated[guard_evaluation.recommended].report))
+        categories = files.coverage.labels if files.coverage is not None else None
         calibrations += [
-            fitted.model_copy(update={"family": files.family, "model": files.model})
+            fitted.model_copy(update={"family": files.family, "model": files.model, "categories": categories})
             for fitted in _calibrations(guard_evaluation.recommended, evaluated)
         ]
     evaluation = Evaluation(
