@@ -65,7 +65,7 @@ def long_frame(scored: Iterable[RecordScores], estimators: Sequence[str]) -> pl.
             f"{first.error} (wide=True has a column with the errors)",
             stacklevel=3,
         )
-    return pl.concat(parts)
+    return pl.concat(parts).with_columns(pl.col("probability").fill_nan(None))  # known only within bounds
 
 
 def _empty() -> dict[str, list[Any]]:

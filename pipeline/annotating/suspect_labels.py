@@ -42,9 +42,11 @@ def suspects(gold: pl.DataFrame, scores: pl.DataFrame, labels: Sequence[str]) ->
     with the least support), probability (the guard's, of the label) and support (its probability of what gold says),
     the least support first.
 
-    `gold`: GoldRecord; `scores`: record_id, label and probability of one guard and estimator."""
+    `gold`: GoldRecord; `scores`: record_id, label and probability of one guard and estimator. Labels of which only the
+    bounds are known are left out."""
     final = _reviewable(gold).select("id", "judged", gold_labels="labels")
-    cells = scores.filter(pl.col("label").is_in(list(labels))).join(final, left_on="record_id", right_on="id")
+    known = scores.drop_nulls("probability").filter(pl.col("label").is_in(list(labels)))
+    cells = known.join(final, left_on="record_id", right_on="id")
     cells = cells.filter(pl.col("judged").list.contains(pl.col("label")).fill_null(True))
     cells = cells.with_columns(given=pl.col("gold_labels").list.contains(pl.col("label")))
     support = pl.when("given").then(pl.col("probability")).otherwise(1 - pl.col("probability"))

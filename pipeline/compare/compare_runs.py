@@ -201,7 +201,7 @@ def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold, paired: PairedDif
     }
     for name, labels in own_labels.items():
         if labels:
-            yield f"only {name} scores {', '.join(labels)}; differences use the labels that both score"
+            yield f"only {name} has probabilities of {', '.join(labels)}; differences use the labels that both have"
     first, second = (compared.run.config.evaluate.primary for compared in (a, b))
     if first != second:
         yield f"the runs have different primary metrics, {first} and {second}; that of {a.run.name} is tested"

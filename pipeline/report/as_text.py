@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from marginalia.schemas.agreement_json import Estimate
-from marginalia.schemas.evaluation_json import Difference, EstimatorEvaluation, Finding, GuardDifference, Metric
+from marginalia.schemas.evaluation_json import (
+    Difference,
+    EstimatorEvaluation,
+    Finding,
+    GuardDifference,
+    GuardEvaluation,
+    Metric,
+)
 from marginalia.scoring.measures.conclusions import compare, conclude, range_is_wide, range_of
 
 CHANCE = 0.5
@@ -175,3 +182,16 @@ def explained_by_bounds(finding: Finding, difference: Metric | None) -> bool:
 def joined(names: Sequence[str]) -> str:
     """The names as a phrase: "a, b and c". There must be at least one."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def labels_covered(guard: GuardEvaluation, best: EstimatorEvaluation) -> str:
+    """Which labels the numbers of the estimator are over, if the guard has no probability for some of them; else
+    empty."""
+    only_bounds = [row.label for row in guard.only_bounds]
+    parts = [
+        f"{text}: {', '.join(labels)}"
+        for text, labels in (("only bounds", only_bounds), ("not covered", guard.labels_not_scored))
+        if labels
+    ]
+    total = len(best.labels) + len(only_bounds) + len(guard.labels_not_scored)
+    return f"over {len(best.labels)} of {total} labels ({'; '.join(parts)})" if parts else ""

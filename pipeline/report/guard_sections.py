@@ -34,6 +34,7 @@ TABLE_METRICS = ("macro_roc_auc", "micro_roc_auc", "micro_average_precision", "m
 DIFFERENCE_COLUMNS = ("macro_roc_auc", "micro_roc_auc", "micro_f1", "tuned_micro_f1")
 LABEL_METRICS = ("roc_auc", "average_precision", "f1", "precision", "recall")
 MOST_CONFUSIONS = 12
+HOW_COVERED = {"exact": "exact", "union": "exact, as a union", "bounds": "only bounds"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,15 @@ class Guarantees:
     goals: list[str]
     rows: list[tuple[str, list[Threshold]]]
     missing: list[str]
+
+
+@dataclass(frozen=True)
+class CoverageRow:
+    """How a guard with other categories covers one label: its name, in which way, and the guard's categories."""
+
+    label: str
+    how: str
+    categories: str
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,8 @@ class GuardView:
     not_judged: str  # the finding; empty if all labels that the guard scores were judged in all records
     unknown_verdicts: str
     notes: list[str]  # what the scores depend on, from the manifest of the stage score
+    coverage: list[CoverageRow]  # empty for a guard whose categories are the labels
+    unused: str  # the guard's categories that no label names
 
 
 def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
@@ -131,11 +143,29 @@ def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
         not_judged=not_judged,
         unknown_verdicts=finding_sentences.unknown_verdicts_finding(guard.not_judged),
         notes=_notes(data, guard.guard),
+        coverage=_coverage_rows(guard, names),
+        unused=", ".join(guard.coverage.unused) if guard.coverage is not None else "",
     )
 
 
 def _as_sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _coverage_rows(guard: GuardEvaluation, names: dict[str, str]) -> list[CoverageRow]:
+    if guard.coverage is None:
+        return []
+    bounds = {row.label: row for row in guard.only_bounds}
+    rows = []
+    for label in guard.coverage.labels:
+        row = bounds.get(label.label)
+        how = HOW_COVERED[label.kind]
+        if row is not None and row.lower is not None and row.upper is not None:
+            how += f": {row.lower:.2f} to {row.upper:.2f} on average ({row.estimator})"
+        parts = [" or ".join(label.any_of)] if label.any_of else []
+        parts += [f"a part of {' or '.join(label.part_of)}"] if label.part_of else []
+        rows.append(CoverageRow(names.get(label.label, label.label), how, " or ".join(parts)))
+    return rows + [CoverageRow(names.get(label, label), "not covered", "—") for label in guard.coverage.not_covered]
 
 
 def _notes(data: ReportData, guard_name: str) -> list[str]:

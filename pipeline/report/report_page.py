@@ -50,7 +50,7 @@ def build_page(data: ReportData) -> str:
             annotators=annotator_section(data),
             written=data.generation,
             guards=[guard_view(data, guard) for guard in data.evaluation.guards],
-            side_by_side=side_by_side(data.evaluation, data.primary),
+            side_by_side=side_by_side(data.evaluation, data.primary, data.label_names),
             stages=stage_rows(data),
             as_text=as_text,
             metric_names=as_text.NAMES,
