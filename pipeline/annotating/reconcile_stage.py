@@ -82,7 +82,8 @@ def _work(run: Run) -> StageOutcome:
 
 
 def _severity(run: Run, gold: pl.DataFrame) -> Severity | None:
-    """Agreement on severity, and writes gold_severity.parquet; None without annotation.severity, and for imported answers."""
+    """Agreement on severity, and writes gold_severity.parquet; None without annotation.severity and for imported
+    answers."""
     levels = run.config.annotation.severity
     if not levels or _is_imported(run):
         return None
