@@ -78,7 +78,8 @@ class AnswerReader:
             if not isinstance(item, dict):
                 problem = f"{place} is {str(item)[:80]!r}, expected an object with the person and the labels"
                 raise InputError(problem, hint="correct annotators.items in the mapping, such as answers[*]")
-            yield cells_of(self._mapping.answer_paths(), item, place), place
+            cells_inside = cells_of(self._mapping.answer_paths(), item, place, self._mapping.optional_paths)
+            yield cells_inside, place
 
     def _person(self, cells: Mapping[str, Any], where: str) -> str:
         column = FILE if self._annotators.files else self._annotators.column

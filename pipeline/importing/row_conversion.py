@@ -41,13 +41,15 @@ class Conversion:
     """The records in the order of the source, and the answers of the mapping's annotators. `counts`: rows; records;
     rows left out (skipped, unusable, duplicates, and of these conflicting_duplicates, only_ignored_values); and changes
     to texts and labels (stripped, ignored_values, unlabelled, partly_labelled: some of its labels were not judged,
-    because their cells are blank). With annotators, `answers` are counted, and duplicates, only_ignored_values,
-    unlabelled and partly_labelled count answers. `ignored`: how often each ignored label value occurred."""
+    because their cells are blank or the column of judged labels leaves them out). With annotators, `answers` are
+    counted, and duplicates, only_ignored_values, unlabelled and partly_labelled count answers. `ignored`: how often
+    each ignored label value occurred. `unread`: the columns of the first row that the mapping does not read."""
 
     records: list[ImportedRecord] = field(default_factory=list)
     answers: list[ImportedAnswer] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
+    unread: list[str] = field(default_factory=list)
 
 
 def convert(
@@ -62,7 +64,10 @@ def convert(
     for location, row in rows:
         where = f"{source}: {location}"
         result.counts["rows"] += 1
-        cells = cells_of(paths, row, where)
+        if result.counts["rows"] == 1:
+            read = {path for _, path in paths}
+            result.unread = [column for column in row if column not in read]
+        cells = cells_of(paths, row, where, mapping.optional_paths)
         if any({str(cells[column]), _as_text(cells[column])} & {*values} for column, values in mapping.skip.items()):
             result.counts["skipped"] += 1
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from marginalia.schemas.errors import InputError, did_you_mean
@@ -19,15 +19,20 @@ SHOWN = 80  # characters of a value in a message
 FILE = "(file)"  # the key of a row that names its file, for annotators.files
 
 
-def cells_of(paths: Iterable[tuple[str, str]], row: Mapping[str, Any], where: str) -> dict[str, Any]:
+def cells_of(
+    paths: Iterable[tuple[str, str]], row: Mapping[str, Any], where: str, optional: Collection[str] = ()
+) -> dict[str, Any]:
     """Path → cell, for pairs of a mapping's key and a path. Raises InputError, which begins with `where`, for a path
-    that the row does not have; the hint names the key."""
+    that the row does not have; the hint names the key. The cell of a path in `optional` is then None."""
     cells, missing = {}, []
     for key, path in paths:
         try:
             cells[path] = value_at(row, path)
         except LookupError as error:
-            missing.append((key, path, error.args[0]))
+            if path in optional:
+                cells[path] = None
+            else:
+                missing.append((key, path, error.args[0]))
         else:
             refuse_binary(cells[path], f"column '{path}'", where)
     if not missing:
