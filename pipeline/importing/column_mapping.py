@@ -22,6 +22,7 @@ HUB = "hub:"
 EXPLAIN = "marginalia import --show-mapping records shows the keys"
 
 
+JUDGED_COLUMN = "judged"  # of a release and of gold.parquet
 EDIT = "EDIT"  # the value of a key that import --suggest leaves to the user
 _TO_EDIT = re.compile(r"\s*(?:- )?(?P<key>.+?):\s+EDIT\s*(?:#.*)?")
 

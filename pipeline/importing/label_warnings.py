@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from marginalia.pipeline.importing.column_mapping import Mapping
+from marginalia.pipeline.importing.column_mapping import JUDGED_COLUMN, Mapping
 from marginalia.pipeline.importing.row_conversion import Conversion
 
 SHOWN = 10  # labels
-JUDGED = "judged"  # the column of gold.parquet and of a release
 
 
 def label_warnings(result: Conversion, mapping: Mapping, taxonomy_ids: Sequence[str]) -> list[str]:
@@ -25,10 +24,10 @@ def label_warnings(result: Conversion, mapping: Mapping, taxonomy_ids: Sequence[
     if mapping.annotators is not None and (ignored := result.counts["only_ignored_values"]):
         answers = "1 answer names" if ignored == 1 else f"{ignored:,} answers name"
         warnings.append(f"{answers} only values in labels.ignore and {'is' if ignored == 1 else 'are'} left out")
-    if mapping.labels.judged is None and JUDGED in result.unread:
+    if mapping.labels.judged is None and JUDGED_COLUMN in result.unread:
         warnings.append(
-            f"the mapping does not read the column '{JUDGED}'; if it lists the labels that were judged in each row, as "
-            f"in a release, add judged: {{column: {JUDGED}}} to labels in the mapping"
+            f"the mapping does not read the column '{JUDGED_COLUMN}'; if it lists the labels that were judged in each "
+            f"row, as in a release, add judged: {{column: {JUDGED_COLUMN}}} to labels in the mapping"
         )
     asked = {*mapping.labels.judged_in(taxonomy_ids)}
     if open_labels := [label for label in taxonomy_ids if label not in asked]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from marginalia.pipeline.importing.class_labels import class_names
-from marginalia.pipeline.importing.column_mapping import EDIT, HUB, unanswered
+from marginalia.pipeline.importing.column_mapping import EDIT, HUB, JUDGED_COLUMN, unanswered
 from marginalia.pipeline.importing.column_profiles import ColumnProfile, Profiles, profiles_of
 from marginalia.pipeline.importing.label_guess import LabelGuess
 from marginalia.pipeline.importing.label_matching import Match
@@ -121,6 +121,9 @@ def _body(
         yield "# no column looks like labels: the records are imported without them. Otherwise add labels: {column: …}"
         return
     yield from _labels(guess.labels, taxonomy)
+    judged = profiles.columns.get(f"{JUDGED_COLUMN}[*]")
+    if judged and taxonomy and guess.items is None and judged.values.keys() <= {*taxonomy.ids}:
+        yield f"  judged: {{column: {JUDGED_COLUMN}}}  # the labels that were judged in each row, as in a release"
 
 
 def _files(files: SourceFiles, encoding: str | None) -> Iterator[str]:

@@ -102,7 +102,7 @@ def test_the_report_shows_what_is_covered_and_how(frames: Frames) -> None:
         f"{data.label_names['discount']} not covered",
     ):
         assert expected in text, expected
-    assert "No label uses these categories: weather. The verdict is the guard's own, so it includes them." in text
+    assert "No label uses these categories: weather. A verdict that the guard itself gives includes them." in text
 
 
 def two_guards(frames: Frames, first: list[str], second: list[str]) -> Evaluation:

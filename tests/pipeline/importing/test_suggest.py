@@ -179,6 +179,23 @@ def test_lists_of_labels_and_conversations(run: Run, tmp_path: Path, as_text: bo
     assert [message["role"] for message in prompts["messages"].to_list()[0]] == ["user", "assistant", "user"]
 
 
+def test_a_column_of_judged_labels(run: Run, tmp_path: Path) -> None:
+    """As in a release of partly judged records: without it, labels that nobody judged would become negative."""
+    rows = [
+        {
+            "id": f"r{number}",
+            "text": f"text number {number}",
+            "labels": ["refund"] if number % 3 else [],
+            "judged": ["refund", "invoice"] if number % 2 else None,
+        }
+        for number in range(12)
+    ]
+    imported(run, jsonl(tmp_path / "released.jsonl", rows), {})
+    assert gold_of(run) == [(row["id"], row["labels"], row["judged"]) for row in rows]
+    other = [{**row, "judged": ["yes"]} for row in rows]
+    assert "judged: {" not in suggest([str(jsonl(tmp_path / "other.jsonl", other))], run.taxonomy).text
+
+
 def test_the_names_of_classes_are_read(run: Run, tmp_path: Path) -> None:
     names = ["Late delivery", "none", "refund"]
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
