@@ -12,7 +12,7 @@ from typing import Any
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.sources.csv_rows import csv_rows
 from marginalia.schemas.sources.file_format import EXPECTED, TABLES, FileFacts, FileFormat, format_of
-from marginalia.schemas.sources.json_lists import find_lists, list_rows, only_list
+from marginalia.schemas.sources.json_lists import VALUES, find_lists, has_rows_as_values, list_rows, only_list
 from marginalia.schemas.sources.json_values import json_value
 from marginalia.schemas.sources.jsonl_rows import BYTE_ORDER_MARK, MOST_LINE_BYTES, jsonl_rows
 from marginalia.schemas.sources.parquet_rows import parquet_rows
@@ -125,6 +125,10 @@ def _list_key(path: Path, how: FileFormat, facts: FileFacts) -> str | None:
             return None
     with open_unpacked(path, facts.codec) as file:
         found = find_lists(path, file) if first else []
+    if first and len(found) != 1:
+        with open_unpacked(path, facts.codec) as file:
+            if has_rows_as_values(path, file):
+                return VALUES
     return None if is_object and not found else only_list(path, found)
 
 

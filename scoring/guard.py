@@ -12,7 +12,7 @@ from marginalia.schemas.base_model import ID_PATTERN, StrictModel, located_error
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.label_coverage import GuardCoverage
 from marginalia.schemas.storage.yaml_files import find_yaml, line_in, load_yaml
-from marginalia.schemas.taxonomy import Label, Taxonomy, load_taxonomy
+from marginalia.schemas.taxonomy import Label, Taxonomy, load_taxonomy, taxonomy_path
 from marginalia.scoring.label_categories import (
     CategoriesError,
     CoveredLabel,
@@ -342,6 +342,14 @@ def _load(reference: str, taxonomy: Taxonomy | None, relative_to: Path, *, mappe
 def guard_path(reference: str, *, relative_to: Path = Path()) -> Path:
     """The path of a guard file. Raises InputError with the shipped names when there is no such guard."""
     return find_yaml("guard", reference, SHIPPED, relative_to=relative_to)
+
+
+def named_taxonomy(reference: str) -> Path:
+    """The path of a taxonomy: a shipped name, the name of a guard's own taxonomy, such as `wildguard`, or a YAML file.
+
+    Raises InputError with the shipped names when there is no such taxonomy."""
+    own = {path.stem: path for path in (SHIPPED / "taxonomies").glob("*.yaml")}
+    return own[reference] if reference in own else taxonomy_path(reference)
 
 
 def _codes(path: Path, file: GuardFile, taxonomy: Taxonomy) -> dict[str, str]:

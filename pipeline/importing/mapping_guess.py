@@ -36,11 +36,13 @@ class MappingGuess:
     id: Guess | None = None
     person: Guess | None = None
     items: str | None = None
+    has_a_file_per_person: bool = False
     labels: LabelGuess | None = None
 
 
-def guess_mapping(profiles: Profiles, taxonomy: Taxonomy | None) -> MappingGuess:
-    """The guess. Its paths inside the answers of several people are relative to one answer, as in a mapping."""
+def guess_mapping(profiles: Profiles, taxonomy: Taxonomy | None, files: int = 1) -> MappingGuess:
+    """The guess for this number of `files`. Its paths inside the answers of several people are relative to one answer,
+    as in a mapping."""
     guess = MappingGuess()
     _guess_people(profiles, guess)
     _guess_texts(profiles, guess)
@@ -56,7 +58,10 @@ def guess_mapping(profiles: Profiles, taxonomy: Taxonomy | None) -> MappingGuess
     ]
     rows = sum(column.filled for column in profiles.columns.values() if column.path == guess.items) or profiles.rows
     guess.labels = guess_labels(free, rows, taxonomy)
-    _guess_id(profiles, guess)
+    if guess.text and guess.labels and not guess.person and profiles.is_all and files > 1:
+        each_in_all = len(profiles.columns[guess.text.path].distinct) * files == profiles.rows
+        guess.has_a_file_per_person = each_in_all
+    _guess_id(profiles, guess, files)
     return guess
 
 
@@ -105,7 +110,7 @@ def _guess_texts(profiles: Profiles, guess: MappingGuess) -> None:
         guess.text = Guess(longest.path, f"the longest texts, {longest.mean_characters:,.0f} characters on average")
 
 
-def _guess_id(profiles: Profiles, guess: MappingGuess) -> None:
+def _guess_id(profiles: Profiles, guess: MappingGuess, files: int) -> None:
     used = {guess.person.path} if guess.person and guess.items is None else set()
     for path, column in sorted(profiles.columns.items(), key=lambda item: item[0] == NAMELESS):
         scalar = column.form in ("text", "number") and "[*]" not in path and path not in used
@@ -113,6 +118,9 @@ def _guess_id(profiles: Profiles, guess: MappingGuess) -> None:
             continue
         if len(column.distinct) == profiles.rows:
             guess.id = Guess(path, "another one in every row")
+            return
+        if guess.has_a_file_per_person and len(column.distinct) * files == profiles.rows:
+            guess.id = Guess(path, "another one in every row of a file")
             return
         if guess.person and guess.items is None:
             guess.id = Guess(path, f"{len(column.distinct):,} records in {profiles.rows:,} rows")

@@ -19,9 +19,38 @@ SHOWN = 80  # characters of a value in a message
 FILE = "(file)"  # the key of a row that names its file, for annotators.files
 
 
-def cells_of(paths: Iterable[tuple[str, str]], row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Path → cell, for pairs of a mapping's key and a path. Raises InputError, which begins with `where`, for a path
-    that the row does not have; the hint names the key."""
+class AbsentPaths:
+    """Optional paths that some rows do not have: a JSON object may leave out a key, and its cell is blank then. A path
+    that no row has is a mistake in the mapping."""
+
+    def __init__(self, optional: Iterable[str]) -> None:
+        self._optional = frozenset(optional)
+        self._missing: dict[str, InputError] = {}
+        self._found: set[str] = set()
+
+    def found(self, paths: Iterable[str]) -> None:
+        """Notes that a row has these paths."""
+        self._found.update(paths)
+
+    def allows(self, path: str, error: InputError) -> bool:
+        """Whether a row may lack the path; keeps the first error of each."""
+        if path not in self._optional:
+            return False
+        self._missing.setdefault(path, error)
+        return True
+
+    def check(self) -> None:
+        """Raises the first error of a path that no row has. Call it after the last row."""
+        for path, error in self._missing.items():
+            if path not in self._found:
+                raise error
+
+
+def cells_of(
+    paths: Iterable[tuple[str, str]], row: Mapping[str, Any], where: str, absent: AbsentPaths | None = None
+) -> dict[str, Any]:
+    """Path → cell, for pairs of a mapping's key and a path; null for a path that may be absent. Raises InputError,
+    which begins with `where`, for another path that the row does not have; the hint names the key."""
     cells, missing = {}, []
     for key, path in paths:
         try:
@@ -30,17 +59,23 @@ def cells_of(paths: Iterable[tuple[str, str]], row: Mapping[str, Any], where: st
             missing.append((key, path, error.args[0]))
         else:
             refuse_binary(cells[path], f"column '{path}'", where)
+    if absent is not None:
+        absent.found(cells)
     if not missing:
         return cells
     if len(missing) > 1 and not cells:
         named = ", ".join(f"{key} '{path}'" for key, path, _ in missing)
         has = f"the mapping fits no column: it names {named}; the row has {_keys(row)}"
         raise InputError(f"{where}: {has}", hint="--mapping takes a YAML file that names its columns")
-    key, _, problem = missing[0]
-    hint = f"--mapping takes a YAML file; its key {key} names the column"
-    if key == "id":
-        hint += ", and without it ids are made from the texts"
-    raise InputError(f"{where}: {problem}", hint=hint)
+    for key, path, problem in missing:
+        hint = f"--mapping takes a YAML file; its key {key} names the column"
+        if key == "id":
+            hint += ", and without it ids are made from the texts"
+        error = InputError(f"{where}: {problem}", hint=hint)
+        if absent is None or not absent.allows(path, error):
+            raise error
+        cells[path] = None
+    return cells
 
 
 def value_at(row: Mapping[str, Any], path: str) -> Any:

@@ -35,6 +35,16 @@ def error_of(rows: list[dict[str, Any]], annotators: dict[str, Any], labels: dic
     return str(caught.value)
 
 
+def test_answers_in_a_struct_of_lists_which_datasets_writes() -> None:
+    rows = [{"text": "a", "answers": {"who": ["ann", "bob"], "topics": [["refund"], None]}}]
+    result = run(rows, {"items": "answers", "column": "who"}, LISTS)
+    assert answers(result) == [("a", "ann", ["refund"], None)]
+    assert result.counts["unlabelled"] == 1
+    rows[0]["answers"] = {"who": ["ann"], "topics": [["refund"], []]}
+    message = error_of(rows, {"items": "answers", "column": "who"}, LISTS)
+    assert message.startswith("d.jsonl: line 1: 'answers' has lists of different lengths: 1 of who, 2 of topics")
+
+
 EXPECTED = [
     ("a", "ann", ["refund"], None),
     ("a", "7", [], None),

@@ -88,7 +88,8 @@ def test_flags_with_blanks(run: Run, tmp_path: Path) -> None:
         ("a4", None, None),
     ]
     assert "faulty_item: EDIT  # which label? nearest: damaged_or_faulty" in suggestion.text
-    assert "# not read, because no label has a similar name: spam_folder" in suggestion.text
+    assert "    # not read, because no label has a similar name; to read one, " in suggestion.text
+    assert "\n    # spam_folder: LABEL\n" in suggestion.text
 
 
 def test_a_text_column_of_labels(run: Run, tmp_path: Path) -> None:
@@ -155,6 +156,70 @@ def test_scores_need_a_threshold(run: Run, tmp_path: Path) -> None:
     found = [labels for _, labels, _ in gold_of(run)]
     assert found[:4] == [["invoice"], ["invoice"], ["invoice"], []]
     assert found[8:] == [["refund"], ["refund"]]
+
+
+def test_scores_of_names_that_are_no_labels_are_not_classes(run: Run, tmp_path: Path) -> None:
+    rows = [[at, f"text {at}", 0.1 * (at % 5), 0.25 * (at % 4)] for at in range(20)]
+    path = table(tmp_path / "scores.csv", ["id", "text", "toxicity", "late"], rows)
+    suggestion = imported(run, path, {"threshold": "0.5", "late": "late_delivery"})
+    assert "\n    # toxicity: LABEL\n" in suggestion.text
+    assert [labels for _, labels, _ in gold_of(run)][:4] == [[], [], ["late_delivery"], ["late_delivery"]]
+
+
+def test_words_for_true_and_false_in_other_languages(run: Run, tmp_path: Path) -> None:
+    rows = [[at, f"Satz {at}", "wahr" if at % 2 else "falsch", "ja" if at % 3 else ""] for at in range(6)]
+    path = table(tmp_path / "de.csv", ["Nr", "Text", "late_delivery", "refund"], rows, delimiter=";")
+    suggestion = imported(run, path, {})
+    assert "  true: [wahr, ja]\n  false: [falsch]\n" in suggestion.text
+    assert gold_of(run)[1] == ("1", ["late_delivery", "refund"], ["late_delivery", "refund"])
+    assert gold_of(run)[0] == ("0", [], ["late_delivery"])
+
+
+def test_codes_in_one_text_are_separated(run: Run, tmp_path: Path) -> None:
+    rows = [[f"text {at}", ("O1, O3", "O1", "O2, O4", "O5")[at % 4]] for at in range(12)]
+    suggestion = suggest([str(table(tmp_path / "codes.csv", ["text", "categories"], rows))], run.taxonomy)
+    assert "separator: ','" in suggestion.text
+    assert [key for _, key in suggestion.questions] == ["O1", "O3", "O2", "O4", "O5"]
+
+
+def test_one_or_two_letters_are_near_no_label(run: Run) -> None:
+    assert match_label("R", run.taxonomy).near == match_label("re", run.taxonomy).near == []
+
+
+def test_rows_without_the_list_of_labels_are_asked_for(run: Run, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"text": f"t{at}", "labels": ["refund"]} for at in range(4)]
+    suggestion = imported(run, jsonl(tmp_path / "r.jsonl", [*rows, {"text": "u"}]), {"blank": "none"})
+    assert "1 blank cell: none (no category applies) or unlabelled" in suggestion.text
+    assert sorted(labels for _, labels, _ in gold_of(run)) == [[], *[["refund"]] * 4]
+
+
+def test_a_file_per_person_is_recognised_by_its_records(run: Run, tmp_path: Path) -> None:
+    for person, label in (("ann", "refund"), ("bob", "none")):
+        rows = [[at, f"text {at}", label] for at in range(4)]
+        table(tmp_path / f"{person}.csv", ["id", "text", "label"], rows)
+    source = str(tmp_path / "*.csv")
+    suggestion = suggest([source], run.taxonomy)
+    assert not suggestion.questions
+    assert "annotators:\n  files: true  # 2 files with the same records" in suggestion.text
+    assert "id: id  # another one in every row of a file\n" in suggestion.text
+    assert "answer     none applies; judged 1 of 12: refund (bob)" in "\n".join(
+        shown_examples(suggestion, run.taxonomy, 80)
+    )
+    mapping = run.path("mapping.yaml")
+    mapping.write_text(suggestion.text, encoding="utf-8")
+    prepare(run, [source], str(mapping))
+    run_stage(STAGE, run)
+    assert read_frame(run.path("annotations.parquet"), Answer, made_by="x").height == 8
+
+
+def test_a_table_without_a_header_is_read_from_its_first_row(run: Run, tmp_path: Path) -> None:
+    rows = [["spam" if at % 3 else "ham", f"text number {at} of these"] for at in range(1, 12)]
+    path = table(tmp_path / "sms.csv", ["ham", "text number 0 of these"], rows)
+    suggestion = suggest([str(path)], run.taxonomy)
+    assert suggestion.files.facts[0].rows == 12
+    assert "files:\n  header: false  # values" in suggestion.text
+    assert "text: column_2" in suggestion.text
+    assert "#   column_1 has the values ham, spam\n" in suggestion.text
 
 
 def test_one_answer_per_row(run: Run, tmp_path: Path) -> None:
