@@ -19,6 +19,7 @@ Bounds = tuple[Array, Array]  # (lower, upper) of probabilities, of equal shape
 # their bounds are 95 % intervals of single probabilities, so they give no certain range for a metric
 PROBABILISTIC_BOUNDS = ("monte_carlo",)
 SLACK = 1e-9  # bounds closer than this count as one exact number
+NO_LABELS = "no label has a probability"  # why a metric over labels has no value
 LABEL_FREQUENCY = "label_frequency"  # a baseline: each label's share of the judged records, the same for every record
 
 

@@ -29,6 +29,10 @@ class Labelled:
     labels: list[str]
     judged: list[str] | None = None
 
+    def judges(self, labels: Sequence[str]) -> bool:
+        """Whether all of these labels were judged."""
+        return self.judged is None or {*labels} <= {*self.judged}
+
 
 @dataclass
 class LabelledRecords:
@@ -53,10 +57,16 @@ def read_labelled(
     if not labelled:
         hint = "the column labels has a list of label ids, [] if no category applies"
         raise InputError.at(path, "no record has labels", hint=hint)
-    kept = labelled[:limit]
-    if partly := sum(record.judged is not None for record in kept):
-        records_of = f"{partly} of {len(kept)} records"
-        notes.append(f"only some labels were judged in {records_of}; the table counts the others as not applying")
+    usable = [record for record in labelled if record.judged is None or {*record.judged} & {*guard.labels}]
+    if nothing := len(labelled) - len(usable):
+        were = "was" if nothing == 1 else "were"
+        notes.append(f"{nothing} of {len(labelled)} records {were} not judged on any label of the guard and left out")
+    if not usable:
+        hint = "labels.judged in the mapping says which labels the source judged"
+        raise InputError.at(path, f"no record judges a label of guard {guard.name}", hint=hint)
+    kept = usable[:limit]
+    if partly := sum(not record.judges(guard.labels) for record in kept):
+        notes.append(f"in {partly} of {len(kept)} records only some labels were judged; the others are left out")
     unknown = sorted({label for record in kept for label in record.labels} - set(guard.labels))
     if unknown:
         notes.append(f"guard {guard.name} has no code for {', '.join(unknown)}: not judged")

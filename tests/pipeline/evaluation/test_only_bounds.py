@@ -16,6 +16,7 @@ from marginalia.pipeline.core.run import open_run
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
 from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
+from marginalia.pipeline.evaluation.guard_tables import NO_LABELS
 from marginalia.pipeline.release.card_results import result_rows
 from marginalia.pipeline.release.release_tables import release_tables
 from marginalia.pipeline.report.report_page import build_page
@@ -69,7 +70,9 @@ def test_a_guard_with_no_probability_but_the_verdicts(frames: Frames) -> None:
     assert page.records == len(frames.records) - 4  # three without gold, one failed
     assert [row.label for row in page.only_bounds] == frames.taxonomy.ids
     assert page.estimators[0].verdict["roc_auc"].value is not None
-    assert page.estimators[0].metrics["micro_roc_auc"].value is None
+    for estimator in page.estimators:
+        assert {(metric.value, metric.reason) for metric in estimator.metrics.values()} == {(None, NO_LABELS)}
+        assert (estimator.calibration.reason, estimator.thresholds.overall[0].reason) == (NO_LABELS, NO_LABELS)
 
 
 COVERAGE = GuardCoverage.model_validate(
@@ -159,7 +162,9 @@ def test_bounds_without_a_probability_are_checked(tmp_path: Path) -> None:
 
 def test_null_probabilities_in_a_release_and_in_an_audit(frames: Frames) -> None:
     scores = without_probability(frames.scores, "return")
-    released = release_tables(frames.gold, None, {"g": scores}, None)["data/scores/g.parquet"]
+    released = release_tables(frames.gold, None, {"g": scores}, None, labels=frames.taxonomy.ids)[
+        "data/scores/g.parquet"
+    ]
     assert released.filter(pl.col("probability").is_null())["label"].unique().to_list() == ["return"]
     marginal = scores.filter(pl.col("estimator") == "marginal")
     found = suspects(frames.gold, marginal, frames.taxonomy.ids)
