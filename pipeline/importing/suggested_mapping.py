@@ -123,8 +123,14 @@ def _body(
     yield from _files(files, how)
     if guess.id:
         yield f"id: {_scalar(guess.id.path)}  # {guess.id.why}"
+    elif guess.unique:
+        columns = ", ".join(guess.unique[:MOST_LISTED])
+        yield _comment(
+            f"no id, so ids are made from the texts. Another value in every row: {columns}. If that is the id:"
+        )
+        yield _comment(f"id: {_scalar(guess.unique[0])}")
     else:
-        yield "# no id: no column has another value in every row, so ids are made from the texts"
+        yield "# no id: no column that could be one has another value in every row, so ids are made from the texts"
     yield from _texts(profiles, guess)
     yield from _duplicates(profiles, guess)
     if guess.has_a_file_per_person:
@@ -223,7 +229,10 @@ def _labels(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:
     named = {match.label for match in labels.meanings}
     others = [label for label in (taxonomy.ids if taxonomy else []) if label not in named]
     if others and not _are_ids(labels):
-        yield _comment(f"not named by this file, so not judged: {', '.join(others)}", indent=2)
+        still = (
+            "" if all(match.label or match.is_nothing for match in labels.meanings) else ", unless you name them above"
+        )
+        yield _comment(f"not named by this file, so not judged{still}: {', '.join(others)}", indent=2)
         yield "  # if people could have chosen these, too: judged: all"
 
 

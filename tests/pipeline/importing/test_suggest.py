@@ -274,7 +274,7 @@ def test_the_number_of_values_that_are_compared_is_limited(tmp_path: Path, monke
     assert "id: id  # another one in every row" in suggest([str(path)], None).text
     monkeypatch.setattr(column_profiles, "MOST_DISTINCT", 60)
     text = suggest([str(path)], None).text
-    assert "# no id: no column has another value in every row" in text
+    assert "# no id: no column that could be one has another value in every row" in text
     assert "at least 30  'text 0'; " in text
     assert "duplicates" not in text
 
@@ -354,7 +354,22 @@ def test_examples_without_any_answer(run: Run, tmp_path: Path) -> None:
     rows = [[f"text {at}", ["x", "y"][at % 2]] for at in range(8)]
     suggestion = suggest([str(table(tmp_path / "r.csv", ["text", "label"], rows))], run.taxonomy)
     blocks = shown_examples(suggestion, run.taxonomy, 80)
-    assert blocks[0].split("\n")[1:] == ["   user       text 0", "   labels     not labelled"]
+    assert blocks[0] == "5 records as they would be imported without the lines to edit:"
+    assert blocks[1].split("\n")[1:] == ["   user       text 0", "   labels     not labelled"]
+    assert "  # not named by this file, so not judged, unless you name them above: late_delivery, " in suggestion.text
+
+
+@pytest.mark.parametrize("name", ["id", "ticket_no", "ticketId", "order.number", "case-key", "rowNr"])
+def test_a_column_that_is_called_an_id(tmp_path: Path, name: str) -> None:
+    path = table(tmp_path / "r.csv", [name, "text"], [[f"T{at}", f"text {at}"] for at in range(8)])
+    assert f"id: {name}  # another one in every row" in suggest([str(path)], None).text
+
+
+@pytest.mark.parametrize("name", ["valid", "volcano", "paid", "monkey"])
+def test_a_unique_column_with_another_name_is_mentioned(tmp_path: Path, name: str) -> None:
+    path = table(tmp_path / "r.csv", [name, "text"], [[f"T{at}", f"text {at}"] for at in range(8)])
+    text = suggest([str(path)], None).text
+    assert f"Another value in every row: {name}. If that is the id:\n# id: {name}\n" in text
 
 
 @pytest.mark.parametrize(
