@@ -71,9 +71,9 @@ def cells_of(
         hint = f"--mapping takes a YAML file; its key {key} names the column"
         if key == "id":
             hint += ", and without it ids are made from the texts"
-        error = InputError(f"{where}: {problem}", hint=hint)
-        if absent is None or not absent.allows(path, error):
-            raise error
+        no_path = InputError(f"{where}: {problem}", hint=hint)
+        if absent is None or not absent.allows(path, no_path):
+            raise no_path
         cells[path] = None
     return cells
 
