@@ -21,7 +21,7 @@ SEPARATORS = (";", "|", ",", "/")
 CODE = re.compile(r"[A-Za-z]{1,3}\d{1,3}")
 # words for true and false that an import knows only if the mapping names them
 FURTHER_WORDS = {
-    "true": ("wahr", "ja", "oui", "vrai", "si", "sí", "verdadero", "sim", "verdadeiro", "vero", "waar"),
+    "true": ("x", "wahr", "ja", "oui", "vrai", "si", "sí", "verdadero", "sim", "verdadeiro", "vero", "waar"),
     "false": ("falsch", "nein", "non", "faux", "falso", "não", "nao", "onwaar", "nee"),
 }
 MOST_LABELS = 100
@@ -32,7 +32,8 @@ MOST_LABEL_CHARACTERS = 60  # on average
 class LabelGuess:
     """Where the labels are. `meanings`: value or column → what it means. Columns that mean none of the taxonomy's
     labels are in `left_out`. `needs_threshold`: the cells are numbers other than 0 and 1. `true`, `false`: further
-    words in the cells."""
+    words in the cells. `is_blank_false`: some column has no other cells than true and blank ones.
+    `alike`: other columns with the values of `column`."""
 
     why: str
     column: str | None = None
@@ -44,6 +45,8 @@ class LabelGuess:
     true: list[str] = field(default_factory=list)
     false: list[str] = field(default_factory=list)
     blank: int = 0
+    is_blank_false: bool = False
+    alike: list[str] = field(default_factory=list)
 
 
 def guess_labels(columns: Sequence[ColumnProfile], rows: int, taxonomy: Taxonomy | None) -> LabelGuess | None:
@@ -56,7 +59,15 @@ def guess_labels(columns: Sequence[ColumnProfile], rows: int, taxonomy: Taxonomy
     matched = sum(match.label is not None for match in flags.meanings) if flags else 0
     if flags and (best is None or matched >= 2 or (matched and best[0] < 2)):
         return flags
+    if best:
+        best[1].alike = _alike(best[1], columns)
     return best[1] if best else flags
+
+
+def _alike(guess: LabelGuess, columns: Sequence[ColumnProfile]) -> list[str]:
+    values = next(({*column.values} for column in columns if column.path == guess.column), set())
+    others = [column for column in columns if column.path != guess.column and not column.is_open]
+    return [column.path for column in others if len(values) > 1 and {*column.values} == values]
 
 
 def _flags(columns: Sequence[ColumnProfile], rows: int, taxonomy: Taxonomy | None) -> LabelGuess | None:
@@ -78,6 +89,7 @@ def _flags(columns: Sequence[ColumnProfile], rows: int, taxonomy: Taxonomy | Non
         true=[word for word in FURTHER_WORDS["true"] if word in seen],
         false=[word for word in FURTHER_WORDS["false"] if word in seen],
         blank=sum(column.filled < rows for column in read),
+        is_blank_false=any(_is_ticked(column) and column.filled < rows for column in read),
     )
 
 
@@ -96,6 +108,11 @@ def _is_flag(column: ColumnProfile, taxonomy: Taxonomy | None) -> bool:
     if all(number is not None and 0 <= number <= 1 for number in numbers):
         return True
     return match_label(_last(column.path), taxonomy).label is not None
+
+
+def _is_ticked(column: ColumnProfile) -> bool:
+    """Whether every cell that is filled is true."""
+    return {value.lower().removesuffix(".0") for value in column.values} <= {*WORDS["true"], *FURTHER_WORDS["true"]}
 
 
 def _are_words(values: Counter[str]) -> bool:
@@ -120,14 +137,8 @@ def _values(
 ) -> tuple[float, LabelGuess] | None:
     """How well the values of a column fit as labels, and the guess; None if they are not labels. `lists`: the columns
     with lists → in how many rows they are blank."""
-    if column.is_open or column.form in ("list", "object", "blank") or not column.cells:
+    if not _can_be_labels(column):
         return None
-    if column.mean_characters > MOST_LABEL_CHARACTERS or IDENTIFIER.search(_last(column.path)):
-        return None
-    if _are_words(column.values) and not _is_named_label(column):
-        return None  # a flag, whose name is what it means
-    if any(not (_number(value) or 0.0).is_integer() for value in column.values):
-        return None  # scores
     separator = _separator(column) if "[*]" not in column.path else None
     values = Counter[str]()
     for value, count in column.values.items():
@@ -143,18 +154,31 @@ def _values(
     named = LABELS.search(column.path) is not None
     if not (known or similar or named):
         return None
-    is_list = column.path.endswith("[*]")
+    is_list, base = column.path.endswith("[*]"), column.path.removesuffix("[*]")
     guess = LabelGuess(
         why=("1 value" if len(values) == 1 else f"{len(values)} different values")
         + (", by its name" if named else "")
         + (f", {known:.0%} known" if known else ""),
-        column=column.path.removesuffix("[*]") if is_list else column.path,
+        column=base if is_list and "[*]" not in base else column.path,
         form="list" if "[*]" in column.path else "text",
         separator=separator,
         meanings=matches,
         blank=lists.get(column.path.removesuffix("[*]"), 0) if "[*]" in column.path else rows - column.filled,
     )
     return 2.0 * known + 0.5 * similar + named + 0.5 * is_list, guess
+
+
+def _can_be_labels(column: ColumnProfile) -> bool:
+    if column.is_open or column.form in ("list", "object", "blank") or not column.cells:
+        return False
+    if column.mean_characters > MOST_LABEL_CHARACTERS or IDENTIFIER.search(_last(column.path)):
+        return False
+    if _are_words(column.values) and not _is_named_label(column):
+        return False  # a flag, whose name is what it means
+    counts = column.values.values()
+    if "[*]" in column.path and len(counts) > 1 and all(count == column.filled for count in counts):
+        return False  # the same list in every row: what could be chosen
+    return all((_number(value) or 0.0).is_integer() for value in column.values)  # others are scores
 
 
 def _separator(column: ColumnProfile) -> str | None:

@@ -15,7 +15,9 @@ TEXTS = (
 )  # fmt: skip
 PROMPTS = ("prompt", "question", "instruction", "input", "query", "user_input", "user", "human")
 RESPONSES = ("response", "answer", "output", "completion", "assistant", "reply", "model_response", "bot")
-PERSON = re.compile(r"(^|_)(annotator|rater|worker|labell?er|coder|judge|reviewer)(_?(id|name|nr|number))?$", re.I)
+PERSON = re.compile(
+    r"(^|_)(annotator|rater|worker|labell?er|coder|judge|reviewer)(_?(id|name|nr|number))?$|^completed_by$", re.I
+)
 
 
 @dataclass(frozen=True)

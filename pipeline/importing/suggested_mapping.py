@@ -133,7 +133,9 @@ def _body(
         yield "# no id: no column that could be one has another value in every row, so ids are made from the texts"
     yield from _texts(profiles, guess)
     yield from _duplicates(profiles, guess)
-    if guess.has_a_file_per_person:
+    if guess.person and guess.labels is None:
+        yield _comment(f"{guess.person.path} could be the annotator: {guess.person.why}; annotators need labels")
+    elif guess.has_a_file_per_person:
         yield "annotators:"
         yield f"  files: true  # {len(paths)} files with the same records; if they are not one per person, delete this"
     elif guess.person:
@@ -143,7 +145,8 @@ def _body(
             yield f"  items: {_scalar(guess.items)}"
     if guess.labels is None:
         yield "# no column looks like labels: the records are imported without them. Otherwise add labels: {column: …}"
-        few = [column for column in profiles.columns.values() if _has_few_values(column)]
+        used = [one.path for one in (guess.text, guess.id, guess.person) if one]
+        few = [column for path, column in profiles.columns.items() if path not in used and _has_few_values(column)]
         yield from (
             _comment(f"  {column.path} has the values {', '.join(map(one_line, column.values))}") for column in few
         )
@@ -194,6 +197,9 @@ def _texts(profiles: Profiles, guess: MappingGuess) -> Iterator[str]:
 
 
 def _duplicates(profiles: Profiles, guess: MappingGuess) -> Iterator[str]:
+    if guess.person and guess.labels is None:
+        yield "duplicates: first"
+        return
     if guess.id or guess.person or guess.has_a_file_per_person or guess.text is None:
         return
     column = profiles.columns[guess.text.path]
@@ -214,7 +220,9 @@ def _labels(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:
     for key, words in (("true", labels.true), ("false", labels.false)):
         if words:
             yield f"  {key}: [{', '.join(map(_scalar, words))}]"
-    if labels.blank and labels.column is None:
+    if labels.is_blank_false:
+        yield f"  blank: {EDIT}  # some columns have only true and blank cells: none (it does not apply) or unlabelled?"
+    elif labels.blank and labels.column is None:
         yield "  # a blank cell: nobody judged this label in the row. If it means 0: blank: none"
     elif labels.blank and not any(match.is_nothing for match in labels.meanings):
         cells = "1 blank cell" if labels.blank == 1 else f"{labels.blank:,} blank cells"
@@ -222,6 +230,9 @@ def _labels(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:
     elif labels.blank:
         rows = "1 row is" if labels.blank == 1 else f"{labels.blank:,} rows are"
         yield f"  # {rows} blank: unlabelled. If blank means that no category applies: blank: none"
+    if labels.alike:
+        problem = f"{', '.join(labels.alike)}: the same values, not read."
+        yield _comment(f"{problem} If these are answers of several people, write one row per answer", indent=2)
     yield from _meanings(labels, taxonomy)
     if labels.left_out:
         yield "    # not read, because no label has a similar name; to read one, remove its # and name the label:"

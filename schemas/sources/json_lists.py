@@ -168,6 +168,16 @@ def has_rows_as_values(path: Path, file: BufferedReader) -> bool:
     return number >= _FEWEST_VALUES
 
 
+def refuse_columns(path: Path, row: dict[str, Any]) -> None:
+    """Raises InputError if the only object of a JSON file has a whole column in each value, as pandas writes it."""
+    columns = list(row.values())
+    if not columns or not all(isinstance(column, dict) and "0" in column and "1" in column for column in columns):
+        return
+    if all(column.keys() == columns[0].keys() for column in columns):
+        hint = "write one object per row; in pandas: to_json(orient='records')"
+        raise InputError.at(path, f"is stored by column, with {len(columns[0]):,} rows in each", hint=hint)
+
+
 def _at(pieces: JsonPieces, key: str) -> Iterator[tuple[str, dict[str, Any]] | None]:
     """The rows of the list, after None as the sign that it was found."""
     if not key:

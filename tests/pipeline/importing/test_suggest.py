@@ -167,12 +167,15 @@ def test_scores_of_names_that_are_no_labels_are_not_classes(run: Run, tmp_path: 
 
 
 def test_words_for_true_and_false_in_other_languages(run: Run, tmp_path: Path) -> None:
-    rows = [[at, f"Satz {at}", "wahr" if at % 2 else "falsch", "ja" if at % 3 else ""] for at in range(6)]
+    rows = [[at, f"Satz {at}", "wahr" if at % 2 else "falsch", ("ja", "nein", "")[at % 3]] for at in range(6)]
     path = table(tmp_path / "de.csv", ["Nr", "Text", "late_delivery", "refund"], rows, delimiter=";")
     suggestion = imported(run, path, {})
-    assert "  true: [wahr, ja]\n  false: [falsch]\n" in suggestion.text
-    assert gold_of(run)[1] == ("1", ["late_delivery", "refund"], ["late_delivery", "refund"])
-    assert gold_of(run)[0] == ("0", [], ["late_delivery"])
+    assert "  true: [wahr, ja]\n  false: [falsch, nein]\n" in suggestion.text
+    assert gold_of(run)[:3] == [
+        ("0", ["refund"], ["late_delivery", "refund"]),
+        ("1", ["late_delivery"], ["late_delivery", "refund"]),
+        ("2", [], ["late_delivery"]),
+    ]
 
 
 def test_codes_in_one_text_are_separated(run: Run, tmp_path: Path) -> None:
@@ -220,6 +223,52 @@ def test_a_table_without_a_header_is_read_from_its_first_row(run: Run, tmp_path:
     assert "files:\n  header: false  # values" in suggestion.text
     assert "text: column_2" in suggestion.text
     assert "#   column_1 has the values ham, spam\n" in suggestion.text
+
+
+def test_an_export_of_label_studio(run: Run, tmp_path: Path) -> None:
+    def task(at: int, *answers: list[str]) -> dict[str, Any]:
+        results = [[{"type": "choices", "value": {"choices": choices}}] for choices in answers]
+        annotations = [{"completed_by": person, "result": result} for person, result in enumerate(results, start=7)]
+        return {"id": at, "data": {"text": f"text {at}"}, "annotations": annotations}
+
+    tasks = [task(1, ["Refund"], ["None"]), task(2, ["Refund", "Invoice"], ["Invoice"])]
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(tasks), encoding="utf-8")
+    imported(run, path, {})
+    answers = read_frame(run.path("annotations.parquet"), Answer, made_by="x")
+    assert answers.select("record_id", "labels").rows() == [
+        ("1", ["refund"]),
+        ("1", []),
+        ("2", ["refund", "invoice"]),
+        ("2", ["invoice"]),
+    ]
+
+
+def test_a_list_of_all_options_is_not_what_was_chosen(run: Run, tmp_path: Path) -> None:
+    options = [{"id": "a", "text": "Refund"}, {"id": "b", "text": "Invoice"}]
+    chosen: list[list[str]] = [["refund"], [], ["refund", "invoice"]]
+    rows = [{"text": f"t{at}", "options": options, "accept": accept} for at, accept in enumerate(chosen)]
+    imported(run, jsonl(tmp_path / "r.jsonl", rows), {})
+    assert sorted(labels for _, labels, _ in gold_of(run)) == sorted(chosen)
+
+
+def test_ticked_columns_ask_what_a_blank_cell_means(run: Run, tmp_path: Path) -> None:
+    rows = [[at, f"text {at}", "x" if at % 2 else "", "x" if at % 3 else ""] for at in range(6)]
+    path = table(tmp_path / "t.csv", ["ID", "Comment", "Refund", "Invoice"], rows)
+    suggestion = imported(run, path, {"blank": "none"})
+    assert "  true: [x]\n  blank: EDIT  # some columns have only true and blank cells" in suggestion.text
+    assert gold_of(run)[0] == ("0", [], ["refund", "invoice"])
+
+
+def test_people_without_labels_and_columns_of_people_are_pointed_out(run: Run, tmp_path: Path) -> None:
+    rows: list[list[Any]] = [[at // 3, at % 3, f"text {at // 3}", at % 5] for at in range(30)]
+    path = table(tmp_path / "p.csv", ["item_id", "worker_id", "text", "mood"], rows)
+    suggestion = imported(run, path, {})
+    assert "# worker_id could be the annotator: 3 people in 30 rows" in suggestion.text
+    assert "#   mood has the values 0, 1, 2, 3, 4\n" in suggestion.text
+    wide = [[f"text {at}", *(("refund", "invoice")[(at + person) % 2] for person in range(3))] for at in range(9)]
+    found = suggest([str(table(tmp_path / "w.csv", ["text", "anna", "ben", "carla"], wide))], run.taxonomy)
+    assert "  # ben, carla: the same values, not read. If these are answers of several people, " in found.text
 
 
 def test_one_answer_per_row(run: Run, tmp_path: Path) -> None:

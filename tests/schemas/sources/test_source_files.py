@@ -118,6 +118,13 @@ def test_the_values_of_an_object_can_be_the_rows(tmp_path: Path) -> None:
     assert rows_of(inside, FileFormat(records="posts.*")) == expected
 
 
+def test_a_file_of_pandas_that_is_stored_by_column_is_refused(tmp_path: Path) -> None:
+    columns = {name: {str(at): f"{name} {at}" for at in range(3)} for name in ("text", "label")}
+    assert error_of(written(tmp_path / "r.json", json.dumps(columns))) == (
+        "is stored by column, with 3 rows in each (write one object per row; in pandas: to_json(orient='records'))"
+    )
+
+
 def test_few_values_could_be_the_parts_of_a_data_set(tmp_path: Path) -> None:
     parts = {f"part{at}": {"name": "x", "rows": ROWS} for at in range(9)}
     path = written(tmp_path / "r.json", json.dumps(parts))
