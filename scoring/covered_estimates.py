@@ -14,9 +14,8 @@ from marginalia.scoring.marginal.estimators import LabelEstimates
 
 
 def of_labels(unions: LabelEstimates, covered: Sequence[CoveredLabel]) -> LabelEstimates:
-    """The estimates of the labels and the verdict, from those of the rows of `union_rows` and the verdict.
-    The probability of a label
-    with only bounds is NaN."""
+    """The estimates of the labels and the verdict, from those of the rows of `union_rows` and the verdict. The
+    probability of a label with only bounds is NaN."""
     probability, lower, upper = [], [], []
     row = 0
     for label in covered:

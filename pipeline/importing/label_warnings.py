@@ -8,6 +8,7 @@ from marginalia.pipeline.importing.column_mapping import Mapping
 from marginalia.pipeline.importing.row_conversion import Conversion
 
 SHOWN = 10  # labels or columns
+JUDGED = "judged"  # the column of gold.parquet and of a release
 
 
 def label_warnings(result: Conversion, mapping: Mapping, taxonomy_ids: Sequence[str]) -> list[str]:
@@ -29,6 +30,11 @@ def label_warnings(result: Conversion, mapping: Mapping, taxonomy_ids: Sequence[
         cells = sum(result.absent.values())
         blank = "1 cell, counted as blank" if cells == 1 else f"{cells:,} cells, counted as blank"
         warnings.append(f"{columns} absent from some rows or answers ({blank}): {_shown(list(result.absent))}")
+    if mapping.labels.judged is None and JUDGED in result.unread:
+        warnings.append(
+            f"the mapping does not read the column '{JUDGED}'; if it lists the labels that were judged in each row, as "
+            f"in a release, add judged: {{column: {JUDGED}}} to labels in the mapping"
+        )
     asked = {*mapping.labels.judged_in(taxonomy_ids)}
     if open_labels := [label for label in taxonomy_ids if label not in asked]:
         names = _shown(open_labels)

@@ -26,10 +26,11 @@ class MissingKeyError(LookupError):
 
 
 class AbsentColumns:
-    """The `optional` paths that some rows of a source lack: JSON may leave out a key without a value."""
+    """The `optional` paths that some rows of a source lack: JSON may leave out a key without a value. No row need have
+    those of them that are `needless`."""
 
-    def __init__(self, optional: Collection[str]) -> None:
-        self.optional = optional
+    def __init__(self, optional: Collection[str], needless: Collection[str] = ()) -> None:
+        self.optional, self._needless = optional, needless
         self.counts = Counter[str]()  # path of labels → how many rows, or answers inside a row, lack it
         self._found: set[str] = set()
         self._first: dict[str, InputError] = {}
@@ -40,8 +41,9 @@ class AbsentColumns:
 
     def absent(self, key: str, path: str, error: InputError) -> None:
         """A row lacks this path of the mapping's `key`; `error` is what to say if no row has it."""
-        self.counts[path] += key.startswith("labels.")
-        self._first.setdefault(path, error)
+        if path not in self._needless:
+            self.counts[path] += key.startswith("labels.")
+            self._first.setdefault(path, error)
 
     def refuse_unknown(self) -> None:
         """Raises the error of the first path that no row has: the mapping names a column that does not exist."""

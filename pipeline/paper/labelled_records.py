@@ -10,7 +10,7 @@ from typing import Any
 from marginalia.pipeline.importing.class_labels import with_classes
 from marginalia.pipeline.importing.column_mapping import SHIPPED, Mapping, load_mapping, mapping_path
 from marginalia.pipeline.importing.row_conversion import convert
-from marginalia.pipeline.importing.row_paths import cells_of
+from marginalia.pipeline.importing.row_paths import AbsentColumns, cells_of
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.input_records import read_records
 from marginalia.schemas.source_rows import read_rows
@@ -82,13 +82,13 @@ def _in_our_format(path: Path, taxonomy: Taxonomy) -> list[Labelled | None]:
             raise InputError(f"{path}: has no column 'id', but the columns of a shipped mapping", hint=hint) from error
         raise
     records: list[Labelled | None] = []
-    for record_id, messages, labels in frame.iter_rows():
-        for label in labels or []:
+    for record_id, messages, labels, judged in frame.iter_rows():
+        for label in [*(labels or []), *(judged or [])]:
             if label not in taxonomy.ids:
                 near = did_you_mean(label, taxonomy.ids)
                 hint = f"labels are ids of the taxonomy {taxonomy.id}; other values need --mapping"
                 raise InputError(f"{path}: record '{record_id}': unknown label '{label}'{near}", hint=hint)
-        records.append(None if labels is None else Labelled(record_id, messages, labels))
+        records.append(None if labels is None else Labelled(record_id, messages, labels, judged))
     return records
 
 
@@ -116,7 +116,7 @@ def _fitting_mappings(path: Path) -> Sequence[str]:
 
 def _fits(mapping: Mapping, row: dict[str, Any]) -> bool:
     try:
-        cells_of(mapping.paths(), row, "")
+        cells_of(mapping.paths(), row, "", AbsentColumns(mapping.needless_paths))
     except InputError:
         return False
     return True

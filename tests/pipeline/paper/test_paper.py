@@ -219,6 +219,8 @@ def test_records_without_a_judged_label_of_the_guard_are_left_out(tmp_path: Path
     labelled = read_labelled(path, taxonomy, guard, mapping=str(mapping))
     assert [record.labels for record in labelled.records] == [["hate"]]
     assert labelled.notes[0] == "1 of 2 records was not judged on any label of the guard and left out"
+    write_jsonl(tmp_path / "ours.jsonl", [{"id": "a", "text": "y", "labels": [], "judged": ["hate"]}])
+    assert read_labelled(tmp_path / "ours.jsonl", taxonomy, guard).records[0].judged == ["hate"]
     mapping.write_text("text: text\nlabels: {columns: {code: code_interpreter_abuse}}\n", encoding="utf-8")
     with pytest.raises(InputError, match="no record judges a label of guard llama-guard-3-1b"):
         read_labelled(path, taxonomy, guard, mapping=str(mapping))
