@@ -163,6 +163,13 @@ def test_a_good_guard_of_real_people_has_no_warnings(good_page: Page) -> None:
     assert "All 12 labels are recognised better than chance" in good_page.text
 
 
+def test_few_records_are_said_at_the_top(good_page: Page) -> None:
+    text = Page(build_page(report_data(Synthetic(n=14, skill=0.9), complete=False, simulated=False))).text
+    at = text.index(" records. Every number of")
+    assert at < text.index("records with final labels")
+    assert "Every number of" not in good_page.text
+
+
 def test_at_least_three_plots_each_with_a_title_and_its_numbers(poor_page: Page, good_page: Page) -> None:
     for page in (poor_page, good_page):
         plots = [attributes for tag, attributes in page.elements if tag == "svg" and attributes.get("role") == "img"]
