@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,7 @@ def main(to: Path) -> None:
             work.stage("push")
             with opened(work, "ben", "push.json", folder / "ben") as page:
                 page.label("Late delivery").click()
+                time.sleep(1)  # the colour of a ticked label fades in
                 page.browser.save_screenshot(str(to / "annotation-record.png"))
                 page.browser.find_element(By.XPATH, "//*[contains(text(), 'uidelines')]").click()
                 page.sees("What to do")

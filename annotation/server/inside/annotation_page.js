@@ -49,7 +49,8 @@ self.annotationPage = (() => {
 
   /** The questions to show: how severe a label is only while the label is ticked. */
   function shown(questions) {
-    const labels = questions.find((question) => question.name === "labels")?.answer.values ?? [];
+    const labels = questions.find((question) => question.name === "labels")?.answer.values;
+    if (!labels) return questions; // not a dataset of Marginalia
     const ticked = new Set(labels.filter((option) => option.isSelected).map((option) => `severity-${option.value}`));
     return questions.filter((question) => !question.name.startsWith("severity-") || ticked.has(question.name));
   }
