@@ -8,7 +8,7 @@ from marginalia.schemas.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True)
-class Words:
+class AnnotatorWords:
     """Titles of the questions, and sentences of the guidelines as Markdown. Names in braces are filled in."""
 
     which: str
@@ -32,7 +32,7 @@ class Words:
     left_out: str
 
 
-ENGLISH = Words(
+ENGLISH = AnnotatorWords(
     which="Which labels apply?",
     which_help="Tick all that apply. The guidelines define every label; you may discard any record.",
     how_severe="If you ticked “{label}”: how severe is it?",
@@ -59,7 +59,7 @@ ENGLISH = Words(
     left_out="Examples and details were left out here for length; the taxonomy file has them.",
 )
 
-GERMAN = Words(
+GERMAN = AnnotatorWords(
     which="Welche Labels treffen zu?",
     which_help="Alle ankreuzen, die zutreffen. Die Richtlinien erklären jedes Label; Verwerfen ist immer erlaubt.",
     how_severe="Falls „{label}“ angekreuzt ist: Wie schwer ist es?",
@@ -87,7 +87,7 @@ GERMAN = Words(
     left_out="Beispiele und Einzelheiten fehlen hier, weil der Text zu lang wäre; sie stehen in der Taxonomie-Datei.",
 )
 
-FRENCH = Words(
+FRENCH = AnnotatorWords(
     which="Quels labels s’appliquent ?",
     which_help="Cochez tous ceux qui s’appliquent. Le guide définit chaque label ; vous pouvez écarter tout texte.",
     how_severe="Si « {label} » est coché : quelle est la gravité ?",
@@ -114,7 +114,7 @@ FRENCH = Words(
     left_out="Des exemples et des détails manquent ici faute de place ; ils sont dans le fichier de la taxonomie.",
 )
 
-SPANISH = Words(
+SPANISH = AnnotatorWords(
     which="¿Qué etiquetas corresponden?",
     which_help="Marque todas las que correspondan. La guía define cada etiqueta; puede descartar cualquier texto.",
     how_severe="Si marcó «{label}»: ¿qué gravedad tiene?",
@@ -144,6 +144,6 @@ SPANISH = Words(
 WORDS = {"en": ENGLISH, "de": GERMAN, "fr": FRENCH, "es": SPANISH}
 
 
-def words(taxonomy: Taxonomy) -> Words:
+def words(taxonomy: Taxonomy) -> AnnotatorWords:
     """The words in the taxonomy's language."""
     return WORDS.get(taxonomy.language.split("-")[0].lower(), ENGLISH)
