@@ -1,4 +1,4 @@
-"""How a data set was made, step by step, for its card: the counts of the run's manifests, in words for a reader who does
+"""How a data set was made, step by step, for its card: the counts of the run's manifests, in words for readers who do
 not know the pipeline. Counts without such words are left out."""
 
 from __future__ import annotations

@@ -3,6 +3,7 @@ vocabulary for responsible AI, RAI 1.0 (https://docs.mlcommons.org/croissant/doc
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -15,11 +16,12 @@ from marginalia.pipeline.release.dataset_card import CardFacts, citation, metada
 from marginalia.pipeline.release.release_tables import MODELS, config_of
 from marginalia.pipeline.release.release_versions import gold_of
 from marginalia.pipeline.report.as_text import plural
+from marginalia.schemas.errors import ArtifactError
 from marginalia.schemas.storage.files import sha256
 
 CONFORMS_TO = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
 HUB = "https://huggingface.co"
-PARQUET = "application/vnd.apache.parquet"
+PARQUET = "application/x-parquet"  # not the registered name, but the one that the package mlcroissant and the Hub use
 # the context that the specification recommends (appendix 1), and `path`, `replace`, `repeated` and `samplingRate`,
 # without which the package mlcroissant calls it non-standard
 CONTEXT: Mapping[str, Any] = {
@@ -89,15 +91,21 @@ def croissant(section: ReleaseSection, facts: CardFacts, folder: Path) -> dict[s
     return {name: value for name, value in document.items() if value not in (None, [], "")}
 
 
-def missing_properties(document: Mapping[str, Any]) -> list[str]:
-    """The settings without which croissant.json lacks a property that the format requires."""
-    settings = {
-        "license": "release.license",
-        "url": "release.repo_id",
-        "creator": "release.authors",
-        "datePublished": "release.date",
-    }
-    return [setting for name, setting in settings.items() if name not in document]
+def described_files(path: Path) -> dict[str, str]:
+    """Data file → SHA-256, as croissant.json lists them. Raises ArtifactError when it is not such a file."""
+    try:
+        files = json.loads(path.read_text(encoding="utf-8"))["distribution"]
+        return {str(file["@id"]): str(file["sha256"]) for file in files}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ArtifactError.at(path, "not a Croissant description of files", hint="release it again") from error
+
+
+def missing_properties(section: ReleaseSection) -> list[str]:
+    """The settings without which croissant.json lacks a property that the format requires, except those that `publish`
+    itself requires; each with what it says."""
+    missing = {"release.authors (who made the data set)": not section.authors}
+    missing["release.date (the date of publication)"] = section.date is None
+    return [setting for setting, absent in missing.items() if absent]
 
 
 def _description(facts: CardFacts) -> str:

@@ -44,6 +44,11 @@ from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.taxonomy import Taxonomy
 
 TEMPLATE = Path(__file__).parent / "card.md.j2"
+# files whose words the card may contain: an annotator's log-in can be one of them
+OWN_TEXTS = (
+    TEMPLATE,
+    *(TEMPLATE.with_name(f"{name}.py") for name in ("card_sentences", "card_process", "owner_statements")),
+)
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
