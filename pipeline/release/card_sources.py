@@ -12,6 +12,8 @@ from marginalia.pipeline.core.artifacts import PROMPTS
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import read_manifest
 
+IMPORTED = "imported: "  # how the import begins its name of a source
+
 
 @dataclass(frozen=True)
 class RecordSources:
@@ -31,5 +33,8 @@ def record_sources(run: Run, prompts: pl.DataFrame | None) -> RecordSources:
     included = Path(include).name if include is not None else None
     counts = prompts["generator"].value_counts().sort("count", "generator", descending=[True, False])
     sources = dict(counts.iter_rows())
-    taken = {name: n for name, n in sources.items() if all_taken or name == included}
-    return RecordSources({name: n for name, n in sources.items() if name not in taken}, taken)
+    taken = {name for name in sources if all_taken or name == included}
+    return RecordSources(
+        written={name: n for name, n in sources.items() if name not in taken},
+        taken={name.removeprefix(IMPORTED): n for name, n in sources.items() if name in taken},
+    )

@@ -40,7 +40,7 @@ def check_release(contents: Contents, verification: Verification) -> None:
         latest = read_model(folder / HISTORY, ReleaseHistory, made_by=run.command("release")).latest
         if latest.tables != hashes:
             problems.append(f"{HISTORY} lists other hashes")
-        problems += _description_problems(folder, on_disk)
+        problems = problems or _description_problems(folder, on_disk)
         rows = sum(table.height for name, table in expected.items() if name.startswith("data/gold/"))
         final = gold.filter(pl.col("status") == "final").height
         if latest.records != rows or rows != final:
