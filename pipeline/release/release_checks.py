@@ -66,9 +66,9 @@ def refuse_leaks(folder: Path, names: Collection[str], reviewed: Collection[str]
     taxonomy = (folder / "taxonomy.json").read_text(encoding="utf-8")
     own_words = "".join([*(path.read_text(encoding="utf-8") for path in OWN_TEXTS), taxonomy]).casefold()
     names_to_find = _pattern([name for name in names if name.casefold() not in own_words])
-    _check_documents(folder, names)
     for name in ("README.md", "CHANGELOG.md", "release.json", "taxonomy.json"):
         _refuse_text(name, (folder / name).read_text(encoding="utf-8"), names_to_find)
+    _check_documents(folder, names)
 
 
 def _check_documents(folder: Path, names: Collection[str]) -> None:

@@ -263,8 +263,8 @@ def test_verify_compares_its_hashes_and_accepts_a_release_without_it(tmp_path: P
     document["distribution"][1]["@id"] = "data/elsewhere.parquet"
     path.write_text(json.dumps(document), encoding="utf-8")
     assert release_problems(run) == [
-        "croissant.json does not list data/gold/calibration.parquet; croissant.json lists data/elsewhere.parquet, which "
-        "does not exist; croissant.json has another hash for data/annotations/train.parquet"
+        "croissant.json does not list data/gold/calibration.parquet; croissant.json lists data/elsewhere.parquet, "
+        "which does not exist; croissant.json has another hash for data/annotations/train.parquet"
     ]
     path.write_text("[]", encoding="utf-8")
     assert "not a Croissant description" in str(release_problems(run)[0])
