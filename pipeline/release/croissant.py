@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any, cast
 
 import polars as pl
@@ -125,7 +126,8 @@ def _license(section: ReleaseSection) -> Any:
 
 def _responsible_ai(section: ReleaseSection, facts: CardFacts) -> dict[str, Any]:
     source, sheet = origin(facts), section.datasheet
-    counts = gold_of(facts.tables)["n_annotators"]
+    annotators = gold_of(facts.tables)["n_annotators"].to_list()
+    per_record = f"{min(annotators)} to {max(annotators)} per record, {fmean(annotators):.1f} on average"
     people = source.answered and not source.imported and not source.simulated
     collection = [
         *(f"{plural(n, 'record')} written by the language model {name}" for name, n in facts.sources.written.items()),
@@ -136,9 +138,7 @@ def _responsible_ai(section: ReleaseSection, facts: CardFacts) -> dict[str, Any]
         "rai:dataAnnotationProtocol": labelled_by(source),
         "rai:dataAnnotationPlatform": ["Argilla"] if people else [],
         "rai:machineAnnotationTools": ["Marginalia's simulated annotators"] if source.simulated else [],
-        "rai:annotationsPerItem": f"{counts.min()} to {counts.max()} per record, {counts.mean():.1f} on average"
-        if source.answered and not source.simulated
-        else None,
+        "rai:annotationsPerItem": per_record if source.answered and not source.simulated else None,
         "rai:dataAnnotationAnalysis": [agreement_sentence(facts.agreement)] if facts.agreement is not None else [],
         "rai:annotatorDemographics": [sheet.annotators] if sheet.annotators and not source.simulated else [],
         "rai:personalSensitiveInformation": [sheet.personal_data] if sheet.personal_data else [],
