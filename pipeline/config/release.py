@@ -14,7 +14,7 @@ class Datasheet(StrictModel):
     """Statements about people that only the owner of the data set can make. The card shows them, and marks those that
     are missing."""
 
-    annotators: str | None = Field(
+    about_annotators: str | None = Field(
         default=None,
         pattern=r"\S",
         description="who the annotators were, without names: how many, how they were found, what they know of the "

@@ -140,7 +140,9 @@ def _responsible_ai(section: ReleaseSection, facts: CardFacts) -> dict[str, Any]
         "rai:machineAnnotationTools": ["Marginalia's simulated annotators"] if source.simulated else [],
         "rai:annotationsPerItem": per_record if source.answered and not source.simulated else None,
         "rai:dataAnnotationAnalysis": [agreement_sentence(facts.agreement)] if facts.agreement is not None else [],
-        "rai:annotatorDemographics": [sheet.annotators] if sheet.annotators and not source.simulated else [],
+        "rai:annotatorDemographics": [sheet.about_annotators]
+        if sheet.about_annotators and not source.simulated
+        else [],
         "rai:personalSensitiveInformation": [sheet.personal_data] if sheet.personal_data else [],
         "rai:dataLimitations": limits(source, facts.agreement, facts.evaluation),
         "rai:dataUseCases": list(USES),

@@ -22,7 +22,9 @@ def owner_statements(section: ReleaseSection, *, simulated: bool) -> list[OwnerS
     """The statements that the data set needs. With simulated annotators, there are no people to describe."""
     sheet = section.datasheet
     about_annotators = [
-        OwnerStatement("release.datasheet.annotators", "Annotators", sheet.annotators, "who the annotators were"),
+        OwnerStatement(
+            "release.datasheet.about_annotators", "Annotators", sheet.about_annotators, "who the annotators were"
+        ),
         OwnerStatement("release.datasheet.pay", "Pay", sheet.pay, "what the annotators were paid"),
         OwnerStatement("release.datasheet.consent", "Consent", sheet.consent, "what the annotators agreed to"),
     ]

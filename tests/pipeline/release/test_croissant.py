@@ -31,7 +31,7 @@ FILLED_IN = """release:
   contact: data@example.org
   date: 2026-11-28
   datasheet:
-    annotators: Three clerks of the shop.
+    about_annotators: Three clerks of the shop.
     personal_data: None.
 """
 # schema.org's properties of a dataset that Croissant names: expected type here, MANY as list

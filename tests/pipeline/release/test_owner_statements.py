@@ -16,7 +16,7 @@ STATED = """release:
   authors: [The Lab]
   date: 2026-11-28
   datasheet:
-    annotators: Three clerks of the shop, found by a notice.
+    about_annotators: Three clerks of the shop, found by a notice.
     pay: 20 euros per hour
     consent: "They agreed in writing to [publication](http://x.example)."
     personal_data: None; two people read all texts.
@@ -50,7 +50,7 @@ def test_what_is_missing_is_marked_on_the_card_and_listed_before_a_push(tmp_path
     card = card_of(run)
     listed = dry_run(run)
     for setting, what in (
-        ("release.datasheet.annotators", "who the annotators were"),
+        ("release.datasheet.about_annotators", "who the annotators were"),
         ("release.datasheet.pay", "what the annotators were paid"),
         ("release.datasheet.consent", "what the annotators agreed to"),
         ("release.datasheet.personal_data", "whether the texts contain personal data, and how that was checked"),
@@ -67,7 +67,7 @@ def test_simulated_annotators_are_not_asked_about(tmp_path: Path) -> None:
     listed = dry_run(run)
     assert "release.datasheet.personal_data" in listed
     assert "datasheet.pay" not in listed
-    assert "datasheet.annotators" not in listed
+    assert "datasheet.about_annotators" not in listed
 
 
 def test_a_config_without_statements_keeps_its_hash() -> None:
