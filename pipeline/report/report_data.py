@@ -44,11 +44,13 @@ class ReportData:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot. Its title is the finding, `note` says how to read it."""
+    """A plot. Its title is the finding, `note` says how to read it. `alt` lists the numbers that it shows, for readers
+    who do not see it; empty where no page needs it."""
 
     title: str
     drawing: Markup
     note: str
+    alt: str = ""
 
 
 def recommended_estimator(guard: GuardEvaluation) -> EstimatorEvaluation | None:
