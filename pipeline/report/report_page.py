@@ -1,8 +1,6 @@
-"""The report as one self-contained HTML page: no scripts, nothing loaded, every text escaped."""
+"""The report as one self-contained HTML page: one inline script, nothing loaded, every text escaped."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -13,10 +11,11 @@ from marginalia.pipeline.report.decision import guard_decision
 from marginalia.pipeline.report.gold_sections import dataset_section, stage_rows, trust_section
 from marginalia.pipeline.report.guard_comparison import side_by_side
 from marginalia.pipeline.report.guard_sections import guard_view
+from marginalia.pipeline.report.page_script import TEMPLATES, content_policy, page_script
+from marginalia.pipeline.report.record_browser import record_browser
 from marginalia.pipeline.report.report_data import ReportData
 from marginalia.schemas.text_checks import displayable
 
-TEMPLATES = Path(__file__).parent / "templates"
 STYLES = ("page.css", "decision.css")
 
 
@@ -40,6 +39,7 @@ def build_page(data: ReportData) -> str:
     """The report. Equal data gives equal bytes."""
     styles = [(TEMPLATES / name).read_text(encoding="utf-8") for name in STYLES]
     style = Markup("".join(styles))  # safe: contains nothing from the run
+    script = page_script()
     return (
         environment()
         .get_template("page.html.j2")
@@ -62,6 +62,9 @@ def build_page(data: ReportData) -> str:
             compared_metrics=guard_sections.DIFFERENCE_COLUMNS,
             label_metrics=guard_sections.LABEL_METRICS,
             most_confusions=guard_sections.MOST_CONFUSIONS,
+            browser=record_browser(data),
             style=style,
+            script=script,
+            policy=content_policy(script),
         )
     )
