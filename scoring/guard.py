@@ -360,7 +360,9 @@ def _codes(path: Path, file: GuardFile, taxonomy: Taxonomy) -> dict[str, str]:
         if label not in taxonomy.ids:
             near = did_you_mean(label, taxonomy.ids)
             of = "the taxonomy " + file.taxonomy if file.taxonomy else "another taxonomy"
-            hint = f"guard {file.guard} is for {of}; categories says which of its labels mean those of your policy"
+            hint = f"guard {file.guard} is for {of}"
+            if taxonomy.id != file.taxonomy:
+                hint += "; categories says which of its labels mean those of your policy"
             problem = f"label '{label}' is not in the taxonomy {taxonomy.id}{near}"
             raise InputError.at(path, problem, line=line_in(path, "labels", label), hint=hint)
     return file.labels

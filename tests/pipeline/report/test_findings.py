@@ -419,7 +419,8 @@ def test_guards_side_by_side() -> None:
             for guard, finding_word in findings.items()
             for name, tested in (("macro_roc_auc", True), ("micro_f1", False))
         ]
-        shown = side_by_side(Evaluation.model_construct(guards=[], guard_differences=rows), "macro_roc_auc", {})
+        evaluation = Evaluation.model_construct(guard_differences=rows, guards=[])
+        shown = side_by_side(evaluation, "macro_roc_auc", {})
         assert shown is not None
         return shown.figure.title
 
