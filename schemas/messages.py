@@ -38,16 +38,16 @@ def refuse_binary(value: Any, name: str, where: str) -> None:
         raise InputError(f"{where}: {name} is binary, expected text", hint=AS_TEXT)
 
 
-def rows_of(columns: dict[str, Any], where: str) -> Any:
+def rows_of(columns: dict[str, Any], where: str, name: str = "messages") -> Any:
     """The rows of a struct of lists, the form in which `datasets` stores `Sequence({role, content})`; other structs
-    unchanged. Raises InputError, with `where` in front, for lists of different lengths."""
+    unchanged. Raises InputError, with `where` in front and the `name` of the column, for lists of different lengths."""
     lists = {name: column for name, column in columns.items() if not _is_empty(column)}
     if not all(isinstance(column, list) for column in lists.values()):
         return columns
     lengths = {name: len(column) for name, column in lists.items()}
     if len(set(lengths.values())) > 1:
         seen = ", ".join(f"{length} of {name}" for name, length in lengths.items())
-        raise InputError(f"{where}: 'messages' has lists of different lengths: {seen}", hint=UNUSABLE)
+        raise InputError(f"{where}: '{name}' has lists of different lengths: {seen}", hint=UNUSABLE)
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 

@@ -12,7 +12,14 @@ from typing import Any
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.sources.csv_rows import csv_rows
 from marginalia.schemas.sources.file_format import EXPECTED, TABLES, FileFacts, FileFormat, format_of
-from marginalia.schemas.sources.json_lists import find_lists, list_rows, only_list
+from marginalia.schemas.sources.json_lists import (
+    VALUES,
+    find_lists,
+    has_rows_as_values,
+    list_rows,
+    only_list,
+    refuse_columns,
+)
 from marginalia.schemas.sources.json_values import json_value
 from marginalia.schemas.sources.jsonl_rows import BYTE_ORDER_MARK, MOST_LINE_BYTES, jsonl_rows
 from marginalia.schemas.sources.parquet_rows import parquet_rows
@@ -120,20 +127,28 @@ def _list_key(path: Path, how: FileFormat, facts: FileFacts) -> str | None:
         first = next(lines, b"").removeprefix(BYTE_ORDER_MARK)
         if first.lstrip().startswith(b"["):
             return ""
-        is_object = _is_json(first)
+        value = _json(first)
+        is_object = isinstance(value, dict)
         if is_object and any(lines):
             return None
     with open_unpacked(path, facts.codec) as file:
         found = find_lists(path, file) if first else []
-    return None if is_object and not found else only_list(path, found)
+    if first and len(found) != 1:
+        with open_unpacked(path, facts.codec) as file:
+            if has_rows_as_values(path, file):
+                return VALUES
+    if is_object and not found:
+        refuse_columns(path, value)
+        return None
+    return only_list(path, found)
 
 
-def _is_json(line: bytes) -> bool:
+def _json(line: bytes) -> Any:
+    """The value in a line; None if it is not JSON."""
     try:
-        json_value(line.decode("utf-8"))
+        return json_value(line.decode("utf-8"))
     except (ValueError, RecursionError):  # a UnicodeDecodeError is a ValueError
-        return False
-    return True
+        return None
 
 
 def _common_folder(paths: Sequence[Path]) -> Path:

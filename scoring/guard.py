@@ -12,7 +12,7 @@ from marginalia.schemas.base_model import ID_PATTERN, StrictModel, located_error
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.label_coverage import GuardCoverage
 from marginalia.schemas.storage.yaml_files import find_yaml, line_in, load_yaml
-from marginalia.schemas.taxonomy import Label, Taxonomy, load_taxonomy
+from marginalia.schemas.taxonomy import Label, Taxonomy, load_taxonomy, taxonomy_path
 from marginalia.scoring.label_categories import (
     CategoriesError,
     CoveredLabel,
@@ -344,6 +344,14 @@ def guard_path(reference: str, *, relative_to: Path = Path()) -> Path:
     return find_yaml("guard", reference, SHIPPED, relative_to=relative_to)
 
 
+def named_taxonomy(reference: str) -> Path:
+    """The path of a taxonomy: a shipped name, the name of a guard's own taxonomy, such as `wildguard`, or a YAML file.
+
+    Raises InputError with the shipped names when there is no such taxonomy."""
+    own = {path.stem: path for path in (SHIPPED / "taxonomies").glob("*.yaml")}
+    return own[reference] if reference in own else taxonomy_path(reference)
+
+
 def _codes(path: Path, file: GuardFile, taxonomy: Taxonomy) -> dict[str, str]:
     if file.codes is not None:
         return {label: file.codes.replace("{n}", str(number)) for number, label in enumerate(taxonomy.ids, start=1)}
@@ -352,7 +360,9 @@ def _codes(path: Path, file: GuardFile, taxonomy: Taxonomy) -> dict[str, str]:
         if label not in taxonomy.ids:
             near = did_you_mean(label, taxonomy.ids)
             of = "the taxonomy " + file.taxonomy if file.taxonomy else "another taxonomy"
-            hint = f"guard {file.guard} is for {of}; categories says which of its labels mean those of your policy"
+            hint = f"guard {file.guard} is for {of}"
+            if taxonomy.id != file.taxonomy:
+                hint += "; categories says which of its labels mean those of your policy"
             problem = f"label '{label}' is not in the taxonomy {taxonomy.id}{near}"
             raise InputError.at(path, problem, line=line_in(path, "labels", label), hint=hint)
     return file.labels

@@ -46,19 +46,19 @@ class Step:
     path: str | None = None
 
 
-def steps() -> list[Step]:
-    """The files and commands of the page, in order. Raises ValueError for a file without a name."""
+def steps(page: Path = PAGE) -> list[Step]:
+    """The files and commands of a page, in order. Raises ValueError for a file without a name."""
     found = []
-    for block in blocks(PAGE):
+    for block in blocks(page):
         if block.language == "console":
             for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
                 command, _, shown = part.partition("\n")
                 found.append(Step(command, shown))
-        elif block.language in ("yaml", "python", "json"):
+        elif block.language in ("yaml", "python", "json", "csv"):
             names = _FILE.findall(block.before)
             if not names:
                 raise ValueError(
-                    f"{PAGE}: line {block.line}: the text before this block does not say: Save this as `…`"
+                    f"{page}: line {block.line}: the text before this block does not say: Save this as `…`"
                 )
             found.append(Step(block.text, path=names[-1]))
     return found

@@ -94,11 +94,12 @@ def _suggest(sources: list[str], run: Path | None, taxonomy: str | None, out: Pa
     from marginalia.schemas.storage.files import write_text
     from marginalia.schemas.storage.overwriting import refuse_overwriting
     from marginalia.schemas.taxonomy import load_taxonomy
+    from marginalia.scoring.guard import named_taxonomy
 
     if out.exists() and not force:
         raise InputError.at(out, "exists already", hint="choose another name with --out, or replace it with --force")
     refuse_overwriting([out], sources, hint="choose another name for --out")
-    labels = load_taxonomy(taxonomy) if taxonomy else open_folder(run).taxonomy if run else None
+    labels = load_taxonomy(str(named_taxonomy(taxonomy))) if taxonomy else open_folder(run).taxonomy if run else None
     suggestion = suggest(sources, labels)
     write_text(out, suggestion.text)
     width = terminal_width()

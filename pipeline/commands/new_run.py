@@ -14,8 +14,9 @@ from marginalia.pipeline.config.run_config import Config, load_config
 from marginalia.pipeline.core.run import RUNS, run_folder
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.files import cannot_write, fsync_folder, read_text, write_text
-from marginalia.schemas.taxonomy import load_taxonomy, taxonomy_path
+from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.guard import SHIPPED as GUARDS
+from marginalia.scoring.guard import named_taxonomy
 
 HEAD = """\
 # {title}
@@ -50,19 +51,23 @@ YOUR_ENDPOINT = {  # placeholders to be filled in
     "generate.endpoint.api_key_env": "OPENAI_API_KEY",
 }
 # by taxonomy: the model of the guard that was made for it
-HUB_MODELS = {"llama-guard-3": "meta-llama/Llama-Guard-3-8B", "llama-guard-2": "meta-llama/Meta-Llama-Guard-2-8B"}
+HUB_MODELS = {
+    "llama-guard-3": "meta-llama/Llama-Guard-3-8B",
+    "llama-guard-2": "meta-llama/Meta-Llama-Guard-2-8B",
+    "wildguard": "allenai/wildguard",
+}
 
 
 def new_run(name: str, taxonomy: str, *, root: Path = RUNS) -> Path:
     """Creates `root/name` with config.yaml and taxonomy.yaml, completely or not at all; returns the folder.
 
-    `taxonomy` is a shipped name or a YAML file, which is copied unchanged. Raises InputError for an invalid name, a run
-    that exists, and an invalid taxonomy."""
+    `taxonomy` is a shipped name, the name of a guard's own taxonomy or a YAML file, which is copied unchanged. Raises
+    InputError for an invalid name, a run that exists, and an invalid taxonomy."""
     folder = run_folder(name, root=root)
     if folder.exists():
         raise InputError(f"{folder} exists already; nothing was changed", hint="choose another name")
-    source = taxonomy_path(taxonomy)
-    loaded = load_taxonomy(taxonomy)
+    source = named_taxonomy(taxonomy)
+    loaded = load_taxonomy(str(source))
     temporary = root / f".{name}.{secrets.token_hex(4)}.partial"
     try:
         temporary.mkdir(parents=True)

@@ -189,8 +189,8 @@ class LabelColumn(StrictModel):
         ]
 
     @property
-    def optional_paths(self) -> list[str]:
-        """The paths that a row need not have."""
+    def needless_paths(self) -> list[str]:
+        """The paths that no row need have."""
         return [self.judged.column] if isinstance(self.judged, JudgedColumn) and self.judged.optional else []
 
     @property
@@ -244,6 +244,11 @@ class Mapping(StrictModel):
     title: str = Field(default="records", description="what the data set is, for the card")
     id: str | None = Field(default=None, description="path of the ids; null: made from the text by SHA-256")
     text: str | None = Field(default=None, description="path of the text, read as one user message")
+    join: str | None = Field(
+        default=None,
+        description="for a text that is a list, such as the words of a post: what is put between its items. Left out: "
+        "such a text is refused",
+    )
     messages: str | list[MessageColumn] | None = Field(
         default=None, description="path of a conversation, or one path per message"
     )
@@ -273,6 +278,8 @@ class Mapping(StrictModel):
     def _check(self) -> Self:
         if (self.text is None) == (self.messages is None):
             raise ValueError("give either text or messages")
+        if self.join is not None and self.text is None:
+            raise ValueError("join needs text")
         if self.messages == []:
             raise ValueError("messages lists no column")
         if self.messages_form is not None and not isinstance(self.messages, str):
@@ -310,9 +317,21 @@ class Mapping(StrictModel):
         ]
 
     @property
-    def optional_paths(self) -> list[str]:
-        """Those of `paths` and `answer_paths` that a row, or an answer, need not have."""
-        return self.labels.optional_paths if self.labels else []
+    def optional_paths(self) -> set[str]:
+        """The paths that some rows may lack: of labels, attributes and optional messages."""
+        messages = self.messages if isinstance(self.messages, list) else []
+        optional = {
+            *(path for _, path in (self.labels.paths() if self.labels else [])),
+            *self.attributes,
+            *(message.column for message in messages if message.optional),
+        }
+        needed = {self.id, self.text, *(message.column for message in messages if not message.optional), *self.skip}
+        return optional - needed
+
+    @property
+    def needless_paths(self) -> list[str]:
+        """Those of `optional_paths` that no row need have."""
+        return self.labels.needless_paths if self.labels else []
 
     def answer_paths(self) -> list[tuple[str, str]]:
         """(key of the mapping, path) of the labels and of the person who gave them: in a row, or in one of

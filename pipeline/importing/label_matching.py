@@ -59,7 +59,8 @@ def match_label(value: str, taxonomy: Taxonomy | None) -> Match:
         return Match(value, None, [], is_nothing=True)
     scores = {label.id: similarity(value, label) for label in labels}
     ranked = sorted(scores, key=lambda label_id: -scores[label_id])
-    near = [label_id for label_id in ranked if scores[label_id] >= NEAR][:SUGGESTED]
+    is_initials = len(value) < 3  # which are like parts of many names
+    near = [label_id for label_id in ranked if scores[label_id] >= NEAR and not is_initials][:SUGGESTED]
     is_sure = bool(near) and scores[near[0]] >= SURE and (len(near) == 1 or scores[near[1]] < scores[near[0]])
     return Match(value, near[0] if is_sure else None, near)
 

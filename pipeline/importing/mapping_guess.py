@@ -15,7 +15,9 @@ TEXTS = (
 )  # fmt: skip
 PROMPTS = ("prompt", "question", "instruction", "input", "query", "user_input", "user", "human")
 RESPONSES = ("response", "answer", "output", "completion", "assistant", "reply", "model_response", "bot")
-PERSON = re.compile(r"(^|_)(annotator|rater|worker|labell?er|coder|judge|reviewer)(_?(id|name|nr|number))?$", re.I)
+PERSON = re.compile(
+    r"(^|_)(annotator|rater|worker|labell?er|coder|judge|reviewer)(_?(id|name|nr|number))?$|^completed_by$", re.I
+)
 
 
 @dataclass(frozen=True)
@@ -28,19 +30,23 @@ class Guess:
 
 @dataclass
 class MappingGuess:
-    """A mapping as far as the file shows it. `messages`: (role, column, whether some rows lack it)."""
+    """A mapping as far as the file shows it. `messages`: (role, column, whether some rows lack it).
+    `unique`: columns with one word in each row, another one in every row, whose name does not say that it is an id."""
 
     text: Guess | None = None
     conversation: Guess | None = None
     messages: list[tuple[str, str, bool]] = field(default_factory=list)
     id: Guess | None = None
+    unique: list[str] = field(default_factory=list)
     person: Guess | None = None
     items: str | None = None
+    has_a_file_per_person: bool = False
     labels: LabelGuess | None = None
 
 
-def guess_mapping(profiles: Profiles, taxonomy: Taxonomy | None) -> MappingGuess:
-    """The guess. Its paths inside the answers of several people are relative to one answer, as in a mapping."""
+def guess_mapping(profiles: Profiles, taxonomy: Taxonomy | None, files: int = 1) -> MappingGuess:
+    """The guess for this number of `files`. Its paths inside the answers of several people are relative to one answer,
+    as in a mapping."""
     guess = MappingGuess()
     _guess_people(profiles, guess)
     _guess_texts(profiles, guess)
@@ -56,7 +62,10 @@ def guess_mapping(profiles: Profiles, taxonomy: Taxonomy | None) -> MappingGuess
     ]
     rows = sum(column.filled for column in profiles.columns.values() if column.path == guess.items) or profiles.rows
     guess.labels = guess_labels(free, rows, taxonomy)
-    _guess_id(profiles, guess)
+    if guess.text and guess.labels and not guess.person and profiles.is_all and files > 1:
+        each_in_all = len(profiles.columns[guess.text.path].distinct) * files == profiles.rows
+        guess.has_a_file_per_person = each_in_all
+    _guess_id(profiles, guess, files)
     return guess
 
 
@@ -105,7 +114,7 @@ def _guess_texts(profiles: Profiles, guess: MappingGuess) -> None:
         guess.text = Guess(longest.path, f"the longest texts, {longest.mean_characters:,.0f} characters on average")
 
 
-def _guess_id(profiles: Profiles, guess: MappingGuess) -> None:
+def _guess_id(profiles: Profiles, guess: MappingGuess, files: int) -> None:
     used = {guess.person.path} if guess.person and guess.items is None else set()
     for path, column in sorted(profiles.columns.items(), key=lambda item: item[0] == NAMELESS):
         scalar = column.form in ("text", "number") and "[*]" not in path and path not in used
@@ -114,6 +123,17 @@ def _guess_id(profiles: Profiles, guess: MappingGuess) -> None:
         if len(column.distinct) == profiles.rows:
             guess.id = Guess(path, "another one in every row")
             return
+        if guess.has_a_file_per_person and len(column.distinct) * files == profiles.rows:
+            guess.id = Guess(path, "another one in every row of a file")
+            return
         if guess.person and guess.items is None:
             guess.id = Guess(path, f"{len(column.distinct):,} records in {profiles.rows:,} rows")
             return
+    texts = {one.path for one in (guess.text, guess.conversation) if one} | {path for _, path, _ in guess.messages}
+    guess.unique = [
+        path
+        for path, column in profiles.columns.items()
+        if column.form in ("text", "number") and "[*]" not in path and path not in texts | used
+        if column.filled == len(column.distinct) == profiles.rows > 1 and column.are_all_compared
+        if not any(re.search(r"\s", value) for value in column.examples)
+    ]

@@ -10,9 +10,10 @@ from typing import Any
 
 from marginalia.pipeline.importing.column_mapping import Mapping as ImportMapping
 from marginalia.pipeline.importing.row_labels import labels_of
-from marginalia.pipeline.importing.row_paths import FILE, cells_of
+from marginalia.pipeline.importing.row_paths import FILE, AbsentColumns, cells_of
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.label_cells import is_blank, listed
+from marginalia.schemas.messages import rows_of
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.schemas.text_checks import check_text
 
@@ -31,12 +32,19 @@ class ImportedAnswer:
 class AnswerReader:
     """Reads the answers of a mapping with annotators, and counts those that are left out."""
 
-    def __init__(self, mapping: ImportMapping, taxonomy: Taxonomy, counts: Counter[str], ignored: Counter[str]) -> None:
-        """`counts` and `ignored`: of the Conversion, to which the reader adds."""
+    def __init__(
+        self,
+        mapping: ImportMapping,
+        taxonomy: Taxonomy,
+        counts: Counter[str],
+        ignored: Counter[str],
+        absent: AbsentColumns,
+    ) -> None:
+        """`counts` and `ignored`: of the Conversion, to which the reader adds. `absent`: of the whole source."""
         assert mapping.labels is not None and mapping.annotators is not None  # the model requires both
         self._labels, self._annotators = mapping.labels, mapping.annotators
         self._mapping, self._taxonomy = mapping, taxonomy
-        self._counts, self._ignored = counts, ignored
+        self._counts, self._ignored, self._absent = counts, ignored, absent
         self._first: dict[tuple[str, str], tuple[str, ImportedAnswer]] = {}
 
     def read(
@@ -70,6 +78,8 @@ class AnswerReader:
             yield ({**cells, FILE: row.get(FILE)} if self._annotators.files else cells), where
             return
         items = cells[path]
+        if isinstance(items, dict):  # `datasets` stores a list of answers as a struct of lists
+            items = rows_of(items, where, path)
         if not is_blank(items) and (items := listed(items)) is None:
             problem = f"{where}: '{path}' is {str(cells[path])[:80]!r}, expected a list of answers"
             raise InputError(problem, hint="correct annotators.items in the mapping, such as answers[*]")
@@ -78,8 +88,7 @@ class AnswerReader:
             if not isinstance(item, dict):
                 problem = f"{place} is {str(item)[:80]!r}, expected an object with the person and the labels"
                 raise InputError(problem, hint="correct annotators.items in the mapping, such as answers[*]")
-            cells_inside = cells_of(self._mapping.answer_paths(), item, place, self._mapping.optional_paths)
-            yield cells_inside, place
+            yield cells_of(self._mapping.answer_paths(), item, place, self._absent), place
 
     def _person(self, cells: Mapping[str, Any], where: str) -> str:
         column = FILE if self._annotators.files else self._annotators.column

@@ -14,9 +14,9 @@ from marginalia.pipeline.importing.column_mapping import Mapping
 from marginalia.pipeline.importing.conversations import conversation
 from marginalia.pipeline.importing.row_answers import AnswerReader, ImportedAnswer
 from marginalia.pipeline.importing.row_labels import UNLABELLED, RowLabels, labels_of
-from marginalia.pipeline.importing.row_paths import cells_of
+from marginalia.pipeline.importing.row_paths import AbsentColumns, cells_of
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.label_cells import is_blank
+from marginalia.schemas.label_cells import is_blank, listed
 from marginalia.schemas.messages import messages_of
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.schemas.text_checks import check_text
@@ -43,12 +43,14 @@ class Conversion:
     to texts and labels (stripped, ignored_values, unlabelled, partly_labelled: some of its labels were not judged,
     because their cells are blank or the column of judged labels leaves them out). With annotators, `answers` are
     counted, and duplicates, only_ignored_values, unlabelled and partly_labelled count answers. `ignored`: how often
-    each ignored label value occurred. `unread`: the columns of the first row that the mapping does not read."""
+    each ignored label value occurred. `absent`: label column → how many rows (or answers in a row) lack it. `unread`:
+    the columns of the first row that the mapping does not read."""
 
     records: list[ImportedRecord] = field(default_factory=list)
     answers: list[ImportedAnswer] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
+    absent: Counter[str] = field(default_factory=Counter)
     unread: list[str] = field(default_factory=list)
 
 
@@ -59,7 +61,8 @@ def convert(
     a row that the mapping does not fit, and when no row becomes a record."""
     result = Conversion()
     seen: dict[str, tuple[str, ImportedRecord]] = {}
-    answers = AnswerReader(mapping, taxonomy, result.counts, result.ignored) if mapping.annotators else None
+    absent = AbsentColumns(mapping.optional_paths, mapping.needless_paths)
+    answers = AnswerReader(mapping, taxonomy, result.counts, result.ignored, absent) if mapping.annotators else None
     paths = mapping.paths()
     for location, row in rows:
         where = f"{source}: {location}"
@@ -67,7 +70,7 @@ def convert(
         if result.counts["rows"] == 1:
             read = {path for _, path in paths}
             result.unread = [column for column in row if column not in read]
-        cells = cells_of(paths, row, where, mapping.optional_paths)
+        cells = cells_of(paths, row, where, absent)
         if any({str(cells[column]), _as_text(cells[column])} & {*values} for column, values in mapping.skip.items()):
             result.counts["skipped"] += 1
             continue
@@ -97,6 +100,8 @@ def convert(
             result.records.append(record)
             result.counts["unlabelled"] += answers is None and labels.labels is None
             result.counts["partly_labelled"] += labels.partly
+    absent.refuse_unknown()
+    result.absent = absent.counts
     result.counts["records"] = len(result.records)
     result.counts["answers"] = len(result.answers)
     if not result.records:
@@ -117,7 +122,7 @@ def _messages(
 ) -> list[dict[str, str]]:
     raw: Any
     if mapping.text is not None:
-        raw = [{"role": "user", "content": cells[mapping.text]}]
+        raw = [{"role": "user", "content": _joined(cells[mapping.text], mapping.join)}]
     elif isinstance(mapping.messages, str):
         raw = conversation(row, mapping.messages, cells[mapping.messages], mapping.messages_form, where)
     else:
@@ -130,6 +135,12 @@ def _messages(
     stripped = [{"role": item["role"], "content": item["content"].strip()} for item in messages]
     counts["stripped"] += stripped != messages
     return stripped
+
+
+def _joined(cell: Any, join: str | None) -> Any:
+    """The items of a list of texts as one text; other cells unchanged."""
+    items = listed(cell) if join is not None else None
+    return join.join(items) if join is not None and items and all(isinstance(item, str) for item in items) else cell
 
 
 def _id(mapping: Mapping, cells: dict[str, Any], messages: list[dict[str, str]], where: str) -> str:

@@ -2,12 +2,14 @@
 
 A key that has this exact name takes precedence at every level, so a column `meta.topic` needs no quotes. `[*]` gives a
 list of all items. Null, and an item after the end of a list, have nothing inside: the cell is null. Text with JSON in
-it is read."""
+it is read. In JSON, a row may lack the key of a label, an attribute or an optional
+message, if another row has it: the cell is null."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,33 +21,78 @@ SHOWN = 80  # characters of a value in a message
 FILE = "(file)"  # the key of a row that names its file, for annotators.files
 
 
+class MissingKeyError(LookupError):
+    """An object does not have the key that a path names."""
+
+
+class AbsentColumns:
+    """The `optional` paths that some rows of a source lack: JSON may leave out a key without a value. No row need have
+    those of them that are `needless`."""
+
+    def __init__(self, optional: Collection[str], needless: Collection[str] = ()) -> None:
+        self.optional, self._needless = optional, needless
+        self.counts = Counter[str]()  # path of labels → how many rows, or answers inside a row, lack it
+        self._found: set[str] = set()
+        self._first: dict[str, InputError] = {}
+
+    def found(self, path: str) -> None:
+        """A row has this path."""
+        self._found.add(path)
+
+    def absent(self, key: str, path: str, error: InputError) -> None:
+        """A row lacks this path of the mapping's `key`; `error` is what to say if no row has it."""
+        if path not in self._needless:
+            self.counts[path] += key.startswith("labels.")
+            self._first.setdefault(path, error)
+
+    def refuse_unknown(self) -> None:
+        """Raises the error of the first path that no row has: the mapping names a column that does not exist."""
+        for path, error in self._first.items():
+            if path not in self._found:
+                raise error
+
+
 def cells_of(
-    paths: Iterable[tuple[str, str]], row: Mapping[str, Any], where: str, optional: Collection[str] = ()
+    paths: Iterable[tuple[str, str]], row: Mapping[str, Any], where: str, absent: AbsentColumns | None = None
 ) -> dict[str, Any]:
-    """Path → cell, for pairs of a mapping's key and a path. Raises InputError, which begins with `where`, for a path
-    that the row does not have; the hint names the key. The cell of a path in `optional` is then None."""
-    cells, missing = {}, []
+    """Path → cell, for pairs of a mapping's key and a path. With `absent`, an optional path that the row lacks is null
+    and noted there. Raises InputError, which begins with `where`, for another path that the row does not have; the
+    hint names the key."""
+    cells: dict[str, Any] = {}
+    missing: list[tuple[str, str, str]] = []
+    optional: list[tuple[str, str, str]] = []
     for key, path in paths:
         try:
             cells[path] = value_at(row, path)
         except LookupError as error:
-            if path in optional:
-                cells[path] = None
-            else:
-                missing.append((key, path, error.args[0]))
+            may_lack = absent is not None and path in absent.optional and isinstance(error, MissingKeyError)
+            (optional if may_lack else missing).append((key, path, error.args[0]))
         else:
             refuse_binary(cells[path], f"column '{path}'", where)
-    if not missing:
-        return cells
+            if absent is not None:
+                absent.found(path)
+    if missing:
+        raise _missing([*missing, *optional], cells, row, where)
+    for problem in optional:
+        cells[problem[1]] = None
+        if absent is not None:
+            absent.absent(problem[0], problem[1], _missing([problem], cells, row, where))
+    return cells
+
+
+def _missing(
+    missing: list[tuple[str, str, str]], cells: Mapping[str, Any], row: Mapping[str, Any], where: str
+) -> InputError:
+    """The error for (key of the mapping, path, problem) of paths that the row lacks. `cells`: what was found."""
     if len(missing) > 1 and not cells:
         named = ", ".join(f"{key} '{path}'" for key, path, _ in missing)
         has = f"the mapping fits no column: it names {named}; the row has {_keys(row)}"
-        raise InputError(f"{where}: {has}", hint="--mapping takes a YAML file that names its columns")
+        return InputError(f"{where}: {has}", hint="--mapping takes a YAML file that names its columns")
     key, _, problem = missing[0]
     hint = f"--mapping takes a YAML file; its key {key} names the column"
     if key == "id":
         hint += ", and without it ids are made from the texts"
-    raise InputError(f"{where}: {problem}", hint=hint)
+    return InputError(f"{where}: {problem}", hint=hint)
 
 
 def value_at(row: Mapping[str, Any], path: str) -> Any:
@@ -101,7 +148,7 @@ def _member(value: Any, rest: str, path: str) -> Any:
     key = re.split(r"[.\[]", rest, maxsplit=1)[0]
     near = did_you_mean(rest, map(str, value)) or did_you_mean(key, map(str, value))
     kind = f"no key '{key}' in '{parents}'" if parents else f"no column '{rest}'"
-    raise LookupError(f"{kind}{near}; it has {_keys(value)}")
+    raise MissingKeyError(f"{kind}{near}; it has {_keys(value)}")
 
 
 def _keys(value: Mapping[str, Any]) -> str:

@@ -17,11 +17,12 @@ from marginalia.pipeline.importing.label_matching import Match
 from marginalia.pipeline.importing.mapping_guess import MappingGuess, guess_mapping
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.source_rows import SourceFiles, files_of
-from marginalia.schemas.sources.file_format import Encoding, FileFormat, name_without_format
+from marginalia.schemas.sources.file_format import TABLES, Encoding, FileFormat, name_without_format
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.schemas.text_checks import displayable, one_line
 
 MOST_LISTED = 60  # columns
+MOST_FEW_VALUES = 20  # of a column that could have labels
 _NOT_UTF8 = "is not UTF-8; in Windows-1252"
 _ANSI: Encoding = "cp1252"
 
@@ -47,26 +48,39 @@ def suggest(sources: Sequence[str], taxonomy: Taxonomy | None) -> Suggestion:
     if any(source.startswith(HUB) for source in sources) or not sources:
         raise InputError("--suggest needs files", hint="download the data set, then: marginalia import FILE --suggest")
     paths = [path for source in sources for path in files_of(source, Path())]
-    files, profiles, encoding = _read(paths)
+    files, profiles, how = _read(paths)
     if not profiles.rows:
         raise InputError(f"{files.name}: contains no rows", hint="nothing can be suggested for it")
     for path in paths:
         profiles.name_classes(class_names(path))
-    guess = guess_mapping(profiles, taxonomy)
-    lines = [*_head(files, profiles, taxonomy), *_body(paths, files, profiles, guess, taxonomy, encoding)]
+    guess = guess_mapping(profiles, taxonomy, len(paths))
+    lines = [*_head(files, profiles, taxonomy), *_body(paths, files, profiles, guess, taxonomy, how)]
     return Suggestion("\n".join(lines) + "\n", files, guess)
 
 
-def _read(paths: Sequence[Path]) -> tuple[SourceFiles, Profiles, str | None]:
-    """The files, their profiles, and the encoding if it has to be confirmed."""
-    files = SourceFiles(paths)
+def _read(paths: Sequence[Path]) -> tuple[SourceFiles, Profiles, FileFormat]:
+    """The files, their profiles, and how they were read."""
+    how = FileFormat()
+    files = SourceFiles(paths, how)
     try:
-        return files, profiles_of(files), None
+        profiles = profiles_of(files)
     except InputError as error:
         if _NOT_UTF8 not in error.message:
             raise
-    files = SourceFiles(paths, FileFormat(encoding=_ANSI))
-    return files, profiles_of(files), _ANSI
+        how = FileFormat(encoding=_ANSI)
+        files = SourceFiles(paths, how)
+        profiles = profiles_of(files)
+    if all(facts.format in TABLES for facts in files.facts) and _first_row_is_data(profiles):
+        how = FileFormat(encoding=how.encoding, header=False)
+        files = SourceFiles(paths, how)
+        profiles = profiles_of(files)
+    return files, profiles, how
+
+
+def _first_row_is_data(profiles: Profiles) -> bool:
+    """Whether the names of some columns, but not of all, are values in their own columns."""
+    again = [column.path in column.values for column in profiles.columns.values()]
+    return any(again) and not all(again)
 
 
 def _head(files: SourceFiles, profiles: Profiles, taxonomy: Taxonomy | None) -> Iterator[str]:
@@ -102,23 +116,40 @@ def _body(
     profiles: Profiles,
     guess: MappingGuess,
     taxonomy: Taxonomy | None,
-    encoding: str | None,
+    how: FileFormat,
 ) -> Iterator[str]:
-    yield f"title: {_scalar(name_without_format(paths[0]))}"
-    yield from _files(files, encoding)
+    title = name_without_format(paths[0]) if len(paths) == 1 else Path(files.name).resolve().name
+    yield f"title: {_scalar(title)}"
+    yield from _files(files, how)
     if guess.id:
         yield f"id: {_scalar(guess.id.path)}  # {guess.id.why}"
+    elif guess.unique:
+        columns = ", ".join(guess.unique[:MOST_LISTED])
+        yield _comment(
+            f"no id, so ids are made from the texts. Another value in every row: {columns}. If that is the id:"
+        )
+        yield _comment(f"id: {_scalar(guess.unique[0])}")
     else:
-        yield "# no id: no column has another value in every row, so ids are made from the texts"
+        yield "# no id: no column that could be one has another value in every row, so ids are made from the texts"
     yield from _texts(profiles, guess)
     yield from _duplicates(profiles, guess)
-    if guess.person:
+    if guess.person and guess.labels is None:
+        yield _comment(f"{guess.person.path} could be the annotator: {guess.person.why}; annotators need labels")
+    elif guess.has_a_file_per_person:
+        yield "annotators:"
+        yield f"  files: true  # {len(paths)} files with the same records; if they are not one per person, delete this"
+    elif guess.person:
         yield "annotators:"
         yield f"  column: {_scalar(guess.person.path)}  # {guess.person.why}"
         if guess.items:
             yield f"  items: {_scalar(guess.items)}"
     if guess.labels is None:
         yield "# no column looks like labels: the records are imported without them. Otherwise add labels: {column: …}"
+        used = [one.path for one in (guess.text, guess.id, guess.person) if one]
+        few = [column for path, column in profiles.columns.items() if path not in used and _has_few_values(column)]
+        yield from (
+            _comment(f"  {column.path} has the values {', '.join(map(one_line, column.values))}") for column in few
+        )
         return
     yield from _labels(guess.labels, taxonomy)
     judged = profiles.columns.get(f"{JUDGED_COLUMN}[*]")
@@ -126,7 +157,12 @@ def _body(
         yield f"  judged: {{column: {JUDGED_COLUMN}}}  # the labels that were judged in each row, as in a release"
 
 
-def _files(files: SourceFiles, encoding: str | None) -> Iterator[str]:
+def _has_few_values(column: ColumnProfile) -> bool:
+    """Whether a column could have labels: short texts or numbers that occur again and again."""
+    return 1 < len(column.values) <= MOST_FEW_VALUES and not column.is_open and column.cells >= 3 * len(column.values)
+
+
+def _files(files: SourceFiles, how: FileFormat) -> Iterator[str]:
     """The dialect, as far as it is the same in all files."""
     delimiters = {facts.delimiter for facts in files.facts}
     records = {facts.records for facts in files.facts if facts.records}
@@ -135,10 +171,12 @@ def _files(files: SourceFiles, encoding: str | None) -> Iterator[str]:
         stated.append(f"  delimiter: {_scalar(delimiter)}")
     if len(records) == 1:
         stated.append(f"  records: {_scalar(records.pop())}")
-    if encoding is not None:
+    if how.encoding is not None:
         stated.append(
-            f"  encoding: {EDIT}  # not UTF-8: the examples were read as {encoding} (Windows); or: latin-1, cp1250"
+            f"  encoding: {EDIT}  # not UTF-8: the examples were read as {how.encoding} (Windows); or: latin-1, cp1250"
         )
+    if not how.header:
+        stated.append("  header: false  # values of the first row are in the same columns below")
     if stated:
         yield "files:"
         yield from stated
@@ -162,7 +200,10 @@ def _texts(profiles: Profiles, guess: MappingGuess) -> Iterator[str]:
 
 
 def _duplicates(profiles: Profiles, guess: MappingGuess) -> Iterator[str]:
-    if guess.id or guess.person or guess.text is None:
+    if guess.person and guess.labels is None:
+        yield "duplicates: first"
+        return
+    if guess.id or guess.person or guess.has_a_file_per_person or guess.text is None:
         return
     column = profiles.columns[guess.text.path]
     if column.are_all_compared and (repeated := column.filled - len(column.distinct)):
@@ -179,7 +220,12 @@ def _labels(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:
             yield f"  separator: {_scalar(labels.separator)}"
     if labels.needs_threshold:
         yield f"  threshold: {EDIT}  # cells are numbers such as 0.4: from which number on does a label apply?"
-    if labels.blank and labels.column is None:
+    for key, words in (("true", labels.true), ("false", labels.false)):
+        if words:
+            yield f"  {key}: [{', '.join(map(_scalar, words))}]"
+    if labels.is_blank_false:
+        yield f"  blank: {EDIT}  # some columns have only true and blank cells: none (it does not apply) or unlabelled?"
+    elif labels.blank and labels.column is None:
         yield "  # a blank cell: nobody judged this label in the row. If it means 0: blank: none"
     elif labels.blank and not any(match.is_nothing for match in labels.meanings):
         cells = "1 blank cell" if labels.blank == 1 else f"{labels.blank:,} blank cells"
@@ -187,13 +233,20 @@ def _labels(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:
     elif labels.blank:
         rows = "1 row is" if labels.blank == 1 else f"{labels.blank:,} rows are"
         yield f"  # {rows} blank: unlabelled. If blank means that no category applies: blank: none"
+    if labels.alike:
+        problem = f"{', '.join(labels.alike)}: the same values, not read."
+        yield _comment(f"{problem} If these are answers of several people, write one row per answer", indent=2)
     yield from _meanings(labels, taxonomy)
     if labels.left_out:
-        yield _comment(f"not read, because no label has a similar name: {', '.join(labels.left_out)}", indent=2)
+        yield "    # not read, because no label has a similar name; to read one, remove its # and name the label:"
+        yield from (_comment(f"{_scalar(path)}: LABEL", indent=4) for path in labels.left_out)
     named = {match.label for match in labels.meanings}
     others = [label for label in (taxonomy.ids if taxonomy else []) if label not in named]
     if others and not _are_ids(labels):
-        yield _comment(f"not named by this file, so not judged: {', '.join(others)}", indent=2)
+        still = (
+            "" if all(match.label or match.is_nothing for match in labels.meanings) else ", unless you name them above"
+        )
+        yield _comment(f"not named by this file, so not judged{still}: {', '.join(others)}", indent=2)
         yield "  # if people could have chosen these, too: judged: all"
 
 

@@ -13,6 +13,7 @@ import yaml
 from marginalia.pipeline.importing.class_labels import with_classes
 from marginalia.pipeline.importing.column_mapping import EDIT, Mapping
 from marginalia.pipeline.importing.import_preview import examples
+from marginalia.pipeline.importing.import_source import ImportSource
 from marginalia.pipeline.importing.row_conversion import convert
 from marginalia.pipeline.importing.suggested_mapping import Suggestion
 from marginalia.schemas.errors import MarginaliaError
@@ -30,11 +31,14 @@ def shown_examples(suggestion: Suggestion, taxonomy: Taxonomy | None, width: int
         return ["no examples: give --taxonomy NAME or --run FOLDER"]
     try:
         mapping = with_classes(_without_questions(suggestion.text), suggestion.files.facts[0].path)
-        rows = islice(suggestion.files, EXAMPLE_ROWS)
+        rows = islice(ImportSource(suggestion.files, [], mapping, "").rows(), EXAMPLE_ROWS)
         result = convert(rows, mapping, taxonomy, suggestion.files.name)
     except (MarginaliaError, ValueError) as error:
         return [f"no examples yet: {one_line(str(error))}"]
-    return ["\n".join(block) for block in examples(result, taxonomy.ids, width)]
+    blocks = ["\n".join(block) for block in examples(result, taxonomy.ids, width)]
+    if suggestion.questions:
+        return [f"{len(blocks)} records as they would be imported without the lines to edit:", *blocks]
+    return blocks
 
 
 def _without_questions(text: str) -> Mapping:

@@ -10,7 +10,7 @@ from typing import Any
 from marginalia.pipeline.importing.class_labels import with_classes
 from marginalia.pipeline.importing.column_mapping import SHIPPED, Mapping, load_mapping, mapping_path
 from marginalia.pipeline.importing.row_conversion import convert
-from marginalia.pipeline.importing.row_paths import cells_of
+from marginalia.pipeline.importing.row_paths import AbsentColumns, cells_of
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.input_records import read_records
 from marginalia.schemas.source_rows import read_rows
@@ -116,7 +116,7 @@ def _fitting_mappings(path: Path) -> Sequence[str]:
 
 def _fits(mapping: Mapping, row: dict[str, Any]) -> bool:
     try:
-        cells_of(mapping.paths(), row, "", mapping.optional_paths)
+        cells_of(mapping.paths(), row, "", AbsentColumns(mapping.needless_paths))
     except InputError:
         return False
     return True

@@ -29,6 +29,7 @@ from marginalia.schemas.evaluation_json import (
     Threshold,
     WorstRecord,
 )
+from marginalia.scoring.measures.conclusions import FEW_RECORDS
 
 TABLE_METRICS = ("macro_roc_auc", "micro_roc_auc", "micro_average_precision", "micro_f1", "hamming_loss")
 DIFFERENCE_COLUMNS = ("macro_roc_auc", "micro_roc_auc", "micro_f1", "tuned_micro_f1")
@@ -75,6 +76,7 @@ class GuardView:
     guard: GuardEvaluation
     best: EstimatorEvaluation | None
     headlined: bool
+    few_records: int  # that the guard was evaluated on, if they are few; else 0
     format_warning: str  # empty for a guard that kept its answer format
     chance: str  # of `best`: see as_text.against_chance
     estimators: Figure | None
@@ -97,6 +99,7 @@ class GuardView:
     slices: Figure | None
     confusions: str  # the finding
     worst: list[WorstCase]
+    left_out: list[str]  # why labels are not in macro averages
     reasons: list[str]  # why numbers of the table by label are missing
     not_judged: str  # the finding; empty if all labels that the guard scores were judged in all records
     unknown_verdicts: str
@@ -117,6 +120,7 @@ def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
         guard=guard,
         best=best,
         headlined=headlined(guard),
+        few_records=best.n if best is not None and best.n < FEW_RECORDS else 0,
         format_warning=_as_sentence(format_warning(guard)),
         chance=as_text.against_chance(as_text.chance_metric(best)[1]) if best is not None else "not known",
         estimators=estimators_figure(guard) if guard.estimators else None,
@@ -139,6 +143,7 @@ def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
         slices=slices_figure(guard, confidence),
         confusions=finding_sentences.confusions_finding(guard.confusions, names) if guard.confusions else "",
         worst=_worst_cases(data, guard),
+        left_out=_left_out(best, names) if best is not None else [],
         reasons=_reasons(best, names) if best is not None else [],
         not_judged=not_judged,
         unknown_verdicts=finding_sentences.unknown_verdicts_finding(guard.not_judged),
@@ -219,6 +224,14 @@ def _worst_cases(data: ReportData, guard: GuardEvaluation) -> list[WorstCase]:
         )
         for record in guard.worst
     ]
+
+
+def _left_out(best: EstimatorEvaluation, names: dict[str, str]) -> list[str]:
+    """Each reason why labels are left out of macro averages, with these labels."""
+    by_reason: dict[str, list[str]] = {}
+    for label, reason in best.labels_left_out.items():
+        by_reason.setdefault(reason, []).append(names.get(label, label))
+    return [f"{', '.join(labels)} ({reason})" for reason, labels in by_reason.items()]
 
 
 def _reasons(best: EstimatorEvaluation, names: dict[str, str]) -> list[str]:

@@ -49,7 +49,9 @@ class FileFormat(StrictModel):
     header: bool = Field(default=True, description="CSV and TSV: whether the first row has the names of the columns")
     columns: list[str] = Field(default=[], description="the names of the columns, with header: false")
     records: str | None = Field(
-        default=None, description="JSON: the key of the list of rows, such as data.items; left out: the only list"
+        default=None,
+        description="JSON: the key of the list of rows, such as data.items; *: the values of the object are the rows, "
+        "and their keys the column (key); left out: the only list",
     )
 
     @model_validator(mode="after")
@@ -113,7 +115,8 @@ class FileFacts:
         """`data.csv: CSV, ';' between columns, UTF-8, 1,680 rows, columns id, text, label`."""
         parts = [self.format.upper() + (f" ({self.codec})" if self.codec else "")]
         if self.records is not None:
-            parts.append(f"rows in {self.records}" if self.records else "a list of rows")
+            rows = {"": "a list of rows", "*": "each value is a row"}
+            parts.append(rows.get(self.records, f"rows in {self.records}"))
         if self.format in TABLES:
             parts += self._dialect()
         parts.append(f"{self.rows:,} {'row' if self.rows == 1 else 'rows'}")

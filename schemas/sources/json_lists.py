@@ -1,4 +1,5 @@
-"""Rows of a JSON file that holds a list of objects, at its top or inside objects. It is read piece by piece."""
+"""Rows of a JSON file that holds a list of objects, at its top or inside objects, or an object of objects. It is read
+piece by piece."""
 
 from __future__ import annotations
 
@@ -16,10 +17,17 @@ from marginalia.schemas.sources.json_values import DECODER, DuplicateKeyError
 
 MOST_VALUE_CHARACTERS = 1 << 26  # of one row, and of one value next to the list
 MOST_DEPTH = 10  # of objects around the list
+VALUES = "*"  # the key of the rows of an object whose values are the rows
+KEY = "(key)"  # the column with their keys
 _CHUNK = 1 << 16
+_FEWEST_VALUES = 10  # fewer could be parts of one data set, such as train and test
+_MOST_NAMED = 5  # lists, in a message
 _SPACE = re.compile("[ \t\n\r]*")
 _NEAR = 16  # characters from the end of what was read: an error there can be a value that is cut
 _TURNS = {"role", "from"}  # a list of these is a conversation, not a list of rows
+
+
+ALL_VALUES = 'if the rows are the values of the object: files: {records: "*"}'
 
 
 class JsonPieces:
@@ -105,7 +113,8 @@ class JsonPieces:
 
 def list_rows(path: Path, file: BufferedReader, records: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(`item 12 (line 40)`, row) for each object in the list with the key `records` (`a.b`: b in the object a; empty:
-    the file is the list). Items count from 0, lines from 1.
+    the file is the list; `*`: each value of the object, whose key becomes the column KEY). Items count from 0, lines
+    from 1.
 
     Raises InputError for what is not JSON, an item that is not an object, and a key that is missing."""
     pieces = JsonPieces(path, file)
@@ -135,11 +144,38 @@ def find_lists(path: Path, file: BufferedReader) -> list[str]:
 def only_list(path: Path, found: list[str]) -> str:
     """The key of the only list of objects. Raises InputError if there is none or a choice."""
     if not found:
-        raise InputError.at(path, "has no list of objects", hint="expected [{…}, {…}], or an object with one such list")
+        hint = f"expected [{{…}}, {{…}}], or an object with one such list; {ALL_VALUES}"
+        raise InputError.at(path, "has no list of objects", hint=hint)
     if len(found) > 1:
-        hint = f"state one in the mapping: files: {{records: {found[0]}}}"
-        raise InputError.at(path, f"has several lists of objects: {', '.join(found)}", hint=hint)
+        named, hint = ", ".join(found[:_MOST_NAMED]), f"state one in the mapping: files: {{records: {found[0]}}}"
+        if len(found) > _MOST_NAMED:
+            named, hint = f"{named} and {len(found) - _MOST_NAMED:,} more", f"{hint}; {ALL_VALUES}"
+        raise InputError.at(path, f"has several lists of objects: {named}", hint=hint)
     return found[0]
+
+
+def has_rows_as_values(path: Path, file: BufferedReader) -> bool:
+    """Whether a JSON file is an object of many rows: each value is an object with some text or number."""
+    pieces = JsonPieces(path, file)
+    if pieces.peek() != "{":
+        return False
+    number = 0
+    for _ in _keys(pieces):
+        value = pieces.value()
+        if not isinstance(value, dict) or not any(isinstance(cell, str | int | float) for cell in value.values()):
+            return False
+        number += 1
+    return number >= _FEWEST_VALUES
+
+
+def refuse_columns(path: Path, row: dict[str, Any]) -> None:
+    """Raises InputError if the only object of a JSON file has a whole column in each value, as pandas writes it."""
+    columns = list(row.values())
+    if not columns or not all(isinstance(column, dict) and "0" in column and "1" in column for column in columns):
+        return
+    if all(column.keys() == columns[0].keys() for column in columns):
+        hint = "write one object per row; in pandas: to_json(orient='records')"
+        raise InputError.at(path, f"is stored by column, with {len(columns[0]):,} rows in each", hint=hint)
 
 
 def _at(pieces: JsonPieces, key: str) -> Iterator[tuple[str, dict[str, Any]] | None]:
@@ -147,6 +183,10 @@ def _at(pieces: JsonPieces, key: str) -> Iterator[tuple[str, dict[str, Any]] | N
     if not key:
         yield None
         yield from _items(pieces)
+        return
+    if key == VALUES:
+        yield None
+        yield from _values(pieces)
         return
     for name in _keys(pieces):
         if name == key:
@@ -170,6 +210,15 @@ def _items(pieces: JsonPieces) -> Iterator[tuple[str, dict[str, Any]]]:
             raise pieces.problem(f"item {number}: expected a JSON object, saw {type(value).__name__}")
         yield where, value
         number += 1
+
+
+def _values(pieces: JsonPieces) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in _keys(pieces):
+        pieces.peek()
+        line, value = pieces.line, pieces.value()
+        if not isinstance(value, dict):
+            raise pieces.problem(f"'{name}': expected a JSON object, saw {type(value).__name__}")
+        yield f"'{name}' (line {line})", {KEY: name, **value}
 
 
 def _keys(pieces: JsonPieces) -> Iterator[str]:

@@ -127,7 +127,7 @@ GUARD_FILES: list[Row] = [
         SCORE,
         2,
         "g.yaml: line 10: label 'violent_crimes' is not in the taxonomy support-tickets (guard ll"
-        "ama-guard-3 is for the taxonomy llama-guard-3)",
+        "ama-guard-3 is for the taxonomy llama-guard-3; categories says which of its labels mean those of your policy)",
     ),
     (
         "unknown taxonomy",
@@ -166,6 +166,11 @@ GUARD_FILES: list[Row] = [
         "g.yaml: line 1: recursive alias (write the values out)",
     ),
 ]
+SHIPPED_MAPPINGS = (
+    "aegis-2, beavertails-llama-guard-2, beavertails, harmbench, hatexplain-hub, hatexplain, jigsaw, "
+    "openai-moderation, paper-llama-guard-2, paper-llama-guard-3, records, simple-safety-tests, toxic-chat, "
+    "wildguardmix, xstest-safe, xstest"
+)
 KEYS = "(marginalia import --show-mapping records shows the keys)"
 MAPPING_FILES: list[Row] = [
     (
@@ -173,17 +178,15 @@ MAPPING_FILES: list[Row] = [
         {"r.jsonl": jsonl(GOOD)},
         IMPORT,
         2,
-        "m.yaml: no such mapping file (give its path, or a shipped name: aegis-2, beavertails-llama-guard-2, "
-        "beavertails, paper-llama-guard-2, paper-llama-guard-3, records)",
+        f"m.yaml: no such mapping file (give its path, or a shipped name: {SHIPPED_MAPPINGS})",
     ),
     (
         "unknown",
         {"r.jsonl": jsonl(GOOD)},
         "import r.jsonl --run runs/r --mapping paper-lama-guard-3",
         2,
-        "no mapping 'paper-lama-guard-3'; did you mean 'paper-llama-guard-3'? (shipped: aegis-2, "
-        "beavertails-llama-guard-2, beavertails, paper-llama-guard-2, paper-llama-guard-3, records; or give the "
-        "path of a .yaml file)",
+        "no mapping 'paper-lama-guard-3'; did you mean 'paper-llama-guard-3'? "
+        f"(shipped: {SHIPPED_MAPPINGS}; or give the path of a .yaml file)",
     ),
     (
         "empty",
@@ -198,7 +201,7 @@ MAPPING_FILES: list[Row] = [
         IMPORT,
         2,
         "m.yaml: line 1: unknown key 'a'; expected one of annotators, attributes, duplicates, files, hub, id, "
-        "labels, messages, messages_form, skip, source, strip, text, title, unusable " + KEYS,
+        "join, labels, messages, messages_form, skip, source, strip, text, title, unusable " + KEYS,
     ),
     (
         "misspelt key",
@@ -249,8 +252,7 @@ MAPPING_FILES: list[Row] = [
         {},
         "import --show-mapping recods",
         2,
-        "no mapping 'recods'; did you mean 'records'? (shipped: aegis-2, beavertails-llama-guard-2, beavertails, "
-        "paper-llama-guard-2, paper-llama-guard-3, records; or give the path of a .yaml file)",
+        f"no mapping 'recods'; did you mean 'records'? (shipped: {SHIPPED_MAPPINGS}; or give the path of a .yaml file)",
     ),
     (
         "judged label that the taxonomy does not have",

@@ -60,6 +60,12 @@ def test_only_plain_names_become_folders(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_for_the_own_taxonomy_of_a_guard_gets_that_guard(tmp_path: Path) -> None:
+    run = open_run(new_run("refusals", "wildguard", root=tmp_path))
+    assert run.taxonomy.ids == ["harmful_request", "response_refusal", "harmful_response"]
+    assert [(guard.guard, guard.model) for guard in run.config.score.guards] == [("wildguard", "allenai/wildguard")]
+
+
 def test_an_unknown_taxonomy_leaves_nothing_and_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no taxonomy 'support-ticket'; did you mean 'support-tickets'"):
         new_run("refunds", "support-ticket", root=tmp_path)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from marginalia.pipeline.importing.column_mapping import SHIPPED, Mapping, load_mapping
 from marginalia.pipeline.importing.row_conversion import Conversion, convert
@@ -232,36 +232,57 @@ def test_every_row_is_either_a_record_or_counted() -> None:
     assert counts["rows"] == counts["records"] + sum(counts[name] for name in left_out) == 6
 
 
-@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_shipped_mapping_fits_a_shipped_taxonomy(path: Path) -> None:
-    taxonomy = load_taxonomy("llama-guard-2" if path.stem.endswith("llama-guard-2") else "llama-guard-3")
-    mapping = load_mapping(path, taxonomy)
-    if path.stem.startswith("paper"):
-        assert mapping.labels is not None
-        assert list(mapping.labels.values.values()) == taxonomy.ids
-        assert list(mapping.labels.values) == [f"S{at}" for at in range(1, len(taxonomy.ids) + 1)]
+def flags_mapping(**changes: Any) -> Mapping:
+    labels = {"columns": {"late": "late_delivery", "back": "refund"}}
+    return Mapping.model_validate({"text": "query", "labels": labels, **changes})
 
 
-def test_beavertails_flags_with_commas_in_their_names() -> None:
-    taxonomy = load_taxonomy("llama-guard-3")
-    mapping = load_mapping(SHIPPED / "beavertails.yaml", taxonomy)
-    assert mapping.labels is not None
-    assert len(mapping.labels.values) == 14
-    flags = dict.fromkeys(mapping.labels.values, False)
-    row = {"prompt": "p", "response": "r", "category": {**flags, "violence,aiding_and_abetting,incitement": True}}
-    rows = [("row 0", {**row, "is_safe": False}), ("row 1", {**row, "prompt": "q", "category": flags})]
-    assert [record.labels for record in convert(rows, mapping, taxonomy, "x").records] == [["violent_crimes"], []]
-
-
-def test_aegis_values_without_a_counterpart_are_ignored() -> None:
-    taxonomy = load_taxonomy("llama-guard-3")
-    mapping = load_mapping(SHIPPED / "aegis-2.yaml", taxonomy)
-    rows = [
-        {"prompt": "a", "response": "b", "violated_categories": "PII/Privacy, Profanity"},
-        {"prompt": "c", "response": None, "violated_categories": "Needs Caution"},
-        {"prompt": "d", "response": None, "violated_categories": ""},
-        {"prompt": "REDACTED", "response": None, "violated_categories": "Violence"},
+def test_a_key_that_some_rows_leave_out_is_a_blank_cell() -> None:
+    rows: list[dict[str, Any]] = [
+        {"query": "a", "late": 1},
+        {"query": "b", "late": 0, "back": 0, "city": "Bonn"},
+        {"query": "c"},
     ]
-    result = convert([(f"row {at}", row) for at, row in enumerate(rows)], mapping, taxonomy, "x")
-    assert [record.labels for record in result.records] == [["privacy"], []]
-    assert (result.counts["only_ignored_values"], result.counts["skipped"]) == (1, 1)
+    mapping = flags_mapping(attributes=["city"])
+    found = convert([("line", row) for row in rows], mapping, TAXONOMY, "x").records
+    assert [(record.labels, record.judged) for record in found] == [
+        (["late_delivery"], ["late_delivery"]),
+        ([], ["late_delivery", "refund"]),
+        (None, None),
+    ]
+    assert [record.attributes for record in found] == [[], [{"name": "city", "value": "Bonn"}], []]
+
+
+def test_a_key_that_no_row_has_is_a_mistake_in_the_mapping() -> None:
+    rows = [("line 1", {"query": "a", "late": 1}), ("line 2", {"query": "b", "late": 0, "bakc": 1})]
+    with pytest.raises(InputError) as caught:
+        convert(rows, flags_mapping(), TAXONOMY, "x")
+    assert caught.value.message == "x: line 1: no column 'back'; it has late, query"
+
+
+def test_optional_messages_may_be_left_out_but_not_the_text() -> None:
+    roles = [{"role": "user", "column": "query"}, {"role": "assistant", "column": "answer", "optional": True}]
+    mapping = flags_mapping(text=None, messages=roles)
+    rows = [{"query": "a", "answer": "b", "late": 1, "back": 0}, {"query": "c", "late": 0, "back": 0}]
+    found = convert([("line", row) for row in rows], mapping, TAXONOMY, "x").records
+    assert [len(record.messages) for record in found] == [2, 1]
+    with pytest.raises(InputError, match="no column 'query'"):
+        convert([("line", {"answer": "b", "late": 1})], mapping, TAXONOMY, "x")
+
+
+def test_the_words_of_a_text_are_joined_only_when_the_mapping_says_so() -> None:
+    rows = [{"query": ["is", "it", "late"], "topics": ["ok"]}, {"query": '["ja", "nein"]', "topics": ["ok"]}]
+    joined = run(rows, join=" ").records
+    assert [record.messages[0]["content"] for record in joined] == ["is it late", "ja nein"]
+    assert "the user message has no text" in error_of(rows[:1])
+    with pytest.raises(ValidationError, match="join needs text"):
+        flags_mapping(text=None, messages="chat", join=" ")
+
+
+@pytest.mark.parametrize("name", ["llama-guard-2", "llama-guard-3"])
+def test_the_papers_codes_are_those_of_the_guard(name: str) -> None:
+    taxonomy = load_taxonomy(name)
+    mapping = load_mapping(SHIPPED / f"paper-{name}.yaml", taxonomy)
+    assert mapping.labels is not None
+    assert list(mapping.labels.values.values()) == taxonomy.ids
+    assert list(mapping.labels.values) == [f"S{at}" for at in range(1, len(taxonomy.ids) + 1)]

@@ -221,7 +221,7 @@ def test_a_label_that_the_taxonomy_lacks_names_the_mapping(tmp_path: Path, data:
     folder.mkdir()
     (folder / "config.yaml").write_text("taxonomy: support-tickets\n", encoding="utf-8")
     text = error_of(lambda: run_import(open_run(folder), data, "paper-llama-guard-3"))
-    assert "paper-llama-guard-3.yaml: line 12: labels.values.S1: unknown label 'violent_crimes'; " in text
+    assert "paper-llama-guard-3.yaml: line 15: labels.values.S1: unknown label 'violent_crimes'; " in text
     assert not (folder / "import.yaml").exists()
 
 

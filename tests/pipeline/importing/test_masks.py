@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from marginalia.pipeline.importing.column_mapping import LabelColumn, Mapping
+from marginalia.pipeline.importing.label_warnings import label_warnings
 from marginalia.pipeline.importing.row_conversion import Conversion, convert
 from marginalia.pipeline.importing.row_labels import RowLabels, labels_of
 from marginalia.schemas.errors import InputError
@@ -203,6 +204,33 @@ def test_duplicates_with_other_masks_are_in_conflict() -> None:
     rows = [{"text": "x", "A": 0, "B": 0}, {"text": "x", "A": 0, "B": ""}]
     result = convert([(str(at), row) for at, row in enumerate(rows)], mapping, TAXONOMY, "d.csv")
     assert (result.counts["duplicates"], result.counts["conflicting_duplicates"]) == (1, 1)
+
+
+def test_a_key_that_some_rows_lack_was_not_judged_there() -> None:
+    rows: list[dict[str, Any]] = [{"tags": {"A": True, "C": False}}, {"tags": {"B": False}}, {"tags": {}}]
+    columns = {"tags.A": "a", "tags.B": "b", "tags.C": "c"}
+    result = imported(rows, columns=columns)
+    assert [(record.labels, record.judged) for record in result.records] == [
+        (["a"], ["a", "c"]),
+        ([], ["b"]),
+        (None, None),
+    ]
+    assert result.absent == {"tags.A": 2, "tags.B": 2, "tags.C": 2}
+    mapping = Mapping.model_validate({"text": "text", "labels": {"columns": columns}})
+    warning = "3 label columns are absent from some rows or answers (6 cells, counted as blank): tags.B, tags.A, tags.C"
+    assert warning in label_warnings(result, mapping, ALL)
+
+
+def test_a_key_that_no_row_has_is_an_error() -> None:
+    with pytest.raises(InputError) as caught:
+        imported([{"A": 1}, {"A": 0}], columns={"A": "a", "BB": "b"})
+    assert str(caught.value).startswith("d.csv: line 1: no column 'BB'; it has A, text (")
+
+
+def test_the_text_may_not_be_absent() -> None:
+    mapping = Mapping.model_validate({"text": "text", "labels": {"columns": {"A": "a"}}})
+    with pytest.raises(InputError, match="line 2: no column 'text'"):
+        convert([("line 1", {"text": "1", "A": 1}), ("line 2", {"A": 0})], mapping, TAXONOMY, "d.csv")
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,8 @@ def test_flags_with_blanks(run: Run, tmp_path: Path) -> None:
         ("a4", None, None),
     ]
     assert "faulty_item: EDIT  # which label? nearest: damaged_or_faulty" in suggestion.text
-    assert "# not read, because no label has a similar name: spam_folder" in suggestion.text
+    assert "    # not read, because no label has a similar name; to read one, " in suggestion.text
+    assert "\n    # spam_folder: LABEL\n" in suggestion.text
 
 
 def test_a_text_column_of_labels(run: Run, tmp_path: Path) -> None:
@@ -155,6 +156,119 @@ def test_scores_need_a_threshold(run: Run, tmp_path: Path) -> None:
     found = [labels for _, labels, _ in gold_of(run)]
     assert found[:4] == [["invoice"], ["invoice"], ["invoice"], []]
     assert found[8:] == [["refund"], ["refund"]]
+
+
+def test_scores_of_names_that_are_no_labels_are_not_classes(run: Run, tmp_path: Path) -> None:
+    rows = [[at, f"text {at}", 0.1 * (at % 5), 0.25 * (at % 4)] for at in range(20)]
+    path = table(tmp_path / "scores.csv", ["id", "text", "toxicity", "late"], rows)
+    suggestion = imported(run, path, {"threshold": "0.5", "late": "late_delivery"})
+    assert "\n    # toxicity: LABEL\n" in suggestion.text
+    assert [labels for _, labels, _ in gold_of(run)][:4] == [[], [], ["late_delivery"], ["late_delivery"]]
+
+
+def test_words_for_true_and_false_in_other_languages(run: Run, tmp_path: Path) -> None:
+    rows = [[at, f"Satz {at}", "wahr" if at % 2 else "falsch", ("ja", "nein", "")[at % 3]] for at in range(6)]
+    path = table(tmp_path / "de.csv", ["Nr", "Text", "late_delivery", "refund"], rows, delimiter=";")
+    suggestion = imported(run, path, {})
+    assert "  true: [wahr, ja]\n  false: [falsch, nein]\n" in suggestion.text
+    assert gold_of(run)[:3] == [
+        ("0", ["refund"], ["late_delivery", "refund"]),
+        ("1", ["late_delivery"], ["late_delivery", "refund"]),
+        ("2", [], ["late_delivery"]),
+    ]
+
+
+def test_codes_in_one_text_are_separated(run: Run, tmp_path: Path) -> None:
+    rows = [[f"text {at}", ("O1, O3", "O1", "O2, O4", "O5")[at % 4]] for at in range(12)]
+    suggestion = suggest([str(table(tmp_path / "codes.csv", ["text", "categories"], rows))], run.taxonomy)
+    assert "separator: ','" in suggestion.text
+    assert [key for _, key in suggestion.questions] == ["O1", "O3", "O2", "O4", "O5"]
+
+
+def test_one_or_two_letters_are_near_no_label(run: Run) -> None:
+    assert match_label("R", run.taxonomy).near == match_label("re", run.taxonomy).near == []
+
+
+def test_rows_without_the_list_of_labels_are_asked_for(run: Run, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"text": f"t{at}", "labels": ["refund"]} for at in range(4)]
+    suggestion = imported(run, jsonl(tmp_path / "r.jsonl", [*rows, {"text": "u"}]), {"blank": "none"})
+    assert "1 blank cell: none (no category applies) or unlabelled" in suggestion.text
+    assert sorted(labels for _, labels, _ in gold_of(run)) == [[], *[["refund"]] * 4]
+
+
+def test_a_file_per_person_is_recognised_by_its_records(run: Run, tmp_path: Path) -> None:
+    for person, label in (("ann", "refund"), ("bob", "none")):
+        rows = [[at, f"text {at}", label] for at in range(4)]
+        table(tmp_path / f"{person}.csv", ["id", "text", "label"], rows)
+    source = str(tmp_path / "*.csv")
+    suggestion = suggest([source], run.taxonomy)
+    assert not suggestion.questions
+    assert "annotators:\n  files: true  # 2 files with the same records" in suggestion.text
+    assert "id: id  # another one in every row of a file\n" in suggestion.text
+    assert "answer     none applies; judged 1 of 12: refund (bob)" in "\n".join(
+        shown_examples(suggestion, run.taxonomy, 80)
+    )
+    mapping = run.path("mapping.yaml")
+    mapping.write_text(suggestion.text, encoding="utf-8")
+    prepare(run, [source], str(mapping))
+    run_stage(STAGE, run)
+    assert read_frame(run.path("annotations.parquet"), Answer, made_by="x").height == 8
+
+
+def test_a_table_without_a_header_is_read_from_its_first_row(run: Run, tmp_path: Path) -> None:
+    rows = [["spam" if at % 3 else "ham", f"text number {at} of these"] for at in range(1, 12)]
+    path = table(tmp_path / "sms.csv", ["ham", "text number 0 of these"], rows)
+    suggestion = suggest([str(path)], run.taxonomy)
+    assert suggestion.files.facts[0].rows == 12
+    assert "files:\n  header: false  # values" in suggestion.text
+    assert "text: column_2" in suggestion.text
+    assert "#   column_1 has the values ham, spam\n" in suggestion.text
+
+
+def test_an_export_of_label_studio(run: Run, tmp_path: Path) -> None:
+    def task(at: int, *answers: list[str]) -> dict[str, Any]:
+        results = [[{"type": "choices", "value": {"choices": choices}}] for choices in answers]
+        annotations = [{"completed_by": person, "result": result} for person, result in enumerate(results, start=7)]
+        return {"id": at, "data": {"text": f"text {at}"}, "annotations": annotations}
+
+    tasks = [task(1, ["Refund"], ["None"]), task(2, ["Refund", "Invoice"], ["Invoice"])]
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(tasks), encoding="utf-8")
+    imported(run, path, {})
+    answers = read_frame(run.path("annotations.parquet"), Answer, made_by="x")
+    assert answers.select("record_id", "labels").rows() == [
+        ("1", ["refund"]),
+        ("1", []),
+        ("2", ["refund", "invoice"]),
+        ("2", ["invoice"]),
+    ]
+
+
+def test_a_list_of_all_options_is_not_what_was_chosen(run: Run, tmp_path: Path) -> None:
+    options = [{"id": "a", "text": "Refund"}, {"id": "b", "text": "Invoice"}]
+    chosen: list[list[str]] = [["refund"], [], ["refund", "invoice"]]
+    rows = [{"text": f"t{at}", "options": options, "accept": accept} for at, accept in enumerate(chosen)]
+    imported(run, jsonl(tmp_path / "r.jsonl", rows), {})
+    assert sorted(labels for _, labels, _ in gold_of(run)) == sorted(chosen)
+
+
+def test_ticked_columns_ask_what_a_blank_cell_means(run: Run, tmp_path: Path) -> None:
+    rows = [[at, f"text {at}", "x" if at % 2 else "", "x" if at % 3 else ""] for at in range(6)]
+    path = table(tmp_path / "t.csv", ["ID", "Comment", "Refund", "Invoice"], rows)
+    suggestion = imported(run, path, {"blank": "none"})
+    assert "  true: [x]\n  blank: EDIT  # some columns have only true and blank cells" in suggestion.text
+    assert gold_of(run)[0] == ("0", [], ["refund", "invoice"])
+
+
+def test_people_without_labels_and_columns_of_people_are_pointed_out(run: Run, tmp_path: Path) -> None:
+    rows: list[list[Any]] = [[at // 3, at % 3, f"text {at // 3}", at % 5] for at in range(30)]
+    path = table(tmp_path / "p.csv", ["item_id", "worker_id", "text", "mood"], rows)
+    suggestion = imported(run, path, {})
+    assert "# worker_id could be the annotator: 3 people in 30 rows" in suggestion.text
+    assert "#   mood has the values 0, 1, 2, 3, 4\n" in suggestion.text
+    wide = [[f"text {at}", *(("refund", "invoice")[(at + person) % 2] for person in range(3))] for at in range(9)]
+    found = suggest([str(table(tmp_path / "w.csv", ["text", "anna", "ben", "carla"], wide))], run.taxonomy)
+    assert "  # ben, carla: the same values, not read. If these are answers of several people, " in found.text
 
 
 def test_one_answer_per_row(run: Run, tmp_path: Path) -> None:
@@ -226,7 +340,7 @@ def test_the_number_of_values_that_are_compared_is_limited(tmp_path: Path, monke
     assert "id: id  # another one in every row" in suggest([str(path)], None).text
     monkeypatch.setattr(column_profiles, "MOST_DISTINCT", 60)
     text = suggest([str(path)], None).text
-    assert "# no id: no column has another value in every row" in text
+    assert "# no id: no column that could be one has another value in every row" in text
     assert "at least 30  'text 0'; " in text
     assert "duplicates" not in text
 
@@ -306,7 +420,22 @@ def test_examples_without_any_answer(run: Run, tmp_path: Path) -> None:
     rows = [[f"text {at}", ["x", "y"][at % 2]] for at in range(8)]
     suggestion = suggest([str(table(tmp_path / "r.csv", ["text", "label"], rows))], run.taxonomy)
     blocks = shown_examples(suggestion, run.taxonomy, 80)
-    assert blocks[0].split("\n")[1:] == ["   user       text 0", "   labels     not labelled"]
+    assert blocks[0] == "5 records as they would be imported without the lines to edit:"
+    assert blocks[1].split("\n")[1:] == ["   user       text 0", "   labels     not labelled"]
+    assert "  # not named by this file, so not judged, unless you name them above: late_delivery, " in suggestion.text
+
+
+@pytest.mark.parametrize("name", ["id", "ticket_no", "ticketId", "order.number", "case-key", "rowNr"])
+def test_a_column_that_is_called_an_id(tmp_path: Path, name: str) -> None:
+    path = table(tmp_path / "r.csv", [name, "text"], [[f"T{at}", f"text {at}"] for at in range(8)])
+    assert f"id: {name}  # another one in every row" in suggest([str(path)], None).text
+
+
+@pytest.mark.parametrize("name", ["valid", "volcano", "paid", "monkey"])
+def test_a_unique_column_with_another_name_is_mentioned(tmp_path: Path, name: str) -> None:
+    path = table(tmp_path / "r.csv", [name, "text"], [[f"T{at}", f"text {at}"] for at in range(8)])
+    text = suggest([str(path)], None).text
+    assert f"Another value in every row: {name}. If that is the id:\n# id: {name}\n" in text
 
 
 @pytest.mark.parametrize(

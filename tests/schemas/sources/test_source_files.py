@@ -106,6 +106,38 @@ def test_a_choice_of_lists_is_left_to_the_user(tmp_path: Path) -> None:
     assert "has no list 'rows'" in error_of(path, FileFormat(records="rows"))
 
 
+def test_the_values_of_an_object_can_be_the_rows(tmp_path: Path) -> None:
+    posts = {f"p{at}": {"text": f"t{at}", "answers": [{"label": "a"}]} for at in range(10)}
+    path = written(tmp_path / "r.json", json.dumps(posts, indent=1))
+    expected = [{"(key)": key, **row} for key, row in posts.items()]
+    files = SourceFiles([path])
+    assert [row for _, row in files] == expected
+    assert "JSON, each value is a row, 10 rows, columns (key), text, answers" in str(files.facts[0])
+    assert [position for position, _ in read_rows(path)][:2] == ["'p0' (line 2)", "'p1' (line 10)"]
+    inside = written(tmp_path / "i.json", json.dumps({"version": 1, "posts": posts}))
+    assert rows_of(inside, FileFormat(records="posts.*")) == expected
+
+
+def test_a_file_of_pandas_that_is_stored_by_column_is_refused(tmp_path: Path) -> None:
+    columns = {name: {str(at): f"{name} {at}" for at in range(3)} for name in ("text", "label")}
+    assert error_of(written(tmp_path / "r.json", json.dumps(columns))) == (
+        "is stored by column, with 3 rows in each (write one object per row; in pandas: to_json(orient='records'))"
+    )
+
+
+def test_few_values_could_be_the_parts_of_a_data_set(tmp_path: Path) -> None:
+    parts = {f"part{at}": {"name": "x", "rows": ROWS} for at in range(9)}
+    path = written(tmp_path / "r.json", json.dumps(parts))
+    assert error_of(path) == (
+        "has several lists of objects: part0.rows, part1.rows, part2.rows, part3.rows, part4.rows and 4 more "
+        "(state one in the mapping: files: {records: part0.rows}; "
+        'if the rows are the values of the object: files: {records: "*"})'
+    )
+    assert rows_of(path, FileFormat(records="*")) == [{"(key)": key, **row} for key, row in parts.items()]
+    wrong = written(tmp_path / "w.json", '{"a": {"text": "x"},\n"b": [1]}')
+    assert error_of(wrong, FileFormat(records="*")).startswith("line 2: 'b': expected a JSON object, saw list")
+
+
 def test_a_json_list_is_read_in_pieces_with_item_and_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_lists, "_CHUNK", 7)
     rows = [{"id": number, "text": 'ä\\"' * (number % 50), "n": -1.5e3} for number in range(200)]
