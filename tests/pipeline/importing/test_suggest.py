@@ -205,7 +205,7 @@ def test_a_file_per_person_is_recognised_by_its_records(run: Run, tmp_path: Path
     assert not suggestion.questions
     assert "annotators:\n  files: true  # 2 files with the same records" in suggestion.text
     assert "id: id  # another one in every row of a file\n" in suggestion.text
-    assert "answer     none applies; judged 1 of 12: refund (bob)" in "\n".join(
+    assert "answer     none of the judged ones; judged 1 of 12: refund (bob)" in "\n".join(
         shown_examples(suggestion, run.taxonomy, 80)
     )
     mapping = run.path("mapping.yaml")
