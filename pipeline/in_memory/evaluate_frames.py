@@ -48,7 +48,8 @@ def evaluate(
     gold.parquet. Without `split`, records are divided into calibration and test, with equal texts in one split.
 
     scores: what `score_frame` or `score_many` returned, or the content of scores/GUARD.parquet; for several guards a
-    dict from name to scores.
+    dict from name to scores. A label that is known only within bounds has a null probability in every record; it is
+    listed with its bounds, without metrics.
 
     taxonomy: default is the labels of scores and gold. prompts: PromptRecord rows, for metrics by attribute. config, or
     its keys as options: `evaluate(…, confidence=0.9)`. simulated: whether gold comes from simulated annotators.
