@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from marginalia.pipeline.report import as_text, finding_sentences
+from marginalia.pipeline.report.figure_csv import panels_csv, rows_csv, series_csv
 from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, Series, curves, forest, nice_axis
 from marginalia.pipeline.report.report_data import Figure
 from marginalia.pipeline.report.small_multiples import Panel, panels
@@ -51,7 +52,8 @@ def estimators_figure(guard: GuardEvaluation) -> Figure:
         "are common."
     )
     drawing = forest(rows, axis, alt=title, legend=[("macro (numbers at the right)", 1), ("micro", 2)])
-    return Figure(title, drawing, note)
+    measures = ("macro ROC AUC", "micro ROC AUC")
+    return Figure(title, drawing, note, as_text.plural(ordered[0].n, "record"), rows_csv(rows, measures))
 
 
 def roc_figure(guard: GuardEvaluation) -> Figure:
@@ -76,7 +78,9 @@ def roc_figure(guard: GuardEvaluation) -> Figure:
         "common each label is in these records."
     )
     x, y = Axis(0, 1, "false-positive rate"), Axis(0, 1, "true-positive rate")
-    return Figure(title, curves(series, x, y, alt=title, diagonal=True), note)
+    drawing = curves(series, x, y, alt=title, diagonal=True)
+    n = as_text.plural(order[0].n, "record") + ", all labels pooled"
+    return Figure(title, drawing, note, n, series_csv(series, x.title, y.title))
 
 
 def reliability_figure(best: EstimatorEvaluation) -> Figure | None:
@@ -96,7 +100,9 @@ def reliability_figure(best: EstimatorEvaluation) -> Figure | None:
         "interval. On the dashed line both agree; below it the guard's probabilities are too high."
     )
     x, y = nice_axis(min(largest, 1.0), "mean probability"), nice_axis(min(largest, 1.0), "share that applies")
-    return Figure(title, curves(series, x, y, alt=title, diagonal=True), note)
+    drawing = curves(series, x, y, alt=title, diagonal=True)
+    n = f"{report.raw.n:,} record × label values, {as_text.plural(report.raw.positives, 'positive')}"
+    return Figure(title, drawing, note, n, series_csv(series, x.title, y.title))
 
 
 def label_reliability_figure(
@@ -129,7 +135,12 @@ def label_reliability_figure(
     )
     axis = nice_axis(min(largest, 1.0), "")
     legend = max((panel.series for panel in panels_of_labels), key=len)
-    return Figure(title, panels(panels_of_labels, axis, alt=title, legend=legend), note)
+    drawing = panels(panels_of_labels, axis, alt=title, legend=legend)
+    n = as_text.plural(max(raw.n for raw in report.labels_raw.values()), "test record") + (
+        " or fewer" if partly else ""
+    )
+    csv = panels_csv(panels_of_labels, "mean probability", "share that applies")
+    return Figure(title, drawing, note, n, csv)
 
 
 def _reliability(name: str, quality: CalibrationQuality, tone: int, *, banded: bool) -> Series:
@@ -162,7 +173,8 @@ def annotators_figure(soft: SoftMetrics, best: EstimatorEvaluation) -> Figure | 
         "annotators better than they agree with each other. The comparison of annotators with gold is optimistic: "
         "their answers were used to build the gold."
     )
-    return Figure(title, forest(rows, Axis(0, 1, "micro F1"), alt=title), note)
+    drawing = forest(rows, Axis(0, 1, "micro F1"), alt=title)
+    return Figure(title, drawing, note, as_text.plural(soft.n, "record"), rows_csv(rows, ("micro F1",)))
 
 
 def slices_figure(guard: GuardEvaluation, confidence: float) -> Figure | None:
@@ -179,7 +191,10 @@ def slices_figure(guard: GuardEvaluation, confidence: float) -> Figure | None:
         "Micro ROC AUC over the records with the same attribute value. Each group is judged alone; small groups have "
         "wide intervals."
     )
-    return Figure(title, forest(rows, Axis(0, 1, "micro ROC AUC", 0.5, "chance"), alt=title), note)
+    drawing = forest(rows, Axis(0, 1, "micro ROC AUC", 0.5, "chance"), alt=title)
+    sizes = [slice_.n for slice_ in guard.slices]
+    n = f"groups of {min(sizes)} to {as_text.plural(max(sizes), 'record')}"
+    return Figure(title, drawing, note, n, rows_csv(rows, ("micro ROC AUC",)))
 
 
 def labels_figure(
@@ -200,7 +215,12 @@ def labels_figure(
     note = f"ROC AUC of {best.estimator} for each label. A point without whiskers has too few records for an interval."
     if partly:
         note += " Only records in which the label was judged count."
-    return Figure(title, forest(rows, Axis(0, 1, "ROC AUC", 0.5, "chance"), alt=title), note)
+    drawing = forest(rows, Axis(0, 1, "ROC AUC", 0.5, "chance"), alt=title)
+    positives = [row.positives for row in best.labels]
+    n = as_text.plural(best.n, "record")
+    if positives:
+        n += f", {min(positives)} to {as_text.plural(max(positives), 'positive')} per label"
+    return Figure(title, drawing, note, n, rows_csv(rows, ("ROC AUC",)))
 
 
 def review_figure(best: EstimatorEvaluation, *, partly: bool = False) -> Figure:
@@ -223,4 +243,6 @@ def review_figure(best: EstimatorEvaluation, *, partly: bool = False) -> Figure:
         "number of records at random."
     )
     x, y = Axis(0, 0.5, "share of records sent to a reviewer"), Axis(0, 1, "share of wrong records")
-    return Figure(title, curves(series, x, y, alt=title, diagonal=False), note)
+    drawing = curves(series, x, y, alt=title, diagonal=False)
+    most = max((point.n_kept for point in points), default=0)
+    return Figure(title, drawing, note, as_text.plural(most, "record"), series_csv(series, x.title, y.title))

@@ -46,11 +46,14 @@ class ReportData:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot. Its title is the finding, `note` says how to read it."""
+    """A plot. Its title is the finding, `note` says how to read it, `n` on how many cases it is based; `csv` has its
+    numbers."""
 
     title: str
     drawing: Markup
     note: str
+    n: str = ""
+    csv: str = ""
 
 
 def recommended_estimator(guard: GuardEvaluation) -> EstimatorEvaluation | None:
