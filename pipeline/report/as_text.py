@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from marginalia.schemas.agreement_json import Estimate
@@ -16,6 +17,8 @@ from marginalia.schemas.evaluation_json import (
 from marginalia.scoring.measures.conclusions import compare, conclude, range_is_wide, range_of
 
 CHANCE = 0.5
+FEW = 20  # a share of fewer cases is shown as a count
+ROUNDING = 1e-9
 BOUNDS_EXPLAIN = ": the bounds of the probabilities could explain the difference"
 UNCLEAR = "perhaps no better than chance"
 NAMES = {
@@ -101,6 +104,21 @@ def percent(value: float | None, digits: int = 0) -> str:
         return "—"
     least = 10.0**-digits
     return f"under {least:g} %" if 0 < 100 * value < least / 2 else f"{100 * value:.{digits}f} %"
+
+
+def share(metric: Metric) -> str:
+    """A share of `metric.n` cases with its interval: "63 % (49–75)", or "9 of 12 (42–95 %)" for fewer than FEW cases.
+
+    The ends of the interval are rounded outward, so that none is rounded to a value that it does not reach."""
+    if metric.value is None:
+        return "—"
+    ends = ""
+    if metric.low is not None and metric.high is not None:
+        ends = f"{math.floor(100 * metric.low + ROUNDING)}–{math.ceil(100 * metric.high - ROUNDING)}"
+    if metric.n < FEW:
+        return f"{round(metric.value * metric.n)} of {metric.n}" + (f" ({ends} %)" if ends else "")
+    value = "over 99 %" if 0.995 <= metric.value < 1 else percent(metric.value)
+    return f"{value} ({ends})" if ends else value
 
 
 def threshold(value: float | None) -> str:

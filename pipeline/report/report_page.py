@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from marginalia.pipeline.report import as_text, guard_sections
 from marginalia.pipeline.report.annotator_section import annotator_section
+from marginalia.pipeline.report.decision import guard_decision
 from marginalia.pipeline.report.gold_sections import dataset_section, stage_rows, trust_section
 from marginalia.pipeline.report.guard_comparison import side_by_side
 from marginalia.pipeline.report.guard_sections import guard_view
@@ -18,6 +19,8 @@ from marginalia.pipeline.report.page_script import TEMPLATES, content_policy, pa
 from marginalia.pipeline.report.record_browser import record_browser
 from marginalia.pipeline.report.report_data import ReportData
 from marginalia.schemas.text_checks import displayable
+
+STYLES = ("page.css", "decision.css")
 
 
 def environment() -> Environment:
@@ -45,7 +48,8 @@ def _displayable(value: object) -> object:
 
 def build_page(data: ReportData) -> str:
     """The report. Equal data gives equal bytes."""
-    style = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))  # safe: contains nothing from the run
+    styles = [(TEMPLATES / name).read_text(encoding="utf-8") for name in STYLES]
+    style = Markup("".join(styles))  # safe: contains nothing from the run
     script = page_script()
     return (
         environment()
@@ -59,6 +63,7 @@ def build_page(data: ReportData) -> str:
             trust=trust_section(data),
             annotators=annotator_section(data),
             written=data.generation,
+            decisions=[guard_decision(data, guard) for guard in data.evaluation.guards],
             guards=[guard_view(data, guard) for guard in data.evaluation.guards],
             side_by_side=side_by_side(data.evaluation, data.primary, data.label_names),
             stages=stage_rows(data),

@@ -80,7 +80,15 @@ def difference(
 
 
 def page(estimators: list[EstimatorEvaluation], recommended: str = "marginal", **more: Any) -> GuardEvaluation:
-    values = {"differences": [], "against_frequency": None, "bounds": None, "left_out": {}, "records": 100, **more}
+    values = {
+        "differences": [],
+        "against_frequency": None,
+        "bounds": None,
+        "left_out": {},
+        "records": 100,
+        "labels_not_scored": [],
+        **more,
+    }
     return GuardEvaluation.model_construct(guard="g", estimators=estimators, recommended=recommended, **values)
 
 
@@ -380,7 +388,8 @@ def test_guards_side_by_side() -> None:
             for guard, finding_word in findings.items()
             for name, tested in (("macro_roc_auc", True), ("micro_f1", False))
         ]
-        shown = side_by_side(Evaluation.model_construct(guard_differences=rows), "macro_roc_auc")
+        evaluation = Evaluation.model_construct(guard_differences=rows, guards=[])
+        shown = side_by_side(evaluation, "macro_roc_auc", {})
         assert shown is not None
         return shown.figure.title
 
