@@ -208,7 +208,7 @@ def test_counts_of_the_page_are_those_of_the_files(poor: ReportData, poor_page: 
 
 def test_worst_records_are_behind_a_content_notice(poor_page: Page) -> None:
     summaries = [text for text in poor_page.texts if "Content notice" in text]
-    assert [text.partition(":")[2].split()[0] for text in summaries] == ["full", "browse"]
+    assert [text.partition(":")[2].split()[0] for text in summaries] == ["text", "browse"]
 
 
 def hostile_report_data() -> ReportData:
