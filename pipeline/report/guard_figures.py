@@ -22,6 +22,12 @@ def _mark(metric: Metric, tone: int) -> Mark:
     return Mark(metric.value, metric.low, metric.high, tone, note="not available")
 
 
+def _value_and_interval(metric: Metric) -> str:
+    """The numbers at the right of a row; there is no room for the bounds, which the table under the figure shows."""
+    interval = as_text.interval(metric)
+    return as_text.number(metric.value) + (f" ({interval})" if interval else "")
+
+
 def estimators_figure(guard: GuardEvaluation) -> Figure:
     """Macro and micro ROC AUC of every estimator, with intervals and a line at chance."""
     ordered = sorted(
@@ -31,7 +37,7 @@ def estimators_figure(guard: GuardEvaluation) -> Figure:
         PlotRow(
             estimator.estimator + (" (baseline)" if estimator.baseline else ""),
             [_mark(estimator.metrics["macro_roc_auc"], 1), _mark(estimator.metrics["micro_roc_auc"], 2)],
-            as_text.with_interval(estimator.metrics["macro_roc_auc"]),
+            _value_and_interval(estimator.metrics["macro_roc_auc"]),
         )
         for estimator in ordered
     ]
@@ -160,7 +166,7 @@ def annotators_figure(soft: SoftMetrics, best: EstimatorEvaluation) -> Figure | 
     if annotators.value is None:
         return None
     rows = [
-        PlotRow(name, [_mark(soft.metrics[metric], tone)], as_text.with_interval(soft.metrics[metric]))
+        PlotRow(name, [_mark(soft.metrics[metric], tone)], _value_and_interval(soft.metrics[metric]))
         for name, metric, tone in (
             (f"{best.estimator} vs annotator", "expected_micro_f1", 1),
             ("annotator vs annotator", "annotator_micro_f1", 2),
@@ -182,7 +188,7 @@ def slices_figure(guard: GuardEvaluation, confidence: float) -> Figure | None:
     if not guard.slices:
         return None
     rows = [
-        PlotRow(f"{slice_.attribute}: {slice_.value}", [_mark(auc, 1)], as_text.with_interval(auc))
+        PlotRow(f"{slice_.attribute}: {slice_.value}", [_mark(auc, 1)], _value_and_interval(auc))
         for slice_ in guard.slices
         for auc in [slice_.metrics["micro_roc_auc"]]
     ]
@@ -206,7 +212,7 @@ def labels_figure(
         PlotRow(
             names.get(row.label, row.label),
             [Mark(auc.value, auc.low, auc.high, 1, note=auc.reason or "")],
-            as_text.with_interval(auc) if auc.value is not None else "—",
+            _value_and_interval(auc) if auc.value is not None else "—",
         )
         for row in ordered
         for auc in [row.metrics["roc_auc"]]
