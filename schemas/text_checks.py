@@ -42,6 +42,13 @@ def displayable(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", _REORDERING.sub("", text))
 
 
+def not_a_formula(text: str) -> str:
+    """`text` for a cell of a CSV file, quoted if a spreadsheet would take it for a formula. A carriage return would end
+    the row."""
+    text = text.replace("\r", "\n")
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text
+
+
 def one_line(text: str) -> str:
     """`text` on one line, for names and notes that others wrote: each run of line ends and control characters becomes
     one space. A text without any is returned unchanged."""

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from marginalia.pipeline.compare.comparison_model import Comparison, LabelRow, MetricRow
 from marginalia.pipeline.compare.comparison_text import comparison_finding
 from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.figure_csv import rows_csv
 from marginalia.pipeline.report.page_script import TEMPLATES
 from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, forest, nice_axis
 from marginalia.pipeline.report.report_data import Figure
@@ -85,4 +86,5 @@ def _figure(comparison: Comparison, rows: Sequence[tuple[str, MetricRow]], *, la
         "it is the interval over the same resamples. Right of the dashed line b is higher. For losses, errors and "
         "false positives, higher is worse."
     )
-    return Figure(title, forest(drawn, axis, alt=title), note)
+    n = as_text.plural(comparison.shared.judged, "shared record")
+    return Figure(title, forest(drawn, axis, alt=title), note, n, rows_csv(drawn, ("b minus a",)))

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.evaluation_json import Metric
+from marginalia.schemas.text_checks import not_a_formula
 from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric
 from marginalia.scoring.measures.jackknife import variance
 from marginalia.scoring.measures.metrics import Measure, bootstrap, decisions, ranking
@@ -86,7 +87,13 @@ class PaperTable(StrictModel):
         for line in self.lines:
             numbers = [value for metric in line.metrics for value in (metric.value, metric.low, metric.high)]
             row = [self.records, line.threshold, *numbers, line.best_f1, line.best_threshold]
-            writer.writerow([_cell(line.name), _cell(line.source), *("" if value is None else value for value in row)])
+            writer.writerow(
+                [
+                    not_a_formula(line.name),
+                    not_a_formula(line.source),
+                    *("" if value is None else value for value in row),
+                ]
+            )
         return out.getvalue()
 
     def __str__(self) -> str:
@@ -112,12 +119,6 @@ class PaperTable(StrictModel):
             *(f"note: {note}" for note in self.notes),
         ]
         return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    """`text`, quoted if a spreadsheet would take it for a formula. A carriage return would end the row."""
-    text = text.replace("\r", "\n")
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text
 
 
 def _line_text(line: TableLine) -> str:

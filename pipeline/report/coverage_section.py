@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.figure_csv import rows_csv
 from marginalia.pipeline.report.plots import Mark, PlotRow, bars, nice_axis
 from marginalia.pipeline.report.report_data import Figure, ReportData
 from marginalia.schemas.tables import PlannedSlot
@@ -77,4 +78,6 @@ def rejected_figure(rejections: Sequence[tuple[str, int]]) -> Figure | None:
     )
     rows = [PlotRow(name.replace("_", " "), [Mark(count, tone=5)], f"{count:,}") for name, count in rejections]
     note = "After a rejected attempt the slot is requested again, until a text is accepted or all attempts are used."
-    return Figure(title, bars(rows, nice_axis(max(most, 5), "rejected attempts"), alt=title), note)
+    drawing = bars(rows, nice_axis(max(most, 5), "rejected attempts"), alt=title)
+    n = as_text.plural(total, "rejected attempt")
+    return Figure(title, drawing, note, n, rows_csv(rows, ("rejected attempts",)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.figure_csv import rows_csv
 from marginalia.pipeline.report.finding_sentences import tested_finding
 from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, forest, nice_axis
 from marginalia.pipeline.report.report_data import Figure, headlined, recommended_estimator
@@ -95,7 +96,8 @@ def _figure(differences: list[GuardDifference]) -> Figure:
         f"{_label_counts(differences)} that both judged. Right of the dashed line the "
         f"guard is higher than {reference}. For losses, the Brier score and false positives, higher is worse."
     )
-    return Figure(title, forest(rows, axis, alt=title), note)
+    n = as_text.plural(differences[0].difference.n, "record")
+    return Figure(title, forest(rows, axis, alt=title), note, n, rows_csv(rows, ("difference",)))
 
 
 def _label_counts(differences: list[GuardDifference]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from marginalia.pipeline.report import as_text, finding_sentences
+from marginalia.pipeline.report.figure_csv import panels_csv, rows_csv, series_csv
 from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, Series, curves, forest, listed, nice_axis
 from marginalia.pipeline.report.report_data import Figure
 from marginalia.pipeline.report.small_multiples import Panel, panels
@@ -21,6 +22,12 @@ def _mark(metric: Metric, tone: int) -> Mark:
     return Mark(metric.value, metric.low, metric.high, tone, note="not available")
 
 
+def _value_and_interval(metric: Metric) -> str:
+    """The numbers at the right of a row; there is no room for the bounds, which the table under the figure shows."""
+    interval = as_text.interval(metric)
+    return as_text.number(metric.value) + (f" ({interval})" if interval else "")
+
+
 def estimators_figure(guard: GuardEvaluation) -> Figure:
     """Macro and micro ROC AUC of every estimator, with intervals and a line at chance."""
     ordered = sorted(
@@ -30,7 +37,7 @@ def estimators_figure(guard: GuardEvaluation) -> Figure:
         PlotRow(
             estimator.estimator + (" (baseline)" if estimator.baseline else ""),
             [_mark(estimator.metrics["macro_roc_auc"], 1), _mark(estimator.metrics["micro_roc_auc"], 2)],
-            as_text.with_interval(estimator.metrics["macro_roc_auc"]),
+            _value_and_interval(estimator.metrics["macro_roc_auc"]),
         )
         for estimator in ordered
     ]
@@ -51,7 +58,15 @@ def estimators_figure(guard: GuardEvaluation) -> Figure:
         "are common."
     )
     drawing = forest(rows, axis, alt=title, legend=[("macro (numbers at the right)", 1), ("micro", 2)])
-    return Figure(title, drawing, note, alt=listed("Macro ROC AUC of each estimator", rows))
+    measures = ("macro ROC AUC", "micro ROC AUC")
+    return Figure(
+        title,
+        drawing,
+        note,
+        as_text.plural(ordered[0].n, "record"),
+        rows_csv(rows, measures),
+        alt=listed("Macro ROC AUC of each estimator", rows),
+    )
 
 
 def roc_figure(guard: GuardEvaluation) -> Figure:
@@ -76,7 +91,9 @@ def roc_figure(guard: GuardEvaluation) -> Figure:
         "common each label is in these records."
     )
     x, y = Axis(0, 1, "false-positive rate"), Axis(0, 1, "true-positive rate")
-    return Figure(title, curves(series, x, y, alt=title, diagonal=True), note)
+    drawing = curves(series, x, y, alt=title, diagonal=True)
+    n = as_text.plural(order[0].n, "record") + ", all labels pooled"
+    return Figure(title, drawing, note, n, series_csv(series, x.title, y.title))
 
 
 def reliability_figure(best: EstimatorEvaluation) -> Figure | None:
@@ -97,7 +114,15 @@ def reliability_figure(best: EstimatorEvaluation) -> Figure | None:
     )
     x, y = nice_axis(min(largest, 1.0), "mean probability"), nice_axis(min(largest, 1.0), "share that applies")
     drawing = curves(series, x, y, alt=title, diagonal=True)
-    return Figure(title, drawing, note, alt="Mean probability and share that applies, " + _points(series))
+    n = f"{report.raw.n:,} record × label values, {as_text.plural(report.raw.positives, 'positive')}"
+    return Figure(
+        title,
+        drawing,
+        note,
+        n,
+        series_csv(series, x.title, y.title),
+        alt="Mean probability and share that applies, " + _points(series),
+    )
 
 
 def _points(series: list[Series]) -> str:
@@ -140,7 +165,12 @@ def label_reliability_figure(
     )
     axis = nice_axis(min(largest, 1.0), "")
     legend = max((panel.series for panel in panels_of_labels), key=len)
-    return Figure(title, panels(panels_of_labels, axis, alt=title, legend=legend), note)
+    drawing = panels(panels_of_labels, axis, alt=title, legend=legend)
+    n = as_text.plural(max(raw.n for raw in report.labels_raw.values()), "test record") + (
+        " or fewer" if partly else ""
+    )
+    csv = panels_csv(panels_of_labels, "mean probability", "share that applies")
+    return Figure(title, drawing, note, n, csv)
 
 
 def _reliability(name: str, quality: CalibrationQuality, tone: int, *, banded: bool) -> Series:
@@ -160,7 +190,7 @@ def annotators_figure(soft: SoftMetrics, best: EstimatorEvaluation) -> Figure | 
     if annotators.value is None:
         return None
     rows = [
-        PlotRow(name, [_mark(soft.metrics[metric], tone)], as_text.with_interval(soft.metrics[metric]))
+        PlotRow(name, [_mark(soft.metrics[metric], tone)], _value_and_interval(soft.metrics[metric]))
         for name, metric, tone in (
             (f"{best.estimator} vs annotator", "expected_micro_f1", 1),
             ("annotator vs annotator", "annotator_micro_f1", 2),
@@ -173,7 +203,8 @@ def annotators_figure(soft: SoftMetrics, best: EstimatorEvaluation) -> Figure | 
         "annotators better than they agree with each other. The comparison of annotators with gold is optimistic: "
         "their answers were used to build the gold."
     )
-    return Figure(title, forest(rows, Axis(0, 1, "micro F1"), alt=title), note)
+    drawing = forest(rows, Axis(0, 1, "micro F1"), alt=title)
+    return Figure(title, drawing, note, as_text.plural(soft.n, "record"), rows_csv(rows, ("micro F1",)))
 
 
 def slices_figure(guard: GuardEvaluation, confidence: float) -> Figure | None:
@@ -181,7 +212,7 @@ def slices_figure(guard: GuardEvaluation, confidence: float) -> Figure | None:
     if not guard.slices:
         return None
     rows = [
-        PlotRow(f"{slice_.attribute}: {slice_.value}", [_mark(auc, 1)], as_text.with_interval(auc))
+        PlotRow(f"{slice_.attribute}: {slice_.value}", [_mark(auc, 1)], _value_and_interval(auc))
         for slice_ in guard.slices
         for auc in [slice_.metrics["micro_roc_auc"]]
     ]
@@ -190,7 +221,10 @@ def slices_figure(guard: GuardEvaluation, confidence: float) -> Figure | None:
         "Micro ROC AUC over the records with the same attribute value. Each group is judged alone; small groups have "
         "wide intervals."
     )
-    return Figure(title, forest(rows, Axis(0, 1, "micro ROC AUC", 0.5, "chance"), alt=title), note)
+    drawing = forest(rows, Axis(0, 1, "micro ROC AUC", 0.5, "chance"), alt=title)
+    sizes = [slice_.n for slice_ in guard.slices]
+    n = f"groups of {min(sizes)} to {as_text.plural(max(sizes), 'record')}"
+    return Figure(title, drawing, note, n, rows_csv(rows, ("micro ROC AUC",)))
 
 
 def labels_figure(
@@ -202,7 +236,7 @@ def labels_figure(
         PlotRow(
             names.get(row.label, row.label),
             [Mark(auc.value, auc.low, auc.high, 1, note=auc.reason or "")],
-            as_text.with_interval(auc) if auc.value is not None else "—",
+            _value_and_interval(auc) if auc.value is not None else "—",
         )
         for row in ordered
         for auc in [row.metrics["roc_auc"]]
@@ -212,7 +246,11 @@ def labels_figure(
     if partly:
         note += " Only records in which the label was judged count."
     drawing = forest(rows, Axis(0, 1, "ROC AUC", 0.5, "chance"), alt=title)
-    return Figure(title, drawing, note, alt=listed("ROC AUC of each label", rows))
+    positives = [row.positives for row in best.labels]
+    n = as_text.plural(best.n, "record")
+    if positives:
+        n += f", {min(positives)} to {as_text.plural(max(positives), 'positive')} per label"
+    return Figure(title, drawing, note, n, rows_csv(rows, ("ROC AUC",)), alt=listed("ROC AUC of each label", rows))
 
 
 def review_figure(best: EstimatorEvaluation, *, partly: bool = False) -> Figure:
@@ -235,4 +273,6 @@ def review_figure(best: EstimatorEvaluation, *, partly: bool = False) -> Figure:
         "number of records at random."
     )
     x, y = Axis(0, 0.5, "share of records sent to a reviewer"), Axis(0, 1, "share of wrong records")
-    return Figure(title, curves(series, x, y, alt=title, diagonal=False), note)
+    drawing = curves(series, x, y, alt=title, diagonal=False)
+    most = max((point.n_kept for point in points), default=0)
+    return Figure(title, drawing, note, as_text.plural(most, "record"), series_csv(series, x.title, y.title))

@@ -17,6 +17,7 @@ from marginalia.pipeline.report.guard_figures import (
     roc_figure,
     slices_figure,
 )
+from marginalia.pipeline.report.record_browser import shortened
 from marginalia.pipeline.report.report_data import Figure, ReportData, format_warning, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import (
     UNSAFE,
@@ -35,6 +36,7 @@ TABLE_METRICS = ("macro_roc_auc", "micro_roc_auc", "micro_average_precision", "m
 DIFFERENCE_COLUMNS = ("macro_roc_auc", "micro_roc_auc", "micro_f1", "tuned_micro_f1")
 LABEL_METRICS = ("roc_auc", "average_precision", "f1", "precision", "recall")
 MOST_CONFUSIONS = 12
+MOST_CHARACTERS = 4_000  # of a message in the list of the worst records
 HOW_COVERED = {"exact": "exact", "union": "exact, as a union", "bounds": "only bounds"}
 
 
@@ -217,7 +219,10 @@ def _worst_cases(data: ReportData, guard: GuardEvaluation) -> list[WorstCase]:
     return [
         WorstCase(
             record,
-            messages.get(record.record_id, []),
+            [
+                {**message, "content": shortened(message["content"], MOST_CHARACTERS)}
+                for message in messages.get(record.record_id, [])
+            ],
             [names.get(label, label) for label in record.gold],
             [names.get(label, label) for label in record.predicted],
             [names.get(label, label) for label in record.not_judged],

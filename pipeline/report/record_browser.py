@@ -21,8 +21,17 @@ from marginalia.scoring.measures.intervals import Array, Flags
 MOST_RECORDS = 2_000
 MOST_BYTES = 3_300_000  # of all records as JSON, so that the page stays under 5 MB
 MOST_CHARACTERS = 1_500  # of one record's texts
+FIRST = 10
 NEAR = 0.05  # a probability at most this far from the threshold, or with bounds around it, is near the threshold
 SCALE = 10_000  # probabilities are integers in the page, to keep it small
+
+
+@dataclass(frozen=True)
+class ShownRecord:
+    """A record without its text: its id, and for each guard (its name, labels missed, labels flagged wrongly)."""
+
+    id: str
+    guards: list[tuple[str, list[str], list[str]]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class RecordBrowser:
     shown: int
     judged: int
     shortened: int  # records whose text is longer than MOST_CHARACTERS
+    first: list[ShownRecord]  # for readers without scripts, and for print
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,22 @@ def record_browser(data: ReportData) -> RecordBrowser | None:
         }
         for decisions in found
     ]
-    return RecordBrowser(json_data({"guards": guards, "records": shown}), len(shown), len(order), shortened)
+    first = [_without_text(data, record, found, rows_of) for record in order[:FIRST]]
+    return RecordBrowser(json_data({"guards": guards, "records": shown}), len(shown), len(order), shortened, first)
+
+
+def _without_text(
+    data: ReportData, record: str, found: Sequence[_Decisions], rows_of: Sequence[dict[str, int]]
+) -> ShownRecord:
+    names, guards = data.label_names, []
+    for decisions, rows in zip(found, rows_of, strict=True):
+        if record in rows:
+            kinds = dict(
+                zip(decisions.table.labels, np.char.lower(decisions.kinds[rows[record]]).tolist(), strict=True)
+            )
+            missed, wrong = ([names.get(label, label) for label in kinds if kinds[label] == kind] for kind in "ma")
+            guards.append((decisions.table.guard, missed, wrong))
+    return ShownRecord(record, guards)
 
 
 def _decisions(table: GuardTable, guard: GuardEvaluation, best: EstimatorEvaluation) -> _Decisions:

@@ -46,12 +46,14 @@ class ReportData:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot. Its title is the finding, `note` says how to read it. `alt` lists the numbers that it shows, for readers
-    who do not see it; empty where no page needs it."""
+    """A plot. Its title is the finding, `note` says how to read it, `n` on how many cases it is based; `csv` has its
+    numbers. `alt` lists the numbers, for readers who do not see it; empty where no page needs it."""
 
     title: str
     drawing: Markup
     note: str
+    n: str = ""
+    csv: str = ""
     alt: str = ""
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+from functools import partial
+from itertools import count
+
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -22,7 +26,7 @@ STYLES = ("page.css", "decision.css")
 
 def environment() -> Environment:
     """The Jinja environment of the report and of the compare page."""
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,  # select_autoescape would not escape files that end in .html.j2
         finalize=_displayable,
@@ -30,6 +34,13 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["figure_number"] = partial(next, count(1))
+    made.filters["csv_link"] = _csv_link
+    return made
+
+
+def _csv_link(text: str) -> str:
+    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(text.encode()).decode()
 
 
 def _displayable(value: object) -> object:
