@@ -23,7 +23,7 @@ USES = (
 
 
 @dataclass(frozen=True)
-class Origin:
+class DataOrigin:
     """Where the texts and labels come from. `models` wrote texts, others come from `files`; both are empty where the
     source is not recorded. `rarest`: the label that applies to the fewest records, and how many these are."""
 
@@ -39,7 +39,7 @@ class Origin:
     files: Sequence[str]
 
 
-def labelled_by(origin: Origin) -> str:
+def labelled_by(origin: DataOrigin) -> str:
     """Who gave the labels, in one paragraph."""
     every_answer = (
         " The table “annotations” contains every answer, so that you can combine them with another method."
@@ -81,7 +81,7 @@ def agreement_sentence(agreement: Agreement) -> str:
     return sentence
 
 
-def limits(origin: Origin, agreement: Agreement | None, evaluation: Evaluation | None) -> list[str]:
+def limits(origin: DataOrigin, agreement: Agreement | None, evaluation: Evaluation | None) -> list[str]:
     """What the numbers of the data set do not say, each limit computed from the run."""
     return [
         *_limits_of_labels(origin, agreement),
@@ -91,7 +91,7 @@ def limits(origin: Origin, agreement: Agreement | None, evaluation: Evaluation |
     ]
 
 
-def _limits_of_labels(origin: Origin, agreement: Agreement | None) -> list[str]:
+def _limits_of_labels(origin: DataOrigin, agreement: Agreement | None) -> list[str]:
     sentences = []
     if origin.simulated:
         sentences.append(
@@ -111,7 +111,7 @@ def _limits_of_labels(origin: Origin, agreement: Agreement | None) -> list[str]:
     return sentences
 
 
-def _limits_of_size(origin: Origin) -> list[str]:
+def _limits_of_size(origin: DataOrigin) -> list[str]:
     sentences = []
     label, n = origin.rarest
     if origin.records < MANY_RECORDS:
@@ -125,7 +125,7 @@ def _limits_of_size(origin: Origin) -> list[str]:
     return sentences
 
 
-def _limits_of_texts(origin: Origin) -> list[str]:
+def _limits_of_texts(origin: DataOrigin) -> list[str]:
     sentences = []
     if origin.models:
         some = "Some texts" if origin.files else "The texts"

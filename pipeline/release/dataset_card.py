@@ -23,7 +23,7 @@ from marginalia.pipeline.release.card_process import process_rows, unsettled
 from marginalia.pipeline.release.card_results import result_rows
 from marginalia.pipeline.release.card_sentences import (
     USES,
-    Origin,
+    DataOrigin,
     agreement_sentence,
     interval,
     labelled_by,
@@ -164,11 +164,11 @@ def gate_text(section: ReleaseSection, taxonomy: Taxonomy) -> str:
     )
 
 
-def origin(facts: CardFacts) -> Origin:
+def origin(facts: CardFacts) -> DataOrigin:
     """What the sentences about texts and labels need to know."""
     counts = label_counts(gold_of(facts.tables), facts.taxonomy)
     rarest = min((row for row in counts.rows if row.id), key=lambda row: row.records)
-    return Origin(
+    return DataOrigin(
         simulated=facts.history.simulated,
         answered="annotations" in _config_rows(facts),
         scored="scores" in _config_rows(facts),
