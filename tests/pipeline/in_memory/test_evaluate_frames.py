@@ -139,6 +139,20 @@ def test_a_label_with_only_bounds_has_no_probability(
         assert numbers(made.evaluation) == numbers(absent.evaluation)
 
 
+def test_the_threshold_plot_of_all_labels_counts_only_judged_labels(frames: Frames, simple: pl.DataFrame) -> None:
+    """Each record was judged on its own labels and on one more, so its other flags are neither right nor wrong."""
+    judged = pl.concat_list("labels", pl.lit(["refund"])).list.unique()
+    made = evaluate(simple.with_columns(judged=judged), frames.scores, config=QUICK)
+    (guard,) = made.evaluation.guards
+    best = next(each for each in guard.estimators if each.estimator == guard.recommended)
+    outcome = best.thresholds.overall[0].judged_on
+    assert outcome is not None and outcome.precision.value is not None
+    title = made.plot("threshold").title
+    assert f" and {outcome.precision.value:.0%} (" in title and f" {outcome.positives} positives)" in title
+    every = evaluate(simple, frames.scores, config=QUICK)
+    assert title.partition("threshold")[2] != every.plot("threshold").title.partition("threshold")[2]
+
+
 # ---- what is filled in -----------------------------------------------------------------------------------------------
 
 
