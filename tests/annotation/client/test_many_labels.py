@@ -66,7 +66,8 @@ def ticked(page: Page) -> set[str]:
 def ready(page: Page, texts: dict[str, str]) -> str | None:
     """The record that is shown, when keys arrive in its questions."""
     shown, focus = page.browser.execute_script(
-        "return [document.body.innerText, document.activeElement.hasAttribute('data-keyboard')]"
+        "return [document.body.innerText, document.activeElement.hasAttribute('data-keyboard')"
+        f" && !document.querySelector('{FINISHED}')]"  # the form of the record before has ticked options
     )
     return next((record for record, text in texts.items() if focus and text in shown), None)
 
