@@ -39,9 +39,14 @@ self.annotationPage = (() => {
       if (finished) question.$refs.options.find((option) => option.dataset.keyboard === typed)?.click();
       return true;
     }
-    if (!question.keyCode || event.key === "Shift") return false;
-    expect(question, "");
-    if (!["Enter", "Backspace", "Escape"].includes(event.key)) return false;
+    if (event.key === "Shift") return false;
+    const halfTyped = question.keyCode !== "";
+    if (halfTyped) expect(question, "");
+    if (/^\p{Lu}$/u.test(event.key)) {
+      question.$refs.searchComponentRef?.focusInSearch(); // Argilla does so for small letters only
+      return true;
+    }
+    if (!halfTyped || !["Enter", "Backspace", "Escape"].includes(event.key)) return false;
     event.preventDefault(); // a half-typed key is dropped; the record is neither submitted nor discarded
     event.stopPropagation();
     return true;
