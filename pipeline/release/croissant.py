@@ -146,9 +146,10 @@ def _responsible_ai(section: ReleaseSection, facts: CardFacts) -> dict[str, Any]
         "rai:personalSensitiveInformation": [sheet.personal_data] if sheet.personal_data else [],
         "rai:dataLimitations": limits(source, facts.agreement, facts.evaluation),
         "rai:dataUseCases": list(USES),
+        # one text: RAI 1.0 allows several, but the package mlcroissant expects one
         "rai:dataReleaseMaintenancePlan": [
-            f"Version {facts.history.latest.version}; CHANGELOG.md lists what each version changed.",
-            *([f"Report problems to {section.contact}."] if section.contact else []),
+            f"Version {facts.history.latest.version}; CHANGELOG.md lists what each version changed."
+            + (f" Report problems to {section.contact}." if section.contact else "")
         ],
     }
 

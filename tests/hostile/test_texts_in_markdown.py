@@ -56,6 +56,8 @@ def released(folder: Path, texts: dict[str, Any]) -> Path:
     (run.folder / "taxonomy.yaml").write_text(yaml.safe_dump(taxonomy, allow_unicode=False), encoding="utf-8")
     section = {key: text(number) for number, key in enumerate(("title", "description", "contact", "gate_text"))}
     section |= {"authors": [text(number) for number in range(len(VALUES))], "tags": [text(1)], "license": "other"}
+    statements = ("about_annotators", "pay", "consent", "personal_data")
+    section["datasheet"] = {key: text(number) for number, key in enumerate(statements)}
     section |= {"license_link": text(4), **texts.get("release", {})}
     config = {
         "taxonomy": "taxonomy.yaml",
