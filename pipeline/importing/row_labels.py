@@ -77,7 +77,8 @@ def labels_of(column: LabelColumn, cells: Mapping[str, Any], where: str, taxonom
         return RowLabels([], ignored=ignored, only_ignored=True)
     if not values and raw.some_applies:
         return UNLABELLED  # some category applies, but not one of the mapping's
-    asked = column.judged_in(taxonomy.ids)
+    asked_in_all = {*column.judged_in(taxonomy.ids)}
+    asked = [label for label in taxonomy.ids if label in asked_in_all | label_ids]  # a label that applies was judged
     # who says that no category applies has judged all of them
     open_labels = set() if none_applies else {label for name in raw.blank for label in _meant(column, name)} - label_ids
     judged = [label for label in asked if label not in open_labels]
