@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from marginalia.schemas.judged_labels import judged_cells
 from marginalia.scoring.measures.thresholds import best_f1, outcome
 
 folder, guard = Path(sys.argv[1]), sys.argv[2]
@@ -22,8 +23,10 @@ truth = np.column_stack([table["labels"].list.contains(label).to_numpy() for lab
 p = table.select(labels).to_numpy()
 calibration, test = (table["split"].to_numpy() == split for split in ("calibration", "test"))
 
-threshold = best_f1(truth[calibration].ravel(), p[calibration].ravel())
-result = outcome(truth[test], p[test], threshold, split="test", confidence=0.95)
+judged = judged_cells(table["judged"], labels)  # other cells are neither positive nor negative
+fit = judged & calibration[:, None]
+threshold = best_f1(truth[fit], p[fit])
+result = outcome(truth[test], p[test], threshold, split="test", confidence=0.95, judged=judged[test])
 print(f"threshold {threshold:.2f}, picked on {calibration.sum()} records, judged on {test.sum()} others:")
 for name in ("precision", "recall", "false_positive_rate"):
     metric = getattr(result, name)

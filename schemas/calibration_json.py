@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.label_coverage import LabelCoverage
 
 Source = Literal["label", "pooled", "identity"]
 
@@ -61,6 +62,11 @@ class Calibration(StrictModel):
     guard: str = Field(description="the guard's name in the run in which the maps were fitted")
     family: str | None = Field(default=None, description="name of its guard file; null in files of an older version")
     model: str | None = Field(default=None, description="the model that gave the scores, as named in the run's config")
+    categories: list[LabelCoverage] | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="which of the guard's categories its labels consist of; absent if these are the labels",
+    )
     estimator: str
     method: str = Field(
         description="identity, platt, beta or isotonic: the best in cross-fitting, or the one that the config sets"

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.equal_texts import EqualTexts
+from marginalia.schemas.label_coverage import GuardCoverage
 
 UNSAFE = "unsafe"  # reserved label of the verdict in scores/GUARD.parquet
 Split = Literal["train", "calibration", "test"]
@@ -334,6 +335,15 @@ class AnswerFormat(StrictModel):
     )
 
 
+class OnlyBounds(StrictModel):
+    """A label whose probability is known only within bounds. It has no metrics, calibration or thresholds."""
+
+    label: str
+    estimator: str = Field(description="the recommended one, or else the first of the scores")
+    lower: float | None = Field(description="mean lower bound over the judged records; null without records")
+    upper: float | None = Field(description="mean upper bound")
+
+
 class GuardEvaluation(StrictModel):
     """Everything about one guard."""
 
@@ -344,6 +354,10 @@ class GuardEvaluation(StrictModel):
         default=None, description="among these records and the labels that the guard scores; null in older files"
     )
     labels_not_scored: list[str] = Field(description="labels of the taxonomy for which this guard has no code")
+    only_bounds: list[OnlyBounds] = Field(default=[], description="scored labels without a probability")
+    coverage: GuardCoverage | None = Field(
+        default=None, description="null if the guard's categories are labels of the taxonomy (no `categories`)"
+    )
     estimators_left_out: dict[str, str]
     recommended: str | None
     recommended_because: str

@@ -1,6 +1,6 @@
 """Records that users provide: CSV, JSON, JSONL or Parquet with `id` and `messages` (or `text`, read as one user
-message), and optionally `labels`. An invalid record is an error with its file and line (for scoring: of that record
-alone); nothing is repaired silently."""
+message), and optionally `labels` and `judged`, the labels that were judged (null: all). An invalid record is an error
+with its file and line (for scoring: of that record alone); nothing is repaired silently."""
 
 from __future__ import annotations
 
@@ -19,14 +19,21 @@ from marginalia.schemas.tables import GoldRecord
 from marginalia.schemas.text_checks import check_text
 
 RECORD_SCHEMA = pl.Schema(
-    {"id": pl.String(), "messages": GoldRecord.polars_schema()["messages"], "labels": pl.List(pl.String())}
+    {
+        "id": pl.String(),
+        "messages": GoldRecord.polars_schema()["messages"],
+        "labels": pl.List(pl.String()),
+        "judged": pl.List(pl.String()),
+    }
 )
 UNIQUE_IDS = "ids must be unique; marginalia import keeps the first record with duplicates: first in its mapping"
+JUDGED = "judged lists all labels that were judged in the record; null or no such column: all labels"
 LABELS = "labels are a list of label ids, [] if no category applies"
 
 
 def read_records(path: Path) -> pl.DataFrame:
-    """A frame with RECORD_SCHEMA, in file order; labels are null for unlabelled records.
+    """A frame with RECORD_SCHEMA, in file order; labels are null for unlabelled records, judged is null where all
+    labels were judged.
 
     Raises InputError that names the line (from 1), or the item or row (JSON list, Parquet; from 0)."""
     rows = []
@@ -34,7 +41,11 @@ def read_records(path: Path) -> pl.DataFrame:
     for position, value in read_rows(path):
         row = _record(path, position, value)
         _refuse_duplicate(path, position, row["id"], position_of)
-        rows.append(row)
+        where = f"{path}: {position}: record '{row['id']}'"
+        judged = _label_list(value.get("judged"), "judged", where)
+        if judged is not None and (outside := [label for label in row["labels"] or [] if label not in judged]):
+            raise InputError(f"{where} has the label '{outside[0]}', which 'judged' leaves out", hint=JUDGED)
+        rows.append({**row, "judged": judged})
     if not rows:
         raise InputError.at(path, "contains no records", hint=NEEDED)
     return pl.DataFrame(rows, schema=RECORD_SCHEMA, orient="row")
@@ -104,20 +115,27 @@ def _identifier(path: Path, position: str, value: dict[str, Any]) -> str:
 def _record(path: Path, position: str, value: dict[str, Any]) -> dict[str, Any]:
     identifier = _identifier(path, position, value)
     where = f"{path}: {position}: record '{identifier}'"
-    return {"id": identifier, "messages": messages_of(value, where), "labels": _labels(value.get("labels"), where)}
+    return {
+        "id": identifier,
+        "messages": messages_of(value, where),
+        "labels": _label_list(value.get("labels"), "labels", where),
+    }
 
 
-def _labels(cell: Any, where: str) -> list[str] | None:
-    """None if the cell, or every item in its list, is blank: an unlabelled record."""
+def _label_list(cell: Any, name: str, where: str) -> list[str] | None:
+    """The cell of the column `name`; None if it, or every item in its list, is blank: an unlabelled record."""
     if is_blank(cell):
         return None
     labels = listed(cell)
     for value in labels if labels is not None else [cell]:
-        refuse_binary(value, "'labels'", where)
+        refuse_binary(value, f"'{name}'", where)
     if labels and all(is_blank(label) for label in labels):
         return None
     if labels is None or any(not isinstance(label, str) or is_blank(label) for label in labels):
-        raise InputError(f"{where}: 'labels' must be a list of strings, saw {str(cell)[:80]!r}", hint=LABELS)
+        raise InputError(
+            f"{where}: '{name}' must be a list of strings, saw {str(cell)[:80]!r}",
+            hint=LABELS if name == "labels" else JUDGED,
+        )
     for label in labels:
-        check_text(label, f"{where}: labels", hint=UNUSABLE)
+        check_text(label, f"{where}: {name}", hint=UNUSABLE)
     return labels

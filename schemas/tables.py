@@ -192,7 +192,10 @@ class LabelScore(Row):
     record_id: str
     estimator: str
     label: str
-    probability: float
+    probability: float | None = Field(
+        description="null where only the bounds are known: for a label that is part of a category of the guard, or "
+        "that consists of several about which a guard is asked in separate calls"
+    )
     lower: float
     upper: float
 

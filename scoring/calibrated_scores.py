@@ -12,6 +12,7 @@ import polars as pl
 from marginalia.schemas.calibration_json import Calibration, CalibrationFile, Identity
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.evaluation_json import UNSAFE
+from marginalia.schemas.label_coverage import GuardCoverage
 from marginalia.schemas.storage.files import read_model
 from marginalia.scoring import COMMAND
 from marginalia.scoring.measures.calibration import apply, apply_map
@@ -46,12 +47,13 @@ def choose_maps(
     model: str,
     estimators: Sequence[str] | None,
     named: str | None = None,
+    coverage: GuardCoverage | None = None,
 ) -> ChosenMaps:
     """The maps in `path` for the guard family `guard`, which scores the labels `rows` with `model`.
 
     `estimators`: those that must have a map; None selects all that have one. `named` selects one of several guards of
-    the same family by its name in the run. Raises InputError when the guard, an estimator or the labels do not
-    match."""
+    the same family by its name in the run; `coverage`: of the labels, for a guard with other categories. Raises
+    InputError when the guard, an estimator, the labels or their categories do not match."""
     calibrations = load_calibrations(path).calibrations
     mine = _of_guard(path, calibrations, guard, model, named)
     known = [calibration.estimator for calibration in mine]
@@ -66,6 +68,7 @@ def choose_maps(
     if not maps:
         raise InputError.at(path, f"has maps only for {', '.join(known)}, which {COMMAND} does not compute")
     first = next(iter(maps.values()))
+    _check_categories(path, first, coverage)
     return ChosenMaps(path, maps, [*_check_labels(path, first, rows), *_notes(path, first, model)])
 
 
@@ -110,6 +113,19 @@ def _check_labels(path: Path, calibration: Calibration, rows: Sequence[str]) -> 
     return notes
 
 
+def _check_categories(path: Path, calibration: Calibration, coverage: GuardCoverage | None) -> None:
+    """Raises InputError when the maps were fitted on labels that consist of other categories of the guard."""
+    fitted = {label.label: label for label in calibration.categories or []}
+    scored = {label.label: label for label in coverage.labels} if coverage is not None else {}
+    for label in calibration.labels:
+        if fitted.get(label) != scored.get(label):
+            raise InputError.at(
+                path,
+                f"was fitted with other categories of the guard for the label '{label}'",
+                hint="use the same --categories as the run in which it was fitted, or evaluate a run with these",
+            )
+
+
 def _notes(path: Path, calibration: Calibration, model: str) -> list[str]:
     notes = [f"probability, lower and upper are calibrated with {path}; thresholds.json is for uncalibrated ones"]
     if calibration.withheld is not None:
@@ -123,7 +139,7 @@ def _notes(path: Path, calibration: Calibration, model: str) -> list[str]:
 
 def calibrate_scores(scores: pl.DataFrame, chosen: ChosenMaps) -> pl.DataFrame:
     """`scores` (LabelScore) with calibrated probability, lower and upper, in the same order. Every estimator in it must
-    have maps. All maps are monotone, so lower <= probability <= upper still holds."""
+    have maps. A null stays null. All maps are monotone, so lower <= probability <= upper still holds."""
     columns = {name: scores[name].to_numpy().copy() for name in BOUNDS}
     groups = scores.with_row_index("row").group_by("estimator", "label", maintain_order=True).agg("row")
     for estimator, label, rows in groups.iter_rows():
@@ -135,6 +151,6 @@ def calibrate_scores(scores: pl.DataFrame, chosen: ChosenMaps) -> pl.DataFrame:
             else:
                 columns[name][positions] = apply(calibration, label, values)
     # rounding may move a bound past the probability by one bit
-    columns["lower"] = np.minimum(columns["lower"], columns["probability"])
-    columns["upper"] = np.maximum(columns["upper"], columns["probability"])
-    return scores.with_columns([pl.Series(name, values) for name, values in columns.items()])
+    columns["lower"] = np.fmin(columns["lower"], columns["probability"])
+    columns["upper"] = np.fmax(columns["upper"], columns["probability"])
+    return scores.with_columns([pl.Series(name, values).fill_nan(None) for name, values in columns.items()])

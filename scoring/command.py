@@ -127,7 +127,10 @@ def _refuse_overwriting(options: argparse.Namespace) -> None:
     from marginalia.scoring.engines.shards import parse_shard, written_by_shard
     from marginalia.scoring.score_files import written_files
 
-    named = (options.records, options.guard, options.taxonomy, options.calibration, options.model, options.tokenizer)
+    named = (
+        *(options.records, options.guard, options.taxonomy, options.categories),
+        *(options.calibration, options.model, options.tokenizer),
+    )
     outputs = written_files(options.out)
     if options.shard is not None:
         outputs = written_by_shard(options.out, parse_shard(options.shard))
@@ -172,6 +175,7 @@ def _score(
 ) -> int:
     from tqdm import tqdm
 
+    from marginalia.scoring.coverage_text import print_coverage
     from marginalia.scoring.engines.shards import finish_shard
     from marginalia.scoring.engines.start_engine import start
     from marginalia.scoring.guard import guard_path
@@ -179,6 +183,8 @@ def _score(
     from marginalia.scoring.score_files import journal_failures, journal_path, write_tables
 
     journal, estimators = journal_path(options.out), request.settings.estimators
+    guard = _guard(options)
+    print_coverage(guard.name, guard.coverage)
     usable = records.usable
     job = start(request, usable, journal, engine=options.engine, ray=ray_options(options), allow_http=ALLOW_HTTP)
     for _ in tqdm(job, total=len(usable), unit="record", desc="score", disable=None):
@@ -188,7 +194,7 @@ def _score(
     table = write_tables(options.out, ids, estimators, _calibration(maps))
     if shard is not None:
         finish_shard(options.out, shard, records.records, job.origin, estimators)
-    off_format = off_format_notes(table, _guard(options), guard_path(options.guard))
+    off_format = off_format_notes(table, guard, guard_path(options.guard))
     for note in [*job.origin.notes, *(maps.notes if maps else []), *off_format]:
         print(f"note: {note}", file=sys.stderr)
     if not table["error"].count():
@@ -217,6 +223,7 @@ def _maps(options: argparse.Namespace, estimators: list[str] | None) -> ChosenMa
         options.calibration,
         guard=guard.name,
         rows=guard.rows,
+        coverage=guard.coverage,
         model=options.model,
         estimators=estimators,
         named=options.calibration_name,
@@ -227,7 +234,8 @@ def _guard(options: argparse.Namespace) -> Guard:
     from marginalia.schemas.taxonomy import load_taxonomy
     from marginalia.scoring.guard import load_guard
 
-    return load_guard(options.guard, load_taxonomy(options.taxonomy) if options.taxonomy else None)
+    taxonomy = load_taxonomy(options.taxonomy) if options.taxonomy else None
+    return load_guard(options.guard, taxonomy, categories=options.categories)
 
 
 def _parser(explains: bool = False, program: str = f"{COMMAND} explain") -> argparse.ArgumentParser:

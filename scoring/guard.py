@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -10,9 +10,20 @@ from pydantic import Field, field_validator, model_validator
 
 from marginalia.schemas.base_model import ID_PATTERN, StrictModel, located_error
 from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.label_coverage import GuardCoverage
 from marginalia.schemas.storage.yaml_files import find_yaml, line_in, load_yaml
 from marginalia.schemas.taxonomy import Label, Taxonomy, load_taxonomy, taxonomy_path
+from marginalia.scoring.label_categories import (
+    CategoriesError,
+    CoveredLabel,
+    LabelCategories,
+    coverage_of,
+    covered_labels,
+    load_categories,
+    union_rows,
+)
 from marginalia.scoring.language.answer_language import AnswerLanguage, LabelList, OneOf, Piece, Text
+from marginalia.scoring.language.code_unions import UnionLanguage
 from marginalia.scoring.prompt_templates import check_templates
 
 SHIPPED = Path(__file__).parent / "guards"
@@ -194,6 +205,9 @@ class Guard:
     """A guard file with its taxonomy. `labels`: the taxonomy ids, in the order of the codes; `categories`: what its
     prompt knows about each; `language`: the answers that it may give.
 
+    With `categories` in the config, `labels` are the policy's labels that the guard covers, `covered` says which
+    categories each consists of, `coverage` also what is left out, and the language's rows are those of `union_rows`.
+
     A guard with `calls: per_label` has one guard per prompt (`calls`), each with the one category that is asked for and
     a language of verdicts only. scoring/per_label_results.py combines their answers."""
 
@@ -201,6 +215,8 @@ class Guard:
     labels: tuple[str, ...]
     categories: tuple[Category, ...]
     language: AnswerLanguage
+    covered: tuple[CoveredLabel, ...] | None = None
+    coverage: GuardCoverage | None = None
 
     @property
     def name(self) -> str:
@@ -220,8 +236,9 @@ class Guard:
     @property
     def calls(self) -> dict[str, Guard]:
         """For a guard with one policy per call: row → the guard of its call. Includes `unsafe` when the file has an
-        `overall` policy."""
-        policies = {category.id: category for category in self.categories}
+        `overall` policy, and leaves out categories that no label of the policy consists of."""
+        named = None if self.covered is None else {name for label in self.covered for name in label.named}
+        policies = {category.id: category for category in self.categories if named is None or category.id in named}
         if (overall := self.file.overall) is not None:
             policies[VERDICT] = Category(overall.name, VERDICT, overall.name, overall.definition, (), (), ())
         return {row: Guard(self.file, (), (policy,), self.language) for row, policy in policies.items()}
@@ -248,14 +265,59 @@ def _is_white_space(texts: Any) -> bool:
     )
 
 
-def load_guard(reference: str, taxonomy: Taxonomy | None = None, *, relative_to: Path = Path()) -> Guard:
+def load_guard(
+    reference: str,
+    taxonomy: Taxonomy | None = None,
+    *,
+    relative_to: Path = Path(),
+    categories: str | LabelCategories | None = None,
+    own_taxonomy: Taxonomy | None = None,
+) -> Guard:
     """Loads a guard by its shipped name or the path of a guard file, for `taxonomy` (default: the file's own).
 
-    Raises InputError for an unknown name, an invalid file, or labels that the taxonomy does not have."""
+    `categories`, or the path of a YAML file with them: which of the guard's own categories each label of `taxonomy`
+    consists of. Without them, the guard's labels must be labels of the taxonomy. `own_taxonomy`: the taxonomy of the
+    guard's categories, if it is not to be read from the file's.
+
+    Raises InputError for an unknown name, an invalid file, or labels that the taxonomy does not have; its subclass
+    CategoriesError for `categories` that do not fit."""
+    if categories is None:
+        return _load(reference, taxonomy, relative_to)
+    if isinstance(categories, str):
+        file = relative_to / categories
+        try:
+            loaded = load_categories(file)
+            return load_guard(reference, taxonomy, relative_to=relative_to, categories=loaded)
+        except CategoriesError as error:
+            raise error.located(file) from error
+    if taxonomy is None:
+        raise InputError("categories needs the policy's taxonomy", hint="give it with --taxonomy (taxonomy=…)")
+    guard = _load(reference, own_taxonomy, relative_to, mapped=True)
+    codes = {category.id: category.code for category in guard.categories}
+    covered = covered_labels(categories, codes, taxonomy.ids, guard.name)
+    coverage = coverage_of(covered, taxonomy.ids, codes, per_label=guard.per_label)
+    language = guard.language
+    if not guard.per_label:
+        numbers = {category: number for number, category in enumerate([*codes, VERDICT])}
+        unions = [sum(1 << numbers[category] for category in union) for union in [*union_rows(covered), (VERDICT,)]]
+        language = UnionLanguage(language, unions)
+    return replace(
+        guard,
+        labels=tuple(label.label for label in covered),
+        language=language,
+        covered=covered,
+        coverage=coverage,
+    )
+
+
+def _load(reference: str, taxonomy: Taxonomy | None, relative_to: Path, *, mapped: bool = False) -> Guard:
     path = guard_path(reference, relative_to=relative_to)
     file = load_yaml(path, GuardFile, explain=EXPLAIN)
     check_templates(path, file.prompt.message, file.prompt.frame, hint=EXPLAIN)
     if taxonomy is None:
+        if file.taxonomy is None and mapped:
+            hint = "remove the setting categories: the guard is asked about the labels of your taxonomy"
+            raise InputError.at(path, "has no categories of its own", hint=hint)
         if file.taxonomy is None:
             raise InputError.at(
                 path, "has no taxonomy of its own", hint="give one with --taxonomy, or taxonomy=… in Python"
@@ -297,9 +359,10 @@ def _codes(path: Path, file: GuardFile, taxonomy: Taxonomy) -> dict[str, str]:
     for label in file.labels:
         if label not in taxonomy.ids:
             near = did_you_mean(label, taxonomy.ids)
-            hint = (
-                f"guard {file.guard} is for {'the taxonomy ' + file.taxonomy if file.taxonomy else 'another taxonomy'}"
-            )
+            of = "the taxonomy " + file.taxonomy if file.taxonomy else "another taxonomy"
+            hint = f"guard {file.guard} is for {of}"
+            if taxonomy.id != file.taxonomy:
+                hint += "; categories says which of its labels mean those of your policy"
             problem = f"label '{label}' is not in the taxonomy {taxonomy.id}{near}"
             raise InputError.at(path, problem, line=line_in(path, "labels", label), hint=hint)
     return file.labels

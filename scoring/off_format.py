@@ -217,7 +217,7 @@ def answers_in(answer: str, guard: Guard) -> list[str]:
     """The answers in a record's column `answer`: one, or one per call of a guard that asks one policy per call."""
     if not guard.per_label:
         return [answer]
-    starts = "|".join(re.escape(row) for row in guard.rows)
+    starts = "|".join(re.escape(row) for row in guard.calls)
     return re.split(f"(?:^|\n)(?:{starts}): ", answer)[1:]
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from marginalia.scoring.covered_estimates import of_separate_calls
 from marginalia.scoring.guard import VERDICT, Guard
 from marginalia.scoring.language.answer_language import AnswerLanguage
 from marginalia.scoring.marginal.answer_search import MARGINALS
@@ -35,7 +36,7 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
         cost,
         estimates={name: _table({row: calls[row].estimates[name] for row in calls}, name, guard) for name in names},
         answer="\n".join(f"{row}: {result.answer}" for row, result in calls.items()),
-        predicted=[label for label in guard.labels if _says_yes(calls[label].answer or "", guard.language)],
+        predicted=_predicted(calls, guard),
         off_language=max(result.off_language or 0.0 for result in calls.values()),
         unexplored=max(result.unexplored or 0.0 for result in calls.values()),
         stopped=max((result.stopped for result in calls.values()), key=STOPS.index),
@@ -45,9 +46,9 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
 def _table(calls: dict[str, LabelEstimates], name: str, guard: Guard) -> LabelEstimates:
     """The estimates of all rows for the estimator `name`. Without a call for the verdict, its bounds follow from the
     labels': at least the largest probability, at most the sum (Fréchet)."""
+    asked = [row for row in calls if row != VERDICT]
     probability, lower, upper = (
-        np.array([getattr(calls[label], bound)[0] for label in guard.labels])
-        for bound in ("probability", "lower", "upper")
+        np.array([getattr(calls[row], bound)[0] for row in asked]) for bound in ("probability", "lower", "upper")
     )
     if VERDICT in calls:
         verdict = [float(getattr(calls[VERDICT], bound)[0]) for bound in ("probability", "lower", "upper")]
@@ -55,9 +56,19 @@ def _table(calls: dict[str, LabelEstimates], name: str, guard: Guard) -> LabelEs
         verdict = [float(probability.max()), float(lower.max()), min(float(upper.sum()), 1.0)]
     else:
         verdict = [float(probability.max()), float(lower.max()), float(upper.max())]
-    return LabelEstimates(
-        *(np.append(values, value) for values, value in zip((probability, lower, upper), verdict, strict=True))
-    )
+    columns = probability, lower, upper
+    if guard.covered is not None:
+        labels = of_separate_calls(calls, guard.covered, certain=name == "greedy")
+        columns = labels.probability, labels.lower, labels.upper
+    return LabelEstimates(*(np.append(values, value) for values, value in zip(columns, verdict, strict=True)))
+
+
+def _predicted(calls: dict[str, Result], guard: Guard) -> list[str]:
+    """The labels that the greedy answers give. No answer says that a label applies that is part of a category."""
+    yes = [row for row in calls if row != VERDICT and _says_yes(calls[row].answer or "", guard.language)]
+    if guard.covered is None:
+        return yes
+    return [label.label for label in guard.covered if set(yes) & set(label.any_of)]
 
 
 def _says_yes(answer: str, language: AnswerLanguage) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from math import isnan
 from typing import Any
 
 from marginalia.schemas.errors import InputError, did_you_mean
@@ -22,8 +23,9 @@ class RecordScores(dict[str, Probability]):
         "refund" in scores
 
     `estimator` names the estimator of these probabilities; `using(name)` gives those of another one. `result` contains
-    everything about the record. A record that could not be scored has no labels, and `error` says why. It prints as one
-    line per label, the verdict first."""
+    everything about the record. The probability of a label that is known only within bounds (`categories`) is None. A
+    record that could not be scored has no labels, and `error` says why. It prints as one line per label, the verdict
+    first."""
 
     def __init__(self, result: Result, rows: Sequence[str], estimator: str) -> None:
         super().__init__()
@@ -34,7 +36,8 @@ class RecordScores(dict[str, Probability]):
             raise not_computed(estimator, list(result.estimates))
         estimates = result.estimates[estimator]
         values = zip(estimates.probability.tolist(), estimates.lower.tolist(), estimates.upper.tolist(), strict=True)
-        self.update({row: Probability(*value) for row, value in zip(self.rows, values, strict=True)})
+        for row, (probability, lower, upper) in zip(self.rows, values, strict=True):
+            self[row] = Probability(None if isnan(probability) else probability, lower, upper)
 
     def __missing__(self, label: str) -> Probability:
         if self.error is not None:
@@ -105,7 +108,7 @@ class RecordScores(dict[str, Probability]):
             return f"record {self.record_id!r} was not scored: {_shown(self.error)}"
         width = max(map(len, self), default=0)
         rows = [
-            f"{label:{width}}  {value.probability:.3f}  [{value.lower:.3f}, {value.upper:.3f}]"
+            f"{label:{width}}  {_number(value)}  [{value.lower:.3f}, {value.upper:.3f}]"
             for label, value in self._most_probable_first()
         ]
         return "\n".join([*rows, f"({self._facts()})"])
@@ -117,7 +120,7 @@ class RecordScores(dict[str, Probability]):
         if self.error is not None:
             return f"<p>{escape(repr(self))}</p>"
         rows = "".join(
-            f"<tr><td style='text-align:left'>{escape(displayable(label))}</td><td>{value.probability:.3f}</td>"
+            f"<tr><td style='text-align:left'>{escape(displayable(label))}</td><td>{_number(value)}</td>"
             f"<td>{value.lower:.3f} to {value.upper:.3f}</td></tr>"
             for label, value in self._most_probable_first()
         )
@@ -125,8 +128,9 @@ class RecordScores(dict[str, Probability]):
         return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table><p>{escape(self._facts())}</p>"
 
     def _most_probable_first(self) -> list[tuple[str, Probability]]:
-        """The verdict, then the labels by their probability as it is shown."""
-        labels = sorted(self.labels.items(), key=lambda item: -round(item[1].probability, 3))
+        """The verdict, then the labels by their probability as it is shown, or by their upper bound where there is no
+        probability."""
+        labels = sorted(self.labels.items(), key=lambda item: -round(_sortable(item[1]), 3))
         return [(UNSAFE, self[UNSAFE]), *labels] if UNSAFE in self else labels
 
     def _facts(self) -> str:
@@ -138,6 +142,14 @@ def not_computed(estimator: str, computed: Sequence[str]) -> InputError:
     near = did_you_mean(estimator, computed) or f"; it computes {', '.join(computed)}"
     hint = "Scorer.load(…, settings=Settings(estimators=[…])) chooses what is computed"
     return InputError(f"the scorer does not compute the estimator '{estimator}'{near}", hint=hint)
+
+
+def _number(value: Probability) -> str:
+    return "     " if value.probability is None else f"{value.probability:.3f}"
+
+
+def _sortable(value: Probability) -> float:
+    return value.upper if value.probability is None else value.probability
 
 
 def _shown(text: str) -> str:

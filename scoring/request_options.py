@@ -27,7 +27,8 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that `request_of` reads, and --estimator."""
     for name in GuardModel.model_fields:
         if name not in EndpointOptions.model_fields:
-            add_option(parser.add_argument, GuardModel, name)
+            metavar = "FILE" if name == "categories" else None
+            add_option(parser.add_argument, GuardModel, name, metavar=metavar)
     add_option(parser.add_argument, ScoreRequest, "taxonomy")
     names = f"{', '.join(ESTIMATOR_NAMES)}; only when named: {', '.join(BASELINE_NAMES)}"
     parser.add_argument("--estimator", nargs="+", action="extend", help=f"which to compute; default: {names}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def scorer_fingerprint(scorer: Scorer) -> str:
             "estimators": sorted(settings.estimators),
             "sampling": [settings.samples, settings.seed] if "monte_carlo" in settings.estimators else None,
             "limits": [settings.tolerance, settings.node_budget, settings.answer_tokens],
+            **({} if guard.covered is None else {"covered": [vars(label) for label in guard.covered]}),
         }
     )
 
@@ -105,7 +107,7 @@ def scorer_fingerprint(scorer: Scorer) -> str:
 def journal_entry(result: Result, key: str, rows: Sequence[str]) -> dict[str, Any]:
     """The journal line of a result. `rows`: the labels of its scores."""
     scores = {
-        name: [estimates.probability.tolist(), estimates.lower.tolist(), estimates.upper.tolist()]
+        name: [_or_null(estimates.probability.tolist()), estimates.lower.tolist(), estimates.upper.tolist()]
         for name, estimates in result.estimates.items()
     }
     return {
@@ -124,6 +126,11 @@ def journal_entry(result: Result, key: str, rows: Sequence[str]) -> dict[str, An
         "error": result.error,
         **({"passing": result.is_temporary} if result.error is not None else {}),
     }
+
+
+def _or_null(probabilities: list[float]) -> list[float | None]:
+    """The probabilities, with null for NaN: JSON has no NaN."""
+    return [None if isnan(probability) else probability for probability in probabilities]
 
 
 def write_tables(

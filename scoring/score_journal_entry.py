@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 class Entry(BaseModel):
     """One journal line. `scores`: by estimator, three lists with the probability, lower and upper bound of each of
-    `rows`."""
+    `rows`; the probability is null where only the bounds are known."""
 
     model_config = ConfigDict(extra="allow", strict=True)
     id: str
     key: str
     rows: list[str]
-    scores: dict[str, list[list[float]]]
+    scores: dict[str, list[list[float | None]]]
     answer: str | None
     predicted: list[str] | None
     off_language: float | None
@@ -30,6 +30,8 @@ class Entry(BaseModel):
         for name, numbers in self.scores.items():
             if [len(column) for column in numbers] != [len(self.rows)] * 3:
                 raise ValueError(f"{name}: expected 3 × {len(self.rows)} numbers")
+            if None in numbers[1] or None in numbers[2]:
+                raise ValueError(f"{name}: a bound is null")
         return self
 
 

@@ -16,6 +16,7 @@ from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.endpoint_access import EndpointAccess
 from marginalia.schemas.errors import did_you_mean
 from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.scoring.label_categories import CategoriesSetting
 
 # here and not in marginalia.scoring.marginal.estimators, which imports numpy
 ESTIMATOR_NAMES = (
@@ -100,6 +101,14 @@ class GuardModel(EndpointOptions):
         "guard support-tickets), a Hub id, or the URL of an endpoint; a list of URLs (on the command line URL,URL) is "
         "for replicas of one server: the least busy is asked, and one that fails is skipped for a while"
     )
+    categories: CategoriesSetting = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # configs without it keep their hash
+        description="for a guard whose categories are not those of the taxonomy: for each label, the guard's own "
+        "categories (ids of its taxonomy, or its codes) that it consists of, as in {hate: [hate], violence: "
+        "[violent_crimes, indiscriminate_weapons], slurs: {part_of: [hate]}}, or a YAML file with these lines; a label "
+        "that is only part of a category gets bounds without a probability, and a label that is not listed no scores",
+    )
     revision: str | None = Field(
         default=None,
         description="the Hub commit to load; required for a Hub id (for an endpoint: the commit of its tokenizer)",
@@ -172,6 +181,9 @@ class ScoreRequest(GuardModel):
     folder: Path = Field(default=Path(), description="relative paths of taxonomy, guard and tokenizer start from here")
     guard_text: str | None = Field(
         default=None, description="the guard file's content, for a machine on which the file may not exist"
+    )
+    own_taxonomy: Taxonomy | None = Field(
+        default=None, description="with guard_text and categories: the content of the guard file's own taxonomy"
     )
 
 

@@ -46,18 +46,12 @@ def long_frame(scored: Iterable[RecordScores], estimators: Sequence[str]) -> pl.
     for records, scores in enumerate(scored, start=1):
         if scores.error is not None:
             unscored.append(scores)
-        for estimator in estimators if scores.error is None else ():
-            estimates = scores.result.estimates[estimator]
-            columns["record_id"] += [scores.record_id] * len(scores.rows)
-            columns["estimator"] += [estimator] * len(scores.rows)
-            columns["label"] += scores.rows
-            columns["probability"] += estimates.probability.tolist()
-            columns["lower"] += estimates.lower.tolist()
-            columns["upper"] += estimates.upper.tolist()
+        else:
+            _add_rows(columns, scores, estimators)
         if records % CHUNK == 0:
-            parts.append(pl.DataFrame(columns, schema=LabelScore.polars_schema()))
+            parts.append(_label_scores(columns))
             columns = _empty()
-    parts.append(pl.DataFrame(columns, schema=LabelScore.polars_schema()))
+    parts.append(_label_scores(columns))
     if unscored:
         first = unscored[0]
         warnings.warn(
@@ -66,6 +60,30 @@ def long_frame(scored: Iterable[RecordScores], estimators: Sequence[str]) -> pl.
             stacklevel=3,
         )
     return pl.concat(parts)
+
+
+def all_estimators_frame(scored: Iterable[RecordScores]) -> pl.DataFrame:
+    """The same rows, of all estimators that each record has; without a warning of records without scores."""
+    columns = _empty()
+    for scores in scored:
+        _add_rows(columns, scores, list(scores.result.estimates))
+    return _label_scores(columns)
+
+
+def _add_rows(columns: dict[str, list[Any]], scores: RecordScores, estimators: Sequence[str]) -> None:
+    for estimator in estimators:
+        estimates = scores.result.estimates[estimator]
+        columns["record_id"] += [scores.record_id] * len(scores.rows)
+        columns["estimator"] += [estimator] * len(scores.rows)
+        columns["label"] += scores.rows
+        columns["probability"] += estimates.probability.tolist()
+        columns["lower"] += estimates.lower.tolist()
+        columns["upper"] += estimates.upper.tolist()
+
+
+def _label_scores(columns: dict[str, list[Any]]) -> pl.DataFrame:
+    frame = pl.DataFrame(columns, schema=LabelScore.polars_schema())
+    return frame.with_columns(pl.col("probability").fill_nan(None))  # a label that is known only within bounds
 
 
 def _empty() -> dict[str, list[Any]]:

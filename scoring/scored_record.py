@@ -9,9 +9,9 @@ from marginalia.scoring.marginal.estimators import LabelEstimates
 
 
 class Probability(NamedTuple):
-    """A label's probability with its certified bounds."""
+    """A label's probability with its certified bounds; None for a label of which only the bounds are known."""
 
-    probability: float
+    probability: float | None
     lower: float
     upper: float
 
@@ -20,11 +20,12 @@ class Probability(NamedTuple):
 class Result:
     """One scored record.
 
-    `estimates`: by estimator; empty for a record that could not be scored, for which `error` says why, and
-    `is_temporary` whether another attempt may succeed. `answer` is the greedy answer and `predicted` the labels it
-    completes; `off_language` and `unexplored` are the masses outside the guard's format and not searched (0–1). `nodes`
-    counts evaluated prefixes; `seconds` is the record's share, by tokens, of its forward passes; `stopped` says why the
-    search ended; `imitations` counts control tokens that the record's text spelt out."""
+    `estimates`: by estimator, with NaN for the probability of a label with only bounds; empty for a record that could
+    not be scored, for which `error` says why, and `is_temporary` whether another attempt may succeed. `answer` is the
+    greedy answer and `predicted` the labels it completes; `off_language` and `unexplored` are the masses outside the
+    guard's format and not searched (0–1). `nodes` counts evaluated prefixes; `seconds` is the record's share, by
+    tokens, of its forward passes; `stopped` says why the search ended; `imitations` counts control tokens that the
+    record's text spelt out."""
 
     record_id: str
     estimates: dict[str, LabelEstimates] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from marginalia.schemas.data_frames import is_frame, like
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
+from marginalia.scoring.covered_estimates import labels_in, of_labels
 from marginalia.scoring.guard import Guard, load_guard
 from marginalia.scoring.guard_argument import guard_argument
 from marginalia.scoring.language.token_language import TokenLanguage, check_ids, vocabulary_bytes
@@ -89,6 +90,7 @@ class Scorer:
         guard: str | PathLike[str] | None = None,
         *,
         taxonomy: str | PathLike[str] | Taxonomy | None = None,
+        categories: str | Mapping[str, Any] | None = None,
         revision: str | None = None,
         device: str = "auto",
         dtype: str = "float32",
@@ -105,7 +107,9 @@ class Scorer:
         `model` is a folder, a .gguf file, a bundled model, a Hub id with `revision`, or the URL of a server. `guard` is
         a shipped guard's name or the path of a guard file: how the model is asked and what its answers mean. Only
         "bundled-guard" has a default. `taxonomy` is required for guards without one of their own; `endpoint`, with at
-        least the tokenizer, when `model` is a URL. Relative paths start from `relative_to`.
+        least the tokenizer, when `model` is a URL. `categories` says which of the guard's own categories each label
+        of `taxonomy` consists of, where they differ: `{"violence": ["violent_crimes", "indiscriminate_weapons"]}`, or
+        the path of a YAML file with the same content. Relative paths start from `relative_to`.
 
         Raises InputError for wrong arguments and files, ModelError and ServiceError for a model that cannot be used."""
         model = model if isinstance(model, list) else fspath(model)
@@ -118,6 +122,7 @@ class Scorer:
                     "model": model,
                     "guard": guard,
                     "taxonomy": taxonomy,
+                    "categories": categories,
                     "revision": revision,
                     "device": device,
                     "dtype": dtype,
@@ -127,7 +132,8 @@ class Scorer:
             )
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            raise InputError(f"{first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}") from None
+            message, hint = first["msg"].removeprefix("Value error, "), first.get("ctx", {}).get("hint")
+            raise InputError(f"{first['loc'][0]}: {message}", hint=hint) from None
         return cls.from_request(request)
 
     @classmethod
@@ -142,7 +148,8 @@ class Scorer:
 
     def score(self, record: str | Sequence[dict[str, str]], *, estimator: str | None = None) -> RecordScores:
         """The scores of one text or conversation: {label: (probability, lower, upper)}, with the verdict under
-        `unsafe`, by `estimator` (default: marginal, or else the first that the scorer computes).
+        `unsafe`, by `estimator` (default: marginal, or else the first that the scorer computes). The
+        probability of a label with only bounds (`categories`) is None.
 
         Raises InputError for invalid messages, ModelError when the record cannot be scored."""
         messages = [{"role": "user", "content": record}] if isinstance(record, str) else record
@@ -304,7 +311,16 @@ class Scorer:
 
     def _estimates(self, job: RecordJob) -> dict[str, LabelEstimates]:
         from_search = estimate(job.search, [name for name in self.settings.estimators if name not in BASELINE_NAMES])
-        return {**from_search, **{name: baseline.estimate() for name, baseline in job.baselines.items()}}
+        estimates = {**from_search, **{name: baseline.estimate() for name, baseline in job.baselines.items()}}
+        covered = self.guard.covered
+        return estimates if covered is None else {name: of_labels(rows, covered) for name, rows in estimates.items()}
+
+    def _predicted(self, search: Search) -> list[str]:
+        """The labels that the greedy answer completes."""
+        completed = {decision.row for decision in decisions(search.greedy, self.tokens)}
+        if self.guard.covered is not None:
+            return labels_in(completed, self.guard.covered)
+        return [label for row, label in enumerate(self.guard.labels) if row in completed]
 
     def _result(self, job: RecordJob) -> Result:
         if job.error is None:
@@ -317,13 +333,12 @@ class Scorer:
 
     def _scores(self, job: RecordJob) -> Result:
         search = job.search
-        completed = [decision.row for decision in decisions(search.greedy, self.tokens)]
         ids = [step.token for step in search.greedy if not step.ends]
         return Result(
             record_id=job.record_id,
             estimates=self._estimates(job),
             answer=self.tokens.text(ids).decode("utf-8", "replace"),
-            predicted=[self.guard.labels[row] for row in sorted(completed) if row < len(self.guard.labels)],
+            predicted=self._predicted(search),
             off_language=min(search.raw.off, 1.0),
             unexplored=min(max(search.raw.open, 0.0), 1.0),
             nodes=search.nodes,
@@ -338,12 +353,13 @@ def _guard(request: ScoreRequest) -> Guard:
     taxonomy = request.taxonomy
     if isinstance(taxonomy, str):
         taxonomy = load_taxonomy(taxonomy, relative_to=request.folder)
+    categories = request.categories
     if request.guard_text is None:
-        return load_guard(request.guard, taxonomy, relative_to=request.folder)
+        return load_guard(request.guard, taxonomy, relative_to=request.folder, categories=categories)
     with tempfile.TemporaryDirectory(prefix="marginalia-") as folder:
         path = Path(folder) / f"{Path(request.guard).stem}.yaml"
         path.write_text(request.guard_text, encoding="utf-8")
-        return load_guard(str(path), taxonomy)
+        return load_guard(str(path), taxonomy, categories=categories, own_taxonomy=request.own_taxonomy)
 
 
 def _limits(settings: Settings) -> Limits:
@@ -363,8 +379,9 @@ class PerLabelScorer(Scorer):
 
     The row `unsafe` comes from the call for the file's `overall` policy. Without this policy, it is bounded by the
     labels: the probability that at least one applies is between the largest of theirs and their sum (Fréchet); the
-    largest is reported. `answer` has one line per call; `off_language` and `unexplored` are the largest of all calls;
-    nodes, forward passes and seconds are sums."""
+    largest is reported. With `categories` only those are asked about that a label consists of, and a label that
+    consists of several has bounds of the same kind, without a probability. `answer` has one line per call;
+    `off_language` and `unexplored` are the largest of all calls; nodes, forward passes and seconds are sums."""
 
     def __init__(self, model: Model, guard: Guard, settings: Settings | None = None) -> None:
         self.model = model

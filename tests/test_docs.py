@@ -20,9 +20,10 @@ from marginalia.pipeline.config.run_config import Config
 from marginalia.pipeline.importing.column_mapping import load_mapping
 from marginalia.schemas.input_records import read_records
 from marginalia.schemas.storage.yaml_files import load_yaml
-from marginalia.schemas.taxonomy import load_taxonomy
+from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
 from marginalia.scoring.command import _parser
-from marginalia.scoring.guard import GuardFile
+from marginalia.scoring.coverage_text import coverage_lines
+from marginalia.scoring.guard import GuardFile, load_guard
 from tests.code_blocks import MARK, blocks
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +53,7 @@ CHECKED = {
     ("docs/import.md", "python"): (1, "test_import_page.py::test_the_commands_print_what_the_page_shows"),
     ("docs/import.md", "yaml"): (2, "test_import_page.py::test_the_commands_print_what_the_page_shows"),
     ("docs/scaling.md", "yaml"): (2, "test_docs.py::test_the_examples_of_several_endpoints_load"),
-    ("docs/your-own.md", "yaml"): (4, "test_docs.py::test_the_parts_of_a_config_load"),
+    ("docs/your-own.md", "yaml"): (5, "test_docs.py::test_the_parts_of_a_config_load"),
     ("docs/tutorial.md", "console"): (21, "test_tutorial.py::test_each_command_is_compared_or_not_for_a_reason"),
     ("docs/tutorial.md", "json"): (1, "test_tutorial.py::test_the_commands_print_what_the_page_shows"),
     ("docs/tutorial.md", "python"): (2, "test_docs.py::test_the_tutorials_scripts_compile"),
@@ -190,11 +191,30 @@ def yaml_blocks(page: Path) -> list[str]:
 
 
 def test_the_parts_of_a_config_load(tmp_path: Path) -> None:
-    text = "".join(yaml_blocks(ROOT / "docs/your-own.md"))
+    text = "".join(text for text in yaml_blocks(ROOT / "docs/your-own.md") if "categories:" not in text)
     (tmp_path / "config.yaml").write_text(f"taxonomy: support-tickets\n{text}", encoding="utf-8")
     config = load_yaml(tmp_path / "config.yaml", Config)
     assert (config.generate.endpoint.api_key_env, config.annotation.workspace) == ("LLM_KEY", "safety")
     assert (config.score.guards[0].guard, config.release.license) == ("llama-guard-3", "cc-by-4.0")
+
+
+def test_the_example_of_categories_is_covered_as_the_page_says(tmp_path: Path) -> None:
+    page = ROOT / "docs/your-own.md"
+    (example,) = (text for text in yaml_blocks(page) if "categories:" in text)
+    (tmp_path / "config.yaml").write_text(f"taxonomy: support-tickets\n{example}", encoding="utf-8")
+    (run,) = load_yaml(tmp_path / "config.yaml", Config).score.guards
+    labels = [
+        {"id": label, "name": label, "definition": label} for label in ("hate", "violence", "slurs", "money", "spam")
+    ]
+    policy = Taxonomy.model_validate(
+        {"id": "house-rules", "version": "1", "title": "T", "subject": "S", "labels": labels}
+    )
+    coverage = load_guard(run.guard, policy, categories=run.categories).coverage
+    assert coverage is not None
+    lines = coverage_lines(run.name, coverage, 10_000)
+    (shown,) = (block.text for block in blocks(page) if block.text.startswith("llama-guard covers"))
+    assert shown.splitlines()[:-1] == lines[:-1]
+    assert lines[-1].startswith(shown.splitlines()[-1].removesuffix("…"))
 
 
 def test_the_example_of_a_guard_file_loads(tmp_path: Path) -> None:

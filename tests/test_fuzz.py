@@ -32,7 +32,7 @@ from marginalia.schemas.agreement_json import Agreement
 from marginalia.schemas.calibration_json import CalibrationFile
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.evaluation_json import Evaluation
-from marginalia.schemas.input_records import read_records
+from marginalia.schemas.input_records import read_records, read_records_to_score
 from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.source_rows import read_rows
@@ -230,6 +230,7 @@ READERS: dict[str, tuple[str, Reader, bytes]] = {
     "records in a JSON list": ("r.json", read_records, b'{"rows": [' + RECORDS.strip().replace(b"\n", b",") + b"]}"),
     "records in gzip": ("r.csv.gz", read_records, gzip.compress(CSV)),
     "suggested mapping": ("r.csv", lambda path: suggest([str(path)], TAXONOMY), CSV),
+    "records to score": ("r.jsonl", read_records_to_score, RECORDS),
     "import": ("r.jsonl", imported, RECORDS),
     "gold questions": ("r.jsonl", questions, RECORDS),
     "taxonomy": (

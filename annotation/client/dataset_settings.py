@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from marginalia.annotation.client.annotator_words import words
 from marginalia.annotation.client.guidelines import guidelines
 from marginalia.annotation.config import AnnotationSection
 from marginalia.schemas.errors import InputError
@@ -44,11 +45,12 @@ def dataset_settings(taxonomy: Taxonomy, section: AnnotationSection, *, adjudica
     if adjudication:
         fields.append(rg.TextField(name=VOTES, title="How annotators voted", use_markdown=False, required=False))
     labels = label_options(taxonomy)
+    said = words(taxonomy)
     questions: list[Any] = [
         rg.MultiLabelQuestion(
             name=LABELS,
-            title="Which labels apply?",
-            description="Tick all that apply. The guidelines define every label; you may discard any record.",
+            title=said.which,
+            description=said.which_help,
             labels=labels,
             visible_labels=len(labels) if len(labels) >= 3 else None,
             required=True,
@@ -56,13 +58,13 @@ def dataset_settings(taxonomy: Taxonomy, section: AnnotationSection, *, adjudica
     ]
     levels = {str(level): name for level, name in enumerate(section.severity, start=1)}
     for label in taxonomy.labels if levels else []:
-        title = f"If you ticked “{one_line(label.name)}”: how severe is it?"
+        title = said.how_severe.format(label=one_line(label.name))
         questions.append(rg.LabelQuestion(name=severity_question(label.id), title=title, labels=levels, required=False))
     if section.unsure:
-        options = {"sure": "Sure", "unsure": "Unsure"}
-        questions.append(rg.LabelQuestion(name=UNSURE, title="Are you sure?", labels=options, required=False))
+        options = {"sure": said.sure, "unsure": said.unsure}
+        questions.append(rg.LabelQuestion(name=UNSURE, title=said.is_sure, labels=options, required=False))
     if section.note:
-        questions.append(rg.TextQuestion(name=NOTE, title="Anything to note?", required=False, use_markdown=False))
+        questions.append(rg.TextQuestion(name=NOTE, title=said.note, required=False, use_markdown=False))
     needed = 1 if adjudication else section.annotators
     return rg.Settings(
         guidelines=guidelines(taxonomy, preface=section.guidelines),

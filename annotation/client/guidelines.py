@@ -1,15 +1,18 @@
 """The annotators' guidelines, generated from the taxonomy as Markdown. Argilla shows them next to every record and
-accepts 10,000 characters: a longer text loses its examples first, then excludes and includes, never a definition."""
+accepts 10,000 characters: a longer text loses its examples first, then excludes, includes and the paragraph on keys,
+never a definition."""
 
 from __future__ import annotations
 
 import re
 
+from marginalia.annotation.client.annotator_words import words
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.taxonomy import Label, Taxonomy
 
 LIMIT = 10_000  # characters
 EXAMPLE_SHOWN = 200  # characters
+SEARCHED = 15  # options; from this number on Argilla shows a search for them
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>$:])")
 
 
@@ -25,7 +28,7 @@ def guidelines(taxonomy: Taxonomy, *, preface: str | None = None) -> str:
 
     `preface` is Markdown of the project's own, put first unchanged. Raises InputError when even the definitions alone
     are too long."""
-    for detail in (3, 2, 1, 0):
+    for detail in (3, 2, 1, 0, -1):
         text = _text(taxonomy, preface, detail)
         if len(text) <= LIMIT:
             return text
@@ -36,41 +39,37 @@ def guidelines(taxonomy: Taxonomy, *, preface: str | None = None) -> str:
 
 
 def _text(taxonomy: Taxonomy, preface: str | None, detail: int) -> str:
+    said = words(taxonomy)
+    none = {"none": escaped(taxonomy.none.name), "none_definition": escaped(taxonomy.none.definition.rstrip("."))}
     parts = [preface.strip()] if preface else []
     if taxonomy.content_notice:
-        parts.append(f"**Content notice.** {escaped(taxonomy.content_notice)}")
-    parts.append(
-        f"**What to do.** The records are {escaped(taxonomy.subject)}. Tick every label that applies to the record as "
-        f"a whole; several may. When none applies, tick *{escaped(taxonomy.none.name)}* alone "
-        f"({escaped(taxonomy.none.definition.rstrip('.'))})."
-    )
-    parts.append(
-        "**You may skip.** Discard any record that you cannot or do not want to judge; you need not say why, and it "
-        "is not held against you. Stop whenever you like."
-    )
-    parts.append(
-        "Judge the text as it is, not what its writer may have meant to provoke. Do not follow instructions, links or "
-        "addresses inside a record."
-    )
+        parts.append(f"**{said.content_notice}** {escaped(taxonomy.content_notice)}")
+    parts.append(said.task.format(subject=escaped(taxonomy.subject), **none))
+    parts += [said.skip, said.judge]
+    options = len(taxonomy.labels) + 1
+    if options > 9 and detail >= 0:
+        keys = said.keys.format(first="1".zfill(len(str(options))))
+        parts.append(f"{keys} {said.search}" if options >= SEARCHED else keys)
     parts.append(f"## {escaped(taxonomy.title)}")
     parts.extend(_label(label, taxonomy, detail) for label in taxonomy.labels)
     for pair in taxonomy.forbidden_pairs:
         first, second = (escaped(taxonomy.label(label).name) for label in pair)
-        parts.append(f"*{first}* and *{second}* never apply together.")
+        parts.append(said.never_together.format(first=first, second=second))
     if detail < 3:
-        parts.append("Examples and details were left out here for length; the taxonomy file has them.")
+        parts.append(said.left_out)
     return "\n\n".join(parts) + "\n"
 
 
 def _label(label: Label, taxonomy: Taxonomy, detail: int) -> str:
+    said = words(taxonomy)
     lines = [f"### {escaped(label.name)}", "", escaped(label.definition)]
     if label.parent is not None:
-        lines += ["", f"A kind of *{escaped(taxonomy.label(label.parent).name)}*."]
+        lines += ["", said.kind_of.format(parent=escaped(taxonomy.label(label.parent).name))]
     if detail >= 1 and label.includes:
-        lines += ["", f"Includes: {'; '.join(map(escaped, label.includes))}"]
+        lines += ["", f"{said.includes} {'; '.join(map(escaped, label.includes))}"]
     if detail >= 2 and label.excludes:
-        lines += ["", f"Does not include: {'; '.join(map(escaped, label.excludes))}"]
+        lines += ["", f"{said.excludes} {'; '.join(map(escaped, label.excludes))}"]
     if detail >= 3 and label.examples:
-        lines += ["", "Examples:", ""]
+        lines += ["", said.examples, ""]
         lines += [f"- {escaped(example[:EXAMPLE_SHOWN])}" for example in label.examples]
     return "\n".join(lines)

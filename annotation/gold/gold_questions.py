@@ -56,13 +56,18 @@ def choose(path: Path, taxonomy: Taxonomy, ids: Sequence[str], share: float, see
     """A seeded choice of questions from a file of records with labels, as many as `share` of `ids` (rounded up). With
     more ids the choice only grows.
 
-    Raises InputError for a question without labels or with an unknown label, too few questions for the share, or a
-    question with the id of a record."""
+    Raises InputError for a question without labels, with an unknown label or with a label that was not judged, too few
+    questions for the share, or a question with the id of a record."""
     questions: dict[str, GoldQuestion] = {}
     for row in read_records(path).iter_rows(named=True):
         where = f"{path}: record '{row['id']}'"
         if row["labels"] is None:
             raise InputError(f"{where} has no labels", hint="add the known labels; [] when no category applies")
+        if row["judged"] is not None and (unknown := [label for label in taxonomy.ids if label not in row["judged"]]):
+            raise InputError(
+                f"{where}: the label '{unknown[0]}' was not judged",
+                hint="a gold question needs an answer that is right for all labels",
+            )
         labels = [taxonomy.require(label, where) for label in row["labels"]]
         questions[_record_like_id(row["messages"])] = GoldQuestion(messages=row["messages"], labels=labels)
     needed = math.ceil(share * len(ids))

@@ -46,7 +46,9 @@ class Forecast(StrictModel):
     right_with_expert: Estimate = Field(description="the same over all final records once the expert has answered")
     precision: float | None = Field(description="share of labels in the final gold, experts' included, that are right")
     recall: float | None = Field(description="share of the right labels that the final gold has")
-    alpha_masi: float | None = Field(description="the agreement that such annotators would show")
+    alpha_masi: float | None = Field(
+        description="the agreement that such annotators would show: Krippendorff's alpha over label sets (MASI)"
+    )
 
 
 def forecast(

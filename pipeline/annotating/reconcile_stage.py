@@ -82,9 +82,10 @@ def _work(run: Run) -> StageOutcome:
 
 
 def _severity(run: Run, gold: pl.DataFrame) -> Severity | None:
-    """Agreement on severity, and writes gold_severity.parquet; None without annotation.severity."""
+    """Agreement on severity, and writes gold_severity.parquet; None without annotation.severity and for imported
+    answers."""
     levels = run.config.annotation.severity
-    if not levels:
+    if not levels or _is_imported(run):
         return None
     given = SEVERITY.read(run)
     given = given.filter(pl.col("record_id").is_in(gold["id"].implode()))  # without answers to gold questions
@@ -94,17 +95,29 @@ def _severity(run: Run, gold: pl.DataFrame) -> Severity | None:
 
 
 def _anchoring(run: Run, answers: pl.DataFrame) -> Anchoring | None:
-    suggestions = SUGGESTIONS.read_if_present(run)
+    suggestions = None if _is_imported(run) else SUGGESTIONS.read_if_present(run)
     if suggestions is None:
         return None
     return anchoring(answers, suggestions, run.config.reconcile.bootstrap, seed=f"{run.config.seed}:anchoring")
 
 
+def _is_imported(run: Run) -> bool:
+    """Whether the answers were imported: they have no severity, and nobody saw suggestions of this run."""
+    return ANSWERS.maker(run) == "import"
+
+
 def _inputs(run: Run) -> list[str]:
     questions = [GOLD_QUESTIONS.name] if GOLD_QUESTIONS.exists(run) else []
+    if _is_imported(run):
+        return [PROMPTS.name, ANSWERS.name, *questions]
     suggestions = [SUGGESTIONS.name] if run.config.annotation.suggestions or SUGGESTIONS.exists(run) else []
     severity = [SEVERITY.name] if run.config.annotation.severity else []
     return [PROMPTS.name, ANSWERS.name, *severity, *questions, *suggestions]
+
+
+def _outputs(run: Run) -> list[str]:
+    severity = run.config.annotation.severity and not _is_imported(run)
+    return [GOLD.name, AGREEMENT.name, *([GOLD_SEVERITY.name] if severity else [])]
 
 
 STATUSES = ("final", "needs_answers", "needs_adjudication")
@@ -112,11 +125,7 @@ STATUSES = ("final", "needs_answers", "needs_adjudication")
 STAGE = Stage(
     name="reconcile",
     inputs=_inputs,
-    outputs=lambda run: [
-        GOLD.name,
-        AGREEMENT.name,
-        *([GOLD_SEVERITY.name] if run.config.annotation.severity else []),
-    ],
+    outputs=_outputs,
     sections=("reconcile",),
     work=_work,
 )

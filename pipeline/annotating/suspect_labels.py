@@ -3,8 +3,8 @@
 Confident learning (Northcutt, Jiang & Chuang 2021, JAIR 70), one label at a time: a guard is confident of a label where
 its probability reaches its mean probability on the records that have the label in gold; likewise for the absence of a
 label. So a guard that is never sure, or always too sure, gets a threshold of its own. A label that gold did not judge
-is neither disputed nor compared. The experts' answers do not
-change gold.parquet: otherwise a guard's results could improve because it chose which labels are corrected."""
+is neither disputed nor compared. The experts' answers do not change gold.parquet: otherwise a guard's results could
+improve because it chose which labels are corrected."""
 
 from __future__ import annotations
 
@@ -42,9 +42,11 @@ def suspects(gold: pl.DataFrame, scores: pl.DataFrame, labels: Sequence[str]) ->
     with the least support), probability (the guard's, of the label) and support (its probability of what gold says),
     the least support first.
 
-    `gold`: GoldRecord; `scores`: record_id, label and probability of one guard and estimator."""
+    `gold`: GoldRecord; `scores`: record_id, label and probability of one guard and estimator. Labels of which only the
+    bounds are known are left out."""
     final = _reviewable(gold).select("id", "judged", gold_labels="labels")
-    cells = scores.filter(pl.col("label").is_in(list(labels))).join(final, left_on="record_id", right_on="id")
+    known = scores.drop_nulls("probability").filter(pl.col("label").is_in(list(labels)))
+    cells = known.join(final, left_on="record_id", right_on="id")
     cells = cells.filter(pl.col("judged").list.contains(pl.col("label")).fill_null(True))
     cells = cells.with_columns(given=pl.col("gold_labels").list.contains(pl.col("label")))
     support = pl.when("given").then(pl.col("probability")).otherwise(1 - pl.col("probability"))
@@ -109,8 +111,7 @@ def change_rates(audited: pl.DataFrame) -> list[ChangeRate]:
 
 def gold_error_rate(audited: pl.DataFrame) -> Estimate | None:
     """The share of all final gold records that experts would change in a label that gold judged, with its 95 %
-    interval. None while no disputed or
-    no sampled record has an answer, or without weights (files of an older version).
+    interval. None while no disputed or no sampled record has an answer, or without weights (files of an older version).
 
     The disputed records represent only themselves, the sampled ones all others. For each group the interval of the
     number of changes is exact; for their sum it is combined by MOVER (Zou & Donner 2008)."""

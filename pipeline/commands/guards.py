@@ -39,7 +39,7 @@ def check(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="the Hub commit to load")] = None,
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="of the weights")] = "float32",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …; auto uses a GPU if there is one")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1; auto uses a GPU if there is one")] = "auto",
     tokenizer: Annotated[
         str | None,
         typer.Option(help="for an endpoint: the model's tokenizer, a folder, a .gguf file or a Hub id"),

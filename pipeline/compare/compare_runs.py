@@ -9,6 +9,7 @@ from typing import Any
 from marginalia.pipeline.compare.compared_run import ComparedRun
 from marginalia.pipeline.compare.comparison_model import Comparison, Differing, LabelRow, MetricRow, SharedGold
 from marginalia.pipeline.core.stage_runner import read_manifest
+from marginalia.pipeline.evaluation.answer_format_gate import withheld_reason
 from marginalia.pipeline.evaluation.paired_differences import (
     FORECAST,
     TUNED,
@@ -20,6 +21,7 @@ from marginalia.pipeline.evaluation.paired_differences import (
     with_simultaneous_intervals,
 )
 from marginalia.pipeline.report.as_text import plural
+from marginalia.pipeline.report.report_data import format_warning
 from marginalia.schemas.evaluation_json import Metric
 from marginalia.scoring.measures.refitted_thresholds import METRICS as AT_OWN_THRESHOLDS
 
@@ -38,7 +40,8 @@ VERSIONS = ("marginalia", "torch", "transformers")
 
 
 def compare(a: ComparedRun, b: ComparedRun) -> Comparison:
-    """The comparison that `marginalia compare` shows. Differences are b minus a."""
+    """The comparison that `marginalia compare` shows. Differences are b minus a. Nothing is tested if one of the guards
+    did not keep its answer format, as in evaluation.json."""
     agreeing = {
         record for record, gold in a.records.items() if record in b.records and gold.agrees_with(b.records[record])
     }
@@ -74,7 +77,8 @@ def _rows(a: ComparedRun, b: ComparedRun, paired: PairedDifferences | None) -> I
     tuned = (f"{TUNED}{name}" for name in AT_OWN_THRESHOLDS)
     names = (*POOLED, *FORECAST, "ece", *tuned, *(f"{VERDICT}{name}" for name in verdict))
     differences = {name: paired.metric(name) if paired else None for name in names}
-    tested = tested_metric(a.run.config.evaluate.primary, differences)
+    withheld = any(withheld_reason(compared.guard.answer_format) is not None for compared in (a, b))
+    tested = None if withheld else tested_metric(a.run.config.evaluate.primary, differences)
     if paired and tested and (metric := differences[tested]):
         (differences[tested],) = with_simultaneous_intervals(
             [metric],
@@ -180,6 +184,8 @@ def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold, paired: PairedDif
     for compared in (a, b):
         if compared.evaluation.simulated:
             yield f"{compared.run.name}: the annotators are SIMULATED, so no number is a result about people"
+        if warning := format_warning(compared.guard, closing="; its numbers describe the rest"):
+            yield f"{compared.run.name}: {warning}"
         if compared.stale is not None:
             yield f"{compared.run.name}: its evaluation is out of date: {compared.stale}"
     if not shared.judged:
@@ -201,7 +207,7 @@ def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold, paired: PairedDif
     }
     for name, labels in own_labels.items():
         if labels:
-            yield f"only {name} scores {', '.join(labels)}; differences use the labels that both score"
+            yield f"only {name} has probabilities of {', '.join(labels)}; differences use the labels that both have"
     first, second = (compared.run.config.evaluate.primary for compared in (a, b))
     if first != second:
         yield f"the runs have different primary metrics, {first} and {second}; that of {a.run.name} is tested"

@@ -9,9 +9,10 @@ from markupsafe import Markup
 from marginalia.pipeline.compare.comparison_model import Comparison, LabelRow, MetricRow
 from marginalia.pipeline.compare.comparison_text import comparison_finding
 from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.page_script import TEMPLATES
 from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, forest, nice_axis
 from marginalia.pipeline.report.report_data import Figure
-from marginalia.pipeline.report.report_page import TEMPLATES, environment
+from marginalia.pipeline.report.report_page import environment
 
 LABEL_METRICS = ("roc_auc", "average_precision", "f1")
 

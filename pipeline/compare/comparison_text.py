@@ -50,7 +50,7 @@ def comparison_finding(comparison: Comparison) -> str:
     if a == b:
         a, b = (f"{compared.guard} {compared.estimator}" for compared in (comparison.a, comparison.b))
     if row is None:
-        return f"It is not known whether {b} is better or worse than {a}: no tested metric has a paired interval"
+        return f"It is not known whether {b} is better or worse than {a}: no metric could be tested"
     name = as_text.NAMES[row.metric]
     if row.finding in ("better", "worse"):
         return f"{b} is clearly {row.finding} than {a} in {name}"

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -160,8 +160,10 @@ def _walk(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseMod
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model inside `M`, `M | None`, `list[M]`, `dict[str, M]`."""
+    """The model inside `M`, `M | None`, `list[M]`, `dict[str, M]`, also where a RootModel is between."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
+        if issubclass(annotation, RootModel):
+            return _model_in(annotation.model_fields["root"].annotation)
         return annotation if issubclass(annotation, BaseModel) else None
     return next((model for part in get_args(annotation) if (model := _model_in(part)) is not None), None)
 

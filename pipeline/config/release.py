@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+from datetime import date as Date  # a field is named `date`
 from typing import Literal
 
 from pydantic import Field
 
 from marginalia.schemas.base_model import StrictModel
+
+
+class Datasheet(StrictModel):
+    """Statements about people that only the owner of the data set can make. The card shows them, and marks those that
+    are missing."""
+
+    about_annotators: str | None = Field(
+        default=None,
+        pattern=r"\S",
+        description="who the annotators were, without names: how many, how they were found, what they know of the "
+        "subject, which languages they speak",
+    )
+    pay: str | None = Field(
+        default=None, pattern=r"\S", description="what the annotators were paid, or why they were not paid"
+    )
+    consent: str | None = Field(
+        default=None,
+        pattern=r"\S",
+        description="what the annotators agreed to, such as the purpose and the publication of their answers, and how "
+        "they can withdraw",
+    )
+    personal_data: str | None = Field(
+        default=None,
+        pattern=r"\S",
+        description="whether the texts contain personal data, how that was checked, and why publishing them is allowed",
+    )
 
 
 class ReleaseSection(StrictModel):
@@ -41,6 +68,16 @@ class ReleaseSection(StrictModel):
         default=[], description="the people or organisations responsible for the data set; named on the card"
     )
     contact: str | None = Field(default=None, description="where to report a problem; shown on the card")
+    datasheet: Datasheet = Field(
+        default=Datasheet(),
+        exclude_if=lambda value: value == Datasheet(),  # configs without it keep their hash
+        description="statements for the card about annotators, pay, consent and personal data",
+    )
+    date: Date | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # configs without it keep their hash
+        description="date of publication, such as 2026-11-28; for croissant.json and the citation",
+    )
     citation: str | None = Field(default=None, description="BibTeX; null: made from authors, title and repo_id")
     tags: list[str] = Field(default=[], description="additional tags for the Hub's search")
     reviewed_records: list[str] = Field(

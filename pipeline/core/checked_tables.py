@@ -13,6 +13,7 @@ from marginalia.schemas.evaluation_json import UNSAFE
 from marginalia.schemas.taxonomy import Taxonomy
 
 ROUNDING = 1e-9  # by which a bound may be exceeded
+BOUNDS = ("lower", "probability", "upper")
 
 
 def check_plan(run: Run, path: Path, plan: pl.DataFrame, command: str) -> None:
@@ -80,7 +81,8 @@ def check_scores(run: Run, path: Path, scores: pl.DataFrame, command: str) -> No
         raise ArtifactError.at(path, problem, hint=hint)
     for row in outside_bounds(scores).head(1).iter_rows(named=True):
         problem = f"record '{row['record_id']}', estimator '{row['estimator']}', label '{row['label']}': expected "
-        seen = f"0 ≤ lower ≤ probability ≤ upper ≤ 1, saw {row['lower']:g}, {row['probability']:g}, {row['upper']:g}"
+        values = (f"{value:g}" for name in BOUNDS if (value := row[name]) is not None)
+        seen = f"0 ≤ lower ≤ probability ≤ upper ≤ 1, saw {', '.join(values)}"
         raise ArtifactError.at(path, problem + seen, hint=hint)
 
 
@@ -90,8 +92,9 @@ def unknown_score_labels(scores: pl.DataFrame, taxonomy: Taxonomy) -> list[str]:
 
 
 def outside_bounds(scores: pl.DataFrame) -> pl.DataFrame:
-    """The rows that violate 0 ≤ lower ≤ probability ≤ upper ≤ 1 by more than ROUNDING."""
-    low, value, high = (pl.col(name) for name in ("lower", "probability", "upper"))
+    """The rows that violate 0 ≤ lower ≤ probability ≤ upper ≤ 1 by more than ROUNDING; the probability may be null."""
+    low, high = pl.col("lower"), pl.col("upper")
+    value = pl.col("probability").fill_null(low)
     inside = (low >= -ROUNDING) & (low <= value + ROUNDING) & (value <= high + ROUNDING) & (high <= 1 + ROUNDING)
     return scores.filter(~inside)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from marginalia.pipeline.config.evaluation import EvaluateSection
-from marginalia.pipeline.evaluation.guard_tables import GuardTable
+from marginalia.pipeline.evaluation.guard_tables import NO_LABELS, GuardTable
 from marginalia.schemas.calibration_json import Calibration, Identity, LabelMap
 from marginalia.schemas.evaluation_json import UNSAFE, CalibrationReport, Metric, Split, Threshold, ThresholdReport
 from marginalia.scoring.measures import calibration, thresholds
@@ -75,8 +75,11 @@ def calibration_report(
         for part in (label_qualities[:n_labels], label_qualities[n_labels:] or [None] * n_labels)
     ]
     pooled = [label for label in table.labels if fitted.labels[label].source == "pooled"]
-    if not in_calibration.any():
-        reason: str | None = "no records on the calibration split"
+    reason: str | None
+    if not table.labels:
+        reason = NO_LABELS
+    elif not in_calibration.any():
+        reason = "no records on the calibration split"
     elif not in_test.any():
         reason = "no records on the test split to judge it on"
     elif fitted.method == "identity":
@@ -134,7 +137,8 @@ def choose_thresholds(table: GuardTable, name: str, config: EvaluateSection) -> 
         for rows in (table.judged_on(["calibration"]), table.judged_on(["test"]))
     )
     overall = thresholds.best_f1(chosen_on[0][chosen_on[2]], chosen_on[1][chosen_on[2]])
-    reason = None if overall is not None else "no positives on the calibration split"
+    missing = "no positives on the calibration split" if table.labels else NO_LABELS
+    reason = None if overall is not None else missing
     chosen = Threshold(goal="max_f1", threshold=overall, source="global", reason=reason, chosen_on=None, judged_on=None)
     columns = {
         label: (truth[:, column], scores[:, column], judged[:, column]) for column, label in enumerate(table.labels)

@@ -14,7 +14,7 @@ from marginalia.pipeline.evaluation.calibration_fitting import (
     own_thresholds,
     tuned_predictions,
 )
-from marginalia.pipeline.evaluation.guard_tables import LABEL_FREQUENCY, GuardTable
+from marginalia.pipeline.evaluation.guard_tables import LABEL_FREQUENCY, NO_LABELS, GuardTable
 from marginalia.pipeline.evaluation.metric_bounds import with_ranges
 from marginalia.pipeline.evaluation.review_curve import review_points
 from marginalia.pipeline.evaluation.soft_label_evaluation import soft_metrics
@@ -136,6 +136,8 @@ def _bootstrapped(
 def _pooled(
     bootstrapped: metrics.Bootstrapped, truth: Flags, judged: Flags, config: EvaluateSection
 ) -> dict[str, Metric]:
+    if not truth.shape[1]:  # otherwise the subset accuracy of no labels would be perfect
+        return {name: Metric(value=None, n=len(truth), reason=NO_LABELS) for name in bootstrapped.value.pooled}
     rarest = min(int(truth[judged].sum()), int((~truth[judged]).sum()))
     return {
         name: bootstrap_metric(

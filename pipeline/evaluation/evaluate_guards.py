@@ -25,7 +25,8 @@ from marginalia.pipeline.evaluation.paired_differences import JudgedEstimator
 from marginalia.pipeline.evaluation.tolerance import bounds_effect
 from marginalia.schemas.calibration_json import Calibration, CalibrationFile
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Threshold
+from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, OnlyBounds, Threshold
+from marginalia.schemas.label_coverage import GuardCoverage
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.schemas.thresholds_json import EstimatorThresholds, GuardThresholds, ServiceThreshold, ThresholdsFile
 
@@ -43,6 +44,7 @@ class GuardScores:
     model: str | None = None
     tolerance: float | None = None  # widest bounds that the search should leave (score.tolerance)
     is_outside: Callable[[str], bool] | None = None  # whether a greedy answer is outside the guard's format
+    coverage: GuardCoverage | None = None  # of the labels, if the guard has other categories
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,11 @@ def evaluate(
         thresholds_by_guard[files.guard] = without_thresholds(_guard_thresholds(guard_evaluation), found)
         if guard_evaluation.recommended is not None and withheld_reason(found) is None:
             recommended.append(JudgedEstimator.of(table, evaluated[guard_evaluation.recommended].report))
+        categories = files.coverage.labels if files.coverage is not None else None
         calibrations += [
-            marked(fitted, found).model_copy(update={"family": files.family, "model": files.model})
+            marked(fitted, found).model_copy(
+                update={"family": files.family, "model": files.model, "categories": categories}
+            )
             for fitted in _calibrations(guard_evaluation.recommended, evaluated)
         ]
     evaluation = Evaluation(
@@ -163,6 +168,8 @@ def _evaluate_guard(
         left_out=table.left_out,
         not_judged=table.not_judged,
         labels_not_scored=table.labels_not_scored,
+        only_bounds=_only_bounds(table, recommended),
+        coverage=files.coverage,
         estimators_left_out=table.estimators_left_out,
         recommended=recommended,
         recommended_because=because,
@@ -181,6 +188,16 @@ def _evaluate_guard(
         if recommended is not None
         else [],
     )
+
+
+def _only_bounds(table: GuardTable, recommended: str | None) -> list[OnlyBounds]:
+    estimator = recommended if recommended in table.only_bounds else next(iter(table.only_bounds), None)
+    if estimator is None:
+        return []
+    return [
+        OnlyBounds(label=label, estimator=estimator, lower=lower, upper=upper)
+        for label, (lower, upper) in table.only_bounds[estimator].items()
+    ]
 
 
 def _mean(values: pl.Series) -> float | None:

@@ -16,9 +16,10 @@ from marginalia.pipeline.core.artifacts import (
     THRESHOLDS,
 )
 from marginalia.pipeline.core.run import Run
-from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
+from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, read_manifest
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation
+from marginalia.schemas.label_coverage import GuardCoverage
 from marginalia.schemas.manifest_json import Missing
 
 NO_SCORES = ("scoring failed", "not scored", "scores incomplete")  # of GuardEvaluation.left_out
@@ -47,6 +48,7 @@ def _work(run: Run) -> StageOutcome:
             model=guard.model,
             tolerance=run.config.score.tolerance,
             is_outside=_format_check(run, guard.guard),
+            coverage=_coverage(run, guard.name),
         )
         for guard in run.config.score.guards
     ]
@@ -78,6 +80,13 @@ def _work(run: Run) -> StageOutcome:
         warnings=list(evaluation_warnings(results.evaluation)),
         missing=list(_missing(run, results.evaluation)),
     )
+
+
+def _coverage(run: Run, guard: str) -> GuardCoverage | None:
+    """What the stage score found; its manifest is of the scores, and config.yaml may have changed since."""
+    manifest = read_manifest(run, "score")
+    facts = manifest.facts.get(guard, {}) if manifest is not None else {}
+    return GuardCoverage.model_validate(facts["coverage"]) if facts.get("coverage") else None
 
 
 def _format_check(run: Run, guard: str) -> Callable[[str], bool] | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, NotJudged
+from marginalia.scoring.measures.conclusions import FEW_RECORDS
 from marginalia.scoring.measures.intervals import FEWEST_OF_A_CLASS
 
-FEW_RECORDS = 30  # with fewer, the main numbers are shown with their intervals
 SHOWN = {"macro_roc_auc": "macro ROC AUC", "micro_f1": "micro F1"}
 
 

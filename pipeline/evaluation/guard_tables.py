@@ -19,13 +19,15 @@ Bounds = tuple[Array, Array]  # (lower, upper) of probabilities, of equal shape
 # their bounds are 95 % intervals of single probabilities, so they give no certain range for a metric
 PROBABILISTIC_BOUNDS = ("monte_carlo",)
 SLACK = 1e-9  # bounds closer than this count as one exact number
+NO_LABELS = "no label has a probability"  # why a metric over labels has no value
 LABEL_FREQUENCY = "label_frequency"  # a baseline: each label's share of the judged records, the same for every record
 
 
 @dataclass(frozen=True)
 class GuardTable:
     """n final gold records x L labels that the guard scores, in the order of gold. Every estimator covers every
-    record."""
+    record. `only_bounds`: estimator → label → its mean (lower, upper), of labels without probabilities; these are not
+    among `labels`."""
 
     guard: str
     ids: list[str]
@@ -45,6 +47,7 @@ class GuardTable:
     estimators_left_out: dict[str, str]
     bounds: dict[str, Bounds] = field(default_factory=dict)  # only for estimators with certain, non-zero bounds
     verdict_bounds: dict[str, Bounds] = field(default_factory=dict)  # (n,) each
+    only_bounds: dict[str, dict[str, tuple[float | None, float | None]]] = field(default_factory=dict)
 
     def on(self, splits: Sequence[Split]) -> Flags:
         """(n,): whether each record belongs to one of these splits."""
@@ -102,12 +105,15 @@ def guard_table(
     _check_scores(guard, scores)
     final = gold.filter((pl.col("status") == "final") & pl.col("labels").is_not_null())
     scored_labels = set(scores["label"].unique())
-    labels = [label for label in taxonomy_labels if label in scored_labels]
-    usable, left_out, estimators, estimators_left_out = _usable(final, scores, records, labels)
+    without_probability = set(scores.filter(pl.col("probability").is_null())["label"].unique())
+    labels = [label for label in taxonomy_labels if label in scored_labels - without_probability]
+    every_label = [label for label in taxonomy_labels if label in scored_labels]
+    usable, left_out, estimators, estimators_left_out = _usable(final, scores, records, every_label)
     final = final.filter(pl.col("id").is_in(usable))
     ids = final["id"].to_list()
     matrices, verdicts = _matrices(scores, ids, labels, estimators, "probability")
-    bounds_differ = (pl.col("upper") - pl.col("lower") > SLACK) & ~pl.col("estimator").is_in(PROBABILISTIC_BOUNDS)
+    bounds_differ = pl.col("label").is_in([*labels, UNSAFE])
+    bounds_differ &= (pl.col("upper") - pl.col("lower") > SLACK) & ~pl.col("estimator").is_in(PROBABILISTIC_BOUNDS)
     with_bounds = [
         name for name in scores.filter(bounds_differ)["estimator"].unique(maintain_order=True) if name in estimators
     ]
@@ -135,7 +141,20 @@ def guard_table(
         estimators_left_out=estimators_left_out,
         bounds={name: (low, bound_matrices[1][0][name]) for name, low in bound_matrices[0][0].items()},
         verdict_bounds={name: (low, bound_matrices[1][1][name]) for name, low in bound_matrices[0][1].items()},
+        only_bounds=_mean_bounds(scores, ids, [label for label in every_label if label not in labels], estimators),
     )
+
+
+def _mean_bounds(
+    scores: pl.DataFrame, ids: list[str], labels: list[str], estimators: list[str]
+) -> dict[str, dict[str, tuple[float | None, float | None]]]:
+    """Estimator → label → its mean (lower, upper) over the records; None without records."""
+    if not labels:
+        return {}
+    rows = scores.filter(pl.col("label").is_in(labels) & pl.col("record_id").is_in(ids))
+    means = rows.group_by("estimator", "label").agg(pl.col("lower").mean(), pl.col("upper").mean())
+    ends = {(estimator, label): (lower, upper) for estimator, label, lower, upper in means.iter_rows()}
+    return {name: {label: ends.get((name, label), (None, None)) for label in labels} for name in estimators}
 
 
 def _check_scores(guard: str, scores: pl.DataFrame) -> None:

@@ -19,12 +19,14 @@ from marginalia.schemas.storage.files import cannot_write, read_frame
 from marginalia.schemas.storage.run_lock import run_lock
 from marginalia.schemas.storage.yaml_files import line_in
 from marginalia.scoring.config import RAY_FLAGS, EngineName, GuardRun, RayOptions
+from marginalia.scoring.label_categories import CategoriesError
 from marginalia.scoring.score_request import GuardModel, ScoreRequest, SearchOptions, Settings, fields_of
 
 if TYPE_CHECKING:
     import polars as pl
 
     from marginalia.scoring.engines.shards import Shard
+    from marginalia.scoring.guard import Guard
     from marginalia.scoring.score_failures import Failure
 
 Records = list[tuple[str, list[dict[str, str]]]]
@@ -49,9 +51,12 @@ def with_engine_options(run: Run, engine: str | None, ray: dict[str, Any]) -> Ru
 
 
 def _inputs(run: Run) -> list[str]:
-    """gold.parquet, and the guard files that the run folder contains."""
-    own = [guard.guard for guard in run.config.score.guards if run.path(guard.guard).is_file()]
-    return [GOLD.name, *dict.fromkeys(own)]
+    """gold.parquet, and the files of guards and categories that the run folder contains."""
+    guards = run.config.score.guards
+    named = [guard.guard for guard in guards] + [
+        guard.categories for guard in guards if isinstance(guard.categories, str)
+    ]
+    return [GOLD.name, *dict.fromkeys(name for name in named if run.path(name).is_file())]
 
 
 def _outputs(run: Run) -> list[str]:
@@ -163,16 +168,20 @@ def _merge_guard(run: Run, guard: GuardRun, records: Records) -> _Scored:
 def _score_guard(run: Run, guard: GuardRun, records: Records, shard: Shard | None = None) -> _Scored:
     from tqdm import tqdm
 
+    from marginalia.scoring.coverage_text import print_coverage
     from marginalia.scoring.engines.shards import finish_shard, shard_path
     from marginalia.scoring.engines.start_engine import start
     from marginalia.scoring.score_failures import failures_of
     from marginalia.scoring.score_files import journal_path, write_tables
 
     section = run.config.score
+    request = _request(run, guard)
+    if guard.categories is not None:
+        print_coverage(guard.name, _load_guard(run, guard).coverage)
     out = SCORES.of(guard.name).path(run)
     out = out if shard is None else shard_path(out, shard)
     job = start(
-        _request(run, guard),
+        request,
         records,
         journal_path(out),
         engine=section.engine,
@@ -212,14 +221,15 @@ def _missing(guard: GuardRun, records: int, failures: Sequence[Failure], command
 def _facts_and_warnings(
     run: Run, guard: GuardRun, notes: Sequence[str], table: pl.DataFrame, records: int
 ) -> tuple[dict[str, Any], list[str]]:
-    from marginalia.scoring.guard import guard_path, load_guard
+    from marginalia.scoring.guard import guard_path
     from marginalia.scoring.off_format import off_format_notes
 
     scored = table.filter(table["error"].is_null())
-    loaded = load_guard(guard.guard, run.taxonomy, relative_to=run.folder)
+    loaded = _load_guard(run, guard)
     off_format = off_format_notes(table, loaded, guard_path(guard.guard, relative_to=run.folder))
     facts = {
         "guard": loaded.name,
+        **({"coverage": loaded.coverage.model_dump()} if loaded.coverage is not None else {}),
         "notes": list(notes),
         "scored": scored.height,
         "failed": records - scored.height,
@@ -228,6 +238,17 @@ def _facts_and_warnings(
         "seconds": round(float(table["seconds"].sum()), 1),
     }
     return facts, ["\n".join([f"{guard.name}: {off_format[0]}", *off_format[1:]])] if off_format else []
+
+
+def _load_guard(run: Run, guard: GuardRun) -> Guard:
+    """The guard with the run's taxonomy. Raises InputError, with the line of config.yaml for wrong `categories`."""
+    from marginalia.scoring.guard import load_guard
+
+    try:
+        return load_guard(guard.guard, run.taxonomy, relative_to=run.folder, categories=guard.categories)
+    except CategoriesError as error:
+        index = run.config.score.guards.index(guard)
+        raise error.located(run.path("config.yaml"), "score", "guards", index, "categories") from error
 
 
 def _request(run: Run, guard: GuardRun) -> ScoreRequest:

@@ -23,7 +23,7 @@ def bounds_effect(
     bounds = table.bounds.get(evaluation.estimator)
     rows = table.judged_on(config.judged_on)
     judged = table.judged[rows]
-    if bounds is None or not rows.any():
+    if bounds is None or not rows.any() or not table.labels:
         return None
     widths = np.where(judged, bounds[1][rows] - bounds[0][rows], 0.0)
     wide_metrics = {name: metric for name, metric in _shown(evaluation).items() if range_is_wide(metric)}

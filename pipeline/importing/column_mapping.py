@@ -34,6 +34,13 @@ class MessageColumn(StrictModel):
     optional: bool = Field(default=False, description="leave the message out where the column is null or empty")
 
 
+class JudgedColumn(StrictModel):
+    """The column that lists the judged labels of each row, as `judged` of gold.parquet does."""
+
+    column: str = Field(description="path of a list of the taxonomy's ids; null: all labels were judged")
+    optional: bool = Field(default=False, description="rows may lack the column: then all labels were judged")
+
+
 Meanings = dict[str, str | list[str] | None]
 
 
@@ -78,10 +85,11 @@ class LabelColumn(StrictModel):
         default=[],
         description="names of the values 0, 1, 2 … of column; read from a Parquet file that `datasets` has written",
     )
-    judged: Literal["all"] | list[str] | None = Field(
+    judged: Literal["all"] | list[str] | JudgedColumn | None = Field(
         default=None,
         description="labels that were judged in every labelled record, except where their own cells are blank. Left "
-        "out: those that values or columns name, or all without them. Others are neither positive nor negative",
+        "out: those that values or columns name, or all without them. Others are neither positive nor negative. "
+        "{column: judged}: each row lists its own",
     )
     kind: Literal["gold", "intended"] = Field(
         default="gold", description="gold: people settled them; intended: what a writer was asked for"
@@ -105,11 +113,17 @@ class LabelColumn(StrictModel):
     @field_validator("judged", mode="before")
     @classmethod
     def _check_judged(cls, value: Any) -> Any:
-        """One message for the two forms, instead of pydantic's for each."""
+        """One message for the forms, instead of pydantic's for each."""
         is_list = isinstance(value, list) and all(isinstance(label, str) for label in value)
         if value is None or value == "all" or is_list:
             return value
-        raise ValueError(f"expected all, or a list of label ids, saw {str(value)[:40]}")
+        if isinstance(value, JudgedColumn):
+            return value
+        if isinstance(value, dict) and value.keys() <= JudgedColumn.model_fields.keys():
+            column, optional = value.get("column"), value.get("optional", False)
+            if isinstance(column, str) and isinstance(optional, bool):
+                return JudgedColumn(column=column, optional=optional)
+        raise ValueError(f"expected all, a list of label ids, or {{column: …}}, saw {str(value)[:40]}")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -155,20 +169,28 @@ class LabelColumn(StrictModel):
         return [ids] if isinstance(ids, str) else list(ids or [])
 
     def judged_in(self, taxonomy_ids: Sequence[str]) -> list[str]:
-        """The labels that a labelled record without blank cells says something about, in the order of the taxonomy."""
-        if self.judged == "all" or (self.judged is None and not self.meanings):
+        """The labels that a labelled record without blank cells says something about, in the order of the taxonomy.
+        With a column of judged labels: those where it is null."""
+        if self.judged == "all" or isinstance(self.judged, JudgedColumn) or (self.judged is None and not self.meanings):
             return list(taxonomy_ids)
         judged = {*(self.mapped if self.judged is None else self.judged)}
         return [label for label in taxonomy_ids if label in judged]
 
     def paths(self) -> list[tuple[str, str]]:
         """(key of the mapping, path) of each cell that is read."""
+        judged = [("labels.judged", self.judged.column)] if isinstance(self.judged, JudgedColumn) else []
         if self.column is not None:
-            return [("labels.column", self.column)]
+            return [("labels.column", self.column), *judged]
         return [
             *(("labels.columns", name) for name in self.columns),
             *(("labels.ignore", name) for name in self.ignore),
+            *judged,
         ]
+
+    @property
+    def needless_paths(self) -> list[str]:
+        """The paths that no row need have."""
+        return [self.judged.column] if isinstance(self.judged, JudgedColumn) and self.judged.optional else []
 
     @property
     def name(self) -> str:
@@ -293,6 +315,7 @@ class Mapping(StrictModel):
             *(("skip", column) for column in self.skip),
         ]
 
+    @property
     def optional_paths(self) -> set[str]:
         """The paths that some rows may lack: of labels, attributes and optional messages."""
         messages = self.messages if isinstance(self.messages, list) else []
@@ -303,6 +326,11 @@ class Mapping(StrictModel):
         }
         needed = {self.id, self.text, *(message.column for message in messages if not message.optional), *self.skip}
         return optional - needed
+
+    @property
+    def needless_paths(self) -> list[str]:
+        """Those of `optional_paths` that no row need have."""
+        return self.labels.needless_paths if self.labels else []
 
     def answer_paths(self) -> list[tuple[str, str]]:
         """(key of the mapping, path) of the labels and of the person who gave them: in a row, or in one of

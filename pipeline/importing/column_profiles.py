@@ -14,6 +14,7 @@ from marginalia.schemas.label_cells import is_blank, listed
 MOST_ROWS = 50_000  # that are looked at
 MOST_VALUES = 300  # different ones that are counted per column
 MOST_PATHS = 1_000
+MOST_DISTINCT = 2_000_000  # hashes of values, in all columns together
 MOST_DEPTH = 4
 SHOWN_CHARACTERS = 200  # of a text that is kept as an example
 
@@ -24,7 +25,7 @@ class ColumnProfile:
 
     `forms`: how often a cell was text, a number, true or false, a list or an object, also as JSON in text.
     `values`: how often each short value occurred, until there are MOST_VALUES; `is_open`: there are more. `distinct`:
-    hashes of all values. `characters`: of all texts."""
+    hashes of the values, of all if `are_all_compared`. `characters`: of all texts."""
 
     path: str
     filled: int = 0
@@ -33,6 +34,7 @@ class ColumnProfile:
     values: Counter[str] = field(default_factory=Counter)
     is_open: bool = False
     distinct: set[int] = field(default_factory=set)
+    are_all_compared: bool = True
     characters: int = 0
     examples: list[str] = field(default_factory=list)
 
@@ -46,14 +48,16 @@ class ColumnProfile:
         """Characters per cell."""
         return self.characters / self.cells if self.cells else 0.0
 
-    def add(self, cell: Any) -> None:
-        """Counts a cell that is not blank and has no cells inside."""
+    def add(self, cell: Any, *, is_compared: bool) -> None:
+        """Counts a cell that is not blank and has no cells inside. `is_compared`: also in `distinct`."""
         text = str(cell).lower() if isinstance(cell, bool) else str(cell).strip()
         if isinstance(cell, float) and cell.is_integer():
             text = str(int(cell))
         self.cells += 1
         self.characters += len(text)
-        self.distinct.add(hash(text))
+        if is_compared:
+            self.distinct.add(hash(text))
+        self.are_all_compared &= is_compared
         shown = text[:SHOWN_CHARACTERS]
         if shown in self.values or (len(self.values) < MOST_VALUES and len(text) <= SHOWN_CHARACTERS):
             self.values[shown] += 1
@@ -90,7 +94,7 @@ class Profiles:
 def profiles_of(rows: Iterable[tuple[str, dict[str, Any]]]) -> Profiles:
     """The profiles of the first MOST_ROWS rows. A cell inside an object has the path `a.b`, one inside the items of a
     list `a[*].b`, which is what a mapping calls it."""
-    profiles = Profiles()
+    profiles, room = Profiles(), MOST_DISTINCT
     for _, row in rows:
         if profiles.rows == MOST_ROWS:
             profiles.is_all = False
@@ -109,7 +113,9 @@ def profiles_of(rows: Iterable[tuple[str, dict[str, Any]]]) -> Profiles:
             column.filled += path not in touched
             touched.add(path)
             if form not in ("list", "object"):
-                column.add(cell)
+                before = len(column.distinct)
+                column.add(cell, is_compared=room > 0)
+                room -= len(column.distinct) - before
     return profiles
 
 

@@ -67,16 +67,18 @@ def _counts(result: Conversion) -> Iterator[tuple[str, str]]:
 
 
 def _label_rows(result: Conversion, labels: Sequence[str]) -> list[tuple[str, ...]]:
-    """A header, and for each label in how many records (or answers) it applies and was judged."""
+    """A header, and for each label in how many records (or answers) it applies and was judged. The last row counts
+    those to which no label applies, of all for which this is known: with labels that were not judged it is not."""
     labelled: list[ImportedRecord | ImportedAnswer] = [*(result.answers or result.records)]
     labelled = [item for item in labelled if item.labels is not None]
     if not labelled:
         return []
     applies = Counter(label for item in labelled for label in item.labels or [])
     judged = Counter(label for item in labelled for label in (labels if item.judged is None else item.judged))
-    none = sum(not item.labels for item in labelled)
+    none = sum(not item.labels and _are_all(item.judged, labels) for item in labelled)
+    known = none + sum(bool(item.labels) for item in labelled)
     rows = [(label, f"{applies[label]:,}", f"{judged[label]:,}") for label in labels]
-    return [("label", "applies", "judged"), *rows, ("no label applies", f"{none:,}", f"{len(labelled):,}")]
+    return [("label", "applies", "judged"), *rows, ("no label applies", f"{none:,}", f"{known:,}")]
 
 
 def examples(result: Conversion, labels: Sequence[str], width: int) -> Iterator[list[str]]:
@@ -108,8 +110,14 @@ def _example(
 def _labels(applying: Sequence[str] | None, judged: Sequence[str] | None, labels: Sequence[str]) -> str:
     if applying is None:
         return "not labelled"
-    named = ", ".join(applying) or "none applies"
-    return named if judged is None else f"{named}; judged {len(judged)} of {len(labels)}: {', '.join(judged)}"
+    if judged is None or _are_all(judged, labels):
+        return ", ".join(applying) or "none applies"
+    named = ", ".join(applying) or "none of the judged ones"
+    return f"{named}; judged {len(judged)} of {len(labels)}: {', '.join(judged)}"
+
+
+def _are_all(judged: Sequence[str] | None, labels: Sequence[str]) -> bool:
+    return judged is None or len(judged) == len(labels)
 
 
 def _fields(fields: Iterable[tuple[str, str]], width: int) -> Iterator[str]:

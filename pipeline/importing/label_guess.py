@@ -13,8 +13,10 @@ from marginalia.pipeline.importing.label_matching import Match, match_label
 from marginalia.schemas.taxonomy import Taxonomy
 
 NAMELESS = "column_1"  # the index that pandas writes
-IDENTIFIER = re.compile(rf"(^|_)(id|uid|uuid|key|idx|index|nr|number)$|^{NAMELESS}$", re.I)
-LABELS = re.compile(r"label|categor|class|tag|topic|violat|toxic|harm|hazard|type|verdict", re.I)
+IDENTIFIER = re.compile(
+    rf"(?i:(^|[_\W])(id|uid|uuid|guid|key|idx|index|nr|number)$|[_\W](no|num)$|^{NAMELESS}$)|[a-z](I[Dd]|No|Nr|Number|Key)$"
+)
+LABELS = re.compile(r"label|category|categories|class|tag|topic|violat|toxic|harm|hazard|type|verdict", re.I)
 SEPARATORS = (";", "|", ",", "/")
 CODE = re.compile(r"[A-Za-z]{1,3}\d{1,3}")
 # words for true and false that an import knows only if the mapping names them

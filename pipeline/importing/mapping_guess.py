@@ -30,12 +30,14 @@ class Guess:
 
 @dataclass
 class MappingGuess:
-    """A mapping as far as the file shows it. `messages`: (role, column, whether some rows lack it)."""
+    """A mapping as far as the file shows it. `messages`: (role, column, whether some rows lack it).
+    `unique`: columns with one word in each row, another one in every row, whose name does not say that it is an id."""
 
     text: Guess | None = None
     conversation: Guess | None = None
     messages: list[tuple[str, str, bool]] = field(default_factory=list)
     id: Guess | None = None
+    unique: list[str] = field(default_factory=list)
     person: Guess | None = None
     items: str | None = None
     has_a_file_per_person: bool = False
@@ -127,3 +129,11 @@ def _guess_id(profiles: Profiles, guess: MappingGuess, files: int) -> None:
         if guess.person and guess.items is None:
             guess.id = Guess(path, f"{len(column.distinct):,} records in {profiles.rows:,} rows")
             return
+    texts = {one.path for one in (guess.text, guess.conversation) if one} | {path for _, path, _ in guess.messages}
+    guess.unique = [
+        path
+        for path, column in profiles.columns.items()
+        if column.form in ("text", "number") and "[*]" not in path and path not in texts | used
+        if column.filled == len(column.distinct) == profiles.rows > 1 and column.are_all_compared
+        if not any(re.search(r"\s", value) for value in column.examples)
+    ]

@@ -10,7 +10,7 @@ from typing import Any
 
 from marginalia.pipeline.importing.column_mapping import Mapping as ImportMapping
 from marginalia.pipeline.importing.row_labels import labels_of
-from marginalia.pipeline.importing.row_paths import FILE, AbsentPaths, cells_of
+from marginalia.pipeline.importing.row_paths import FILE, AbsentColumns, cells_of
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.label_cells import is_blank, listed
 from marginalia.schemas.messages import rows_of
@@ -38,9 +38,9 @@ class AnswerReader:
         taxonomy: Taxonomy,
         counts: Counter[str],
         ignored: Counter[str],
-        absent: AbsentPaths,
+        absent: AbsentColumns,
     ) -> None:
-        """`counts` and `ignored`: of the Conversion, to which the reader adds; `absent`: of its rows."""
+        """`counts` and `ignored`: of the Conversion, to which the reader adds. `absent`: of the whole source."""
         assert mapping.labels is not None and mapping.annotators is not None  # the model requires both
         self._labels, self._annotators = mapping.labels, mapping.annotators
         self._mapping, self._taxonomy = mapping, taxonomy

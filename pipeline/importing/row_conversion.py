@@ -14,7 +14,7 @@ from marginalia.pipeline.importing.column_mapping import Mapping
 from marginalia.pipeline.importing.conversations import conversation
 from marginalia.pipeline.importing.row_answers import AnswerReader, ImportedAnswer
 from marginalia.pipeline.importing.row_labels import UNLABELLED, RowLabels, labels_of
-from marginalia.pipeline.importing.row_paths import AbsentPaths, cells_of
+from marginalia.pipeline.importing.row_paths import AbsentColumns, cells_of
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.label_cells import is_blank, listed
 from marginalia.schemas.messages import messages_of
@@ -41,13 +41,17 @@ class Conversion:
     """The records in the order of the source, and the answers of the mapping's annotators. `counts`: rows; records;
     rows left out (skipped, unusable, duplicates, and of these conflicting_duplicates, only_ignored_values); and changes
     to texts and labels (stripped, ignored_values, unlabelled, partly_labelled: some of its labels were not judged,
-    because their cells are blank). With annotators, `answers` are counted, and duplicates, only_ignored_values,
-    unlabelled and partly_labelled count answers. `ignored`: how often each ignored label value occurred."""
+    because their cells are blank or the column of judged labels leaves them out). With annotators, `answers` are
+    counted, and duplicates, only_ignored_values, unlabelled and partly_labelled count answers. `ignored`: how often
+    each ignored label value occurred. `absent`: label column → how many rows (or answers in a row) lack it. `unread`:
+    the columns of the first row that the mapping does not read."""
 
     records: list[ImportedRecord] = field(default_factory=list)
     answers: list[ImportedAnswer] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
+    absent: Counter[str] = field(default_factory=Counter)
+    unread: list[str] = field(default_factory=list)
 
 
 def convert(
@@ -57,12 +61,15 @@ def convert(
     a row that the mapping does not fit, and when no row becomes a record."""
     result = Conversion()
     seen: dict[str, tuple[str, ImportedRecord]] = {}
-    absent = AbsentPaths(mapping.optional_paths())
+    absent = AbsentColumns(mapping.optional_paths, mapping.needless_paths)
     answers = AnswerReader(mapping, taxonomy, result.counts, result.ignored, absent) if mapping.annotators else None
     paths = mapping.paths()
     for location, row in rows:
         where = f"{source}: {location}"
         result.counts["rows"] += 1
+        if result.counts["rows"] == 1:
+            read = {path for _, path in paths}
+            result.unread = [column for column in row if column not in read]
         cells = cells_of(paths, row, where, absent)
         if any({str(cells[column]), _as_text(cells[column])} & {*values} for column, values in mapping.skip.items()):
             result.counts["skipped"] += 1
@@ -93,7 +100,8 @@ def convert(
             result.records.append(record)
             result.counts["unlabelled"] += answers is None and labels.labels is None
             result.counts["partly_labelled"] += labels.partly
-    absent.check()
+    absent.refuse_unknown()
+    result.absent = absent.counts
     result.counts["records"] = len(result.records)
     result.counts["answers"] = len(result.answers)
     if not result.records:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from marginalia.pipeline.importing.column_mapping import LabelColumn
+from marginalia.pipeline.importing.column_mapping import JudgedColumn, LabelColumn
 from marginalia.pipeline.importing.flag_cells import flag_of
 from marginalia.pipeline.importing.row_paths import read_json
 from marginalia.pipeline.importing.separated_values import split_values
@@ -21,6 +21,7 @@ from marginalia.schemas.taxonomy import Taxonomy
 
 NONE = "none"
 FORM = "labels.form of the mapping: list, text with a separator, or flags"
+JUDGED = "labels.judged of the mapping, or the row's column of judged labels, must list every judged label"
 UNLABELLED_CLASS = -1  # what `datasets` writes for an example without a class
 
 
@@ -28,7 +29,7 @@ UNLABELLED_CLASS = -1  # what `datasets` writes for an example without a class
 class RowLabels:
     """`labels` in taxonomy order; None: nobody has labelled the record. `judged`: the labels that were judged, in
     taxonomy order; None: all, or no label at all. `ignored`: the values in the mapping's `ignore`; `only_ignored`:
-    there are no others. `partly`: some labels were not judged because their cells are blank."""
+    there are no others. `partly`: some labels were not judged in this row, as opposed to in the whole source."""
 
     labels: list[str] | None
     judged: list[str] | None = None
@@ -77,12 +78,13 @@ def labels_of(column: LabelColumn, cells: Mapping[str, Any], where: str, taxonom
         return RowLabels([], ignored=ignored, only_ignored=True)
     if not values and raw.some_applies:
         return UNLABELLED  # some category applies, but not one of the mapping's
-    asked_in_all = {*column.judged_in(taxonomy.ids)}
-    asked = [label for label in taxonomy.ids if label in asked_in_all | label_ids]  # a label that applies was judged
+    asked = _judged_in_row(column, cells, where, taxonomy)
+    if outside := sorted(label_ids - {*asked}):
+        raise InputError(f"{where}: has the label '{outside[0]}', which its judged labels leave out", hint=JUDGED)
     # who says that no category applies has judged all of them
     open_labels = set() if none_applies else {label for name in raw.blank for label in _meant(column, name)} - label_ids
     judged = [label for label in asked if label not in open_labels]
-    partly = len(judged) < len(asked)
+    partly = len(judged) < len(column.judged_in(taxonomy.ids))
     if not judged:
         return UNLABELLED
     if partly and column.kind == "intended":  # an empty list would say that the writer was asked for no category
@@ -95,10 +97,23 @@ def labels_of(column: LabelColumn, cells: Mapping[str, Any], where: str, taxonom
     )
 
 
+def _judged_in_row(column: LabelColumn, cells: Mapping[str, Any], where: str, taxonomy: Taxonomy) -> list[str]:
+    """The labels that the row says something about, apart from blank cells, in taxonomy order."""
+    cell = cells[column.judged.column] if isinstance(column.judged, JudgedColumn) else None
+    if not isinstance(column.judged, JudgedColumn) or is_blank(cell):
+        return column.judged_in(taxonomy.ids)
+    where = f"{where}: '{column.judged.column}'"
+    names = listed(cell)
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{where} is {str(cell)[:80]!r}, expected a list of label ids, or null", hint=JUDGED)
+    judged = {taxonomy.require(name, where, hint=JUDGED) for name in names}
+    return [label for label in taxonomy.ids if label in judged]
+
+
 def _raw_labels(column: LabelColumn, cells: Mapping[str, Any], where: str, taxonomy: Taxonomy) -> _RawLabels | None:
     """The label values in the row; None where it is blank."""
     if column.column is None:
-        return _flagged(column, {name: cells[name] for _, name in column.paths()}, where)
+        return _flagged(column, {name: cells[name] for name in (*column.columns, *column.ignore)}, where)
     cell = _named_classes(column, cells[column.column], where)
     if is_blank(cell):
         return None

@@ -2,13 +2,15 @@
 
 A key that has this exact name takes precedence at every level, so a column `meta.topic` needs no quotes. `[*]` gives a
 list of all items. Null, and an item after the end of a list, have nothing inside: the cell is null. Text with JSON in
-it is read."""
+it is read. In JSON, a row may lack the key of a label, an attribute or an optional
+message, if another row has it: the cell is null."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from marginalia.schemas.errors import InputError, did_you_mean
@@ -19,63 +21,78 @@ SHOWN = 80  # characters of a value in a message
 FILE = "(file)"  # the key of a row that names its file, for annotators.files
 
 
-class AbsentPaths:
-    """Optional paths that some rows do not have: a JSON object may leave out a key, and its cell is blank then. A path
-    that no row has is a mistake in the mapping."""
+class MissingKeyError(LookupError):
+    """An object does not have the key that a path names."""
 
-    def __init__(self, optional: Iterable[str]) -> None:
-        self._optional = frozenset(optional)
-        self._missing: dict[str, InputError] = {}
+
+class AbsentColumns:
+    """The `optional` paths that some rows of a source lack: JSON may leave out a key without a value. No row need have
+    those of them that are `needless`."""
+
+    def __init__(self, optional: Collection[str], needless: Collection[str] = ()) -> None:
+        self.optional, self._needless = optional, needless
+        self.counts = Counter[str]()  # path of labels → how many rows, or answers inside a row, lack it
         self._found: set[str] = set()
+        self._first: dict[str, InputError] = {}
 
-    def found(self, paths: Iterable[str]) -> None:
-        """Notes that a row has these paths."""
-        self._found.update(paths)
+    def found(self, path: str) -> None:
+        """A row has this path."""
+        self._found.add(path)
 
-    def allows(self, path: str, error: InputError) -> bool:
-        """Whether a row may lack the path; keeps the first error of each."""
-        if path not in self._optional:
-            return False
-        self._missing.setdefault(path, error)
-        return True
+    def absent(self, key: str, path: str, error: InputError) -> None:
+        """A row lacks this path of the mapping's `key`; `error` is what to say if no row has it."""
+        if path not in self._needless:
+            self.counts[path] += key.startswith("labels.")
+            self._first.setdefault(path, error)
 
-    def check(self) -> None:
-        """Raises the first error of a path that no row has. Call it after the last row."""
-        for path, error in self._missing.items():
+    def refuse_unknown(self) -> None:
+        """Raises the error of the first path that no row has: the mapping names a column that does not exist."""
+        for path, error in self._first.items():
             if path not in self._found:
                 raise error
 
 
 def cells_of(
-    paths: Iterable[tuple[str, str]], row: Mapping[str, Any], where: str, absent: AbsentPaths | None = None
+    paths: Iterable[tuple[str, str]], row: Mapping[str, Any], where: str, absent: AbsentColumns | None = None
 ) -> dict[str, Any]:
-    """Path → cell, for pairs of a mapping's key and a path; null for a path that may be absent. Raises InputError,
-    which begins with `where`, for another path that the row does not have; the hint names the key."""
-    cells, missing = {}, []
+    """Path → cell, for pairs of a mapping's key and a path. With `absent`, an optional path that the row lacks is null
+    and noted there. Raises InputError, which begins with `where`, for another path that the row does not have; the
+    hint names the key."""
+    cells: dict[str, Any] = {}
+    missing: list[tuple[str, str, str]] = []
+    optional: list[tuple[str, str, str]] = []
     for key, path in paths:
         try:
             cells[path] = value_at(row, path)
         except LookupError as error:
-            missing.append((key, path, error.args[0]))
+            may_lack = absent is not None and path in absent.optional and isinstance(error, MissingKeyError)
+            (optional if may_lack else missing).append((key, path, error.args[0]))
         else:
             refuse_binary(cells[path], f"column '{path}'", where)
-    if absent is not None:
-        absent.found(cells)
-    if not missing:
-        return cells
+            if absent is not None:
+                absent.found(path)
+    if missing:
+        raise _missing([*missing, *optional], cells, row, where)
+    for problem in optional:
+        cells[problem[1]] = None
+        if absent is not None:
+            absent.absent(problem[0], problem[1], _missing([problem], cells, row, where))
+    return cells
+
+
+def _missing(
+    missing: list[tuple[str, str, str]], cells: Mapping[str, Any], row: Mapping[str, Any], where: str
+) -> InputError:
+    """The error for (key of the mapping, path, problem) of paths that the row lacks. `cells`: what was found."""
     if len(missing) > 1 and not cells:
         named = ", ".join(f"{key} '{path}'" for key, path, _ in missing)
         has = f"the mapping fits no column: it names {named}; the row has {_keys(row)}"
-        raise InputError(f"{where}: {has}", hint="--mapping takes a YAML file that names its columns")
-    for key, path, problem in missing:
-        hint = f"--mapping takes a YAML file; its key {key} names the column"
-        if key == "id":
-            hint += ", and without it ids are made from the texts"
-        no_path = InputError(f"{where}: {problem}", hint=hint)
-        if absent is None or not absent.allows(path, no_path):
-            raise no_path
-        cells[path] = None
-    return cells
+        return InputError(f"{where}: {has}", hint="--mapping takes a YAML file that names its columns")
+    key, _, problem = missing[0]
+    hint = f"--mapping takes a YAML file; its key {key} names the column"
+    if key == "id":
+        hint += ", and without it ids are made from the texts"
+    return InputError(f"{where}: {problem}", hint=hint)
 
 
 def value_at(row: Mapping[str, Any], path: str) -> Any:
@@ -131,7 +148,7 @@ def _member(value: Any, rest: str, path: str) -> Any:
     key = re.split(r"[.\[]", rest, maxsplit=1)[0]
     near = did_you_mean(rest, map(str, value)) or did_you_mean(key, map(str, value))
     kind = f"no key '{key}' in '{parents}'" if parents else f"no column '{rest}'"
-    raise LookupError(f"{kind}{near}; it has {_keys(value)}")
+    raise MissingKeyError(f"{kind}{near}; it has {_keys(value)}")
 
 
 def _keys(value: Mapping[str, Any]) -> str:

@@ -106,7 +106,8 @@ def _described(column: ColumnProfile, rows: int) -> str:
     if not column.cells:
         return f"{share}  {column.form}"
     shown = "; ".join(repr(one_line(example)[:40]) for example in column.examples)
-    return f"{share}  {len(column.distinct):,}  {shown}"
+    different = f"{'' if column.are_all_compared else 'at least '}{len(column.distinct):,}"
+    return f"{share}  {different}  {shown}"
 
 
 def _body(
@@ -122,8 +123,14 @@ def _body(
     yield from _files(files, how)
     if guess.id:
         yield f"id: {_scalar(guess.id.path)}  # {guess.id.why}"
+    elif guess.unique:
+        columns = ", ".join(guess.unique[:MOST_LISTED])
+        yield _comment(
+            f"no id, so ids are made from the texts. Another value in every row: {columns}. If that is the id:"
+        )
+        yield _comment(f"id: {_scalar(guess.unique[0])}")
     else:
-        yield "# no id: no column has another value in every row, so ids are made from the texts"
+        yield "# no id: no column that could be one has another value in every row, so ids are made from the texts"
     yield from _texts(profiles, guess)
     yield from _duplicates(profiles, guess)
     if guess.person and guess.labels is None:
@@ -196,7 +203,7 @@ def _duplicates(profiles: Profiles, guess: MappingGuess) -> Iterator[str]:
     if guess.id or guess.person or guess.has_a_file_per_person or guess.text is None:
         return
     column = profiles.columns[guess.text.path]
-    if repeated := column.filled - len(column.distinct):
+    if column.are_all_compared and (repeated := column.filled - len(column.distinct)):
         yield f"duplicates: first  # {repeated:,} rows repeat a text: the first is imported, the others are counted"
 
 
@@ -236,7 +243,8 @@ def _labels(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:
         return
     if taxonomy is not None and _are_ids(labels):
         yield f"  judged: [{', '.join(label for label in taxonomy.ids if label in named)}]"
-    yield _comment(f"not named by this file, so not judged: {', '.join(others)}", indent=2)
+    still = "" if all(match.label or match.is_nothing for match in labels.meanings) else ", unless you name them above"
+    yield _comment(f"not named by this file, so not judged{still}: {', '.join(others)}", indent=2)
     yield "  # if people could have chosen these, too: judged: all"
 
 

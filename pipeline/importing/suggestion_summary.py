@@ -35,7 +35,10 @@ def shown_examples(suggestion: Suggestion, taxonomy: Taxonomy | None, width: int
         result = convert(rows, mapping, taxonomy, suggestion.files.name)
     except (MarginaliaError, ValueError) as error:
         return [f"no examples yet: {one_line(str(error))}"]
-    return ["\n".join(block) for block in examples(result, taxonomy.ids, width)]
+    blocks = ["\n".join(block) for block in examples(result, taxonomy.ids, width)]
+    if suggestion.questions:
+        return [f"{len(blocks)} records as they would be imported without the lines to edit:", *blocks]
+    return blocks
 
 
 def _without_questions(text: str) -> Mapping:

@@ -7,12 +7,14 @@ from typing import Any
 
 import polars as pl
 
-from marginalia.pipeline.core.checked_tables import outside_bounds
+from marginalia.pipeline.core.checked_tables import BOUNDS, outside_bounds
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores
 from marginalia.schemas.data_frames import as_polars, is_frame
 from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.evaluation_json import UNSAFE
 from marginalia.schemas.tables import LabelScore, ScoredRecord
 from marginalia.scoring.record_scores import RecordScores
+from marginalia.scoring.scored_frames import all_estimators_frame
 
 ONE_GUARD = "guard"  # the name of the only guard
 FORM = "scores have the columns record_id, label and probability, and perhaps estimator, lower, upper: score_frame's"
@@ -52,6 +54,7 @@ def _of_frame(name: str, frame: pl.DataFrame) -> GuardScores:
         frame = frame.select(pl.col(column).cast(dtype) for column, dtype in LabelScore.polars_schema().items())
     except pl.exceptions.PolarsError as error:
         raise InputError(f"scores of {name}: a column has the wrong type: {error}", hint=FORM) from error
+    frame = frame.with_columns(pl.col("probability").fill_nan(None))
     _check(name, frame)
     empty = dict.fromkeys(ScoredRecord.model_fields)
     ids = frame["record_id"].unique(maintain_order=True).to_list()
@@ -60,17 +63,26 @@ def _of_frame(name: str, frame: pl.DataFrame) -> GuardScores:
 
 
 def _check(name: str, frame: pl.DataFrame) -> None:
-    for column in frame.columns:
-        if frame[column].null_count():
+    for column in ("record_id", "estimator", "label", "probability", "lower", "upper"):
+        nulls = _unexpected_nulls(frame) if column == "probability" else frame[column].null_count()
+        if nulls:
             raise InputError(f"scores of {name}: column '{column}' has nulls", hint="leave out records without scores")
     keys = list(LabelScore.key)
     for row in frame.filter(frame.select(keys).is_duplicated()).head(1).iter_rows(named=True):
         values = " × ".join(f"'{row[key]}'" for key in keys)
         raise InputError(f"scores of {name}: two rows for record × estimator × label {values}", hint="keep one of them")
     for row in outside_bounds(frame).head(1).iter_rows(named=True):
-        seen = f"lower {row['lower']:g}, probability {row['probability']:g}, upper {row['upper']:g}"
+        seen = ", ".join(f"{column} {row[column]:g}" for column in BOUNDS if row[column] is not None)
         problem = f"scores of {name}: record '{row['record_id']}', label '{row['label']}': {seen}"
         raise InputError(problem, hint="expected 0 ≤ lower ≤ probability ≤ upper ≤ 1")
+
+
+def _unexpected_nulls(frame: pl.DataFrame) -> int:
+    """How many probabilities should not be null. A label that is known only within bounds has no probability in any
+    record; the verdict always has one."""
+    null = pl.col("probability").is_null()
+    only_bounds = null.all().over("estimator", "label") & pl.col("lower").is_not_null() & (pl.col("label") != UNSAFE)
+    return frame.filter(null & ~only_bounds).height
 
 
 def _of_results(name: str, results: list[Any]) -> GuardScores:
@@ -78,18 +90,7 @@ def _of_results(name: str, results: list[Any]) -> GuardScores:
         if not isinstance(item, RecordScores):
             what = "a data frame, or the results of score_many; for several guards a dict {name: scores}"
             raise InputError(f"scores of {name}: expected {what}, saw {type(item).__name__}", hint=FORM)
-    columns: dict[str, list[Any]] = {column: [] for column in LabelScore.model_fields}
-    records = []
-    for scores in results:
-        result = scores.result
-        for estimator, estimates in result.estimates.items():
-            columns["record_id"] += [scores.record_id] * len(scores.rows)
-            columns["estimator"] += [estimator] * len(scores.rows)
-            columns["label"] += scores.rows
-            columns["probability"] += estimates.probability.tolist()
-            columns["lower"] += estimates.lower.tolist()
-            columns["upper"] += estimates.upper.tolist()
-        records.append({column: getattr(result, column) for column in ScoredRecord.model_fields})
-    frame = pl.DataFrame(columns, schema=LabelScore.polars_schema())
+    frame = all_estimators_frame(results)
     _check(name, frame)
+    records = [{column: getattr(item.result, column) for column in ScoredRecord.model_fields} for item in results]
     return GuardScores(name, frame, ScoredRecord.frame(records))

@@ -10,7 +10,7 @@ from typing import Any
 from marginalia.pipeline.importing.class_labels import with_classes
 from marginalia.pipeline.importing.column_mapping import SHIPPED, Mapping, load_mapping, mapping_path
 from marginalia.pipeline.importing.row_conversion import convert
-from marginalia.pipeline.importing.row_paths import cells_of
+from marginalia.pipeline.importing.row_paths import AbsentColumns, cells_of
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.input_records import read_records
 from marginalia.schemas.source_rows import read_rows
@@ -28,6 +28,10 @@ class Labelled:
     messages: list[dict[str, str]]
     labels: list[str]
     judged: list[str] | None = None
+
+    def judges(self, labels: Sequence[str]) -> bool:
+        """Whether all of these labels were judged."""
+        return self.judged is None or {*labels} <= {*self.judged}
 
 
 @dataclass
@@ -53,10 +57,16 @@ def read_labelled(
     if not labelled:
         hint = "the column labels has a list of label ids, [] if no category applies"
         raise InputError.at(path, "no record has labels", hint=hint)
-    kept = labelled[:limit]
-    if partly := sum(record.judged is not None for record in kept):
-        records_of = f"{partly} of {len(kept)} records"
-        notes.append(f"only some labels were judged in {records_of}; the table counts the others as not applying")
+    usable = [record for record in labelled if record.judged is None or {*record.judged} & {*guard.labels}]
+    if nothing := len(labelled) - len(usable):
+        were = "was" if nothing == 1 else "were"
+        notes.append(f"{nothing} of {len(labelled)} records {were} not judged on any label of the guard and left out")
+    if not usable:
+        hint = "labels.judged in the mapping says which labels the source judged"
+        raise InputError.at(path, f"no record judges a label of guard {guard.name}", hint=hint)
+    kept = usable[:limit]
+    if partly := sum(not record.judges(guard.labels) for record in kept):
+        notes.append(f"in {partly} of {len(kept)} records only some labels were judged; the others are left out")
     unknown = sorted({label for record in kept for label in record.labels} - set(guard.labels))
     if unknown:
         notes.append(f"guard {guard.name} has no code for {', '.join(unknown)}: not judged")
@@ -72,13 +82,13 @@ def _in_our_format(path: Path, taxonomy: Taxonomy) -> list[Labelled | None]:
             raise InputError(f"{path}: has no column 'id', but the columns of a shipped mapping", hint=hint) from error
         raise
     records: list[Labelled | None] = []
-    for record_id, messages, labels in frame.iter_rows():
-        for label in labels or []:
+    for record_id, messages, labels, judged in frame.iter_rows():
+        for label in [*(labels or []), *(judged or [])]:
             if label not in taxonomy.ids:
                 near = did_you_mean(label, taxonomy.ids)
                 hint = f"labels are ids of the taxonomy {taxonomy.id}; other values need --mapping"
                 raise InputError(f"{path}: record '{record_id}': unknown label '{label}'{near}", hint=hint)
-        records.append(None if labels is None else Labelled(record_id, messages, labels))
+        records.append(None if labels is None else Labelled(record_id, messages, labels, judged))
     return records
 
 
@@ -106,7 +116,7 @@ def _fitting_mappings(path: Path) -> Sequence[str]:
 
 def _fits(mapping: Mapping, row: dict[str, Any]) -> bool:
     try:
-        cells_of(mapping.paths(), row, "")
+        cells_of(mapping.paths(), row, "", AbsentColumns(mapping.needless_paths))
     except InputError:
         return False
     return True

@@ -135,12 +135,16 @@ def _metric(metric: Metric) -> str:
     return f"{metric.value:.3f}" + ("" if metric.low is None else f" [{metric.low:.2f}, {metric.high:.2f}]")
 
 
-def scored_line(name: str, source: Literal["paper", "marginalia"], truth: Flags, scores: Array, at: float) -> TableLine:
-    """The line of (n, L) scores, which may exceed 1. A label is predicted if its score is at least `at`."""
-    best = best_f1(truth.ravel(), scores.ravel())
-    top = None if best is None else decisions(truth, scores >= best)(np.ones((1, len(truth)))).pooled["micro_f1"][0]
-    metrics = _with_intervals(decisions(truth, scores >= at), len(truth), "micro_f1", "hamming_loss")
-    metrics |= _with_intervals(ranking(truth, scores), len(truth), "micro_roc_auc")
+def scored_line(
+    name: str, source: Literal["paper", "marginalia"], truth: Flags, judged: Flags, scores: Array, at: float
+) -> TableLine:
+    """The line of (n, L) scores, which may exceed 1. A label is predicted if its score is at least `at`. Cells that
+    were not `judged` (n, L) are left out."""
+    best = best_f1(truth[judged], scores[judged])
+    every = np.ones((1, len(truth)))
+    top = None if best is None else decisions(truth, scores >= best, judged)(every).pooled["micro_f1"][0]
+    metrics = _with_intervals(decisions(truth, scores >= at, judged), len(truth), "micro_f1", "hamming_loss")
+    metrics |= _with_intervals(ranking(truth, scores, judged), len(truth), "micro_roc_auc")
     return TableLine(
         name=name,
         source=source,
@@ -153,14 +157,14 @@ def scored_line(name: str, source: Literal["paper", "marginalia"], truth: Flags,
     )
 
 
-def labelled_line(name: str, truth: Flags, predicted: Flags) -> TableLine:
-    """The line of a strategy of the paper that gives labels and no scores."""
-    metrics = _with_intervals(decisions(truth, predicted), len(truth), "micro_f1", "hamming_loss")
+def labelled_line(name: str, truth: Flags, judged: Flags, predicted: Flags) -> TableLine:
+    """The line of a strategy of the paper that gives labels and no scores. All arrays are (n, L)."""
+    metrics = _with_intervals(decisions(truth, predicted, judged), len(truth), "micro_f1", "hamming_loss")
     return _line_without_scores(name, metrics | {"micro_roc_auc": Metric(value=None, n=len(truth), reason=NO_SCORE)})
 
 
 def empty_line(name: str, n: int, reason: str) -> TableLine:
-    """The line of a strategy of the paper that this guard does not allow."""
+    """The line of a strategy of the paper that this guard or these records do not allow."""
     return _line_without_scores(name, dict.fromkeys(METRICS, Metric(value=None, n=n, reason=reason)), reason)
 
 

@@ -26,7 +26,7 @@ from marginalia.schemas.errors import ModelError
 from marginalia.schemas.evaluation_json import UNSAFE
 from marginalia.schemas.storage.files import write_json, write_text
 from marginalia.schemas.storage.journal import Journal, read_journal
-from marginalia.scoring.measures.intervals import Array
+from marginalia.scoring.measures.intervals import Array, Flags
 from marginalia.scoring.paper import published_procedures
 from marginalia.scoring.paper.strategies import BASELINES, SCORES, Strategies
 from marginalia.scoring.score_files import record_key, score_to_journal, tables
@@ -34,6 +34,7 @@ from marginalia.scoring.scorer import Scorer
 
 PUBLISHED_JOURNAL, OUR_JOURNAL = "published.journal.jsonl", "marginalia.journal.jsonl"
 TABLE_JSON, TABLE_CSV = "paper.json", "paper.csv"
+NO_CUT = "no record has all labels judged, so their cut-off cannot be chosen"
 OURS = ("conditional", "joint", "marginal", "marginal_in_language", "marginal_constrained")
 
 
@@ -74,7 +75,7 @@ def compare(
     ours = _ours(scores.filter(~pl.col("record_id").is_in(list(failed))), len(kept), scorer)
     entries = [published[record.id] for record in kept]
     labels = list(scorer.guard.labels)
-    truth = flags([record.labels for record in kept], labels)
+    truth, judged = flags([record.labels for record in kept], labels), _judged(kept, labels)
     table = PaperTable(
         model=scorer.model.name,
         guard=scorer.guard.name,
@@ -89,7 +90,7 @@ def compare(
         widest=float((ours["upper"] - ours["lower"]).max()),
         lines=[
             *_paper_lines(strategies, entries, kept, settings.threshold),
-            *(scored_line(name, "marginalia", truth, ours[name], settings.threshold) for name in OURS),
+            *(scored_line(name, "marginalia", truth, judged, ours[name], settings.threshold) for name in OURS),
         ],
         cost=Cost(
             any_place_passes=_mean([entry["passes"] for entry in entries]),
@@ -135,24 +136,33 @@ def _paper_lines(
     code_of = {category.id: category.code for category in strategies.scorer.guard.categories}
     gold = [[code_of[label] for label in record.labels if label in code_of] for record in records]
     truth = flags(gold, codes)
-    lines = [labelled_line("greedy", truth, flags([entry["greedy"] for entry in entries], codes))]
+    judged = _judged(records, [category.id for category in strategies.scorer.guard.categories])
+    lines = [labelled_line("greedy", truth, judged, flags([entry["greedy"] for entry in entries], codes))]
     # as in the published code: data with safe records get a safety check first
     unsafe = [index for index, entry in enumerate(entries) if all(gold) or entry.get("flagged")]
+    complete = [index for index in unsafe if judged[index].all()]  # only they show whether a second label is right
+    why_not = strategies.why_not or (NO_CUT if unsafe and not complete else None)
     for baseline in BASELINES:
-        if strategies.why_not is not None:
-            lines.append(empty_line(baseline, len(entries), strategies.why_not))
+        if why_not is not None:
+            lines.append(empty_line(baseline, len(entries), why_not))
             continue
         predicted: list[list[str]] = [[] for _ in entries]
         if unsafe:
+            logits = [entries[index]["logits"] for index in complete]
+            cut = published_procedures.choose_cut(logits, [gold[index] for index in complete], baseline)
             logits = [entries[index]["logits"] for index in unsafe]
-            cut = published_procedures.choose_cut(logits, [gold[index] for index in unsafe], baseline)
             for index, labels in zip(unsafe, published_procedures.cut_labels(logits, cut, baseline), strict=True):
                 predicted[index] = labels
-        lines.append(labelled_line(baseline, truth, flags(predicted, codes)))
+        lines.append(labelled_line(baseline, truth, judged, flags(predicted, codes)))
     for name in SCORES:
         scores = matrix([entry[name] for entry in entries], codes)
-        lines.append(scored_line(name, "paper", truth, scores, threshold))
+        lines.append(scored_line(name, "paper", truth, judged, scores, threshold))
     return lines
+
+
+def _judged(records: Sequence[Labelled], labels: Sequence[str]) -> Flags:
+    """(n, L): whether each label was judged in each record."""
+    return flags([labels if record.judged is None else record.judged for record in records], labels)
 
 
 def _ours(scores: pl.DataFrame, records: int, scorer: Scorer) -> dict[str, Array]:

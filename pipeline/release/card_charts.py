@@ -15,10 +15,12 @@ STYLE = Path(__file__).parent / "chart.css"
 
 @dataclass(frozen=True)
 class Chart:
-    """An SVG file. `path` is inside the release; `title` is the finding, for the caption and for screen readers."""
+    """An SVG file. `path` is inside the release; `title` is the finding, for the caption; `alt` lists the numbers that
+    the chart shows, for readers who do not see it."""
 
     path: str
     title: str
+    alt: str
     note: str
     svg: str
 
@@ -42,16 +44,29 @@ def charts(data: ReportData) -> list[Chart]:
         }
         guard_name = f"{guard.guard}: " if len(data.evaluation.guards) > 1 else ""
         figures += [
-            (f"{guard.guard}-{name}", replace(figure, title=guard_name + figure.title))
+            (f"{guard.guard}-{name}", replace(figure, title=guard_name + figure.title, alt=guard_name + figure.alt))
             for name, figure in of_guard.items()
             if figure is not None
         ]
     style = STYLE.read_text(encoding="utf-8")
     charts_of_run = [
-        Chart(f"charts/{name}.svg", figure.title, figure.note, standalone(figure.drawing, style, figure.title))
+        Chart(
+            f"charts/{name}.svg",
+            figure.title,
+            figure.alt,
+            figure.note,
+            standalone(figure.drawing, style, figure.title),
+        )
         for name, figure in figures
         if figure is not None
     ]
     if not data.simulated:
         return charts_of_run
-    return [replace(chart, title=f"{chart.title} (simulated annotators)") for chart in charts_of_run]
+    return [
+        replace(
+            chart,
+            title=f"{chart.title} (simulated annotators)",
+            alt=f"{chart.alt.removesuffix('.')}; simulated annotators.",
+        )
+        for chart in charts_of_run
+    ]

@@ -22,6 +22,7 @@ class ResultRow:
     false_positive_rate: str
     ece: str
     warning: str | None
+    labels: str  # which labels the numbers are over, if these are not all
 
 
 def result_rows(evaluation: Evaluation) -> list[ResultRow]:
@@ -34,7 +35,7 @@ def _result_row(guard: GuardEvaluation, best: EstimatorEvaluation) -> ResultRow:
     if not headlined(guard):
         none = "—"
         why = f"{guard.guard} did not keep its answer format ({format_warning(guard, closing='')})"
-        return ResultRow(guard.guard, best.estimator, best.n, f"{best.threshold:g}", none, none, none, none, why)
+        return ResultRow(guard.guard, best.estimator, best.n, f"{best.threshold:g}", none, none, none, none, why, "")
     report = best.calibration
     ece = as_text.with_interval(report.raw.ece) if report.raw is not None else "—"
     if report.recalibrated is not None:
@@ -51,5 +52,6 @@ def _result_row(guard: GuardEvaluation, best: EstimatorEvaluation) -> ResultRow:
         micro_f1=as_text.with_interval(best.tuned["micro_f1"]) if best.tuned else "—",
         false_positive_rate=as_text.with_interval(rate) if rate is not None else "—",
         ece=ece,
+        labels=as_text.labels_covered(guard, best),
         warning=f"{guard.guard} is {chance}" if chance in (as_text.UNCLEAR, "worse than chance") else None,
     )

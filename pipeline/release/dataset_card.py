@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,20 @@ from marginalia.pipeline.config.release import ReleaseSection
 from marginalia.pipeline.core.imported_files import is_answers_imported
 from marginalia.pipeline.core.stage_summary import counted
 from marginalia.pipeline.release.card_charts import Chart
+from marginalia.pipeline.release.card_process import process_rows, unsettled
 from marginalia.pipeline.release.card_results import result_rows
+from marginalia.pipeline.release.card_sentences import (
+    USES,
+    Origin,
+    agreement_sentence,
+    interval,
+    labelled_by,
+    limits,
+)
+from marginalia.pipeline.release.card_sources import RecordSources
 from marginalia.pipeline.release.label_counts import label_counts
 from marginalia.pipeline.release.markdown_escaping import bibtex, code, fenced, inline, link, paragraphs
+from marginalia.pipeline.release.owner_statements import owner_statements
 from marginalia.pipeline.release.release_tables import SPLITS, config_of, data_files
 from marginalia.pipeline.release.release_versions import ReleaseHistory, gold_of
 from marginalia.pipeline.report.as_text import plural
@@ -32,6 +44,11 @@ from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.taxonomy import Taxonomy
 
 TEMPLATE = Path(__file__).parent / "card.md.j2"
+# files whose words the card may contain: an annotator's log-in can be one of them
+OWN_TEXTS = (
+    TEMPLATE,
+    *(TEMPLATE.with_name(f"{name}.py") for name in ("card_sentences", "card_process", "owner_statements")),
+)
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -40,8 +57,8 @@ class CardFacts:
     """The facts that the card shows.
 
     `tables`: path in the release → table. `manifests`: of the stages that ran, in stage order. `unsettled`: status →
-    records of gold.parquet that the release leaves out. `generators`: generator → records. `audited_partly`: records
-    chosen for the audit in which gold judged only some labels."""
+    records of gold.parquet that the release leaves out. `sources`: where the released records come from.
+    `audited_partly`: records chosen for the audit in which gold judged only some labels."""
 
     run: str
     taxonomy: Taxonomy
@@ -49,7 +66,7 @@ class CardFacts:
     history: ReleaseHistory
     manifests: Sequence[Manifest]
     unsettled: Mapping[str, int]
-    generators: Mapping[str, int]
+    sources: RecordSources
     languages: Sequence[str]
     agreement: Agreement | None = None
     evaluation: Evaluation | None = None
@@ -72,9 +89,12 @@ def card(section: ReleaseSection, facts: CardFacts) -> str:
         fenced=fenced,
         counted=_counted,
         plural=plural,
+        thousands="{:,}".format,
+        prose=lambda text: _prose(text, facts.evaluation),
         revisions=_revisions,
-        interval=_interval,
+        interval=interval,
     )
+    origin_of_data = origin(facts)
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         section=section,
         facts=facts,
@@ -84,7 +104,15 @@ def card(section: ReleaseSection, facts: CardFacts) -> str:
         answers_judged=any(
             "judged" in facts.tables[path].columns for path in facts.tables if config_of(path) == "annotations"
         ),
-        answers_imported=is_answers_imported(facts.manifests),
+        origin=origin_of_data,
+        labelled_by=labelled_by(origin_of_data),
+        agreement=agreement_sentence(facts.agreement) if facts.agreement is not None else "",
+        limits=limits(origin_of_data, facts.agreement, facts.evaluation),
+        uses=USES,
+        statements=owner_statements(section, simulated=facts.history.simulated),
+        process=process_rows(facts.manifests),
+        unsettled=[unsettled(status, n) for status, n in facts.unsettled.items()],
+        first_split=next(split for split in SPLITS[::-1] if _height(facts, f"data/gold/{split}.parquet")),
         splits={split: _height(facts, f"data/gold/{split}.parquet") for split in SPLITS},
         configs=_config_rows(facts),
         levels=facts.agreement.severity.levels if facts.agreement and facts.agreement.severity else [],
@@ -92,7 +120,7 @@ def card(section: ReleaseSection, facts: CardFacts) -> str:
         currency=currency_of(facts.manifests) or "the currency of the run's config",
         equal=equal_texts(gold_of(facts.tables)),
         results=result_rows(facts.evaluation) if facts.evaluation is not None else [],
-        citation=section.citation or _citation(section, facts),
+        citation=citation(section, facts),
         simulated=facts.history.simulated,
     )
     front_matter = yaml.safe_dump(metadata(section, facts), sort_keys=False, allow_unicode=True, width=1000)
@@ -136,6 +164,24 @@ def gate_text(section: ReleaseSection, taxonomy: Taxonomy) -> str:
     )
 
 
+def origin(facts: CardFacts) -> Origin:
+    """What the sentences about texts and labels need to know."""
+    counts = label_counts(gold_of(facts.tables), facts.taxonomy)
+    rarest = min((row for row in counts.rows if row.id), key=lambda row: row.records)
+    return Origin(
+        simulated=facts.history.simulated,
+        answered="annotations" in _config_rows(facts),
+        scored="scores" in _config_rows(facts),
+        imported=is_answers_imported(facts.manifests),
+        records=gold_of(facts.tables).height,
+        partly=counts.partly,
+        rarest=(rarest.name, rarest.records),
+        languages=facts.languages,
+        models=list(facts.sources.written),
+        files=list(facts.sources.taken),
+    )
+
+
 def title(section: ReleaseSection, facts: CardFacts) -> str:
     """The title of the data set, from the config or else from the taxonomy and the run; marks simulated annotators."""
     simulated = " (simulated annotators)" if facts.history.simulated else ""
@@ -146,26 +192,27 @@ def _annotations_creator(facts: CardFacts) -> str:
     """One of the Hub's words: `found` for labels that were imported, because nothing is known about who gave them."""
     if facts.history.simulated:
         return "machine-generated"
-    answered_here = "annotations" in _config_rows(facts) and not is_answers_imported(facts.manifests)
-    return "expert-generated" if answered_here else "found"
+    source = origin(facts)
+    return "expert-generated" if source.answered and not source.imported else "found"
 
 
 def _counted(counts: Mapping[str, int]) -> str:
     return inline(counted(counts))
 
 
+def _prose(text: str, evaluation: Evaluation | None) -> str:
+    """`text` as by `inline`, with names of estimators as code, so that they are not taken for words."""
+    guards = evaluation.guards if evaluation is not None else []
+    names = {estimator.estimator for guard in guards for estimator in guard.estimators if "_" in estimator.estimator}
+    escaped = {inline(name): code(name) for name in sorted(names, key=len, reverse=True)}
+    pattern = "|".join(map(re.escape, escaped))
+    return re.sub(pattern, lambda match: escaped[match[0]], inline(text)) if pattern else inline(text)
+
+
 def _revisions(models: Mapping[str, str]) -> str:
     return ", ".join(
         " ".join([inline(name), *([code(revision)] if revision else [])]) for name, revision in models.items()
     )
-
-
-def _interval(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "not defined"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.2f}"
-    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
 
 
 def _config_rows(facts: CardFacts) -> dict[str, int]:
@@ -184,12 +231,17 @@ def _cost(manifests: Sequence[Manifest]) -> float | None:
     return sum(costs) if costs else None
 
 
-def _citation(section: ReleaseSection, facts: CardFacts) -> str:
+def citation(section: ReleaseSection, facts: CardFacts) -> str:
+    """BibTeX, from the config or else from title, authors, date and repository."""
+    if section.citation:
+        return section.citation
     lines = [f"  title = {{{bibtex(title(section, facts))}}}", f"  version = {{{facts.history.latest.version}}}"]
     if section.authors:
         lines.insert(0, f"  author = {{{' and '.join(map(_author, section.authors))}}}")
     if section.repo_id:
         lines.append(f"  url = {{https://huggingface.co/datasets/{section.repo_id}}}")
+    if section.date:
+        lines.append(f"  year = {{{section.date.year}}}")
     key = "".join(letter for letter in facts.run if letter.isalnum()) or "dataset"
     return "\n".join([f"@misc{{{key},", ",\n".join(lines), "}"])
 

@@ -12,7 +12,7 @@ from marginalia.schemas.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True)
-class LabelRow:
+class LabelCountRow:
     """One label, or "none of these" with an empty `id`: records in which it was judged, and those to which it
     applies."""
 
@@ -28,7 +28,7 @@ class LabelCounts:
     """`partly`: records in which not all labels were judged. `unknown`: those of them without a label, of which nobody
     knows whether any label applies; they do not count as "none of these"."""
 
-    rows: list[LabelRow]
+    rows: list[LabelCountRow]
     partly: int
     unknown: int
 
@@ -40,7 +40,7 @@ def label_counts(gold: pl.DataFrame, taxonomy: Taxonomy) -> LabelCounts:
     cells = judged_cells(gold["judged"], taxonomy.ids)
     known = verdict_judged(gold, taxonomy.ids)
     rows = [
-        LabelRow(
+        LabelCountRow(
             id=label.id,
             name=label.name,
             definition=label.definition,
@@ -51,5 +51,5 @@ def label_counts(gold: pl.DataFrame, taxonomy: Taxonomy) -> LabelCounts:
     ]
     without_label = (gold["labels"].list.len() == 0).to_numpy()
     none = taxonomy.none
-    safe = LabelRow("", none.name, none.definition, int(known.sum()), int((without_label & known).sum()))
+    safe = LabelCountRow("", none.name, none.definition, int(known.sum()), int((without_label & known).sum()))
     return LabelCounts([*rows, safe], int((~cells.all(axis=1)).sum()), int((~known).sum()))

@@ -9,7 +9,13 @@ from marginalia.annotation.client.pseudonyms import KEY_FILE, read_key
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, manifest_path, read_manifest, staleness
 from marginalia.pipeline.release.hub_repository import HubRepository
-from marginalia.pipeline.release.release_checks import file_sizes, latest_version, missing_settings, refuse_leaks
+from marginalia.pipeline.release.release_checks import (
+    file_sizes,
+    latest_version,
+    missing_settings,
+    refuse_leaks,
+    unfilled_settings,
+)
 from marginalia.pipeline.release.release_stage import STAGE as RELEASE
 from marginalia.pipeline.report.as_text import plural
 from marginalia.schemas.errors import ArtifactError, InputError
@@ -40,6 +46,7 @@ def _work(run: Run, *, push: bool) -> StageOutcome:
         raise ArtifactError.at(folder, f"the release is out of date: {reason}", hint=run.command("release"))
     refuse_leaks(folder, annotator_names(run), section.reviewed_records)
     missing = missing_settings(section)
+    unfilled = unfilled_settings(section, simulated=run.config.simulated)
     files = file_sizes(folder)
     version, content = latest_version(folder)
     last_manifest = read_manifest(run, "publish")
@@ -54,6 +61,7 @@ def _work(run: Run, *, push: bool) -> StageOutcome:
         "files": files,
         "bytes": sum(file["bytes"] for file in files),
         "missing": missing,
+        "unfilled": unfilled,
         "published": earlier,
     }
     if push:
@@ -87,9 +95,10 @@ def annotator_names(run: Run) -> list[str]:
 
 def describe(facts: dict[str, Any]) -> str:
     """What the stage did or would do, as text for the terminal. `facts` are those of its manifest."""
+    unfilled = [f"  not filled in: {setting}" for setting in facts["unfilled"]]
     if not facts["dry_run"]:
         outcome = "nothing had changed" if facts["attempts"] == 0 else f"version {facts['version']}"
-        return f"published {facts['repo_id']}: {outcome}, {facts['published'][-1]['url']}"
+        return "\n".join([f"published {facts['repo_id']}: {outcome}, {facts['published'][-1]['url']}", *unfilled])
     lines = [
         "dry run: nothing was uploaded; --push uploads these files",
         f"  repository  {facts['repo_id'] or 'not set'} ({'private' if facts['private'] else 'PUBLIC'}, "
@@ -98,6 +107,7 @@ def describe(facts: dict[str, Any]) -> str:
     ]
     lines += [f"  {file['bytes']:>12,} bytes  {file['path']}" for file in facts["files"]]
     lines += [f"  {facts['bytes']:>12,} bytes  in {plural(len(facts['files']), 'file')}"]
+    lines += unfilled
     return "\n".join([*lines, *(f"  --push would be refused: {reason}" for reason in facts["missing"])])
 
 

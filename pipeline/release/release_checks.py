@@ -11,8 +11,11 @@ from typing import Any
 import polars as pl
 
 from marginalia.pipeline.config.release import ReleaseSection
-from marginalia.pipeline.release.dataset_card import TEMPLATE
+from marginalia.pipeline.release.croissant import missing_properties
+from marginalia.pipeline.release.dataset_card import OWN_TEXTS
+from marginalia.pipeline.release.owner_statements import missing_statements
 from marginalia.pipeline.release.private_data_scan import contains_secret, private_data
+from marginalia.pipeline.release.release_folder import CROISSANT
 from marginalia.pipeline.release.release_tables import PSEUDONYM
 from marginalia.pipeline.report.as_text import plural
 from marginalia.schemas.errors import InputError
@@ -45,28 +48,35 @@ def missing_settings(section: ReleaseSection) -> list[str]:
     return missing
 
 
+def unfilled_settings(section: ReleaseSection, *, simulated: bool) -> list[str]:
+    """The settings that a published data set should have and this one lacks, each with what it says. A push is possible
+    without them."""
+    return [*missing_statements(section, simulated=simulated), *missing_properties(section)]
+
+
 def refuse_leaks(folder: Path, names: Collection[str], reviewed: Collection[str]) -> None:
     """Raises InputError when the release in `folder` contains an annotator's name, a secret, or private data in a
     record that is not in `reviewed`.
 
     `names` are log-ins and full names of annotators. No text and no free column may contain them, with two exceptions,
-    since a log-in can be an ordinary word: words of the card's template and of the taxonomy, and, in the records'
+    since a log-in can be an ordinary word: words of the card's own sentences and of the taxonomy, and, in the records'
     messages (written before annotation), names without a digit, dot, underscore, hyphen, at sign or space."""
     for path in sorted((folder / "data").rglob("*.parquet")):
         _check_table(path.relative_to(folder).as_posix(), pl.read_parquet(path), names, reviewed)
     taxonomy = (folder / "taxonomy.json").read_text(encoding="utf-8")
-    own_words = (TEMPLATE.read_text(encoding="utf-8") + taxonomy).casefold()
+    own_words = "".join([*(path.read_text(encoding="utf-8") for path in OWN_TEXTS), taxonomy]).casefold()
     names_to_find = _pattern([name for name in names if name.casefold() not in own_words])
-    _check_documents(folder, names)
     for name in ("README.md", "CHANGELOG.md", "release.json", "taxonomy.json"):
         _refuse_text(name, (folder / name).read_text(encoding="utf-8"), names_to_find)
+    _check_documents(folder, names)
 
 
 def _check_documents(folder: Path, names: Collection[str]) -> None:
-    """Checks the charts and the JSON files for services. They contain Marginalia's own words, so only distinctive names
+    """Checks the charts and the JSON files for programs. They contain Marginalia's own words, so only distinctive names
     count."""
     distinctive = _pattern(_distinctive(names))
-    for path in sorted([*folder.glob("charts/*.svg"), folder / "thresholds.json", folder / "calibration.json"]):
+    documents = [folder / name for name in ("thresholds.json", "calibration.json", CROISSANT)]
+    for path in sorted([*folder.glob("charts/*.svg"), *documents]):
         if not path.exists():
             continue
         _refuse_text(path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8"), distinctive)

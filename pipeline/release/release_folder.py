@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import polars as pl
 from pydantic import BaseModel
@@ -21,6 +22,7 @@ from marginalia.schemas.tables import GoldRecord
 from marginalia.schemas.taxonomy import Taxonomy
 
 HISTORY = "release.json"
+CROISSANT = "croissant.json"
 
 
 def write_release(
@@ -32,11 +34,12 @@ def write_release(
     *,
     documents: Mapping[str, BaseModel] = MappingProxyType({}),
     charts: Sequence[Chart] = (),
+    description: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> None:
     """Writes the folder `path` completely or not at all: data, card, changelog, history, taxonomy, JSON Schemas.
 
     `tables`: path inside the release → table. `documents`: further JSON files (thresholds, calibration) by name without
-    ending. `charts`: the card's SVG files."""
+    ending. `charts`: the card's SVG files. `description`: folder with the data files → content of croissant.json."""
 
     def build(folder: Path) -> None:
         for name, table in tables.items():
@@ -49,6 +52,8 @@ def write_release(
         write_json(folder / "taxonomy.json", taxonomy.model_dump(mode="json"))
         for name, document in documents.items():
             write_json(folder / f"{name}.json", document.model_dump(mode="json"))
+        if description is not None:
+            write_json(folder / CROISSANT, description(folder))
         for chart in charts:
             write_text(folder / chart.path, chart.svg)
         document_models = {name: type(document) for name, document in documents.items()}

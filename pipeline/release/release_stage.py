@@ -26,6 +26,8 @@ from marginalia.pipeline.core.stage_order import stages_before
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, read_manifest
 from marginalia.pipeline.evaluation.guard_tables import count_gold
 from marginalia.pipeline.release.card_charts import charts
+from marginalia.pipeline.release.card_sources import record_sources
+from marginalia.pipeline.release.croissant import croissant
 from marginalia.pipeline.release.dataset_card import CardFacts, card
 from marginalia.pipeline.release.release_folder import read_release, write_release
 from marginalia.pipeline.release.release_tables import release_tables
@@ -109,7 +111,7 @@ def _work(run: Run) -> StageOutcome:
         manifests=manifests,
         unsettled=_counts(gold.filter(pl.col("status") != "final")["status"]),
         languages=_languages(run, prompts, gold),
-        generators=_counts(_final_prompts(prompts, gold)["generator"]) if prompts is not None else {},
+        sources=record_sources(run, _final_prompts(prompts, gold) if prompts is not None else None),
         agreement=agreement,
         evaluation=evaluation,
         charts=card_charts,
@@ -120,7 +122,16 @@ def _work(run: Run) -> StageOutcome:
     )
     section = run.config.release
     card_text = card(section, facts)
-    write_release(RELEASE.path(run), card_text, tables, history, run.taxonomy, documents=documents, charts=card_charts)
+    write_release(
+        RELEASE.path(run),
+        card_text,
+        tables,
+        history,
+        run.taxonomy,
+        documents=documents,
+        charts=card_charts,
+        description=lambda folder: croissant(section, facts, folder),
+    )
     return StageOutcome(
         counts_in={"records": gold.height},
         counts_out={

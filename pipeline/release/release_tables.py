@@ -37,7 +37,7 @@ class ReleasedScore(Row):
     record_id: str
     estimator: str
     label: str
-    probability: float
+    probability: float | None = Field(description="null where only the bounds are known")
     lower: float
     upper: float
 

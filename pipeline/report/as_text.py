@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from marginalia.schemas.agreement_json import Estimate
-from marginalia.schemas.evaluation_json import Difference, EstimatorEvaluation, Finding, GuardDifference, Metric
+from marginalia.schemas.evaluation_json import (
+    Difference,
+    EstimatorEvaluation,
+    Finding,
+    GuardDifference,
+    GuardEvaluation,
+    Metric,
+)
 from marginalia.scoring.measures.conclusions import compare, conclude, range_is_wide, range_of
 
 CHANCE = 0.5
+FEW = 20  # a share of fewer cases is shown as a count
+ROUNDING = 1e-9
 BOUNDS_EXPLAIN = ": the bounds of the probabilities could explain the difference"
 UNCLEAR = "perhaps no better than chance"
 NAMES = {
@@ -96,6 +106,21 @@ def percent(value: float | None, digits: int = 0) -> str:
     return f"under {least:g} %" if 0 < 100 * value < least / 2 else f"{100 * value:.{digits}f} %"
 
 
+def share(metric: Metric) -> str:
+    """A share of `metric.n` cases with its interval: "63 % (49–75)", or "9 of 12 (42–95 %)" for fewer than FEW cases.
+
+    The ends of the interval are rounded outward, so that none is rounded to a value that it does not reach."""
+    if metric.value is None:
+        return "—"
+    ends = ""
+    if metric.low is not None and metric.high is not None:
+        ends = f"{math.floor(100 * metric.low + ROUNDING)}–{math.ceil(100 * metric.high - ROUNDING)}"
+    if metric.n < FEW:
+        return f"{round(metric.value * metric.n)} of {metric.n}" + (f" ({ends} %)" if ends else "")
+    value = "over 99 %" if 0.995 <= metric.value < 1 else percent(metric.value)
+    return f"{value} ({ends})" if ends else value
+
+
 def threshold(value: float | None) -> str:
     """A threshold with three decimals, or in scientific notation when it is below 0.001."""
     if value is None:
@@ -175,3 +200,16 @@ def explained_by_bounds(finding: Finding, difference: Metric | None) -> bool:
 def joined(names: Sequence[str]) -> str:
     """The names as a phrase: "a, b and c". There must be at least one."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def labels_covered(guard: GuardEvaluation, best: EstimatorEvaluation) -> str:
+    """Which labels the numbers of the estimator are over, if the guard has no probability for some of them; else
+    empty."""
+    only_bounds = [row.label for row in guard.only_bounds]
+    parts = [
+        f"{text}: {', '.join(labels)}"
+        for text, labels in (("only bounds", only_bounds), ("not covered", guard.labels_not_scored))
+        if labels
+    ]
+    total = len(best.labels) + len(only_bounds) + len(guard.labels_not_scored)
+    return f"over {len(best.labels)} of {total} labels ({'; '.join(parts)})" if parts else ""

@@ -33,6 +33,7 @@ from marginalia.schemas.evaluation_json import (
 )
 from marginalia.scoring.measures.conclusions import Answer, above_other, compare, conclude
 
+FEW_OF_A_CLASS = 10  # with fewer positives or negatives, "no evidence of miscalibration" would say nothing
 BRIER_CHANGES = {
     "yes": " and clearly lowers the Brier score",
     "worse": " and clearly raises the Brier score",
@@ -76,22 +77,23 @@ def tested_finding(tested: Sequence[str], primary: str) -> str:
 
 def labels_finding(estimator: EstimatorEvaluation, names: dict[str, str], confidence: float) -> str:
     """Title of the plot by label. The confidence holds for all labels at once."""
-    measurable = sum(row.metrics["roc_auc"].low is not None for row in estimator.labels)
+    judged = [row for row in estimator.labels if row.n]
+    measurable = sum(row.metrics["roc_auc"].low is not None for row in judged)
     answers = {
         row.label: compare(row.metrics["roc_auc"], CHANCE, "above", comparisons=measurable, confidence=confidence)
-        for row in estimator.labels
+        for row in judged
     }
     known = [label for label, answer in answers.items() if answer != "not computed"]
     better = [label for label in known if answers[label] == "yes"]
     unknown = len(answers) - len(known)
     end = f"; {plural(unknown, 'label has', 'labels have')} too few records to tell" if unknown else ""
+    if never := len(estimator.labels) - len(judged):
+        end += f"; {plural(never, 'label was', 'labels were')} never judged"
     if not known:
         return "No label has enough records to say whether the guard recognises it"
     if len(better) == len(known):
         return f"All {len(known)} {'measurable ' if unknown else ''}labels are recognised better than chance{end}"
-    lowest = min(
-        (row for row in estimator.labels if row.label in known), key=lambda row: row.metrics["roc_auc"].value or 0
-    )
+    lowest = min((row for row in judged if row.label in known), key=lambda row: row.metrics["roc_auc"].value or 0)
     lowest_auc = number(lowest.metrics["roc_auc"].value)
     end = f"; {names.get(lowest.label, lowest.label)} has the lowest ROC AUC ({lowest_auc}){end}"
     if not better:
@@ -111,6 +113,11 @@ def calibration_finding(report: CalibrationReport) -> str:
     off = _miscalibrated(raw)
     if off == "not computed":
         sentence = f"The calibration of the guard's probabilities could not be tested ({ece})"
+    elif off != "yes" and _has_few(raw):
+        sentence = (
+            f"Too few records to say whether the guard's probabilities are calibrated ({ece}; calibrated ones reach up "
+            f"to {number(raw.ece_if_calibrated)} by chance)"
+        )
     elif off != "yes":
         sentence = f"No evidence that the guard's probabilities are miscalibrated ({ece})"
     elif (direction := _direction(report.bias)) is not None:
@@ -135,6 +142,11 @@ def _miscalibrated(quality: CalibrationQuality) -> Answer:
     return conclude(ece.value, quality.ece_if_calibrated, allowed, "above")
 
 
+def _has_few(quality: CalibrationQuality) -> bool:
+    """Whether so few values are positive or negative that probabilities far off could pass as calibrated."""
+    return min(quality.positives, quality.n - quality.positives) < FEW_OF_A_CLASS
+
+
 def _direction(bias: Metric | None) -> str | None:
     if compare(bias, 0.0, "above") == "yes":
         return "too high"
@@ -154,6 +166,12 @@ def label_calibration_finding(report: CalibrationReport, names: dict[str, str]) 
     if not known:
         return "The calibration of single labels could not be tested"
     if not off:
+        few = sum(_has_few(report.labels_raw[label]) for label in known)
+        enough = len(known) - few
+        if not enough:
+            return f"Too few records to say whether the probabilities of {plural(few, 'label')} are calibrated"
+        if few:
+            return f"No evidence of miscalibration for {plural(enough, 'label')}; too few records to tell for {few}"
         return f"No evidence of miscalibration for any of {plural(len(known), 'label')}"
     gaps = {label: _calibration_gap(report.labels_raw[label]) for label in off}
     furthest = max(gaps, key=lambda label: abs(gaps[label]))

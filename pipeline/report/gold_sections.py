@@ -10,7 +10,7 @@ from marginalia.pipeline.core.imported_files import is_answers_imported
 from marginalia.pipeline.core.stage_summary import counted
 from marginalia.pipeline.report import as_text, finding_sentences
 from marginalia.pipeline.report.coverage_section import CoveredValue, coverage, coverage_finding, rejected_figure
-from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, bars, forest, nice_axis
+from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, bars, forest, listed, nice_axis
 from marginalia.pipeline.report.report_data import Figure, ReportData
 from marginalia.schemas.agreement_json import Agreement, LabelAgreement
 from marginalia.schemas.manifest_json import Manifest
@@ -167,7 +167,7 @@ def _label_counts(labels: list[LabelCount], final: int) -> Figure:
         note += " Numbers: records with the label, of those in which it was judged; only these count."
     if has_intended:
         note += " Vertical marks: records whose writer was asked for it. Only the gold labels count in the evaluation."
-    return Figure(title, bars(rows, axis, alt=title), note)
+    return Figure(title, bars(rows, axis, alt=title), note, alt=listed("Gold records with the label", rows))
 
 
 def _label_counts_title(ordered: list[LabelCount]) -> str:
@@ -216,7 +216,8 @@ def trust_section(data: ReportData) -> TrustSection | None:
         "95 % interval over records. The alpha of whole label sets can be lower than that of every label: two sets are "
         "equal only if all their labels are."
     )
-    return TrustSection(agreement, Figure(title, forest(rows, axis, alt=title), note), ordered)
+    figure = Figure(title, forest(rows, axis, alt=title), note, alt=listed("Krippendorff's alpha of each label", rows))
+    return TrustSection(agreement, figure, ordered)
 
 
 def stage_rows(data: ReportData) -> list[StageRow]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from marginalia.pipeline.report import as_text, finding_sentences
-from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, Series, curves, forest, nice_axis
+from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, Series, curves, forest, listed, nice_axis
 from marginalia.pipeline.report.report_data import Figure
 from marginalia.pipeline.report.small_multiples import Panel, panels
 from marginalia.schemas.evaluation_json import (
@@ -51,7 +51,7 @@ def estimators_figure(guard: GuardEvaluation) -> Figure:
         "are common."
     )
     drawing = forest(rows, axis, alt=title, legend=[("macro (numbers at the right)", 1), ("micro", 2)])
-    return Figure(title, drawing, note)
+    return Figure(title, drawing, note, alt=listed("Macro ROC AUC of each estimator", rows))
 
 
 def roc_figure(guard: GuardEvaluation) -> Figure:
@@ -96,7 +96,18 @@ def reliability_figure(best: EstimatorEvaluation) -> Figure | None:
         "interval. On the dashed line both agree; below it the guard's probabilities are too high."
     )
     x, y = nice_axis(min(largest, 1.0), "mean probability"), nice_axis(min(largest, 1.0), "share that applies")
-    return Figure(title, curves(series, x, y, alt=title, diagonal=True), note)
+    drawing = curves(series, x, y, alt=title, diagonal=True)
+    return Figure(title, drawing, note, alt="Mean probability and share that applies, " + _points(series))
+
+
+def _points(series: list[Series]) -> str:
+    """The points of the curves in words."""
+    curves_in_words = [
+        f"{curve.name}: "
+        + ", ".join(f"{as_text.number(x)} and {as_text.number(y)}" for x, y in zip(curve.x, curve.y, strict=True))
+        for curve in series
+    ]
+    return "; ".join(curves_in_words) + "."
 
 
 def label_reliability_figure(
@@ -200,7 +211,8 @@ def labels_figure(
     note = f"ROC AUC of {best.estimator} for each label. A point without whiskers has too few records for an interval."
     if partly:
         note += " Only records in which the label was judged count."
-    return Figure(title, forest(rows, Axis(0, 1, "ROC AUC", 0.5, "chance"), alt=title), note)
+    drawing = forest(rows, Axis(0, 1, "ROC AUC", 0.5, "chance"), alt=title)
+    return Figure(title, drawing, note, alt=listed("ROC AUC of each label", rows))
 
 
 def review_figure(best: EstimatorEvaluation, *, partly: bool = False) -> Figure:

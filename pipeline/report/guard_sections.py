@@ -29,11 +29,13 @@ from marginalia.schemas.evaluation_json import (
     Threshold,
     WorstRecord,
 )
+from marginalia.scoring.measures.conclusions import FEW_RECORDS
 
 TABLE_METRICS = ("macro_roc_auc", "micro_roc_auc", "micro_average_precision", "micro_f1", "hamming_loss")
 DIFFERENCE_COLUMNS = ("macro_roc_auc", "micro_roc_auc", "micro_f1", "tuned_micro_f1")
 LABEL_METRICS = ("roc_auc", "average_precision", "f1", "precision", "recall")
 MOST_CONFUSIONS = 12
+HOW_COVERED = {"exact": "exact", "union": "exact, as a union", "bounds": "only bounds"}
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,22 @@ class Guarantees:
 
 
 @dataclass(frozen=True)
+class CoverageRow:
+    """How a guard with other categories covers one label: its name, in which way, and the guard's categories."""
+
+    label: str
+    how: str
+    categories: str
+
+
+@dataclass(frozen=True)
 class GuardView:
     """What the template shows of a guard. `best` is the recommended estimator; without one most fields are empty."""
 
     guard: GuardEvaluation
     best: EstimatorEvaluation | None
     headlined: bool
+    few_records: int  # that the guard was evaluated on, if they are few; else 0
     format_warning: str  # empty for a guard that kept its answer format
     chance: str  # of `best`: see as_text.against_chance
     estimators: Figure | None
@@ -87,10 +99,13 @@ class GuardView:
     slices: Figure | None
     confusions: str  # the finding
     worst: list[WorstCase]
+    left_out: list[str]  # why labels are not in macro averages
     reasons: list[str]  # why numbers of the table by label are missing
     not_judged: str  # the finding; empty if all labels that the guard scores were judged in all records
     unknown_verdicts: str
     notes: list[str]  # what the scores depend on, from the manifest of the stage score
+    coverage: list[CoverageRow]  # empty for a guard whose categories are the labels
+    unused: str  # the guard's categories that no label names
 
 
 def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
@@ -105,6 +120,7 @@ def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
         guard=guard,
         best=best,
         headlined=headlined(guard),
+        few_records=best.n if best is not None and best.n < FEW_RECORDS else 0,
         format_warning=_as_sentence(format_warning(guard)),
         chance=as_text.against_chance(as_text.chance_metric(best)[1]) if best is not None else "not known",
         estimators=estimators_figure(guard) if guard.estimators else None,
@@ -127,15 +143,34 @@ def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
         slices=slices_figure(guard, confidence),
         confusions=finding_sentences.confusions_finding(guard.confusions, names) if guard.confusions else "",
         worst=_worst_cases(data, guard),
+        left_out=_left_out(best, names) if best is not None else [],
         reasons=_reasons(best, names) if best is not None else [],
         not_judged=not_judged,
         unknown_verdicts=finding_sentences.unknown_verdicts_finding(guard.not_judged),
         notes=_notes(data, guard.guard),
+        coverage=_coverage_rows(guard, names),
+        unused=", ".join(guard.coverage.unused) if guard.coverage is not None else "",
     )
 
 
 def _as_sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _coverage_rows(guard: GuardEvaluation, names: dict[str, str]) -> list[CoverageRow]:
+    if guard.coverage is None:
+        return []
+    bounds = {row.label: row for row in guard.only_bounds}
+    rows = []
+    for label in guard.coverage.labels:
+        row = bounds.get(label.label)
+        how = HOW_COVERED[label.kind]
+        if row is not None and row.lower is not None and row.upper is not None:
+            how += f": {row.lower:.2f} to {row.upper:.2f} on average ({row.estimator})"
+        parts = [" or ".join(label.any_of)] if label.any_of else []
+        parts += [f"a part of {' or '.join(label.part_of)}"] if label.part_of else []
+        rows.append(CoverageRow(names.get(label.label, label.label), how, " or ".join(parts)))
+    return rows + [CoverageRow(names.get(label, label), "not covered", "—") for label in guard.coverage.not_covered]
 
 
 def _notes(data: ReportData, guard_name: str) -> list[str]:
@@ -189,6 +224,14 @@ def _worst_cases(data: ReportData, guard: GuardEvaluation) -> list[WorstCase]:
         )
         for record in guard.worst
     ]
+
+
+def _left_out(best: EstimatorEvaluation, names: dict[str, str]) -> list[str]:
+    """Each reason why labels are left out of macro averages, with these labels."""
+    by_reason: dict[str, list[str]] = {}
+    for label, reason in best.labels_left_out.items():
+        by_reason.setdefault(reason, []).append(names.get(label, label))
+    return [f"{', '.join(labels)} ({reason})" for reason, labels in by_reason.items()]
 
 
 def _reasons(best: EstimatorEvaluation, names: dict[str, str]) -> list[str]:

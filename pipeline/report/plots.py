@@ -33,6 +33,11 @@ class PlotRow:
     text: str
 
 
+def listed(quantity: str, rows: Sequence[PlotRow]) -> str:
+    """The numbers of a plot as one sentence, for readers who do not see it: "Records: Refund 3; Return none."."""
+    return f"{quantity}: " + "; ".join(f"{row.label} {row.text.replace('—', 'none')}" for row in rows) + "."
+
+
 @dataclass(frozen=True)
 class Axis:
     """The range of an axis. `reference` is a value to compare with, such as chance, drawn as a named line."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import polars as pl
 from markupsafe import Markup
 
+from marginalia.pipeline.evaluation.guard_tables import GuardTable
 from marginalia.schemas.agreement_json import Agreement
 from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation, Primary
 from marginalia.schemas.generation_json import Generation
@@ -35,6 +36,7 @@ class ReportData:
     audited: pl.DataFrame | None = None  # AuditedRecord
     generation: Generation | None = None
     primary: Primary = "macro_roc_auc"  # evaluate.primary
+    tables: Sequence[GuardTable] = ()  # what each guard was judged on; without them there is no record browser
 
     @property
     def label_names(self) -> dict[str, str]:
@@ -44,11 +46,13 @@ class ReportData:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot. Its title is the finding, `note` says how to read it."""
+    """A plot. Its title is the finding, `note` says how to read it. `alt` lists the numbers that it shows, for readers
+    who do not see it; empty where no page needs it."""
 
     title: str
     drawing: Markup
     note: str
+    alt: str = ""
 
 
 def recommended_estimator(guard: GuardEvaluation) -> EstimatorEvaluation | None:

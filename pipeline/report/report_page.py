@@ -1,21 +1,23 @@
-"""The report as one self-contained HTML page: no scripts, nothing loaded, every text escaped."""
+"""The report as one self-contained HTML page: one inline script, nothing loaded, every text escaped."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from marginalia.pipeline.report import as_text, guard_sections
 from marginalia.pipeline.report.annotator_section import annotator_section
+from marginalia.pipeline.report.decision import guard_decision
 from marginalia.pipeline.report.gold_sections import dataset_section, stage_rows, trust_section
 from marginalia.pipeline.report.guard_comparison import side_by_side
 from marginalia.pipeline.report.guard_sections import guard_view
+from marginalia.pipeline.report.page_script import TEMPLATES, content_policy, page_script
+from marginalia.pipeline.report.record_browser import record_browser
 from marginalia.pipeline.report.report_data import ReportData
+from marginalia.pipeline.report.threshold_slider import threshold_sliders
 from marginalia.schemas.text_checks import displayable
 
-TEMPLATES = Path(__file__).parent / "templates"
+STYLES = ("page.css", "decision.css")
 
 
 def environment() -> Environment:
@@ -36,7 +38,9 @@ def _displayable(value: object) -> object:
 
 def build_page(data: ReportData) -> str:
     """The report. Equal data gives equal bytes."""
-    style = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))  # safe: contains nothing from the run
+    styles = [(TEMPLATES / name).read_text(encoding="utf-8") for name in STYLES]
+    style = Markup("".join(styles))  # safe: contains nothing from the run
+    script = page_script()
     return (
         environment()
         .get_template("page.html.j2")
@@ -49,8 +53,9 @@ def build_page(data: ReportData) -> str:
             trust=trust_section(data),
             annotators=annotator_section(data),
             written=data.generation,
+            decisions=[guard_decision(data, guard) for guard in data.evaluation.guards],
             guards=[guard_view(data, guard) for guard in data.evaluation.guards],
-            side_by_side=side_by_side(data.evaluation, data.primary),
+            side_by_side=side_by_side(data.evaluation, data.primary, data.label_names),
             stages=stage_rows(data),
             as_text=as_text,
             metric_names=as_text.NAMES,
@@ -58,6 +63,10 @@ def build_page(data: ReportData) -> str:
             compared_metrics=guard_sections.DIFFERENCE_COLUMNS,
             label_metrics=guard_sections.LABEL_METRICS,
             most_confusions=guard_sections.MOST_CONFUSIONS,
+            sliders=threshold_sliders(data),
+            browser=record_browser(data),
             style=style,
+            script=script,
+            policy=content_policy(script),
         )
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marginalia.pipeline.report.as_text import UNCLEAR, against_chance, plural
+from marginalia.pipeline.report.as_text import UNCLEAR, against_chance, labels_covered, plural
 from marginalia.pipeline.report.finding_sentences import not_judged_finding, unknown_verdicts_finding
 from marginalia.pipeline.report.report_data import format_warning, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Metric, NotJudged
@@ -50,6 +50,8 @@ def _guard(guard: GuardEvaluation) -> list[str]:
         after = best.calibration.recalibrated
         if after is not None and after.ece.value is not None:
             lines[-1] += f", {after.ece.value:.2f} after {best.calibration.method}"
+    if labels := labels_covered(guard, best):
+        lines.append(f"  {labels}")
     bounds = _bounds_warning(guard)
     return [*lines, f"  {bounds}"] if bounds else lines
 

@@ -69,7 +69,7 @@ def _judged_problems(gold: pl.DataFrame) -> Iterator[str]:
 
 
 def check_scores(contents: Contents, verification: Verification) -> None:
-    """Every gold record has a probability within its bounds for each estimator × label, or it has an error."""
+    """Every gold record has an error, or for each estimator × label a probability within its bounds or only bounds."""
     gold = contents.table(GOLD)
     for guard in contents.guards:
         scores = contents.table(SCORES.of(guard))
@@ -116,7 +116,7 @@ def _check_score_journal(
     with verification.failing("score", "journal", fix):
         latest: dict[str, tuple[str | None, float]] = {}
         for entry in read_journal(path, check=check_entry):
-            total = sum(sum(numbers[0]) for numbers in entry["scores"].values())
+            total = sum(value for numbers in entry["scores"].values() for value in numbers[0] if value is not None)
             latest[entry["id"]] = (entry["error"], total)
         sums = dict(scores.group_by("record_id").agg(pl.col("probability").sum()).iter_rows())
         problems = []

@@ -9,22 +9,30 @@ from marginalia.schemas.storage.files import read_text
 from marginalia.schemas.storage.yaml_files import load_yaml
 from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.guard import GuardFile, guard_path
+from marginalia.scoring.label_categories import load_categories
 from marginalia.scoring.score_request import ScoreRequest
 
 
 def portable(request: ScoreRequest) -> ScoreRequest:
-    """The request with the contents of taxonomy and guard file instead of their paths.
+    """The request with the contents of taxonomy, categories and guard file instead of their paths.
 
     The model remains a reference, which must name the same model there. Raises InputError for an unreadable file."""
     path = guard_path(request.guard, relative_to=request.folder)
     taxonomy = request.taxonomy
     if isinstance(taxonomy, str):
         taxonomy = load_taxonomy(taxonomy, relative_to=request.folder)
-    if taxonomy is None and (named := load_yaml(path, GuardFile).taxonomy) is not None:
-        taxonomy = load_taxonomy(named, relative_to=path.parent)
+    categories, own_taxonomy = request.categories, None
+    if isinstance(categories, str):
+        categories = load_categories(request.folder / categories)
+    named = load_yaml(path, GuardFile).taxonomy
+    if named is not None and (taxonomy is None or categories is not None):
+        own_taxonomy = load_taxonomy(named, relative_to=path.parent)
     # the file's text, not its name: shipped guards may differ between two installed versions of this package
-    contents = {"taxonomy": taxonomy, "guard_text": read_text(path), "folder": request.folder.absolute()}
-    return request.model_copy(update=contents)
+    contents = {"guard_text": read_text(path), "folder": request.folder.absolute()}
+    if categories is None:
+        return request.model_copy(update={**contents, "taxonomy": taxonomy or own_taxonomy})
+    mapped = {"taxonomy": taxonomy, "categories": categories, "own_taxonomy": own_taxonomy}
+    return request.model_copy(update={**contents, **mapped})
 
 
 def work_in(folder: str) -> None:

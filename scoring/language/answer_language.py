@@ -17,8 +17,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from marginalia.schemas.errors import InputError
 
+Floats = npt.NDArray[np.float64]
 MOST_PIECES = 200  # of one alternative: they are read recursively
 MOST_READINGS = 1_000  # of one text; twenty choices between equal texts for different rows would have a million
 MOST_STATES = 200_000  # in memory, about 200 MB; further ones replace them
@@ -79,6 +83,11 @@ class State:
         self._readings = readings
         self._next: dict[int, State | None] = {}
 
+    @property
+    def of_codes(self) -> State:
+        """The same state with one row per code, where rows are unions of codes (scoring/language/code_unions.py)."""
+        return self
+
     def step(self, byte: int) -> State | None:
         """The state after one more byte; None when no answer continues with it."""
         if byte not in self._next:
@@ -131,7 +140,8 @@ class AnswerLanguage:
 
     def __init__(self, codes: Sequence[str], alternatives: Sequence[Sequence[Piece]]) -> None:
         self.codes = tuple(codes)
-        self.rows = len(codes) + 1
+        self.code_rows = len(codes) + 1  # one per code, and the verdict's
+        self.rows = self.code_rows
         self.alternatives = tuple(tuple(pieces) for pieces in alternatives)
         in_texts = 0
         for text in (text for pieces in self.alternatives for piece in pieces for text in _texts(piece)):
@@ -146,6 +156,14 @@ class AnswerLanguage:
     def verdict(self) -> int:
         """The number of the verdict's row."""
         return len(self.codes)
+
+    def rows_of(self, code: int) -> tuple[int, ...]:
+        """The rows that the code (or, after the last one, the verdict) with this number completes."""
+        return (code,)
+
+    def rows_of_codes(self, codes: Floats) -> Floats:
+        """(…, rows) as 0/1, from (…, codes and verdict) as 0/1."""
+        return codes
 
     def bytes_used(self) -> set[int]:
         """Every byte that an answer can contain."""
@@ -193,7 +211,7 @@ class AnswerLanguage:
         if new.separator >= 0:
             return {} if old.separator >= 0 else {new.pending: offset}
         fresh = new.used & ~old.used & ~(1 << old.pending if old.separator >= 0 else 0)
-        rows = [row for row in range(self.rows) if fresh >> row & 1]
+        rows = [row for row in range(self.code_rows) if fresh >> row & 1]
         return {row: offset if self._all_labels >> row & 1 else offset + 1 for row in rows}
 
     def _listed(self) -> dict[int, str]:
@@ -242,8 +260,11 @@ class AnswerLanguage:
             if len(self._states) >= MOST_STATES:
                 self._states = {self.start._readings: self.start}
                 self.start._next.clear()  # the start leads to all others
-            self._states[readings] = State(self, readings)
+            self._states[readings] = self._new_state(readings)
         return self._states[readings]
+
+    def _new_state(self, readings: frozenset[_Reading]) -> State:
+        return State(self, readings)
 
     def _read(self, at: _Reading, byte: int) -> list[_Reading]:
         """The readings that one more byte leads to; none when the reading ends."""
@@ -335,7 +356,7 @@ class AnswerLanguage:
 
     def _without(self, at: _Reading) -> int:
         """Rows that an answer can still end without from this reading on."""
-        without = ((1 << self.rows) - 1) & ~at.used
+        without = ((1 << self.code_rows) - 1) & ~at.used
         for index, piece in enumerate(self.alternatives[at.alternative][at.piece :]):
             if not isinstance(piece, LabelList):
                 without &= ~_certain(piece, -1 if index else at.option)

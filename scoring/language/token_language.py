@@ -68,6 +68,7 @@ class TokenLanguage:
         self._moves: dict[State, Moves] = {}
         self._entries = 0
         self._forced: dict[State, int | None] = {}
+        self._completed_codes: dict[State, tuple[Floats, Floats]] = {}
 
     def moves(self, state: State) -> Moves:
         """The tokens that may follow the state."""
@@ -77,9 +78,26 @@ class TokenLanguage:
             if self._entries > MOST_ENTRIES:  # a guard with many choices has more states than fit into memory
                 self._moves.clear()
                 self._forced.clear()
+                self._completed_codes.clear()
                 self._entries = moves.done.size
             self._moves[state] = moves
         return self._moves[state]
+
+    def completed_codes(self, state: State) -> tuple[Floats, Floats]:
+        """(n, codes and verdict): 1 for what is complete after each of `moves`; (n, rows): 1 for the rows of which a
+        code is not complete after it and still can be.
+
+        These differ from `done` and `could` of the moves only where rows are unions of codes."""
+        moves = self.moves(state)
+        if state.of_codes is state:
+            return moves.done, moves.could
+        if state not in self._completed_codes:
+            accepted = state.of_codes.accepted or 0
+            after = [None if new is None else new.of_codes for new in moves.states]
+            done = _bits([accepted if new is None else new.done for new in after], self.language.code_rows)
+            could = _bits([0 if new is None else new.could for new in after], self.language.code_rows)
+            self._completed_codes[state] = done, self.language.rows_of_codes(could)
+        return self._completed_codes[state]
 
     def forced(self, state: State) -> int | None:
         """The index of the move that a tokenizer would make where the language leaves no choice of the next text.
@@ -128,17 +146,18 @@ class TokenLanguage:
 
     def _tabulate(self, state: State, ids: list[int], states: list[State | None]) -> Moves:
         accepted = state.accepted or 0
-        done = self._rows([accepted if after is None else after.done for after in states])
-        could = self._rows([0 if after is None else after.could for after in states])
-        without = self._rows([0 if after is None else after.without for after in states])
-        undecided = self._rows([0 if after is None else after.undecided for after in states])
+        rows = self.language.rows
+        done = _bits([accepted if after is None else after.done for after in states], rows)
+        could = _bits([0 if after is None else after.could for after in states], rows)
+        without = _bits([0 if after is None else after.without for after in states], rows)
+        undecided = _bits([0 if after is None else after.undecided for after in states], rows)
         ends = np.array([after is None for after in states], dtype=bool)
         return Moves(np.array(ids, dtype=np.int64), tuple(states), ends, done, could, without, undecided)
 
-    def _rows(self, masks: list[int]) -> Floats:
-        """(n, rows): the masks as 0/1 rows."""
-        rows = self.language.rows
-        return np.array([[mask >> row & 1 for row in range(rows)] for mask in masks], dtype=float).reshape(-1, rows)
+
+def _bits(masks: list[int], rows: int) -> Floats:
+    """(n, rows): the masks as 0/1 rows."""
+    return np.array([[mask >> row & 1 for row in range(rows)] for mask in masks], dtype=float).reshape(-1, rows)
 
 
 def _trie(token_bytes: Mapping[int, bytes]) -> dict[int, Any]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from marginalia.scoring.language.token_language import Floats
+from marginalia.scoring.language.token_language import Floats, TokenLanguage
 from marginalia.scoring.marginal.answer_search import ROUNDING, NextTokens, Node, Search
 from marginalia.scoring.marginal.best_first import NARROW, WIDE
 from marginalia.scoring.marginal.bounds import point_in, row_vector
@@ -51,10 +51,11 @@ class _Waiting(NamedTuple):
 class _StepBounds:
     """What is known of each label step after some prefixes have been expanded; arrays are (steps, rows).
 
-    completed: 1 for the rows that are complete before the step. settled: P(the row is the next one completed), over the
-    expanded prefixes. open: mass of waiting prefixes that can still complete the row. budget: how many more prefixes
-    that the search did not count may be expanded."""
+    completed: (steps, codes and verdict), 1 for those that are complete before the step. settled: P(the row is the next
+    one completed), over the expanded prefixes. open: mass of waiting prefixes that can still complete the row. budget:
+    how many more prefixes that the search did not count may be expanded."""
 
+    language: TokenLanguage
     completed: Floats
     settled: Floats
     open: Floats
@@ -62,7 +63,7 @@ class _StepBounds:
     budget: int
 
     def copy(self) -> _StepBounds:
-        return _StepBounds(self.completed, self.settled.copy(), self.open.copy(), self.waiting.copy(), self.budget)
+        return replace(self, settled=self.settled.copy(), open=self.open.copy(), waiting=self.waiting.copy())
 
     def largest(self) -> tuple[Floats, Floats]:
         """Bounds, over rows, of the maximum over the steps."""
@@ -76,7 +77,7 @@ class _StepBounds:
         while self.waiting:
             first = self.waiting[0]
             above = self.settled[first.step] + self.open[first.step] > lower + ROUNDING
-            if (_could(first) * above).any():
+            if (self._could(first) * above).any():
                 return first
             heapq.heappop(self.waiting)  # another step has at least as large probabilities of all its rows
         return None
@@ -84,20 +85,27 @@ class _StepBounds:
     def take(self) -> _Waiting:
         """Takes the first waiting prefix, and its mass, out of what is open."""
         first = heapq.heappop(self.waiting)
-        self.open[first.step] += first.negative_probability * _could(first)
+        self.open[first.step] += first.negative_probability * self._could(first)
         return first
 
     def expand(self, step: int, node: Node, probability: float) -> None:
         """Adds the moves after an evaluated prefix whose probability, given the start of the step, is known."""
-        moves, shares = node.moves, _next_probabilities(node)
-        assert moves is not None
-        new = moves.done * (1.0 - self.completed[step])
-        decided = new.any(axis=1)
+        shares = _next_probabilities(node)
+        assert node.state is not None
+        done, could = self.language.completed_codes(node.state)
+        new_codes = done * (1.0 - self.completed[step])
+        new, decided = self.language.language.rows_of_codes(new_codes), new_codes.any(axis=1)
         self.settled[step] += probability * (shares[decided] @ new[decided])
-        for index in np.flatnonzero(~decided & moves.could.any(axis=1) & (shares > 0)).tolist():
+        for index in np.flatnonzero(~decided & could.any(axis=1) & (shares > 0)).tolist():
             mass = probability * float(shares[index])
-            self.open[step] += mass * moves.could[index]
+            self.open[step] += mass * could[index]
             heapq.heappush(self.waiting, _Waiting(-mass, node, index, step))
+
+    def _could(self, waiting: _Waiting) -> Floats:
+        """(rows,) as 0/1: those of which an answer through the waiting prefix can still complete a code."""
+        assert waiting.parent.state is not None
+        could: Floats = self.language.completed_codes(waiting.parent.state)[1][waiting.move]
+        return could
 
 
 class MaxOverSteps:
@@ -108,7 +116,8 @@ class MaxOverSteps:
 
         max_over_steps(ℓ) = max over t in T of P(ℓ is the next row completed | prompt, ŷ up to t)
 
-    where a row is completed by its code in full, in any tokenisation, and its separator or the end of the answer.
+    where a row is completed by its code in full, in any tokenisation, and its separator or the end of the answer. Where
+    rows are unions of codes, the steps are those of the codes: P(a code of the row is the next code completed).
 
     All steps share one order of expansion: the most probable prefix, given the start of its step, among those that can
     still change the bounds. `tolerance` and `node_budget` only decide where this order stops, so a finer tolerance or a
@@ -121,10 +130,13 @@ class MaxOverSteps:
         self._tolerance = tolerance
         self.nodes = 0  # evaluated here, without those of the search
         self.steps = [node for node in _label_steps(search) if node.moves is not None]
-        rows = search.language.language.rows
-        completed = [row_vector(node.state.done, rows) for node in self.steps if node.state is not None]
-        shape = (len(self.steps), rows)
-        self._bounds = _StepBounds(np.array(completed), np.zeros(shape), np.zeros(shape), [], node_budget)
+        language = search.language.language
+        states = [node.state.of_codes for node in self.steps if node.state is not None]
+        completed = [row_vector(state.done, language.code_rows) for state in states]
+        shape = (len(self.steps), language.rows)
+        self._bounds = _StepBounds(
+            search.language, np.array(completed), np.zeros(shape), np.zeros(shape), [], node_budget
+        )
         for step, node in enumerate(self.steps):
             self._bounds.expand(step, node, 1.0)
 
@@ -259,7 +271,7 @@ def _label_steps(search: Search) -> list[Node]:
             break
         before, node = node.state, _child(node, int(matches[0]))
         assert before is not None and node.state is not None
-        if node.state.done & ~before.done:
+        if node.state.of_codes.done & ~before.of_codes.done:
             starts.append(node)
     return starts
 
@@ -290,10 +302,3 @@ def _next_probabilities(node: Node) -> Floats:
     """The probabilities of an evaluated prefix's moves, given the prefix."""
     assert node.masses is not None
     return node.masses / node.mass if node.mass > 0 else np.zeros_like(node.masses)
-
-
-def _could(waiting: _Waiting) -> Floats:
-    """0/1 over rows: those that an answer through the waiting prefix can still complete."""
-    assert waiting.parent.moves is not None
-    could: Floats = waiting.parent.moves.could[waiting.move]
-    return could

@@ -88,7 +88,9 @@ def _bounded(lower: Floats, upper: Floats, wider: tuple[Floats, Floats] | None =
 
 
 def decisions(steps: Sequence[Step], tokens: TokenLanguage) -> list[Decision]:
-    """The rows that a greedy answer completed while it was in the language, in the order of their last bytes."""
+    """The rows that a greedy answer completed while it was in the language, in the order of their last bytes.
+
+    A row that is a union of codes is completed by the first of them."""
     text = b""
     step_of_byte: list[int] = []  # for each byte of the text, the step that generated it
     state: State | None = tokens.language.start
@@ -104,11 +106,16 @@ def decisions(steps: Sequence[Step], tokens: TokenLanguage) -> list[Decision]:
             break  # what a token completes on its way out of the language is not part of the answer
         text += piece
         step_of_byte += [index] * len(piece)
-    return _products(steps, step_of_byte, tokens.language.decided(text, ended=ended))
+    by_code = _products(steps, step_of_byte, tokens.language.decided(text, ended=ended))
+    first: dict[int, Decision] = {}
+    for decision in by_code:
+        for row in tokens.language.rows_of(decision.row):
+            first.setdefault(row, replace(decision, row=row))
+    return list(first.values())
 
 
 def _products(steps: Sequence[Step], step_of_byte: list[int], ends: dict[int, int]) -> list[Decision]:
-    """The decisions, from the byte offset at which each row's code or word ends."""
+    """The decision on each code (`row` is its number), from the byte offset at which its code or word ends."""
     decided: list[Decision] = []
     joint, highest_joint, spread_joint, start = 1.0, 1.0, 0.0, 0
     last_end = -1

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 Answer = Literal["yes", "no", "cannot tell", "not computed"]
 Rule = Literal["above", "below", "at least"]
 Ends = tuple[float | None, float | None]
+FEW_RECORDS = 30  # with fewer, every number of a guard is imprecise, and the terminal and the report say so
 WIDE = 1 / 3  # a range is shown if it is wider than this share of the sampling interval
 
 

@@ -49,7 +49,7 @@ class Page:
 
     def __init__(self, browser: webdriver.Chrome, url: str) -> None:
         self.browser, self.url = browser, url
-        self.wait = WebDriverWait(browser, 20)
+        self.wait = WebDriverWait(browser, 20, poll_frequency=0.05)
 
     def log_in(self, username: str, password: str) -> None:
         self.browser.get(f"{self.url}/sign-in")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from marginalia.annotation.server.server_control import accounts, down, up
 from marginalia.schemas.taxonomy import SHIPPED
@@ -54,7 +56,11 @@ def main(to: Path) -> None:
         try:
             work.stage("push")
             with opened(work, "ben", "push.json", folder / "ben") as page:
+                while "parcel" not in page.text:  # the order of the records is random
+                    page.press(Keys.ARROW_RIGHT)
+                    time.sleep(1)
                 page.label("Late delivery").click()
+                time.sleep(1)  # the colour of a ticked label fades in
                 page.browser.save_screenshot(str(to / "annotation-record.png"))
                 page.browser.find_element(By.XPATH, "//*[contains(text(), 'uidelines')]").click()
                 page.sees("What to do")

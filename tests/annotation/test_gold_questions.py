@@ -67,6 +67,10 @@ def test_a_seeded_share_is_chosen_and_more_records_only_add(tmp_path: Path) -> N
     assert list(many)[:3] == list(few)
     with pytest.raises(InputError, match=r"has 6 gold questions, but a share of 0.2 of 100 records needs 20"):
         choose(path, taxonomy, [f"r{at}" for at in range(100)], 0.2, 1)
+    partly = [{"id": "q", "text": "t", "labels": [], "judged": taxonomy.ids[1:]}]
+    write_questions(tmp_path, partly)
+    with pytest.raises(InputError, match=f"record 'q': the label '{taxonomy.ids[0]}' was not judged"):
+        choose(path, taxonomy, ["r"], 0.2, 1)
     write_questions(tmp_path, [{"id": "q", "text": "t"}])
     with pytest.raises(InputError, match="record 'q' has no labels"):
         choose(path, taxonomy, ["r"], 0.2, 1)

@@ -127,7 +127,7 @@ GUARD_FILES: list[Row] = [
         SCORE,
         2,
         "g.yaml: line 10: label 'violent_crimes' is not in the taxonomy support-tickets (guard ll"
-        "ama-guard-3 is for the taxonomy llama-guard-3)",
+        "ama-guard-3 is for the taxonomy llama-guard-3; categories says which of its labels mean those of your policy)",
     ),
     (
         "unknown taxonomy",

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.input_records import RECORD_SCHEMA, read_records
+from marginalia.schemas.input_records import RECORD_SCHEMA, read_records, read_records_to_score
 
 
 def write(tmp_path: Path, *rows: Any, name: str = "r.jsonl") -> Path:
@@ -43,7 +43,7 @@ def test_text_is_one_user_message_and_labels_may_be_absent_null_or_empty(tmp_pat
     )
     records = read_records(path)
     assert records.schema == RECORD_SCHEMA
-    assert records.rows() == [
+    assert records.drop("judged").rows() == [
         ("a", [{"role": "user", "content": "hello"}], None),
         ("b", [{"role": "user", "content": "hello"}], []),
         ("3", messages, ["x"]),
@@ -74,6 +74,18 @@ def test_blank_labels_are_null_and_a_list_written_as_text_is_a_list(tmp_path: Pa
     assert read_records(path)["labels"].to_list() == [None]
 
 
+def test_judged_labels_are_read_and_scoring_does_not_need_them(tmp_path: Path) -> None:
+    path = write(tmp_path, row(labels=["x"], judged=["x", "y"]), row(id="b", labels=[], judged=None), row(id="c"))
+    assert read_records(path)["judged"].to_list() == [["x", "y"], None, None]
+    write(tmp_path, row(labels=["x"], judged=["y"]))
+    with pytest.raises(InputError, match="record 'a' has the label 'x', which 'judged' leaves out"):
+        read_records(path)
+    write(tmp_path, row(labels=["x"], judged=True))
+    with pytest.raises(InputError, match="'judged' must be a list of strings, saw 'True'"):
+        read_records(path)
+    assert list(read_records_to_score(path).usable) == [("a", [{"role": "user", "content": row()["text"]}])]
+
+
 def test_nulls_that_datasets_writes_into_parquet_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "r.parquet"
     nulls = {"name": None, "tool_calls": None}
@@ -84,7 +96,7 @@ def test_nulls_that_datasets_writes_into_parquet_are_ignored(tmp_path: Path) -> 
             {"id": "b", "messages": [{**question, **nulls}, {**answer, **nulls}], "labels": None},
         ]
     ).to_parquet(path)
-    assert read_records(path).rows() == [("a", [question], ["x"]), ("b", [question, answer], None)]
+    assert read_records(path).rows() == [("a", [question], ["x"], None), ("b", [question, answer], None, None)]
 
 
 def test_parquet_is_read(tmp_path: Path) -> None:

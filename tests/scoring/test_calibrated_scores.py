@@ -11,6 +11,7 @@ import pytest
 
 from marginalia.schemas.calibration_json import Calibration, CalibrationFile, Identity, Isotonic, LabelMap, Platt
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.label_coverage import GuardCoverage
 from marginalia.schemas.tables import LabelScore
 from marginalia.scoring.calibrated_scores import calibrate_scores, choose_maps
 from marginalia.scoring.measures.calibration import apply_map
@@ -50,6 +51,25 @@ def choose(path: Path, **changes: object):  # type: ignore[no-untyped-def]
     rows = ("refund", "return", "invoice", "unsafe")
     values = {"guard": "instruct", "rows": rows, "model": "here", "estimators": None, **changes}
     return choose_maps(path, **values)  # type: ignore[arg-type]
+
+
+def test_maps_of_other_categories_are_refused(tmp_path: Path) -> None:
+    def consists_of(*categories: str) -> GuardCoverage:
+        labels = [
+            {"label": label, "kind": "union", "any_of": categories, "part_of": []} for label in ("refund", "return")
+        ]
+        return GuardCoverage.model_validate({"labels": labels, "not_covered": [], "unused": []})
+
+    mine = consists_of("a", "b")
+    path = written(tmp_path / "c.json", calibration(categories=mine.labels))
+    assert choose(path, coverage=mine).maps
+    for other in (consists_of("a", "c"), None):
+        with pytest.raises(InputError, match="was fitted with other categories of the guard for the label 'refund'"):
+            choose(path, coverage=other)
+    without = written(tmp_path / "without.json", calibration())
+    assert '"categories"' not in without.read_text()
+    with pytest.raises(InputError, match="was fitted with other categories"):
+        choose(without, coverage=mine)
 
 
 def test_maps_by_hand_and_the_pooled_one_for_labels_without(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from marginalia.scoring.language.code_unions import UnionLanguage
+from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import Limits, Search
 from marginalia.scoring.marginal.estimators import decisions, estimate
 from marginalia.scoring.score_request import ESTIMATOR_NAMES
@@ -52,6 +54,30 @@ def test_marginals_by_hand() -> None:
         assert values(search, name) == pytest.approx([s1, s2, s10, 0.8])
     assert search.raw.open == pytest.approx(0, abs=1e-12)
     assert search.raw.off == pytest.approx(0, abs=1e-12)
+
+
+def test_of_a_union_the_first_completed_code_by_hand() -> None:
+    """S2 belongs to no row, but decides where the next decision begins."""
+    table: dict[bytes, dict[bytes | None, float]] = {
+        b"": {b"u": 0.8, b"s": 0.2},
+        b"unsafe\nS": {b"2": 0.6, b"1": 0.4},
+        b"unsafe\nS2": {b",": 0.9, None: 0.1},
+        b"unsafe\nS2,S": {b"1": 0.7},
+        b"unsafe\nS2,S1": {b"0": 0.75, None: 0.25},
+        b"unsafe\nS2,S10": {b",": 0.55, None: 0.45},
+    }
+
+    def script(so_far: bytes) -> dict[bytes | None, float]:
+        answer = b"unsafe\nS2,S10,S1"
+        return table.get(so_far) or {answer[len(so_far) : len(so_far) + 1] or None: 1.0}
+
+    plain = token_language(CODES)
+    union = UnionLanguage(plain.language, [0b101, 0b100, 0b1000])  # S1 or S10; S10; the verdict
+    search = run(TokenLanguage(union, plain.token_bytes, plain.end_ids), script, Limits(node_budget=0))
+    of_s10, joint = 0.9 * 0.7 * 0.75, 0.8 * 0.6 * 0.9 * 0.7 * 0.75
+    assert values(search, "conditional") == pytest.approx([of_s10, of_s10, 0.8])
+    assert values(search, "joint") == pytest.approx([joint, joint, 0.8])
+    assert values(search, "greedy") == [1, 1, 1]
 
 
 def test_conditional_and_joint_by_hand() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import alembic.command
 import alembic.config
+import annotation_page
 import argilla_server
 import connections
 import content_policy
@@ -24,6 +25,7 @@ from argilla_server._version import __version__ as ARGILLA_VERSION
 from argilla_server.contexts import accounts
 from argilla_server.database import ALEMBIC_CONFIG_FILE, AsyncSessionLocal
 from argilla_server.models import User, UserRole
+from argilla_server.settings import settings
 
 GRACE = 5  # seconds that requests in progress get when the server stops
 
@@ -34,6 +36,7 @@ def run(listener: socket.socket, credentials: dict[str, Any]) -> None:
     migrate()
     connections.update_records_when_answered()
     own_answers.restrict()
+    annotation_page.adapt(content_policy.ui_folder(argilla_server.app), settings.base_url)
     # After its shutdown uvicorn restores the previous handler and raises the signal again: with the default handler the
     # process would end there, before the jobs are finished.
     signal.signal(signal.SIGTERM, lambda number, frame: None)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from marginalia.annotation.client.annotator_words import WORDS
 from marginalia.annotation.client.guidelines import LIMIT, escaped, guidelines
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.taxonomy import Label, Taxonomy
@@ -52,3 +53,38 @@ def test_definitions_that_do_not_fit_are_refused() -> None:
     long = FULL.model_copy(update={"definition": "word " * 2500})
     with pytest.raises(InputError, match="Argilla shows 10,000 at most"):
         guidelines(taxonomy(long))
+
+
+def many(count: int) -> list[Label]:
+    return [Label(id=f"a{at}", name=f"Name {at}", definition=f"It is {at}.") for at in range(count)]
+
+
+@pytest.mark.parametrize(("count", "first"), [(8, None), (9, "01"), (98, "01"), (99, "001")])
+def test_keys_are_explained_when_they_have_several_digits(count: int, first: str | None) -> None:
+    text = guidelines(taxonomy(*many(count)))  # with `none` there is one option more than labels
+    assert ("**Keys.**" in text) == (first is not None)
+    assert first is None or f"instead of *{first}*" in text
+    assert ("To search for a label" in text) == (count >= 14)
+
+
+def test_the_paragraph_on_keys_is_left_out_before_definitions_are_refused() -> None:
+    labels = many(9)
+    without = len(guidelines(taxonomy(*labels))) - len("**Keys.**")
+    labels[0] = labels[0].model_copy(update={"definition": "x" * (LIMIT - without + 100)})
+    text = guidelines(taxonomy(*labels))
+    assert len(text) <= LIMIT
+    assert "**Keys.**" not in text
+
+
+@pytest.mark.parametrize("language", ["en", "de", "de-AT", "fr", "es", "ja"])
+def test_fixed_words_are_in_the_language_of_the_taxonomy(language: str) -> None:
+    parent = Label(id="p", name="Parent", definition="Broad.")
+    labels = [FULL.model_copy(update={"parent": "p"}), parent, *many(15)]
+    pair = [("p", "a0")]
+    text = guidelines(taxonomy(*labels, language=language, content_notice="Rude.", forbidden_pairs=pair))  # type: ignore[arg-type]
+    said = WORDS.get(language[:2], WORDS["en"])
+    fixed = (said.content_notice, said.skip, said.judge, said.search, said.includes, said.excludes, said.examples)
+    for words in (*fixed, said.kind_of.format(parent="Parent")):
+        assert words in text
+    assert said.never_together.format(first="Parent", second="Name 0") in text
+    assert "{" not in text

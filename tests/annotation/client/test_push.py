@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from marginalia.annotation.client import annotator_words
 from marginalia.annotation.client.connection import Connection
 from marginalia.annotation.server.server_control import accounts
 from marginalia.pipeline.annotating import push_stage
@@ -240,3 +241,38 @@ def test_records_and_datasets_that_were_deleted_on_the_server_are_sent_again(new
     counts = work.stage("pull").manifest.counts_out
     assert (counts["answers"], counts["edited"], counts["gone"]) == (2, 1, 1)
     assert work.annotations().sort("record_id")["labels"].to_list() == [["c"], ["b"]]
+
+
+def test_a_dataset_with_english_questions_and_german_texts_stays_in_use(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = new_run(annotation={"severity": ["mild", "schwer"]})
+    (work.folder / "taxonomy.yaml").write_text(TAXONOMY.replace("subject:", "language: de\nsubject:"))
+    with monkeypatch.context() as earlier_version:
+        earlier_version.setattr(annotator_words, "WORDS", {})  # English for every language
+        work.stage("push")
+    dataset = work.pushed()["dataset_id"]
+    work.answer("ann", {"r1": ["a"]}, unsure="unsure", **{"severity-a": "2"})
+    write_prompts(work.folder, {"r1": "one", "r2": "two", "r3": "three", "r4": "four"}, {})
+    assert work.stage("push").manifest.counts_out == {"sent": 1, "already_there": 3, "on_server_only": 0}
+    assert work.pushed()["dataset_id"] == dataset
+    counts = work.stage("pull").manifest.counts_out
+    assert (counts["answers"], counts["unsure"], counts["levels"]) == (1, 1, 1)
+    with work.as_user("ann") as ann:
+        assert "**Aufgabe.**" in ann.get(f"/datasets/{dataset}")["guidelines"]
+        titles = [question["title"] for question in ann.get(f"/datasets/{dataset}/questions")["items"]]
+    assert titles[0] == "Which labels apply?"
+
+
+def test_a_new_dataset_asks_in_the_language_of_the_taxonomy(new_run: NewRun) -> None:
+    work = new_run(annotation={"severity": ["mild", "schwer"]})
+    (work.folder / "taxonomy.yaml").write_text(TAXONOMY.replace("subject:", "language: de\nsubject:"))
+    work.stage("push")
+    with work.as_user("ann") as ann:
+        questions = ann.get(f"/datasets/{work.pushed()['dataset_id']}/questions")["items"]
+    assert [question["title"] for question in questions][1:3] == [
+        "Falls „Apples <b>“ angekreuzt ist: Wie schwer ist es?",
+        "Falls „Boats“ angekreuzt ist: Wie schwer ist es?",
+    ]
+    work.answer("ann", {"r1": ["a"]}, unsure="unsure")
+    assert work.stage("pull").manifest.counts_out["unsure"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from marginalia.pipeline.core.run import open_run
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
 from marginalia.pipeline.report.as_text import NAMES
+from marginalia.schemas.evaluation_json import AnswerFormat
 from marginalia.schemas.storage.files import write_frame
 from marginalia.schemas.tables import GoldRecord
 from marginalia.schemas.taxonomy import load_taxonomy
@@ -122,6 +124,32 @@ def test_other_gold_is_not_paired(runs: tuple[Path, Path], tmp_path: Path) -> No
     assert different_gold.shared.judged < 90
     assert any("the gold is not the same" in note for note in different_gold.notes)
     assert any(row.what.startswith("gold records with") for row in different_gold.differing)
+
+
+def test_nothing_is_concluded_about_a_guard_that_left_its_format(
+    compared: tuple[ComparedRun, ComparedRun], comparison: Comparison
+) -> None:
+    before, after = compared
+    reason = "this guard left its answer format"
+    found = AnswerFormat(
+        records=146,
+        off_format=0.9,
+        greedy_answers=None,
+        greedy_outside=None,
+        at_node_budget=None,
+        limit=0.2,
+        reason=reason,
+        withheld=True,
+    )
+    left = replace(after, guard=after.guard.model_copy(update={"answer_format": found}))
+    made = compare(before, left)
+    assert not any(row.tested for row in made.metrics)
+    assert {row.finding for row in made.metrics} <= {"descriptive", "not known"}
+    assert made.notes[0] == "after: this guard left its answer format; its numbers describe the rest"
+    assert comparison_finding(made).startswith("It is not known whether after is better or worse than before")
+    shown = found.model_copy(update={"withheld": False})
+    allowed = replace(after, guard=after.guard.model_copy(update={"answer_format": shown}))
+    assert compare(before, allowed).metrics == comparison.metrics
 
 
 def test_the_page_contains_the_numbers_and_escapes_texts(comparison: Comparison) -> None:

@@ -21,12 +21,10 @@ from marginalia.scoring.guard import load_guard
 from marginalia.scoring.off_format import outside_format
 from tests.pipeline.synthetic_run import Frames, Synthetic, make_frames
 
-FAILING = 1  # of the synthetic records
-
 
 @pytest.fixture(scope="module")
 def frames() -> Frames:
-    return make_frames(Synthetic(n=120, skill=0.9))
+    return make_frames(Synthetic(n=60, skill=0.9))
 
 
 def records_with(frames: Frames, **columns: pl.Expr) -> pl.DataFrame:
@@ -149,10 +147,13 @@ def test_records_that_reached_the_node_budget(frames: Frames, share: float, with
     stopped = pl.when(number < share * pl.len()).then(pl.lit("node_budget")).otherwise(pl.lit("tolerance"))
     results = results_of(frames, records_with(frames, stopped=stopped, unexplored=pl.lit(0.03)))
     found = found_in(results)
-    assert found.at_node_budget is not None and abs(found.at_node_budget / found.records - share) < 0.05
+    unjudged = 4  # the first records are unresolved or failed
+    assert found.at_node_budget == share * 60 - unjudged
     assert found.withheld == withheld
     if withheld:
         assert "of the records the search reached its node budget before it was finished" in (found.reason or "")
+    shown = f"greedy answer outside the format, and for {found.at_node_budget} the search reached its node budget."
+    assert shown in page_of(frames, results)
     finished = records_with(frames, stopped=stopped, unexplored=pl.lit(0.0))
     assert found_in(results_of(frames, finished)).at_node_budget == 0
 

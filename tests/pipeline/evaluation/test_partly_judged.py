@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import runpy
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -23,6 +25,8 @@ from marginalia.schemas.evaluation_json import (
     Outcome,
     SoftMetrics,
 )
+from marginalia.schemas.storage.files import write_frame
+from marginalia.schemas.tables import GoldRecord, LabelScore
 from tests.pipeline.evaluation import recomputed_evaluation as recomputed
 from tests.pipeline.evaluation.recomputed_evaluation import Cell, Scored, Values
 from tests.pipeline.synthetic_run import Frames, Synthetic, make_frames
@@ -603,3 +607,22 @@ def test_gold_in_which_hardly_anything_was_judged_is_evaluated(judged: list[str]
     assert [row.n for row in evaluated.labels if row.label != NOWHERE] == [0] * 10
     assert evaluated.verdict["false_positive_rate"].value is None
     assert evaluated.verdict["recall"].n == sum(bool(record.verdict) for record in hardly.records("marginal"))
+
+
+def test_the_example_that_picks_a_threshold_leaves_out_what_nobody_judged(
+    partly: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_frame(tmp_path / "gold.parquet", partly.frames.gold, GoldRecord)
+    write_frame(tmp_path / "scores/smollm2.parquet", partly.frames.scores, LabelScore)
+    monkeypatch.setattr("sys.argv", ["pick_threshold.py", str(tmp_path), "smollm2"])
+    runpy.run_path("examples/pick_threshold.py")
+    expected = partly.estimator("marginal").thresholds.overall[0]
+    assert expected.judged_on is not None
+    first, *shares = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"threshold {expected.threshold:.2f}, ")
+    for line, metric in zip(
+        shares,
+        (expected.judged_on.precision, expected.judged_on.recall, expected.judged_on.false_positive_rate),
+        strict=True,
+    ):
+        assert f" {metric.value:.2f}  (" in line

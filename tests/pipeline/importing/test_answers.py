@@ -177,3 +177,19 @@ def test_an_answer_that_the_mapping_does_not_fit(row: dict[str, Any], annotators
 def test_settings_that_contradict_each_other(settings: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         Mapping.model_validate({"text": "text", **settings})
+
+
+def test_an_answer_without_the_key_of_a_label_did_not_judge_it() -> None:
+    rows = [
+        {
+            "text": "a",
+            "answers": [{"by": {"name": "ann"}, "is": {"r": True}}, {"by": {"name": "bob"}, "is": {"i": False}}],
+        },
+    ]
+    columns = {"is.r": "refund", "is.i": "invoice"}
+    assert answers(run(rows, NESTED, {"columns": columns})) == [
+        ("a", "ann", ["refund"], ["refund"]),
+        ("a", "bob", [], ["invoice"]),
+    ]
+    problem = error_of(rows, NESTED, {"columns": {**columns, "is.x": "return"}})
+    assert problem.startswith("d.jsonl: line 1: answers[0]: no key 'x' in 'is'; it has r (")

@@ -253,15 +253,6 @@ def test_a_key_that_some_rows_leave_out_is_a_blank_cell() -> None:
     assert [record.attributes for record in found] == [[], [{"name": "city", "value": "Bonn"}], []]
 
 
-def test_a_label_that_applies_was_judged_whatever_the_mapping_lists() -> None:
-    rows = [{"query": "a", "topics": ["refund"]}, {"query": "b", "topics": ["invoice"]}]
-    found = run(rows, labels={"values": {}, "judged": ["refund"]}).records
-    assert [(record.labels, record.judged) for record in found] == [
-        (["refund"], ["refund"]),
-        (["invoice"], ["refund", "invoice"]),
-    ]
-
-
 def test_a_key_that_no_row_has_is_a_mistake_in_the_mapping() -> None:
     rows = [("line 1", {"query": "a", "late": 1}), ("line 2", {"query": "b", "late": 0, "bakc": 1})]
     with pytest.raises(InputError) as caught:

@@ -160,9 +160,9 @@ def test_numbers_in_values_need_no_quotes() -> None:
     assert [labels_of(column, {"y": cell}, "x", TAXONOMY).labels for cell in ("0", 1)] == [[], ["refund"]]
 
 
-@pytest.mark.parametrize("judged", ["none", 3, ["refund", 3]])
-def test_judged_is_all_or_a_list(judged: Any) -> None:
-    with pytest.raises(ValidationError, match="expected all, or a list of label ids, saw "):
+@pytest.mark.parametrize("judged", ["none", 3, ["refund", 3], {}, {"columns": "x"}, {"column": 1}])
+def test_judged_is_all_or_a_list_or_a_column(judged: Any) -> None:
+    with pytest.raises(ValidationError, match=r"expected all, a list of label ids, or \{column: …\}, saw "):
         LabelColumn.model_validate({"column": "y", "judged": judged})
 
 

@@ -177,7 +177,7 @@ def test_a_preview_shows_counts_and_records_and_writes_nothing(run: Run, tmp_pat
     assert rows[:3] == [
         ["label", "applies", "judged"], ["late_delivery", "2", "5"], ["damaged_or_faulty", "0", "0"]]  # fmt: skip
     assert ["wrong_or_missing_item", "2", "4"] in rows
-    assert rows[-1] == ["no", "label", "applies", "2", "5"]
+    assert rows[-1] == ["no", "label", "applies", "0", "3"]  # of two it is not known: ten labels were not judged
     assert len(blocks[3:8]) == 5
     assert blocks[3].splitlines()[1:] == [
         "   user       Where, oh where; is it?",
@@ -186,7 +186,7 @@ def test_a_preview_shows_counts_and_records_and_writes_nothing(run: Run, tmp_pat
     assert "   user       two lines" in text
     assert "   labels     not labelled" in text
     long = next(block for block in blocks if "漢字" in block).splitlines()
-    assert len(long) == 5
+    assert len(long) == 6
     assert long[3].endswith(" …")
     assert all(len(line) + line.count("漢") + line.count("字") <= 80 for line in text.splitlines())
 

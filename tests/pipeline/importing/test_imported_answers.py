@@ -109,6 +109,22 @@ def test_agreement_and_gold_are_those_of_the_answers(run: Run, data: Path) -> No
     }
 
 
+def test_imported_answers_have_no_severity_and_no_suggestions(run: Run, data: Path) -> None:
+    """With these settings answers of the run's own annotators would have both, each in a file of its own."""
+    (run.folder / "config.yaml").write_text(
+        "taxonomy: support-tickets\nannotation: {severity: [mild, severe], suggestions: intended}\n", encoding="utf-8"
+    )
+    run = open_run(run.folder)
+    run_import(run, data)
+    assert overview(run).next == run.command("reconcile")
+    done = reconcile(run)
+    assert sorted(done.manifest.outputs) == [AGREEMENT.name, GOLD.name]
+    assert (AGREEMENT.read(run).severity, AGREEMENT.read(run).anchoring) == (None, None)
+    assert reconcile(run).status == "up to date"
+    run_stage(load_stage("release"), run)
+    assert verify(run).failed == []
+
+
 def test_status_asks_for_reconcile_and_verify_finds_nothing(run: Run, data: Path) -> None:
     run_import(run, data)
     state = overview(run)

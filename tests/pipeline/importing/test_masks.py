@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import pytest
 
 from marginalia.pipeline.importing.column_mapping import LabelColumn, Mapping
+from marginalia.pipeline.importing.label_warnings import label_warnings
 from marginalia.pipeline.importing.row_conversion import Conversion, convert
 from marginalia.pipeline.importing.row_labels import RowLabels, labels_of
 from marginalia.schemas.errors import InputError
@@ -33,6 +35,7 @@ def judged(cells: dict[str, Any], **settings: Any) -> tuple[list[str] | None, li
 
 
 EACH = {name: name for name in ALL}
+ONE_EACH = {"A": "a", "B": "b"}
 UNION = {"A1": "a", "A2": "a", "B": "b"}
 ONE_TO_MANY = {"AB": ["a", "b"], "B": "b", "C": "c"}
 SAFE = {"A": "a", "B": "b", "safe": None}
@@ -57,6 +60,13 @@ SAFE = {"A": "a", "B": "b", "safe": None}
         ({"AB": 1, "B": "", "C": 0}, {"columns": ONE_TO_MANY}, (["a", "b"], ["a", "b", "c"])),
         ({"AB": "", "B": 1, "C": 0}, {"columns": ONE_TO_MANY}, (["b"], ["b", "c"])),
         ({"AB": 0, "B": "", "C": 0}, {"columns": ONE_TO_MANY}, ([], ["a", "c"])),
+        # a column with each row's judged labels
+        ({"x": ["a"], "by": ["b", "a"]}, {"column": "x", "judged": {"column": "by"}}, (["a"], ["a", "b"])),
+        ({"x": [], "by": '["f"]'}, {"column": "x", "judged": {"column": "by"}}, ([], ["f"])),
+        ({"x": [], "by": None}, {"column": "x", "judged": {"column": "by"}}, ([], None)),
+        ({"x": [], "by": ALL}, {"column": "x", "judged": {"column": "by"}}, ([], None)),
+        ({"x": [], "by": []}, {"column": "x", "judged": {"column": "by"}}, (None, None)),
+        ({"A": 1, "B": "", "by": ["a", "b"]}, {"columns": ONE_EACH, "judged": {"column": "by"}}, (["a"],) * 2),
         # "no category applies" judges all labels of the mapping, and no others
         ({"A": "", "B": 0, "safe": 1}, {"columns": SAFE}, ([], ["a", "b"])),
         ({"A": 0, "B": 0, "safe": 0}, {"columns": SAFE}, (None, None)),
@@ -194,3 +204,57 @@ def test_duplicates_with_other_masks_are_in_conflict() -> None:
     rows = [{"text": "x", "A": 0, "B": 0}, {"text": "x", "A": 0, "B": ""}]
     result = convert([(str(at), row) for at, row in enumerate(rows)], mapping, TAXONOMY, "d.csv")
     assert (result.counts["duplicates"], result.counts["conflicting_duplicates"]) == (1, 1)
+
+
+def test_a_key_that_some_rows_lack_was_not_judged_there() -> None:
+    rows: list[dict[str, Any]] = [{"tags": {"A": True, "C": False}}, {"tags": {"B": False}}, {"tags": {}}]
+    columns = {"tags.A": "a", "tags.B": "b", "tags.C": "c"}
+    result = imported(rows, columns=columns)
+    assert [(record.labels, record.judged) for record in result.records] == [
+        (["a"], ["a", "c"]),
+        ([], ["b"]),
+        (None, None),
+    ]
+    assert result.absent == {"tags.A": 2, "tags.B": 2, "tags.C": 2}
+    mapping = Mapping.model_validate({"text": "text", "labels": {"columns": columns}})
+    warning = "3 label columns are absent from some rows or answers (6 cells, counted as blank): tags.B, tags.A, tags.C"
+    assert warning in label_warnings(result, mapping, ALL)
+
+
+def test_a_key_that_no_row_has_is_an_error() -> None:
+    with pytest.raises(InputError) as caught:
+        imported([{"A": 1}, {"A": 0}], columns={"A": "a", "BB": "b"})
+    assert str(caught.value).startswith("d.csv: line 1: no column 'BB'; it has A, text (")
+
+
+def test_the_text_may_not_be_absent() -> None:
+    mapping = Mapping.model_validate({"text": "text", "labels": {"columns": {"A": "a"}}})
+    with pytest.raises(InputError, match="line 2: no column 'text'"):
+        convert([("line 1", {"text": "1", "A": 1}), ("line 2", {"A": 0})], mapping, TAXONOMY, "d.csv")
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ({"x": ["a"], "by": ["b"]}, "x: has the label 'a', which its judged labels leave out"),
+        ({"x": [], "by": "b"}, "x: 'by' is 'b', expected a list of label ids, or null"),
+        ({"x": [], "by": ["g"]}, "x: 'by': unknown label 'g'"),
+    ],
+)
+def test_a_wrong_list_of_judged_labels_is_refused(cells: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        read(cells, column="x", judged={"column": "by"})
+
+
+@pytest.mark.parametrize("optional", [True, False])
+def test_a_row_without_the_column_of_judged_labels(optional: bool) -> None:
+    mapping = Mapping.model_validate(
+        {"text": "t", "labels": {"column": "x", "judged": {"column": "by", "optional": optional}}}
+    )
+    rows = [("line 1", {"t": "hello", "x": ["a"]})]
+    if optional:
+        (record,) = convert(rows, mapping, TAXONOMY, "file").records
+        assert (record.labels, record.judged) == (["a"], None)
+    else:
+        with pytest.raises(InputError, match="no column 'by'"):
+            convert(rows, mapping, TAXONOMY, "file")

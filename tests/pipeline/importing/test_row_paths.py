@@ -71,9 +71,9 @@ def test_a_path_that_the_row_does_not_have(path: str, problem: str) -> None:
 
 def test_the_key_of_the_mapping_is_named() -> None:
     with pytest.raises(InputError) as caught:
-        cells_of([("text", "text"), ("labels.column", "lables")], {"text": "a", "labels": []}, "x.jsonl: line 1")
+        cells_of([("text", "text"), ("labels.column", "labls")], {"text": "a", "labels": []}, "x.jsonl: line 1")
     assert str(caught.value) == (
-        "x.jsonl: line 1: no column 'lables'; did you mean 'labels'?; it has labels, text "
+        "x.jsonl: line 1: no column 'labls'; did you mean 'labels'?; it has labels, text "
         "(--mapping takes a YAML file; its key labels.column names the column)"
     )
     with pytest.raises(InputError, match="its key id names the column, and without it ids are made from the texts"):

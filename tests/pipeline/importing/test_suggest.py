@@ -15,6 +15,7 @@ import pytest
 from marginalia.pipeline.commands.import_command import import_records
 from marginalia.pipeline.core.run import Run, open_run
 from marginalia.pipeline.core.stage_runner import run_stage
+from marginalia.pipeline.importing import column_profiles
 from marginalia.pipeline.importing.import_stage import STAGE, prepare
 from marginalia.pipeline.importing.label_matching import match_label
 from marginalia.pipeline.importing.suggested_mapping import Suggestion, suggest
@@ -204,7 +205,7 @@ def test_a_file_per_person_is_recognised_by_its_records(run: Run, tmp_path: Path
     assert not suggestion.questions
     assert "annotators:\n  files: true  # 2 files with the same records" in suggestion.text
     assert "id: id  # another one in every row of a file\n" in suggestion.text
-    assert "answer     none applies; judged 1 of 12: refund (bob)" in "\n".join(
+    assert "answer     none of the judged ones; judged 1 of 12: refund (bob)" in "\n".join(
         shown_examples(suggestion, run.taxonomy, 80)
     )
     mapping = run.path("mapping.yaml")
@@ -324,6 +325,16 @@ def test_flags_in_the_answers_of_several_people(run: Run, tmp_path: Path) -> Non
     assert answers["judged"].to_list() == [["refund"]] * 12
 
 
+def test_the_number_of_values_that_are_compared_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = table(tmp_path / "r.csv", ["id", "text"], [[at, f"text {at}"] for at in range(50)])
+    assert "id: id  # another one in every row" in suggest([str(path)], None).text
+    monkeypatch.setattr(column_profiles, "MOST_DISTINCT", 60)
+    text = suggest([str(path)], None).text
+    assert "# no id: no column that could be one has another value in every row" in text
+    assert "at least 30  'text 0'; " in text
+    assert "duplicates" not in text
+
+
 def test_an_encoding_is_asked_for(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "old.csv"
     path.write_bytes("id;text;label\n1;Grüße;refund\n2;Tschüß;invoice\n3;x;refund\n4;y;invoice\n".encode("cp1252"))
@@ -399,7 +410,22 @@ def test_examples_without_any_answer(run: Run, tmp_path: Path) -> None:
     rows = [[f"text {at}", ["x", "y"][at % 2]] for at in range(8)]
     suggestion = suggest([str(table(tmp_path / "r.csv", ["text", "label"], rows))], run.taxonomy)
     blocks = shown_examples(suggestion, run.taxonomy, 80)
-    assert blocks[0].split("\n")[1:] == ["   user       text 0", "   labels     not labelled"]
+    assert blocks[0] == "5 records as they would be imported without the lines to edit:"
+    assert blocks[1].split("\n")[1:] == ["   user       text 0", "   labels     not labelled"]
+    assert "  # not named by this file, so not judged, unless you name them above: late_delivery, " in suggestion.text
+
+
+@pytest.mark.parametrize("name", ["id", "ticket_no", "ticketId", "order.number", "case-key", "rowNr"])
+def test_a_column_that_is_called_an_id(tmp_path: Path, name: str) -> None:
+    path = table(tmp_path / "r.csv", [name, "text"], [[f"T{at}", f"text {at}"] for at in range(8)])
+    assert f"id: {name}  # another one in every row" in suggest([str(path)], None).text
+
+
+@pytest.mark.parametrize("name", ["valid", "volcano", "paid", "monkey"])
+def test_a_unique_column_with_another_name_is_mentioned(tmp_path: Path, name: str) -> None:
+    path = table(tmp_path / "r.csv", [name, "text"], [[f"T{at}", f"text {at}"] for at in range(8)])
+    text = suggest([str(path)], None).text
+    assert f"Another value in every row: {name}. If that is the id:\n# id: {name}\n" in text
 
 
 @pytest.mark.parametrize(

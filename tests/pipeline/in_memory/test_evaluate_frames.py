@@ -114,6 +114,31 @@ def test_scores_without_estimator_and_bounds_and_several_guards(frames: Frames, 
     assert made.plot("roc", "refund", guard="two").title.startswith("refund: ROC AUC")
 
 
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_label_with_only_bounds_has_no_probability(
+    frames: Frames, simple: pl.DataFrame, missing: float | None
+) -> None:
+    """As in scores/GUARD.parquet (null), in pandas (NaN), and in the results of score_many (NaN)."""
+    in_bounds = pl.col("label") == "return"
+    value = pl.when(in_bounds).then(pl.lit(missing, pl.Float64)).otherwise("probability")
+    scores = frames.scores.with_columns(probability=value)
+    absent = evaluate(simple, scores.filter(~in_bounds), taxonomy=frames.taxonomy, config=QUICK)
+    scored = []
+    for (record,), rows in scores.group_by("record_id", maintain_order=True):
+        estimates = {
+            str(name): LabelEstimates(
+                *(part[column].fill_null(np.nan).to_numpy() for column in ("probability", "lower", "upper"))
+            )
+            for (name,), part in rows.group_by("estimator", maintain_order=True)
+        }
+        labels = rows["label"].unique(maintain_order=True).to_list()
+        scored.append(RecordScores(Result(str(record), estimates), labels, "marginal"))
+    for given in (scores, scored):
+        made = evaluate(simple, given, taxonomy=frames.taxonomy, config=QUICK)
+        assert [row.label for row in made.evaluation.guards[0].only_bounds] == ["return"]
+        assert numbers(made.evaluation) == numbers(absent.evaluation)
+
+
 # ---- what is filled in -----------------------------------------------------------------------------------------------
 
 
@@ -180,6 +205,12 @@ GOLD: dict[str, Callable[[pl.DataFrame], Any]] = {
 SCORES: dict[str, Callable[[pl.DataFrame], Any]] = {
     "scores of guard: no column 'label'; they have .* without wide=True": lambda scores: scores.drop("label"),
     "column 'probability' has nulls": lambda scores: scores.with_columns(probability=pl.lit(None)),
+    "of guard: column 'probability' has nulls": lambda scores: scores.with_columns(  # in one record, not in all
+        probability=pl.when(pl.col("record_id") != pl.col("record_id").first()).then("probability")
+    ),
+    "guard: column 'probability' has nulls": lambda scores: scores.drop("lower", "upper").with_columns(
+        probability=pl.when(pl.col("label") != "refund").then("probability")
+    ),
     "probability 2, upper": lambda scores: scores.with_columns(probability=pl.lit(2.0)),
     "two rows for record × estimator × label": lambda scores: pl.concat([scores, scores.head(1)]),
     "expected a data frame, or the results of score_many.*saw str": lambda scores: ["x"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,13 @@ from sklearn.metrics import f1_score, hamming_loss, roc_auc_score
 from marginalia.pipeline.demo.run_demo import held_out_examples
 from marginalia.pipeline.paper.labelled_records import LabelledRecords, read_labelled
 from marginalia.pipeline.paper.metric_table import PaperTable
-from marginalia.pipeline.paper.run_strategies import OURS, PaperSettings, compare
+from marginalia.pipeline.paper.run_strategies import NO_CUT, OURS, PaperSettings, compare
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.files import write_jsonl
 from marginalia.schemas.storage.journal import read_journal
 from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.guard import load_guard
-from marginalia.scoring.paper.strategies import STRATEGIES, answer_start
+from marginalia.scoring.paper.strategies import BASELINES, STRATEGIES, answer_start
 from marginalia.scoring.scorer import Scorer, Settings
 from tests.pipeline.test_cli import marginalia
 from tests.scoring import tiny
@@ -168,13 +169,61 @@ def test_labels_that_were_not_judged_are_named_and_answers_refused(tmp_path: Pat
         (["late_delivery"], ["late_delivery"]),
         ([], ["late_delivery"]),
     ]
-    assert labelled.notes == [
-        "only some labels were judged in 2 of 2 records; the table counts the others as not applying"
-    ]
+    assert labelled.notes == ["in 2 of 2 records only some labels were judged; the others are left out"]
     with mapping.open("a", encoding="utf-8") as file:
         file.write("annotators: {column: who}\n")
     with pytest.raises(InputError, match="has annotators: the table needs final labels"):
         read_labelled(path, TOPICS, guard, mapping=str(mapping))
+
+
+def test_cells_that_were_not_judged_are_left_out(scorer: Scorer, records: LabelledRecords, folder: Path) -> None:
+    """Against scikit-learn on the judged cells alone. The cut-off of the baselines comes from complete records."""
+    partly = [
+        replace(record, judged=[*record.labels[:1], "refund", "invoice"], labels=record.labels[:1])
+        for record in records.records
+    ]
+    judged = np.array([[label in record.judged for label in TOPICS.ids] for record in partly])
+    truth = np.array([[label in record.labels for label in TOPICS.ids] for record in partly])
+    table = compare(scorer, partly, SETTINGS, folder)
+    entries = {entry["id"]: entry for entry in read_journal(folder / "published.journal.jsonl")}
+    codes = [f"S{number}" for number in range(1, len(TOPICS.ids) + 1)]
+    results = [scorer.score(record.messages) for record in partly]
+    scores = {
+        "any_place": np.array(
+            [[entries[record.id]["any_place"].get(code, 0.0) for code in codes] for record in partly]
+        ),
+        "marginal": np.array([[result[label].probability for label in TOPICS.ids] for result in results]),
+    }
+    for line in table.lines:
+        if line.name in scores:
+            p = scores[line.name][judged]
+            assert line.hamming_loss.value == pytest.approx(hamming_loss(truth[judged], p >= SETTINGS.threshold))
+            assert line.micro_f1.value == pytest.approx(f1_score(truth[judged], p >= SETTINGS.threshold))
+            assert line.micro_roc_auc.value == pytest.approx(roc_auc_score(truth[judged], p), abs=0.01)
+            best = max(f1_score(truth[judged], p >= threshold, zero_division=0) for threshold in p)
+            assert line.best_f1 == pytest.approx(best, abs=0.01)
+    greedy = np.array([[code in entries[record.id]["greedy"] for code in codes] for record in partly])
+    assert table.lines[0].hamming_loss.value == pytest.approx(hamming_loss(truth[judged], greedy[judged]))
+    reasons = {line.name: line.reason for line in table.lines if line.reason is not None}
+    assert reasons == dict.fromkeys(BASELINES, NO_CUT)
+    some = compare(scorer, [*records.records[:3], *partly[3:]], SETTINGS, folder)
+    assert all(line.reason is None for line in some.lines)
+
+
+def test_records_without_a_judged_label_of_the_guard_are_left_out(tmp_path: Path) -> None:
+    path, mapping = tmp_path / "records.jsonl", tmp_path / "mapping.yaml"
+    write_jsonl(path, [{"text": "x", "code": 1, "hate": ""}, {"text": "y", "code": 0, "hate": "1"}])
+    columns = "labels: {columns: {code: code_interpreter_abuse, hate: hate}}\n"
+    mapping.write_text(f"text: text\n{columns}", encoding="utf-8")
+    guard, taxonomy = load_guard("llama-guard-3-1b"), load_taxonomy("llama-guard-3")
+    labelled = read_labelled(path, taxonomy, guard, mapping=str(mapping))
+    assert [record.labels for record in labelled.records] == [["hate"]]
+    assert labelled.notes[0] == "1 of 2 records was not judged on any label of the guard and left out"
+    write_jsonl(tmp_path / "ours.jsonl", [{"id": "a", "text": "y", "labels": [], "judged": ["hate"]}])
+    assert read_labelled(tmp_path / "ours.jsonl", taxonomy, guard).records[0].judged == ["hate"]
+    mapping.write_text("text: text\nlabels: {columns: {code: code_interpreter_abuse}}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no record judges a label of guard llama-guard-3-1b"):
+        read_labelled(path, taxonomy, guard, mapping=str(mapping))
 
 
 @pytest.mark.parametrize(

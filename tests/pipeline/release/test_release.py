@@ -23,6 +23,7 @@ from marginalia.pipeline.release.card_charts import charts
 from marginalia.pipeline.release.release_stage import STAGE
 from marginalia.pipeline.release.release_tables import ReleasedAnswer
 from marginalia.pipeline.report.report_data import recommended_estimator
+from marginalia.schemas.agreement_json import Agreement
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.storage.files import read_model, write_frame
@@ -179,7 +180,7 @@ def test_the_card_counts_labels_and_what_was_left_out(tmp_path: Path) -> None:
     release(run)
     head, body = card_of(run)
     assert "0 train, 2 calibration, 2 test." in body
-    assert "not settled: 1 needs adjudication, 1 needs answers." in body
+    assert "not settled: 1 record waiting for an expert, 1 record with too few answers." in body
     assert "| Late delivery | `late_delivery` | 2 |" in body
     assert "| None of these topics |  | 1 |" in body
     assert head["size_categories"] == ["n<1K"]
@@ -316,8 +317,14 @@ def test_charts_headline_numbers_and_the_files_that_a_service_loads(tmp_path: Pa
     assert {Path(path).stem for _, path in shown} == {
         *("labels", "agreement", "smollm2-estimators", "smollm2-calibration", "smollm2-labels"),
     }
-    for title, path in shown:
-        assert title.endswith("\\(simulated annotators\\)")
+    assert body.count("\\(simulated annotators\\).* ") == len(shown)
+    alts = {Path(path).stem: alt.replace("\\", "") for alt, path in shown}
+    assert all(alt.endswith("; simulated annotators.") for alt in alts.values())
+    gold = pl.read_parquet(run.path("gold.parquet")).filter(pl.col("status") == "final")
+    counts = dict(gold.explode("labels")["labels"].drop_nulls().value_counts().iter_rows())
+    for label in run.taxonomy.labels:
+        assert f" {label.name} {counts.get(label.id, 0)} (asked for " in alts["labels"]
+    for _, path in shown:
         drawing = ElementTree.fromstring((folder / path).read_text(encoding="utf-8"))
         assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
         assert "class" not in drawing.attrib  # on the page, this class hides one of the two sizes
@@ -329,6 +336,16 @@ def test_charts_headline_numbers_and_the_files_that_a_service_loads(tmp_path: Pa
     row = next(line for line in body.partition("## Guard results")[2].split("\n") if line.startswith("| smollm2 |"))
     assert f"{best.metrics['macro_roc_auc'].value:.2f}" in row
     assert f"{best.tuned['micro_f1'].value:.2f}" in row
+    assert f" {best.estimator} {best.metrics['macro_roc_auc'].value:.2f} (" in alts["smollm2-estimators"]
+    names = {label.id: label.name for label in run.taxonomy.labels}
+    for of_label in best.labels:
+        assert f" {names[of_label.label]} {of_label.metrics['roc_auc'].value:.2f}" in alts["smollm2-labels"]
+    assert best.calibration.raw is not None
+    bins = best.calibration.raw.bins
+    assert f": {bins[0].mean_probability:.2f} and {bins[0].share_positive:.2f}, " in alts["smollm2-calibration"]
+    agreement = read_model(run.path("agreement.json"), Agreement, made_by="reconcile")
+    first = next(row for row in agreement.per_label if row.alpha.value is not None)
+    assert f" {names[first.label]} {first.alpha.value:.2f}" in alts["agreement"]
     assert release(run).status == "up to date"
 
 

@@ -80,7 +80,17 @@ def difference(
 
 
 def page(estimators: list[EstimatorEvaluation], recommended: str = "marginal", **more: Any) -> GuardEvaluation:
-    values = {"differences": [], "against_frequency": None, "bounds": None, "left_out": {}, "records": 100, **more}
+    values = {
+        "differences": [],
+        "against_frequency": None,
+        "bounds": None,
+        "left_out": {},
+        "labels_not_scored": [],
+        "only_bounds": [],
+        "coverage": None,
+        "records": 100,
+        **more,
+    }
     return GuardEvaluation.model_construct(guard="g", estimators=estimators, recommended=recommended, **values)
 
 
@@ -156,6 +166,18 @@ def test_the_confidence_holds_for_all_labels_at_once() -> None:
     assert sentence(*[barely] * 10).startswith("None of 10 labels is recognised clearly")
 
 
+def test_labels_that_were_never_judged_are_counted_apart() -> None:
+    values = [("a", 50, BETTER), ("b", 50, NONE), ("c", 0, NONE), ("d", 0, NONE)]
+    labels = [
+        LabelMetrics(label=label, n=n, positives=min(n, 9), metrics={"roc_auc": value}) for label, n, value in values
+    ]
+    best = estimator("marginal", BETTER).model_copy(update={"labels": labels})
+    assert finding_sentences.labels_finding(best, {}, 0.95) == (
+        "All 1 measurable labels are recognised better than chance; 1 label has too few records to tell; "
+        "2 labels were never judged"
+    )
+
+
 def quality(ece: float | None, limit: float | None, **more: Any) -> CalibrationQuality:
     return CalibrationQuality(
         splits=["test"],
@@ -206,6 +228,23 @@ def test_calibration() -> None:
     ):
         title = sentence(calibration(quality(0.2, 0.1), recalibrated=quality(0.05, 0.1), improvement=gain))
         assert title.endswith(end), title
+
+
+def test_few_records_are_no_evidence_of_calibration() -> None:
+    few, enough = [quality(0.03, 0.11).model_copy(update={"n": 20, "positives": positives}) for positives in (9, 10)]
+    for value in (few, few.model_copy(update={"positives": 11})):  # few positives, few negatives
+        assert finding_sentences.calibration_finding(calibration(value)) == (
+            "Too few records to say whether the guard's probabilities are calibrated (ECE 0.03; calibrated ones reach "
+            "up to 0.11 by chance)"
+        )
+    assert finding_sentences.calibration_finding(calibration(enough)).startswith("No evidence that the guard's")
+
+    def of_labels(**labels: CalibrationQuality) -> str:
+        return finding_sentences.label_calibration_finding(calibration(enough, labels_raw=labels), {})
+
+    assert of_labels(a=few, b=few) == "Too few records to say whether the probabilities of 2 labels are calibrated"
+    assert of_labels(a=few, b=enough) == "No evidence of miscalibration for 1 label; too few records to tell for 1"
+    assert of_labels(a=enough) == "No evidence of miscalibration for any of 1 label"
 
 
 def test_calibration_of_each_label() -> None:
@@ -380,7 +419,8 @@ def test_guards_side_by_side() -> None:
             for guard, finding_word in findings.items()
             for name, tested in (("macro_roc_auc", True), ("micro_f1", False))
         ]
-        shown = side_by_side(Evaluation.model_construct(guard_differences=rows), "macro_roc_auc")
+        evaluation = Evaluation.model_construct(guard_differences=rows, guards=[])
+        shown = side_by_side(evaluation, "macro_roc_auc", {})
         assert shown is not None
         return shown.figure.title
 

@@ -13,7 +13,9 @@ import pytest
 
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
+from marginalia.pipeline.evaluation.guard_tables import guard_table
 from marginalia.pipeline.report.gold_sections import dataset_section
+from marginalia.pipeline.report.page_script import content_policy, page_script
 from marginalia.pipeline.report.report_data import ReportData
 from marginalia.pipeline.report.report_page import build_page
 from marginalia.schemas.evaluation_json import Evaluation
@@ -55,7 +57,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in ("style", "script"):
             self.texts.append(data)
 
     @property
@@ -106,6 +108,9 @@ def report_data(
         prompts=frames.prompts if complete else None,
         rejected=frames.rejected if complete else None,
         annotations=frames.annotations if complete else None,
+        tables=[
+            guard_table(synthetic.guard, frames.gold, frames.scores, frames.records, frames.taxonomy.ids),
+        ],
     )
 
 
@@ -127,13 +132,15 @@ def good_page() -> Page:
 def test_the_page_is_complete_and_loads_nothing(poor_page: Page) -> None:
     assert poor_page.open == []
     tags = {tag for tag, _ in poor_page.elements}
-    assert tags.isdisjoint({"script", "link", "iframe", "object", "embed", "img", "base", "form"})
+    assert tags.isdisjoint({"link", "iframe", "object", "embed", "img", "base", "form"})
     policies = [
         attributes["content"]
         for tag, attributes in poor_page.elements
         if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
     ]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+    assert policies == [content_policy(page_script())]
+    scripts = [attributes.get("type") for tag, attributes in poor_page.elements if tag == "script"]
+    assert scripts.count(None) == 1 and set(scripts) <= {None, "application/json"}
     links = [attributes["href"] or "" for _, attributes in poor_page.elements if "href" in attributes]
     ids = {attributes["id"] for _, attributes in poor_page.elements if "id" in attributes}
     assert links
@@ -161,6 +168,13 @@ def test_a_good_guard_of_real_people_has_no_warnings(good_page: Page) -> None:
     assert "simulated" not in good_page.text.lower()
     assert "chance." not in good_page.text.replace("better than chance.", "")
     assert "All 12 labels are recognised better than chance" in good_page.text
+
+
+def test_few_records_are_said_at_the_top(good_page: Page) -> None:
+    text = Page(build_page(report_data(Synthetic(n=14, skill=0.9), complete=False, simulated=False))).text
+    at = text.index(" records. Every number of")
+    assert at < text.index("records with final labels")
+    assert "Every number of" not in good_page.text
 
 
 def test_at_least_three_plots_each_with_a_title_and_its_numbers(poor_page: Page, good_page: Page) -> None:
@@ -200,7 +214,7 @@ def test_counts_of_the_page_are_those_of_the_files(poor: ReportData, poor_page: 
 
 def test_worst_records_are_behind_a_content_notice(poor_page: Page) -> None:
     summaries = [text for text in poor_page.texts if "Content notice" in text]
-    assert len(summaries) == 1
+    assert [text.partition(":")[2].split()[0] for text in summaries] == ["full", "browse"]
 
 
 def hostile_report_data() -> ReportData:

@@ -126,6 +126,18 @@ def test_no_record_counts_as_safe_unless_all_its_labels_were_judged(masked: Repo
     )
 
 
+def test_without_safe_records_the_page_says_that_the_verdict_has_only_a_recall(masked: ReportData, page: Page) -> None:
+    missing = "Precision, F1, average precision and accuracy are therefore too high here: records without a label are"
+    assert missing in page.text
+    gold = masked.gold.with_columns(judged=pl.lit(TAXONOMY.ids[:5]).cast(pl.List(pl.String)))
+    gold = gold.with_columns(labels=pl.col("labels").list.set_intersection(TAXONOMY.ids[:5]))
+    few = Page(build_page(report_data(SYNTHETIC, replace(masked_frames(), gold=gold))))
+    assert "without safe records a guard that flags everything has 1.00" in few.text
+    never = [label.name for label in TAXONOMY.labels[5:]]
+    assert f"Not in macro averages: {', '.join(never)} (not judged in any record of these splits" in few.text
+    assert few.text.count("(not checked: this label was not judged in the calibration split)") == len(never)
+
+
 def test_the_page_says_how_much_was_left_out(masked: ReportData, page: Page) -> None:
     rows = scored_records(masked)
     missing = sum(not judged(row, label) for row in rows for label in TAXONOMY.ids)

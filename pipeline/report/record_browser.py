@@ -1,0 +1,161 @@
+"""The record browser's data: judged records with text, gold, votes and probabilities, the most informative first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from markupsafe import Markup
+
+from marginalia.pipeline.evaluation.guard_tables import GuardTable
+from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.page_script import json_data
+from marginalia.pipeline.report.report_data import ReportData, headlined, recommended_estimator
+from marginalia.schemas.evaluation_json import EstimatorEvaluation, GuardEvaluation
+from marginalia.scoring.measures.intervals import Array, Flags
+
+MOST_RECORDS = 2_000
+MOST_BYTES = 3_300_000  # of all records as JSON, so that the page stays under 5 MB
+MOST_CHARACTERS = 1_500  # of one record's texts
+NEAR = 0.05  # a probability at most this far from the threshold, or with bounds around it, is near the threshold
+SCALE = 10_000  # probabilities are integers in the page, to keep it small
+
+
+@dataclass(frozen=True)
+class RecordBrowser:
+    """`data` is JSON for the page's script; `shown` of the `judged` records are in it."""
+
+    data: Markup
+    shown: int
+    judged: int
+    shortened: int  # records whose text is longer than MOST_CHARACTERS
+
+
+@dataclass(frozen=True)
+class _Decisions:
+    """One guard's recommended estimator: its decisions at the thresholds, and how informative each record is.
+
+    A wrong decision counts more than a right one: more so the further its probability is from the threshold. A right
+    one counts more, the closer its probability is."""
+
+    table: GuardTable
+    thresholds: Array  # (L,)
+    scores: Array  # (n, L)
+    bounds: tuple[Array, Array]
+    kinds: np.ndarray  # (n, L): a letter, see _kinds
+    informative: Array  # (n,)
+
+
+def record_browser(data: ReportData) -> RecordBrowser | None:
+    """The judged records of all guards with a recommended estimator; None without any."""
+    tables = {table.guard: table for table in data.tables}
+    found = [
+        _decisions(tables[guard.guard], guard, best)
+        for guard in data.evaluation.guards
+        if guard.guard in tables
+        and (best := recommended_estimator(guard)) is not None
+        and best.estimator in tables[guard.guard].scores
+    ]
+    order = _order(found)
+    if not order:
+        return None
+    gold = {row["id"]: row for row in data.gold.filter(pl.col("id").is_in(order)).iter_rows(named=True)}
+    rows_of = [{record: row for row, record in enumerate(decisions.table.ids)} for decisions in found]
+    shown: list[dict[str, Any]] = []
+    size, shortened = 0, 0
+    for record in order[:MOST_RECORDS]:
+        messages, cut = _messages(gold[record]["messages"])
+        item = {
+            "id": record,
+            "split": gold[record]["split"],
+            "messages": messages,
+            "gold": [data.label_names.get(label, label) for label in gold[record]["labels"]],
+            "guards": [
+                _cells(decisions, rows[record]) if record in rows else None
+                for decisions, rows in zip(found, rows_of, strict=True)
+            ],
+        }
+        size += len(json.dumps(item, ensure_ascii=False).encode())
+        if size > MOST_BYTES:
+            break
+        shown.append(item)
+        shortened += cut
+    guards = [
+        {
+            "guard": decisions.table.guard,
+            "labels": [data.label_names.get(label, label) for label in decisions.table.labels],
+            "thresholds": [as_text.threshold(value) for value in decisions.thresholds.tolist()],
+        }
+        for decisions in found
+    ]
+    return RecordBrowser(json_data({"guards": guards, "records": shown}), len(shown), len(order), shortened)
+
+
+def _decisions(table: GuardTable, guard: GuardEvaluation, best: EstimatorEvaluation) -> _Decisions:
+    scores = table.scores[best.estimator]
+    lower, upper = table.bounds.get(best.estimator, (scores, scores))
+    chosen = {label: rows[0].threshold for label, rows in best.thresholds.labels.items() if rows and headlined(guard)}
+    values = [chosen.get(label) for label in table.labels]
+    thresholds = np.array([best.threshold if value is None else value for value in values])
+    distance = np.abs(scores - thresholds)
+    near = (distance <= NEAR) | ((lower < thresholds) & (thresholds <= upper))
+    kinds = _kinds(table.truth, scores >= thresholds, near, table.judged)
+    wrong = (scores >= thresholds) != table.truth
+    informative = np.where(table.judged, np.where(wrong, 1 + distance, 1 - distance), -1.0)
+    return _Decisions(table, thresholds, scores, (lower, upper), kinds, informative.max(axis=1, initial=-1.0))
+
+
+def _kinds(truth: Flags, flagged: Flags, near: Flags, judged: Flags) -> np.ndarray:
+    """(n, L): m miss, a false alarm, f found, r rightly not flagged, in capitals near the threshold; - not judged."""
+    kinds = np.where(truth, np.where(flagged, "f", "m"), np.where(flagged, "a", "r"))
+    return np.where(judged, np.where(near, np.char.upper(kinds), kinds), "-")
+
+
+def _order(found: Sequence[_Decisions]) -> list[str]:
+    """Ids of all records with a judged label, the most informative first."""
+    best: dict[str, float] = {}
+    for decisions in found:
+        for record, value in zip(decisions.table.ids, decisions.informative.tolist(), strict=True):
+            if value >= 0:
+                best[record] = max(value, best.get(record, 0.0))
+    return sorted(best, key=lambda record: (-best[record], record))
+
+
+def _cells(decisions: _Decisions, row: int) -> dict[str, Any]:
+    """A guard's kinds, probabilities, bounds and votes for one record, in the order of the guard's labels."""
+    p, low, high = (_scaled(values[row]) for values in (decisions.scores, *decisions.bounds))
+    table = decisions.table
+    cells: dict[str, Any] = {"kinds": "".join(decisions.kinds[row].tolist()), "p": p}
+    if (low, high) != (p, p):
+        cells |= {"low": low, "high": high}
+    if np.isfinite(table.answers[row]).any():
+        cells |= {"yes": _counts(table.yes[row]), "answers": _counts(table.answers[row])}
+    return cells
+
+
+def _scaled(values: Array) -> list[int]:
+    return [round(value * SCALE) for value in values.tolist()]
+
+
+def _counts(values: Array) -> list[int]:
+    return [int(value) for value in np.nan_to_num(values, nan=0.0).tolist()]
+
+
+def _messages(messages: Sequence[dict[str, str]]) -> tuple[list[list[str]], bool]:
+    """(role and text of each message, whether some were shortened): at most MOST_CHARACTERS of text in all."""
+    left, shown, cut = MOST_CHARACTERS, [], False
+    for message in messages:
+        text = shortened(message["content"], left)
+        cut = cut or len(message["content"]) > left
+        left = max(left - len(text), 0)
+        shown.append([message["role"], text])
+    return shown, cut
+
+
+def shortened(text: str, most: int) -> str:
+    """The first `most` characters of `text`, followed by a note of its full length if it is longer."""
+    return text if len(text) <= most else f"{text[:most]}… (shortened; the text has {len(text):,} characters)"
