@@ -369,7 +369,10 @@ def load_mapping(path: Path, taxonomy: Taxonomy) -> Mapping:
             setting = ".".join(map(str, ("labels", *location)))
             where = f"{path}: line {line_in(path, 'labels', *location)}: {setting}"
             of = "the values on the right" if location[0] == key else "these"
-            taxonomy.require(label, where, hint=f"{of} must be ids of the taxonomy {taxonomy.id}")
+            hint = f"{of} must be ids of the taxonomy {taxonomy.id}"
+            if path.parent == SHIPPED:
+                hint += f"; marginalia import --show-mapping {path.stem} says which taxonomy it is for"
+            taxonomy.require(label, where, hint=hint)
     return mapping
 
 

@@ -242,12 +242,13 @@ def _labels(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:
         yield from (_comment(f"{_scalar(path)}: LABEL", indent=4) for path in labels.left_out)
     named = {match.label for match in labels.meanings}
     others = [label for label in (taxonomy.ids if taxonomy else []) if label not in named]
-    if others and not _are_ids(labels):
-        still = (
-            "" if all(match.label or match.is_nothing for match in labels.meanings) else ", unless you name them above"
-        )
-        yield _comment(f"not named by this file, so not judged{still}: {', '.join(others)}", indent=2)
-        yield "  # if people could have chosen these, too: judged: all"
+    if not others:
+        return
+    if taxonomy is not None and _are_ids(labels):
+        yield f"  judged: [{', '.join(label for label in taxonomy.ids if label in named)}]"
+    still = "" if all(match.label or match.is_nothing for match in labels.meanings) else ", unless you name them above"
+    yield _comment(f"not named by this file, so not judged{still}: {', '.join(others)}", indent=2)
+    yield "  # if people could have chosen these, too: judged: all"
 
 
 def _meanings(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:

@@ -256,10 +256,10 @@ MAPPING_FILES: list[Row] = [
     ),
     (
         "judged label that the taxonomy does not have",
-        mapping("  column: labels", "  column: labels\n  judged: [refund, invoic]"),
+        mapping("  judged: {column: judged, optional: true}", "  judged: [refund, invoic]"),
         IMPORT,
         2,
-        "m.yaml: line 8: labels.judged.1: unknown label 'invoic'; did you mean 'invoice'? (these must be ids of the "
+        "m.yaml: line 10: labels.judged.1: unknown label 'invoic'; did you mean 'invoice'? (these must be ids of the "
         "taxonomy support-tickets)",
     ),
     (

@@ -20,6 +20,7 @@ from marginalia.pipeline.core.run import Run, open_run
 from marginalia.pipeline.core.stage_runner import StageRun, run_stage
 from marginalia.pipeline.importing.column_mapping import SHIPPED, load_mapping
 from marginalia.pipeline.importing.import_stage import STAGE, prepare
+from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.files import read_frame
 from marginalia.schemas.tables import Answer, GoldRecord
 from marginalia.schemas.taxonomy import load_taxonomy
@@ -174,6 +175,15 @@ XSTEST = as_csv(
 def test_xstest_verdicts_are_about_requests(tmp_path: Path) -> None:
     done = Imported(tmp_path, "xstest", "xstest_prompts.csv", XSTEST)
     assert done.gold("id", "labels", "judged") == [("1", [], None), ("26", ["harmful_request"], None)]
+
+
+def test_a_mapping_for_another_taxonomy_says_where_to_look() -> None:
+    with pytest.raises(InputError) as caught:
+        load_mapping(SHIPPED / "xstest.yaml", load_taxonomy("llama-guard-3"))
+    assert str(caught.value.hint) == (
+        "the values on the right must be ids of the taxonomy llama-guard-3; marginalia import --show-mapping xstest "
+        "says which taxonomy it is for"
+    )
 
 
 def test_the_safe_prompts_of_xstest_have_no_hazard_of_any_taxonomy(tmp_path: Path) -> None:

@@ -271,6 +271,13 @@ def test_people_without_labels_and_columns_of_people_are_pointed_out(run: Run, t
     assert "  # ben, carla: the same values, not read. If these are answers of several people, " in found.text
 
 
+def test_ids_as_values_do_not_say_that_the_other_labels_were_judged(run: Run, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"text": f"t{at}", "tags": [["refund"], [], ["invoice"]][at % 3]} for at in range(9)]
+    suggestion = imported(run, jsonl(tmp_path / "r.jsonl", rows), {})
+    assert "  judged: [refund, invoice]\n  # not named by this file, so not judged: late_delivery, " in suggestion.text
+    assert all(judged == ["refund", "invoice"] for _, _, judged in gold_of(run))
+
+
 def test_one_answer_per_row(run: Run, tmp_path: Path) -> None:
     names = ["id", "text", "worker_id", "label"]
     rows = [[at // 2, f"text {at // 2}", "w1" if at % 2 else "w2", ["refund", "invoice"][at % 2]] for at in range(12)]
