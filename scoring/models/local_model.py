@@ -183,6 +183,7 @@ def resolve(reference: str, revision: str | None, cache: Path) -> tuple[str, dic
         return str(path.parent), {"gguf_file": path.name, "local_files_only": True}, path.name
     if path.is_dir():
         return str(path), {"local_files_only": True, "use_safetensors": True}, "local folder"
+    assert revision is not None  # check_reference requires it of a Hub id
     check_downloads()
     return reference, {"revision": revision, "use_safetensors": True}, revision
 
