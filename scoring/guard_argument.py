@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from marginalia.schemas.errors import InputError
 from marginalia.scoring.guard import SHIPPED
-from marginalia.scoring.models.lora_adapter import BUNDLED_GUARD, DEMO_ADAPTER
+from marginalia.scoring.models.lora_adapter import DEMO_ADAPTER
+from marginalia.scoring.models.model_reference import BUNDLED_GUARD
 
 BUNDLED_MODELS = ("bundled", BUNDLED_GUARD)
 

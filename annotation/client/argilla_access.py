@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from marginalia.annotation.client.connection import Connection, api_key_from
@@ -23,6 +24,9 @@ def connect(section: AnnotationSection, home: Path) -> Connection:
         return Connection(section.url, key, key_hint=f"check the environment variable {section.api_key_env}")
     from marginalia.annotation.server import server_control
 
+    if server_control.status(home) is None:
+        note = f"starting a local Argilla server in {home}, because annotation.url is not set; it keeps running:"
+        print(f"{note} marginalia argilla down --run {home.parent} stops it", file=sys.stderr)
     server = server_control.up(home)
     owner = next(account for account in server_control.accounts(home) if account.role == "owner")
     return Connection(server.url, owner.api_key, key_hint=f"see {home / 'credentials.json'}", is_local=True)

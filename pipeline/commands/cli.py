@@ -111,7 +111,7 @@ def config(
 ) -> None:
     """Explain config keys or check a run's config. --explain without a key lists all keys.
 
-    Reads the config.yaml of --run. Writes nothing."""
+    Reads the config.yaml of --run and the files that it names. Loads no model. Writes nothing."""
     from marginalia.pipeline.commands.new_run import explain as explanation
 
     if (explain or key is not None) == (run is not None):
@@ -119,8 +119,12 @@ def config(
     if explain or key is not None:
         print(explanation(key))
     elif run is not None:
+        from marginalia.pipeline.evaluation.score_stage import check_guards
+
         opened = open_folder(run)
-        print(f"{run / 'config.yaml'}: valid; taxonomy {opened.taxonomy.id} with {len(opened.taxonomy.ids)} labels")
+        taxonomy = opened.taxonomy
+        check_guards(opened)
+        print(f"{run / 'config.yaml'}: valid; taxonomy {taxonomy.id} with {len(taxonomy.ids)} labels")
 
 
 app.command("import", help=STAGES["import"].help, epilog=IMPORT_EXAMPLE)(with_error_messages(import_records))

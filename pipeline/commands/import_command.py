@@ -76,14 +76,12 @@ def import_records(
         print(preview_import(opened, source or [], mapping, terminal_width()))
         print("\npreview: nothing was written")
         return 0
-    from marginalia.pipeline.importing.import_stage import STAGE, detected, next_command, prepare
+    from marginalia.pipeline.importing.import_stage import STAGE, detected, prepare
 
     prepare(opened, source, mapping)
     code = run_and_print(STAGE, opened, force=force)
     for line in detected(opened):
         print(f"  read: {line}")
-    if (command := next_command(opened)) is not None:
-        print(f"next: {command}")
     return code
 
 

@@ -45,13 +45,17 @@ def open_folder(folder: Path, key_hosts: Sequence[str] | None = None) -> Run:
 
 
 def run_and_print(stage: Stage, run: Run, *, force: bool) -> int:
-    """Runs a stage and prints its outcome. Returns the exit code."""
+    """Runs a stage and prints its outcome; on stderr, the next command. Returns the exit code."""
+    from marginalia.pipeline.core.run_overview import next_after
     from marginalia.pipeline.core.stage_runner import run_stage
     from marginalia.pipeline.core.stage_summary import describe
 
     done = run_stage(stage, run, force=force)
     print(describe(done))
-    return exit_code(done.manifest.missing)
+    code = exit_code(done.manifest.missing)
+    if code == 0 and (command := next_after(run, stage.name)) is not None:
+        print(f"next: {command}", file=sys.stderr)
+    return code
 
 
 def exit_code(missing: Sequence[Missing]) -> int:

@@ -13,6 +13,8 @@ from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.config.generation import GenerateSection, PlanSection
 from marginalia.pipeline.config.release import ReleaseSection
 from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.files import read_text
 from marginalia.schemas.storage.yaml_files import load_yaml
 from marginalia.scoring.config import ScoreSection
 
@@ -45,4 +47,7 @@ class Config(StrictModel):
 
 def load_config(path: Path) -> Config:
     """The config in `path`. Raises InputError with the line; for an unknown key, also with the nearest known one."""
+    if not read_text(path).strip():
+        hint = "the shortest config is one line, taxonomy: taxonomy.yaml; marginalia config --explain lists all keys"
+        raise InputError.at(path, "the file is empty", hint=hint)
     return load_yaml(path, Config, explain=EXPLAIN)

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from marginalia.pipeline.config.run_config import Config, load_config
-from marginalia.schemas.errors import InputError
+from marginalia.schemas.errors import InputError, nearest
 from marginalia.schemas.storage.regular_files import path_inside
 from marginalia.schemas.storage.yaml_files import line_in
 from marginalia.schemas.taxonomy import Taxonomy, read_taxonomy, taxonomy_path
@@ -66,11 +66,24 @@ def open_run(folder: Path) -> Run:
     if folder.exists() and not folder.is_dir():
         raise InputError.at(folder, "is a file, expected the folder of a run", hint="such as --run runs/NAME")
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such run", hint=f"marginalia new {folder.name or 'NAME'} --taxonomy NAME")
+        problem = f"{folder}: no such run{_near_run(folder)}"
+        raise InputError(problem, hint=f"marginalia new {folder.name or 'NAME'} --taxonomy NAME")
     if not path_inside(folder, "config.yaml").exists():
         hint = "create one with: marginalia new NAME --taxonomy NAME"
         raise InputError.at(folder, "not a run folder: config.yaml not found", hint=hint)
     return Run(folder, load_config(folder / "config.yaml"))
+
+
+def _near_run(folder: Path) -> str:
+    """`; did you mean 'runs/refunds'?` for a run of the same name in runs/, or of a similar one next to `folder`."""
+    try:
+        runs = {path.parent.name: path.parent for path in folder.parent.glob("*/config.yaml")}
+        if folder.name and (RUNS / folder.name / "config.yaml").exists():
+            return f"; did you mean '{RUNS / folder.name}'?"
+    except OSError:
+        return ""
+    near = nearest(folder.name, runs)
+    return f"; did you mean '{runs[near]}'?" if near is not None else ""
 
 
 def run_folder(name: str, *, root: Path = RUNS) -> Path:

@@ -80,6 +80,17 @@ def overview(run: Run) -> Overview:
     return Overview(str(run.folder), working, stages, _command(run, todo) if todo is not None else None)
 
 
+def next_after(run: Run, stage: str) -> str | None:
+    """The command that usually follows a complete `stage`; None after the last. Reads only manifests, so that it is
+    fast in large runs; `overview` also finds what is stale."""
+    names = _needed_stages(run)
+    later = names[names.index(stage) + 1 :] if stage in names else []
+    name = next((name for name in later if name != "adjudicate" or _undecided(run)), None)
+    if name == "pull":
+        return _annotate_first(run)
+    return run.command(name) if name is not None else None
+
+
 def _needed_stages(run: Run) -> list[str]:
     """Imported records are not generated, with imported answers they are only reconciled, and with imported gold they
     are not annotated at all."""
@@ -158,8 +169,12 @@ def _command(run: Run, todo: StageState) -> str:
     if todo.state == "incomplete" and manifest is not None:
         return next(item.how for item in manifest.missing if item.blocks)
     if todo.stage == "pull" and manifest is None:
-        return f"annotate in Argilla (marginalia argilla up --run {run.folder}), then: {run.command(todo.stage)}"
+        return _annotate_first(run)
     return run.command(todo.stage)
+
+
+def _annotate_first(run: Run) -> str:
+    return f"annotate in Argilla (marginalia argilla up --run {run.folder}), then: {run.command('pull')}"
 
 
 def _ago(seconds: float) -> str:

@@ -1,10 +1,11 @@
-"""What the stage evaluate warns of: equal texts, labels that nobody judged, and too few records for precise numbers."""
+"""What the stage evaluate warns of: equal texts, labels that nobody judged, answers outside the format, and too few
+records for precise numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, NotJudged
+from marginalia.schemas.evaluation_json import AnswerFormat, EstimatorEvaluation, Evaluation, NotJudged
 from marginalia.scoring.measures.conclusions import FEW_RECORDS
 from marginalia.scoring.measures.intervals import FEWEST_OF_A_CLASS
 
@@ -19,6 +20,8 @@ def evaluation_warnings(evaluation: Evaluation) -> Iterator[str]:
     if gold.not_judged and gold.not_judged.cells:
         yield _not_judged(gold.not_judged, gold.final)
     for guard in evaluation.guards:
+        if guard.answer_format is not None and guard.answer_format.reason is not None:
+            yield _off_format(guard.guard, guard.answer_format)
         best = next((row for row in guard.estimators if row.estimator == guard.recommended), None)
         if best is not None and 0 < best.n < FEW_RECORDS:
             yield _few_records(guard.guard, best, evaluation.confidence)
@@ -31,6 +34,15 @@ def _not_judged(left_out: NotJudged, records: int) -> str:
     )
     if left_out.verdicts:
         text += f"; for {left_out.verdicts:,} records it is not known whether any label applies"
+    return text
+
+
+def _off_format(guard: str, found: AnswerFormat) -> str:
+    text = f"guard {guard}: {found.reason}"
+    if found.withheld:
+        text += "; its numbers are not headlined, and its thresholds are withheld"
+    if found.off_format is not None and found.off_format > found.limit:
+        text += "; marginalia guards check shows which line of its guard file to change"
     return text
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from marginalia.schemas.storage.run_lock import run_lock
 from marginalia.schemas.storage.yaml_files import line_in
 from marginalia.scoring.config import RAY_FLAGS, EngineName, GuardRun, RayOptions
 from marginalia.scoring.label_categories import CategoriesError
+from marginalia.scoring.models.model_reference import check_reference
 from marginalia.scoring.score_request import GuardModel, ScoreRequest, SearchOptions, Settings, fields_of
 
 if TYPE_CHECKING:
@@ -251,15 +253,37 @@ def _load_guard(run: Run, guard: GuardRun) -> Guard:
         raise error.located(run.path("config.yaml"), "score", "guards", index, "categories") from error
 
 
-def _request(run: Run, guard: GuardRun) -> ScoreRequest:
+def check_guards(run: Run) -> None:
+    """Raises InputError, with the line of config.yaml, for a guard whose file, categories or model does not exist.
+    Loads no model and asks no server."""
+    for guard in run.config.score.guards:
+        _check_guard_name(run, guard)
+        _load_guard(run, guard)
+        if not guard.model.startswith(("http://", "https://")):
+            with _located(run, guard, "model"):
+                check_reference(guard.model, guard.revision)
+
+
+@contextmanager
+def _located(run: Run, guard: GuardRun, key: str) -> Iterator[None]:
+    """Names the line of the guard's setting `key` in an InputError."""
+    try:
+        yield
+    except InputError as error:
+        config, index = run.path("config.yaml"), run.config.score.guards.index(guard)
+        raise error.for_setting(config, key, line=line_in(config, "score", "guards", index, key)) from error
+
+
+def _check_guard_name(run: Run, guard: GuardRun) -> None:
     from marginalia.scoring.guard import guard_path
 
-    section = run.config.score
-    try:
+    with _located(run, guard, "guard"):
         guard_path(guard.guard, relative_to=run.folder)
-    except InputError as error:
-        config, index = run.path("config.yaml"), section.guards.index(guard)
-        raise error.for_setting(config, "guard", line=line_in(config, "score", "guards", index, "guard")) from error
+
+
+def _request(run: Run, guard: GuardRun) -> ScoreRequest:
+    section = run.config.score
+    _check_guard_name(run, guard)
     return ScoreRequest(
         **fields_of(GuardModel, guard),
         taxonomy=run.taxonomy,

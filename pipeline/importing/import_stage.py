@@ -136,11 +136,6 @@ def detected(run: Run) -> list[str]:
     return list(manifest.facts.get("detected", [])) if manifest else []
 
 
-def next_command(run: Run) -> str | None:
-    """The command that makes gold of imported answers; None for other imports."""
-    return run.command("reconcile") if ANSWERS.name in _outputs(run) else None
-
-
 def _work(run: Run) -> StageOutcome:
     mapping = _settings(run)
     source = open_source(run, mapping)

@@ -6,7 +6,7 @@ from marginalia.pipeline.report.as_text import UNCLEAR, against_chance, labels_c
 from marginalia.pipeline.report.finding_sentences import not_judged_finding, unknown_verdicts_finding
 from marginalia.pipeline.report.report_data import format_warning, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Metric, NotJudged
-from marginalia.scoring.measures.conclusions import range_is_wide, range_of
+from marginalia.scoring.measures.conclusions import FEW_RECORDS, range_is_wide, range_of
 
 
 def headline(evaluation: Evaluation) -> list[str]:
@@ -37,6 +37,8 @@ def _guard(guard: GuardEvaluation) -> list[str]:
         ]
     if warning := format_warning(guard):
         lines.append(f"  {warning}")
+    if best.n < FEW_RECORDS:
+        lines.append(f"  only {plural(best.n, 'record')}: these numbers are imprecise")
     auc = best.metrics["macro_roc_auc"]
     micro_auc = _with_interval(best.metrics["micro_roc_auc"])
     lines.append(f"  {best.estimator}: macro ROC AUC {_with_interval(auc)}{_chance(auc)}; micro {micro_auc}")

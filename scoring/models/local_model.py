@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,25 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from marginalia.schemas.errors import InputError, ModelError, did_you_mean, first_line
+from marginalia.schemas.errors import InputError, ModelError, first_line
 from marginalia.schemas.hub_client import check_downloads, download_problem
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
 from marginalia.scoring.models.attention_masks import layer_masks
 from marginalia.scoring.models.bundled_model import bundled_smollm2
 from marginalia.scoring.models.checkpoint import load_network, quiet_loading
-from marginalia.scoring.models.lora_adapter import BUNDLED_GUARD, bundled_guard, bundled_guard_revision
+from marginalia.scoring.models.lora_adapter import bundled_guard, bundled_guard_revision
 from marginalia.scoring.models.model_cache import model_cache
 from marginalia.scoring.models.model_files import check_memory, check_model_files
+from marginalia.scoring.models.model_reference import BUNDLED, BUNDLED_GUARD, MODEL_HINT, check_reference
 from marginalia.scoring.models.position_encodings import Context, context_of
 from marginalia.scoring.models.prefix_tree import Prefix, TokenToRun, TreeBatch, TreeRunner
 from marginalia.scoring.models.tree_self_check import check_structure
 
-BUNDLED = "bundled"
-MODEL_HINT = (
-    "--model takes a folder with config.json, tokenizer and *.safetensors, a .gguf file, "
-    f"'{BUNDLED_GUARD}' or '{BUNDLED}' (both are installed with Marginalia), a Hub id with --revision, or a URL"
-)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _HUB_HINT = (
     "load it once with network access (HF_TOKEN for a gated model), or give the folder it was downloaded to; "
@@ -182,23 +177,13 @@ def resolve(reference: str, revision: str | None, cache: Path) -> tuple[str, dic
     if reference == BUNDLED_GUARD:
         folder = bundled_guard(cache)
         return str(folder), {"local_files_only": True, "use_safetensors": True}, bundled_guard_revision()
+    check_reference(reference, revision)
     path = Path(reference)
     if path.suffix == ".gguf":
-        if not path.is_file():
-            raise InputError(f"{path}: no such GGUF file", hint=MODEL_HINT)
         return str(path.parent), {"gguf_file": path.name, "local_files_only": True}, path.name
     if path.is_dir():
-        if not (path / "config.json").exists():
-            raise InputError(f"{path}: no config.json in this folder", hint=MODEL_HINT)
         return str(path), {"local_files_only": True, "use_safetensors": True}, "local folder"
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", reference) or reference.startswith("."):
-        near = did_you_mean(reference, (BUNDLED, BUNDLED_GUARD))
-        raise InputError(f"no model '{reference}': no such folder{near}", hint=MODEL_HINT)
-    if revision is None:
-        raise InputError(
-            f"no folder '{reference}', and a Hub model needs a pinned revision",
-            hint="set revision (--revision) to a commit id from the model's Hub page",
-        )
+    assert revision is not None  # check_reference requires it of a Hub id
     check_downloads()
     return reference, {"revision": revision, "use_safetensors": True}, revision
 

@@ -19,7 +19,6 @@ from marginalia.scoring.models.model_cache import ENTRY, cached_folder, content_
 if TYPE_CHECKING:
     from torch import Tensor
 
-BUNDLED_GUARD = "bundled-guard"
 DEMO_ADAPTER = Path(__file__).parents[1] / "adapters" / "support-tickets"
 WEIGHTS = "model.safetensors"
 _ADAPTER = "adapter_model.safetensors"

@@ -21,7 +21,7 @@ from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.guard import load_guard
 from marginalia.scoring.measures.metrics import decisions, ranking
 from marginalia.scoring.models.local_model import load_local
-from marginalia.scoring.models.lora_adapter import BUNDLED_GUARD
+from marginalia.scoring.models.model_reference import BUNDLED_GUARD
 from marginalia.scoring.scorer import Result, Scorer, Settings
 from marginalia.scoring.training.labelled_examples import Example, read_examples
 from marginalia.scoring.training.train_demo_guard import EXAMPLES

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_input.table import Files, Row, check, names
+from marginalia.scoring.models.model_reference import MODEL_HINT
+from tests.bad_input.table import SHIPPED, Files, Row, check, names
 
 HEAD = 'id: mine\nversion: "1"\ntitle: Mine\nsubject: texts\n'
 A, B = "  - {id: a, name: A, definition: x}\n", "  - {id: b, name: B, definition: x}\n"
@@ -201,11 +202,50 @@ CONFIGS: list[Row] = [
     ),
     ("no run", {}, "plan --run runs/other", 2, "runs/other: no such run (marginalia new other --taxonomy NAME)"),
     (
+        "misspelt run",
+        {"runs/shop/config.yaml": "taxonomy: support-tickets\n"},
+        "plan --run runs/shpo",
+        2,
+        "runs/shpo: no such run; did you mean 'runs/shop'? (marginalia new shpo --taxonomy NAME)",
+    ),
+    (
+        "run without its folder",
+        {"runs/shop/config.yaml": "taxonomy: support-tickets\n"},
+        "plan --run shop",
+        2,
+        "shop: no such run; did you mean 'runs/shop'? (marginalia new shop --taxonomy NAME)",
+    ),
+    (
         "empty",
         {"runs/r/config.yaml": ""},
         CHECK,
         2,
-        "runs/r/config.yaml: line 1: expected keys with values, saw nothing (marginalia config --explain KEY)",
+        "runs/r/config.yaml: the file is empty (the shortest config is one line, taxonomy: taxonomy.yaml; "
+        "marginalia config --explain lists all keys)",
+    ),
+    (
+        "unknown guard",
+        config("score:\n  guards:\n  - {name: g, guard: support-ticket, model: bundled-guard}\n"),
+        CHECK,
+        2,
+        "runs/r/config.yaml: line 4: guard: no guard 'support-ticket'; did you mean 'support-tickets'? "
+        f"(shipped: {SHIPPED}; or give the path of a .yaml file)",
+    ),
+    (
+        "unknown model",
+        config("score:\n  guards:\n  - name: g\n    guard: support-tickets\n    model: bundled-gard\n"),
+        CHECK,
+        2,
+        "runs/r/config.yaml: line 6: model: no model 'bundled-gard': no such folder; did you mean 'bundled-guard'? "
+        f"({MODEL_HINT})",
+    ),
+    (
+        "a Hub id without a revision",
+        config("score:\n  guards:\n  - name: g\n    guard: instruct\n    model: meta-llama/Llama-Guard-3-8B\n"),
+        CHECK,
+        2,
+        "runs/r/config.yaml: line 6: model: no folder 'meta-llama/Llama-Guard-3-8B', and a Hub model needs a pinned "
+        "revision (set revision (--revision) to a commit id from the model's Hub page)",
     ),
     (
         "wrong keys",

@@ -13,7 +13,7 @@ import pytest
 
 from marginalia.pipeline.core.run import open_run
 from marginalia.pipeline.core.run_log import log_event
-from marginalia.pipeline.core.run_overview import Overview, overview
+from marginalia.pipeline.core.run_overview import Overview, next_after, overview
 from marginalia.pipeline.core.stage_order import load_stage
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.core.stage_summary import counted
@@ -51,6 +51,23 @@ def test_a_changed_config_makes_its_stage_and_all_after_it_stale(folder: Path) -
     progress = overview(open_run(folder))
     assert states(progress)["plan"] == ("stale", "config changed (plan, seed, taxonomy or simulated)")
     assert progress.next == f"marginalia plan --run {folder}"
+
+
+def test_a_complete_stage_prints_the_next_command(folder: Path) -> None:
+    for _ in range(2):  # also when nothing has changed
+        done = marginalia("plan", "--run", str(folder))
+        assert done.stderr == f"next: marginalia generate --run {folder}\n"
+    assert "next:" not in done.stdout
+
+
+def test_the_usual_order_of_stages(folder: Path) -> None:
+    run = open_run(folder)
+    assert next_after(run, "push") == (
+        f"annotate in Argilla (marginalia argilla up --run {folder}), then: marginalia pull --run {folder}"
+    )
+    assert next_after(run, "reconcile") == f"marginalia score --run {folder}"  # no record waits for an expert
+    assert next_after(run, "release") == f"marginalia publish --run {folder}"
+    assert next_after(run, "publish") is None
 
 
 def test_the_next_command_replaces_a_damaged_manifest(folder: Path) -> None:

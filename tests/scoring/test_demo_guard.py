@@ -15,7 +15,8 @@ from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.guard import load_guard
 from marginalia.scoring.models.local_model import load_local
-from marginalia.scoring.models.lora_adapter import BUNDLED_GUARD, adapted_model
+from marginalia.scoring.models.lora_adapter import adapted_model
+from marginalia.scoring.models.model_reference import BUNDLED_GUARD
 from marginalia.scoring.scorer import Scorer, Settings
 from marginalia.scoring.training.labelled_examples import read_examples
 from marginalia.scoring.training.measure_demo_guard import RANKED, measure

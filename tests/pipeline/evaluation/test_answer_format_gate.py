@@ -10,6 +10,7 @@ import pytest
 
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, Results, evaluate
+from marginalia.pipeline.evaluation.evaluation_warnings import evaluation_warnings
 from marginalia.pipeline.release.card_charts import charts
 from marginalia.pipeline.release.card_results import result_rows
 from marginalia.pipeline.report.report_data import ReportData
@@ -116,6 +117,18 @@ def test_just_below_and_above_the_limit(frames: Frames, mass: float, withheld: b
     assert any(value is not None for value in thresholds(results)) != withheld
     assert ("macro ROC AUC" in "\n".join(headline(results.evaluation))) != withheld
     assert ("<b>first did not keep its answer format.</b>" in page_of(frames, results)) == withheld
+
+
+def test_evaluate_warns_of_a_guard_that_left_its_format(frames: Frames) -> None:
+    outside = results_of(frames, records_with(frames, off_language=pl.lit(0.9), answer=pl.lit("no")))
+    (warning,) = [text for text in evaluation_warnings(outside.evaluation) if "guard first" in text]
+    assert warning.startswith("guard first: this guard left its answer format in 100.0% of the records")
+    assert warning.endswith(
+        "; its numbers are not headlined, and its thresholds are withheld; marginalia guards check shows which line of "
+        "its guard file to change"
+    )
+    inside = results_of(frames, records_with(frames, off_language=pl.lit(0.1), answer=pl.lit("safe")))
+    assert not [text for text in evaluation_warnings(inside.evaluation) if "guard first" in text]
 
 
 def test_the_limit_is_the_configs_and_of_judged_records_only(frames: Frames) -> None:

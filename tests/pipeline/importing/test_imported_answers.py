@@ -143,7 +143,7 @@ def test_the_command_names_the_next_one(run: Run, data: Path) -> None:
     words = ["import", str(data), "--run", str(run.folder), "--mapping", str(mapping)]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"next: marginalia reconcile --run {run.folder}"
+    assert done.stderr.splitlines()[-1] == f"next: marginalia reconcile --run {run.folder}"
 
 
 @pytest.mark.parametrize(

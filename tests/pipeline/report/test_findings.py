@@ -118,6 +118,15 @@ def test_report_terminal_and_card_say_the_same_about_chance(auc: Metric, expecte
     assert (expected in line) == ("chance" in expected and expected != "better than chance")
 
 
+def test_the_terminal_says_that_records_are_few() -> None:
+    def lines(n: int) -> list[str]:
+        best = estimator("marginal", BETTER).model_copy(update={"n": n})
+        return headline(Evaluation.model_construct(guards=[page([best])], gold=make_gold(), simulated=False))
+
+    assert "  only 29 records: these numbers are imprecise" in lines(29)
+    assert not [line for line in lines(30) if "imprecise" in line]
+
+
 def make_gold() -> GoldCounts:
     frames = make_frames(Synthetic(n=12))
     return count_gold(frames.gold, frames.taxonomy.ids)
