@@ -104,7 +104,7 @@ def label_decision(
     name: str, thresholds: Sequence[Threshold], auc: Metric | None, target: float | None, *, confidence: float = 0.95
 ) -> LabelDecision:
     """The first of the module's rules that applies to a label with these thresholds and this ROC AUC."""
-    chosen = _chosen(thresholds, target)
+    chosen = chosen_threshold(thresholds, target)
     threshold, judged = (chosen.threshold, chosen.judged_on) if chosen is not None else (None, None)
 
     def decided(verdict: Verdict, why: str, more: str = "") -> LabelDecision:
@@ -229,7 +229,7 @@ def _overall(best: EstimatorEvaluation) -> Threshold | None:
     return row if row is not None and row.threshold is not None else None
 
 
-def _chosen(thresholds: Sequence[Threshold], target: float | None) -> Threshold | None:
+def chosen_threshold(thresholds: Sequence[Threshold], target: float | None) -> Threshold | None:
     """The threshold for the target where there is one, else that of the highest F1."""
     wanted = [f"{PRECISION_GOAL}{target:g}", "max_f1"] if target is not None else ["max_f1"]
     found = (row for goal in wanted for row in thresholds if row.goal == goal and row.threshold is not None)

@@ -13,7 +13,8 @@ from markupsafe import Markup
 from marginalia.schemas.text_checks import displayable
 
 TEMPLATES = Path(__file__).parent / "templates"
-PARTS = ("page.js", "records.js")  # joined into one script; each part is a block of its own
+# joined into one script; each part is a block of its own, or one function
+PARTS = ("page.js", "clopper_pearson.js", "thresholds.js", "records.js")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
