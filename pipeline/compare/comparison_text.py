@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from marginalia.pipeline.compare.comparison_model import Comparison, MetricRow
 from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.finding_sentences import runs_finding
 from marginalia.pipeline.report.plots import truncated
 from marginalia.schemas.evaluation_json import Metric
 
@@ -50,12 +51,8 @@ def comparison_finding(comparison: Comparison) -> str:
     if a == b:
         a, b = (f"{compared.guard} {compared.estimator}" for compared in (comparison.a, comparison.b))
     if row is None:
-        return f"It is not known whether {b} is better or worse than {a}: no metric could be tested"
-    name = as_text.NAMES[row.metric]
-    if row.finding in ("better", "worse"):
-        return f"{b} is clearly {row.finding} than {a} in {name}"
-    explained = as_text.BOUNDS_EXPLAIN if as_text.explained_by_bounds(row.finding, row.difference) else ""
-    return f"No clear difference between {a} and {b} in {name}{explained}"
+        return runs_finding(a, b, "", None, "not known")
+    return runs_finding(a, b, row.metric, row.difference, row.finding)
 
 
 def _cells(row: MetricRow) -> list[str]:

@@ -17,7 +17,7 @@ from marginalia.schemas.evaluation_json import (
 from marginalia.scoring.measures.conclusions import compare, conclude, range_is_wide, range_of
 
 CHANCE = 0.5
-FEW = 20  # a share of fewer cases is shown as a count
+FEW = 20  # a share of fewer cases is shown as a count, and nothing is concluded from fewer records
 ROUNDING = 1e-9
 BOUNDS_EXPLAIN = ": the bounds of the probabilities could explain the difference"
 UNCLEAR = "perhaps no better than chance"
@@ -152,7 +152,7 @@ def splits(names: Sequence[str]) -> str:
 def against_chance(auc: Metric) -> str:
     """What an ROC AUC shows: `better than chance`, `worse than chance`, UNCLEAR, or `not known`."""
     above, below = compare(auc, CHANCE, "above"), compare(auc, CHANCE, "below")
-    if above == "not computed":
+    if above == "not computed" or auc.n < FEW:
         return "not known"
     return "better than chance" if above == "yes" else "worse than chance" if below == "yes" else UNCLEAR
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.finding_sentences import judged_finding
 from marginalia.pipeline.report.report_data import ReportData, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import UNSAFE, EstimatorEvaluation, GuardEvaluation, Metric, Outcome, Threshold
 from marginalia.scoring.measures.conclusions import compare
@@ -55,6 +56,7 @@ class GuardDecision:
     target: float | None  # of precision
     rows: list[LabelDecision]
     cost: str
+    judged: str = ""  # on how many records
 
 
 def guard_decision(data: ReportData, guard: GuardEvaluation) -> GuardDecision:
@@ -71,7 +73,8 @@ def guard_decision(data: ReportData, guard: GuardEvaluation) -> GuardDecision:
     sentence = decision_sentence(guard.guard, best, rows, target)
     if data.simulated:
         sentence = f"Nothing can be decided from simulated labels. If people had given them: {sentence}"
-    return GuardDecision(guard.guard, sentence, target, rows, cost_sentence(guard, _overall(best)))
+    judged = judged_finding(guard, best, data.evaluation.gold.final)
+    return GuardDecision(guard.guard, sentence, target, rows, cost_sentence(guard, _overall(best)), judged)
 
 
 def precision_target(best: EstimatorEvaluation) -> float | None:
@@ -110,13 +113,14 @@ def label_decision(
     def decided(verdict: Verdict, why: str, more: str = "") -> LabelDecision:
         return LabelDecision(name, verdict, why, threshold, judged, more)
 
-    if compare(auc, USEFUL_AUC, "at least") == "no":
+    enough = auc is not None and auc.n >= as_text.FEW
+    if enough and compare(auc, USEFUL_AUC, "at least") == "no":
         return decided("not usable", f"hardly better than chance: ROC AUC {as_text.with_interval(auc) if auc else ''}")
     if threshold is None:
         return decided("cannot tell", "no threshold could be chosen")
     if judged is None or judged.precision.value is None:
         return decided("cannot tell", "nothing is flagged on the test split")
-    above_chance = compare(auc, as_text.CHANCE, "above")
+    above_chance = compare(auc, as_text.CHANCE, "above") if enough else "not computed"
     if target is None:
         reaches = "no" if above_chance == "yes" else "cannot tell"
         why = "no target for precision is set"

@@ -7,23 +7,29 @@ from collections.abc import Sequence
 from marginalia.pipeline.report.as_text import (
     BOUNDS_EXPLAIN,
     CHANCE,
+    FEW,
     NAMES,
     against_chance,
     calibration_method,
     chance_metric,
     explained_by_bounds,
+    interval,
     joined,
     number,
     percent,
     plural,
+    signed_interval,
     with_interval,
 )
+from marginalia.pipeline.report.as_text import share as share_text
 from marginalia.schemas.agreement_json import Estimate
 from marginalia.schemas.evaluation_json import (
     CalibrationQuality,
     CalibrationReport,
     Confusion,
     EstimatorEvaluation,
+    Finding,
+    GuardDifference,
     GuardEvaluation,
     Metric,
     NotJudged,
@@ -32,8 +38,12 @@ from marginalia.schemas.evaluation_json import (
     SoftMetrics,
 )
 from marginalia.scoring.measures.conclusions import Answer, above_other, compare, conclude
+from marginalia.scoring.measures.intervals import chance_at_most, share
 
 FEW_OF_A_CLASS = 10  # with fewer positives or negatives, "no evidence of miscalibration" would say nothing
+COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
+TAIL = 0.025  # of a two-sided 95 % test
+NOT_CHOSEN = "not chosen by evaluate.where"
 BRIER_CHANGES = {
     "yes": " and clearly lowers the Brier score",
     "worse": " and clearly raises the Brier score",
@@ -80,7 +90,9 @@ def labels_finding(estimator: EstimatorEvaluation, names: dict[str, str], confid
     judged = [row for row in estimator.labels if row.n]
     measurable = sum(row.metrics["roc_auc"].low is not None for row in judged)
     answers = {
-        row.label: compare(row.metrics["roc_auc"], CHANCE, "above", comparisons=measurable, confidence=confidence)
+        row.label: "not computed"
+        if row.n < FEW
+        else compare(row.metrics["roc_auc"], CHANCE, "above", comparisons=measurable, confidence=confidence)
         for row in judged
     }
     known = [label for label, answer in answers.items() if answer != "not computed"]
@@ -92,10 +104,14 @@ def labels_finding(estimator: EstimatorEvaluation, names: dict[str, str], confid
     if not known:
         return "No label has enough records to say whether the guard recognises it"
     if len(better) == len(known):
-        return f"All {len(known)} {'measurable ' if unknown else ''}labels are recognised better than chance{end}"
+        measurable_labels = f"{len(known)} {'measurable ' if unknown else ''}label"
+        if len(known) == 1:
+            return f"The {measurable_labels.removeprefix('1 ')} is recognised better than chance{end}"
+        return f"All {measurable_labels}s are recognised better than chance{end}"
     lowest = min((row for row in judged if row.label in known), key=lambda row: row.metrics["roc_auc"].value or 0)
     lowest_auc = number(lowest.metrics["roc_auc"].value)
-    end = f"; {names.get(lowest.label, lowest.label)} has the lowest ROC AUC ({lowest_auc}){end}"
+    counts = f"{plural(lowest.positives, 'positive')} in {plural(lowest.n, 'record')}"
+    end = f"; {names.get(lowest.label, lowest.label)} has the lowest ROC AUC ({lowest_auc}, {counts}){end}"
     if not better:
         return f"None of {plural(len(known), 'label')} is recognised clearly better than chance{end}"
     verb = "is" if len(better) == 1 else "are"
@@ -109,9 +125,9 @@ def calibration_finding(report: CalibrationReport) -> str:
         return "There are no test records to judge calibration on"
     mean_probability = sum(bin_.n * bin_.mean_probability for bin_ in raw.bins) / raw.n
     means = f"{percent(mean_probability)} on average, while {percent(raw.positives / raw.n)} of labels apply"
-    ece = f"ECE {number(raw.ece.value)}"
+    ece = f"ECE {_small(raw.ece.value)}"
     off = _miscalibrated(raw)
-    if off == "not computed":
+    if raw.n < FEW or off == "not computed":
         sentence = f"The calibration of the guard's probabilities could not be tested ({ece})"
     elif off != "yes" and _has_few(raw):
         sentence = (
@@ -124,13 +140,22 @@ def calibration_finding(report: CalibrationReport) -> str:
         sentence = f"Probabilities are {direction}: {means}"
     else:
         sentence = f"Probabilities are not calibrated ({ece}): {means}"
+    top = max(raw.bins, key=lambda bin_: bin_.mean_probability, default=None)
+    if top is not None and raw.n >= FEW:
+        right = Metric(value=top.share_positive, low=top.low, high=top.high, n=top.n)
+        sentence += f"; when the guard says {percent(top.mean_probability)}, {share_text(right)} are true"
     after = report.recalibrated
     if after is None or after.ece.value is None:
         return sentence
     return (
-        f"{sentence}; {calibration_method(report.method)} recalibration changes the ECE from {number(raw.ece.value)} "
-        f"to {number(after.ece.value)}{BRIER_CHANGES[_brier_change(report.improvement)]}"
+        f"{sentence}; {calibration_method(report.method)} recalibration changes the ECE from {_small(raw.ece.value)} "
+        f"to {_small(after.ece.value)}{BRIER_CHANGES[_brier_change(report.improvement)]}"
     )
+
+
+def _small(value: float) -> str:
+    """A number that is never shown as 0.00 unless it is 0."""
+    return "under 0.01" if 0 < value < 0.005 else "0" if value == 0 else number(value)
 
 
 def _miscalibrated(quality: CalibrationQuality) -> Answer:
@@ -195,12 +220,12 @@ def annotators_finding(soft: SoftMetrics, estimator: str) -> str:
         soft.metrics[name] for name in ("expected_micro_f1", "annotator_micro_f1", "f1_below_annotators")
     )
     sentence = (
-        f"Measured against single annotators, {estimator} reaches an F1 of {number(guard.value)} and another annotator "
-        f"reaches {number(annotators.value)}"
+        f"Measured against single annotators, {estimator} reaches an F1 of {with_interval(guard)} and another "
+        f"annotator reaches {with_interval(annotators)}"
     )
     below, above = compare(gap, 0.0, "above"), compare(gap, 0.0, "below")
-    if below == "not computed":
-        return sentence
+    if below == "not computed" or gap.n < FEW:
+        return f"{sentence}; too few records to compare them"
     if below == "yes":
         return f"{sentence}: the guard is clearly below"
     return f"{sentence}: the guard is clearly above" if above == "yes" else f"{sentence}: no clear difference"
@@ -208,7 +233,7 @@ def annotators_finding(soft: SoftMetrics, estimator: str) -> str:
 
 def slices_finding(slices: Sequence[Slice], confidence: float) -> str:
     """Title of the plot by attribute: the two values that are furthest apart, if any two are clearly apart."""
-    measured = [row for row in slices if row.metrics["micro_roc_auc"].low is not None]
+    measured = [row for row in slices if row.metrics["micro_roc_auc"].low is not None and row.n >= FEW]
     pairs = [
         (low, high) for low in measured for high in measured if low.attribute == high.attribute and low is not high
     ]
@@ -225,8 +250,10 @@ def slices_finding(slices: Sequence[Slice], confidence: float) -> str:
     if not apart:
         return "No attribute makes a clear difference"
     low, high = max(apart, key=lambda pair: _auc(pair[1]) - _auc(pair[0]))
-    attribute, low_auc, high_auc = low.attribute, number(_auc(low)), number(_auc(high))
-    return f"The guard is clearly worse where {attribute} is {low.value} ({low_auc}) than {high.value} ({high_auc})"
+    at_low, at_high = (
+        f"{row.value} (micro ROC AUC {number(_auc(row))}, {plural(row.n, 'record')})" for row in (low, high)
+    )
+    return f"The guard is clearly worse where {low.attribute} is {at_low} than {at_high}"
 
 
 def _auc(row: Slice) -> float:
@@ -236,19 +263,20 @@ def _auc(row: Slice) -> float:
 def frequency_finding(guard: GuardEvaluation, best: EstimatorEvaluation) -> str:
     """Title of the ROC curves: the recommended estimator, and whether it beats label frequencies alone."""
     values = {estimator.estimator: estimator.metrics["micro_roc_auc"] for estimator in guard.estimators}
-    sentence = (
-        f"Over all labels pooled, {best.estimator} has a micro ROC AUC of {with_interval(values[best.estimator])}"
-    )
-    frequency, row = values.get("label_frequency"), guard.against_frequency
+    own, frequency, row = values[best.estimator], values.get("label_frequency"), guard.against_frequency
     if frequency is None or frequency.value is None:
-        return sentence
-    value = number(frequency.value)
-    if row is None or row.finding == "not known":
-        return f"{sentence}; label frequencies alone reach {value}, and the difference could not be tested"
+        return f"Over all labels pooled, {best.estimator} has a micro ROC AUC of {with_interval(own)}"
+    both = f"micro ROC AUC {number(own.value)} against {number(frequency.value)}"
+    difference = row.difference if row is not None else None
+    start = f"Over all labels pooled, {best.estimator} is"
+    if row is None or difference is None or row.finding == "not known" or difference.n < FEW:
+        return f"{start} not compared with label frequencies alone: the difference could not be tested ({both})"
+    ends = f"difference {signed_interval(difference)}, " if interval(difference) else ""
+    numbers = f"{both}; {ends}{plural(difference.n, 'record')}"
     if row.finding in ("better", "worse"):
-        return f"{sentence}, clearly {row.finding} than label frequencies alone ({value})"
+        return f"{start} clearly {row.finding} than label frequencies alone ({numbers})"
     explained = BOUNDS_EXPLAIN if explained_by_bounds(row.finding, row.difference) else ""
-    return f"{sentence}, not clearly different from label frequencies alone ({value}){explained}"
+    return f"{start} not clearly different from label frequencies alone ({numbers}){explained}"
 
 
 def bounds_finding(guard: GuardEvaluation) -> str:
@@ -276,12 +304,24 @@ def bounds_finding(guard: GuardEvaluation) -> str:
 
 
 def confusions_finding(pairs: Sequence[Confusion], names: dict[str, str]) -> str:
-    """The most frequent confusion of two labels."""
+    """Whether one confusion of two labels is more frequent than the next one. `pairs`: the most frequent first.
+
+    It is if the Clopper-Pearson interval of its share of the records of both pairs is above one half."""
     top = pairs[0]
-    missed, given = names.get(top.gold, top.gold), names.get(top.predicted, top.predicted)
+    tied = sum(pair.records == top.records for pair in pairs)
     if top.records == 1:
         return "No two labels are confused in more than one record"
-    return f"The most frequent confusion: the guard misses {missed} and gives {given} ({plural(top.records, 'record')})"
+    if tied > 1:
+        times = {2: "twice"}.get(top.records, f"{top.records} times")
+        return f"No pair stands out: {COUNTS.get(tied, str(tied))} pairs occur {times}"
+    missed, given = names.get(top.gold, top.gold), names.get(top.predicted, top.predicted)
+    second = pairs[1].records if len(pairs) > 1 else 0
+    both = share(top.records, top.records + second, confidence=0.95, undefined="")
+    next_pair = f"; the next pair {second}" if second else ""
+    numbers = f"the guard misses {missed} and gives {given} ({plural(top.records, 'record')}{next_pair})"
+    if compare(both, 0.5, "above") == "yes":
+        return f"The most frequent confusion: {numbers}"
+    return f"No pair clearly stands out; most often {numbers}"
 
 
 def agreement_finding(alpha: Estimate, lowest: tuple[str, float] | None) -> str:
@@ -326,11 +366,78 @@ def unknown_verdicts_finding(cells: NotJudged | None) -> str:
 
 
 def review_finding(points: Sequence[ReviewPoint]) -> str:
-    """Title of the risk-coverage plot: what reviewing a fifth of the records achieves."""
+    """Title of the risk-coverage plot: what reviewing a fifth of the records achieves, compared with a random fifth.
+
+    Reviewing at random finds a hypergeometric number of wrong records; the finding is clear if that number is as far
+    off with a probability of at most 2.5 %."""
     start, fifth = points[0], min(points, key=lambda point: abs(point.share_reviewed - 0.2))
     if start.subset_error_overall is None or fifth.subset_error_overall is None:
         return "There are no test records to plan reviews with"
-    return (
-        f"Reviewing the least certain {percent(fifth.share_reviewed)} of records lowers the share of wrong records "
-        f"from {percent(start.subset_error_overall)} to {percent(fifth.subset_error_overall)}"
-    )
+    n, reviewed = start.n_kept, start.n_kept - fifth.n_kept
+    if n < FEW or not reviewed:
+        return "There are too few test records to plan reviews with"
+    wrong, left = round(start.subset_error_overall * n), round(fifth.subset_error_overall * n)
+    at_random = start.subset_error_overall * fifth.n_kept / n
+    gain = max(round(100 * abs(at_random - fifth.subset_error_overall)), 1)
+    sentence = f"Reviewing the least certain {percent(fifth.share_reviewed)} leaves {percent(left / n)} wrong"
+    if left == wrong - round(wrong * reviewed / n):
+        return f"{sentence}, as many as reviewing at random ({plural(n, 'record')})"
+    better = fifth.subset_error_overall < at_random
+    sentence = f"{sentence}, {plural(gain, 'point')} {'better' if better else 'worse'} than reviewing at random"
+    found = wrong - left
+    chance = 1 - chance_at_most(found - 1, wrong, reviewed, n) if better else chance_at_most(found, wrong, reviewed, n)
+    return f"{sentence} ({plural(n, 'record')}{'' if chance <= TAIL else '; this may be chance'})"
+
+
+def judged_finding(guard: GuardEvaluation, best: EstimatorEvaluation, final: int) -> str:
+    """On how many of the `final` gold records the guard was judged, why not on the others, and on how many of them its
+    thresholds were tested."""
+    reasons = [
+        f"{n:,} {'left out by evaluate.where' if reason == NOT_CHOSEN else reason}"
+        for reason, n in guard.left_out.items()
+    ]
+    others = guard.records - best.n
+    reasons += [f"{others:,} in other splits or without a judged label"] if others > 0 else []
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    tested = best.tuned["micro_f1"].n if best.tuned else 0
+    test = f"thresholds tested on {tested:,}" if tested else "no test records to test thresholds on"
+    return f"Judged on {best.n:,} of {plural(final, 'record')}{why}; {test}"
+
+
+def guards_finding(differences: Sequence[GuardDifference]) -> str:
+    """Which guards are clearly better or worse than the first in the tested metric."""
+    reference = differences[0].reference
+    by_guard = {row.guard: row for row in differences if row.tested and _is_known(row)}
+    if not by_guard:
+        names = dict.fromkeys([reference, *(row.guard for row in differences)])
+        return f"Too few records to tell {joined(list(names))} apart"
+    tested_metrics = joined(list(dict.fromkeys(_at(row.metric) for row in by_guard.values())))
+    findings = [
+        f"{joined(guards)} {'is' if len(guards) == 1 else 'are'} clearly {word}"
+        for word in ("better", "worse")
+        if (guards := [guard for guard, row in by_guard.items() if row.finding == word])
+    ]
+    if not findings:
+        return f"No guard is clearly better or worse than {reference} at {tested_metrics}"
+    return f"{', '.join(findings)} than {reference} at {tested_metrics}"
+
+
+def runs_finding(a: str, b: str, metric: str, difference: Metric | None, finding: Finding) -> str:
+    """Whether run `b` is better than run `a` in the tested metric. `difference`: b minus a, paired."""
+    if difference is None or finding == "not known" or difference.n < FEW:
+        return f"It is not known whether {b} is better or worse than {a}: no tested metric has a paired interval"
+    name = NAMES[metric]
+    if finding in ("better", "worse"):
+        ends = f" (difference {signed_interval(difference)}, {plural(difference.n, 'record')})"
+        return f"{b} is clearly {finding} than {a} in {name}{ends}"
+    explained = BOUNDS_EXPLAIN if explained_by_bounds(finding, difference) else ""
+    return f"No clear difference between {a} and {b} in {name}{explained}"
+
+
+def _is_known(row: GuardDifference) -> bool:
+    return row.finding != "not known" and row.difference.n >= FEW
+
+
+def _at(metric: str) -> str:
+    is_ranking = metric.endswith(("roc_auc", "average_precision"))
+    return f"{'ranking' if is_ranking else 'deciding on'} labels ({NAMES[metric]})"

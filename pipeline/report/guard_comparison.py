@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from marginalia.pipeline.report import as_text
 from marginalia.pipeline.report.figure_csv import rows_csv
-from marginalia.pipeline.report.finding_sentences import tested_finding
+from marginalia.pipeline.report.finding_sentences import guards_finding, tested_finding
 from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, forest, nice_axis
 from marginalia.pipeline.report.report_data import Figure, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import Evaluation, GuardDifference
@@ -89,7 +89,7 @@ def _figure(differences: list[GuardDifference]) -> Figure:
         )
         for row in differences
     ]
-    title = _finding(differences)
+    title = guards_finding(differences)
     axis = Axis(-limit, limit, f"difference from {reference}", 0.0, "no difference", ticks=4)
     note = (
         f"Each point is the guard minus {reference} over {as_text.plural(differences[0].difference.n, 'record')} and "
@@ -103,28 +103,3 @@ def _figure(differences: list[GuardDifference]) -> Figure:
 def _label_counts(differences: list[GuardDifference]) -> str:
     counts = sorted({len(row.labels) for row in differences})
     return as_text.plural(counts[0], "label") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} labels"
-
-
-def _finding(differences: list[GuardDifference]) -> str:
-    """Which guards are clearly better or worse than the first in the tested metric."""
-    reference = differences[0].reference
-    by_guard = {row.guard: row for row in differences if row.tested and row.finding != "not known"}
-    better = [guard for guard, row in by_guard.items() if row.finding == "better"]
-    worse = [guard for guard, row in by_guard.items() if row.finding == "worse"]
-    if not by_guard:
-        guards = dict.fromkeys([reference, *(row.guard for row in differences)])
-        return f"Too few records to tell {as_text.joined(list(guards))} apart"
-    tested_metrics = as_text.joined(list(dict.fromkeys(_at(row.metric) for row in by_guard.values())))
-    findings = [
-        f"{as_text.joined(guards)} {'is' if len(guards) == 1 else 'are'} clearly {word}"
-        for word, guards in (("better", better), ("worse", worse))
-        if guards
-    ]
-    if not findings:
-        return f"No guard is clearly better or worse than {reference} at {tested_metrics}"
-    return f"{', '.join(findings)} than {reference} at {tested_metrics}"
-
-
-def _at(metric: str) -> str:
-    is_ranking = metric.endswith(("roc_auc", "average_precision"))
-    return f"{'ranking' if is_ranking else 'deciding on'} labels ({as_text.NAMES[metric]})"

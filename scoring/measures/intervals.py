@@ -195,12 +195,12 @@ def share_of_finite(successes: int, n: int, population: int, *, confidence: floa
     It inverts hypergeometric tests: never wider than Clopper-Pearson's interval, and a point when all were drawn."""
     tail = (1 - confidence) / 2
     counts = range(successes, population - (n - successes) + 1)  # possible numbers of successes in the population
-    low = bisect_right(counts, tail, key=lambda count: 1 - _chance_at_most(successes - 1, count, n, population))
-    high = bisect_left(counts, -tail, key=lambda count: -_chance_at_most(successes, count, n, population))
+    low = bisect_right(counts, tail, key=lambda count: 1 - chance_at_most(successes - 1, count, n, population))
+    high = bisect_left(counts, -tail, key=lambda count: -chance_at_most(successes, count, n, population))
     return counts[low] / population, counts[high - 1] / population
 
 
-def _chance_at_most(successes: int, count: int, n: int, population: int) -> float:
+def chance_at_most(successes: int, count: int, n: int, population: int) -> float:
     """P(X ≤ successes) when `n` are drawn from `population`, of which `count` are successes."""
     possible = range(max(0, n - (population - count)), min(successes, count) + 1)
     whole = _log_choose(population, n)

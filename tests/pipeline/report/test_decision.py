@@ -68,6 +68,12 @@ FLAGS = outcome(37, 59, 76)
         (outcome(30, 60, 70), GOOD, "review only", "precision is below 90 %"),
         (outcome(19, 20, 30), GOOD, "cannot tell", "precision may reach 90 %"),
         (outcome(30, 60, 70), UNSURE, "cannot tell", "perhaps recognised no better than chance"),
+        (
+            outcome(30, 60, 70),
+            POOR.model_copy(update={"n": 12}),
+            "cannot tell",
+            "perhaps recognised no better than chance",
+        ),
         (outcome(30, 60, 70), None, "cannot tell", "perhaps recognised no better than chance"),
         (outcome(30, 60, 70), POOR, "not usable", "hardly better than chance: ROC AUC 0.50 (0.42 to 0.58)"),
         (outcome(0, 0, 70), GOOD, "cannot tell", "nothing is flagged on the test split"),
@@ -154,7 +160,7 @@ def test_the_sentence_that_decides() -> None:
     assert "L0 (at 0.500), L1 (at 0.500) and 3 more labels (see the table)" in sentence(*["block"] * 5)
     assert "evaluate.precision_targets sets no target" in sentence("review only", target=None)
     assert sentence("not usable") == "Do not use tickets for moderation: it recognises no label better than chance."
-    assert sentence("cannot tell", auc=Metric(value=0.3, low=0.2, high=0.4, n=9)) == (
+    assert sentence("cannot tell", auc=Metric(value=0.3, low=0.2, high=0.4, n=90)) == (
         "Do not use tickets: it ranks labels worse than chance."
     )
     assert sentence("cannot tell", auc=UNSURE).endswith("so do not use it for review either.")

@@ -24,6 +24,7 @@ from marginalia.schemas.evaluation_json import (
     BoundsEffect,
     CalibrationQuality,
     CalibrationReport,
+    Confusion,
     Curve,
     Difference,
     EstimatorEvaluation,
@@ -34,6 +35,7 @@ from marginalia.schemas.evaluation_json import (
     GuardEvaluation,
     LabelMetrics,
     Metric,
+    ReviewPoint,
     Slice,
     SoftMetrics,
 )
@@ -46,6 +48,10 @@ def metric(value: float | None, low: float | None = None, high: float | None = N
     return Metric(value=value, low=low, high=high, n=100, **more)
 
 
+UNTESTED = (
+    "marginal is not compared with label frequencies alone: the difference could not be tested (micro ROC AUC 0.90 "
+    "against 0.55)"
+)
 BETTER, WORSE = metric(0.9, 0.88, 0.92), metric(0.3, 0.2, 0.4)
 UNCLEAR, NONE = metric(0.6, 0.45, 0.75), metric(0.9)
 
@@ -101,6 +107,7 @@ def page(estimators: list[EstimatorEvaluation], recommended: str = "marginal", *
         (WORSE, "worse than chance"),
         (UNCLEAR, "perhaps no better than chance"),
         (NONE, "not known"),
+        (BETTER.model_copy(update={"n": 12}), "not known"),
         (metric(None), "not known"),
         (BETTER.model_copy(update={"range_low": 0.5, "range_high": 0.95}), "perhaps no better than chance"),
     ],
@@ -165,13 +172,15 @@ def test_the_confidence_holds_for_all_labels_at_once() -> None:
 
     assert sentence(BETTER, BETTER) == "All 2 labels are recognised better than chance"
     assert sentence(BETTER, UNCLEAR, NONE).startswith(
-        "1 of 2 labels is recognised clearly better than chance; l1 has the lowest ROC AUC (0.60); 1 label has too few"
+        "1 of 2 labels is recognised clearly better than chance; l1 has the lowest ROC AUC (0.60, 9 positives in 100 "
+        "records); 1 label has "
+        "too few"
     )
     assert sentence(BETTER, NONE).endswith("1 label has too few records to tell")
     assert sentence(UNCLEAR, WORSE).startswith("None of 2 labels is recognised clearly better than chance")
     assert sentence(NONE) == "No label has enough records to say whether the guard recognises it"
     barely = metric(0.6, 0.51, 0.69)  # clear for one label, not for ten at once
-    assert sentence(barely).startswith("All 1")
+    assert sentence(barely) == "The label is recognised better than chance"
     assert sentence(*[barely] * 10).startswith("None of 10 labels is recognised clearly")
 
 
@@ -228,6 +237,12 @@ def test_calibration() -> None:
     assert sentence(calibration(quality(0.1, 0.1), bias=high)).startswith("No evidence that the guard's")
     assert sentence(calibration(quality(0.2, 0.1, range_low=0.05, range_high=0.3), bias=high)).startswith("No evidence")
     assert "could not be tested" in sentence(calibration(quality(0.2, None)))
+    few = quality(0.2, 0.1).model_copy(update={"n": 12})
+    assert sentence(calibration(few)) == "The calibration of the guard's probabilities could not be tested (ECE 0.20)"
+    assert sentence(calibration(quality(0.2, 0.1))).endswith("; when the guard says 40 %, 20 % (10–30) are true")
+    assert "changes the ECE from 0.20 to under 0.01" in sentence(
+        calibration(quality(0.2, 0.1), recalibrated=quality(0.001, 0.1))
+    )
     assert sentence(calibration(quality(None, None))) == "There are no test records to judge calibration on"
     for gain, end in (
         (high, "clearly lowers the Brier score"),
@@ -275,7 +290,8 @@ def test_calibration_of_each_label() -> None:
         (metric(0.2, 0.1, 0.3), ": the guard is clearly below"),
         (metric(-0.2, -0.3, -0.1), ": the guard is clearly above"),
         (metric(0.1, -0.1, 0.3), ": no clear difference"),
-        (metric(0.1), "reaches 0.70"),
+        (metric(0.1), "reaches 0.70; too few records to compare them"),
+        (metric(0.2, 0.1, 0.3).model_copy(update={"n": 12}), "; too few records to compare them"),
     ],
 )
 def test_annotators(gap: Metric, end: str) -> None:
@@ -291,7 +307,10 @@ def test_slices() -> None:
         ]
         return finding_sentences.slices_finding(rows, 0.95)
 
-    assert sentence(WORSE, BETTER, UNCLEAR) == "The guard is clearly worse where form is v0 (0.30) than v1 (0.90)"
+    assert sentence(WORSE, BETTER, UNCLEAR) == (
+        "The guard is clearly worse where form is v0 (micro ROC AUC 0.30, 50 records) than v1 (micro ROC AUC 0.90, 50 "
+        "records)"
+    )
     assert sentence(UNCLEAR, UNCLEAR) == "No attribute makes a clear difference"
     assert sentence(BETTER, NONE) == "Too few records share an attribute to say where the guard is worse"
     apart = metric(0.6, 0.55, 0.65), metric(0.68, 0.66, 0.7)  # intervals apart: not clear among many values
@@ -302,19 +321,33 @@ def test_slices() -> None:
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        (difference("better"), "clearly better than label frequencies alone (0.55)"),
-        (difference("worse"), "clearly worse than label frequencies alone (0.55)"),
-        (difference("not known"), "label frequencies alone reach 0.55, and the difference could not be tested"),
-        (None, "label frequencies alone reach 0.55, and the difference could not be tested"),
+        (
+            difference("better"),
+            "marginal is clearly better than label frequencies alone (micro ROC AUC 0.90 against 0.55; "
+            "difference −0.20 to −0.05, 100 records)",
+        ),
+        (
+            difference("worse"),
+            "clearly worse than label frequencies alone (micro ROC AUC 0.90 against 0.55; "
+            "difference −0.20 to −0.05, 100 records)",
+        ),
+        (difference("not known"), UNTESTED),
+        (None, UNTESTED),
+        (
+            difference("better").model_copy(update={"difference": metric(0.3, 0.2, 0.4).model_copy(update={"n": 12})}),
+            UNTESTED,
+        ),
         (
             difference("no clear difference").model_copy(update={"difference": metric(0.1, -0.1, 0.3)}),
-            "not clearly different from label frequencies alone (0.55)",
+            "not clearly different from label frequencies alone (micro ROC AUC 0.90 against 0.55; difference −0.10 to "
+            "+0.30, 100 records)",
         ),
         (
             difference("no clear difference").model_copy(
                 update={"difference": metric(0.1, 0.05, 0.2, range_low=-0.3, range_high=0.4)}
             ),
-            "not clearly different from label frequencies alone (0.55)" + as_text.BOUNDS_EXPLAIN,
+            "not clearly different from label frequencies alone (micro ROC AUC 0.90 against 0.55; difference +0.05 to "
+            "+0.20, 100 records)" + as_text.BOUNDS_EXPLAIN,
         ),
     ],
 )
@@ -345,6 +378,71 @@ def page_of(frames: Frames) -> GuardEvaluation:
     guards = [GuardScores("g", frames.scores, frames.records)]
     config = EvaluateSection(resamples=150)
     return evaluate(frames.gold, guards, None, frames.taxonomy, config, seed=5, simulated=False).evaluation.guards[0]
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ((1, 1, 1), "No two labels are confused in more than one record"),
+        ((2, 2, 1), "No pair stands out: two pairs occur twice"),
+        ((3,) * 11, "No pair stands out: 11 pairs occur 3 times"),
+        ((5, 3), "No pair clearly stands out; most often the guard misses A0 and gives b (5 records; the next pair 3)"),
+        ((5,), "No pair clearly stands out; most often the guard misses A0 and gives b (5 records)"),
+        ((30, 8, 1), "The most frequent confusion: the guard misses A0 and gives b (30 records; the next pair 8)"),
+    ],
+)
+def test_confusions(counts: tuple[int, ...], expected: str) -> None:
+    pairs = [Confusion(gold=f"a{index}", predicted="b", records=count) for index, count in enumerate(counts)]
+    assert finding_sentences.confusions_finding(pairs, {"a0": "A0"}) == expected
+
+
+@pytest.mark.parametrize(
+    ("n", "wrong", "left", "expected"),
+    [
+        (63, 29, 26, "leaves 41 % wrong, 4 points worse than reviewing at random (63 records; this may be chance)"),
+        (63, 29, 21, "leaves 33 % wrong, 4 points better than reviewing at random (63 records; this may be chance)"),
+        (1000, 400, 220, "leaves 22 % wrong, 10 points better than reviewing at random (1,000 records)"),
+        (1000, 400, 380, "leaves 38 % wrong, 6 points worse than reviewing at random (1,000 records)"),
+        (1000, 400, 320, "leaves 32 % wrong, as many as reviewing at random (1,000 records)"),
+    ],
+)
+def test_review(n: int, wrong: int, left: int, expected: str) -> None:
+    reviewed = int(0.2 * n)
+    points = [
+        ReviewPoint(
+            share_reviewed=share, n_kept=kept, hamming_loss=0.1, subset_error=None, subset_error_overall=errors / n
+        )
+        for share, kept, errors in ((0.0, n, wrong), (reviewed / n, n - reviewed, left), (0.5, n // 2, 0))
+    ]
+    sentence = finding_sentences.review_finding(points)
+    assert sentence == f"Reviewing the least certain {100 * reviewed / n:.0f} % {expected}"
+
+
+def test_review_without_enough_test_records() -> None:
+    start = ReviewPoint(share_reviewed=0, n_kept=12, hamming_loss=0.1, subset_error=0.5, subset_error_overall=0.5)
+    few = [start, start.model_copy(update={"share_reviewed": 0.2, "n_kept": 10})]
+    assert finding_sentences.review_finding(few) == "There are too few test records to plan reviews with"
+    unknown = [point.model_copy(update={"subset_error_overall": None}) for point in few]
+    assert finding_sentences.review_finding(unknown) == "There are no test records to plan reviews with"
+
+
+def test_on_how_many_records_a_guard_is_judged() -> None:
+    def sentence(final: int, n: int, records: int, tested: int | None, **left_out: int) -> str:
+        tuned = {"micro_f1": metric(0.5).model_copy(update={"n": tested})} if tested is not None else {}
+        best = estimator("marginal", BETTER).model_copy(update={"n": n, "tuned": tuned})
+        reasons = {reason.replace("_", " "): number for reason, number in left_out.items()}
+        guard = page([best], records=records, left_out=reasons)
+        return finding_sentences.judged_finding(guard, best, final)
+
+    where = {"not chosen by evaluate.where": 59}
+    assert sentence(184, 125, 125, 63, **where) == (
+        "Judged on 125 of 184 records (59 left out by evaluate.where); thresholds tested on 63"
+    )
+    assert sentence(1, 1, 1, None) == "Judged on 1 of 1 record; no test records to test thresholds on"
+    assert sentence(20, 9, 18, 4, scoring_failed=2) == (
+        "Judged on 9 of 20 records (2 scoring failed; 9 in other splits or without a judged label); thresholds "
+        "tested on 4"
+    )
 
 
 def test_bounds() -> None:
@@ -480,8 +578,12 @@ def test_two_runs() -> None:
         return Comparison(a=run, b=run.model_copy(update={"run": "y"}), differing=[], shared=shared, confidence=0.95,
                           metrics=rows, labels=[], notes=[])  # fmt: skip
 
-    assert comparison_finding(compared("better")) == "y is clearly better than x in macro ROC AUC"
-    assert comparison_finding(compared("worse")) == "y is clearly worse than x in macro ROC AUC"
+    assert comparison_finding(compared("better")) == (
+        "y is clearly better than x in macro ROC AUC (difference +0.05 to +0.20, 100 records)"
+    )
+    assert comparison_finding(compared("worse")) == (
+        "y is clearly worse than x in macro ROC AUC (difference +0.05 to +0.20, 100 records)"
+    )
     unclear = compared("no clear difference", metric(0.1, -0.1, 0.2))
     assert comparison_finding(unclear) == "No clear difference between x and y in macro ROC AUC"
     within = compared("no clear difference", metric(0.1, 0.05, 0.2, range_low=-0.2, range_high=0.3))
