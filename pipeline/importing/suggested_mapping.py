@@ -151,10 +151,13 @@ def _body(
             _comment(f"  {column.path} has the values {', '.join(map(one_line, column.values))}") for column in few
         )
         return
-    yield from _labels(guess.labels, taxonomy)
     judged = profiles.columns.get(f"{JUDGED_COLUMN}[*]")
-    if judged and taxonomy and guess.items is None and judged.values.keys() <= {*taxonomy.ids}:
+    has_judged = judged and taxonomy and guess.items is None and judged.values.keys() <= {*taxonomy.ids}
+    yield from _labels(guess.labels, taxonomy)
+    if has_judged:
         yield f"  judged: {{column: {JUDGED_COLUMN}}}  # the labels that were judged in each row, as in a release"
+    else:
+        yield from _judged(guess.labels, taxonomy)
 
 
 def _has_few_values(column: ColumnProfile) -> bool:
@@ -240,6 +243,9 @@ def _labels(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:
     if labels.left_out:
         yield "    # not read, because no label has a similar name; to read one, remove its # and name the label:"
         yield from (_comment(f"{_scalar(path)}: LABEL", indent=4) for path in labels.left_out)
+
+
+def _judged(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:
     named = {match.label for match in labels.meanings}
     others = [label for label in (taxonomy.ids if taxonomy else []) if label not in named]
     if not others:

@@ -18,6 +18,7 @@ from marginalia.scoring.measures.intervals import Array, Flags, lower_bound, sha
 
 Cells = tuple[Flags, Array, Flags | None]  # (truth, p, which cells were judged; None: all)
 # even steps of log-odds from 1 − 1e-6 down to 1e-6, then 0; fixed before any record is seen
+NO_NEGATIVES = "no negatives on the calibration split"
 GRID = np.r_[1 / (1 + np.exp(-np.arange(13.8, -13.81, -0.05))), 0.0]
 
 
@@ -120,23 +121,27 @@ def label_thresholds(
     min_positives: int,
     confidence: float,
 ) -> list[Threshold]:
-    """The threshold for each goal, for one label. With fewer than `min_positives` positives, max_f1 is the `overall`
-    threshold, with the reason.
+    """The threshold for each goal, for one label. With fewer than `min_positives` positives, or without negatives,
+    max_f1 is the `overall` threshold, with the reason. Without negatives every threshold has precision 1, so none is
+    chosen for a precision.
 
     chosen_on: (truth, p), each (n,), of the records of the calibration split in which the label was judged; judged_on:
     those of the test split."""
     truth, p = chosen_on
     positives = int(truth.sum())
+    only_positives = len(truth) > 0 and positives == len(truth)
     goals = []
-    if positives < min_positives:
+    if positives < min_positives or only_positives:
         why = f"{_positives(positives)} on the calibration split; at least {min_positives} are required"
+        why = NO_NEGATIVES if only_positives else why
         goals.append(
             Threshold(goal="max_f1", threshold=overall, source="global", reason=why, chosen_on=None, judged_on=None)
         )
     else:
         goals.append(_own("max_f1", best_f1(truth, p), None))
     for target in precision_targets:
-        goals.append(_own(f"precision >= {target:g}", *precision_at_least(truth, p, target, confidence=confidence)))
+        found = (None, NO_NEGATIVES) if only_positives else precision_at_least(truth, p, target, confidence=confidence)
+        goals.append(_own(f"precision >= {target:g}", *found))
     for target in false_positive_targets:
         goal = f"false_positive_rate <= {target:g}"
         goals.append(_own(goal, *false_positive_rate_at_most(truth, p, target, confidence=confidence)))

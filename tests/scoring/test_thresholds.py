@@ -167,3 +167,14 @@ def test_neighbouring_floats_leave_the_better_one_flagged_alone() -> None:
     high = np.nextafter(low, 1)
     result = best_f1(np.array([True, False]), np.array([high, low]))
     assert result == high
+
+
+def test_without_negatives_no_threshold_is_promised() -> None:
+    """As for the verdict of records that are all partly judged: it is known only where a label applies."""
+    values = (np.ones(20, dtype=bool), np.linspace(0.1, 0.9, 20))
+    chosen = label_thresholds(
+        values, values, overall=None, precision_targets=[0.9], false_positive_targets=[0.05], min_positives=1,
+        confidence=0.95,
+    )  # fmt: skip
+    assert [(row.threshold, row.reason) for row in chosen[:2]] == [(None, "no negatives on the calibration split")] * 2
+    assert chosen[2].threshold is None
