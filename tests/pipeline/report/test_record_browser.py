@@ -145,3 +145,26 @@ def test_the_first_records_are_listed_for_readers_without_scripts(data: ReportDa
         (shown,) = record.guards
         assert shown[1] or shown[2]
         assert record.id in Page(build_page(data)).text
+
+
+def test_with_two_guards_each_record_has_the_cells_of_those_that_judged_it(data: ReportData) -> None:
+    (table,), (guard,) = data.tables, data.evaluation.guards
+    evaluation = data.evaluation.model_copy(update={"guards": [guard, guard.model_copy(update={"guard": "other"})]})
+    rows = slice(0, 100)
+    fewer = replace(
+        table,
+        guard="other",
+        ids=table.ids[rows],
+        truth=table.truth[rows],
+        judged=table.judged[rows],
+        yes=table.yes[rows],
+        answers=table.answers[rows],
+        scores={name: values[rows] for name, values in table.scores.items()},
+        bounds={name: (low[rows], high[rows]) for name, (low, high) in table.bounds.items()},
+    )
+    content = content_of(browser_of(replace(data, evaluation=evaluation, tables=[table, fewer])))
+    assert [guard["guard"] for guard in content["guards"]] == ["smollm2", "other"]
+    for record in content["records"]:
+        first, second = record["guards"]
+        assert second == (first if record["id"] in fewer.ids else None)
+    assert len(content["records"]) == 156
