@@ -14,9 +14,10 @@ def with_classes(mapping: Mapping, path: Path) -> Mapping:
     """The mapping with `labels.classes` of the file, if the file names the classes of its label column and the mapping
     does not."""
     labels = mapping.labels
-    if labels is None or labels.column is None or labels.form == "flags" or labels.classes:
+    if labels is None or labels.columns or labels.form == "flags" or labels.classes:
         return mapping
-    column = labels.column
+    columns = mapping.annotators.columns if mapping.annotators is not None else []
+    column = labels.column or columns[0]
     if mapping.annotators is not None and mapping.annotators.items is not None:
         column = f"{mapping.annotators.items}.{column}"
     classes = class_names(path).get(_without_indices(column), [])

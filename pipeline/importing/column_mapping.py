@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from marginalia.schemas.base_model import StrictModel
+from marginalia.schemas.base_model import StrictModel, located_error
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.sources.file_format import FileFormat
 from marginalia.schemas.storage.files import read_text
@@ -22,6 +22,7 @@ HUB = "hub:"
 EXPLAIN = "marginalia import --show-mapping records shows the keys"
 
 
+NO_COLUMN = "leave out labels.column and labels.columns"
 JUDGED_COLUMN = "judged"  # of a release and of gold.parquet
 EDIT = "EDIT"  # the value of a key that import --suggest leaves to the user
 _TO_EDIT = re.compile(r"\s*(?:- )?(?P<key>.+?):\s+EDIT\s*(?:#.*)?")
@@ -128,13 +129,13 @@ class LabelColumn(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.column is None) == (not self.columns):
+        if self.column is not None and self.columns:
             raise ValueError("give either column or columns")
         if self.columns and (further := self.model_fields_set & {"form", "separator", "values", "classes"}):
             raise ValueError(f"{min(further)} needs column; this mapping has columns")
         if self.separator is not None and self.form != "text":
             raise ValueError(f"separator needs form: text; the form is {self.form}")
-        if self.column is not None and self.form != "flags":
+        if not self.columns and self.form != "flags":
             if further := self.model_fields_set & {"threshold", "true", "false"}:
                 raise ValueError(f"{min(further)} needs columns or form: flags; the form is {self.form}")
         elif self.classes:
@@ -203,6 +204,11 @@ class Annotators(StrictModel):
     """Where several people's answers to a record are. Their answers become annotations.parquet, and `reconcile` makes
     gold of them."""
 
+    columns: list[str] = Field(
+        default=[],
+        description="one column per person, with that person's labels: the person is the column's name, and takes the "
+        "place of labels.column",
+    )
     column: str | None = Field(
         default=None,
         description="path of the person. Without items: each row is one person's answer, and rows with the same id (or "
@@ -217,9 +223,9 @@ class Annotators(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.files == (self.column is not None):
-            raise ValueError("give either column (with or without items) or files: true")
-        if self.items is not None and self.files:
+        if self.files + (self.column is not None) + bool(self.columns) != 1:
+            raise ValueError("give either column (with or without items), columns, or files: true")
+        if self.items is not None and self.column is None:
             raise ValueError("items needs column")
         return self
 
@@ -286,6 +292,13 @@ class Mapping(StrictModel):
             raise ValueError("messages_form needs messages with the path of a conversation")
         if self.annotators is not None and self.labels is None:
             raise ValueError("annotators needs labels")
+        if self.labels is not None:
+            has_column = self.labels.column is not None or bool(self.labels.columns)
+            if self.annotators is not None and self.annotators.columns:
+                if has_column:
+                    raise located_error("annotators.columns names the columns of the labels", "labels", hint=NO_COLUMN)
+            elif not has_column:
+                raise located_error("give either column or columns", "labels")
         if self.annotators is not None and self.labels is not None and self.labels.kind == "intended":
             raise ValueError("annotators needs labels.kind: gold; intended labels are not answers of people")
         return self
@@ -336,8 +349,11 @@ class Mapping(StrictModel):
     def answer_paths(self) -> list[tuple[str, str]]:
         """(key of the mapping, path) of the labels and of the person who gave them: in a row, or in one of
         annotators.items."""
-        person = [("annotators.column", self.annotators.column)] if self.annotators and self.annotators.column else []
-        return [*(self.labels.paths() if self.labels else []), *person]
+        labels = self.labels.paths() if self.labels else []
+        if self.annotators is None:
+            return labels
+        person = [("annotators.column", self.annotators.column)] if self.annotators.column else []
+        return [*labels, *person, *(("annotators.columns", column) for column in self.annotators.columns)]
 
 
 def unanswered(text: str) -> Iterator[tuple[int, str]]:

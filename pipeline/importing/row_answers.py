@@ -1,5 +1,5 @@
-"""Answers of several people to the same records: one row per answer, several answers in a row, or one file per
-person."""
+"""Answers of several people to the same records: one row per answer, several answers in a row, one column or one file
+per person."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class AnswerReader:
         """`counts` and `ignored`: of the Conversion, to which the reader adds. `absent`: of the whole source."""
         assert mapping.labels is not None and mapping.annotators is not None  # the model requires both
         self._labels, self._annotators = mapping.labels, mapping.annotators
+        self._columns = {name: self._labels.model_copy(update={"column": name}) for name in self._annotators.columns}
         self._mapping, self._taxonomy = mapping, taxonomy
         self._counts, self._ignored, self._absent = counts, ignored, absent
         self._first: dict[tuple[str, str], tuple[str, ImportedAnswer]] = {}
@@ -55,9 +56,9 @@ class AnswerReader:
 
         Raises InputError, which begins with `where`, for an answer that the mapping does not fit, and for a second one
         of the same person unless the mapping has `duplicates: first`."""
-        for answer, place in self._items(row, cells, where):
-            person = self._person(answer, place)
-            labels = labels_of(self._labels, answer, place, self._taxonomy)
+        for answer, place, own_column in self._answers(row, cells, where):
+            person = own_column or self._person(answer, place)
+            labels = labels_of(self._columns.get(own_column, self._labels), answer, place, self._taxonomy)
             self._ignored.update(labels.ignored)
             self._counts["ignored_values"] += len(labels.ignored)
             self._counts["only_ignored_values"] += labels.only_ignored
@@ -68,6 +69,15 @@ class AnswerReader:
             if not self._is_repeated(found, place):
                 self._counts["partly_labelled"] += labels.partly
                 yield found
+
+    def _answers(
+        self, row: Mapping[str, Any], cells: Mapping[str, Any], where: str
+    ) -> Iterator[tuple[Mapping[str, Any], str, str]]:
+        """(cells, location, the person's own column of labels or "") of each answer in the row."""
+        if self._columns:
+            yield from ((cells, where, column) for column in self._columns)
+        else:
+            yield from ((answer, place, "") for answer, place in self._items(row, cells, where))
 
     def _items(
         self, row: Mapping[str, Any], cells: Mapping[str, Any], where: str

@@ -238,7 +238,9 @@ def _labels(labels: LabelGuess, taxonomy: Taxonomy | None) -> Iterator[str]:
         yield f"  # {rows} blank: unlabelled. If blank means that no category applies: blank: none"
     if labels.alike:
         problem = f"{', '.join(labels.alike)}: the same values, not read."
-        yield _comment(f"{problem} If these are answers of several people, write one row per answer", indent=2)
+        columns = ", ".join(map(_scalar, [*([labels.column] if labels.column else []), *labels.alike]))
+        how = f"delete column above and add annotators: {{columns: [{columns}]}} at the end"
+        yield _comment(f"{problem} If these are answers of several people, {how}", indent=2)
     yield from _meanings(labels, taxonomy)
     if labels.left_out:
         yield "    # not read, because no label has a similar name; to read one, remove its # and name the label:"

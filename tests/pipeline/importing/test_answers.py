@@ -1,7 +1,8 @@
-"""Answers of several people: one row per answer, several in a row, or one file per person."""
+"""Answers of several people: one row per answer, several in a row, one column or one file per person."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -50,6 +51,37 @@ EXPECTED = [
     ("a", "7", [], None),
     ("b", "7", ["refund", "invoice"], None),
 ]
+
+
+def test_one_column_per_person() -> None:
+    rows = [
+        {"text": "a", "ann": "refund", "7": "none"},
+        {"text": "b", "ann": "", "7": "refund; invoice"},
+    ]
+    labels = {"form": "text", "separator": ";", "values": {"refund": "refund", "invoice": "invoice", "none": None}}
+    result = run(rows, {"columns": ["ann", "7"]}, labels)
+    judged = ["refund", "invoice"]
+    assert answers(result) == [(text, person, given, judged) for text, person, given, _ in EXPECTED]
+    assert result.counts["unlabelled"] == 1
+    message = error_of([{"text": "a", "ann": "lamp", "7": ""}], {"columns": ["ann", "7"]}, labels)
+    assert message.startswith("d.jsonl: line 1: 'ann': unknown label value 'lamp'")
+    assert "no column '8'" in error_of(rows, {"columns": ["ann", "8"]}, labels)
+
+
+@pytest.mark.parametrize(
+    ("annotators", "labels", "message"),
+    [
+        ({"columns": ["ann"]}, {"column": "topics"}, "annotators.columns names the columns of the labels"),
+        ({"columns": ["ann"], "column": "who"}, {}, "give either column (with or without items), columns, or files"),
+        ({"columns": ["ann"], "items": "a[*]"}, {}, "items needs column"),
+        ({"column": "who"}, {}, "give either column or columns"),
+    ],
+)
+def test_columns_of_people_replace_the_column_of_labels(
+    annotators: dict[str, Any], labels: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        run([], annotators, labels)
 
 
 def test_one_row_per_answer() -> None:
@@ -166,7 +198,7 @@ def test_an_answer_that_the_mapping_does_not_fit(row: dict[str, Any], annotators
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"annotators": {}, "labels": LISTS}, r"give either column \(with or without items\) or files: true"),
+        ({"annotators": {}, "labels": LISTS}, r"give either column \(with or without items\), columns, or files: true"),
         ({"annotators": {"items": "a[*]"}, "labels": LISTS}, r"give either column \(with or without items\)"),
         ({"annotators": {"column": "a", "files": True}, "labels": LISTS}, r"give either column"),
         ({"annotators": {"items": "a[*]", "files": True}, "labels": LISTS}, "items needs column"),

@@ -169,7 +169,6 @@ def test_binary_cells_are_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({}, "give either column or columns"),
         ({"column": "a", "columns": {"b": "refund"}}, "give either column or columns"),
         ({"columns": {"b": "refund"}, "separator": ","}, "separator needs column; this mapping has columns"),
         ({"columns": {"b": "refund"}, "ignore": ["b"]}, "'b' is in both columns and ignore"),
