@@ -17,7 +17,7 @@ def summary(
     estimators: Sequence[str],
     labels: int,
     calibrated_by: str = "",
-    again: str = "run the same command to try them again",
+    again: str = "after a fix, or later, the same command tries them again",
 ) -> int:
     """Prints how much was written to `out`, and to stderr which records failed.
 

@@ -273,7 +273,7 @@ def test_a_record_for_which_the_model_answers_nan_is_reported_and_has_no_probabi
     assert code == 1
     assert message.endswith(
         "\n1 record could not be scored, first 'b': the model answered NaN (try dtype float32); see the column error "
-        "of o.records.parquet; run the same command to try them again\n"
+        "of o.records.parquet; after a fix, or later, the same command tries them again\n"
     )
     records = pl.read_parquet("o.records.parquet").select("record_id", "predicted", "off_language", "error").rows()
     assert records[1] == ("b", None, None, "the model answered NaN (try dtype float32)")

@@ -273,7 +273,7 @@ def test_a_file_with_unusable_records(folder: Path, tmp_path: Path, capsys: pyte
     assert f"4 records could not be scored, first 'tool': {records}: line 2: record 'tool': role 'tool'; expected" in (
         said.err
     )
-    assert "run the same command to try them again" in said.err
+    assert "after a fix, or later, the same command tries them again" in said.err
     table = pl.read_parquet(tmp_path / "s.records.parquet")
     assert table["record_id"].to_list() == [row["id"] for row in rows]
     assert dict(zip(table["record_id"], table["error"], strict=True))["nul"].startswith(f"{records}: line 3: ")
