@@ -23,7 +23,8 @@ truth = np.column_stack([table["labels"].list.contains(label).to_numpy() for lab
 p = table.select(labels).to_numpy()
 calibration, test = (table["split"].to_numpy() == split for split in ("calibration", "test"))
 
-judged = judged_cells(table["judged"], labels)  # other cells are neither positive nor negative
+# other cells are neither positive nor negative; gold of older versions is judged on all labels
+judged = judged_cells(table["judged"], labels) if "judged" in table.columns else np.ones_like(truth)
 fit = judged & calibration[:, None]
 threshold = best_f1(truth[fit], p[fit])
 result = outcome(truth[test], p[test], threshold, split="test", confidence=0.95, judged=judged[test])

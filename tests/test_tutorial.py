@@ -19,7 +19,7 @@ RUN_HERE = (
     "wc ",
     "marginalia plan ",
     f"{SCORING} new.jsonl",
-    f"{SCORING} explain",
+    "marginalia explain ",
     "marginalia import ",
 )
 # what the demo run of the tests prints is compared, without its numbers: tests/pipeline/test_run_demo.py

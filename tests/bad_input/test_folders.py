@@ -119,4 +119,4 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "error: runs/r/plan.parquet: cannot write: No space left on device (free some space, then run the same "
             "command again)\n",
         )
-    assert run_command("plan --run runs/r") == (0, "")
+    assert run_command("plan --run runs/r") == (0, "next: marginalia generate --run runs/r\n")

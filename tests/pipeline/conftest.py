@@ -17,6 +17,7 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = yaml.safe_load(run_demo.CONFIG.read_text())
     config["plan"] |= {"records": 8, "min_per_label": 0}
     config["score"] |= {"node_budget": 40}
+    config["evaluate"] = config.get("evaluate", {}) | {"allow_off_format": True}  # many searches reach that budget
     config["reconcile"] = {"bootstrap": 100}
     config["evaluate"] = {**config.get("evaluate", {}), "resamples": 200}
     small = root / "config.yaml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from tests.pipeline.evaluation.test_stages import make_run
 def call(command: str, folder: Path, *more: str) -> tuple[int, str]:
     done = CliRunner().invoke(app, [command, "--run", str(folder), *more])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.stderr
+    return done.exit_code, re.sub(r"(?m)^next: .*\n", "", done.stderr)
 
 
 def test_evaluate_says_which_records_it_could_not_judge(tmp_path: Path) -> None:

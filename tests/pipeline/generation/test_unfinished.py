@@ -80,7 +80,7 @@ def test_an_outage_ends_incomplete_and_the_next_call_gets_the_rest(make_run: Mak
         assert json.loads(run.path("manifests/generate.json").read_bytes())["facts"]["stopped early by"] == "outage"
         server.over = True
         again = marginalia("generate", "--run", str(run.folder))
-        assert (again.returncode, again.stderr) == (0, "")
+        assert (again.returncode, again.stderr) == (0, f"next: marginalia push --run {run.folder}\n")
         assert again.stdout.startswith("generate: 20 accepted, 0 open, 0 rejected attempts (")
         assert "retries what was missing" in again.stdout
     assert _records(run).equals(_records(whole))

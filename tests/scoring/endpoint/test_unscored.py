@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,7 +60,7 @@ def make(folder: Path, server: LogprobServer, tmp_path: Path, monkeypatch: pytes
 
 def call(command: str, folder: Path, *more: str) -> tuple[int, str, str]:
     done = CliRunner().invoke(app, [command, "--run", str(folder), *more])
-    return done.exit_code, done.stdout, done.stderr
+    return done.exit_code, done.stdout, re.sub(r"(?m)^next: .*\n", "", done.stderr)
 
 
 def state(folder: Path, stage: str) -> tuple[str, str | None, str | None]:
