@@ -10,9 +10,8 @@ from marginalia.pipeline.report.as_text import joined, number, plural
 from marginalia.pipeline.report.report_data import headlined, recommended_estimator
 from marginalia.schemas.agreement_json import Agreement, Estimate
 from marginalia.schemas.evaluation_json import Evaluation
-from marginalia.scoring.measures.conclusions import range_is_wide
+from marginalia.scoring.measures.conclusions import FEW_RECORDS, range_is_wide
 
-FEW_RECORDS = 30  # with fewer, one record changes a share by more than 3 percentage points
 MANY_RECORDS = 1_000
 
 USES = (
