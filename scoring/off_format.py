@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marginalia.schemas.storage.yaml_files import line_in
-from marginalia.scoring.guard import (
-    SHIPPED,
+from marginalia.scoring.guard import SHIPPED, Guard
+from marginalia.scoring.guard_file import (
     WHITE_SPACE,
     Choice,
     CodeList,
-    Guard,
     PieceSpec,
     Space,
     VerdictWord,

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from marginalia.scoring.covered_estimates import of_separate_calls
-from marginalia.scoring.guard import VERDICT, Guard
+from marginalia.scoring.guard import Guard
+from marginalia.scoring.guard_file import VERDICT
 from marginalia.scoring.language.answer_language import AnswerLanguage
 from marginalia.scoring.marginal.answer_search import MARGINALS
 from marginalia.scoring.marginal.estimators import LabelEstimates

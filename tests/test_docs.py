@@ -23,7 +23,8 @@ from marginalia.schemas.storage.yaml_files import load_yaml
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
 from marginalia.scoring.command import _parser
 from marginalia.scoring.coverage_text import coverage_lines
-from marginalia.scoring.guard import GuardFile, load_guard
+from marginalia.scoring.guard import load_guard
+from marginalia.scoring.guard_file import GuardFile
 from tests.code_blocks import MARK, blocks
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,8 @@ from pathlib import Path
 from marginalia.schemas.storage.files import read_text
 from marginalia.schemas.storage.yaml_files import load_yaml
 from marginalia.schemas.taxonomy import load_taxonomy
-from marginalia.scoring.guard import GuardFile, guard_path
+from marginalia.scoring.guard import guard_path
+from marginalia.scoring.guard_file import GuardFile
 from marginalia.scoring.label_categories import load_categories
 from marginalia.scoring.score_request import ScoreRequest
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.storage.files import content_hash
-from marginalia.scoring.guard import Choice, CodeList, Guard, PieceSpec, VerdictWord, Word
+from marginalia.scoring.guard import Guard
+from marginalia.scoring.guard_file import Choice, CodeList, PieceSpec, VerdictWord, Word
 from marginalia.scoring.models.prefix_tree import ATTENTION
 from marginalia.scoring.paper import published_procedures
 from marginalia.scoring.paper.published_procedures import CachedModel

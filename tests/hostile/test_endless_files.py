@@ -16,7 +16,7 @@ from marginalia.schemas.storage.journal import Journal, read_journal
 from marginalia.schemas.storage.run_lock import run_lock
 from marginalia.schemas.storage.yaml_files import load_yaml
 from marginalia.schemas.tables import GoldRecord
-from marginalia.scoring.guard import GuardFile
+from marginalia.scoring.guard_file import GuardFile
 
 CONFIG = "taxonomy: support-tickets\nplan: {records: 12, min_per_label: 0}\n"
 SECONDS = 60  # of a command: a process that hangs fails the test

@@ -36,7 +36,7 @@ READ_TABLE = (
     "read_frame(Path(sys.argv[1]), GoldRecord, made_by='marginalia import')",
 )
 READ_GUARD = (
-    "from marginalia.schemas.storage.yaml_files import load_yaml\nfrom marginalia.scoring.guard import GuardFile",
+    "from marginalia.schemas.storage.yaml_files import load_yaml\nfrom marginalia.scoring.guard_file import GuardFile",
     "load_yaml(Path(sys.argv[1]), GuardFile)",
 )
 READ_LOG = (

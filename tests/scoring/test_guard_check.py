@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from marginalia.pipeline.commands.cli import app
 from marginalia.schemas.storage.yaml_files import load_yaml
-from marginalia.scoring.guard import GuardFile, load_guard
+from marginalia.scoring.guard import load_guard
 from marginalia.scoring.guard_check import (
     CodeTokens,
     answer_with,
@@ -21,6 +21,7 @@ from marginalia.scoring.guard_check import (
     prefixes,
     shared_first_tokens,
 )
+from marginalia.scoring.guard_file import GuardFile
 from marginalia.scoring.scored_record import Result
 from marginalia.scoring.scorer import Scorer
 from tests.scoring import tiny

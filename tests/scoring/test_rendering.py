@@ -16,7 +16,8 @@ import pytest
 
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.taxonomy import load_taxonomy
-from marginalia.scoring.guard import Guard, PromptSpec, load_guard
+from marginalia.scoring.guard import Guard, load_guard
+from marginalia.scoring.guard_file import PromptSpec
 from marginalia.scoring.prompt import PromptBuilder
 from marginalia.scoring.rendering import Renderer, RenderingError
 from marginalia.scoring.scorer import Scorer
