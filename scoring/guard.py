@@ -43,6 +43,7 @@ class Guard:
     language: AnswerLanguage
     covered: tuple[CoveredLabel, ...] | None = None
     coverage: GuardCoverage | None = None
+    verdict: str | None = None
 
     @property
     def name(self) -> str:
@@ -131,7 +132,7 @@ def load_guard(
 def _load(reference: str, taxonomy: Taxonomy | None, relative_to: Path, *, mapped: bool = False) -> Guard:
     path = guard_path(reference, relative_to=relative_to)
     file = load_yaml(path, GuardFile, explain=EXPLAIN)
-    check_templates(path, file.prompt.message, file.prompt.frame, hint=EXPLAIN)
+    check_templates(path, file.prompt, "prompt", hint=EXPLAIN)
     if taxonomy is None:
         if file.taxonomy is None and mapped:
             hint = "remove the setting categories: the guard is asked about the labels of your taxonomy"

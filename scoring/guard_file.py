@@ -9,9 +9,10 @@ from pydantic import Field, field_validator, model_validator
 from marginalia.schemas.base_model import ID_PATTERN, StrictModel, located_error
 from marginalia.schemas.errors import did_you_mean
 from marginalia.scoring.language.answer_language import AnswerLanguage, LabelList, OneOf, Piece, Text
+from marginalia.scoring.prompt_spec import EXPLAIN as EXPLAIN
+from marginalia.scoring.prompt_spec import PromptSpec
 
 VERDICT = "unsafe"  # the verdict's name among the labels
-EXPLAIN = "scoring/guards/README.md explains the keys"
 PIECES = ("verdict", "word", "rows", "labels", "any", "space")  # keys of the pieces of an answer
 WHITE_SPACE = " \t\r\n"
 
@@ -55,22 +56,6 @@ class Policy(StrictModel):
 
 
 PieceSpec = str | VerdictWord | Word | CodeList | Choice | Space
-
-
-class PromptSpec(StrictModel):
-    """The templates of a guard's prompt."""
-
-    message: str = Field(
-        description="Jinja: the guard's whole instruction, as one user message. Variables: categories (code, id, name, "
-        "definition, includes, excludes, examples; with calls: per_label only the one that is asked for), "
-        "conversation (role, content) and last_role"
-    )
-    frame: str | None = Field(
-        default=None,
-        description="Jinja: the text around {{ message }}, including control tokens and the start of the answer; "
-        "without it, the tokenizer's chat template is used",
-    )
-    strip: bool = Field(default=False, description="strip white space around every record's texts")
 
 
 class GuardFile(StrictModel):

@@ -8,18 +8,18 @@ character."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.scoring.guard import Guard
-from marginalia.scoring.rendering import RENDERER, RenderingError
+from marginalia.scoring.prompt_rendering import MARK, PromptRenderer
 
 REPEATS = 16  # how often a prompt may contain each text of a record, on average: limits the size of prompts
 ROLES = ("system", "user", "assistant")
-_MARK = re.compile("\ue000(\\d+)\ue001")  # private-use characters, in the place of message n's text
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,17 @@ class PromptBuilder:
     def __init__(self, guard: Guard, tokenizer: Any) -> None:
         self.guard = guard
         self.tokenizer = tokenizer
-        self.notes: list[str] = []
-        self._frame = guard.file.prompt.frame
+        self._renderer = PromptRenderer(guard, tokenizer)
+        self.notes = self._renderer.notes
         # Gemma's tokenizer has ordinary tokens for white space among its added tokens
         added = {
             number: token.content
             for number, token in tokenizer.added_tokens_decoder.items()
             if len(token.content) > 1 and token.content.strip(" \t\r\n\u2581")
         }
-        contents = set(added.values())
         self._controls = frozenset(added)
-        alternatives = sorted(contents, key=lambda content: (-len(content), content))
+        alternatives = sorted(set(added.values()), key=lambda content: (-len(content), content))
         self._added = re.compile("|".join(map(re.escape, alternatives))) if alternatives else None
-        self._check_frame(contents)
         self._templates: dict[tuple[str, ...], tuple[str, int]] = {}  # roles → (template, its control tokens)
         self._failing: dict[tuple[str, ...], InputError | ModelError] = {}  # roles that the templates refuse
 
@@ -92,52 +90,35 @@ class PromptBuilder:
             except (InputError, ModelError) as error:
                 self._failing[roles] = error
                 raise
-            if f"\ue000{len(roles) - 1}\ue001" not in template:
+            marks = [int(mark[1]) for mark in MARK.finditer(template)]
+            if len(roles) - 1 not in marks:
                 raise InputError(
                     f"guard {self.guard.name}: its prompt does not contain the text of the last message",
-                    hint="put {{ conversation[-1].content }} into prompt.message, and {{ message }} into prompt.frame",
+                    hint=self._hint_for_missing_text(),
                 )
-            marks = [mark[1] for mark in _MARK.finditer(template)]
-            if not set(marks) <= set(map(str, range(len(roles)))) or len(marks) > REPEATS * len(roles):
+            if not set(marks) <= set(range(len(roles))) or len(marks) > REPEATS * len(roles):
                 raise InputError(
                     f"guard {self.guard.name}: its prompt repeats the texts of a record more than {REPEATS} times, or "
                     "contains the characters U+E000 and U+E001, which are reserved"
                 )
-            self._templates[roles] = template, self._count(self._encode(_MARK.sub("x", template), []))
+            self._templates[roles] = template, self._count(self._encode(MARK.sub("x", template), []))
         return self._templates[roles]
 
     def _render(self, roles: tuple[str, ...]) -> str:
-        conversation = [{"role": role, "content": f"\ue000{index}\ue001"} for index, role in enumerate(roles)]
-        categories = [asdict(category) for category in self.guard.categories]
-        variables = {"categories": categories, "conversation": conversation, "last_role": roles[-1]}
-        try:
-            message = RENDERER.render(self.guard.file.prompt.message, variables)
-            if self._frame is not None:
-                return RENDERER.render(self._frame, {"message": message})
-        except RenderingError as error:
-            raise InputError(f"guard {self.guard.name}: its prompt template fails: {error}") from error
-        if not getattr(self.tokenizer, "chat_template", None):
-            return (self.tokenizer.bos_token or "") + message + "\n"
-        try:
-            return RENDERER.render(self.tokenizer.get_chat_template(), self._chat(message), chat=True)
-        except (RenderingError, ValueError) as error:  # ValueError: several templates, none of them the default
-            raise ModelError(f"the tokenizer's chat template fails: {error}") from error
+        return self._renderer.render(roles)
 
-    def _chat(self, message: str) -> dict[str, Any]:
-        """The variables that a tokenizer passes to its chat template for one user message."""
-        special_tokens = self.tokenizer.special_tokens_map
-        arguments = {"messages": [{"role": "user", "content": message}], "tools": None, "documents": None}
-        token_texts = {name: token if isinstance(token, list) else str(token) for name, token in special_tokens.items()}
-        return {**arguments, "add_generation_prompt": True, **token_texts}
+    def _hint_for_missing_text(self) -> str:
+        if self.guard.file.prompt.messages is not None:
+            return "put the word conversation, or a message with {{ conversation[-1].content }}, into prompt.messages"
+        return "put {{ conversation[-1].content }} into prompt.message, and {{ message }} into prompt.frame"
 
     def _fill(self, template: str, contents: list[str]) -> tuple[str, list[tuple[int, int]]]:
         """The text with the contents inserted, and their spans (start, stop) in it."""
         parts: list[str] = []
         spans: list[tuple[int, int]] = []
         length = end = 0
-        for mark in _MARK.finditer(template):
-            content = contents[int(mark[1])]
-            content = content.strip() if self.guard.file.prompt.strip else content
+        for mark in MARK.finditer(template):
+            content = self._as_templates_write(contents[int(mark[1])], mark[2])
             before = template[end : mark.start()]
             parts += [before, content]
             spans.append((length + len(before), length + len(before) + len(content)))
@@ -158,17 +139,13 @@ class PromptBuilder:
                 position = match.end()
         return cuts
 
-    def _check_frame(self, contents: set[str]) -> None:
-        if self._frame is not None:
-            missing = [token for token in re.findall(r"<\|[^|>\s]+\|>", self._frame) if token not in contents]
-            if missing:
-                self._frame = None
-                self.notes.append(
-                    f"the tokenizer has no {missing[0]}, which the prompt of {self.guard.name} contains; "
-                    "the tokenizer's own chat template is used instead"
-                )
-        if self._frame is None and not getattr(self.tokenizer, "chat_template", None):
-            self.notes.append("the tokenizer has no chat template: the policy is given as plain text")
+    def _as_templates_write(self, content: str, letters: str) -> str:
+        """A record's text as the templates would write it. `letters`: of its mark, see scoring/prompt_rendering.py."""
+        if self.guard.file.prompt.strip:
+            content = content.strip()
+        content = content.lstrip() if "l" in letters else content
+        content = content.rstrip() if "r" in letters else content
+        return json.dumps(content, ensure_ascii=False)[1:-1] if "j" in letters else content
 
 
 def check_messages(messages: object) -> None:

@@ -55,7 +55,7 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
 
 @lru_cache(maxsize=8)
 def _compiled(template: str, chat: bool) -> Template:
-    return (_chat_environment() if chat else guard_environment()).from_string(template)
+    return (chat_environment() if chat else guard_environment()).from_string(template)
 
 
 def guard_environment() -> ImmutableSandboxedEnvironment:
@@ -63,7 +63,7 @@ def guard_environment() -> ImmutableSandboxedEnvironment:
     return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
 
 
-def _chat_environment() -> ImmutableSandboxedEnvironment:
+def chat_environment() -> ImmutableSandboxedEnvironment:
     """The environment for chat templates, with the same functions as in transformers (utils/chat_template_utils.py)."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]

@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.guard import load_guard
-from marginalia.scoring.guard_file import PromptSpec
 from marginalia.scoring.prompt import PromptBuilder
+from marginalia.scoring.prompt_spec import PromptSpec
 from tests.scoring.tiny import tokenizer
 
 HOSTILE = [

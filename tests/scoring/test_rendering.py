@@ -17,8 +17,8 @@ import pytest
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.guard import Guard, load_guard
-from marginalia.scoring.guard_file import PromptSpec
 from marginalia.scoring.prompt import PromptBuilder
+from marginalia.scoring.prompt_spec import PromptSpec
 from marginalia.scoring.rendering import Renderer, RenderingError
 from marginalia.scoring.scorer import Scorer
 from tests.scoring.tiny import CHAT, save, tokenizer
@@ -92,14 +92,14 @@ def test_no_template_holds_up_or_kills_the_process(renderer: Renderer, template:
 
 
 def test_a_guard_files_prompt_has_the_same_limits(monkeypatch: pytest.MonkeyPatch, renderer: Renderer) -> None:
-    monkeypatch.setattr("marginalia.scoring.prompt.RENDERER", renderer)
+    monkeypatch.setattr("marginalia.scoring.prompt_rendering.RENDERER", renderer)
     for spec in (plain(NESTED + "{{ conversation[0].content }}"), plain("{{ conversation[0].content }}", NESTED)):
         with pytest.raises(InputError, match=f"guard instruct: its prompt template fails: it {TOO_LONG}"):
             PromptBuilder(spec, tokenizer()).shared_start()
 
 
 def test_so_has_a_models_chat_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renderer: Renderer) -> None:
-    monkeypatch.setattr("marginalia.scoring.prompt.RENDERER", renderer)
+    monkeypatch.setattr("marginalia.scoring.prompt_rendering.RENDERER", renderer)
     folder = save(tmp_path / "model", 4)
     (folder / "chat_template.jinja").write_text(NESTED + CHAT)
     with pytest.raises(ModelError, match=f"the tokenizer's chat template fails: it {TOO_LONG}"):
