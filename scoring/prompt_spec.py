@@ -26,7 +26,8 @@ class PromptMessage(StrictModel):
 
 
 class PromptSpec(StrictModel):
-    """The templates of a guard's prompt."""
+    """The templates of a guard's prompt. Keys that are not used are left out when it is written: scores of guard files
+    without them keep their fingerprints."""
 
     message: str | None = Field(
         default=None,
@@ -42,16 +43,19 @@ class PromptSpec(StrictModel):
     messages: list[PromptMessage | Literal["conversation"]] | None = Field(
         default=None,
         min_length=1,
+        exclude_if=lambda messages: messages is None,
         description="instead of `message`: the messages for the tokenizer's chat template, each {role: …, content: …}; "
         "the word conversation stands for the record's own messages",
     )
     arguments: dict[str, JsonValue] = Field(
         default={},
+        exclude_if=lambda arguments: not arguments,
         description="further variables for the tokenizer's chat template, such as {enable_thinking: false}; texts in "
         "them are Jinja, with the variables of `message`",
     )
     prefill: str = Field(
         default="",
+        exclude_if=lambda prefill: not prefill,
         description="Jinja: the start of the answer, with control tokens, after everything else in the prompt",
     )
     strip: bool = Field(default=False, description="strip white space around every record's texts")

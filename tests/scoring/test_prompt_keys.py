@@ -277,3 +277,8 @@ SAID = {"role": "user", "content": "{{ conversation[0].content }}"}
 def test_invalid_prompts_are_refused(tmp_path: Path, prompt: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         own(tmp_path, prompt)
+
+
+def test_unused_keys_are_no_part_of_a_fingerprint() -> None:
+    """The file is hashed: a run that was scored before a key existed is continued."""
+    assert load_guard("llama-guard-3").file.model_dump(mode="json")["prompt"].keys() == {"message", "frame", "strip"}
