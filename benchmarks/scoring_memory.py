@@ -27,6 +27,7 @@ from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.guard import load_guard
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
+from marginalia.scoring.marginal.model_protocol import NextMoves
 from marginalia.scoring.models.bundled_model import bundled_smollm2
 from marginalia.scoring.models.model_cache import model_cache
 from marginalia.scoring.score_files import journal_path, score_to_journal, write_tables
@@ -57,12 +58,13 @@ class StandIn:
         """The stand-in itself."""
         return self
 
-    def set_shared_start(self, ids: Sequence[int]) -> None:
+    def add_shared_start(self, ids: Sequence[int]) -> None:
         """Sets the token ids that all prompts start with."""
         self.shared_tokens = len(ids)
 
-    def open(self, batch_rows: int, longest: int, tokens: TokenLanguage) -> _Batch:
+    def open(self, batch_rows: int, longest: int, tokens: NextMoves) -> _Batch:
         """A batch of any size."""
+        assert isinstance(tokens, TokenLanguage)
         return _Batch(tokens)
 
 
@@ -70,7 +72,7 @@ class StandIn:
 class _Batch:
     tokens: TokenLanguage
 
-    def join(self, batch_row: int, prompt: list[int]) -> None:
+    def join(self, batch_row: int, prompt: list[int], *, continues: bool = False) -> None:
         pass
 
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens]:

@@ -35,7 +35,7 @@ class Guard:
     categories each consists of, `coverage` also what is left out, and the language's rows are those of `union_rows`.
 
     A guard with `calls: per_label` has one guard per prompt (`calls`), each with the one category that is asked for and
-    a language of verdicts only. scoring/per_label_results.py combines their answers."""
+    a language of verdicts only. scoring/per_label_results.py combines their answers. `is_call`: it is one of these."""
 
     file: GuardFile
     labels: tuple[str, ...]
@@ -43,6 +43,7 @@ class Guard:
     language: AnswerLanguage
     covered: tuple[CoveredLabel, ...] | None = None
     coverage: GuardCoverage | None = None
+    is_call: bool = False
     verdict: str | None = None
 
     @property
@@ -58,17 +59,19 @@ class Guard:
     @property
     def per_label(self) -> bool:
         """Whether it is asked about one label per call."""
-        return self.file.calls == "per_label"
+        return self.file.calls == "per_label" and not self.is_call
 
     @property
     def calls(self) -> dict[str, Guard]:
-        """For a guard with one policy per call: row → the guard of its call. Includes `unsafe` when the file has an
-        `overall` policy, and leaves out categories that no label of the policy consists of."""
+        """For a guard with one policy per call: row → the guard of its call; empty for others. Includes `unsafe` when
+        the file has an `overall` policy, and leaves out categories that no label of the policy consists of."""
+        if not self.per_label:
+            return {}
         named = None if self.covered is None else {name for label in self.covered for name in label.named}
         policies = {category.id: category for category in self.categories if named is None or category.id in named}
         if (overall := self.file.overall) is not None:
             policies[VERDICT] = Category(overall.name, VERDICT, overall.name, overall.definition, (), (), ())
-        return {row: Guard(self.file, (), (policy,), self.language) for row, policy in policies.items()}
+        return {row: Guard(self.file, (), (policy,), self.language, is_call=True) for row, policy in policies.items()}
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ from marginalia.scoring.marginal.estimators import LabelEstimates, decisions, es
 from marginalia.scoring.marginal.model_protocol import Model
 from marginalia.scoring.marginal.record_batches import RecordBatches, RecordJob
 from marginalia.scoring.models.load_model import load_model
-from marginalia.scoring.per_label_results import combine
 from marginalia.scoring.prompt import PromptBuilder, check_messages
 from marginalia.scoring.record_errors import record_error
 from marginalia.scoring.record_scores import RecordScores, not_computed
@@ -34,8 +33,9 @@ from marginalia.scoring.record_stream import scored_in_order, with_progress
 from marginalia.scoring.score_request import BASELINE_NAMES, EndpointOptions, ScoreRequest, Settings, fields_of
 from marginalia.scoring.scored_frames import long_frame, records_in, wide_frame
 from marginalia.scoring.scored_record import Probability, Result
+from marginalia.scoring.several_calls import PerLabelCalls, SeveralCalls
 
-__all__ = ["PerLabelScorer", "Probability", "Result", "Scorer", "Settings"]
+__all__ = ["Probability", "Result", "Scorer", "Settings"]
 
 KNOWN_MESSAGES = ({"role": "user", "content": "A"},)  # a record that every scorer can score
 WINDOW = 512  # records sorted by length at a time: bounds memory, keeps batches even
@@ -47,19 +47,37 @@ class Scorer:
         scorer = Scorer.load("meta-llama/Llama-Guard-3-8B", "llama-guard-3", revision="…")
         scorer.score("How do I pick a lock?")["non_violent_crimes"].probability
 
-    `notes`: what readers of the scores should know about their numbers. Raises ModelError when the model cannot score
-    any record with this guard."""
+    `notes`: what readers of the scores should know about their numbers. `prompts`, `tokens`: how prompts are built, and
+    the language of the answers; those of the first call where the guard is asked several times about each record.
+    `first`: for one of these calls, the scorer of the first one. Raises ModelError when the model cannot score any
+    record with this guard."""
 
-    def __init__(self, model: Model, guard: Guard, settings: Settings | None = None) -> None:
+    def __init__(
+        self, model: Model, guard: Guard, settings: Settings | None = None, *, first: Scorer | None = None
+    ) -> None:
         self.model = model
         self.guard = guard
         self.settings = settings or Settings()
-        self.prompts = PromptBuilder(guard, model.tokenizer)
-        self.tokens = TokenLanguage(guard.language, vocabulary_bytes(model.tokenizer), model.end_ids)
-        shared = self._checked_start()
         self.notes: list[str] = []
-        self._source = model.source()
-        self._source.set_shared_start(shared)
+        self._calls: dict[str, Scorer] = {}
+        self._several: SeveralCalls | None = None
+        for name, call in guard.calls.items():
+            self._calls[name] = Scorer(model, call, self.settings, first=next(iter(self._calls.values()), None))
+        if self._calls:
+            first = next(iter(self._calls.values()))
+            self.prompts, self.tokens, self._source = first.prompts, first.tokens, first._source
+            self._several = PerLabelCalls(guard, self._calls)
+            return
+        self.prompts = PromptBuilder(guard, model.tokenizer)
+        same_language = first is not None and first.guard.language is guard.language
+        self.tokens = (
+            first.tokens
+            if first is not None and same_language
+            else TokenLanguage(guard.language, vocabulary_bytes(model.tokenizer), model.end_ids)
+        )
+        shared = self._checked_start()
+        self._source = model.source() if first is None else first._source
+        self._source.add_shared_start(shared)
 
     def _checked_start(self) -> list[int]:
         """The ids that all prompts start with. Raises ModelError when the model cannot process any prompt of the
@@ -142,9 +160,7 @@ class Scorer:
         baselines = [name for name in request.settings.estimators if name in BASELINE_NAMES]
         if baselines and request.model.startswith(("http://", "https://")):
             raise InputError(f"{baselines[0]} needs the probability of every token, which an endpoint does not return")
-        guard = _guard(request)
-        scorer_class = PerLabelScorer if guard.per_label else cls
-        return scorer_class(load_model(request, relative_to=request.folder), guard, request.settings)
+        return cls(load_model(request, relative_to=request.folder), _guard(request), request.settings)
 
     def score(self, record: str | Sequence[dict[str, str]], *, estimator: str | None = None) -> RecordScores:
         """The scores of one text or conversation: {label: (probability, lower, upper)}, with the verdict under
@@ -216,13 +232,12 @@ class Scorer:
 
     def search(self, messages: Sequence[dict[str, str]]) -> Search:
         """The finished search of one record, to inspect its answers. Raises ModelError when it cannot be scored,
-        InputError for invalid messages and for a guard with one policy per call."""
-        if self.guard.per_label:
-            raise InputError(
-                f"guard {self.guard.name} asks one policy per call, so a record has no single tree of answers"
-            )
+        InputError for invalid messages and for a guard with several calls per record."""
+        if self._several is not None:
+            asks = "asks one policy per call" if self.guard.per_label else "is asked twice about each record"
+            raise InputError(f"guard {self.guard.name} {asks}, so a record has no single tree of answers")
         check_messages(messages)
-        prepared = self._prepare("", messages)
+        prepared = self.prepare("", messages)
         if isinstance(prepared, Result):
             raise ModelError(str(prepared.error))
         ((job,),) = self._record_batches().run([prepared])
@@ -247,22 +262,31 @@ class Scorer:
         while window := list(islice(source, WINDOW)):
             if self._source.batch_invariant or all(record_id in journalled for record_id, _ in window):
                 window = [record for record in window if record[0] not in journalled]
-            prepared = [self._prepare(record_id, messages) for record_id, messages in window]
+            if self._several is not None:
+                yield from self._several.score(window, self._record_batches(), journalled)
+                continue
+            prepared = [self.prepare(record_id, messages) for record_id, messages in window]
             if failed := [job for job in prepared if isinstance(job, Result)]:
                 yield failed
             for done in self._record_batches().run((job for job in prepared if isinstance(job, RecordJob)), journalled):
-                yield [self._result(job) for job in done]
+                yield [self.result(job) for job in done]
 
     def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
         """Measures on a few of the records how much a 16-bit model's numbers depend on how they are computed, and adds
-        the result to `notes`. Does nothing for float32 models and endpoints."""
+        the result to `notes`. Does nothing for float32 models and endpoints; of several calls, it measures the
+        first."""
         if self._source.batch_invariant or not records:
+            return
+        if self._calls:
+            first = next(iter(self._calls.values()))
+            first.measure(records)
+            self.notes = first.notes
             return
         from marginalia.scoring.models.local_model import LocalModel
         from marginalia.scoring.models.rounding_check import evenly_spaced, measure
 
         if isinstance(self.model, LocalModel) and self.model.dtype != "float32":
-            prepared = [self._prepare(*record) for record in evenly_spaced(records)]
+            prepared = [self.prepare(*record) for record in evenly_spaced(records)]
             numerics = measure(
                 self.model, self._record_batches(), [job for job in prepared if isinstance(job, RecordJob)]
             )
@@ -275,15 +299,19 @@ class Scorer:
 
     def _record_batches(self) -> RecordBatches:
         settings = self.settings
+        for call in self._calls.values():
+            call.settings = settings
+        first = next(iter(self._calls.values()), self)
         return RecordBatches(
             self._source,
-            self.tokens,
+            self.tokens if self._several is None else self._several.language,
             records=settings.batch_records,
             tokens=settings.batch_tokens,
-            known_job=partial(self._job, "", KNOWN_MESSAGES),
+            known_job=partial(first._job, "", KNOWN_MESSAGES),
         )
 
-    def _prepare(self, record_id: str, messages: Sequence[dict[str, str]]) -> RecordJob | Result:
+    def prepare(self, record_id: str, messages: Sequence[dict[str, str]]) -> RecordJob | Result:
+        """The job for one record, or its result where the prompt cannot be built."""
         try:
             return self._job(record_id, messages)
         except BaseException as error:
@@ -322,7 +350,8 @@ class Scorer:
             return labels_in(completed, self.guard.covered)
         return [label for row, label in enumerate(self.guard.labels) if row in completed]
 
-    def _result(self, job: RecordJob) -> Result:
+    def result(self, job: RecordJob) -> Result:
+        """The result of a finished job."""
         if job.error is None:
             try:
                 return self._scores(job)
@@ -372,47 +401,3 @@ def _limits(settings: Settings) -> Limits:
             name in settings.estimators for name in ("conditional_constrained", "joint_constrained")
         ),
     )
-
-
-class PerLabelScorer(Scorer):
-    """A Scorer for a guard with `calls: per_label`. A label's estimates are those of the verdict in its own call.
-
-    The row `unsafe` comes from the call for the file's `overall` policy. Without this policy, it is bounded by the
-    labels: the probability that at least one applies is between the largest of theirs and their sum (Fréchet); the
-    largest is reported. With `categories` only those are asked about that a label consists of, and a label that
-    consists of several has bounds of the same kind, without a probability. `answer` has one line per call;
-    `off_language` and `unexplored` are the largest of all calls; nodes, forward passes and seconds are sums."""
-
-    def __init__(self, model: Model, guard: Guard, settings: Settings | None = None) -> None:
-        self.model = model
-        self.guard = guard
-        self.settings = settings or Settings()
-        self._calls = {row: Scorer(model, call, self.settings) for row, call in guard.calls.items()}
-        first = next(iter(self._calls.values()))
-        self.prompts, self.tokens = first.prompts, first.tokens
-        self._batch_invariant = first.batch_invariant
-        self.notes = []
-
-    def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
-        """Measures on the calls for the first label."""
-        first = next(iter(self._calls.values()))
-        first.measure(records)
-        self.notes = first.notes
-
-    def score_batches(
-        self, records: Iterable[tuple[str, Sequence[dict[str, str]]]], journalled: Container[str] = ()
-    ) -> Iterator[list[Result]]:
-        """Yields lists of results, each for a few batches of records, as soon as all their calls are done."""
-        source = iter(records)
-        while window := list(islice(source, 4 * self.settings.batch_records)):
-            missing = [record for record in window if record[0] not in journalled]
-            if not missing:
-                continue
-            if self._batch_invariant:
-                window = missing
-            results: dict[str, dict[str, Result]] = {record_id: {} for record_id, _ in window}
-            for row, call in self._calls.items():
-                call.settings = self.settings
-                for result in call.score_records(window):
-                    results[result.record_id][row] = result
-            yield [combine(record_id, results[record_id], self.guard) for record_id, _ in missing]

@@ -84,6 +84,11 @@ class State:
         self._next: dict[int, State | None] = {}
 
     @property
+    def language(self) -> AnswerLanguage:
+        """The language that it is a state of."""
+        return self._language
+
+    @property
     def of_codes(self) -> State:
         """The same state with one row per code, where rows are unions of codes (scoring/language/code_unions.py)."""
         return self

@@ -6,15 +6,27 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from marginalia.schemas.errors import ModelError
-from marginalia.scoring.language.token_language import TokenLanguage
+from marginalia.scoring.language.answer_language import State
+from marginalia.scoring.language.token_language import Moves
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
+
+
+class NextMoves(Protocol):
+    """What a batch needs of a guard's language, or of the languages of all its calls."""
+
+    def moves(self, state: State) -> Moves:
+        """The tokens that may follow the state."""
+        ...
 
 
 class Batch(Protocol):
     """A fixed number of batch rows; each holds one record at a time."""
 
-    def join(self, batch_row: int, prompt: list[int]) -> None:
-        """Puts a new record, given by its prompt's token ids, into the batch row; the one before it is dropped."""
+    def join(self, batch_row: int, prompt: list[int], *, continues: bool = False) -> None:
+        """Puts a new record, given by its prompt's token ids, into the batch row; the one before it is dropped.
+
+        `continues`: it is the next call of the record that was in the row, so that their prompts may have a start in
+        common, which need not be evaluated again."""
         ...
 
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> Sequence[NextTokens | ModelError]:
@@ -30,7 +42,7 @@ class Source(Protocol):
 
     @property
     def shared_tokens(self) -> int:
-        """How many tokens all prompts start with; they are evaluated once."""
+        """How many tokens each prompt shares with other records' at its start, at least; they are evaluated once."""
         ...
 
     @property
@@ -43,11 +55,11 @@ class Source(Protocol):
         """Whether a record's numbers do not depend on which others share its batch, as far as is known."""
         ...
 
-    def set_shared_start(self, ids: Sequence[int]) -> None:
-        """Sets the token ids that all prompts start with."""
+    def add_shared_start(self, ids: Sequence[int]) -> None:
+        """Adds the token ids that all prompts of the guard start with, or those of one of its calls."""
         ...
 
-    def open(self, batch_rows: int, longest: int, tokens: TokenLanguage) -> Batch:
+    def open(self, batch_rows: int, longest: int, tokens: NextMoves) -> Batch:
         """A batch with that many rows, for prompts of at most `longest` tokens."""
         ...
 

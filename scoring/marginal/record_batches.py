@@ -8,15 +8,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from marginalia.schemas.errors import MarginaliaError, ModelError
-from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node, Search
 from marginalia.scoring.marginal.baselines import Baseline
-from marginalia.scoring.marginal.model_protocol import Batch, Source
+from marginalia.scoring.marginal.model_protocol import Batch, NextMoves, Source
 from marginalia.scoring.record_errors import record_error
 
 PASS_TOKENS = 1024  # answer prefixes in one forward pass: bounds the logits in memory
@@ -28,6 +27,10 @@ LENGTH_SLACK = 64  # prompts of one group have at most twice as many unshared to
 class RecordJob:
     """The work for one record: its search, then its baselines, each made by its function when its turn comes.
 
+    A guard may be asked several times about a record. `call` then names the question, and `then` makes the job for the
+    next one from the finished job (None after the last one). It takes the same batch row, and what the two prompts have
+    in common at their start is evaluated once. `next_call`: that job, once this one is done without an error.
+
     imitations: how many control tokens the record's text spells out. forward_passes: how many it
     took part in. seconds: its share of their duration, by tokens. error: why it could not be scored;
     is_temporary: whether another attempt may succeed."""
@@ -37,6 +40,9 @@ class RecordJob:
     imitations: int
     make_search: Callable[[], Search]
     make_baselines: Mapping[str, Callable[[Search], Baseline]]
+    call: str = ""
+    then: Callable[[RecordJob], RecordJob | None] | None = None
+    next_call: RecordJob | None = field(init=False, default=None)
     search: Search = field(init=False)
     baselines: dict[str, Baseline] = field(default_factory=dict)
     forward_passes: int = 0
@@ -50,7 +56,12 @@ class RecordJob:
 
     def restarted(self) -> RecordJob:
         """A new job for the same record."""
-        return RecordJob(self.record_id, self.ids, self.imitations, self.make_search, self.make_baselines)
+        return replace(self, baselines={}, forward_passes=0, seconds=0.0, error=None, is_temporary=False)
+
+    def find_next(self) -> None:
+        """Makes the job for the record's next call, if there is one and this job has no error."""
+        if self.error is None and self.then is not None:
+            self.next_call = self.then(self)
 
     def ask(self) -> list[Node]:
         """The prefixes to evaluate next; empty when the record is done. An error ends this record alone."""
@@ -86,13 +97,15 @@ class RecordBatches:
     """Runs jobs over a source, in batches of at most `records` records whose prompts have at most `tokens` unshared
     tokens in all. When a batch does not fit into memory or a forward pass fails, its size is halved.
 
+    language: that of all calls of the guard.
+
     known_job: makes a job that the source could run when scoring began. If this job still runs, a failing forward pass
     of one record alone is that record's error; otherwise it concerns all records and is raised."""
 
     def __init__(
         self,
         source: Source,
-        language: TokenLanguage,
+        language: NextMoves,
         *,
         records: int,
         tokens: int,
@@ -105,7 +118,8 @@ class RecordBatches:
         self._known_job = known_job
 
     def run(self, jobs: Iterable[RecordJob], skip: Container[str] = ()) -> Iterator[list[RecordJob]]:
-        """The jobs as they are done, by length of prompt and then by id, without the record ids in `skip`.
+        """The jobs as they are done, by length of prompt and then by id, without the record ids in `skip`. The jobs for
+        further calls, which `then` makes, follow at once.
 
         Floating-point results depend slightly on batch composition. Groups therefore depend on nothing but `jobs`, and
         a group that is not wholly in `skip` is run whole, so a resumed run gives the same numbers."""
@@ -168,8 +182,15 @@ class RecordBatches:
             batch = self._source.open(batch_rows, max(len(job.ids) for job in group), self._language)
             while True:
                 nodes = {row: job.ask() for row, job in active.items()}
-                if done := [active.pop(row) for row, asked in nodes.items() if not asked]:
-                    yield done
+                if done := {row: active.pop(row) for row, asked in nodes.items() if not asked}:
+                    for job in done.values():
+                        job.find_next()
+                    yield list(done.values())
+                for row, job in done.items():
+                    if (call := job.next_call) is not None:
+                        active[row] = call
+                        batch.join(row, call.ids, continues=True)
+                        nodes[row] = call.ask()
                 for row in range(batch_rows):
                     if group and row not in active:
                         job = active[row] = group.popleft()

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from marginalia.schemas.errors import ModelError, ServiceError
-from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
+from marginalia.scoring.marginal.model_protocol import NextMoves
 from marginalia.scoring.models.completions_api import UNKNOWN, RequestFormat, TokenAnswer, next_tokens, read_answer
 from marginalia.scoring.models.endpoint_calls import Caller, CallFailed
 from marginalia.scoring.models.repeated_answers import Body, Repeats, Spread
@@ -120,17 +120,19 @@ class EndpointSource:
     def __init__(self, model: EndpointModel) -> None:
         self.model = model
         self.shared_tokens = 0
+        self._starts = 0
 
     @property
     def min_records(self) -> int:
         """How many records should be searched at a time at least, so that all connections are used."""
         return self.model.concurrency
 
-    def set_shared_start(self, ids: Sequence[int]) -> None:
+    def add_shared_start(self, ids: Sequence[int]) -> None:
         """Keeps the number of shared tokens, which batch sizes depend on; the server's prefix cache does the rest."""
-        self.shared_tokens = len(ids)
+        self.shared_tokens = len(ids) if self._starts == 0 else min(self.shared_tokens, len(ids))
+        self._starts += 1
 
-    def open(self, rows: int, longest: int, tokens: TokenLanguage) -> EndpointBatch:
+    def open(self, rows: int, longest: int, tokens: NextMoves) -> EndpointBatch:
         """A batch of records; their number and length do not matter to an endpoint."""
         return EndpointBatch(self.model, tokens)
 
@@ -138,13 +140,13 @@ class EndpointSource:
 class EndpointBatch:
     """Records that are searched together on one endpoint."""
 
-    def __init__(self, model: EndpointModel, tokens: TokenLanguage) -> None:
+    def __init__(self, model: EndpointModel, tokens: NextMoves) -> None:
         self._model = model
         self._prompts: dict[int, list[int]] = {}
         self._tokens = tokens
 
-    def join(self, row: int, prompt: list[int]) -> None:
-        """Puts a new record, by its prompt's token ids, into the row."""
+    def join(self, row: int, prompt: list[int], *, continues: bool = False) -> None:
+        """Puts a new record, or the next call of the same one, by its prompt's token ids, into the row."""
         self._prompts[row] = prompt
 
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens | ModelError]:

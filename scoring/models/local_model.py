@@ -13,8 +13,8 @@ import torch
 
 from marginalia.schemas.errors import InputError, ModelError, first_line
 from marginalia.schemas.hub_client import check_downloads, download_problem
-from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
+from marginalia.scoring.marginal.model_protocol import NextMoves
 from marginalia.scoring.models.attention_masks import layer_masks
 from marginalia.scoring.models.bundled_model import bundled_smollm2
 from marginalia.scoring.models.checkpoint import load_network, quiet_loading
@@ -216,41 +216,46 @@ def _check_logits(runner: TreeRunner, ids: list[int], plain: torch.Tensor) -> No
 
 
 class LocalSource:
-    """Opens batches over a local model. The start that all prompts share is computed once."""
+    """Opens batches over a local model. The starts that prompts share are computed once."""
 
     min_records = 1
     batch_invariant = False
 
     def __init__(self, model: LocalModel) -> None:
         self.model = model
-        self._prefix: Prefix | None = None
+        self._prefixes: list[Prefix] = []
+        self._shared: int | None = None
 
     @property
     def shared_tokens(self) -> int:
-        """How many tokens at their start all prompts share."""
-        return len(self._prefix.ids) if self._prefix else 0
+        """How many tokens at its start each prompt shares with those of other records, at least."""
+        return self._shared or 0
 
-    def set_shared_start(self, ids: Sequence[int]) -> None:
-        """Computes and keeps the keys and values of `ids`, which all prompts start with."""
-        self._prefix = self.model.runner.prefix(ids) if ids else None
+    def add_shared_start(self, ids: Sequence[int]) -> None:
+        """Computes and keeps the keys and values of `ids`, which all prompts of the guard or of a call start with."""
+        self._shared = len(ids) if self._shared is None else min(self._shared, len(ids))
+        if ids and all(tuple(ids) != prefix.ids for prefix in self._prefixes):
+            self._prefixes.append(self.model.runner.prefix(ids))
 
-    def open(self, rows: int, longest: int, tokens: TokenLanguage) -> LocalBatch:
-        """A batch of `rows` records at a time, whose prompts have at most `longest` tokens."""
-        tree = TreeBatch(self.model.runner, self._prefix, rows=rows, room=longest)
+    def open(self, rows: int, longest: int, tokens: NextMoves) -> LocalBatch:
+        """A batch of `rows` records at a time, whose prompts have about `longest` tokens, or fewer."""
+        first = self._prefixes[0] if self._prefixes else None
+        tree = TreeBatch(self.model.runner, first, rows=rows, room=longest, others=self._prefixes[1:])
         return LocalBatch(tree, tokens, self.model.context)
 
 
 class LocalBatch:
     """Records that are searched together on one model."""
 
-    def __init__(self, tree: TreeBatch, tokens: TokenLanguage, context: int) -> None:
+    def __init__(self, tree: TreeBatch, tokens: NextMoves, context: int) -> None:
         self._tree = tree
         self._tokens = tokens
         self._context = context
 
-    def join(self, row: int, prompt: list[int]) -> None:
-        """Puts a new record, by its prompt's token ids, into the row. Its root is the first node to ask for."""
-        self._tree.join(row, prompt)
+    def join(self, row: int, prompt: list[int], *, continues: bool = False) -> None:
+        """Puts a new record, or the next call of the same one, by its prompt's token ids, into the row. Its root is the
+        first node to ask for."""
+        self._tree.join(row, prompt, continues=continues)
 
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens | ModelError]:
         """The next tokens of each (row, prefix), from one forward pass; a ModelError for a prefix beyond the

@@ -209,17 +209,20 @@ class TreeRunner:
 class TreeBatch:
     """Rows for records that are searched together, one record per row at a time.
 
-    `prefix`: the start that all prompts share; `room`: tokens of the longest prompt."""
+    `prefix`: the start that all prompts share, or those of the first call about each record; `others`: those of further
+    calls. `room`: tokens of the longest prompt; rows grow for longer ones."""
 
-    def __init__(self, runner: TreeRunner, prefix: Prefix | None, *, rows: int, room: int) -> None:
+    def __init__(
+        self, runner: TreeRunner, prefix: Prefix | None, *, rows: int, room: int, others: Sequence[Prefix] = ()
+    ) -> None:
         self.runner = runner
         self.prompts: list[list[int]] = [[] for _ in range(rows)]
         self.used = [0] * rows
         self.forward_passes = 0
-        self._prefix = prefix
+        self._prefixes = [*([] if prefix is None else [prefix]), *others]
         self._begun = [0] * rows  # prompt tokens whose keys and values are in the buffer
         self._discarded = [False] * rows  # whether the row holds keys or values that are not numbers
-        self._kept = [True] * rows  # whether the row still starts with the keys and values of the prefix
+        self._kept: list[Prefix | None] = [prefix] * rows  # the one with whose keys and values the row starts
         slots = room + GROWTH
         self.cache = KeyValues([], [], torch.zeros(rows, slots, dtype=torch.long, device=runner.device))
         if prefix:
@@ -229,19 +232,28 @@ class TreeBatch:
                     target.append(layer.new_zeros(rows, heads, slots, size))
                     target[-1][:, :, :length] = layer
 
-    def join(self, row: int, prompt: list[int]) -> None:
-        """Gives the row to a new record with this prompt; what the row held before is discarded."""
-        prefix = self._prefix
+    def join(self, row: int, prompt: list[int], *, continues: bool = False) -> None:
+        """Gives the row to a new record with this prompt, or to the next call (`continues`) of the record in it, whose
+        keys and values are kept as far as the two prompts are equal."""
         if self._discarded[row]:
             self._clear(row)
+            continues = False
         # at least one token must be run for each prompt: its logits are the root's
-        starts = prefix is not None and len(prompt) > len(prefix.ids) and prompt[: len(prefix.ids)] == [*prefix.ids]
-        if starts and not self._kept[row]:
-            self._restore(row)
-        self._kept[row] = starts
+        most = len(prompt) - 1
+        starting = (prefix for prefix in self._prefixes if len(prefix.ids) <= most and _starts(prompt, prefix.ids))
+        prefix = max(starting, key=lambda prefix: len(prefix.ids), default=None)
+        begun = 0 if prefix is None else len(prefix.ids)
+        common = min(_common(self.prompts[row][: self._begun[row]], prompt), most) if continues else 0
+        if common > begun:
+            begun = common
+            kept = self._kept[row]
+            prefix = kept if kept is not None and len(kept.ids) <= common else None
+        elif prefix is not None and self._kept[row] is not prefix:
+            self._restore(row, prefix)
+        self._kept[row] = prefix
         self.prompts[row] = prompt
         self.used[row] = len(prompt)
-        self._begun[row] = len(prefix.ids) if prefix is not None and starts else 0
+        self._begun[row] = begun
         while len(prompt) > self.cache.positions.shape[1]:
             self._grow()
         self.cache.positions[row, : len(prompt)] = torch.arange(len(prompt), device=self.runner.device)
@@ -254,11 +266,12 @@ class TreeBatch:
     def _clear(self, row: int) -> None:
         for layer in (*self.cache.keys, *self.cache.values):
             layer[row] = 0
-        self._discarded[row], self._kept[row] = False, False
+        self._discarded[row], self._kept[row] = False, None
 
-    def _restore(self, row: int) -> None:
-        assert self._prefix is not None
-        saved = self._prefix.cache
+    def _restore(self, row: int, prefix: Prefix) -> None:
+        saved = prefix.cache
+        while len(prefix.ids) > self.cache.positions.shape[1]:
+            self._grow()
         for source, target in ((saved.keys, self.cache.keys), (saved.values, self.cache.values)):
             for layer, buffer in zip(source, target, strict=True):
                 buffer[row, :, : layer.shape[2]] = layer[0]
@@ -370,3 +383,13 @@ class TreeBatch:
                 self.cache.positions[row_tensor, :length],
                 {},
             )
+
+
+def _starts(prompt: Sequence[int], start: Sequence[int]) -> bool:
+    return tuple(prompt[: len(start)]) == tuple(start)
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """With how many equal tokens two prompts start."""
+    pairs = zip(first, second, strict=False)
+    return next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))

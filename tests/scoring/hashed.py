@@ -13,8 +13,8 @@ import numpy.typing as npt
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
+from marginalia.scoring.marginal.model_protocol import NextMoves
 
 Floats = npt.NDArray[np.float64]
 
@@ -144,19 +144,19 @@ class _Source:
     min_records = 1
     batch_invariant = True
 
-    def set_shared_start(self, ids: Sequence[int]) -> None:
+    def add_shared_start(self, ids: Sequence[int]) -> None:
         pass
 
-    def open(self, batch_rows: int, longest: int, tokens: TokenLanguage) -> _Batch:
+    def open(self, batch_rows: int, longest: int, tokens: NextMoves) -> _Batch:
         return _Batch(self.model, tokens)
 
 
 @dataclass
 class _Batch:
     model: HashedModel
-    tokens: TokenLanguage
+    tokens: NextMoves
 
-    def join(self, batch_row: int, prompt: list[int]) -> None:
+    def join(self, batch_row: int, prompt: list[int], *, continues: bool = False) -> None:
         pass
 
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens]:

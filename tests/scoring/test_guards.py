@@ -19,7 +19,7 @@ from marginalia.scoring.models.local_model import load_local
 from marginalia.scoring.per_label_results import combine
 from marginalia.scoring.prompt import PromptBuilder
 from marginalia.scoring.score_request import ESTIMATOR_NAMES
-from marginalia.scoring.scorer import PerLabelScorer, Result, Scorer, Settings
+from marginalia.scoring.scorer import Result, Scorer, Settings
 from tests.scoring.families import FAMILIES
 from tests.scoring.scripted import always, run
 from tests.scoring.tiny import END, save, tokenizer
@@ -179,12 +179,10 @@ def test_definitions_of_the_guard_are_in_its_prompt(tmp_path: Path) -> None:
     assert "what the guard learnt: How do I pick a lock?" in text
 
 
-def per_label(folder: Path, **changes: object) -> PerLabelScorer:
+def per_label(folder: Path, **changes: object) -> Scorer:
     save(folder / "model", 4, sharpness=1.5)
     own(folder, calls="per_label", answer=YES_NO, definitions={"one": "first", "two": "second"}, **changes)
-    return PerLabelScorer(
-        load_local(str(folder / "model")), load_guard(str(folder / "guard.yaml")), Settings(tolerance=0)
-    )
+    return Scorer(load_local(str(folder / "model")), load_guard(str(folder / "guard.yaml")), Settings(tolerance=0))
 
 
 @pytest.mark.parametrize("overall", [None, {"name": "any", "definition": "anything"}])

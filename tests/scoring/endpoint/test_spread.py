@@ -134,7 +134,7 @@ class _Admitting:
     batch: Any
     spread: float
 
-    def join(self, place: int, prompt: list[int]) -> None:
+    def join(self, place: int, prompt: list[int], *, continues: bool = False) -> None:
         self.batch.join(place, prompt)
 
     def next_tokens(self, nodes: Sequence[tuple[int, Node]]) -> list[NextTokens]:
