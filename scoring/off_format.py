@@ -13,17 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marginalia.schemas.storage.yaml_files import line_in
-from marginalia.scoring.guard import SHIPPED, Guard
-from marginalia.scoring.guard_file import (
+from marginalia.scoring.answer_compiler import answer_language
+from marginalia.scoring.answer_pieces import (
     WHITE_SPACE,
     Choice,
     CodeList,
+    Integers,
+    Levels,
     PieceSpec,
     Space,
+    SpecialToken,
     VerdictWord,
     Word,
-    answer_language,
 )
+from marginalia.scoring.guard import SHIPPED, Guard
+from marginalia.scoring.language.answer_language import AnswerLanguage
 
 if TYPE_CHECKING:
     import polars as pl
@@ -115,7 +119,7 @@ def _widen(forms: list[Pieces], answer: str, guard: Guard) -> int | None:
         if (widened := accepting(pieces, answer, list(codes.values()))) is None:
             continue
         file = guard.file.model_copy(update={"answer": [*forms[:index], widened, *forms[index + 1 :]]})
-        if _accepted_by(answer_language(file, codes).walk(answer.encode()), answer):
+        if _accepted_by(answer_language(file, codes), answer):
             forms[index] = widened
             return index
     return None
@@ -143,14 +147,25 @@ def _own_ways(piece: PieceSpec, text: str, codes: Sequence[str]) -> Iterator[tup
     if isinstance(piece, CodeList):
         yield from _list_ways(piece, text, codes)
         return
-    if isinstance(piece, Space):
-        options: Sequence[str | VerdictWord | Word] = [*piece.space, ""]
-    else:
-        options = piece.any if isinstance(piece, Choice) else [piece]
-    for option in options:
-        word = option if isinstance(option, str) else option.word if isinstance(option, Word) else option.verdict
+    for word in _texts(piece):
         if text.startswith(word):
             yield [piece], text[len(word) :]
+
+
+def _texts(piece: PieceSpec) -> list[str]:
+    """The texts of a piece as it is; none of an optional sequence or a choice between sequences."""
+    if isinstance(piece, str):
+        return [piece]
+    if isinstance(piece, VerdictWord | Word | SpecialToken):
+        fields = {VerdictWord: "verdict", Word: "word", SpecialToken: "token"}
+        return [str(getattr(piece, fields[type(piece)]))]
+    if isinstance(piece, Space):
+        return [*piece.space, ""]
+    if isinstance(piece, Levels | Integers):
+        return sorted(piece.texts, key=len, reverse=True)
+    if isinstance(piece, Choice) and not piece.has_sequences:
+        return [text for option in piece.any if not isinstance(option, list) for text in _texts(option)]
+    return []
 
 
 def _variants(fixed: str, text: str) -> Iterator[str]:
@@ -182,11 +197,19 @@ def _list_ways(piece: CodeList, text: str, codes: Sequence[str]) -> Iterator[tup
 
 
 def _accepted(guard: Guard, answer: str) -> bool:
-    return _accepted_by(guard.language.walk(answer.encode()), answer)
+    return _accepted_by(guard.language, answer)
 
 
-def _accepted_by(states: Sequence[object], answer: str) -> bool:
-    return len(states) == len(answer.encode()) + 1 and getattr(states[-1], "accepted", None) is not None
+def _accepted_by(language: AnswerLanguage, answer: str) -> bool:
+    symbols = language.symbols(answer)
+    states = language.walk(symbols)
+    return len(states) == len(symbols) + 1 and states[-1].accepted is not None
+
+
+def _inside(language: AnswerLanguage, answer: str) -> str:
+    """The start of the answer that is in the language."""
+    symbols = language.symbols(answer)
+    return language.text(symbols[: len(language.walk(symbols)) - 1]).decode("utf-8", "ignore")
 
 
 def nearest_alternative(guard: Guard, answer: str) -> tuple[int, str] | None:
@@ -199,14 +222,14 @@ def nearest_alternative(guard: Guard, answer: str) -> tuple[int, str] | None:
             language = answer_language(guard.file.model_copy(update={"answer": [pieces]}), codes)
         except ValueError:  # codes that are only distinct together with the words of other alternatives
             continue
-        inside = answer.encode()[: len(language.walk(answer.encode())) - 1].decode("utf-8", "ignore")
+        inside = _inside(language, answer)
         if len(inside) > len(best[1] if best is not None else ""):
             best = index, inside
     return best
 
 
 def _where_it_leaves(guard: Guard, answer: str) -> str:
-    inside = answer.encode()[: len(guard.language.walk(answer.encode())) - 1].decode("utf-8", "ignore")
+    inside = _inside(guard.language, answer)
     if inside == answer:
         return "it ends too early for the format"
     return f"it leaves the format after {_shown(inside)}" if inside else "it differs from the format from the start"

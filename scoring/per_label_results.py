@@ -73,4 +73,4 @@ def _predicted(calls: dict[str, Result], guard: Guard) -> list[str]:
 
 
 def _says_yes(answer: str, language: AnswerLanguage) -> bool:
-    return bool(language.walk(answer.encode())[-1].done >> language.verdict & 1)
+    return bool(language.walk(language.symbols(answer))[-1].done >> language.verdict & 1)

@@ -16,14 +16,21 @@ from pydantic import ValidationError
 from marginalia.schemas.data_frames import is_frame, like
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
+from marginalia.scoring.answer_tokens import answer_tokens
 from marginalia.scoring.covered_estimates import labels_in, of_labels
 from marginalia.scoring.guard import Guard, load_guard
 from marginalia.scoring.guard_argument import guard_argument
 from marginalia.scoring.language.token_language import TokenLanguage, check_ids, vocabulary_bytes
 from marginalia.scoring.marginal.answer_search import MARGINALS, Limits, Search
 from marginalia.scoring.marginal.baselines import Baseline, MaxOverSteps, MonteCarlo, record_rng
-from marginalia.scoring.marginal.estimators import LabelEstimates, decisions, estimate
-from marginalia.scoring.marginal.model_protocol import Model
+from marginalia.scoring.marginal.estimators import (
+    LabelEstimates,
+    decisions,
+    estimate,
+    expected_values,
+    without_hidden_rows,
+)
+from marginalia.scoring.marginal.model_protocol import Model, Source
 from marginalia.scoring.marginal.record_batches import RecordBatches, RecordJob
 from marginalia.scoring.models.load_model import load_model
 from marginalia.scoring.prompt import PromptBuilder, check_messages
@@ -32,10 +39,10 @@ from marginalia.scoring.record_scores import RecordScores, not_computed
 from marginalia.scoring.record_stream import scored_in_order, with_progress
 from marginalia.scoring.score_request import BASELINE_NAMES, EndpointOptions, ScoreRequest, Settings, fields_of
 from marginalia.scoring.scored_frames import long_frame, records_in, wide_frame
-from marginalia.scoring.scored_record import Probability, Result
+from marginalia.scoring.scored_record import Level, LevelEntry, Probability, Result
 from marginalia.scoring.several_calls import PerLabelCalls, SeveralCalls
 
-__all__ = ["Probability", "Result", "Scorer", "Settings"]
+__all__ = ["Level", "Probability", "Result", "Scorer", "Settings"]
 
 KNOWN_MESSAGES = ({"role": "user", "content": "A"},)  # a record that every scorer can score
 WINDOW = 512  # records sorted by length at a time: bounds memory, keeps batches even
@@ -58,6 +65,9 @@ class Scorer:
         self.model = model
         self.guard = guard
         self.settings = settings or Settings()
+        self.prompts: PromptBuilder
+        self.tokens: TokenLanguage
+        self._source: Source
         self.notes: list[str] = []
         self._calls: dict[str, Scorer] = {}
         self._several: SeveralCalls | None = None
@@ -73,7 +83,12 @@ class Scorer:
         self.tokens = (
             first.tokens
             if first is not None and same_language
-            else TokenLanguage(guard.language, vocabulary_bytes(model.tokenizer), model.end_ids)
+            else TokenLanguage(
+                guard.language,
+                vocabulary_bytes(model.tokenizer),
+                model.end_ids,
+                answer_tokens(guard, model.tokenizer, model.end_ids),
+            )
         )
         shared = self._checked_start()
         self._source = model.source() if first is None else first._source
@@ -337,11 +352,27 @@ class Scorer:
             return MaxOverSteps(search, tolerance=settings.tolerance, node_budget=settings.node_budget)
         return MonteCarlo(search, samples=settings.samples, rng=record_rng(settings.seed, record_id))
 
-    def _estimates(self, job: RecordJob) -> dict[str, LabelEstimates]:
+    def _row_estimates(self, job: RecordJob) -> dict[str, LabelEstimates]:
+        """The estimates of all rows of the search."""
         from_search = estimate(job.search, [name for name in self.settings.estimators if name not in BASELINE_NAMES])
-        estimates = {**from_search, **{name: baseline.estimate() for name, baseline in job.baselines.items()}}
-        covered = self.guard.covered
-        return estimates if covered is None else {name: of_labels(rows, covered) for name, rows in estimates.items()}
+        return {**from_search, **{name: baseline.estimate() for name, baseline in job.baselines.items()}}
+
+    def _estimates(self, rows: LabelEstimates) -> LabelEstimates:
+        """The estimates of the guard's rows, from those of the search."""
+        if self.guard.covered is not None:
+            return of_labels(rows, self.guard.covered)
+        return without_hidden_rows(rows, self.guard.language)
+
+    def _levels(self, estimates: Mapping[str, LabelEstimates]) -> list[LevelEntry] | None:
+        """The expected levels and integers, by each marginal; None for a guard that has none."""
+        if not self.guard.language.scales:
+            return None
+        return [
+            LevelEntry(name=scale.name, estimator=estimator, expected=expected, lower=lower, upper=upper)
+            for estimator in MARGINALS
+            if estimator in estimates
+            for scale, expected, lower, upper in expected_values(estimates[estimator], self.guard.language)
+        ]
 
     def _predicted(self, search: Search) -> list[str]:
         """The labels that the greedy answer completes."""
@@ -361,11 +392,11 @@ class Scorer:
         return replace(failed, seconds=job.seconds, nodes=job.search.nodes)
 
     def _scores(self, job: RecordJob) -> Result:
-        search = job.search
+        search, estimates = job.search, self._row_estimates(job)
         ids = [step.token for step in search.greedy if not step.ends]
         return Result(
             record_id=job.record_id,
-            estimates=self._estimates(job),
+            estimates={name: self._estimates(rows) for name, rows in estimates.items()},
             answer=self.tokens.text(ids).decode("utf-8", "replace"),
             predicted=self._predicted(search),
             off_language=min(search.raw.off, 1.0),
@@ -375,6 +406,7 @@ class Scorer:
             seconds=job.seconds,
             stopped=search.stopped,
             imitations=job.imitations,
+            levels=self._levels(estimates),
         )
 
 
