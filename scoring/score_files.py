@@ -99,6 +99,11 @@ def scorer_fingerprint(scorer: Scorer) -> str:
             "estimators": sorted(settings.estimators),
             "sampling": [settings.samples, settings.seed] if "monte_carlo" in settings.estimators else None,
             "limits": [settings.tolerance, settings.node_budget, settings.answer_tokens],
+            **(
+                {}
+                if guard.file.reasoning is None
+                else {"passages": [settings.passages, settings.passage_interval, settings.seed]}
+            ),
             **({} if guard.covered is None else {"covered": [vars(label) for label in guard.covered]}),
         }
     )
@@ -123,6 +128,15 @@ def journal_entry(result: Result, key: str, rows: Sequence[str]) -> dict[str, An
         "forward_passes": result.forward_passes,
         "seconds": round(result.seconds, 4),
         "stopped": result.stopped,
+        **(
+            {}
+            if result.passages is None
+            else {
+                "passages": result.passages,
+                "unanswered": result.unanswered,
+                "passage_tokens": result.passage_tokens,
+            }
+        ),
         "error": result.error,
         **({"passing": result.is_temporary} if result.error is not None else {}),
     }
@@ -181,7 +195,8 @@ def _latest(journal: Path, record_ids: Sequence[str]) -> dict[str, _Line]:
 
 def _row(entry: dict[str, Any]) -> tuple[Any, ...]:
     """The row of the table of records, in the order of its columns."""
-    return (entry["id"], *(entry[name] for name in FACTS if name != "stopped"), entry.get("stopped") or None)
+    facts = {**entry, "stopped": entry.get("stopped") or None}
+    return (entry["id"], *(facts.get(name) for name in FACTS))
 
 
 def _records(latest: dict[str, _Line]) -> pl.DataFrame:

@@ -25,7 +25,10 @@ class Result:
     greedy answer and `predicted` the labels it completes; `off_language` and `unexplored` are the masses outside the
     guard's format and not searched (0–1). `nodes` counts evaluated prefixes; `seconds` is the record's share, by
     tokens, of its forward passes; `stopped` says why the search ended; `imitations` counts control tokens that the
-    record's text spelt out."""
+    record's text spelt out.
+
+    For a guard that reasons first: `passages` were sampled, with `passage_tokens` in all; `unanswered` of them never
+    reached an answer."""
 
     record_id: str
     estimates: dict[str, LabelEstimates] = field(default_factory=dict)
@@ -38,5 +41,8 @@ class Result:
     seconds: float = 0.0
     stopped: str = ""
     imitations: int = 0
+    passages: int | None = None
+    unanswered: int | None = None
+    passage_tokens: int | None = None
     error: str | None = None
     is_temporary: bool = False

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from marginalia.schemas.errors import ModelError
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
+from marginalia.scoring.reasoning.passages import Passage, PassageEnd, PassageRequest
 
 
 class Batch(Protocol):
@@ -22,6 +23,14 @@ class Batch(Protocol):
 
         The caller asks for a record's root first, and for parents before their children. A ModelError in place of an
         answer fails that record alone."""
+        ...
+
+
+class Sampler(Protocol):
+    """A sampler of reasoning passages."""
+
+    def sample(self, requests: Sequence[PassageRequest]) -> list[list[Passage] | ModelError]:
+        """The passages of each request, or why it has none."""
         ...
 
 
@@ -45,6 +54,10 @@ class Source(Protocol):
 
     def set_shared_start(self, ids: Sequence[int]) -> None:
         """Sets the token ids that all prompts start with."""
+        ...
+
+    def passages(self, end: PassageEnd) -> Sampler:
+        """A sampler of reasoning passages that end with `end`."""
         ...
 
     def open(self, batch_rows: int, longest: int, tokens: TokenLanguage) -> Batch:

@@ -18,6 +18,7 @@ from marginalia.scoring.marginal.answer_search import NextTokens, Node
 from marginalia.scoring.models.attention_masks import layer_masks
 from marginalia.scoring.models.bundled_model import bundled_smollm2
 from marginalia.scoring.models.checkpoint import load_network, quiet_loading
+from marginalia.scoring.models.local_passages import LocalPassages
 from marginalia.scoring.models.lora_adapter import bundled_guard, bundled_guard_revision
 from marginalia.scoring.models.model_cache import model_cache
 from marginalia.scoring.models.model_files import check_memory, check_model_files
@@ -25,6 +26,7 @@ from marginalia.scoring.models.model_reference import BUNDLED, BUNDLED_GUARD, MO
 from marginalia.scoring.models.position_encodings import Context, context_of
 from marginalia.scoring.models.prefix_tree import Prefix, TokenToRun, TreeBatch, TreeRunner
 from marginalia.scoring.models.tree_self_check import check_structure
+from marginalia.scoring.reasoning.passages import PassageEnd
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _HUB_HINT = (
@@ -233,6 +235,11 @@ class LocalSource:
     def set_shared_start(self, ids: Sequence[int]) -> None:
         """Computes and keeps the keys and values of `ids`, which all prompts start with."""
         self._prefix = self.model.runner.prefix(ids) if ids else None
+
+    def passages(self, end: PassageEnd) -> LocalPassages:
+        """A sampler of reasoning passages that end with `end`."""
+        model = self.model
+        return LocalPassages(model.runner, self._prefix, end, model.end_ids, model.token_ids)
 
     def open(self, rows: int, longest: int, tokens: TokenLanguage) -> LocalBatch:
         """A batch of `rows` records at a time, whose prompts have at most `longest` tokens."""
