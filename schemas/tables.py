@@ -235,6 +235,11 @@ class ScoredRecord(Row):
         description="the expected values of a guard whose answers have levels or integers; null for others, without "
         "scores, and in files of an older version",
     )
+    passages: int | None = Field(
+        default=None, description="for a guard that reasons first: how many reasoning passages were sampled"
+    )
+    unanswered: int | None = Field(default=None, description="how many of them never reached an answer")
+    passage_tokens: int | None = Field(default=None, description="how many tokens they have in all")
 
 
 class AuditedRecord(Row):

@@ -31,6 +31,35 @@ class Policy(StrictModel):
     definition: str
 
 
+class TokenSpec(StrictModel):
+    """A control token of the model's tokenizer, such as `<|message|>`."""
+
+    token: str = Field(min_length=1)
+
+
+class ReasoningSpec(StrictModel):
+    """The free text that a guard writes before its answer."""
+
+    until: str | TokenSpec | list[str | TokenSpec] = Field(
+        description="what ends it, such as '</think>': a text, a control token as {token: '<|message|>'}, or a list of "
+        "both that follow each other; `answer` begins right after it"
+    )
+    tokens: int = Field(
+        default=1024, ge=1, description="its greatest length in tokens; a longer one counts as one without an answer"
+    )
+
+    @property
+    def parts(self) -> list[str | TokenSpec]:
+        """The texts and control tokens that end it, in their order."""
+        return self.until if isinstance(self.until, list) else [self.until]
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.parts or "" in self.parts:
+            raise located_error("'until' must not be empty", "until", hint=EXPLAIN)
+        return self
+
+
 class Confirmed(StrictModel):
     """What of a guard file was compared with the guard's own publication: where it was seen word for word, or no."""
 
@@ -74,6 +103,11 @@ class GuardFile(StrictModel):
         description="with calls: per_label, what is asked for the row 'unsafe'; see the README",
     )
     prompt: PromptSpec
+    reasoning: ReasoningSpec | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # the scores of other guards keep their fingerprint
+        description="for a guard that reasons first: what ends its reasoning; see the README",
+    )
     answer: list[list[PieceSpec]] = Field(
         min_length=1, description="the alternatives, each a list of pieces; scoring/guards/README.md explains them"
     )

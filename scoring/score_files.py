@@ -100,6 +100,11 @@ def scorer_fingerprint(scorer: Scorer) -> str:
             "estimators": sorted(settings.estimators),
             "sampling": [settings.samples, settings.seed] if "monte_carlo" in settings.estimators else None,
             "limits": [settings.tolerance, settings.node_budget, settings.answer_tokens],
+            **(
+                {}
+                if guard.file.reasoning is None
+                else {"passages": [settings.passages, settings.passage_interval, settings.seed]}
+            ),
             **({} if guard.covered is None else {"covered": [vars(label) for label in guard.covered]}),
         }
     )
@@ -124,6 +129,15 @@ def journal_entry(result: Result, key: str, rows: Sequence[str]) -> dict[str, An
         "forward_passes": result.forward_passes,
         "seconds": round(result.seconds, 4),
         "stopped": result.stopped,
+        **(
+            {}
+            if result.passages is None
+            else {
+                "passages": result.passages,
+                "unanswered": result.unanswered,
+                "passage_tokens": result.passage_tokens,
+            }
+        ),
         "error": result.error,
         **({} if result.levels is None else {"levels": result.levels}),
         **({"passing": result.is_temporary} if result.error is not None else {}),
@@ -183,7 +197,8 @@ def _latest(journal: Path, record_ids: Sequence[str]) -> dict[str, _Line]:
 
 def _row(entry: dict[str, Any]) -> tuple[Any, ...]:
     """The row of the table of records, in the order of its columns."""
-    return (entry["id"], *(entry.get(name) or None if name in ADDED else entry[name] for name in FACTS))
+    facts = {**entry, "stopped": entry.get("stopped") or None}
+    return (entry["id"], *(facts.get(name) if name in ADDED else facts[name] for name in FACTS))
 
 
 def _records(latest: dict[str, _Line]) -> pl.DataFrame:

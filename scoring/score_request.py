@@ -143,6 +143,20 @@ class SearchOptions(StrictModel):
     answer_tokens: int = Field(
         default=24, ge=1, description="for how many tokens a greedy answer outside the guard's format is followed"
     )
+    passages: int = Field(
+        default=16,
+        ge=1,
+        exclude_if=lambda value: value == 16,  # configs without it keep their hash
+        description="for a guard that reasons first: maximum number of reasoning passages sampled per record",
+    )
+    passage_interval: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        exclude_if=lambda value: value == 0.2,  # configs without it keep their hash
+        description="for a guard that reasons first: sample passages until upper − lower is at most this for every "
+        "label",
+    )
     batch_records: int = Field(default=16, ge=1, description="maximum number of records searched together")
     batch_tokens: int = Field(
         default=4096,

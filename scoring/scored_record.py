@@ -45,7 +45,10 @@ class Result:
     guard's format and not searched (0–1). `nodes` counts evaluated prefixes; `seconds` is the record's share, by
     tokens, of its forward passes; `stopped` says why the search ended; `imitations` counts control tokens that the
     record's text spelt out; `levels`: of guards whose answers have levels or integers, by each marginal that was
-    computed."""
+    computed.
+
+    For a guard that reasons first: `passages` were sampled, with `passage_tokens` in all; `unanswered` of them never
+    reached an answer."""
 
     record_id: str
     estimates: dict[str, LabelEstimates] = field(default_factory=dict)
@@ -59,5 +62,8 @@ class Result:
     stopped: str = ""
     imitations: int = 0
     levels: list[LevelEntry] | None = None
+    passages: int | None = None
+    unanswered: int | None = None
+    passage_tokens: int | None = None
     error: str | None = None
     is_temporary: bool = False

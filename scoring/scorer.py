@@ -175,7 +175,13 @@ class Scorer:
         baselines = [name for name in request.settings.estimators if name in BASELINE_NAMES]
         if baselines and request.model.startswith(("http://", "https://")):
             raise InputError(f"{baselines[0]} needs the probability of every token, which an endpoint does not return")
-        return cls(load_model(request, relative_to=request.folder), _guard(request), request.settings)
+        guard = _guard(request)
+        scorer_class = cls
+        if guard.file.reasoning is not None:
+            from marginalia.scoring.reasoning.reasoning_scorer import ReasoningScorer
+
+            scorer_class = ReasoningScorer
+        return scorer_class(load_model(request, relative_to=request.folder), guard, request.settings)
 
     def score(self, record: str | Sequence[dict[str, str]], *, estimator: str | None = None) -> RecordScores:
         """The scores of one text or conversation: {label: (probability, lower, upper)}, with the verdict under
@@ -338,13 +344,27 @@ class Scorer:
         if len(prompt.ids) + self.settings.answer_tokens > self.model.context:
             raise ModelError(self._too_long(prompt.ids))
         check_ids(prompt.ids, self.model.token_ids, self.model.tokenizer, "the record")
-        limits = _limits(self.settings)
         baselines = {
             name: partial(self._baseline, name, record_id)
             for name in self.settings.estimators
             if name in BASELINE_NAMES
         }
-        return RecordJob(record_id, prompt.ids, prompt.imitations, partial(Search, self.tokens, limits), baselines)
+        return RecordJob(
+            record_id, prompt.ids, prompt.imitations, partial(Search, self.tokens, self._limits), baselines
+        )
+
+    @property
+    def _limits(self) -> Limits:
+        settings = self.settings
+        return Limits(
+            marginals=tuple(name for name in settings.estimators if name in MARGINALS),
+            tolerance=settings.tolerance,
+            node_budget=settings.node_budget,
+            answer_tokens=settings.answer_tokens,
+            constrained_greedy=any(
+                name in settings.estimators for name in ("conditional_constrained", "joint_constrained")
+            ),
+        )
 
     def _baseline(self, name: str, record_id: str, search: Search) -> Baseline:
         settings = self.settings
@@ -376,7 +396,7 @@ class Scorer:
 
     def _predicted(self, search: Search) -> list[str]:
         """The labels that the greedy answer completes."""
-        completed = {decision.row for decision in decisions(search.greedy, self.tokens)}
+        completed = {decision.row for decision in decisions(search.greedy, self.tokens, search.begun)}
         if self.guard.covered is not None:
             return labels_in(completed, self.guard.covered)
         return [label for row, label in enumerate(self.guard.labels) if row in completed]
@@ -397,7 +417,7 @@ class Scorer:
         return Result(
             record_id=job.record_id,
             estimates={name: self._estimates(rows) for name, rows in estimates.items()},
-            answer=self.tokens.text(ids).decode("utf-8", "replace"),
+            answer=(search.begun + self.tokens.text(ids)).decode("utf-8", "replace"),
             predicted=self._predicted(search),
             off_language=min(search.raw.off, 1.0),
             unexplored=min(max(search.raw.open, 0.0), 1.0),
@@ -421,15 +441,3 @@ def _guard(request: ScoreRequest) -> Guard:
         path = Path(folder) / f"{Path(request.guard).stem}.yaml"
         path.write_text(request.guard_text, encoding="utf-8")
         return load_guard(str(path), taxonomy, categories=categories, own_taxonomy=request.own_taxonomy)
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        marginals=tuple(name for name in settings.estimators if name in MARGINALS),
-        tolerance=settings.tolerance,
-        node_budget=settings.node_budget,
-        answer_tokens=settings.answer_tokens,
-        constrained_greedy=any(
-            name in settings.estimators for name in ("conditional_constrained", "joint_constrained")
-        ),
-    )

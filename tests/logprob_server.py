@@ -153,7 +153,8 @@ class LogprobServer:
         if body.get("model") not in self.models:
             message = f"The model `{body.get('model')}` does not exist."
             raise BadRequest(404, message, "NotFoundError", "model")
-        standard = {"model", "prompt", "max_tokens", "temperature", "n", "logprobs", "echo", "seed", *self.strict_but}
+        standard = {"model", "prompt", "max_tokens", "temperature", "top_p", "n", "logprobs", "echo", "seed"}
+        standard |= set(self.strict_but)
         if self.strict and (extra := sorted(body.keys() - standard)):
             raise BadRequest(400, f"Unrecognized request argument supplied: {extra[0]}", "invalid_request_error")
         requested = body.get("logprobs")
@@ -189,9 +190,11 @@ class LogprobServer:
 
     def _choice(self, index: int, ids: list[int], new: list[int], body: dict[str, Any]) -> dict[str, Any]:
         shown = ids + new if body.get("echo") else new
-        text = self.tokenizer.decode(shown, skip_special_tokens=True)
+        text = self.tokenizer.decode(shown, skip_special_tokens=body.get("skip_special_tokens", True))
         ended = bool(new) and new[-1] == self.network.config.eos_token_id
         choice: dict[str, Any] = {"index": index, "text": text, "finish_reason": "stop" if ended else "length"}
+        if body.get("return_token_ids") and self.token_ids:
+            choice["token_ids"] = new
         if body.get("logprobs") is None or not self.logprobs:
             return {**choice, "logprobs": None}
         start = len(ids) - (len(shown) - len(new))

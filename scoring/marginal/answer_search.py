@@ -86,20 +86,23 @@ class Step:
 class Search:
     """The search for one record. Call `ask` for prefixes to evaluate and `tell` for each, until `ask` returns none.
 
+    `begun`: the first bytes of its answers, where the prompt already contains them.
+
     After that `stopped` gives the reason: `tolerance`, `node_budget`, or `exhausted` (no evaluation could narrow the
     bounds by more than the tolerance: what is open is unseen mass, or nothing is open). `greedy` and
     `greedy_constrained` are the greedy answers; `constrained_cut`: the constrained one ends at an unseen token.
     `nodes`: prefixes evaluated. `spread` (nats): the largest of all answers."""
 
-    def __init__(self, language: TokenLanguage, limits: Limits) -> None:
+    def __init__(self, language: TokenLanguage, limits: Limits, begun: bytes = b"") -> None:
         self.language = language
+        self.begun = begun
         self.limits = limits
         self.constrained_cut = False
         self.spread = 0.0
         self.nodes = 0
         self.greedy: list[Step] = []
         self.greedy_constrained: list[Step] = []
-        self._tree = AnswerTree(language)
+        self._tree = AnswerTree(language, language.language.walk(begun)[-1])
         self._raw = BestFirst(self._tree, limits.marginals, constrained=False)
         self._constrained = BestFirst(self._tree, limits.marginals, constrained=True)
         # the ends of the greedy answers so far; None once they are complete

@@ -59,8 +59,8 @@ def estimate(search: Search, estimators: Sequence[str]) -> dict[str, LabelEstima
         CONSTRAINED: search.constrained.constrained,
     }
     wider = spread_bounds(search) if search.spread > 0 else {}
-    raw = decisions(search.greedy, search.language)
-    constrained = decisions(search.greedy_constrained, search.language)
+    raw = decisions(search.greedy, search.language, search.begun)
+    constrained = decisions(search.greedy_constrained, search.language, search.begun)
     for name in estimators:
         if name in bounds:
             estimates[name] = _bounded(*bounds[name](), wider[name]() if wider else None)
@@ -111,13 +111,14 @@ def _bounded(lower: Floats, upper: Floats, wider: tuple[Floats, Floats] | None =
     return LabelEstimates(point, np.clip(wider[0], 0.0, point), np.clip(wider[1], point, 1.0))
 
 
-def decisions(steps: Sequence[Step], tokens: TokenLanguage) -> list[Decision]:
+def decisions(steps: Sequence[Step], tokens: TokenLanguage, begun: bytes = b"") -> list[Decision]:
     """The rows that a greedy answer completed while it was in the language, in the order of their last symbols.
 
-    A row that is a union of codes is completed by the first of them."""
-    text: list[int] = []
-    step_of_symbol: list[int] = []  # for each symbol of the text, the step that generated it
-    state: State | None = tokens.language.start
+    A row that is a union of codes is completed by the first of them. `begun`: the bytes of the answer before the first
+    step."""
+    text: list[int] = [*begun]
+    step_of_symbol = [-1] * len(begun)  # for each symbol of the text, the step that generated it
+    state: State | None = tokens.language.walk(begun)[-1]
     ended = False
     for index, step in enumerate(steps):
         if step.ends:

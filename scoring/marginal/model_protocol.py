@@ -9,6 +9,7 @@ from marginalia.schemas.errors import ModelError
 from marginalia.scoring.language.answer_language import State
 from marginalia.scoring.language.token_language import Moves
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
+from marginalia.scoring.reasoning.passages import Passage, PassageEnd, PassageRequest
 
 
 class NextMoves(Protocol):
@@ -37,6 +38,14 @@ class Batch(Protocol):
         ...
 
 
+class Sampler(Protocol):
+    """A sampler of reasoning passages."""
+
+    def sample(self, requests: Sequence[PassageRequest]) -> list[list[Passage] | ModelError]:
+        """The passages of each request, or why it has none."""
+        ...
+
+
 class Source(Protocol):
     """Creates batches for the prompts of one guard."""
 
@@ -57,6 +66,10 @@ class Source(Protocol):
 
     def add_shared_start(self, ids: Sequence[int]) -> None:
         """Adds the token ids that all prompts of the guard start with, or those of one of its calls."""
+        ...
+
+    def passages(self, end: PassageEnd) -> Sampler:
+        """A sampler of reasoning passages that end with `end`."""
         ...
 
     def open(self, batch_rows: int, longest: int, tokens: NextMoves) -> Batch:

@@ -47,15 +47,15 @@ class Node:
 
 
 class AnswerTree:
-    """The prefixes of one record's answers.
+    """The prefixes of one record's answers; `start` is the state of the empty one.
 
     Where the language leaves no choice of the next text, a prefix is evaluated together with its forced run: the
     prefixes after it that the language forces, as these would be asked for next. `follow_forced`: whether to do so,
     which pays only if the model keeps to its language."""
 
-    def __init__(self, language: TokenLanguage) -> None:
+    def __init__(self, language: TokenLanguage, start: State) -> None:
         self.language = language
-        self.root = Node(-1, None, 0, language.language.start, 1.0, 1.0)
+        self.root = Node(-1, None, 0, start, 1.0, 1.0)
         self.follow_forced = False
 
     def child(self, parent: Node, index: int) -> Node:

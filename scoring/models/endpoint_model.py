@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from marginalia.scoring.models.endpoint_calls import Caller, CallFailed
 from marginalia.scoring.models.repeated_answers import Body, Repeats, Spread
 from marginalia.scoring.models.retried_calls import Refused
 from marginalia.scoring.record_errors import record_error
+
+if TYPE_CHECKING:
+    from marginalia.scoring.models.endpoint_passages import EndpointPassages
+    from marginalia.scoring.reasoning.passages import PassageEnd
 
 PATH = "completions"
 
@@ -132,6 +136,12 @@ class EndpointSource:
         self.shared_tokens = len(ids) if self._starts == 0 else min(self.shared_tokens, len(ids))
         self._starts += 1
 
+    def passages(self, end: PassageEnd) -> EndpointPassages:
+        """A sampler of reasoning passages that end with `end`."""
+        from marginalia.scoring.models.endpoint_passages import EndpointPassages
+
+        return EndpointPassages(self.model, end)
+
     def open(self, rows: int, longest: int, tokens: NextMoves) -> EndpointBatch:
         """A batch of records; their number and length do not matter to an endpoint."""
         return EndpointBatch(self.model, tokens)
@@ -165,7 +175,7 @@ class EndpointBatch:
         try:
             answers = model.caller.post_all(PATH, [*bodies, *repeated], read_answer)
         except Refused as error:
-            raise _refused_all(model.caller, error) from None
+            raise refused_all(model.caller, error) from None
         answers, repeated_answers = answers[: len(bodies)], answers[len(bodies) :]
         model.repeats.compare(known, _without_errors(repeated_answers))
         if bodies and model.repeats.needs_measuring:
@@ -229,7 +239,8 @@ def _without_errors(answers: Sequence[TokenAnswer | CallFailed | Refused]) -> li
     return [answer if isinstance(answer, TokenAnswer) else None for answer in answers]
 
 
-def _refused_all(caller: Caller, error: Refused) -> ServiceError:
+def refused_all(caller: Caller, error: Refused) -> ServiceError:
+    """The error for a server that refuses what concerns all records."""
     return ServiceError(
         f"{caller.url}: {error}",
         hint="the server refuses a request of the kind that it accepted before; finished records are kept: "

@@ -18,6 +18,7 @@ from marginalia.scoring.marginal.model_protocol import NextMoves
 from marginalia.scoring.models.attention_masks import layer_masks
 from marginalia.scoring.models.bundled_model import bundled_smollm2
 from marginalia.scoring.models.checkpoint import load_network, quiet_loading
+from marginalia.scoring.models.local_passages import LocalPassages
 from marginalia.scoring.models.lora_adapter import bundled_guard, bundled_guard_revision
 from marginalia.scoring.models.model_cache import model_cache
 from marginalia.scoring.models.model_files import check_memory, check_model_files
@@ -25,6 +26,7 @@ from marginalia.scoring.models.model_reference import BUNDLED, BUNDLED_GUARD, MO
 from marginalia.scoring.models.position_encodings import Context, context_of
 from marginalia.scoring.models.prefix_tree import Prefix, TokenToRun, TreeBatch, TreeRunner
 from marginalia.scoring.models.tree_self_check import check_structure
+from marginalia.scoring.reasoning.passages import PassageEnd
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _HUB_HINT = (
@@ -236,6 +238,11 @@ class LocalSource:
         self._shared = len(ids) if self._shared is None else min(self._shared, len(ids))
         if ids and all(tuple(ids) != prefix.ids for prefix in self._prefixes):
             self._prefixes.append(self.model.runner.prefix(ids))
+
+    def passages(self, end: PassageEnd) -> LocalPassages:
+        """A sampler of reasoning passages that end with `end`."""
+        model = self.model
+        return LocalPassages(model.runner, self._prefixes, end, model.end_ids, model.token_ids)
 
     def open(self, rows: int, longest: int, tokens: NextMoves) -> LocalBatch:
         """A batch of `rows` records at a time, whose prompts have about `longest` tokens, or fewer."""

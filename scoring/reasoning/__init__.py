@@ -1,0 +1,1 @@
+"""Guards that write a reasoning passage before their answer: passages are sampled, answers are computed exactly."""
