@@ -65,7 +65,7 @@ def number_written_out(pieces: Pieces) -> int:
         if isinstance(piece, Optional):
             return 1 + number_written_out(piece.optional)
         if isinstance(piece, Choice) and piece.has_sequences:
-            return sum(number_written_out(option) if isinstance(option, list) else 1 for option in piece.any)
+            return sum(number_written_out(option if isinstance(option, list) else [option]) for option in piece.any)
         return 1
 
     return prod(map(ways, pieces))
@@ -145,18 +145,18 @@ class _Compiler:
         if isinstance(piece, Space):
             return OneOf(tuple(Text(text.encode()) for text in piece.space), optional=True)
         if isinstance(piece, Choice):
-            options = [option for option in piece.any if option and not isinstance(option, list)]
-            return OneOf(tuple(self._text(option) for option in options), optional="" in piece.any)
+            options = tuple(self._text(option) for option in piece.any if option)
+            return OneOf(options, optional="" in piece.any)
         if isinstance(piece, Levels | Integers):
             return OneOf(tuple(self._step(piece, value) for value in range(piece.lowest, piece.highest + 1)), False)
-        assert not isinstance(piece, Optional)
         return self._text(piece)
 
-    def _text(self, piece: str | VerdictWord | Word | SpecialToken) -> Text:
+    def _text(self, piece: PieceSpec | list[PieceSpec]) -> Text:
         if isinstance(piece, str):
             return Text(piece.encode())
         if isinstance(piece, VerdictWord):
             return Text(piece.verdict.encode(), self._rows[VERDICT])
+        assert isinstance(piece, SpecialToken | Word)  # the alternatives are written out
         symbols = self._symbol(piece.token) if isinstance(piece, SpecialToken) else piece.word.encode()
         return _completing(symbols, [self._rows[row] for row in piece.rows])
 

@@ -135,14 +135,14 @@ def _check_thresholds(scale: Levels | Integers) -> None:
 
 
 class Choice(StrictModel):
-    """One of several texts, or of several sequences of pieces. The empty text makes the piece optional."""
+    """One of several texts, or of several pieces and sequences of them. The empty text makes the piece optional."""
 
-    any: list[str | VerdictWord | Word | SpecialToken | list[PieceSpec]] = Field(min_length=2)
+    any: list[PieceSpec | list[PieceSpec]] = Field(min_length=2)
 
     @property
     def has_sequences(self) -> bool:
-        """Whether an option consists of several pieces."""
-        return any(isinstance(option, list) for option in self.any)
+        """Whether an option is more than one text."""
+        return not all(isinstance(option, str | VerdictWord | Word | SpecialToken) for option in self.any)
 
 
 class Optional(StrictModel):
@@ -259,7 +259,8 @@ def _located(at: Location, pieces: Sequence[PieceSpec]) -> Iterator[tuple[Locati
             if isinstance(option, list):
                 yield from _located((*at, index, "any", number), option)
             else:
-                yield (*at, index, "any", number), option
+                for inner, part in _located((), [option]):
+                    yield (*at, index, "any", number, *inner[1:]), part
 
 
 def rows_of(piece: PieceSpec) -> list[str]:

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from marginalia.schemas.storage.yaml_files import line_in
-from marginalia.scoring.answer_compiler import answer_language
+from marginalia.scoring.answer_compiler import answer_language, written_out
 from marginalia.scoring.answer_pieces import (
     WHITE_SPACE,
     Choice,
@@ -69,18 +71,22 @@ def notes_on(outside: Counter[str], guard: Guard, path: Path) -> list[str]:
     accept some of them if it allowed their white space."""
     notes: list[str] = []
     forms = [list(pieces) for pieces in guard.file.answer]
-    changed: set[int] = set()
+    known, changed = len(forms), set[int]()
     for answer, count in outside.most_common(SHOWN):
-        index = _widen(forms, answer, guard)
-        if index is None:
+        found = _widen(forms, answer, guard)
+        if found is None:
             problem = _where_it_leaves(guard, answer)
         else:
-            problem = f"only its white space differs from {_line(path, index)}"
-            changed.add(index)
+            problem = f"only its white space differs from {_line(path, min(found[0], known - 1))}"
+            changed.add(found[1])
         notes.append(f"  {count} × {_shown(answer)}: {problem}")
     for index in sorted(changed):
-        line = f"{_line(path, index)} of {file_name(path)}"
-        notes.append(f"  to accept such answers, change {line} to: - {_as_yaml(forms[index])}")
+        if index < known:
+            line = f"{_line(path, index)} of {file_name(path)}"
+            notes.append(f"  to accept such answers, change {line} to: - {_as_yaml(forms[index])}")
+        else:
+            line = f"line {line_in(path, 'answer')} of {file_name(path)}"
+            notes.append(f"  to accept such answers, add to the alternatives of {line}: - {_as_yaml(forms[index])}")
     return notes
 
 
@@ -110,18 +116,21 @@ def accepting(pieces: Sequence[PieceSpec], answer: str, codes: Sequence[str]) ->
     return fit(0, answer)
 
 
-def _widen(forms: list[Pieces], answer: str, guard: Guard) -> int | None:
-    """Changes the first alternative of `forms` that only differs in white space so that it accepts the answer.
+def _widen(forms: list[Pieces], answer: str, guard: Guard) -> tuple[int, int] | None:
+    """Changes the first alternative of `forms` that only differs in white space so that it accepts the answer; one that
+    stands for several, with optional sequences, stays as it is, and another one is added.
 
-    Returns its index, or None when there is no such alternative."""
+    Returns its index and that of the alternative that now accepts the answer, or None when there is no such one."""
     codes = {category.id: category.code for category in guard.categories} if not guard.per_label else {}
     for index, pieces in enumerate(forms):
-        if (widened := accepting(pieces, answer, list(codes.values()))) is None:
-            continue
-        file = guard.file.model_copy(update={"answer": [*forms[:index], widened, *forms[index + 1 :]]})
-        if _accepted_by(answer_language(file, codes), answer):
-            forms[index] = widened
-            return index
+        variants = written_out(pieces)
+        for variant in variants:
+            if (widened := accepting(variant, answer, list(codes.values()))) is None:
+                continue
+            changed = [*forms, widened] if len(variants) > 1 else [*forms[:index], widened, *forms[index + 1 :]]
+            if _accepted_by(answer_language(guard.file.model_copy(update={"answer": changed}), codes), answer):
+                forms[:] = changed
+                return index, len(forms) - 1 if len(variants) > 1 else index
     return None
 
 
@@ -191,7 +200,7 @@ def _list_ways(piece: CodeList, text: str, codes: Sequence[str]) -> Iterator[tup
         end = match.end()
         if match[1] not in separators:
             separators.append(match[1])
-        ways.append(([CodeList(labels=list(separators))], end))
+        ways.append(([piece.model_copy(update={"labels": list(separators)})], end))
     for written, end in reversed(ways):
         yield [*written], text[end:]
 
@@ -266,5 +275,8 @@ def _flow_yaml(value: object) -> str:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
         return f"[{', '.join(map(_flow_yaml, value))}]"
-    fields = dict(value)  # type: ignore[call-overload]
-    return "{" + ", ".join(f"{key}: {_flow_yaml(item)}" for key, item in fields.items()) + "}"
+    if isinstance(value, BaseModel):  # without the keys that the file leaves out
+        value = {key: getattr(value, key) for key in type(value).model_fields if key in value.model_fields_set}
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow_yaml(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value)
