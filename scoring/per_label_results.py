@@ -28,6 +28,9 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
         forward_passes=sum(result.forward_passes for result in calls.values()),
         seconds=sum(result.seconds for result in calls.values()),
         imitations=max(result.imitations for result in calls.values()),
+        passages=_total([result.passages for result in calls.values()]),
+        unanswered=_total([result.unanswered for result in calls.values()]),
+        passage_tokens=_total([result.passage_tokens for result in calls.values()]),
     )
     for row, result in calls.items():
         if result.error is not None:
@@ -42,6 +45,11 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
         unexplored=max(result.unexplored or 0.0 for result in calls.values()),
         stopped=max((result.stopped for result in calls.values()), key=STOPS.index),
     )
+
+
+def _total(counts: list[int | None]) -> int | None:
+    """The sum over the calls; None for guards that do not reason."""
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def _table(calls: dict[str, LabelEstimates], name: str, guard: Guard) -> LabelEstimates:
