@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from marginalia.pipeline.commands.shared_options import ApproveKeyOption, with_error_messages
+from marginalia.pipeline.commands.shared_options import ApproveKeyOption, JsonOption, with_error_messages
 from marginalia.schemas.key_approval import approve_hosts
+from marginalia.schemas.terminal import json_for_stdout, wrapped
 
 guards = typer.Typer(
     help="Check guard files with a model.",
@@ -51,6 +52,7 @@ def check(
     allow_http: Annotated[
         bool, typer.Option("--allow-http", help="send the key unencrypted to an http:// address of another machine")
     ] = False,
+    as_json: JsonOption = False,
     approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """Check a guard file with a model. It shows the prompt with its control tokens, how the codes are tokenised, the
@@ -60,7 +62,7 @@ def check(
     from marginalia.schemas.taxonomy import load_taxonomy
     from marginalia.scoring.engines.start_engine import approve_endpoint_key
     from marginalia.scoring.guard import guard_path, load_guard
-    from marginalia.scoring.guard_check import check_guard, example_records, keeps_format, records_of
+    from marginalia.scoring.guard_check import check_data, check_guard, example_records, keeps_format, records_of
     from marginalia.scoring.request_options import checked_request
     from marginalia.scoring.scorer import Scorer
 
@@ -85,8 +87,11 @@ def check(
     approve_endpoint_key(request, allow_http="--allow-http")
     scorer = Scorer.from_request(request)
     results = list(scorer.score_records(chosen))
-    for line in check_guard(scorer, guard_path(str(file)), chosen, results):
-        print(line)
+    path = guard_path(str(file))
+    if as_json:
+        print(json_for_stdout(check_data(scorer, path, chosen, results)))
+    else:
+        print(*map(wrapped, check_guard(scorer, path, chosen, results)), sep="\n")
     return 0 if keeps_format(guard, results) else 1
 
 
