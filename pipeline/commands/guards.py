@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from marginalia.pipeline.commands.shared_options import ApproveKeyOption, with_error_messages
+from marginalia.pipeline.commands.shared_options import ApproveKeyOption, JsonOption, with_error_messages
 from marginalia.schemas.key_approval import approve_hosts
 from marginalia.schemas.taxonomy import load_taxonomy
+from marginalia.schemas.terminal import json_for_stdout, table, wrapped
 
 if TYPE_CHECKING:
     from marginalia.scoring.scorer import Scorer
@@ -49,6 +50,39 @@ HttpOption = Annotated[
 ]
 
 
+@guards.command(name="list", epilog="Example: marginalia guards list")
+@with_error_messages
+def list_guards(as_json: JsonOption = False) -> int:
+    """List the shipped guard files: what each guard answers, whom it judges, whether it reasons first, and what of the
+    file was confirmed by the guard's own publication.
+
+    Reads and writes nothing else."""
+    from marginalia.scoring.guard_facts import facts_table, shipped_guards
+
+    facts = shipped_guards()
+    if as_json:
+        print(json_for_stdout([vars(one) for one in facts]))
+    else:
+        rows = facts_table(facts)
+        print(table(rows[0], rows[1:]))
+    return 0
+
+
+@guards.command(epilog="Example: marginalia guards show llama-guard-3")
+@with_error_messages
+def show(file: FileArgument, taxonomy: TaxonomyOption = None) -> int:
+    """Show a guard file: its facts, its categories, and the prompt for an example, without a model. With a model,
+    `guards check` shows the prompt as the model gets it.
+
+    Reads the guard file. Writes nothing."""
+    from marginalia.scoring.guard import load_guard
+    from marginalia.scoring.guard_facts import described
+
+    guard = load_guard(str(file), load_taxonomy(taxonomy) if taxonomy else None)
+    print(*described(guard), sep="\n")
+    return 0
+
+
 @guards.command(epilog="Example: marginalia guards check my-guard.yaml --model ./my-model --records records.jsonl")
 @with_error_messages
 def check(
@@ -66,6 +100,7 @@ def check(
     endpoint_model: EndpointModelOption = None,
     api_key_env: KeyOption = None,
     allow_http: HttpOption = False,
+    as_json: JsonOption = False,
     approve_key_host: ApproveKeyOption = None,
 ) -> int:
     """Check a guard file with a model. It shows the prompt with its control tokens, how the codes are tokenised, the
@@ -73,7 +108,7 @@ def check(
 
     Reads the guard file and the records. Writes nothing."""
     from marginalia.scoring.guard import guard_path, load_guard
-    from marginalia.scoring.guard_check import check_guard, example_records, keeps_format, records_of
+    from marginalia.scoring.guard_check import check_data, check_guard, example_records, keeps_format, records_of
 
     guard = load_guard(str(file), load_taxonomy(taxonomy) if taxonomy else None)
     chosen = records_of(records) if records is not None else example_records(guard)
@@ -81,8 +116,11 @@ def check(
     options |= {"tokenizer": tokenizer, "endpoint_model": endpoint_model, "api_key_env": api_key_env}
     scorer = _scorer(file, "check", ("marginal",), allow_http, approve_key_host, options)
     results = list(scorer.score_records(chosen))
-    for line in check_guard(scorer, guard_path(str(file)), chosen, results):
-        print(line)
+    path = guard_path(str(file))
+    if as_json:
+        print(json_for_stdout(check_data(scorer, path, chosen, results)))
+    else:
+        print(*map(wrapped, check_guard(scorer, path, chosen, results)), sep="\n")
     return 0 if keeps_format(guard, results) else 1
 
 
@@ -100,7 +138,7 @@ def probe(
     api_key_env: KeyOption = None,
     allow_http: HttpOption = False,
     approve_key_host: ApproveKeyOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Say whether a guard file fits a model's weights: fits, does not fit or cannot tell, with the reasons. It scores
     twenty texts, most of them harmless. The exit code is 0 only for a file that fits.
@@ -108,7 +146,6 @@ def probe(
     Reads the guard file. Writes nothing."""
     from dataclasses import asdict
 
-    from marginalia.schemas.terminal import json_for_stdout
     from marginalia.scoring.guard_probe import probe as run_probe
     from marginalia.scoring.guard_probe import probe_records
 
@@ -124,7 +161,7 @@ def probe(
             )
         )
     else:
-        print("\n".join(found.lines()))
+        print(*map(wrapped, found.lines()), sep="\n")
     return 0 if found.verdict == "fits" else 1
 
 
