@@ -5,7 +5,7 @@ scoring/guards/README.md has the table of all; scoring/answer_compiler.py makes 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -157,7 +157,13 @@ class Space(StrictModel):
     space: list[str] = Field(description="such as [' ', '\\n']")
 
 
-PieceSpec = str | VerdictWord | Word | SpecialToken | CodeList | Levels | Integers | Choice | Optional | Space
+class Rest(StrictModel):
+    """The end of an alternative after which the model may write anything: the answer is complete before it."""
+
+    rest: Literal["any"]
+
+
+PieceSpec = str | VerdictWord | Word | SpecialToken | CodeList | Levels | Integers | Choice | Optional | Space | Rest
 Choice.model_rebuild()
 Optional.model_rebuild()
 
@@ -171,6 +177,7 @@ _KINDS: dict[str, type[BaseModel]] = {
     "any": Choice,
     "optional": Optional,
     "space": Space,
+    "rest": Rest,
 }
 _KEYS = tuple(dict.fromkeys([*_KINDS, *(key for kind in _KINDS.values() for key in kind.model_fields)]))
 

@@ -42,6 +42,7 @@ def integers(low: int, high: int, **rows: int) -> dict[str, Any]:
 
 
 NO = {"verdict": "no"}
+REST = {"rest": "any"}
 USER, ANSWER = ["user_x", "user_y"], ["answer_x", "answer_y"]
 GUARDS: dict[str, tuple[dict[str, str], list[list[Any]]]] = {
     "one special token": (B, [[token(SAFE)], [token(BAD_A, "a", "unsafe")], [token(BAD_B, "b", "unsafe")]]),
@@ -123,6 +124,23 @@ GUARDS: dict[str, tuple[dict[str, str], list[list[Any]]]] = {
         [[{"any": [["k", {"space": [" "]}], [NO, ":", labels(",")], token(BAD_A, "a", "unsafe"), ""]}, "."]],
     ),
     "an optional list that implies": (C, [["x", {"optional": ["|", labels(",", implies=["unsafe"])]}, "|"]]),
+    "anything after a word": (A, [["k", REST], [{"word": "no", "rows": ["a", "unsafe"]}, REST]]),
+    "anything after one code": (B, [["k", REST], [labels(implies=["unsafe"]), REST]]),
+    "anything after codes within codes and text": (C, [["k"], [labels(implies=["unsafe"]), ":", REST]]),
+    "anything after a list and text": (C, [["k"], [labels(",", implies=["unsafe"]), ".e;", REST]]),
+    "anything after a token": (B, [[token(SAFE), REST], [token(BAD_A, "a", "unsafe"), REST], [NO, labels(",")]]),
+    "anything after lines of tokens": (
+        {"a": "1", "b": "2"},
+        [
+            [
+                {"any": [token(SAFE), token(BAD_A, "a", "unsafe")]},
+                {"any": [token(SAFE), token(BAD_B, "b", "unsafe")]},
+                REST,
+            ]
+        ],
+    ),
+    "anything after a level": (B, [["s:", levels("none", "low", "high", a=1, b=2, unsafe=2), REST]]),
+    "anything after some answers": (B, [["k"], [NO, ":", labels(","), {"optional": [";", REST]}]]),
     "all together": (
         {**B, "worst": "W"},
         [
