@@ -194,7 +194,8 @@ def scored(scorer: Scorer, **settings: Any) -> Result:
 
 def check(scorer: Scorer, truth: dict[str, Any], rows: list[tuple[int, int]], slack: float = 1e-9) -> int:
     """All estimates, and all bounds, against `truth`. `rows`: of each of the guard's rows, the index in `truth` of its
-    lower and of its upper value; `slack`: of the bounds, for the numerics of forward passes. Returns how many exact values were compared."""
+    lower and of its upper value; `slack`: of the bounds, for the numerics of forward passes. Returns how many exact
+    values were compared."""
     lower, upper = (np.array(column) for column in zip(*rows, strict=True))
     exact = scored(scorer, tolerance=0, node_budget=10**6)
     compared = 0
