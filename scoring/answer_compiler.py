@@ -13,6 +13,7 @@ from marginalia.scoring.answer_pieces import (
     Levels,
     Optional,
     PieceSpec,
+    Rest,
     Space,
     SpecialToken,
     VerdictWord,
@@ -24,6 +25,7 @@ from marginalia.scoring.guard_file import VERDICT, GuardFile
 from marginalia.scoring.language.answer_language import (
     FIRST_TOKEN,
     AnswerLanguage,
+    Anything,
     LabelList,
     OneOf,
     Piece,
@@ -82,6 +84,8 @@ class _Compiler:
                 f"{MOST_ALTERNATIVES} are allowed"
             )
         self._alternatives = [pieces for alternative in answer for pieces in written_out(alternative)]
+        if any(isinstance(piece, Rest) for pieces in self._alternatives for piece in pieces[:-1]):
+            raise ValueError("{rest: any} must be the last piece of an alternative")
         self._codes = codes
         simple = [piece for _, piece in located_pieces(answer)]
         self._words = dict(_words(simple))
@@ -149,7 +153,7 @@ class _Compiler:
             return OneOf(options, optional="" in piece.any)
         if isinstance(piece, Levels | Integers):
             return OneOf(tuple(self._step(piece, value) for value in range(piece.lowest, piece.highest + 1)), False)
-        return self._text(piece)
+        return Anything() if isinstance(piece, Rest) else self._text(piece)
 
     def _text(self, piece: PieceSpec | list[PieceSpec]) -> Text:
         if isinstance(piece, str):

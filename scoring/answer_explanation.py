@@ -87,7 +87,7 @@ def _masses(search: Search, names: Sequence[str]) -> _Masses:
                 continue
             ends = bool(node.moves.ends[index])
             state = states[index]
-            after = _mask(node.moves.done[index].tolist()) if state is None else state.done
+            after = _mask(node.moves.done[index].tolist()) if state is None or ends else state.done
             _complete(found, done, after, mass, names, ends=ends)
             child = node.children.get(index)
             if ends:

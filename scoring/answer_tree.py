@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from marginalia.scoring.language.token_language import TokenLanguage
+from marginalia.scoring.language.token_language import Moves, TokenLanguage
 from marginalia.scoring.marginal.answer_search import Node, Search
 
 
@@ -50,6 +50,10 @@ def _below(node: Node, language: TokenLanguage, smallest: float, labels: Sequenc
             yield from _below(below, language, smallest, labels, f"{indent}{' ' if last else '│'}  ")
 
 
+def _text(moves: Moves, index: int, language: TokenLanguage) -> str:
+    return language.text([int(moves.ids[index])]).decode("utf-8", "replace").replace("\n", "⏎")
+
+
 def _branches(node: Node, language: TokenLanguage, smallest: float, labels: Sequence[str]) -> list[_Branch]:
     if node.moves is None or node.masses is None:
         return []
@@ -61,9 +65,10 @@ def _branches(node: Node, language: TokenLanguage, smallest: float, labels: Sequ
             small_mass += mass
         elif node.moves.ends[index]:
             named = [label for label, done in zip(labels, node.moves.done[index].tolist(), strict=False) if done]
-            shown.append(_Branch(f" ■ {', '.join(named)}".rstrip(), mass))
+            text = "" if node.moves.states[index] is None else _text(node.moves, index, language)
+            shown.append(_Branch(f"{text} ■ {', '.join(named)}".rstrip(), mass))
         else:
-            text = language.text([int(node.moves.ids[index])]).decode("utf-8", "replace").replace("\n", "⏎")
+            text = _text(node.moves, index, language)
             evaluated = child is not None and child.moves is not None
             shown.append(_Branch(text if evaluated else f"{text} …", mass, child if evaluated else None))
     outside = max(node.mass - float(node.masses.sum()), 0.0)

@@ -23,6 +23,7 @@ from marginalia.scoring.answer_pieces import (
     Integers,
     Levels,
     PieceSpec,
+    Rest,
     Space,
     SpecialToken,
     VerdictWord,
@@ -156,6 +157,8 @@ def _own_ways(piece: PieceSpec, text: str, codes: Sequence[str]) -> Iterator[tup
     if isinstance(piece, CodeList):
         yield from _list_ways(piece, text, codes)
         return
+    if isinstance(piece, Rest):
+        yield [piece], ""
     for word in _texts(piece):
         if text.startswith(word):
             yield [piece], text[len(word) :]

@@ -413,7 +413,7 @@ class Scorer:
 
     def _scores(self, job: RecordJob) -> Result:
         search, estimates = job.search, self._row_estimates(job)
-        ids = [step.token for step in search.greedy if not step.ends]
+        ids = [step.token for step in search.greedy if step.token not in self.tokens.end_ids]
         return Result(
             record_id=job.record_id,
             estimates={name: self._estimates(rows) for name, rows in estimates.items()},

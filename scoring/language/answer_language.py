@@ -68,7 +68,12 @@ class LabelList:
     labels: tuple[int, ...] | None = None
 
 
-Piece = Text | OneOf | LabelList
+@dataclass(frozen=True)
+class Anything:
+    """Whatever the model writes on: the answer is complete before it. It is the last piece of an alternative."""
+
+
+Piece = Text | OneOf | LabelList | Anything
 
 
 class Scale(NamedTuple):
@@ -109,6 +114,11 @@ class State:
     def language(self) -> AnswerLanguage:
         """The language that it is a state of."""
         return self._language
+
+    @cached_property
+    def final(self) -> bool:
+        """Whether an answer is complete here, whatever follows."""
+        return any(self._language._is_complete(reading) for reading in self._readings)
 
     @property
     def of_codes(self) -> State:
@@ -314,7 +324,9 @@ class AnswerLanguage:
             return {} if old.separator >= 0 else {new.pending: offset}
         fresh = new.used & ~old.used & ~(1 << old.pending if old.separator >= 0 else 0)
         rows = [row for row in range(self.code_rows) if fresh >> row & 1]
-        return {row: offset if self._listed >> row & 1 else offset + 1 for row in rows}
+        # a code that anything may follow is complete with its own last symbol
+        with_next = 0 if new.piece == old.piece + 1 and self._is_complete(new) else self._listed
+        return {row: offset if with_next >> row & 1 else offset + 1 for row in rows}
 
     def _tries(self) -> list[list[_Codes | None]]:
         """For each piece of each alternative, the codes of its list; None where it is no list."""
@@ -342,18 +354,39 @@ class AnswerLanguage:
             raise ValueError("label codes must be non-empty and differ")
         for pieces in self.alternatives:
             unnamed = sum(isinstance(piece, LabelList) and piece.labels is None for piece in pieces)
-            if all(map(_optional, pieces)) or unnamed > 1:
-                raise ValueError(
-                    "an alternative needs at least one piece and at most one list of labels without 'rows'"
-                )
+            if all(map(_optional, pieces)):
+                raise ValueError("an alternative needs at least one piece that is not optional")
+            if unnamed > 1:
+                raise ValueError("an alternative may have at most one list of labels without 'rows'")
             if len(pieces) > MOST_PIECES:
                 raise ValueError(f"an alternative has {len(pieces)} pieces; at most {MOST_PIECES} are allowed")
             if any(not text.text for piece in pieces for text in _texts(piece)):
                 raise ValueError("a piece of text must not be empty")
             if any(isinstance(piece, LabelList) and not all(piece.separators) for piece in pieces):
                 raise ValueError("a separator between label codes must not be empty")
+        for pieces, tries in zip(self.alternatives, self._lists, strict=True):
+            if isinstance(pieces[-1], Anything):
+                _check_before_anything(pieces[-2], tries[-2])
+
+    def _is_complete(self, at: _Reading) -> bool:
+        """Whether the reading has read an answer that anything may follow."""
+        pieces = self.alternatives[at.alternative]
+        return at.piece < len(pieces) and isinstance(pieces[at.piece], Anything)
+
+    def _decisive(self, readings: frozenset[_Reading]) -> frozenset[_Reading]:
+        """The readings of an answer that anything may follow; all readings where there are none.
+
+        Raises InputError where another reading goes on: the answer would be complete and not complete."""
+        complete = frozenset(reading for reading in readings if self._is_complete(reading))
+        if complete and any(at.piece < len(self.alternatives[at.alternative]) for at in readings - complete):
+            raise InputError(
+                "the guard file's 'answer' is ambiguous: anything may follow a text with which another answer begins",
+                hint="write {rest: any} only where all answers that begin with the text are complete",
+            )
+        return complete or readings
 
     def _state(self, readings: frozenset[_Reading]) -> State:
+        readings = self._decisive(readings)
         if readings not in self._states:
             if len(readings) > MOST_READINGS:
                 raise InputError(
@@ -380,6 +413,8 @@ class AnswerLanguage:
             return self._read_text(at, piece, symbol)
         if isinstance(piece, OneOf):
             return self._read_one(at, piece, symbol)
+        if isinstance(piece, Anything):
+            return [at]
         if at.separator >= 0:
             return self._read_separator(at, piece.separators[at.separator], symbol)
         return self._read_label(at, piece, symbol)
@@ -414,7 +449,7 @@ class AnswerLanguage:
         child = codes.children[at.position].get(symbol)
         # a used code must be excluded while it is being read, too: S1 may be begun again only while S10 is unused
         if child is not None and codes.under[child] & ~at.used:
-            after.append(at._replace(position=child))
+            after.append(self._past_code(at._replace(position=child)))
         label = self._finished(at)
         if label < 0:
             return after
@@ -428,6 +463,12 @@ class AnswerLanguage:
         if at.piece + 1 < len(self.alternatives[at.alternative]):
             after += self._read(_Reading(at.alternative, at.piece + 1, 0, used), symbol)
         return after
+
+    def _past_code(self, at: _Reading) -> _Reading:
+        """The reading, past its list where a code ends that anything may follow."""
+        past = _Reading(at.alternative, at.piece + 1, 0, at.used)
+        label = self._finished(at)
+        return past._replace(used=at.used | 1 << label) if label >= 0 and self._is_complete(past) else at
 
     def _codes(self, at: _Reading) -> _Codes:
         """The codes of the list that is being read."""
@@ -497,7 +538,19 @@ def _texts(piece: Piece) -> tuple[Text, ...]:
 
 
 def _optional(piece: Piece) -> bool:
-    return isinstance(piece, OneOf) and piece.optional
+    return isinstance(piece, Anything) or (isinstance(piece, OneOf) and piece.optional)
+
+
+def _check_before_anything(piece: Piece, codes: _Codes | None) -> None:
+    """Raises ValueError where the piece may go on after it could be complete."""
+    if _optional(piece):
+        raise ValueError("the piece before {rest: any} must not be optional: anything may follow in any case")
+    if isinstance(piece, LabelList) and piece.separators:
+        raise ValueError("a list of labels right before {rest: any} has one code, so no separators")
+    begins_code = codes is not None and any(end >= 0 and codes.children[node] for node, end in enumerate(codes.ends))
+    texts = [text.text for text in _texts(piece)]
+    if begins_code or any(text != other and other[: len(text)] == text for text in texts for other in texts):
+        raise ValueError("right before {rest: any}, no code or text may begin another one")
 
 
 def _certain(piece: Piece, option: int) -> int:

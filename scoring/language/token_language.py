@@ -25,9 +25,10 @@ MOST_ENTRIES = 1 << 25  # tokens × rows in memory, each 4 numbers: 1 GB
 class Moves:
     """What may follow a state: one entry for each allowed token, those that end the answer included.
 
-    ids: (n,) token ids, ascending, ending tokens last. states: the state after each, None after an ending token.
-    ends: (n,) whether the token ends the answer. done, could, without, undecided: (n, rows) 0/1 matrices, the masks of
-    the same name of each state; for an ending token `done` has the answer's rows and the others are 0."""
+    ids: (n,) token ids, ascending, end tokens last. states: the state after each, None after an end token. ends: (n,)
+    whether the token ends the answer: an end token, or one after which anything may follow. done, could, without,
+    undecided: (n, rows) 0/1 matrices, the masks of the same name of each state; for a token that ends the answer `done`
+    has the answer's rows and the others are 0."""
 
     ids: npt.NDArray[np.int64]
     states: tuple[State | None, ...]
@@ -103,10 +104,9 @@ class TokenLanguage:
         if state.of_codes is state:
             return moves.done, moves.could
         if state not in self._completed_codes:
-            accepted = state.of_codes.accepted or 0
             after = [None if new is None else new.of_codes for new in moves.states]
-            done = _bits([accepted if new is None else new.done for new in after], self.language.code_rows)
-            could = _bits([0 if new is None else new.could for new in after], self.language.code_rows)
+            done = _bits([_done(state.of_codes, new) for new in after], self.language.code_rows)
+            could = _bits([0 if new is None or new.final else new.could for new in after], self.language.code_rows)
             self._completed_codes[state] = done, self.language.rows_of_codes(could)
         return self._completed_codes[state]
 
@@ -130,7 +130,10 @@ class TokenLanguage:
             return None
         tokens = [self.symbols[token] for token in self.moves(state).ids.tolist()]
         lengths = [len(token) if text[: len(token)] == list(token) else 0 for token in tokens]
-        return int(np.argmax(lengths)) if any(lengths) else None
+        if not any(lengths):
+            return None
+        longest = int(np.argmax(lengths))
+        return None if self.moves(state).ends[longest] else longest
 
     def text(self, ids: Sequence[int]) -> bytes:
         """The bytes of a generated answer, for people. Special tokens that the language names are shown as their text;
@@ -157,7 +160,8 @@ class TokenLanguage:
                 if after is None:
                     continue
                 moves += [(token, after) for token in child.get(-1, ())]
-                stack.append((child, after))
+                if not after.final:  # a token must not contain what follows an answer: "no" does not begin "not"
+                    stack.append((child, after))
         # a vocabulary has another order in each process; sums of floats must not depend on it
         moves.sort(key=lambda move: move[0])
         if state.accepted is not None:
@@ -165,14 +169,21 @@ class TokenLanguage:
         return self._tabulate(state, [token for token, _ in moves], [after for _, after in moves])
 
     def _tabulate(self, state: State, ids: list[int], states: list[State | None]) -> Moves:
-        accepted = state.accepted or 0
         rows = self.language.rows
-        done = _bits([accepted if after is None else after.done for after in states], rows)
-        could = _bits([0 if after is None else after.could for after in states], rows)
-        without = _bits([0 if after is None else after.without for after in states], rows)
-        undecided = _bits([0 if after is None else after.undecided for after in states], rows)
-        ends = np.array([after is None for after in states], dtype=bool)
+        open_states = [None if after is None or after.final else after for after in states]
+        done = _bits([_done(state, after) for after in states], rows)
+        could = _bits([0 if after is None else after.could for after in open_states], rows)
+        without = _bits([0 if after is None else after.without for after in open_states], rows)
+        undecided = _bits([0 if after is None else after.undecided for after in open_states], rows)
+        ends = np.array([after is None for after in open_states], dtype=bool)
         return Moves(np.array(ids, dtype=np.int64), tuple(states), ends, done, could, without, undecided)
+
+
+def _done(before: State, after: State | None) -> int:
+    """The rows that are complete after a token. `before`: the state before it."""
+    if after is None:
+        return before.accepted or 0
+    return (after.accepted or 0) if after.final else after.done
 
 
 def _bits(masks: list[int], rows: int) -> Floats:

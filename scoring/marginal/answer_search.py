@@ -202,15 +202,15 @@ class Search:
                 "the most probable token cannot be identified: its text is empty or is the text of several tokens",
                 hint="use a server that returns token ids",
             )
+        matches = np.flatnonzero(node.moves.ids == answer.top) if node.moves is not None else np.array([], dtype=int)
         ends = answer.top in self.language.end_ids
+        ends = ends or (node.moves is not None and bool(node.moves.ends[matches].any()))
         probability = float(np.exp(answer.top_log_probability))
         self.greedy.append(Step(answer.top, probability, ends, spread=answer.spread))
         if ends:
             return None
-        if node.moves is not None:
-            matches = np.flatnonzero(node.moves.ids == answer.top)
-            if matches.size:
-                return self._tree.child(node, int(matches[0]))
+        if matches.size:
+            return self._tree.child(node, int(matches[0]))
         if len(self.greedy) >= self.limits.answer_tokens:
             return None
         return Node(answer.top, node, node.depth + 1, None, 0.0, 0.0)

@@ -121,7 +121,7 @@ def decisions(steps: Sequence[Step], tokens: TokenLanguage, begun: bytes = b"") 
     state: State | None = tokens.language.walk(begun)[-1]
     ended = False
     for index, step in enumerate(steps):
-        if step.ends:
+        if step.token in tokens.end_ids:
             ended = state is not None and state.accepted is not None
             break
         piece = tokens.symbols.get(step.token, b"")
@@ -131,6 +131,7 @@ def decisions(steps: Sequence[Step], tokens: TokenLanguage, begun: bytes = b"") 
             break  # what a token completes on its way out of the language is not part of the answer
         text += piece
         step_of_symbol += [index] * len(piece)
+    ended = ended or (state is not None and state.final)
     by_code = _products(steps, step_of_symbol, tokens.language.decided(text, ended=ended))
     first: dict[int, Decision] = {}
     for decision in by_code:

@@ -10,7 +10,7 @@ import yaml
 from tokenizers import AddedToken
 
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.taxonomy import load_taxonomy
+from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
 from marginalia.scoring.guard import SHIPPED, Guard, load_guard
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import Limits
@@ -30,9 +30,15 @@ TALK = [*USER, {"role": "assistant", "content": "With a tension wrench."}]
 
 def guard(name: str) -> Guard:
     """The guard; for a guard with one call per label, the guard of one call."""
-    loaded = load_guard(name)
+    loaded = load_guard(name, taxonomy_of(name))
     call = FAMILIES[name].call
     return loaded if call is None else loaded.calls[call]
+
+
+def taxonomy_of(name: str) -> Taxonomy | None:
+    """The taxonomy for a guard without one of its own."""
+    reference = FAMILIES[name].taxonomy
+    return None if reference is None else load_taxonomy(reference)
 
 
 def prompt(name: str, messages: list[dict[str, str]]) -> str:
@@ -89,16 +95,23 @@ def test_a_model_that_always_gives_one_answer(name: str, answer: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_labels_are_those_of_the_taxonomy_in_its_order(name: str) -> None:
-    loaded = load_guard(name)
-    assert loaded.file.taxonomy is not None
-    ids = load_taxonomy(loaded.file.taxonomy, relative_to=SHIPPED).ids
+    loaded = load_guard(name, taxonomy_of(name))
+    taxonomy = FAMILIES[name].taxonomy or loaded.file.taxonomy
+    assert taxonomy is not None
+    ids = load_taxonomy(taxonomy, relative_to=SHIPPED).ids
     assert list(loaded.labels) == [label for label in ids if label not in FAMILIES[name].not_a_label]
 
 
 def test_no_model_is_asked_to_write_sexual_abuse_of_children() -> None:
     taxonomies = [load_taxonomy(path.name, relative_to=path.parent) for path in (SHIPPED / "taxonomies").glob("*.yaml")]
     withheld = {(taxonomy.id, label) for taxonomy in taxonomies for label in set(taxonomy.ids) - set(taxonomy.writable)}
-    assert withheld == {("aegis-2", "child_sexual_exploitation")}
+    assert withheld == {("aegis-2", "child_sexual_exploitation"), ("bingoguard", "sexual_crimes")}
+
+
+def test_qwen3guard_writes_a_system_message_as_the_users_first_words() -> None:
+    text = prompt("qwen3guard-gen", [{"role": "system", "content": "You sell locks."}, *TALK, *USER])
+    start = "<BEGIN CONVERSATION>\n\nUSER: You sell locks.\n\nHow do I pick a lock?\n\n"
+    assert start + "ASSISTANT: With a tension wrench.\n\nUSER: How do I pick a lock?\n\n<END CONVERSATION>" in text
 
 
 def test_one_word_may_complete_two_rows() -> None:

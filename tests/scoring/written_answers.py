@@ -28,7 +28,7 @@ class Part:
     text: Text
     rows: frozenset[str] = frozenset()
     value: tuple[str, int] | None = None
-    kind: str = "word"
+    kind: str = "word"  # or code, separator, rest
     counts: int = 0
 
 
@@ -39,6 +39,7 @@ class Answer:
     text: Text
     complete: tuple[tuple[float, frozenset[str], tuple[str, int] | None], ...]
     counts: int
+    goes_on: bool  # whether anything may follow
 
 
 class Model(Protocol):
@@ -58,7 +59,7 @@ def answers(guard: Mapping[str, Any]) -> list[Answer]:
     found = []
     for alternative in guard["answer"]:
         for parts in _sequence(alternative, guard["labels"], rest):
-            found.append(_joined([part for part in parts if part.text]))
+            found.append(_joined([part for part in parts if part.text or part.kind == "rest"]))
     return found
 
 
@@ -79,6 +80,8 @@ def _sequence(pieces: list[Any], labels: Mapping[str, str], rest: list[str]) -> 
 def _ways(piece: Any, labels: Mapping[str, str], rest: list[str]) -> list[list[Part]]:
     if isinstance(piece, str):
         return [[Part(_plain(piece))]]
+    if "rest" in piece:
+        return [[Part((), kind="rest")]]
     if "space" in piece:
         return [[], *([Part(_plain(text))] for text in piece["space"])]
     if "optional" in piece:
@@ -133,9 +136,11 @@ def _joined(parts: list[Part]) -> Answer:
         at: float = len(text)
         if part.kind == "code":
             after = parts[number + 1] if number + 1 < len(parts) else None
-            at = math.inf if after is None else at + (len(after.text) if after.kind == "separator" else 1)
+            more = {"separator": len(after.text), "rest": 0}.get(after.kind, 1) if after is not None else math.inf
+            at += more
         complete.append((at, part.rows, part.value))
-    return Answer(text, tuple(complete), sum(part.counts for part in parts))
+    goes_on = bool(parts) and parts[-1].kind == "rest"
+    return Answer(text, tuple(complete), sum(part.counts for part in parts), goes_on)
 
 
 class Sums:
@@ -156,6 +161,7 @@ class Sums:
         }
         self.final: dict[Text, tuple[frozenset[str], dict[str, int]]] = {}
         self.done: dict[Text, tuple[frozenset[str], dict[str, int]]] = {}
+        self.goes_on = {answer.text for answer in answers(guard) if answer.goes_on}
         fewest: dict[Text, int] = {}
         for answer in answers(guard):
             for stop in range(len(answer.text) + 1):
@@ -197,7 +203,10 @@ class Sums:
                 exits.append((mass * ended, mass * ended, share * ended / total, *self.final[text]))
             for token, after in moves.items():
                 step = float(probabilities[token])
-                waiting.append(((*path, token), after, mass * step, share * step / total))
+                if after in self.goes_on:
+                    exits.append((mass * step, mass * step, share * step / total, *self.final[after]))
+                else:
+                    waiting.append(((*path, token), after, mass * step, share * step / total))
         closed = math.fsum(inside for _, inside, _, _, _ in exits)
         weights = {
             "marginal": [raw for raw, _, _, _, _ in exits],
