@@ -20,6 +20,8 @@ class Family:
     wrong: tuple[str, ...]
     call: str | None = None  # with one policy per call: the label whose call has these prompts
     taxonomy: str | None = None  # of a guard without categories of its own
+    outputs: dict[str, str] = field(default_factory=dict)  # of a guard that reasons first: whole output → its answer
+    chat: str | None = None  # the tokenizer's chat template, where the prompt depends on it
     not_a_label: set[str] = field(default_factory=set)
 
 
