@@ -131,7 +131,8 @@ class Integers(StrictModel):
 def _check_thresholds(scale: Levels | Integers) -> None:
     for row, threshold in scale.rows.items():
         if not scale.lowest < threshold <= scale.highest:
-            raise ValueError(f"'{row}' is completed from {scale.lowest + 1} … {scale.highest} on, not from {threshold}")
+            values = f"from {scale.lowest + 1} to {scale.highest}"
+            raise ValueError(f"the row '{row}' needs a value {values}, saw {threshold}")
 
 
 class Choice(StrictModel):
@@ -193,8 +194,12 @@ def check_pieces(answer: Any) -> None:
 def _check_piece(piece: Any, at: Location, depth: int) -> None:
     if depth > DEEPEST:
         raise located_error(f"pieces inside pieces, more than {DEEPEST} deep", *at, hint=EXPLAIN)
-    if not isinstance(piece, dict):
+    if isinstance(piece, str):
         return
+    if not isinstance(piece, dict):
+        seen = "nothing" if piece is None else f"{str(piece)[:40]}: put it in quotes"
+        seen = "a list: {any: …} and {optional: …} contain lists" if isinstance(piece, list) else seen
+        raise located_error(f"a piece of an answer is text or {{key: …}}, saw {seen}", *at, hint=EXPLAIN)
     for key in piece.keys() - _KEYS:
         suggestion = did_you_mean(str(key), _KEYS) or f"; known: {', '.join(_KEYS)}"
         raise located_error(
@@ -238,8 +243,8 @@ def _explained(error: ValidationError, kind: str, at: Location, piece: dict[str,
     message = first["msg"].removeprefix("Value error, ")
     if isinstance(first["input"], str | int | float | None) and first["type"] != "value_error":
         message += f", saw {str(first['input'])[:40]!r}" if first["input"] is not None else ", saw nothing"
-    where = ".".join(str(part) for part in first["loc"] if part in place) if place else kind
-    return located_error(f"{{{kind}: …}}: {where}: {message}", *at, *place, hint=EXPLAIN)
+    where = f"{'.'.join(map(str, place))}: " if place else ""
+    return located_error(f"{{{kind}: …}}: {where}{message}", *at, *place, hint=EXPLAIN)
 
 
 def _is_white_space(texts: Any) -> bool:

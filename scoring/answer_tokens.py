@@ -75,26 +75,27 @@ def _texts(guard: Guard) -> Iterator[tuple[Location, str, str]]:
     pieces = list(located_pieces(guard.file.answer))
     lists = [piece for _, piece in pieces if isinstance(piece, CodeList)]
     for at, piece in pieces:
-        yield from ((("answer", *at), kind, text) for kind, text in _texts_of(piece))
+        yield from ((("answer", *at, *inside), kind, text) for inside, kind, text in _texts_of(piece))
     in_words = {row for _, piece in pieces if not isinstance(piece, CodeList) for row in rows_of(piece)}
     codes = {category.id: category.code for category in guard.categories} if lists else {}
     for label in dict.fromkeys(label for piece in lists for label in list_labels(piece, lists, codes, in_words)):
         yield ("labels", label) if guard.file.labels is not None else ("codes",), "code", codes[label]
 
 
-def _texts_of(piece: PieceSpec) -> Iterator[tuple[str, str]]:
+def _texts_of(piece: PieceSpec) -> Iterator[tuple[Location, str, str]]:
+    """(keys below the piece, kind, text)."""
     if isinstance(piece, str):
-        yield "text", piece
+        yield (), "text", piece
     elif isinstance(piece, VerdictWord):
-        yield "verdict", piece.verdict
+        yield (), "verdict", piece.verdict
     elif isinstance(piece, Word):
-        yield "word", piece.word
+        yield (), "word", piece.word
     elif isinstance(piece, Levels):
-        yield from (("level", text) for text in piece.levels if isinstance(text, str))
+        yield from ((("levels", n), "level", text) for n, text in enumerate(piece.levels) if isinstance(text, str))
     elif isinstance(piece, CodeList):
-        yield from (("separator", text) for text in piece.labels)
+        yield from ((("labels", n), "separator", text) for n, text in enumerate(piece.labels))
     elif isinstance(piece, Space):
-        yield from (("separator", text) for text in piece.space)
+        yield from ((("space", n), "separator", text) for n, text in enumerate(piece.space))
 
 
 def _instead(kind: str, text: str, special: str) -> str:

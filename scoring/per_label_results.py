@@ -13,7 +13,7 @@ from marginalia.scoring.guard_file import VERDICT
 from marginalia.scoring.language.answer_language import AnswerLanguage
 from marginalia.scoring.marginal.answer_search import MARGINALS
 from marginalia.scoring.marginal.estimators import LabelEstimates
-from marginalia.scoring.scored_record import Result
+from marginalia.scoring.scored_record import LevelEntry, Result
 
 STOPS = ("tolerance", "exhausted", "node_budget")  # why a search stopped, from the best reason to the worst
 
@@ -40,8 +40,15 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
         predicted=_predicted(calls, guard),
         off_language=max(result.off_language or 0.0 for result in calls.values()),
         unexplored=max(result.unexplored or 0.0 for result in calls.values()),
+        levels=_levels(calls),
         stopped=max((result.stopped for result in calls.values()), key=STOPS.index),
     )
+
+
+def _levels(calls: dict[str, Result]) -> list[LevelEntry] | None:
+    """The expected values of all calls, each under LABEL.NAME; None for a guard without levels and integers."""
+    entries = [(row, level) for row, result in calls.items() for level in result.levels or ()]
+    return [{**level, "name": f"{row}.{level['name']}"} for row, level in entries] or None
 
 
 def _table(calls: dict[str, LabelEstimates], name: str, guard: Guard) -> LabelEstimates:

@@ -354,10 +354,10 @@ class AnswerLanguage:
             raise ValueError("label codes must be non-empty and differ")
         for pieces in self.alternatives:
             unnamed = sum(isinstance(piece, LabelList) and piece.labels is None for piece in pieces)
-            if all(map(_optional, pieces)) or unnamed > 1:
-                raise ValueError(
-                    "an alternative needs at least one piece and at most one list of labels without 'rows'"
-                )
+            if all(map(_optional, pieces)):
+                raise ValueError("an alternative needs at least one piece that is not optional")
+            if unnamed > 1:
+                raise ValueError("an alternative may have at most one list of labels without 'rows'")
             if len(pieces) > MOST_PIECES:
                 raise ValueError(f"an alternative has {len(pieces)} pieces; at most {MOST_PIECES} are allowed")
             if any(not text.text for piece in pieces for text in _texts(piece)):
