@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from marginalia.scoring.marginal.answer_search import Node, Search
 
@@ -40,6 +41,16 @@ def explanation(search: Search, labels: Sequence[tuple[str, str]]) -> Iterator[s
         yield f"no label reaches {SHOWN:g}: the guard {_rest(masses, None)}"
     elif len(shown) > MOST_LABELS:
         yield f"{len(shown) - MOST_LABELS} more labels reach {SHOWN:g}"
+
+
+def explanation_data(search: Search, labels: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The same numbers for `--json`, of all labels, each with the mass of each way to complete it; and the mass that
+    leaves the format or was not explored."""
+    masses = _masses(search, [name for _, name in labels])
+    rows = [
+        {"code": code, "label": name, "mass": masses.completed.get(row, {})} for row, (code, name) in enumerate(labels)
+    ]
+    return {"labels": rows, "leaves_format": sum(masses.left.values()), "unexplored": sum(masses.open.values())}
 
 
 def _rest(masses: _Masses, row: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from marginalia.scoring.language.token_language import Moves, TokenLanguage
 from marginalia.scoring.marginal.answer_search import Node, Search
@@ -22,6 +23,16 @@ def answer_tree(search: Search, *, smallest: float = 0.005, labels: Sequence[str
     not fork is one line. `labels`: the names of the rows, which are then shown where an answer ends."""
     yield f"{1:.4f}  (prompt)"
     yield from _below(search.root, search.language, smallest, labels, "")
+
+
+def tree_data(search: Search, *, smallest: float = 0.005, labels: Sequence[str] = ()) -> dict[str, Any]:
+    """The same tree for `--json`: text, mass and branches of each prefix, with the same signs in the texts."""
+
+    def branches(node: Node | None) -> list[dict[str, Any]]:
+        found = _branches(node, search.language, smallest, labels) if node is not None else []
+        return [{"text": one.text, "mass": one.mass, "branches": branches(one.node)} for one in found]
+
+    return {"text": "", "mass": 1.0, "branches": branches(search.root)}
 
 
 def _below(node: Node, language: TokenLanguage, smallest: float, labels: Sequence[str], indent: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.exit_codes import run_command
 from marginalia.schemas.key_approval import FLAG, FLAG_HELP, approve_hosts
-from marginalia.schemas.terminal import replace_unknown_characters
+from marginalia.schemas.terminal import json_for_stdout, replace_unknown_characters, wrapped
 from marginalia.scoring import COMMAND
 from marginalia.scoring.command_summary import summary
 from marginalia.scoring.engines.command_options import add_engine_options, ray_options
@@ -140,8 +140,8 @@ def _refuse_overwriting(options: argparse.Namespace) -> None:
 def explain(options: argparse.Namespace) -> int:
     """Prints the tree of one record's answers. Returns the exit code; raises MarginaliaError."""
     from marginalia.schemas.input_records import read_records_to_score
-    from marginalia.scoring.answer_explanation import explanation
-    from marginalia.scoring.answer_tree import answer_tree
+    from marginalia.scoring.answer_explanation import explanation, explanation_data
+    from marginalia.scoring.answer_tree import answer_tree, tree_data
     from marginalia.scoring.engines.start_engine import approve_endpoint_key
     from marginalia.scoring.scorer import Scorer
 
@@ -158,11 +158,16 @@ def explain(options: argparse.Namespace) -> int:
     scorer = Scorer.from_request(request)
     search = scorer.search(records[record_id])
     labels = [(category.code, category.id) for category in scorer.guard.categories]
-    print(f"record {record_id}, guard {scorer.guard.name}, model {scorer.model.name}")
+    if options.json:
+        of = {"record": record_id, "guard": scorer.guard.name, "model": scorer.model.name}
+        tree = tree_data(search, smallest=options.smallest, labels=scorer.guard.labels)
+        print(json_for_stdout({**of, **explanation_data(search, labels), "tree": tree}))
+        return 0
+    print(wrapped(f"record {record_id}, guard {scorer.guard.name}, model {scorer.model.name}"))
     for line in explanation(search, labels):
-        print(line)
+        print(wrapped(line))
     for line in answer_tree(search, smallest=options.smallest, labels=scorer.guard.labels):
-        print(line)
+        print(wrapped(line))
     return 0
 
 
@@ -259,6 +264,7 @@ def _parser(explains: bool = False, program: str = f"{COMMAND} explain") -> argp
             default=0.005,
             help="combine branches with a probability below this (default 0.005)",
         )
+        add("--json", action="store_true", help="print JSON instead of text")
     else:
         add("--out", required=True, type=Path, metavar="OUT", help="the Parquet file to write")
         add(

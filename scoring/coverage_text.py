@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import textwrap
 
 from marginalia.schemas.label_coverage import GuardCoverage, LabelCoverage
+from marginalia.schemas.terminal import table
 
 KINDS = {"exact": "exact", "union": "union", "bounds": "only bounds"}
-COLUMN = 13  # characters of the first column, with its space
 
 
 def print_coverage(guard: str, coverage: GuardCoverage | None) -> None:
     """Prints the coverage to stderr, before a guard whose categories differ from the labels is used."""
     if coverage is not None:
-        print("\n".join(coverage_lines(guard, coverage, shutil.get_terminal_size().columns)), file=sys.stderr)
+        print("\n".join(coverage_lines(guard, coverage)), file=sys.stderr)
 
 
-def coverage_lines(guard: str, coverage: GuardCoverage, width: int) -> list[str]:
-    """One line for each way in which labels are covered, wrapped at `width` characters."""
-    total = len(coverage.labels) + len(coverage.not_covered)
-    lines = [f"{guard} covers {len(coverage.labels)} of {total} labels"]
+def coverage_lines(guard: str, coverage: GuardCoverage) -> list[str]:
+    """How many labels the guard covers, then a row for each way in which it does."""
+    rows = []
     for kind, title in KINDS.items():
         if labels := [label for label in coverage.labels if label.kind == kind]:
-            lines += _row(title, "; ".join(map(consists_of, labels)), width)
+            rows.append((title, "; ".join(map(consists_of, labels))))
     if coverage.not_covered:
-        lines += _row("not covered", ", ".join(coverage.not_covered), width)
+        rows.append(("not covered", ", ".join(coverage.not_covered)))
     if coverage.unused:
-        lines += _row("not used", f"its categories {', '.join(coverage.unused)}", width)
-    return lines
+        rows.append(("not used", f"its categories {', '.join(coverage.unused)}"))
+    total = len(coverage.labels) + len(coverage.not_covered)
+    return [f"{guard} covers {len(coverage.labels)} of {total} labels", *table([], rows).splitlines()]
 
 
 def consists_of(label: LabelCoverage) -> str:
@@ -41,9 +39,3 @@ def consists_of(label: LabelCoverage) -> str:
         return inside
     part = f"a part of {' or '.join(label.part_of)}"
     return f"{inside} or {part}" if label.any_of else f"{inside} = {part}"
-
-
-def _row(title: str, text: str, width: int) -> list[str]:
-    indent = " " * (COLUMN + 2)
-    wrapped = textwrap.wrap(text, max(width, 40) - len(indent), break_long_words=False, break_on_hyphens=False)
-    return [f"  {title:{COLUMN}}{wrapped[0]}", *(indent + line for line in wrapped[1:])]

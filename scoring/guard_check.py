@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from marginalia.schemas.input_records import read_records_to_score
 from marginalia.schemas.storage.yaml_files import line_in
+from marginalia.schemas.terminal import table
 from marginalia.scoring.guard import Guard
 from marginalia.scoring.language.answer_language import AnswerLanguage, State
 from marginalia.scoring.off_format import (
@@ -72,6 +74,36 @@ def check_guard(
     yield from _answer_lines(scorer.guard, path, records, {result.record_id: result for result in results})
 
 
+def check_data(
+    scorer: Scorer, path: Path, records: Sequence[tuple[str, Messages]], results: Sequence[Result]
+) -> dict[str, Any]:
+    """The same for `--json`."""
+    guard, by_record = scorer.guard, {result.record_id: result for result in results}
+    answers = []
+    for name, _ in records:
+        result = by_record[name]
+        is_scored = result.error is None
+        answers.append(
+            {
+                "record": name,
+                "answer": result.answer,
+                "in_format": is_scored and not outside_format(guard, result.answer or ""),
+                "labels": result.predicted,
+                "off_language": result.off_language,
+                "error": result.error,
+            }
+        )
+    return {
+        "guard": str(path),
+        "model": scorer.model.name,
+        "keeps_format": keeps_format(guard, results),
+        "prompt": visible(scorer, scorer.prompts.build(records[0][1]).ids),
+        "notes": list(scorer.prompts.notes),
+        "codes": [] if guard.per_label else [asdict(row) for row in code_tokens(scorer)],
+        "answers": answers,
+    }
+
+
 def keeps_format(guard: Guard, results: Sequence[Result]) -> bool:
     """Whether every record was scored and has a greedy answer inside the format."""
     return all(result.error is None and not outside_format(guard, result.answer or "") for result in results)
@@ -119,11 +151,16 @@ def _code_lines(scorer: Scorer, path: Path) -> Iterator[str]:
         return
     found = code_tokens(scorer)
     yield f"codes ({path.name}, {_at(path, 'labels' if guard.file.labels is not None else 'codes')}):"
-    width = max(len(row.code) for row in found)
-    for row in found:
-        usual = " ".join(map(_quoted, row.usual))
-        first = ", ".join(map(_quoted, row.first)) or "no token of this model begins it"
-        yield f"  {row.code:<{width}}  {row.label}: tokens {usual or 'not known'}; can begin with {first}"
+    rows = [
+        (
+            row.code,
+            row.label,
+            " ".join(map(_quoted, row.usual)) or "not known",
+            ", ".join(map(_quoted, row.first)) or "no token of this model begins it",
+        )
+        for row in found
+    ]
+    yield table(["code", "label", "tokens", "can begin with"], rows)
     for token, codes in shared_first_tokens(found).items():
         yield f"  share the first token {_quoted(token)}: {', '.join(codes)} (told apart by later tokens only)"
     for code, longer in prefixes(found).items():

@@ -28,6 +28,9 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
         forward_passes=sum(result.forward_passes for result in calls.values()),
         seconds=sum(result.seconds for result in calls.values()),
         imitations=max(result.imitations for result in calls.values()),
+        passages=_total([result.passages for result in calls.values()]),
+        unanswered=_total([result.unanswered for result in calls.values()]),
+        passage_tokens=_total([result.passage_tokens for result in calls.values()]),
     )
     for row, result in calls.items():
         if result.error is not None:
@@ -43,6 +46,11 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
         levels=_levels(calls),
         stopped=max((result.stopped for result in calls.values()), key=STOPS.index),
     )
+
+
+def _total(counts: list[int | None]) -> int | None:
+    """The sum over the calls; None for guards that do not reason."""
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def _levels(calls: dict[str, Result]) -> list[LevelEntry] | None:

@@ -62,6 +62,23 @@ class PromptBuilder:
             return Prompt(self._encode(text, sorted(inside)), max(len(cuts), 1))
         return Prompt(ids, len(cuts))
 
+    def difference_from_tokenizers(self) -> str | None:
+        """Where the guard file's prompt differs from the one that the tokenizer's chat template writes; empty if they
+        are equal, None where there is nothing to compare (see PromptRenderer.own_and_tokenizers)."""
+        pair = self._renderer.own_and_tokenizers()
+        if pair is None:
+            return None
+        own, theirs = pair
+        if own == theirs:
+            return ""
+        if own.split() == theirs.split():
+            return "only in white space"
+        same = next(
+            (n for n, (a, b) in enumerate(zip(own, theirs, strict=False)) if a != b), min(len(own), len(theirs))
+        )
+        start = max(same - 20, 0)
+        return f"from character {same + 1} on: {own[start : same + 30]!r}, there {theirs[start : same + 30]!r}"
+
     def _encode(self, text: str, cuts: list[int]) -> list[int]:
         ids: list[int] = []
         for start, stop in zip([0, *cuts], [*cuts, len(text)], strict=True):

@@ -24,6 +24,8 @@ from marginalia.scoring.rendering import RENDERER, RenderingError
 # private-use characters, in the place of message n's text; the letters say what to do with it: l, r: strip on the left,
 # on the right; j: write it as in a JSON string
 MARK = re.compile("\ue000(\\d+)([lrj]*)\ue001")
+_TEXT = "Hello."  # of a message, to compare prompts
+_WITH_POLICY = 400  # characters from which on a chat template is taken to contain a policy
 _SPACE = "\u2003"  # white space that no template writes itself
 _PROBE = 'aB "<&\\\n'  # characters that filters such as upper, escape and tojson change
 _PROBED = re.compile(f"({_SPACE}?)\ue000(\\d+):([^\ue000\ue001]*)\ue001({_SPACE}?)")
@@ -62,6 +64,21 @@ class PromptRenderer:
         variables = {**arguments, **variables}
         prompt = self._without_prefill(variables, arguments)
         return self._with_plain_marks(prompt + self._own(self._prompt.prefill, variables))
+
+    def own_and_tokenizers(self) -> tuple[str, str] | None:
+        """(the guard file's prompt, that of the tokenizer's chat template) for one message of a user, as text.
+
+        None unless the file writes a prompt out that a chat template may also write: with `frame`, for a tokenizer
+        whose chat template contains a policy of its own. That is seen from how much text it puts around a message."""
+        if self._frame is None or not self._has_chat_template or self._guard.verdict is not None:
+            return None
+        try:
+            theirs = self._chat_in_either_form([{"role": "user", "content": _TEXT}], {}, _TEXT)
+        except ModelError:
+            return None
+        if len(theirs) < _WITH_POLICY:
+            return None
+        return MARK.sub(_TEXT, self.render(["user"])), theirs
 
     def _without_prefill(self, variables: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
         if self._prompt.message is not None:

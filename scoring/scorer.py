@@ -72,7 +72,7 @@ class Scorer:
         self._calls: dict[str, Scorer] = {}
         self._several: SeveralCalls | None = None
         for name, call in guard.calls.items():
-            self._calls[name] = Scorer(model, call, self.settings, first=next(iter(self._calls.values()), None))
+            self._calls[name] = type(self)(model, call, self.settings, first=next(iter(self._calls.values()), None))
         if self._calls:
             first = next(iter(self._calls.values()))
             self.prompts, self.tokens, self._source = first.prompts, first.tokens, first._source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from marginalia.pipeline.core.run import Run
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.terminal import table
 
 HOME = "argilla"
 
@@ -35,9 +36,13 @@ def start_for_annotators(run: Run, *, host: str, port: int | None) -> str:
 
 def log_ins(run: Run) -> str:
     """A table of user names, roles and passwords of the run's own server."""
+    rows = [(row["user"], row["role"], row["password"]) for row in log_in_data(run)]
+    return "log-ins:\n" + table(["user", "role", "password"], rows)
+
+
+def log_in_data(run: Run) -> list[dict[str, str]]:
+    """The same for `--json`."""
     from marginalia.annotation.server.server_control import accounts
 
     known = accounts(run.path(HOME))
-    width = max((len(account.username) for account in known), default=0)
-    rows = [f"  {account.username:{width}}  {account.role:9}  {account.password}" for account in known]
-    return "\n".join(["log-ins (user, role, password):", *rows])
+    return [{"user": account.username, "role": account.role, "password": account.password} for account in known]

@@ -5,6 +5,9 @@ is computed from it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import polars as pl
 
 from marginalia.pipeline.annotating.expert_round import send_to_experts
@@ -14,6 +17,7 @@ from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.manifest_json import Missing
+from marginalia.schemas.terminal import table, wrapped
 
 
 def guard_name(run: Run, guard: str | None) -> str:
@@ -85,6 +89,13 @@ def stage(
 STAGE = stage()
 
 
+def listed(run: Run) -> dict[str, Any]:
+    """The records of audit.parquet and the error rate of all gold, for `--json`."""
+    audited = AUDIT.read(run)
+    error = gold_error_rate(audited)
+    return {"records": audited.to_dicts(), "gold_error_rate": None if error is None else error.model_dump(mode="json")}
+
+
 def listing(run: Run) -> str:
     """audit.parquet as text: the disputed records, how many of them and of the random sample experts changed, and the
     error rate of all gold that follows."""
@@ -92,10 +103,8 @@ def listing(run: Run) -> str:
     disputed = audited.filter(pl.col("why") == "guard").sort("support")
     records = "record" if disputed.height == 1 else "records"
     lines = [f"{disputed.height} {records} where guard and gold disagree most:"]
-    for row in disputed.iter_rows(named=True):
-        gold = "with" if row["label"] in row["gold_labels"] else "without"
-        changed = "" if row["changed"] is None else "  changed" if row["changed"] else "  confirmed"
-        lines.append(f"  {row['id']}  {row['label']}: guard {row['probability']:.3f}, gold {gold}{changed}")
+    if disputed.height:
+        lines.append(table(["record", "label", "guard", "gold", "expert"], map(_cells, disputed.iter_rows(named=True))))
     if partly := audited["judged"].count():
         lines.append(f"of {partly} of {audited.height} records gold judged only some labels: only these are reviewed")
     for rate in change_rates(audited):
@@ -107,4 +116,10 @@ def listing(run: Run) -> str:
         lines.append(
             f"of all final gold records, experts would change {error.value:.1%} [{error.low:.1%}, {error.high:.1%}]"
         )
-    return "\n".join(lines)
+    return wrapped("\n".join(lines))
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    gold = "with" if row["label"] in row["gold_labels"] else "without"
+    expert = "" if row["changed"] is None else "changed" if row["changed"] else "confirmed"
+    return [row["id"], row["label"], f"{row['probability']:.3f}", gold, expert]

@@ -26,7 +26,12 @@ from marginalia.schemas.agreement_json import Estimate
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.tables import Answer, GoldRecord
+from marginalia.schemas.terminal import table
 
+HEADERS = (
+    *("answers per record", "answers in all", "settled", "for the expert", "open"),
+    *("right", "right with expert", "precision", "recall", "alpha"),
+)
 NOW = datetime(2000, 1, 1, tzinfo=UTC)  # a placeholder: the results do not depend on times
 
 
@@ -119,22 +124,24 @@ def simulate(
     )
 
 
-def table(forecasts: Sequence[Forecast]) -> str:
-    """The forecasts as a text table, one line each."""
-    head = (
-        "answers per record  answers in all  settled  for the expert    open  right  right with expert  precision"
-        "  recall  alpha"
-    )
-    lines = ["simulated annotators: a forecast, not a measurement", head]
-    for row in forecasts:
-        lines.append(
-            f"{row.overlap:>18}  {row.answers:>14,}  {_percent(row.final / row.records):>7}"
-            f"  {_percent(row.for_expert / row.records):>14}  {_percent(row.open / row.records):>6}"
-            f"  {_percent(row.right.value):>5}"
-            f"  {_percent(row.right_with_expert.value):>17}  {_percent(row.precision):>9}  {_percent(row.recall):>6}"
-            f"  {'–' if row.alpha_masi is None else f'{row.alpha_masi:.2f}':>5}"
-        )
-    return "\n".join(lines)
+def forecast_table(forecasts: Sequence[Forecast]) -> str:
+    """The forecasts as a table for the terminal, one row each."""
+    rows = [
+        [
+            str(row.overlap),
+            f"{row.answers:,}",
+            _percent(row.final / row.records),
+            _percent(row.for_expert / row.records),
+            _percent(row.open / row.records),
+            _percent(row.right.value),
+            _percent(row.right_with_expert.value),
+            _percent(row.precision),
+            _percent(row.recall),
+            "–" if row.alpha_masi is None else f"{row.alpha_masi:.2f}",
+        ]
+        for row in forecasts
+    ]
+    return "simulated annotators: a forecast, not a measurement\n" + table(HEADERS, rows, indent=0)
 
 
 def profiles_of(miss: Sequence[float], false_alarm: Sequence[float], skip: float) -> list[AnnotatorProfile]:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from marginalia.pipeline.commands.shared_options import RunOption, open_folder, with_error_messages
+from marginalia.pipeline.commands.shared_options import JsonOption, RunOption, open_folder, with_error_messages
+from marginalia.schemas.terminal import json_for_stdout
 
 argilla = typer.Typer(
     help="Control the run's own Argilla server.",
@@ -45,26 +46,31 @@ def down(run: RunOption) -> None:
 
 @argilla.command("status", epilog="Example: marginalia argilla status --run runs/refunds")
 @with_error_messages
-def server_status(run: RunOption) -> int:
+def server_status(run: RunOption, as_json: JsonOption = False) -> int:
     """Show whether the server is running. The exit code is 1 when it is not.
 
     Reads the folder argilla/ in the run folder. Writes nothing."""
     from marginalia.annotation.server.server_control import status as running
 
     server = running(open_folder(run).path("argilla"))
-    print(f"running at {server.url} (process {server.pid})" if server else "not running")
+    if as_json:
+        where = {"url": server.url, "process": server.pid} if server else {"url": None, "process": None}
+        print(json_for_stdout({"running": server is not None, **where}))
+    else:
+        print(f"running at {server.url} (process {server.pid})" if server else "not running")
     return 0 if server else 1
 
 
 @argilla.command(epilog="Example: marginalia argilla users --run runs/refunds")
 @with_error_messages
-def users(run: RunOption) -> None:
+def users(run: RunOption, as_json: JsonOption = False) -> None:
     """Print the log-ins with their passwords.
 
     Reads the folder argilla/ in the run folder. Writes nothing."""
-    from marginalia.pipeline.annotating.annotator_logins import log_ins
+    from marginalia.pipeline.annotating.annotator_logins import log_in_data, log_ins
 
-    print(log_ins(open_folder(run)))
+    opened = open_folder(run)
+    print(json_for_stdout(log_in_data(opened)) if as_json else log_ins(opened))
 
 
 @argilla.command(epilog="Example: marginalia argilla backup backups/monday --run runs/refunds")

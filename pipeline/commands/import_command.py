@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from marginalia.pipeline.commands.shared_options import (
     ApproveKeyOption,
+    Details,
     ForceOption,
+    JsonOption,
     open_folder,
     run_and_print,
 )
 from marginalia.pipeline.commands.shown_mapping import show_mapping
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.terminal import fitted
+from marginalia.schemas.terminal import PIPED_WIDTH, fitted, json_for_stdout, terminal_width, wrapped
 
-EXAMPLE = "Example: marginalia import data.csv --run runs/mine --mapping mapping.yaml --preview"
+if TYPE_CHECKING:
+    from marginalia.pipeline.core.stage_runner import StageRun
+
+EXAMPLE = "marginalia import data.csv --run runs/mine --mapping mapping.yaml --preview"
 SOURCE_HELP = (
     "CSV, TSV, JSON, JSONL or Parquet files (also .gz, .zst, .bz2), patterns such as 'parts/*.csv', or hub:OWNER/NAME; "
     "default: the source in the run's import.yaml"
 )
 MAPPING_HELP = "a shipped mapping's name, or a YAML file; default: the run's import.yaml or, without one, records"
-LEAST_WIDTH = 40
 
 
 def import_records(
@@ -48,7 +51,8 @@ def import_records(
         Path | None, typer.Option(help="with --suggest: the mapping to write; default: mapping.yaml", metavar="YAML")
     ] = None,
     force: ForceOption = False,
-    shown: Annotated[
+    as_json: JsonOption = False,
+    shown_mapping: Annotated[
         str | None,
         typer.Option(
             "--show-mapping",
@@ -62,7 +66,7 @@ def import_records(
 ) -> int:
     """The command `import`."""
     if suggest:
-        return _suggest(source or [], run, taxonomy, out or Path("mapping.yaml"), force=force)
+        return _suggest(source or [], run, taxonomy, out, force=force, as_json=as_json)
     if taxonomy is not None or out is not None:
         raise InputError("--taxonomy and --out need --suggest", hint="an import uses the taxonomy of its run")
     if run is None:
@@ -73,41 +77,52 @@ def import_records(
     if preview:
         from marginalia.pipeline.importing.import_preview import preview as preview_import
 
-        print(preview_import(opened, source or [], mapping, terminal_width()))
-        print("\npreview: nothing was written")
+        shown = preview_import(opened, source or [], mapping)
+        print(json_for_stdout(shown.data) if as_json else f"{shown}\n\npreview: nothing was written")
         return 0
     from marginalia.pipeline.importing.import_stage import STAGE, detected, prepare
 
     prepare(opened, source, mapping)
-    code = run_and_print(STAGE, opened, force=force)
-    for line in detected(opened):
-        print(f"  read: {line}")
-    return code
+
+    def read(done: StageRun) -> Details:
+        return Details([wrapped(f"  read: {line}") for line in detected(opened)])
+
+    return run_and_print(STAGE, opened, force=force, as_json=as_json, details=read)
 
 
-def _suggest(sources: list[str], run: Path | None, taxonomy: str | None, out: Path, *, force: bool) -> int:
-    """Writes the mapping that is suggested for the files, and prints what is left to do and some records."""
+def _suggest(
+    sources: list[str], run: Path | None, taxonomy: str | None, out: Path | None, *, force: bool, as_json: bool
+) -> int:
+    """Writes the mapping that is suggested for the files, and prints what is left to do and some records. Without files
+    those of the run's import.yaml are used, and the mapping is written into the run folder."""
+    from marginalia.pipeline.core.artifacts import SUGGESTED_MAPPING
+    from marginalia.pipeline.importing.import_stage import files_to_import
     from marginalia.pipeline.importing.suggested_mapping import suggest
-    from marginalia.pipeline.importing.suggestion_summary import next_steps, shown_examples
+    from marginalia.pipeline.importing.suggestion_summary import import_command, next_steps, shown_examples
     from marginalia.schemas.storage.files import write_text
     from marginalia.schemas.storage.overwriting import refuse_overwriting
     from marginalia.schemas.taxonomy import load_taxonomy
     from marginalia.scoring.guard import named_taxonomy
 
+    opened = open_folder(run) if run is not None else None
+    if out is None:
+        out = opened.path(SUGGESTED_MAPPING) if opened is not None and not sources else Path(SUGGESTED_MAPPING)
+    if opened is not None and not sources:
+        sources = files_to_import(opened)
     if out.exists() and not force:
         raise InputError.at(out, "exists already", hint="choose another name with --out, or replace it with --force")
     refuse_overwriting([out], sources, hint="choose another name for --out")
-    labels = load_taxonomy(str(named_taxonomy(taxonomy))) if taxonomy else open_folder(run).taxonomy if run else None
+    labels = load_taxonomy(str(named_taxonomy(taxonomy))) if taxonomy else opened.taxonomy if opened else None
     suggestion = suggest(sources, labels)
     write_text(out, suggestion.text)
-    width = terminal_width()
+    if as_json:
+        questions = [{"line": line, "key": key} for line, key in suggestion.questions]
+        following = import_command(out, sources, run)
+        files = [str(facts) for facts in suggestion.files.facts]
+        print(json_for_stdout({"mapping": str(out), "files": files, "to_edit": questions, "next": following}))
+        return 0
     for facts in suggestion.files.facts:
-        print("\n".join(fitted(str(facts), width, 3)))
-    print("\n" + "\n\n".join(shown_examples(suggestion, labels, width)) + "\n")
+        print("\n".join(fitted(str(facts), terminal_width() or PIPED_WIDTH, 3)))
+    print("\n" + "\n\n".join(shown_examples(suggestion, labels)) + "\n")
     print("\n".join(next_steps(suggestion, out, sources, run)))
     return 0
-
-
-def terminal_width() -> int:
-    """Columns of the terminal."""
-    return max(shutil.get_terminal_size((100, 24)).columns, LEAST_WIDTH)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from marginalia.pipeline.config.config_text import config_text, list_keys
+from marginalia.pipeline.config.config_text import config_text, key_data, list_keys
 from marginalia.pipeline.config.config_text import explain as explain_key
 from marginalia.pipeline.config.run_config import Config, load_config
-from marginalia.pipeline.core.run import RUNS, run_folder
+from marginalia.pipeline.core.artifacts import IMPORT_SETTINGS
+from marginalia.pipeline.core.run import RUNS, Run, run_folder
+from marginalia.pipeline.importing.import_stage import first_settings
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.files import cannot_write, fsync_folder, read_text, write_text
 from marginalia.schemas.taxonomy import load_taxonomy
@@ -58,11 +61,12 @@ HUB_MODELS = {
 }
 
 
-def new_run(name: str, taxonomy: str, *, root: Path = RUNS) -> Path:
+def new_run(name: str, taxonomy: str, *, data: Sequence[str] = (), root: Path = RUNS) -> Path:
     """Creates `root/name` with config.yaml and taxonomy.yaml, completely or not at all; returns the folder.
 
-    `taxonomy` is a shipped name, the name of a guard's own taxonomy or a YAML file, which is copied unchanged. Raises
-    InputError for an invalid name, a run that exists, and an invalid taxonomy."""
+    `taxonomy` is a shipped name, the name of a guard's own taxonomy or a YAML file, which is copied unchanged. `data`:
+    files that the run will import; import.yaml names them, so that no texts are planned. Raises InputError for an
+    invalid name, a run that exists, an invalid taxonomy, and a file that does not exist."""
     folder = run_folder(name, root=root)
     if folder.exists():
         raise InputError(f"{folder} exists already; nothing was changed", hint="choose another name")
@@ -73,7 +77,9 @@ def new_run(name: str, taxonomy: str, *, root: Path = RUNS) -> Path:
         temporary.mkdir(parents=True)
         write_text(temporary / "taxonomy.yaml", read_text(source))
         write_text(temporary / "config.yaml", run_config(loaded.id, f"Run {name}: {loaded.title}"))
-        load_config(temporary / "config.yaml")
+        config = load_config(temporary / "config.yaml")
+        if data:
+            write_text(temporary / IMPORT_SETTINGS, first_settings(Run(folder, config), data))
         # fails if another process has created the folder meanwhile, unless it is empty
         os.rename(temporary, folder)  # noqa: PTH104
         fsync_folder(root)
@@ -107,3 +113,9 @@ def _guard(taxonomy_id: str) -> dict[str, Any]:
 def explain(key: str | None) -> str:
     """The text that `marginalia config --explain [KEY]` prints. Raises InputError for an unknown key."""
     return explain_key(Config, key) if key is not None else list_keys(Config)
+
+
+def explained(key: str | None) -> list[dict[str, Any]]:
+    """The same for `--json`."""
+    explain(key)  # raises InputError for an unknown key
+    return key_data(Config, key)

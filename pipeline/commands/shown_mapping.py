@@ -20,11 +20,10 @@ def _print(name: str) -> None:
     from marginalia.pipeline.importing.column_mapping import EXPLAIN, SHIPPED, Mapping, mapping_path
     from marginalia.schemas.storage.files import read_text
     from marginalia.schemas.storage.yaml_files import load_yaml
+    from marginalia.schemas.terminal import table
 
     if name != ALL:
         print(read_text(mapping_path(name)).rstrip())
         return
-    paths = sorted(SHIPPED.glob("*.yaml"))
-    width = max(len(path.stem) for path in paths)
-    for path in paths:
-        print(f"{path.stem:{width}}  {load_yaml(path, Mapping, explain=EXPLAIN).title}")
+    rows = [(path.stem, load_yaml(path, Mapping, explain=EXPLAIN).title) for path in sorted(SHIPPED.glob("*.yaml"))]
+    print(table([], rows, indent=0))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Collection, Iterator, Mapping
-from functools import partial
 from typing import Any, get_args, get_origin
 
 import yaml
@@ -14,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from marginalia.schemas.errors import InputError, did_you_mean
+from marginalia.schemas.terminal import table, terminal_width
 
 WIDTH = 110  # characters per line
 
@@ -119,11 +119,30 @@ def explain(model: type[BaseModel], key: str) -> str:
 
 
 def list_keys(model: type[BaseModel]) -> str:
-    """Every dotted path with its description, one line each."""
-    descriptions = {path: _description(field, _model_in(field.annotation)) for path, _, field in _walk(model, "")}
-    width = max(map(len, descriptions))
-    shorten = partial(textwrap.shorten, width=WIDTH - 20, placeholder=" …", break_on_hyphens=False)
-    return "\n".join(f"{path:{width}}  {shorten(text)}" for path, text in descriptions.items())
+    """A table of every dotted path with its description."""
+    rows = [(path, _description(field, _model_in(field.annotation))) for path, _, field in _walk(model, "")]
+    return table([], rows, indent=0)
+
+
+def key_data(model: type[BaseModel], key: str | None) -> list[dict[str, Any]]:
+    """Every setting with this key (None: all) for `--json`: key, description, type and default; type and default are
+    null for a section, and the default for a required key."""
+    rows = []
+    for path, owner, field in _walk(model, ""):
+        if key is None or path == key or path.endswith(f".{key}"):
+            is_section = section_of(field) is not None
+            schema = owner.model_json_schema()
+            name = path.rpartition(".")[2]
+            rows.append(
+                {
+                    "key": path,
+                    "description": _description(field, _model_in(field.annotation)),
+                    "type": None if is_section else _type(schema["properties"][name], schema.get("$defs", {})),
+                    "required": field.is_required(),
+                    "default": None if is_section or field.is_required() else _default(field),
+                }
+            )
+    return rows
 
 
 def known_keys(model: type[BaseModel]) -> set[str]:
@@ -134,7 +153,7 @@ def known_keys(model: type[BaseModel]) -> set[str]:
 def _explained(path: str, owner: type[BaseModel], field: FieldInfo) -> list[str]:
     name = path.rpartition(".")[2]
     inner = _model_in(field.annotation)
-    lines = [path, *textwrap.wrap(_description(field, inner), WIDTH, **_HANGING)]
+    lines = [path, *textwrap.wrap(_description(field, inner), min(WIDTH, terminal_width() or WIDTH), **_HANGING)]
     if section_of(field) is None:
         schema = owner.model_json_schema()
         lines.append(f"  type: {_type(schema['properties'][name], schema.get('$defs', {}))}")

@@ -48,6 +48,7 @@ from marginalia.schemas.thresholds_json import ThresholdsFile
 
 GUARD = "{guard}"  # in a name: one file per guard of the config
 IMPORT_SETTINGS = "import.yaml"
+SUGGESTED_MAPPING = "mapping.yaml"  # in the run folder, written by import --suggest
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Check = Callable[[Run, Path, pl.DataFrame, str], None]
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from marginalia.pipeline.core.artifacts import ANSWERS, GOLD, IMPORT_SETTINGS
+from marginalia.pipeline.core.artifacts import ANSWERS, GOLD, IMPORT_SETTINGS, SUGGESTED_MAPPING
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.run_log import read_log
 from marginalia.pipeline.core.stage_order import STAGES, load_stage
@@ -16,6 +16,7 @@ from marginalia.pipeline.core.stage_summary import counted
 from marginalia.schemas.errors import MarginaliaError
 from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.storage.run_lock import lock_holder
+from marginalia.schemas.terminal import table, wrapped
 
 State = Literal["up to date", "incomplete", "stale", "not run", "broken off", "running", "not needed"]
 TO_DO: tuple[State, ...] = ("incomplete", "stale", "not run", "broken off")
@@ -40,34 +41,55 @@ class StageState:
 
 @dataclass(frozen=True)
 class Overview:
-    """The stages of a run. `working` describes the process that holds the run's lock, `next` is the next command; both
-    can be None. `str()` is the table that `marginalia status` prints."""
+    """The stages of a run. `working` describes the process that holds the run's lock, `next` is the command that
+    continues the run and `because` its reason; each can be None. `report` is the path of the report once all stages are
+    complete. `str()` is the table that `marginalia status` prints."""
 
     run: str
     working: str | None
     stages: list[StageState]
     next: str | None
+    because: str | None
+    report: str | None
 
     @property
     def data(self) -> dict[str, Any]:
         """What `--json` prints."""
         rows = [{**asdict(stage), "finished_at": _iso(stage.finished_at)} for stage in self.stages]
-        return {"run": self.run, "working": self.working, "stages": rows, "next": self.next}
+        following = {"next": self.next, "because": self.because, "report": self.report}
+        return {"run": self.run, "working": self.working, "stages": rows, **following}
 
     def __str__(self) -> str:
-        lines = [f"{self.run}" + (f": in use by {self.working}" if self.working else "")]
+        rows = []
         for stage in self.stages:
-            age = "" if stage.age_seconds is None else _ago(stage.age_seconds)
+            when = "" if stage.age_seconds is None else _ago(stage.age_seconds)
             details = "; ".join(part for part in (stage.why, counted(stage.counts, SHOWN)) if part)
-            lines.append(f"  {stage.stage:10}  {stage.state:10}  {age:>10}  {details}".rstrip())
-        lines.append(f"next: {self.next}" if self.next else "next: nothing, all stages are complete")
-        if self.stages[0].stage == "plan" and self.stages[0].state == "not run":
-            lines.append(f"or, with your own records: marginalia import FILE --run {self.run} --mapping MAPPING")
-        return "\n".join(lines)
+            rows.append((stage.stage, stage.state, when, details))
+        lines = [f"{self.run}" + (f": in use by {self.working}" if self.working else "")]
+        lines.append(table(["stage", "state", "finished", "result"], rows))
+        if self.next is not None:
+            lines.append(f"next: {self.next}")
+        elif self.report is not None:
+            lines.append(f"all stages are complete; the report: {self.report}")
+        return "\n".join([*lines, *([wrapped(f"  {self.because}", hanging=0)] if self.because else [])])
 
 
-def overview(run: Run) -> Overview:
-    """The stages that this run needs, in the order of the data."""
+@dataclass(frozen=True)
+class MissingAnswers:
+    """Answers that people still have to give in Argilla; `count` None: not known, because of `problem`."""
+
+    count: int | None
+    problem: str | None = None
+
+    def __str__(self) -> str:
+        if self.count is None:
+            return f"how many answers are missing is not known: {self.problem}"
+        return "1 answer is missing" if self.count == 1 else f"{self.count:,} answers are missing"
+
+
+def overview(run: Run, missing: MissingAnswers | None = None) -> Overview:
+    """The stages that this run needs, in the order of the data. `missing`: what its annotators still have to do; None
+    when nothing was pushed."""
     working, last_events = lock_holder(run.folder), _last_events(run)
     stages: list[StageState] = []
     waits_for: str | None = None  # the first stage that must run before the stages after it can be up to date
@@ -77,7 +99,13 @@ def overview(run: Run) -> Overview:
         if waits_for is None and stage.state in (*TO_DO, "running") and STAGES[name].waited_for:
             waits_for = name
     todo = next((stage for stage in stages if stage.state in TO_DO), None)
-    return Overview(str(run.folder), working, stages, _command(run, todo) if todo is not None else None)
+    report = run.path("report.html") if todo is None and working is None else None
+    command, because = None, None
+    if working is not None:
+        because = f"wait until {working} has finished"
+    elif todo is not None:
+        command, because = _next(run, todo, missing, tried=last_events.get(todo.stage) is not None)
+    return Overview(str(run.folder), working, stages, command, because, None if report is None else str(report))
 
 
 def next_after(run: Run, stage: str) -> str | None:
@@ -86,8 +114,6 @@ def next_after(run: Run, stage: str) -> str | None:
     names = _needed_stages(run)
     later = names[names.index(stage) + 1 :] if stage in names else []
     name = next((name for name in later if name != "adjudicate" or _undecided(run)), None)
-    if name == "pull":
-        return _annotate_first(run)
     return run.command(name) if name is not None else None
 
 
@@ -160,21 +186,54 @@ def _manifest(run: Run, stage: str) -> Manifest | None:
         return None  # staleness reports the damage
 
 
-def _command(run: Run, todo: StageState) -> str:
+def _next(run: Run, todo: StageState, missing: MissingAnswers | None, *, tried: bool) -> tuple[str, str]:
+    """The command for the first stage that is to be done, and the reason. `tried`: the stage was called before."""
     manifest = _manifest(run, todo.stage)
     path = manifest_path(run, todo.stage)
     if manifest is None and path.exists():  # damaged; without --force the stage would refuse to run
-        forced = f"{run.command(todo.stage)} --force"
-        return forced if todo.stage != "publish" else f"delete {path}, then: {run.command(todo.stage)}"
+        if todo.stage == "publish":  # has no --force
+            return f"rm {path}", f"it is damaged; then: {run.command('publish')}"
+        return f"{run.command(todo.stage)} --force", f"{path} is damaged: {todo.why}"
+    if todo.stage == "import" and not tried:
+        return _first_import(run)
+    if todo.stage == "pull" or (todo.stage == "score" and manifest is None and missing is not None and missing.count):
+        return run.command("pull"), f"{missing or 'people answer in Argilla first'}; {_for_annotators(run)}"
+    command, because = run.command(todo.stage), _reason(todo)
     if todo.state == "incomplete" and manifest is not None:
-        return next(item.how for item in manifest.missing if item.blocks)
-    if todo.stage == "pull" and manifest is None:
-        return _annotate_first(run)
-    return run.command(todo.stage)
+        how = next(item.how for item in manifest.missing if item.blocks)
+        command, because = (how, because) if how.startswith("marginalia ") else (command, f"{because}; {how}")
+    if todo.stage == "plan" and todo.state == "not run":
+        because += f"; to use records of your own instead: marginalia import FILE --run {run.folder} --mapping MAPPING"
+    return command, because
 
 
-def _annotate_first(run: Run) -> str:
-    return f"annotate in Argilla (marginalia argilla up --run {run.folder}), then: {run.command('pull')}"
+def _reason(todo: StageState) -> str:
+    if todo.state == "not run":
+        return f"{todo.stage} has not run yet"
+    if todo.state == "broken off":
+        return f"{todo.stage} was interrupted; it continues where it stopped"
+    return f"{todo.stage} is {'out of date' if todo.state == 'stale' else 'incomplete'}: {todo.why}"
+
+
+def _first_import(run: Run) -> tuple[str, str]:
+    mapping = run.path(SUGGESTED_MAPPING)
+    if not mapping.exists():
+        return (
+            f"{run.command('import')} --suggest",
+            f"it writes {mapping}, which says what the columns mean, for you to check",
+        )
+    return (
+        f"{run.command('import')} --mapping {mapping}",
+        "once you have checked the mapping; with --preview it shows the records and writes nothing",
+    )
+
+
+def _for_annotators(run: Run) -> str:
+    """Where people answer, and where their accounts are."""
+    url = run.config.annotation.url
+    if url is not None:
+        return f"pull them when people have answered at {url}"
+    return f"pull them when people have answered; address and log-ins: marginalia argilla up --run {run.folder}"
 
 
 def _ago(seconds: float) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from marginalia.pipeline.core.stage_runner import StageRun
 from marginalia.schemas.manifest_json import Missing
+from marginalia.schemas.terminal import wrapped
 
 _PLURALS = {
     *("answers", "attempts", "bytes", "characters", "duplicates", "estimators", "files", "guards", "labels", "levels"),
@@ -25,7 +27,19 @@ def describe(done: StageRun) -> str:
     """`plan: 60 planned (0.1 s; not run yet)`, or `plan: up to date (60 planned)`; then the warnings."""
     counts = counted(done.manifest.counts_out)
     status = f"up to date ({counts})" if done.status == "up to date" else f"{counts} ({_spent(done)}; {done.why})"
-    return "\n".join([f"{done.stage}: {status}", *warning_lines(done.manifest.warnings)])
+    return wrapped("\n".join([f"{done.stage}: {status}", *warning_lines(done.manifest.warnings)]))
+
+
+def data_of(done: StageRun) -> dict[str, Any]:
+    """What `--json` of a stage's command prints: its outcome, and what its manifest says about it."""
+    kept = ("counts_in", "counts_out", "seconds", "tokens", "cost", "outputs", "facts", "warnings", "missing")
+    manifest = done.manifest.model_dump(mode="json")
+    return {
+        "stage": done.stage,
+        "status": done.status,
+        "why": done.why or None,
+        **{name: manifest[name] for name in kept},
+    }
 
 
 def warning_lines(warnings: Iterable[str]) -> list[str]:

@@ -16,6 +16,7 @@ from marginalia.schemas.errors import InputError
 from marginalia.schemas.source_rows import read_rows
 from marginalia.schemas.storage.files import write_jsonl, write_text
 from marginalia.schemas.taxonomy import taxonomy_path
+from marginalia.schemas.terminal import wrapped
 
 CONFIG = Path(__file__).parent / "config.yaml"
 EXAMPLES = Path(__file__).parent / "examples.jsonl"
@@ -129,7 +130,7 @@ def _print_summary(run: Run, ran: list[StageRun], seconds: float) -> None:
 
     evaluation = EVALUATION.read(run)
     print()
-    print("\n".join(headline(evaluation)))
+    print(wrapped("\n".join(headline(evaluation))))
     if all(done.status == "up to date" for done in ran):
         print("\nnothing to do: every stage is up to date (make demo FRESH=1 starts over)")
     print(f"\nreport: {run.path('report.html').resolve()}")

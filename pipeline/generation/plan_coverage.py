@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import polars as pl
 
 from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.schemas.terminal import table, wrapped
 
 
 @dataclass(frozen=True)
@@ -25,19 +27,23 @@ class Coverage:
     allowed_pairs: int
     uncovered: list[tuple[str, str]]
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """The same counts for `--json`."""
+        return {**asdict(self), "uncovered": [list(pair) for pair in self.uncovered]}
+
     def __str__(self) -> str:
-        width = max((len(label) for label in self.labels), default=0)
-        cell = max(3, *(len(str(value)) + 1 for row in self.matrix for value in row)) if self.matrix else 3
-        lines = [" " * (width + 4) + "".join(f"{number:>{cell}}" for number in range(1, len(self.labels) + 1))]
-        for number, (label, row) in enumerate(zip(self.labels, self.matrix, strict=True), start=1):
-            shown = "".join(f"{value or '·':>{cell}}" for value in row)
-            lines.append(f"{number:>3} {label:<{width}}{shown}")
+        numbers = [str(number) for number in range(1, len(self.labels) + 1)]
+        rows = [
+            [f"{number} {label}", *(str(value or "·") for value in row)]
+            for number, label, row in zip(numbers, self.labels, self.matrix, strict=True)
+        ]
         covered = self.allowed_pairs - len(self.uncovered)
         sizes = ", ".join(f"{count} with {size}" for size, count in self.sizes.items())
-        lines += ["", f"labels per text: {sizes}", f"pairs covered: {covered} of {self.allowed_pairs} allowed"]
+        lines = [f"labels per text: {sizes}", f"pairs covered: {covered} of {self.allowed_pairs} allowed"]
         for name, counts in self.attributes.items():
             lines.append(f"{name}: " + ", ".join(f"{value} {count}" for value, count in counts.items()))
-        return "\n".join(lines)
+        return f"{table(['', *numbers], rows)}\n\n{wrapped(chr(10).join(lines))}"
 
 
 def coverage(plan: pl.DataFrame, taxonomy: Taxonomy) -> Coverage:

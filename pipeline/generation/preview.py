@@ -9,8 +9,7 @@ from typing import Any
 
 from marginalia.pipeline.generation.generation_result import GenerationResult
 from marginalia.schemas.manifest_json import Missing
-
-_WIDTH = 100
+from marginalia.schemas.terminal import PIPED_WIDTH, terminal_width, wrapped
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,20 @@ class Preview:
     currency: str = ""
     missing: Sequence[Missing] = ()
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """The slots, each with its text and its rejected attempts, and the cost, for `--json`."""
+        slots = []
+        for slot_index, slot in enumerate(self.slots):
+            accepted = self.result.accepted.get(slot_index)
+            rejected = [
+                {"attempt": attempt, "reason": reason, "detail": detail}
+                for index, attempt, reason, detail in self.result.rejected
+                if index == slot_index
+            ]
+            slots.append({**slot, "text": accepted.text if accepted is not None else None, "rejected": rejected})
+        return {"planned": self.planned, "cost": self.cost, "currency": self.currency, "slots": slots}
+
     def __str__(self) -> str:
         blocks = [self._block(slot_index, slot) for slot_index, slot in enumerate(self.slots)]
         return "\n\n".join([*blocks, self._summary()])
@@ -36,9 +49,11 @@ class Preview:
             str(value) for name, value in slot.items() if name not in ("slot_id", "labels", "near_miss_of") and value
         ]
         near = f", like {slot['near_miss_of']}" if slot.get("near_miss_of") else ""
-        lines = [f"{slot['slot_id']}: {' + '.join(slot['labels']) or 'no label'}{near} ({', '.join(attributes)})"]
+        lines = [
+            wrapped(f"{slot['slot_id']}: {' + '.join(slot['labels']) or 'no label'}{near} ({', '.join(attributes)})")
+        ]
         lines += [
-            f"    attempt {attempt} rejected: {reason}: {detail}"
+            wrapped(f"    attempt {attempt} rejected: {reason}: {detail}")
             for index, attempt, reason, detail in self.result.rejected
             if index == slot_index
         ]
@@ -47,7 +62,8 @@ class Preview:
             lines.append("    no text")
         else:
             for line in accepted.text.split("\n"):
-                lines += textwrap.wrap(line, _WIDTH, initial_indent="  > ", subsequent_indent="  > ")
+                width = min(PIPED_WIDTH, terminal_width() or PIPED_WIDTH)
+                lines += textwrap.wrap(line, width, initial_indent="  > ", subsequent_indent="  > ")
         return "\n".join(lines)
 
     def _summary(self) -> str:
@@ -60,4 +76,4 @@ class Preview:
             all_slots = self.cost * self.planned / len(self.slots)
             summary += f", cost {self.cost:.4f} {self.currency}"
             summary += f"; all {self.planned:,} slots at that rate: {all_slots:.2f}"
-        return summary + (f"; stopped by the {result.stopped}" if result.stopped else "")
+        return wrapped(summary + (f"; stopped by the {result.stopped}" if result.stopped else ""))

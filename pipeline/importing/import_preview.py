@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_summary import warning_lines
@@ -15,12 +17,12 @@ from marginalia.pipeline.importing.row_answers import ImportedAnswer
 from marginalia.pipeline.importing.row_conversion import Conversion, ImportedRecord, convert
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.taxonomy import Taxonomy
-from marginalia.schemas.terminal import fitted, table
+from marginalia.schemas.terminal import PIPED_WIDTH, fitted, table, terminal_width, wrapped
 
 EXAMPLES = 5
 TEXT_LINES = 3  # of each message of an example
-_INDENT = 3
-_NAME_WIDTH = 11
+INDENT, NAME_WIDTH = 3, 11  # columns before a text: "attribute" and a gap
+NO_LABEL = "no label applies"
 _COUNTS = {
     "records": "records",
     "answers": "answers of annotators",
@@ -36,28 +38,65 @@ _COUNTS = {
 }
 
 
-def preview(run: Run, source: Sequence[str], mapping: str | None, width: int) -> str:
-    """The text of `import --preview`, in lines of at most `width` characters. `source`, `mapping`: as for `resolve`.
+@dataclass(frozen=True)
+class ImportPreview:
+    """What an import would do. `str()` is the text for the terminal, with some records as they would be imported;
+    `data` has the counts and warnings for `--json`."""
+
+    source: ImportSource
+    taxonomy: Taxonomy
+    result: Conversion
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The files, the counts of rows and records, those of each label, and the warnings."""
+        return {
+            "files": [str(facts) for facts in self.source.files.facts],
+            "counts": dict(self.result.counts),
+            "labels": [
+                {"label": count.label, "applies": count.applies, "judged": count.judged}
+                for count in _label_counts(self.result, self.taxonomy.ids)
+            ],
+            "warnings": self._warnings,
+        }
+
+    @property
+    def _warnings(self) -> list[str]:
+        return label_warnings(self.result, self.source.mapping, self.taxonomy.ids)
+
+    def __str__(self) -> str:
+        labels = _label_counts(self.result, self.taxonomy.ids)
+        rows = [(count.label or NO_LABEL, f"{count.applies:,}", f"{count.judged:,}") for count in labels]
+        blocks = [
+            wrapped("\n".join(str(facts) for facts in self.source.files.facts)),
+            table([], [("rows", f"{self.result.counts['rows']:,}"), *_counts(self.result)], indent=0),
+            table(["label", "applies", "judged"], rows, indent=0) if rows else "",
+            *map("\n".join, examples(self.result, self.taxonomy.ids)),
+            wrapped("\n".join(warning_lines(self._warnings))),
+        ]
+        return "\n\n".join(filter(None, blocks))
+
+
+@dataclass(frozen=True)
+class _LabelCount:
+    """In how many records (or answers) a label applies, of how many in which it was judged. `label` None: no label
+    applies, of those in which this is known."""
+
+    label: str | None
+    applies: int
+    judged: int
+
+
+def preview(run: Run, source: Sequence[str], mapping: str | None) -> ImportPreview:
+    """What the import would do. `source`, `mapping`: as for `resolve`.
 
     Raises InputError as the import would, and for a data set on the Hub that has not been downloaded."""
     _, loaded, has_source = resolve(run, source, mapping)
     if loaded.repository is not None and not (has_source and run.path(SNAPSHOT).exists()):
         hint = "import it without --preview, which downloads it; then look at it with --preview"
         raise InputError(f"{loaded.sources[0]} has not been downloaded yet", hint=hint)
-    return preview_of(open_source(run, loaded), run.taxonomy, width)
-
-
-def preview_of(source: ImportSource, taxonomy: Taxonomy, width: int) -> str:
-    """The same for an opened source."""
-    result = convert(source.rows(), source.mapping, taxonomy, source.name)
-    blocks = [
-        _cut([str(facts) for facts in source.files.facts], width),
-        _cut(table([("rows", f"{result.counts['rows']:,}"), *_counts(result)]), width),
-        _cut(table(_label_rows(result, taxonomy.ids)), width),
-        *examples(result, taxonomy.ids, width),
-        _cut(warning_lines(label_warnings(result, source.mapping, taxonomy.ids)), width),
-    ]
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    opened = open_source(run, loaded)
+    return ImportPreview(opened, run.taxonomy, convert(opened.rows(), opened.mapping, run.taxonomy, opened.name))
 
 
 def _counts(result: Conversion) -> Iterator[tuple[str, str]]:
@@ -66,9 +105,9 @@ def _counts(result: Conversion) -> Iterator[tuple[str, str]]:
             yield shown, f"{result.counts[name]:,}"
 
 
-def _label_rows(result: Conversion, labels: Sequence[str]) -> list[tuple[str, ...]]:
-    """A header, and for each label in how many records (or answers) it applies and was judged. The last row counts
-    those to which no label applies, of all for which this is known: with labels that were not judged it is not."""
+def _label_counts(result: Conversion, labels: Sequence[str]) -> list[_LabelCount]:
+    """One per label, then one for no label; empty when nothing is labelled. Whether no label applies is not known where
+    a label was not judged."""
     labelled: list[ImportedRecord | ImportedAnswer] = [*(result.answers or result.records)]
     labelled = [item for item in labelled if item.labels is not None]
     if not labelled:
@@ -77,19 +116,23 @@ def _label_rows(result: Conversion, labels: Sequence[str]) -> list[tuple[str, ..
     judged = Counter(label for item in labelled for label in (labels if item.judged is None else item.judged))
     none = sum(not item.labels and _are_all(item.judged, labels) for item in labelled)
     known = none + sum(bool(item.labels) for item in labelled)
-    rows = [(label, f"{applies[label]:,}", f"{judged[label]:,}") for label in labels]
-    return [("label", "applies", "judged"), *rows, ("no label applies", f"{none:,}", f"{known:,}")]
+    return [*(_LabelCount(label, applies[label], judged[label]) for label in labels), _LabelCount(None, none, known)]
 
 
-def examples(result: Conversion, labels: Sequence[str], width: int) -> Iterator[list[str]]:
+def examples(result: Conversion, labels: Sequence[str]) -> Iterator[list[str]]:
     """The lines of each of EXAMPLES records from the first to the last. `labels`: the taxonomy's ids."""
+    width = terminal_width() or PIPED_WIDTH
     records = result.records
     last = len(records) - 1
     chosen = sorted({round(at * last / (EXAMPLES - 1)) for at in range(EXAMPLES)})
     for at in chosen:
         record = records[at]
-        lines = list(_fields(_example(record, result.answers, labels), width))
-        yield [*fitted(f"{at + 1}. {record.id}", width, 1), *lines]
+        fields = [
+            (name if not number else "", line)
+            for name, text in _example(record, result.answers, labels)
+            for number, line in enumerate(fitted(text, width - INDENT - NAME_WIDTH, TEXT_LINES) or [""])
+        ]
+        yield [*fitted(f"{at + 1}. {record.id}", width, 1), table([], fields, indent=INDENT)]
 
 
 def _example(
@@ -118,20 +161,3 @@ def _labels(applying: Sequence[str] | None, judged: Sequence[str] | None, labels
 
 def _are_all(judged: Sequence[str] | None, labels: Sequence[str]) -> bool:
     return judged is None or len(judged) == len(labels)
-
-
-def _fields(fields: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
-    for name, text in fields:
-        lines = fitted(text, width - _INDENT - _NAME_WIDTH, TEXT_LINES)
-        for number, line in enumerate(lines or [""]):
-            yield " " * _INDENT + (name if not number else "").ljust(_NAME_WIDTH) + line
-
-
-def _cut(lines: Iterable[str], width: int) -> list[str]:
-    """Lines that may be too long for the terminal; the further parts of each are indented."""
-    cut = []
-    for line in lines:
-        indent = " " * (len(line) - len(line.lstrip()))
-        parts = fitted(line, width - len(indent) - 4, len(line))
-        cut += [indent + ("    " if number else "") + part for number, part in enumerate(parts)]
-    return cut

@@ -15,7 +15,7 @@ from marginalia.pipeline.core.artifacts import IMPORT_SETTINGS as SETTINGS
 from marginalia.pipeline.core.imported_files import keep_made
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, manifest_path, read_manifest
-from marginalia.pipeline.importing.column_mapping import Mapping, load_mapping, mapping_path
+from marginalia.pipeline.importing.column_mapping import HUB, Mapping, load_mapping, mapping_path
 from marginalia.pipeline.importing.hub_source import SNAPSHOT, fetch
 from marginalia.pipeline.importing.import_source import check_sources, open_source, source_names, stored_source
 from marginalia.pipeline.importing.imported_tables import answer_table, gold_table, prompt_table, with_people
@@ -61,6 +61,17 @@ def prepare(run: Run, source: str | Sequence[str] | None, mapping: str | None) -
     with run_lock(run.folder, "marginalia import"):
         if not settings.exists() or read_text(settings) != text:
             write_text(settings, text)
+
+
+def first_settings(run: Run, sources: Sequence[str]) -> str:
+    """import.yaml of a run that will import these files: they are its source, and the mapping is the shipped `records`
+    until another one is given. Raises InputError for a file that does not exist and for a data set on the Hub."""
+    if hub := next((source for source in sources if source.startswith(HUB)), None):
+        raise InputError(
+            f"--data {hub}: expected files", hint=f"marginalia import {hub} --run {run.folder} --mapping NAME"
+        )
+    stored = [stored_source(run, source) for source in sources]
+    return _with_source(read_text(mapping_path("records")), stored[0] if len(stored) == 1 else stored)
 
 
 def resolve(run: Run, source: str | Sequence[str] | None, mapping: str | None) -> ResolvedImport:
@@ -128,6 +139,13 @@ def _outputs_by(mapping: Mapping) -> list[str]:
         return [PROMPTS.name, ANSWERS.name]
     gold = mapping.labels is not None and mapping.labels.kind == "gold"
     return [PROMPTS.name, *([GOLD.name] if gold else [])]
+
+
+def files_to_import(run: Run) -> list[str]:
+    """The files that import.yaml names. Raises InputError when there is none."""
+    if not run.path(SETTINGS).exists():
+        raise InputError(f"{run.folder} has no {SETTINGS}", hint=f"marginalia import FILE --run {run.folder} --suggest")
+    return [str(run.path(name)) for name in source_names(run, _settings(run))]
 
 
 def detected(run: Run) -> list[str]:

@@ -18,13 +18,14 @@ from marginalia.pipeline.importing.row_conversion import convert
 from marginalia.pipeline.importing.suggested_mapping import Suggestion
 from marginalia.schemas.errors import MarginaliaError
 from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.schemas.terminal import wrapped
 from marginalia.schemas.text_checks import one_line
 
 EXAMPLE_ROWS = 2_000  # that the examples are taken from
 SHOWN_THRESHOLD = 0.5  # in the examples, where the threshold is still to be set
 
 
-def shown_examples(suggestion: Suggestion, taxonomy: Taxonomy | None, width: int) -> list[str]:
+def shown_examples(suggestion: Suggestion, taxonomy: Taxonomy | None) -> list[str]:
     """Blocks of lines: some records as they would be imported, with the lines to edit left out; or why there are
     none."""
     if taxonomy is None:
@@ -34,10 +35,10 @@ def shown_examples(suggestion: Suggestion, taxonomy: Taxonomy | None, width: int
         rows = islice(ImportSource(suggestion.files, [], mapping, "").rows(), EXAMPLE_ROWS)
         result = convert(rows, mapping, taxonomy, suggestion.files.name)
     except (MarginaliaError, ValueError) as error:
-        return [f"no examples yet: {one_line(str(error))}"]
-    blocks = ["\n".join(block) for block in examples(result, taxonomy.ids, width)]
+        return [wrapped(f"no examples yet: {one_line(str(error))}")]
+    blocks = ["\n".join(block) for block in examples(result, taxonomy.ids)]
     if suggestion.questions:
-        return [f"{len(blocks)} records as they would be imported without the lines to edit:", *blocks]
+        return [wrapped(f"{len(blocks)} records as they would be imported without the lines to edit:"), *blocks]
     return blocks
 
 
@@ -63,13 +64,18 @@ def _without_questions(text: str) -> Mapping:
     return Mapping.model_validate({**data, "duplicates": "first", "unusable": "skip"})
 
 
-def next_steps(suggestion: Suggestion, out: Path, sources: Sequence[str], run: Path | None) -> list[str]:
-    """What to edit in the file, and the command after that."""
+def import_command(out: Path, sources: Sequence[str], run: Path | None) -> str:
+    """The command that previews the import with the suggested mapping."""
     files = " ".join(map(shlex.quote, sources))
     folder = shlex.quote(str(run or "runs/NAME"))
-    command = f"marginalia import {files} --run {folder} --mapping {shlex.quote(str(out))} --preview"
+    return f"marginalia import {files} --run {folder} --mapping {shlex.quote(str(out))} --preview"
+
+
+def next_steps(suggestion: Suggestion, out: Path, sources: Sequence[str], run: Path | None) -> list[str]:
+    """What to edit in the file, and the command after that."""
+    command = import_command(out, sources, run)
     questions = [f"  line {line}: {one_line(key)}" for line, key in suggestion.questions]
     if not questions:
         return [f"{out}: check it, then: {command}"]
     lines = f"{len(questions)} {'line' if len(questions) == 1 else 'lines'} to edit"
-    return [f"{out}: {lines}, then: {command}", *questions]
+    return [f"{out}: {lines}, then: {command}", *map(wrapped, questions)]

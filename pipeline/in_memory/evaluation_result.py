@@ -18,6 +18,7 @@ from marginalia.pipeline.report.terminal_summary import headline
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.evaluation_json import UNSAFE, EstimatorEvaluation, GuardEvaluation, Metric, Threshold
 from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.schemas.terminal import table, wrapped
 from marginalia.schemas.text_checks import displayable
 
 Value = TypeVar("Value")
@@ -41,14 +42,11 @@ class EvaluationResult(Results):
     def summary(self) -> str:
         """The main numbers of each guard, and a table of its labels by the recommended estimator. A guard that did not
         keep its answer format has no table."""
-        lines = [*(f"note: {note}" for note in self.notes), *headline(self.evaluation)]
+        lines = [*(wrapped(f"note: {note}") for note in self.notes), *map(wrapped, headline(self.evaluation))]
         for guard in self.evaluation.guards:
             best = recommended_estimator(guard)
             if best is not None and headlined(guard):
-                rows = [COLUMNS, *_rows(best)]
-                widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-                aligned = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-                lines += ["", *aligned, *self._legend(guard, best)]
+                lines += ["", table(COLUMNS, _rows(best), indent=0), *map(wrapped, self._legend(guard, best))]
         return "\n".join(lines)
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from marginalia.schemas.base_model import StrictModel
 from marginalia.schemas.evaluation_json import Metric
+from marginalia.schemas.terminal import table, wrapped
 from marginalia.schemas.text_checks import not_a_formula
 from marginalia.scoring.measures.intervals import Array, Flags, bootstrap_metric
 from marginalia.scoring.measures.jackknife import variance
@@ -101,14 +102,12 @@ class PaperTable(StrictModel):
             f"{self.records} records, {len(self.labels)} labels; model {self.model}, guard {self.guard}; "
             f"top_p {self.top_p:g}, eps {self.eps:g}; tolerance {self.tolerance:g}",
             "",
-            f"{'':24}{'at':>6}  {'micro F1':20}{'Hamming loss':22}{'micro ROC AUC':20}best F1*",
+            table(["strategy", "of", "at", *METRICS.values(), "best F1*"], map(_cells, self.lines)),
+            "",
+            *(f"{line.name}: {line.reason}" for line in self.lines if line.reason is not None),
         ]
-        for source, title in (("paper", "the paper's"), ("marginalia", "Marginalia's")):
-            lines.append(title)
-            lines += [_line_text(line) for line in self.lines if line.source == source]
         cost = self.cost
         lines += [
-            "",
             "* at the best threshold for these records, chosen on them: an upper limit",
             f"in brackets: {CONFIDENCE:.0%} intervals over records",
             f"any place: {cost.any_place_passes:.0f} passes per record (as published, each over the whole prompt); "
@@ -118,16 +117,13 @@ class PaperTable(StrictModel):
             f"mean probability of answers outside the guard's format: {self.off_language:.3f}",
             *(f"note: {note}" for note in self.notes),
         ]
-        return "\n".join(lines)
+        return wrapped("\n".join(lines))
 
 
-def _line_text(line: TableLine) -> str:
-    if line.reason is not None:
-        return f"  {line.name:22}{'–':>6}  {line.reason}"
+def _cells(line: TableLine) -> list[str]:
     at = "–" if line.threshold is None else f"{line.threshold:g}"
     best = "–" if line.best_f1 is None else f"{line.best_f1:.3f} at {line.best_threshold:.3g}"
-    f1, hamming, auc = (_metric(metric) for metric in line.metrics)
-    return f"  {line.name:22}{at:>6}  {f1:20}{hamming:22}{auc:20}{best}"
+    return [line.name, line.source, at, *map(_metric, line.metrics), best]
 
 
 def _metric(metric: Metric) -> str:

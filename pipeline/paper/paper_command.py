@@ -14,8 +14,7 @@ from marginalia.schemas.terminal import json_for_stdout
 from marginalia.scoring.score_request import GuardModel, Settings
 
 EXAMPLE = (
-    "Example: marginalia paper records.jsonl --model ./Llama-Guard-3-8B --guard llama-guard-3 "
-    "--mapping paper-llama-guard-3"
+    "marginalia paper records.jsonl --model ./Llama-Guard-3-8B --guard llama-guard-3 --mapping paper-llama-guard-3"
 )
 DEFAULTS = Settings()
 TOP_P, INSTRUCT_TOP_P = 0.99, 0.9

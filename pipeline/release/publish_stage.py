@@ -20,6 +20,7 @@ from marginalia.pipeline.release.release_stage import STAGE as RELEASE
 from marginalia.pipeline.report.as_text import plural
 from marginalia.schemas.errors import ArtifactError, InputError
 from marginalia.schemas.key_approval import check_key_approved, is_official_hub
+from marginalia.schemas.terminal import table, wrapped
 
 SHORT_NUMBER = 5  # digits
 
@@ -101,14 +102,14 @@ def describe(facts: dict[str, Any]) -> str:
         return "\n".join([f"published {facts['repo_id']}: {outcome}, {facts['published'][-1]['url']}", *unfilled])
     lines = [
         "dry run: nothing was uploaded; --push uploads these files",
-        f"  repository  {facts['repo_id'] or 'not set'} ({'private' if facts['private'] else 'PUBLIC'}, "
+        f"  repository: {facts['repo_id'] or 'not set'} ({'private' if facts['private'] else 'PUBLIC'}, "
         f"access {facts['gated']}, licence {facts['license'] or 'not set'})",
-        f"  version     {facts['version']}",
+        f"  version: {facts['version']}",
     ]
-    lines += [f"  {file['bytes']:>12,} bytes  {file['path']}" for file in facts["files"]]
-    lines += [f"  {facts['bytes']:>12,} bytes  in {plural(len(facts['files']), 'file')}"]
+    rows = [(f"{file['bytes']:,}", file["path"]) for file in facts["files"]]
+    lines.append(table(["bytes", "file"], [*rows, (f"{facts['bytes']:,}", f"in {plural(len(rows), 'file')}")]))
     lines += unfilled
-    return "\n".join([*lines, *(f"  --push would be refused: {reason}" for reason in facts["missing"])])
+    return wrapped("\n".join([*lines, *(f"  --push would be refused: {reason}" for reason in facts["missing"])]))
 
 
 def _token(run: Run) -> str:

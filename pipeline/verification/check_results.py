@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from marginalia.schemas.errors import MarginaliaError
+from marginalia.schemas.terminal import table
 
 SHOWN = 3  # problems that a line of the output lists
 
@@ -73,15 +74,16 @@ class Verification:
             self.checks.append(CheckResult(stage, subject, "", str(error), fix))
 
     def __str__(self) -> str:
-        stage_width = max((len(check.stage) for check in self.checks), default=0)
-        subject_width = max((len(check.subject) for check in self.checks), default=0)
-        lines = []
-        for check in self.checks:
-            result = f"ok      {check.summary}" if check.ok else f"FAILED  {check.problem}"
-            lines.append(f"{check.stage:{stage_width}}  {check.subject:{subject_width}}  {result}")
-            if check.fix is not None:
-                lines.append(f"{'':{stage_width}}  {'':{subject_width}}          fix: {check.fix}")
+        rows = [
+            (check.stage, check.subject, "ok", check.summary)
+            if check.ok
+            else (check.stage, check.subject, "FAILED", check.problem or "")
+            for check in self.checks
+        ]
+        lines = [table(["stage", "check", "result", ""], rows, indent=0)]
         if not self.failed:
             return "\n".join([*lines, f"{self.run}: all {len(self.checks)} checks passed"])
-        last = f"{self.run}: {len(self.failed)} of {len(self.checks)} checks failed; start with the first fix"
-        return "\n".join([*lines, last])
+        # outside the table, so that no command is broken into lines
+        fixes = dict.fromkeys(f"  fix: {check.fix}" for check in self.failed if check.fix)
+        last = f"{self.run}: {len(self.failed)} of {len(self.checks)} checks failed; start with the first fix:"
+        return "\n".join([*lines, last, *fixes])

@@ -14,6 +14,7 @@ from marginalia.scoring.guard import Guard
 from marginalia.scoring.marginal.answer_search import Search
 from marginalia.scoring.marginal.model_protocol import Model
 from marginalia.scoring.marginal.record_batches import RecordJob
+from marginalia.scoring.per_label_results import combine
 from marginalia.scoring.reasoning.averaged_results import SampledAnswer, averaged, width
 from marginalia.scoring.reasoning.passages import Passage, PassageEnd, PassageRequest
 from marginalia.scoring.score_request import Settings
@@ -44,8 +45,10 @@ class ReasoningScorer(Scorer):
     their number until all intervals are at most `passage_interval` wide, or `passages` are sampled. `lower` and `upper`
     are 95 % confidence sequences over passages, not certified bounds."""
 
-    def __init__(self, model: Model, guard: Guard, settings: Settings | None = None) -> None:
-        super().__init__(model, guard, settings)
+    def __init__(
+        self, model: Model, guard: Guard, settings: Settings | None = None, *, first: Scorer | None = None
+    ) -> None:
+        super().__init__(model, guard, settings, first=first)
         assert guard.file.reasoning is not None
         self._longest = guard.file.reasoning.tokens
         self._end = PassageEnd(guard.file.reasoning, model.tokenizer, self.tokens.token_bytes)
@@ -71,8 +74,20 @@ class ReasoningScorer(Scorer):
             missing = [record for record in window if record[0] not in journalled]
             if not missing:
                 continue
-            scored = self._score(missing if self._source.batch_invariant else window)
+            scored = self._score_window(missing if self._source.batch_invariant else window)
             yield [result for result in scored if result.record_id not in journalled]
+
+    def _score_window(self, records: Sequence[tuple[str, Messages]]) -> list[Result]:
+        """One result per record; with one policy per call, each call has passages of its own."""
+        if not self._calls:
+            return self._score(records)
+        results: dict[str, dict[str, Result]] = {record_id: {} for record_id, _ in records}
+        for row, call in self._calls.items():
+            assert isinstance(call, ReasoningScorer)
+            call.settings = self.settings
+            for result in call._score(records):
+                results[result.record_id][row] = result
+        return [combine(record_id, calls, self.guard) for record_id, calls in results.items()]
 
     def _score(self, records: Sequence[tuple[str, Messages]]) -> list[Result]:
         prepared = [self.prepare(record_id, messages) for record_id, messages in records]
@@ -99,7 +114,8 @@ class ReasoningScorer(Scorer):
     def _combine(self, record: _Record) -> Result:
         # in the order in which they were drawn, on which the intervals depend
         answers = [record.answers[number] for number in sorted(record.answers)]
-        result = averaged(record.job.record_id, answers, self.settings.estimators, len(self.guard.rows))
+        scales = self.guard.language.scales
+        result = averaged(record.job.record_id, answers, self.settings.estimators, len(self.guard.rows), scales)
         return replace(
             result,
             seconds=result.seconds + record.seconds,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from transformers import LlamaForCausalLM
 
 from marginalia.schemas.errors import InputError, ModelError
@@ -230,3 +231,41 @@ def test_passages_over_an_endpoint(
             ((done,),) = inner.run([job])
             expected += local.result(done).estimates["marginal"].probability
     assert result.estimates["marginal"].probability == pytest.approx(expected / 8, abs=2e-3)
+
+
+def changed(guard: Path, folder: Path, **keys: object) -> Path:
+    """A copy of the guard in `folder`, with other keys; those that are None are removed."""
+    data = {**yaml.safe_load(guard.read_text()), **keys}
+    (folder / "taxonomy.yaml").write_text((guard.parent / "taxonomy.yaml").read_text())
+    (folder / "model").symlink_to(guard.parent / "model")
+    (folder / "thinker.yaml").write_text(
+        yaml.safe_dump({key: value for key, value in data.items() if value is not None})
+    )
+    return folder / "thinker.yaml"
+
+
+def test_each_call_of_a_guard_with_one_policy_per_call_has_passages_of_its_own(guard: Path, tmp_path: Path) -> None:
+    answer = [["safe"], [{"verdict": "unsafe"}, "\nS1"]]
+    scorer = load(changed(guard, tmp_path, calls="per_label", answer=answer), FOUR)
+    (result,) = scorer.score_records(RECORDS[:1])
+    assert result.passages == 8 and result.error is None
+    for row, label in enumerate(("l0", "l1")):
+        (call,) = scorer._calls[label].score_records(RECORDS[:1])
+        for name, estimates in result.estimates.items():
+            assert estimates.probability[row] == pytest.approx(call.estimates[name].probability[0], abs=1e-5)
+            assert estimates.lower[row] == pytest.approx(call.estimates[name].lower[0], abs=1e-5)
+
+
+def test_expected_levels_are_means_over_passages(guard: Path, tmp_path: Path) -> None:
+    """With two levels, 0 and 1, the expected one is the probability of the higher one."""
+    answer = [[{"levels": ["safe", "unsafe"], "rows": {"l0": 1, "unsafe": 1}, "name": "harm"}, {"any": ["", "\nS1"]}]]
+    labels = {"l0": "S1"}
+    scorer = load(changed(guard, tmp_path, answer=answer, labels=labels), FOUR)
+    (result,) = scorer.score_records(RECORDS[:1])
+    assert result.levels is not None
+    for entry in result.levels:
+        estimates = result.estimates[entry["estimator"]]
+        assert entry["expected"] == pytest.approx(float(estimates.probability[0]), abs=1e-6)
+        assert entry["lower"] == pytest.approx(float(estimates.lower[0]), abs=1e-6)
+        assert entry["upper"] == pytest.approx(float(estimates.upper[0]), abs=1e-6)
+    assert [entry["estimator"] for entry in result.levels] == list(MARGINALS)
