@@ -47,3 +47,15 @@ def always(answer: bytes) -> Script:
         return {answer[len(so_far) : len(so_far) + 1] or None: 1.0}
 
     return script
+
+
+def run_ids(language: TokenLanguage, ids: Sequence[int], limits: Limits) -> Search:
+    """The finished search of a model that writes these token ids with certainty."""
+    search = Search(language, limits)
+    while nodes := search.ask():
+        for node in nodes:
+            following = ids[node.depth]
+            allowed = language.moves(node.state).ids if node.state is not None else np.array([])
+            logarithms = np.where(allowed == following, 0.0, -np.inf)
+            search.tell(node, NextTokens(logarithms, following, 0.0))
+    return search

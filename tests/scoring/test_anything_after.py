@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
 from marginalia.schemas.errors import InputError
 from marginalia.scoring.guard import Guard, load_guard
 from marginalia.scoring.language.token_language import TokenLanguage
-from marginalia.scoring.marginal.answer_search import Limits, NextTokens, Search
+from marginalia.scoring.marginal.answer_search import Limits
 from marginalia.scoring.marginal.estimators import decisions, estimate
 from marginalia.scoring.off_format import accepting, outside_format
+from tests.scoring.scripted import run_ids
 from tests.scoring.tiny import END
 
 REST = {"rest": "any"}
+LIMITS = Limits(node_budget=1000, answer_tokens=1000)
 CODE = {"labels": [], "implies": ["unsafe"]}
 
 
@@ -45,21 +46,10 @@ def tokens(guard: Guard, *words: str) -> TokenLanguage:
     return TokenLanguage(guard.language, vocabulary, [END])
 
 
-def always(language: TokenLanguage, ids: list[int]) -> Search:
-    """The finished search of a model that writes these tokens with certainty."""
-    search = Search(language, Limits(node_budget=1000, answer_tokens=1000))
-    while nodes := search.ask():
-        for node in nodes:
-            following = ids[node.depth]
-            allowed = [0.0 if token == following else -float("inf") for token in language.moves(node.state).ids]
-            search.tell(node, NextTokens(np.array(allowed), following, 0.0))
-    return search
-
-
 def test_nothing_is_evaluated_after_an_answer_that_anything_may_follow(tmp_path: Path) -> None:
     guard = own(tmp_path, [["fine", REST], [CODE, ":", REST]])
     language = tokens(guard, "fine", "B")
-    search = always(language, [1001, ord(":"), ord("b"), ord("y"), END])
+    search = run_ids(language, [1001, ord(":"), ord("b"), ord("y"), END], LIMITS)
     assert search.nodes == 2
     assert [step.ends for step in search.greedy] == [False, True]
     assert [decision.row for decision in decisions(search.greedy, language)] == [1, 2]
@@ -70,7 +60,7 @@ def test_nothing_is_evaluated_after_an_answer_that_anything_may_follow(tmp_path:
 
 def test_a_code_may_be_the_last_of_the_answer(tmp_path: Path) -> None:
     guard = own(tmp_path, [["fine", REST], [CODE, REST]])
-    search = always(tokens(guard), [ord("A"), ord("!")])
+    search = run_ids(tokens(guard), [ord("A"), ord("!")], LIMITS)
     assert search.nodes == 1
     assert guard.language.decided(b"A", ended=True) == {0: 1}  # by code, whose rows are both
     assert estimate(search, ("marginal",))["marginal"].probability.tolist() == pytest.approx([1, 0, 1])

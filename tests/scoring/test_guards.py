@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
 from marginalia.scoring.guard import SHIPPED, Guard, load_guard
+from marginalia.scoring.language.answer_language import FIRST_TOKEN
 from marginalia.scoring.language.token_language import TokenLanguage, vocabulary_bytes
 from marginalia.scoring.marginal.answer_search import Limits
 from marginalia.scoring.marginal.estimators import LabelEstimates, estimate
@@ -23,7 +24,7 @@ from marginalia.scoring.reasoning.passages import PassageEnd
 from marginalia.scoring.score_request import ESTIMATOR_NAMES
 from marginalia.scoring.scorer import Result, Scorer, Settings
 from tests.scoring import families
-from tests.scoring.scripted import always, run
+from tests.scoring.scripted import run_ids
 from tests.scoring.template_families import TEMPLATE_FAMILIES
 from tests.scoring.tiny import END, save, tokenizer
 
@@ -61,8 +62,9 @@ def prompt(name: str, messages: list[dict[str, str]]) -> str:
 
 
 def rows_of(guard: Guard, answer: str) -> set[str] | None:
-    states = guard.language.walk(answer.encode())
-    if len(states) <= len(answer.encode()) or states[-1].accepted is None:
+    symbols = guard.language.symbols(answer)
+    states = guard.language.walk(symbols)
+    if len(states) <= len(symbols) or states[-1].accepted is None:
         return None
     return {row for number, row in enumerate(guard.rows) if states[-1].accepted >> number & 1}
 
@@ -97,11 +99,13 @@ def test_nothing_else_is_an_answer(name: str, answer: str) -> None:
 @pytest.mark.parametrize(("name", "answer"), [(name, answer) for name in FAMILIES for answer in FAMILIES[name].answers])
 def test_a_model_that_always_gives_one_answer(name: str, answer: str) -> None:
     loaded = guard(name)
-    tokens = TokenLanguage(loaded.language, {byte: bytes([byte]) for byte in range(256)}, [END])
-    search = run(tokens, always(answer.encode()), Limits(node_budget=10**6, answer_tokens=10**6))
+    specials = {text: END + 1 + number for number, text in enumerate(loaded.language.specials)}
+    tokens = TokenLanguage(loaded.language, {byte: bytes([byte]) for byte in range(256)}, [END], specials)
+    ids = [symbol if symbol < 256 else END + 1 + symbol - FIRST_TOKEN for symbol in loaded.language.symbols(answer)]
+    search = run_ids(tokens, [*ids, END], Limits(node_budget=10**6, answer_tokens=10**6))
     expected = [float(row in FAMILIES[name].answers[answer]) for row in loaded.rows]
     for estimates in estimate(search, ESTIMATOR_NAMES).values():
-        assert estimates.probability.tolist() == pytest.approx(expected, abs=1e-9)
+        assert estimates.probability.tolist()[: len(expected)] == pytest.approx(expected, abs=1e-9)  # without levels
 
 
 def test_guards_that_reason_first_have_an_output() -> None:
@@ -136,8 +140,18 @@ def test_labels_are_those_of_the_taxonomy_in_its_order(name: str) -> None:
 def test_no_model_is_asked_to_write_sexual_abuse_of_children() -> None:
     taxonomies = [load_taxonomy(path.name, relative_to=path.parent) for path in (SHIPPED / "taxonomies").glob("*.yaml")]
     withheld = {(taxonomy.id, label) for taxonomy in taxonomies for label in set(taxonomy.ids) - set(taxonomy.writable)}
-    withheld_everywhere = {("aegis-2", "child_sexual_exploitation"), ("nemotron-3", "child_sexual_exploitation")}
-    assert withheld == {*withheld_everywhere, ("bingoguard", "sexual_crimes")}
+    assert withheld == {
+        ("aegis-2", "child_sexual_exploitation"),
+        ("bingoguard", "sexual_crimes"),
+        ("kanana-safeguard", "child_sexual_exploitation"),
+        ("nemotron-3", "child_sexual_exploitation"),
+        ("polyguard", "request_child_sexual_exploitation"),
+        ("polyguard", "response_child_sexual_exploitation"),
+        ("sguard-content", "sexual_content_any_age"),
+        ("singguard", "sexual_content_any_kind"),
+        ("yufeng-xguard", "minor_abuse"),
+        ("yufeng-xguard", "pornography"),
+    }
 
 
 def test_qwen3guard_writes_a_system_message_as_the_users_first_words() -> None:
