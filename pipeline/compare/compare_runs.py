@@ -8,6 +8,8 @@ from typing import Any
 
 from marginalia.pipeline.compare.compared_run import ComparedRun
 from marginalia.pipeline.compare.comparison_model import Comparison, Differing, LabelRow, MetricRow, SharedGold
+from marginalia.pipeline.compare.equal_recall_costs import equal_recall
+from marginalia.pipeline.compare.label_choice import decide
 from marginalia.pipeline.core.stage_runner import read_manifest
 from marginalia.pipeline.evaluation.answer_format_gate import withheld_reason
 from marginalia.pipeline.evaluation.paired_differences import (
@@ -60,6 +62,8 @@ def compare(a: ComparedRun, b: ComparedRun) -> Comparison:
         judged=paired.records if paired else len(records),
         labels=labels,
     )
+    names = {label.id: label.name for side in (b, a) for label in side.run.taxonomy.labels}
+    warnings = list(_warnings(a, b, shared))
     return Comparison(
         a=a.summary(),
         b=b.summary(),
@@ -68,7 +72,10 @@ def compare(a: ComparedRun, b: ComparedRun) -> Comparison:
         confidence=a.evaluation.confidence,
         metrics=list(_rows(a, b, paired)),
         labels=list(_label_rows(a, b, paired)),
-        notes=list(_notes(a, b, shared, paired)),
+        notes=[*warnings, *_notes(a, b, shared, paired)],
+        warnings=len(warnings),
+        decision=decide(a, b, paired, names),
+        equal_recall=equal_recall(a, b, paired, names),
     )
 
 
@@ -180,7 +187,8 @@ def _flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold, paired: PairedDifferences | None) -> Iterator[str]:
+def _warnings(a: ComparedRun, b: ComparedRun, shared: SharedGold) -> Iterator[str]:
+    """What limits every number of the comparison."""
     for compared in (a, b):
         if compared.evaluation.simulated:
             yield f"{compared.run.name}: the annotators are SIMULATED, so no number is a result about people"
@@ -193,7 +201,11 @@ def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold, paired: PairedDif
             "no gold record was judged in both runs, so there are no paired differences: metrics may differ only "
             "because the records do"
         )
-    elif not shared.same:
+
+
+def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold, paired: PairedDifferences | None) -> Iterator[str]:
+    """What a reader of single numbers must know."""
+    if shared.judged and not shared.same:
         yield (
             f"the gold is not the same: differences use the {plural(shared.judged, 'record')} with equal text and "
             "labels that both runs judged; columns a and b use each run's own records"
