@@ -8,6 +8,7 @@ from typing import Any
 
 from marginalia.pipeline.compare.compared_run import ComparedRun
 from marginalia.pipeline.compare.comparison_model import Comparison, Differing, LabelRow, MetricRow, SharedGold
+from marginalia.pipeline.compare.comparison_sentences import side_names
 from marginalia.pipeline.compare.equal_recall_costs import equal_recall
 from marginalia.pipeline.compare.label_choice import decide
 from marginalia.pipeline.core.stage_runner import read_manifest
@@ -22,7 +23,8 @@ from marginalia.pipeline.evaluation.paired_differences import (
     tested_metric,
     with_simultaneous_intervals,
 )
-from marginalia.pipeline.report.as_text import plural
+from marginalia.pipeline.report.as_text import percent, plural
+from marginalia.pipeline.report.decision import precision_target
 from marginalia.pipeline.report.report_data import format_warning
 from marginalia.schemas.evaluation_json import Metric
 from marginalia.scoring.measures.refitted_thresholds import METRICS as AT_OWN_THRESHOLDS
@@ -189,13 +191,14 @@ def _flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _warnings(a: ComparedRun, b: ComparedRun, shared: SharedGold) -> Iterator[str]:
     """What limits every number of the comparison."""
-    for compared in (a, b):
+    for compared in {side.run.folder: side for side in (a, b)}.values():
         if compared.evaluation.simulated:
             yield f"{compared.run.name}: the annotators are SIMULATED, so no number is a result about people"
-        if warning := format_warning(compared.guard, closing="; its numbers describe the rest"):
-            yield f"{compared.run.name}: {warning}"
         if compared.stale is not None:
             yield f"{compared.run.name}: its evaluation is out of date: {compared.stale}"
+    for name, compared in zip(side_names(a.summary(), b.summary()), (a, b), strict=True):
+        if warning := format_warning(compared.guard, closing="; its numbers describe the rest"):
+            yield f"{name}: {warning}"
     if not shared.judged:
         yield (
             "no gold record was judged in both runs, so there are no paired differences: metrics may differ only "
@@ -213,15 +216,14 @@ def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold, paired: PairedDif
     if paired and not paired.judged.all():
         cells = f"{int(paired.judged.sum()):,} of {paired.judged.size:,}"
         yield f"differences use the {cells} record × label values that were judged in both runs"
-    own_labels = {
-        compared.run.name: [label for label in compared.table.labels if label not in shared.labels]
-        for compared in (a, b)
-    }
-    for name, labels in own_labels.items():
-        if labels:
+    for name, compared in zip(side_names(a.summary(), b.summary()), (a, b), strict=True):
+        if labels := [label for label in compared.table.labels if label not in shared.labels]:
             yield f"only {name} has probabilities of {', '.join(labels)}; differences use the labels that both have"
     first, second = (compared.run.config.evaluate.primary for compared in (a, b))
     if first != second:
         yield f"the runs have different primary metrics, {first} and {second}; that of {a.run.name} is tested"
+    targets = [precision_target(compared.estimator) for compared in (a, b)]
+    if targets[0] != targets[1]:
+        yield f"the runs promise different precision ({', '.join(map(percent, targets))}); that of {a.run.name} is used"
     if a.estimator.threshold != b.estimator.threshold:
         yield f"decisions use different thresholds: {a.estimator.threshold:g} and {b.estimator.threshold:g}"

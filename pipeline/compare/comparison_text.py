@@ -149,18 +149,21 @@ def _cost_lines(row: CostOfLabel, names: Names) -> list[list[str]]:
 
 
 def _grouped(head: Sequence[str], groups: Sequence[tuple[str, list[list[str]]]], width: int) -> list[str]:
-    """Groups of lines under their titles, with the same columns in all groups. A line of two cells is a sentence, which
-    may take several lines."""
-    rows = [list(head), *(row for _, lines in groups for row in lines if len(row) == len(head))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    """Groups of lines under their titles, with the same columns in all groups; where these do not fit, each line names
+    its numbers. A line of two cells is a sentence."""
+    rows = [list(head), *(row if len(row) == len(head) else row[:1] for _, lines in groups for row in lines)]
+    widths = [max(len(row[column]) for row in rows if len(row) > column) for column in range(len(head))]
+
+    fits = 2 + sum(widths) + 2 * (len(widths) - 1) <= width
 
     def line(row: Sequence[str]) -> str:
+        if len(row) == len(head) and not fits:
+            named = [f"{name} {cell}" for name, cell in zip(head[1:], row[1:], strict=True)]
+            return _printed(Text(f"{row[0]}: {', '.join(named)}"), width - 2, indent="  ")
         cells = [cell.ljust(size) for cell, size in zip(row, widths, strict=False)]
-        if len(row) < len(head):
-            return _printed(Text("  ".join(cells)), width - 2, indent="  ")
-        return f"  {'  '.join(cells)}".rstrip()
+        return _printed(Text("  ".join(cells)), width - 2, indent="  ")
 
-    shown = [line(head)]
+    shown = [line(head)] if fits else []
     for title, lines in groups:
         shown += [_wrapped(title, width), *map(line, lines)]
     return shown
