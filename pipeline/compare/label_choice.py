@@ -58,46 +58,33 @@ class Standing:
 def decide(a: ComparedRun, b: ComparedRun, paired: PairedDifferences | None, names: dict[str, str]) -> Decision:
     """The decision for every label of both taxonomies. `paired`: None if no record was judged in both.
     `names`: label → name."""
-    first, second = side_names(a.summary(), b.summary())
+    sides = side_names(a.summary(), b.summary())
     target = precision_target(a.estimator)
     metric = "average_precision" if a.run.config.evaluate.primary.endswith("average_precision") else "roc_auc"
     withheld = [
-        name for name, side in ((first, a), (second, b)) if withheld_reason(side.guard.answer_format) is not None
+        name for name, side in zip(sides, (a, b), strict=True) if withheld_reason(side.guard.answer_format) is not None
     ]
     differences = paired.every_label(metric) if paired and not withheld else {}
-    labels = dict.fromkeys([*a.run.taxonomy.ids, *b.run.taxonomy.ids])
     choices = []
-    for label in labels:
-        sides = [_guard_for_label(side, number, label, paired, target) for number, side in enumerate((a, b))]
-        standings = [
-            _standing(name, side, label, shown, target)
-            for name, side, shown in zip((first, second), (a, b), sides, strict=True)
-        ]
+    for label in dict.fromkeys([*a.run.taxonomy.ids, *b.run.taxonomy.ids]):
+        first, second = (_guard_for_label(side, number, label, paired, target) for number, side in enumerate((a, b)))
         difference = differences.get(label)
-        found = finding(metric, difference, tested=True)
-        if difference is not None and difference.n < as_text.FEW:
-            found = "not known"
-        if all(side is not None for side in sides) and found != "not known":
+        few = difference is None or difference.n < as_text.FEW
+        found = "not known" if few else finding(metric, difference, tested=True)
+        if first is not None and second is not None and found != "not known":
+            standings = (
+                standing(name, _auc(side, label), shown.reaches, target)
+                for name, side, shown in ((sides[0], a, first), (sides[1], b, second))
+            )
             use, why = choice(found, *standings, metric=metric, target=target, difference=difference)
         else:
-            use, why = "not computed", _why_not(a, b, (first, second), label, withheld, difference)
+            use, why = "not computed", _why_not(a, b, sides, label, withheld, difference)
         n, positives = _counts(label, paired)
-        choices.append(
-            LabelChoice(
-                label=label,
-                name=names.get(label, label),
-                use=use,
-                why=why,
-                a=sides[0],
-                b=sides[1],
-                positives=positives,
-                n=n,
-                difference=difference,
-                finding=found,
-            )
-        )
+        row = LabelChoice(label=label, name=names.get(label, label), use=use, why=why, a=first, b=second,
+                          positives=positives, n=n, difference=difference, finding=found)  # fmt: skip
+        choices.append(row)
     simulated = a.evaluation.simulated or b.evaluation.simulated
-    sentence = decision_sentence((first, second), choices, target, withheld=withheld, simulated=simulated)
+    sentence = decision_sentence(sides, choices, target, withheld=withheld, simulated=simulated)
     return Decision(sentence=sentence, target=target, metric=metric, labels=choices)
 
 
@@ -113,7 +100,8 @@ def choice(
         each = [f"{side.name}: {side.falls_short}" for side in (a, b)]
         why = f"both: {a.falls_short}" if len(shortfalls) == 1 else "; ".join(each)
         return "no guard reaches the promise", why + (f"; {better.name} is clearly better {ranks}" if better else "")
-    for use, side, other in (("a", a, b), ("b", b, a)):
+    pairs: tuple[tuple[Use, Standing, Standing], ...] = (("a", a, b), ("b", b, a))
+    for use, side, other in pairs:
         alone = side.reaches == "yes" and bool(other.falls_short) and not side.falls_short
         if better is side and not side.falls_short and side.above_chance == "yes":
             return use, f"clearly better {ranks}" + (f"; alone reaches {promise}" if alone else "")
@@ -128,10 +116,9 @@ def choice(
     return "cannot tell", f"no clear difference {ranks}{explained}"
 
 
-def _standing(name: str, side: ComparedRun, label: str, shown: GuardForLabel | None, target: float | None) -> Standing:
+def standing(name: str, auc: Metric | None, reaches: Answer, target: float | None) -> Standing:
+    """What the guard's ROC AUC for the label, and whether its precision reaches the target, show."""
     promise = as_text.percent(target)
-    auc = next((row.metrics["roc_auc"] for row in side.estimator.labels if row.label == label), None)
-    reaches: Answer = shown.reaches if shown is not None else "not computed"
     if auc is None or auc.n < as_text.FEW:
         return Standing(name, promise, reaches)
     if auc.value == 1:
@@ -142,6 +129,10 @@ def _standing(name: str, side: ComparedRun, label: str, shown: GuardForLabel | N
         )
         return Standing(name, promise, reaches, above, useful)
     return Standing(name, promise, reaches, compare(auc, as_text.CHANCE, ABOVE), compare(auc, USEFUL_AUC, AT_LEAST))
+
+
+def _auc(side: ComparedRun, label: str) -> Metric | None:
+    return next((row.metrics["roc_auc"] for row in side.estimator.labels if row.label == label), None)
 
 
 def _guard_for_label(

@@ -8,7 +8,7 @@ import pytest
 
 from marginalia.pipeline.compare.comparison_model import GuardForLabel, LabelChoice, Use
 from marginalia.pipeline.compare.comparison_sentences import decision_sentence, use_text
-from marginalia.pipeline.compare.label_choice import Standing, choice
+from marginalia.pipeline.compare.label_choice import Standing, choice, standing
 from marginalia.schemas.evaluation_json import Finding, Metric
 from marginalia.scoring.measures.conclusions import Answer
 
@@ -76,6 +76,25 @@ def test_why_it_cannot_tell() -> None:
         "cannot tell",
         "no clear difference in ROC AUC: the bounds of the probabilities could explain the difference",
     )
+
+
+@pytest.mark.parametrize(
+    ("auc", "above_chance", "useful"),
+    [
+        (Metric(value=0.9, low=0.8, high=0.95, n=99), "yes", "yes"),
+        (Metric(value=0.55, low=0.45, high=0.65, n=99), "cannot tell", "cannot tell"),
+        (Metric(value=0.5, low=0.42, high=0.58, n=99), "cannot tell", "no"),
+        (Metric(value=1.0, n=99, reason="every resample gave the same value"), "yes", "yes"),
+        (Metric(value=1.0, n=99, range_low=0.4, range_high=1.0), "cannot tell", "cannot tell"),
+        (Metric(value=0.5, n=99, reason="every resample gave the same value"), "not computed", "not computed"),
+        (Metric(value=1.0, n=19), "not computed", "not computed"),
+        (None, "not computed", "not computed"),
+    ],
+)
+def test_what_the_roc_auc_shows(auc: Metric | None, above_chance: Answer, useful: Answer) -> None:
+    shown = standing("small", auc, "cannot tell", 0.9)
+    assert (shown.above_chance, shown.useful) == (above_chance, useful)
+    assert shown.falls_short == ("hardly better than chance" if useful == "no" else "")
 
 
 def test_without_a_target_no_promise_is_claimed() -> None:
