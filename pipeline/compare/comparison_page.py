@@ -13,6 +13,7 @@ from marginalia.pipeline.compare.comparison_sentences import (
     rate,
     rate_details,
     side_names,
+    speed_sentence,
     use_text,
 )
 from marginalia.pipeline.compare.comparison_text import comparison_finding
@@ -37,18 +38,20 @@ def build_comparison(comparison: Comparison, names: dict[str, str]) -> str:
     style = Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in STYLES))
     auc_rows = [row for row in comparison.labels if row.metric == "roc_auc"]
     decision, costs = comparison.decision, comparison.equal_recall
+    names_of_sides = side_names(comparison.a, comparison.b)
     return (
         environment()
         .get_template("compare.html.j2")
         .render(
             comparison=comparison,
-            names=side_names(comparison.a, comparison.b),
+            names=names_of_sides,
             label_names=names,
             decision=decision,
             costs=costs,
             sections=[*DECISION_SECTIONS[: bool(decision) + bool(costs)], *SECTIONS],
             use_text=use_text,
             cost_finding=cost_finding,
+            speed=speed_sentence(names_of_sides, comparison.a, comparison.b),
             rate=rate,
             rate_details=rate_details,
             title=comparison_finding(comparison),

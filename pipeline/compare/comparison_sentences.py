@@ -179,3 +179,14 @@ def cost_finding(row: CostOfLabel) -> str:
     explained = as_text.BOUNDS_EXPLAIN if as_text.explained_by_bounds(row.finding, row.difference) else ""
     words = {"better": "clearly fewer", "worse": "clearly more", "not known": "not computed"}
     return words.get(row.finding, row.finding) + explained
+
+
+def speed_sentence(names: Names, a: ComparedRunSummary, b: ComparedRunSummary) -> str:
+    """What scoring a record took; empty if neither run recorded it."""
+    parts = []
+    for name, side in zip(names, (a, b), strict=True):
+        took = [as_text.duration(side.seconds)] if side.seconds is not None else []
+        if side.forward_passes is not None:
+            took.append(f"{as_text.number(side.forward_passes, 1)} forward passes")
+        parts += [f"{name} took {' and '.join(took)}"] if took else []
+    return f"Per record, {'; '.join(parts)}" if parts else ""

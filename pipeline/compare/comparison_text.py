@@ -25,6 +25,7 @@ from marginalia.pipeline.compare.comparison_sentences import (
     rate,
     rate_details,
     side_names,
+    speed_sentence,
     use_text,
 )
 from marginalia.pipeline.report import as_text
@@ -63,6 +64,8 @@ def comparison_table(comparison: Comparison, width: int | None = None) -> str:
         blocks += ["", *_decision(comparison.decision, names, width)]
     if comparison.equal_recall is not None:
         blocks += ["", *_costs(comparison.equal_recall, names, width)]
+        speed = speed_sentence(names, a, b)
+        blocks += [_wrapped(f"{speed}.", width)] if speed else []
     differing = [[row.what, _shortened(row.a), _shortened(row.b)] for row in comparison.differing]
     blocks += ["", "what differs" if differing else "config, gold, taxonomy and versions are the same"]
     blocks += [_table(["", "a", "b"], differing, width)] if differing else []
@@ -208,9 +211,18 @@ def _wrapped(text: str, width: int) -> str:
 
 
 def _printed(shown: Table | Text, width: int, indent: str = "") -> str:
-    written = io.StringIO()
-    Console(file=written, width=max(width, NARROWEST), color_system=None, legacy_windows=False).print(shown)
-    return "\n".join(f"{indent}{line}".rstrip() for line in written.getvalue().splitlines())
+    """Plain text, whatever the terminal and its environment variables are."""
+    console = Console(
+        file=io.StringIO(),
+        width=max(width, NARROWEST),
+        color_system=None,
+        force_terminal=False,
+        force_jupyter=False,
+        legacy_windows=False,
+    )
+    with console.capture() as captured:
+        console.print(shown)
+    return "\n".join(f"{indent}{line}".rstrip() for line in captured.get().splitlines())
 
 
 def _model(model: str | None) -> str:

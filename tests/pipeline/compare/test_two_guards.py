@@ -233,7 +233,9 @@ def test_page_terminal_and_json_say_the_same(
     assert as_json["equal_recall"]["sentence"] == costs.sentence
     assert (as_json["a"]["seconds"], as_json["b"]["forward_passes"]) == (0.5, 9)
     page = Page(build_comparison(comparison, {}))
-    for text in (decision.sentence, costs.sentence, "use large", "cannot tell", "no guard reaches 90 %"):
+    speed = "Per record, small took 0.5 s and 8.0 forward passes; large took 1.5 s and 9.0 forward passes."
+    assert speed in " ".join(printed.split())
+    for text in (decision.sentence, costs.sentence, speed, "use large", "cannot tell", "no guard reaches 90 %"):
         assert text in page.text
     assert {attributes["aria-label"] for _, attributes in page.elements if "plot" in (attributes.get("class") or "")}
 
