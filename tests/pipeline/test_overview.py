@@ -62,9 +62,7 @@ def test_a_complete_stage_prints_the_next_command(folder: Path) -> None:
 
 def test_the_usual_order_of_stages(folder: Path) -> None:
     run = open_run(folder)
-    assert next_after(run, "push") == (
-        f"annotate in Argilla (marginalia argilla up --run {folder}), then: marginalia pull --run {folder}"
-    )
+    assert next_after(run, "push") == f"marginalia pull --run {folder}"
     assert next_after(run, "reconcile") == f"marginalia score --run {folder}"  # no record waits for an expert
     assert next_after(run, "release") == f"marginalia publish --run {folder}"
     assert next_after(run, "publish") is None
@@ -133,7 +131,7 @@ def test_a_finished_run(demo_run: Path, tmp_path: Path) -> None:
     shutil.copytree(demo_run, folder, ignore=shutil.ignore_patterns("argilla"))
     progress = overview(open_run(folder))
     assert {stage.state for stage in progress.stages} <= {"up to date", "not needed"}
-    assert progress.next is None
+    assert (progress.next, progress.report) == (None, str(folder / "report.html"))
     (folder / "gold.parquet").unlink()
     progress = overview(open_run(folder))
     assert states(progress)["reconcile"] == ("stale", "gold.parquet is missing")
@@ -160,5 +158,6 @@ def test_a_count_of_one_is_in_the_singular() -> None:
 def test_a_new_run_shows_both_ways_to_records(folder: Path) -> None:
     assert str(overview(open_run(folder))).endswith(
         f"next: marginalia plan --run {folder}\n"
-        f"or, with your own records: marginalia import FILE --run {folder} --mapping MAPPING"
+        "  plan has not run yet; to use records of your own instead: marginalia import FILE "
+        f"--run {folder} --mapping MAPPING"
     )
