@@ -28,7 +28,10 @@ def imported(work: SimulatedRun, *records: str) -> SimulatedRun:
 
 def test_status_says_how_many_answers_people_still_have_to_give(new_run: Callable[..., SimulatedRun]) -> None:
     work = imported(new_run(), "r1", "r2", "r3")
-    pull, wait = f"marginalia pull --run {work.folder}", f"pull them when people have answered at {work.url}"
+    pull, wait = (
+        f"marginalia pull --run {work.folder}",
+        (f"pull them when people have answered; address and log-ins: marginalia argilla up --run {work.folder}"),
+    )
     work.stage("push")
     waiting = shown(work)
     assert (waiting.next, waiting.because) == (pull, f"6 answers are missing; {wait}")
@@ -63,7 +66,7 @@ def test_pulled_answers_that_are_too_few_are_waited_for(new_run: Callable[..., S
     waiting = shown(work)
     assert waiting.next == f"marginalia pull --run {work.folder}"
     assert (waiting.because or "").startswith("1 answer is missing; ")
-    work.answer("ben", {"r2": []}, status="discarded")  # skipped: it may never get all the answers that it needs
+    work.answer("ben", {"r2": None}, status="discarded")  # skipped: it may never get all the answers that it needs
     work.stage("pull")
     work.stage("reconcile")
     assert shown(work).next == f"marginalia score --run {work.folder}"
