@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from tqdm import tqdm
 
 SHOWN_AFTER = 0.5  # seconds; shorter work shows nothing in a terminal
 LINE_SECONDS = 10.0  # between two lines where there is no terminal
 LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {remaining} left{postfix}"
 LINE_WITHOUT_TOTAL = "{desc}: {n_fmt} {unit}s, {rate_fmt}{postfix}"
+
+
+class Progress(tqdm):  # type: ignore[type-arg]  # tqdm has type parameters only in its stubs
+    """A progress bar without tqdm's watching thread: processes are forked while bars are shown."""
+
+    monitor_interval = 0
 
 
 def progress(
@@ -23,20 +28,18 @@ def progress(
     unit: str,
     total: int | None = None,
     done: int = 0,
-    show: bool | None = None,
-) -> tqdm[Any]:
+    show: bool = True,
+) -> Progress:
     """Shows the progress of `items` while they are iterated, or of `.update(n)` calls until `.close()`.
 
-    `what` names the work and `unit` one item, in the singular; `done`: items that were finished before. `show`: False
-    shows nothing, None and True show it."""
-    from tqdm import tqdm
-
-    options: dict[str, Any] = {"desc": what, "unit": unit, "total": total, "initial": done, "disable": show is False}
+    `what` names the work and `unit` one item, in the singular; `done`: items that were finished before."""
+    options: dict[str, Any] = {"desc": what, "unit": unit, "total": total, "initial": done, "disable": not show}
+    options["miniters"] = 1  # tqdm's own choice leaves out updates when the work becomes slower
     if sys.stderr.isatty():
-        return tqdm(items, **options, file=sys.stderr, dynamic_ncols=True, delay=SHOWN_AFTER)
-    line = LINE if total is not None else LINE_WITHOUT_TOTAL
-    times = {"delay": LINE_SECONDS, "mininterval": LINE_SECONDS, "miniters": 1}
-    return tqdm(items, **options, **times, file=_Lines(), bar_format=line, leave=False)  # type: ignore[arg-type]
+        return Progress(items, **options, file=sys.stderr, dynamic_ncols=True, delay=SHOWN_AFTER)
+    options |= {"delay": LINE_SECONDS, "mininterval": LINE_SECONDS, "leave": False}
+    options |= {"file": _Lines(), "bar_format": LINE if total is not None else LINE_WITHOUT_TOTAL}
+    return Progress(items, **options)
 
 
 class _Lines:

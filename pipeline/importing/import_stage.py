@@ -15,9 +15,9 @@ from marginalia.pipeline.core.artifacts import IMPORT_SETTINGS as SETTINGS
 from marginalia.pipeline.core.imported_files import keep_made
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome, manifest_path, read_manifest
-from marginalia.pipeline.importing.column_mapping import Mapping, load_mapping, mapping_path
+from marginalia.pipeline.importing.column_mapping import HUB, Mapping, load_mapping, mapping_path
 from marginalia.pipeline.importing.hub_source import SNAPSHOT, fetch
-from marginalia.pipeline.importing.import_source import HUB, check_sources, open_source, source_names, stored_source
+from marginalia.pipeline.importing.import_source import check_sources, open_source, source_names, stored_source
 from marginalia.pipeline.importing.imported_tables import answer_table, gold_table, prompt_table, with_people
 from marginalia.pipeline.importing.label_warnings import label_warnings
 from marginalia.pipeline.importing.row_conversion import convert
