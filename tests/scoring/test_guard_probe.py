@@ -33,7 +33,9 @@ answer:
 """
 LABELS = [{"id": name, "name": name.title(), "definition": "x"} for name in ("late", "refund")]
 POLICY = "Our policy has " + "many words. " * 40
-CHAT = "{% for m in messages %}<|start|>user\n" + POLICY + "{{ m.content }}<|end|>{% endfor %}<|start|>assistant\n"
+CHAT = (
+    "{% for m in messages %}<|start|>user\n" + POLICY + "{{ m.content }}<|end|>{% endfor %}<|start|>assistant{{ '\n' }}"
+)
 
 
 @pytest.fixture(scope="module")
