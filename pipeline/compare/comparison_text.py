@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marginalia.pipeline.compare.comparison_model import Comparison, MetricRow
 from marginalia.pipeline.report import as_text
-from marginalia.pipeline.report.finding_sentences import runs_finding
+from marginalia.pipeline.report.comparison_findings import runs_finding
 from marginalia.pipeline.report.plots import truncated
 from marginalia.schemas.evaluation_json import Metric
 
@@ -51,8 +51,8 @@ def comparison_finding(comparison: Comparison) -> str:
     if a == b:
         a, b = (f"{compared.guard} {compared.estimator}" for compared in (comparison.a, comparison.b))
     if row is None:
-        return runs_finding(a, b, "", None, "not known")
-    return runs_finding(a, b, row.metric, row.difference, row.finding)
+        return runs_finding(a, b, "", None, "not known").sentence
+    return runs_finding(a, b, row.metric, row.difference, row.finding).sentence
 
 
 def _cells(row: MetricRow) -> list[str]:

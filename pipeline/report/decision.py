@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from marginalia.pipeline.report import as_text
-from marginalia.pipeline.report.finding_sentences import judged_finding
+from marginalia.pipeline.report.estimator_findings import chance_finding, chance_metric, judged_finding
 from marginalia.pipeline.report.report_data import ReportData, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import UNSAFE, EstimatorEvaluation, GuardEvaluation, Metric, Outcome, Threshold
-from marginalia.scoring.measures.conclusions import compare
+from marginalia.scoring.measures.conclusions import FEW_RECORDS, compare
 from marginalia.scoring.measures.intervals import lower_bound
 
 USEFUL_AUC = 0.6  # ROC AUC: below it, a ranking is of hardly more use than a random one
@@ -73,7 +73,7 @@ def guard_decision(data: ReportData, guard: GuardEvaluation) -> GuardDecision:
     sentence = decision_sentence(guard.guard, best, rows, target)
     if data.simulated:
         sentence = f"Nothing can be decided from simulated labels. If people had given them: {sentence}"
-    judged = judged_finding(guard, best, data.evaluation.gold.final)
+    judged = judged_finding(guard, best, data.evaluation.gold.final).sentence
     return GuardDecision(guard.guard, sentence, target, rows, cost_sentence(guard, _overall(best)), judged)
 
 
@@ -113,7 +113,7 @@ def label_decision(
     def decided(verdict: Verdict, why: str, more: str = "") -> LabelDecision:
         return LabelDecision(name, verdict, why, threshold, judged, more)
 
-    enough = auc is not None and auc.n >= as_text.FEW
+    enough = auc is not None and auc.n >= FEW_RECORDS
     if enough and compare(auc, USEFUL_AUC, "at least") == "no":
         return decided("not usable", f"hardly better than chance: ROC AUC {as_text.with_interval(auc) if auc else ''}")
     if threshold is None:
@@ -179,7 +179,7 @@ def decision_sentence(
     review = [row for row in rows if row.verdict == "review only"]
     if not rows or best.thresholds.overall[0].judged_on is None or not best.thresholds.overall[0].judged_on.n:
         return f"Nothing can be decided about {guard}: there are no test records to judge thresholds on."
-    if as_text.against_chance(as_text.chance_metric(best)[1]) == "worse than chance":
+    if chance_finding(chance_metric(best)[1]).answer == "no":
         return f"Do not use {guard}: it ranks labels worse than chance."
     if not block and not review and not open_:
         return f"Do not use {guard} for moderation: it recognises no label better than chance."
@@ -196,11 +196,11 @@ def decision_sentence(
 
 
 def _review_sentence(best: EstimatorEvaluation, some_block: bool) -> str:
-    chance = as_text.against_chance(as_text.chance_metric(best)[1])
+    better = chance_finding(chance_metric(best)[1]).answer == "yes"
     overall = _overall(best)
-    if chance != "better than chance" and some_block:
+    if not better and some_block:
         return "Do not use it for the others: over all labels it is not shown to be better than chance."
-    if chance != "better than chance":
+    if not better:
         return "It is not shown to be better than chance, so do not use it for review either."
     if overall is None or overall.judged_on is None or overall.judged_on.precision.value is None:
         return "On the test split it flags nothing at its threshold for all labels."

@@ -15,6 +15,7 @@ from marginalia.pipeline.report.page_script import json_data
 from marginalia.pipeline.report.report_data import ReportData, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import UNSAFE, EstimatorEvaluation, Outcome
 from marginalia.schemas.thresholds_json import EstimatorThresholds, GuardThresholds, ThresholdsFile
+from marginalia.scoring.measures.conclusions import FEW_RECORDS
 from marginalia.scoring.measures.intervals import Array, Flags
 from marginalia.scoring.measures.thresholds import outcome
 
@@ -84,7 +85,12 @@ def threshold_sliders(data: ReportData) -> ThresholdSliders | None:
         file.guards[guard.guard] = GuardThresholds(recommended=best.estimator, estimators=estimators)
     if not shown:
         return None
-    content = {"confidence": data.evaluation.confidence, "file": file.model_dump(mode="json"), "guards": encoded}
+    content = {
+        "confidence": data.evaluation.confidence,
+        "few": FEW_RECORDS,
+        "file": file.model_dump(mode="json"),
+        "guards": encoded,
+    }
     return ThresholdSliders(shown, json_data(content))
 
 

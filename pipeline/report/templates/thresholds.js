@@ -1,6 +1,6 @@
 {
   // The threshold sliders. The fragment of the address holds all that was changed, so that a link shows the same.
-  const section = document.getElementById("choose"), PREFIX = "#choose?", FEW = 20, ROUNDING = 1e-9;
+  const section = document.getElementById("choose"), PREFIX = "#choose?", ROUNDING = 1e-9;
 
   const startSliders = () => {
     const data = JSON.parse(document.getElementById("threshold-data").textContent);
@@ -17,7 +17,7 @@
       if (!n) return "—";
       const [low, high] = clopperPearson(hits, n, data.confidence);
       const ends = `${Math.floor(100 * low + ROUNDING)}–${Math.ceil(100 * high - ROUNDING)}`;
-      if (n < FEW) return `${hits} of ${n} (${ends} %)`;
+      if (n < data.few) return `${hits} of ${n} (${ends} %)`;
       const share = hits / n, percent = 100 * share;
       const value = share >= 0.995 && share < 1 ? "over 99 %" : percent > 0 && percent < 0.5 ? "under 1 %" : `${percent.toFixed(0)} %`;
       return `${value} (${ends})`;

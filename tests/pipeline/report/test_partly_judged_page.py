@@ -43,10 +43,10 @@ def test_counts_of_five_records_by_hand() -> None:
         (0, 5),
         (0, 3),
     )
-    assert section.not_judged == (
+    assert section.not_judged.sentence == (
         "2 records are partly judged: 20 of 60 record × label values (33 %) were not judged and are left out"
     )
-    assert section.unknown_verdicts == (
+    assert section.unknown_verdicts.sentence == (
         "1 record has no label, but not all labels were judged, so it is not known whether any applies"
     )
     (step,) = section.steps
