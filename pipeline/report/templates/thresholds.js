@@ -46,6 +46,8 @@
       slider.range.value = step;
       slider.range.setAttribute("aria-valuetext", thresholdText(threshold));
       if (document.activeElement !== slider.number) slider.number.value = Number(threshold.toPrecision(6));
+      chosenThresholds.set(slider.key, { threshold, start: label.start });
+      thresholdChanges.dispatchEvent(new Event("change"));
       slider.summary.textContent = `${thresholdText(threshold)}: precision ${texts.precision}, recall ${texts.recall}`;
     };
 
