@@ -27,6 +27,10 @@ from tests.pipeline.synthetic_run import Synthetic, make_frames
 AXE = importlib.util.find_spec("axe_playwright_python")
 A4 = (680, 1001)  # CSS pixels inside the margins of the print style
 OPEN_ALL = "document.querySelectorAll('details').forEach(item => item.open = true)"
+CUTOFFS = (  # for each table of fixed thresholds, those that are shown, in hundredths
+    "return [...document.querySelectorAll('.cutoff table')].map(table => [...table.tBodies[0].rows]"
+    ".filter(row => row.getClientRects().length).map(row => Math.round(100 * Number(row.cells[0].textContent))))"
+)
 pytestmark = needs_browser
 
 
@@ -138,13 +142,16 @@ def test_print_cuts_no_figure_and_leaves_out_what_needs_a_screen(
     shown = browser.execute_script(
         "return arguments[0].filter(name => "
         "[...document.querySelectorAll(name)].some(item => item.getClientRects().length))",
-        [".contents", "#record-browser", ".figure-links", "details:not([open], .cutoff)", ".slider"],
+        [".contents", "#record-browser", ".figure-links", "details:not([open], .cutoff)", "[data-with-script]"],
     )
     assert shown == []
-    tables = browser.execute_script(
-        "return [...document.querySelectorAll('.cutoff table')].map(table => table.getBoundingClientRect().height)"
+    assert browser.execute_script(CUTOFFS) == [list(range(10, 100, 10))] * 13  # every second one
+    fits = browser.execute_script(
+        "return [...document.querySelectorAll('.cutoff .scroll')].map(box => box.scrollWidth <= box.clientWidth)"
     )
-    assert len(tables) >= 12 and min(tables) > 100
+    assert fits == [True] * 13
+    section = browser.execute_script("return document.querySelector('#choose').getBoundingClientRect().height")
+    assert section < 1.7 * A4[1]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     options = {"preferCSSPageSize": True, "printBackground": True}
     pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", options)["data"])
@@ -152,6 +159,14 @@ def test_print_cuts_no_figure_and_leaves_out_what_needs_a_screen(
     boxes = {tuple(float(end) for end in box.split()) for box in re.findall(rb"/MediaBox \[([^]]*)\]", pdf)}
     assert 10 <= len(pages) <= 30
     assert [[round(end) for end in box] for box in boxes] == [[0, 0, 595, 842]]
+
+
+def test_on_screen_all_fixed_thresholds_are_shown_without_scripts(browser: webdriver.Chrome, page: str) -> None:  # noqa: F811
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    show(browser, page)
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    browser.execute_script(OPEN_ALL)
+    assert browser.execute_script(CUTOFFS) == [list(range(5, 100, 5))] * 13
 
 
 def test_without_scripts_a_sentence_says_where_the_worst_records_are(browser: webdriver.Chrome, page: str) -> None:  # noqa: F811
