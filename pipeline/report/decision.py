@@ -23,10 +23,12 @@ from marginalia.pipeline.report import as_text
 from marginalia.pipeline.report.estimator_findings import chance_finding, chance_metric, judged_finding
 from marginalia.pipeline.report.report_data import ReportData, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import UNSAFE, EstimatorEvaluation, GuardEvaluation, Metric, Outcome, Threshold
+from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.scoring.measures.conclusions import FEW_RECORDS, compare
 from marginalia.scoring.measures.intervals import lower_bound
 
 USEFUL_AUC = 0.6  # ROC AUC: below it, a ranking is of hardly more use than a random one
+OTHER_LABELS = "Other labels"
 MOST_NAMED = 3  # labels in a sentence
 MOST_FLAGS = 1_000_000
 PRECISION_GOAL = "precision >= "
@@ -57,6 +59,7 @@ class GuardDecision:
     rows: list[LabelDecision]
     cost: str
     judged: str = ""  # on how many records
+    groups: Sequence[tuple[str, list[LabelDecision]]] = ()  # the rows, see `grouped`
 
 
 def guard_decision(data: ReportData, guard: GuardEvaluation) -> GuardDecision:
@@ -74,7 +77,22 @@ def guard_decision(data: ReportData, guard: GuardEvaluation) -> GuardDecision:
     if data.simulated:
         sentence = f"Nothing can be decided from simulated labels. If people had given them: {sentence}"
     judged = judged_finding(guard, best, data.evaluation.gold.final).sentence
-    return GuardDecision(guard.guard, sentence, target, rows, cost_sentence(guard, _overall(best)), judged)
+    cost = cost_sentence(guard, _overall(best))
+    return GuardDecision(guard.guard, sentence, target, rows, cost, judged, grouped(rows, data.taxonomy))
+
+
+def grouped(rows: Sequence[LabelDecision], taxonomy: Taxonomy) -> list[tuple[str, list[LabelDecision]]]:
+    """(heading, its rows): a heading for each broad label with its narrower ones, then those without relatives. One
+    empty heading where no label has a parent."""
+    groups = taxonomy.groups
+    if not groups:
+        return [("", list(rows))]
+    by_name = {row.name: row for row in rows}
+    found = [
+        (name, [by_name.pop(label.name) for label in labels if label.name in by_name])
+        for name, labels in groups.items()
+    ]
+    return [(name, of_group) for name, of_group in [*found, (OTHER_LABELS, list(by_name.values()))] if of_group]
 
 
 def precision_target(best: EstimatorEvaluation) -> float | None:

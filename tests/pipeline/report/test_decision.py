@@ -245,3 +245,24 @@ def test_a_partly_judged_label_has_its_own_n() -> None:
     guard, _ = guard_of(data)
     counts = {row.judged.n for row in guard_decision(data, guard).rows if row.judged}
     assert len(counts) == 3
+
+
+def test_labels_with_parents_are_under_a_heading() -> None:
+    data = report_data(Synthetic(n=160, skill=0.5))
+    parents = {"return": "refund", "late_delivery": "damaged_or_faulty"}
+    labels = [label.model_copy(update={"parent": parents.get(label.id)}) for label in data.taxonomy.labels]
+    related = replace(data, taxonomy=data.taxonomy.model_copy(update={"labels": labels}))
+    (guard,) = data.evaluation.guards
+    groups = guard_decision(related, guard).groups
+    names = data.label_names
+    assert [(heading, [row.name for row in rows]) for heading, rows in groups[:2]] == [
+        (names[parent], [names[parent], names[child]])
+        for child, parent in (("late_delivery", "damaged_or_faulty"), ("return", "refund"))
+    ]
+    assert (groups[2][0], len(groups[2][1])) == ("Other labels", 8)
+    text = Page(build_page(related)).text.partition("Each label at its threshold")[2]
+    parent = names["damaged_or_faulty"]
+    assert f"More positives needed {parent} {parent} " in " ".join(text.split())
+    (everything,) = guard_decision(data, guard).groups
+    assert everything == ("", guard_decision(data, guard).rows)
+    assert "Other labels" not in build_page(data)
