@@ -21,6 +21,7 @@ from typing import Literal
 
 from marginalia.pipeline.report import as_text
 from marginalia.pipeline.report.estimator_findings import chance_finding, chance_metric, judged_finding
+from marginalia.pipeline.report.label_findings import weakest_label_finding
 from marginalia.pipeline.report.report_data import ReportData, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import UNSAFE, EstimatorEvaluation, GuardEvaluation, Metric, Outcome, Threshold
 from marginalia.schemas.taxonomy import Taxonomy
@@ -60,6 +61,7 @@ class GuardDecision:
     cost: str
     judged: str = ""  # on how many records
     groups: Sequence[tuple[str, list[LabelDecision]]] = ()  # the rows, see `grouped`
+    weakest: str = ""  # which label is recognised worst
 
 
 def guard_decision(data: ReportData, guard: GuardEvaluation) -> GuardDecision:
@@ -78,7 +80,8 @@ def guard_decision(data: ReportData, guard: GuardEvaluation) -> GuardDecision:
         sentence = f"Nothing can be decided from simulated labels. If people had given them: {sentence}"
     judged = judged_finding(guard, best, data.evaluation.gold.final).sentence
     cost = cost_sentence(guard, _overall(best))
-    return GuardDecision(guard.guard, sentence, target, rows, cost, judged, grouped(rows, data.taxonomy))
+    weakest = weakest_label_finding(best, data.label_names, data.evaluation.confidence).sentence
+    return GuardDecision(guard.guard, sentence, target, rows, cost, judged, grouped(rows, data.taxonomy), weakest)
 
 
 def grouped(rows: Sequence[LabelDecision], taxonomy: Taxonomy) -> list[tuple[str, list[LabelDecision]]]:

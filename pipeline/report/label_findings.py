@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from marginalia.pipeline.report.as_text import CHANCE, number, percent, plural
+from marginalia.pipeline.report.as_text import CHANCE, number, percent, plural, with_interval
 from marginalia.pipeline.report.finding import Finding
 from marginalia.schemas.evaluation_json import Confusion, EstimatorEvaluation, LabelMetrics, ReviewPoint, Slice
 from marginalia.scoring.measures.conclusions import FEW_RECORDS, Answer, above_other, compare
@@ -56,6 +56,27 @@ def _lowest(rows: Sequence[LabelMetrics], names: dict[str, str], *, surely_not: 
     auc = f"{number(row.metrics['roc_auc'].value)}, {counts}"
     name = names.get(row.label, row.label)
     return f"{name} is not (ROC AUC {auc})" if surely_not else f"{name} has the lowest ROC AUC ({auc})"
+
+
+def weakest_label_finding(estimator: EstimatorEvaluation, names: dict[str, str], confidence: float) -> Finding:
+    """Is one label surely recognised worse than all others? Names the label of the lowest ROC AUC; empty with fewer
+    than two measurable labels. Never `no`: overlapping intervals do not show that labels are equal."""
+    known = [row for row in estimator.labels if row.n >= FEW_RECORDS and row.metrics["roc_auc"].low is not None]
+    if len(known) < 2:
+        return Finding("not computed", "")
+    known.sort(key=lambda row: row.metrics["roc_auc"].value or 0)
+    lowest, others = known[0], known[1:]
+    auc = lowest.metrics["roc_auc"]
+    worse_than = sum(
+        above_other(auc, row.metrics["roc_auc"], comparisons=len(others), confidence=confidence) == "yes"
+        for row in others
+    )
+    numbers = f"ROC AUC {with_interval(auc)}, {plural(lowest.positives, 'positive')} in {plural(lowest.n, 'record')}"
+    name = names.get(lowest.label, lowest.label)
+    if worse_than == len(others):
+        return Finding("yes", f"{name} is recognised clearly worse than every other label: {numbers}")
+    clearly = f"clearly only than {worse_than} of {len(others)} others" if worse_than else "not clearly"
+    return Finding("cannot tell", f"{name} is recognised worst, {clearly}: {numbers}")
 
 
 def slices_finding(slices: Sequence[Slice], confidence: float) -> Finding:

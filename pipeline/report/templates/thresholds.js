@@ -78,6 +78,16 @@
       section.scrollIntoView();
     };
 
+    // the highest step that finds at least this share of the positives
+    const findAtLeast = (share) => {
+      for (const slider of sliders) {
+        const { right, positives, thresholds } = slider.label;
+        const step = right.findLastIndex((count) => count >= share * positives - ROUNDING);
+        if (positives && step >= 0) set(slider, thresholds[step]);
+      }
+      remember();
+    };
+
     const download = () => {
       const file = structuredClone(data.file);
       for (const { guard, label, threshold } of sliders) {
@@ -100,6 +110,9 @@
     for (const input of Object.values(costs)) {
       input.addEventListener("input", () => { sliders.forEach(show); remember(); });
     }
+    section.querySelector("[data-find]").addEventListener("click", () => {
+      findAtLeast(Math.min(Math.max(Number(section.querySelector("[data-recall]").value) || 0, 0), 100) / 100);
+    });
     section.querySelector("[data-download]").addEventListener("click", download);
     addEventListener("hashchange", restore);
     restore();

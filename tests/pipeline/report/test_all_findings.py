@@ -21,6 +21,7 @@ from marginalia.schemas.agreement_json import Estimate
 from marginalia.schemas.evaluation_json import (
     BoundsEffect,
     Confusion,
+    EstimatorEvaluation,
     GuardDifference,
     GuardEvaluation,
     LabelMetrics,
@@ -50,9 +51,17 @@ HIGHER, LOWER, OPEN = metric(0.2, 0.1, 0.3), metric(-0.2, -0.3, -0.1), metric(0.
 FEW = HIGHER.model_copy(update={"n": FEW_RECORDS - 1})
 
 
-def labels(*aucs: Metric) -> Finding:
+def with_labels(*aucs: Metric) -> EstimatorEvaluation:
     rows = [LabelMetrics(label=f"l{at}", n=auc.n, positives=9, metrics={"roc_auc": auc}) for at, auc in enumerate(aucs)]
-    return label_findings.labels_finding(estimator("marginal", BETTER).model_copy(update={"labels": rows}), {}, 0.95)
+    return estimator("marginal", BETTER).model_copy(update={"labels": rows})
+
+
+def labels(*aucs: Metric) -> Finding:
+    return label_findings.labels_finding(with_labels(*aucs), {}, 0.95)
+
+
+def weakest(*aucs: Metric) -> Finding:
+    return label_findings.weakest_label_finding(with_labels(*aucs), {}, 0.95)
 
 
 def slices(*aucs: Metric) -> Finding:
@@ -160,6 +169,11 @@ CASES: Mapping[str, Mapping[Answer, Finding]] = {
         "cannot tell": labels(BETTER, UNCLEAR),
         "not computed": labels(NONE, BETTER.model_copy(update={"n": FEW_RECORDS - 1})),
     },
+    "weakest_label_finding": {
+        "yes": weakest(BETTER, WORSE),
+        "cannot tell": weakest(BETTER, UNCLEAR, metric(0.65, 0.5, 0.8)),
+        "not computed": weakest(BETTER, WORSE.model_copy(update={"n": FEW_RECORDS - 1})),
+    },
     "slices_finding": {
         "yes": slices(WORSE, BETTER),
         "cannot tell": slices(UNCLEAR, UNCLEAR),
@@ -252,8 +266,17 @@ ONLY_COUNTS = {
     "rejections_finding": {"cannot tell", "not computed"},
     "bounds_finding": {"cannot tell"},
 }
-NO_PROOF_OF_EQUALITY = {name: {"no"} for name in ("slices_finding", "confusions_finding", "guards_finding")}
-EMPTY = {"bounds_finding", "not_judged_finding", "unknown_verdicts_finding", "coverage_finding"}
+NO_PROOF_OF_EQUALITY = {
+    name: {"no"} for name in ("slices_finding", "confusions_finding", "guards_finding", "weakest_label_finding")
+}
+EMPTY = {  # findings of which an answer is not shown
+    "weakest_label_finding",
+    "bounds_finding",
+    "not_judged_finding",
+    "unknown_verdicts_finding",
+    "coverage_finding",
+    "confusions_finding",
+}
 
 
 def test_every_finding_of_the_modules_is_planted_here() -> None:

@@ -266,3 +266,17 @@ def test_labels_with_parents_are_under_a_heading() -> None:
     (everything,) = guard_decision(data, guard).groups
     assert everything == ("", guard_decision(data, guard).rows)
     assert "Other labels" not in build_page(data)
+
+
+def test_the_first_screen_names_the_weakest_label_and_links_to_thresholds_and_records() -> None:
+    data = report_data(Synthetic(n=160, skill=0.5))
+    (guard,) = data.evaluation.guards
+    best = recommended_estimator(guard)
+    assert best is not None
+    lowest = min(best.labels, key=lambda row: row.metrics["roc_auc"].value or 0)
+    page = Page(build_page(data))
+    before_the_table = page.text.partition("May this guard block?")[2].partition("Each label at its threshold")[0]
+    assert f"{data.label_names[lowest.label]} is recognised" in before_the_table
+    links = [attributes.get("href") for tag, attributes in page.elements if tag == "a"]
+    first = links.index("#choose", links.index("#made"))  # after the table of contents
+    assert links[first : first + 3] == ["#choose", "#records", "#failures-1"]

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from marginalia.pipeline.report.label_findings import confusions_finding, labels_finding, review_finding, slices_finding
+from marginalia.pipeline.report.label_findings import (
+    confusions_finding,
+    labels_finding,
+    review_finding,
+    slices_finding,
+    weakest_label_finding,
+)
 from marginalia.schemas.evaluation_json import (
     Confusion,
     LabelMetrics,
@@ -113,3 +119,21 @@ def test_review_without_enough_test_records() -> None:
     assert review_finding(few).sentence == "There are too few test records to plan reviews with"
     unknown = [point.model_copy(update={"subset_error_overall": None}) for point in few]
     assert review_finding(unknown).sentence == "There are no test records to plan reviews with"
+
+
+def test_the_weakest_label() -> None:
+    def sentence(*aucs: Metric) -> str:
+        rows = [
+            LabelMetrics(label=f"l{at}", n=100, positives=9, metrics={"roc_auc": auc}) for at, auc in enumerate(aucs)
+        ]
+        best = estimator("marginal", BETTER).model_copy(update={"labels": rows})
+        return weakest_label_finding(best, {"l1": "Late"}, 0.95).sentence
+
+    numbers = "ROC AUC 0.30 (0.20 to 0.40), 9 positives in 100 records"
+    assert sentence(BETTER, WORSE) == f"Late is recognised clearly worse than every other label: {numbers}"
+    assert sentence(BETTER, WORSE, metric(0.35, 0.25, 0.45)) == (
+        f"Late is recognised worst, clearly only than 1 of 2 others: {numbers}"
+    )
+    unclear = sentence(UNCLEAR, metric(0.55, 0.4, 0.7))
+    assert unclear.startswith("Late is recognised worst, not clearly: ROC AUC 0.55 (0.40 to 0.70)")
+    assert sentence(BETTER, NONE) == ""
