@@ -71,12 +71,12 @@ def weakest_label_finding(estimator: EstimatorEvaluation, names: dict[str, str],
         above_other(auc, row.metrics["roc_auc"], comparisons=len(others), confidence=confidence) == "yes"
         for row in others
     )
-    numbers = f"ROC AUC {with_interval(auc)}, {plural(lowest.positives, 'positive')} in {plural(lowest.n, 'record')}"
+    numbers = f"{with_interval(auc)}, {plural(lowest.positives, 'positive')} in {plural(lowest.n, 'record')}"
     name = names.get(lowest.label, lowest.label)
     if worse_than == len(others):
-        return Finding("yes", f"{name} is recognised clearly worse than every other label: {numbers}")
-    clearly = f"clearly only than {worse_than} of {len(others)} others" if worse_than else "not clearly"
-    return Finding("cannot tell", f"{name} is recognised worst, {clearly}: {numbers}")
+        return Finding("yes", f"{name} is recognised clearly worse than every other label: ROC AUC {numbers}")
+    clearly = f"clearly below {worse_than} of {len(others)} others" if worse_than else "but not clearly below any other"
+    return Finding("cannot tell", f"{name} has the lowest ROC AUC, {clearly}: {numbers}")
 
 
 def slices_finding(slices: Sequence[Slice], confidence: float) -> Finding:

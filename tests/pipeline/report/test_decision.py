@@ -276,7 +276,7 @@ def test_the_first_screen_names_the_weakest_label_and_links_to_thresholds_and_re
     lowest = min(best.labels, key=lambda row: row.metrics["roc_auc"].value or 0)
     page = Page(build_page(data))
     before_the_table = page.text.partition("May this guard block?")[2].partition("Each label at its threshold")[0]
-    assert f"{data.label_names[lowest.label]} is recognised" in before_the_table
+    assert f"{data.label_names[lowest.label]} has the lowest ROC AUC" in before_the_table
     links = [attributes.get("href") for tag, attributes in page.elements if tag == "a"]
     first = links.index("#choose", links.index("#made"))  # after the table of contents
     assert links[first : first + 3] == ["#choose", "#records", "#failures-1"]

@@ -129,11 +129,11 @@ def test_the_weakest_label() -> None:
         best = estimator("marginal", BETTER).model_copy(update={"labels": rows})
         return weakest_label_finding(best, {"l1": "Late"}, 0.95).sentence
 
-    numbers = "ROC AUC 0.30 (0.20 to 0.40), 9 positives in 100 records"
-    assert sentence(BETTER, WORSE) == f"Late is recognised clearly worse than every other label: {numbers}"
+    numbers = "0.30 (0.20 to 0.40), 9 positives in 100 records"
+    assert sentence(BETTER, WORSE) == f"Late is recognised clearly worse than every other label: ROC AUC {numbers}"
     assert sentence(BETTER, WORSE, metric(0.35, 0.25, 0.45)) == (
-        f"Late is recognised worst, clearly only than 1 of 2 others: {numbers}"
+        f"Late has the lowest ROC AUC, clearly below 1 of 2 others: {numbers}"
     )
     unclear = sentence(UNCLEAR, metric(0.55, 0.4, 0.7))
-    assert unclear.startswith("Late is recognised worst, not clearly: ROC AUC 0.55 (0.40 to 0.70)")
+    assert unclear.startswith("Late has the lowest ROC AUC, but not clearly below any other: 0.55 (0.40 to 0.70)")
     assert sentence(BETTER, NONE) == ""
