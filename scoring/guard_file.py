@@ -85,6 +85,11 @@ class GuardFile(StrictModel):
     answer: list[list[PieceSpec]] = Field(
         min_length=1, description="the alternatives, each a list of pieces; scoring/guards/README.md explains them"
     )
+    second: SecondCall | None = Field(
+        default=None,
+        exclude_if=lambda second: second is None,
+        description="what is asked after the first answer has completed a certain row; see the README",
+    )
 
     @field_validator("answer", mode="before")
     @classmethod
@@ -132,6 +137,8 @@ class GuardFile(StrictModel):
         ]
         has_code_list = any(isinstance(piece, CodeList) for piece in pieces_and_options)
         word_rows = {row for piece in pieces_and_options if isinstance(piece, Word) for row in piece.rows}
+        if self.calls == "per_label" and self.second is not None:
+            raise located_error("'second' is not for guards with calls: per_label", "second", hint=EXPLAIN)
         if self.calls == "per_label":
             if has_code_list or word_rows or not any(isinstance(piece, VerdictWord) for piece in pieces_and_options):
                 problem = "with calls: per_label, 'answer' must have a verdict, and no label codes or rows"
@@ -140,6 +147,8 @@ class GuardFile(StrictModel):
         if self.overall is not None:
             raise located_error("'overall' is only for guards with calls: per_label", "overall", hint=EXPLAIN)
         self._check_rows(has_code_list, word_rows)
+        if self.second is not None:
+            return self  # whether every row is completed by one of the two calls is checked by scoring/second_call.py
         if VERDICT not in word_rows and not any(isinstance(piece, VerdictWord) for piece in pieces_and_options):
             problem = "no word of 'answer' completes the row 'unsafe': write the word as {verdict: …}"
             raise located_error(problem, "answer", hint=EXPLAIN)
@@ -147,14 +156,18 @@ class GuardFile(StrictModel):
 
     def _check_rows(self, has_code_list: bool, word_rows: set[str]) -> None:
         if self.labels is None:
-            if word_rows - {VERDICT} or not has_code_list:
+            if word_rows - {VERDICT} or not (has_code_list or self.second is not None):
                 problem = "words with rows need 'labels', and 'codes' needs a piece {labels: …} in 'answer'"
                 raise located_error(problem, "answer", hint=EXPLAIN)
             return
         if unknown := sorted(word_rows - {VERDICT, *self.labels}):
             problem = f"a word has the unknown row '{unknown[0]}'{did_you_mean(unknown[0], self.labels)}"
             raise located_error(problem, *self._place_of_row(unknown[0]), hint=EXPLAIN)
-        if not has_code_list and (never_completed := [label for label in self.labels if label not in word_rows]):
+        if (
+            self.second is None
+            and not has_code_list
+            and (never_completed := [label for label in self.labels if label not in word_rows])
+        ):
             problem = f"'answer' has no list of label codes, and no word that completes '{never_completed[0]}'"
             raise located_error(problem, "answer", hint=EXPLAIN)
 
@@ -166,6 +179,23 @@ class GuardFile(StrictModel):
                 if any(isinstance(word, Word) and row in word.rows for word in words):
                     return "answer", number, index
         return ("answer",)
+
+
+class SecondCall(StrictModel):
+    """A call that is made after the first answer has completed a certain row, for the rows that its own answer
+    completes."""
+
+    after: str = Field(description="a taxonomy id, or 'unsafe'")
+    prompt: PromptSpec = Field(description="as for the first call; further variable: verdict, the word for `after`")
+    answer: list[list[PieceSpec]] = Field(min_length=1, description="the alternatives, as for the first call")
+
+    @field_validator("answer", mode="before")
+    @classmethod
+    def _known_pieces(cls, answer: Any) -> Any:
+        return GuardFile._known_pieces(answer)
+
+
+GuardFile.model_rebuild()
 
 
 def _is_white_space(texts: Any) -> bool:

@@ -23,7 +23,7 @@ from marginalia.scoring.language.token_language import TokenLanguage, check_ids,
 from marginalia.scoring.marginal.answer_search import MARGINALS, Limits, Search
 from marginalia.scoring.marginal.baselines import Baseline, MaxOverSteps, MonteCarlo, record_rng
 from marginalia.scoring.marginal.estimators import LabelEstimates, decisions, estimate
-from marginalia.scoring.marginal.model_protocol import Model
+from marginalia.scoring.marginal.model_protocol import Model, Source
 from marginalia.scoring.marginal.record_batches import RecordBatches, RecordJob
 from marginalia.scoring.models.load_model import load_model
 from marginalia.scoring.prompt import PromptBuilder, check_messages
@@ -33,7 +33,7 @@ from marginalia.scoring.record_stream import scored_in_order, with_progress
 from marginalia.scoring.score_request import BASELINE_NAMES, EndpointOptions, ScoreRequest, Settings, fields_of
 from marginalia.scoring.scored_frames import long_frame, records_in, wide_frame
 from marginalia.scoring.scored_record import Probability, Result
-from marginalia.scoring.several_calls import PerLabelCalls, SeveralCalls
+from marginalia.scoring.several_calls import PerLabelCalls, SeveralCalls, TwoCalls
 
 __all__ = ["Probability", "Result", "Scorer", "Settings"]
 
@@ -49,8 +49,9 @@ class Scorer:
 
     `notes`: what readers of the scores should know about their numbers. `prompts`, `tokens`: how prompts are built, and
     the language of the answers; those of the first call where the guard is asked several times about each record.
-    `first`: for one of these calls, the scorer of the first one. Raises ModelError when the model cannot score any
-    record with this guard."""
+    `calls`: the scorers of these calls, by name. `first`: for one of them, the scorer of the first one.
+
+    Raises ModelError when the model cannot score any record with this guard."""
 
     def __init__(
         self, model: Model, guard: Guard, settings: Settings | None = None, *, first: Scorer | None = None
@@ -59,14 +60,17 @@ class Scorer:
         self.guard = guard
         self.settings = settings or Settings()
         self.notes: list[str] = []
-        self._calls: dict[str, Scorer] = {}
+        self.prompts: PromptBuilder
+        self.tokens: TokenLanguage
+        self._source: Source
+        self.calls: dict[str, Scorer] = {}
         self._several: SeveralCalls | None = None
         for name, call in guard.calls.items():
-            self._calls[name] = Scorer(model, call, self.settings, first=next(iter(self._calls.values()), None))
-        if self._calls:
-            first = next(iter(self._calls.values()))
+            self.calls[name] = Scorer(model, call, self.settings, first=next(iter(self.calls.values()), None))
+        if self.calls:
+            first = next(iter(self.calls.values()))
             self.prompts, self.tokens, self._source = first.prompts, first.tokens, first._source
-            self._several = PerLabelCalls(guard, self._calls)
+            self._several = (PerLabelCalls if guard.per_label else TwoCalls)(guard, self.calls)
             return
         self.prompts = PromptBuilder(guard, model.tokenizer)
         same_language = first is not None and first.guard.language is guard.language
@@ -277,8 +281,8 @@ class Scorer:
         first."""
         if self._source.batch_invariant or not records:
             return
-        if self._calls:
-            first = next(iter(self._calls.values()))
+        if self.calls:
+            first = next(iter(self.calls.values()))
             first.measure(records)
             self.notes = first.notes
             return
@@ -299,9 +303,9 @@ class Scorer:
 
     def _record_batches(self) -> RecordBatches:
         settings = self.settings
-        for call in self._calls.values():
-            call.settings = settings
-        first = next(iter(self._calls.values()), self)
+        if self._several is not None:
+            self._several.use(settings)
+        first = next(iter(self.calls.values()), self)
         return RecordBatches(
             self._source,
             self.tokens if self._several is None else self._several.language,
@@ -335,7 +339,9 @@ class Scorer:
         settings = self.settings
         if name == "max_over_steps":
             return MaxOverSteps(search, tolerance=settings.tolerance, node_budget=settings.node_budget)
-        return MonteCarlo(search, samples=settings.samples, rng=record_rng(settings.seed, record_id))
+        # the second answer is sampled independently of the first
+        stream = record_id if self.guard.verdict is None else f"{record_id}\0second"
+        return MonteCarlo(search, samples=settings.samples, rng=record_rng(settings.seed, stream))
 
     def _estimates(self, job: RecordJob) -> dict[str, LabelEstimates]:
         from_search = estimate(job.search, [name for name in self.settings.estimators if name not in BASELINE_NAMES])
