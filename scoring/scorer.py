@@ -100,6 +100,12 @@ class Scorer:
             raise ModelError(f"guard {self.guard.name}: no record fits into the model's context: {self._too_long(ids)}")
         return self.prompts.shared_start()
 
+    @property
+    def prompt_notes(self) -> list[str]:
+        """Where the guard's prompts and the model's tokenizer do not fit together."""
+        scorers = [*self.calls.values()] or [self]
+        return list(dict.fromkeys(note for scorer in scorers for note in scorer.prompts.notes))
+
     def _too_long(self, ids: Sequence[int]) -> str:
         limit = self.model.context - self.settings.answer_tokens
         reason = f" ({self.model.context_reason})" if self.model.context_reason else ""

@@ -21,7 +21,7 @@ from marginalia.scoring.guard_check import check_guard
 from marginalia.scoring.label_categories import LabelCategories
 from marginalia.scoring.marginal.answer_search import MARGINALS
 from marginalia.scoring.off_format import off_format_notes, outside_format
-from marginalia.scoring.score_files import scorer_fingerprint
+from marginalia.scoring.score_files import origin_of, scorer_fingerprint
 from marginalia.scoring.score_request import BASELINE_NAMES, ESTIMATOR_NAMES
 from marginalia.scoring.scored_record import Result
 from marginalia.scoring.scorer import Scorer, Settings
@@ -397,6 +397,18 @@ def test_tables_journals_and_shards(tmp_path: Path, local: str) -> None:
     merged = read_frame(tmp_path / "shards.parquet", LabelScore, made_by="test")
     assert merged.drop("probability", "lower", "upper").equals(whole.drop("probability", "lower", "upper"))
     assert (merged["probability"] - whole["probability"]).abs().max() < 1e-4
+
+
+def test_notes_on_the_prompts_of_both_calls(tmp_path: Path) -> None:
+    scorer, _ = made(tmp_path, LOCAL)
+    path = guard_in(tmp_path, LOCAL)
+    path.write_text(path.read_text().replace("  answer:", "    prefill: <|score|>\n  answer:"))
+    noted = Scorer(scorer.model, load_guard(str(path)), EVERYTHING)
+    assert noted.prompt_notes == [
+        "the tokenizer has no chat template: the policy is given as plain text",
+        "the tokenizer has no <|score|>, which prompt.prefill of tiny contains: it is given as plain text",
+    ]
+    assert origin_of(noted).notes == tuple(noted.prompt_notes)
 
 
 def test_the_second_call_is_part_of_the_fingerprint(tmp_path: Path) -> None:
