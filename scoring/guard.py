@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,11 +19,20 @@ from marginalia.scoring.label_categories import (
     covered_labels,
     load_categories,
     union_rows,
+    with_mixed_rows,
 )
 from marginalia.scoring.language.answer_language import AnswerLanguage
-from marginalia.scoring.language.code_unions import UnionLanguage
+from marginalia.scoring.language.code_unions import with_unions
 from marginalia.scoring.prompt_spec import EXPLAIN
 from marginalia.scoring.prompt_templates import check_templates
+from marginalia.scoring.second_call import (
+    SecondCallError,
+    SecondCallRows,
+    first_file,
+    second_call_rows,
+    second_file,
+    verdict_word,
+)
 
 SHIPPED = Path(__file__).parent / "guards"
 
@@ -38,7 +46,10 @@ class Guard:
     categories each consists of, `coverage` also what is left out, and the language's rows are those of `union_rows`.
 
     A guard with `calls: per_label` has one guard per prompt (`calls`), each with the one category that is asked for and
-    a language of verdicts only. scoring/per_label_results.py combines their answers. `is_call`: it is one of these."""
+    a language of verdicts only. scoring/per_label_results.py combines their answers. `is_call`: it is one of these.
+
+    A guard with a `second` call also has two guards: `first` and `second`, with `verdict`, the word of the first answer
+    that led to it. `second` says which rows each call decides; scoring/second_call_results.py combines them."""
 
     file: GuardFile
     labels: tuple[str, ...]
@@ -47,6 +58,7 @@ class Guard:
     covered: tuple[CoveredLabel, ...] | None = None
     coverage: GuardCoverage | None = None
     is_call: bool = False
+    second: SecondCallRows | None = None
     verdict: str | None = None
     path: Path | None = None  # of the file, for errors that are found later
 
@@ -67,8 +79,15 @@ class Guard:
 
     @property
     def calls(self) -> dict[str, Guard]:
-        """For a guard with one policy per call: row → the guard of its call; empty for others. Includes `unsafe` when
-        the file has an `overall` policy, and leaves out categories that no label of the policy consists of."""
+        """The guards of its calls, by name: empty where it is asked once. With one policy per call, the names are rows:
+        `unsafe` when the file has an `overall` policy, and no category that no label of the policy consists of."""
+        if (second := self.second) is not None:
+            alone = replace(self, labels=(), covered=None, coverage=None, second=None, is_call=True)
+            verdict = verdict_word(self.file, {category.id: category.code for category in self.categories})
+            return {
+                "first": replace(alone, file=first_file(self.file), language=second.first),
+                "second": replace(alone, file=second_file(self.file), language=second.second, verdict=verdict),
+            }
         if not self.per_label:
             return {}
         named = None if self.covered is None else {name for label in self.covered for name in label.named}
@@ -136,32 +155,28 @@ def load_guard(
     codes = {category.id: category.code for category in guard.categories}
     covered = covered_labels(categories, codes, taxonomy.ids, guard.name)
     coverage = coverage_of(covered, taxonomy.ids, codes, per_label=guard.per_label)
-    language = guard.language
-    if not guard.per_label:
-        language = _with_unions(language, [*codes, VERDICT], [*union_rows(covered), (VERDICT,)])
+    language, second = guard.language, guard.second
+    if second is not None:
+        second = second_call_rows(guard.file, codes, language, union_rows(covered))
+        coverage = with_mixed_rows(coverage, covered, second.in_first, second.in_second)
+    elif not guard.per_label:
+        language = with_unions(language, [*codes, VERDICT], [*union_rows(covered), (VERDICT,)])
     return replace(
         guard,
         labels=tuple(label.label for label in covered),
         language=language,
         covered=covered,
         coverage=coverage,
+        second=second,
     )
-
-
-def _with_unions(language: AnswerLanguage, rows: Sequence[str], unions: Sequence[Sequence[str]]) -> UnionLanguage:
-    """The same answers with a row for each of the `unions` of `rows`, and the language's hidden rows."""
-    of_row = dict(zip(rows, language.unions, strict=False))
-    masks = [0] * len(unions)
-    for number, union in enumerate(unions):
-        for row in union:
-            masks[number] |= of_row[row]
-    return UnionLanguage(language.of_codes, [*masks, *language.unions[len(rows) :]])
 
 
 def _load(reference: str, taxonomy: Taxonomy | None, relative_to: Path, *, mapped: bool = False) -> Guard:
     path = guard_path(reference, relative_to=relative_to)
     file = load_yaml(path, GuardFile, explain=EXPLAIN)
     check_templates(path, file.prompt, "prompt", hint=EXPLAIN)
+    if file.second is not None:
+        check_templates(path, file.second.prompt, "second", "prompt", hint=EXPLAIN, also=("verdict",))
     if taxonomy is None:
         if file.taxonomy is None and mapped:
             hint = "remove the setting categories: the guard is asked about the labels of your taxonomy"
@@ -179,12 +194,16 @@ def _load(reference: str, taxonomy: Taxonomy | None, relative_to: Path, *, mappe
         language = answer_language(file, codes)
     except ValueError as error:
         raise InputError.at(path, str(error), line=line_in(path, "answer"), hint=EXPLAIN) from error
+    try:
+        second = None if file.second is None else second_call_rows(file, codes, language)
+    except SecondCallError as error:
+        raise InputError.at(path, f"second: {error}", line=line_in(path, *error.at), hint=EXPLAIN) from error
     for key in ("names", "definitions"):
         for label in sorted(getattr(file, key).keys() - codes.keys()):
             problem = f"'{label}' in '{key}' is not one of the guard's labels{did_you_mean(label, codes)}"
             raise InputError.at(path, problem, line=line_in(path, key, label), hint=EXPLAIN)
     categories = tuple(_category(code, taxonomy.label(label), file) for label, code in codes.items())
-    return Guard(file, tuple(codes), categories, language, path=path)
+    return Guard(file, tuple(codes), categories, language, second=second, path=path)
 
 
 def guard_path(reference: str, *, relative_to: Path = Path()) -> Path:

@@ -12,10 +12,10 @@ from typing import Any
 from marginalia.schemas.input_records import read_records_to_score
 from marginalia.schemas.storage.yaml_files import line_in
 from marginalia.schemas.terminal import table
+from marginalia.scoring.answer_formats import Format, formats_of
 from marginalia.scoring.guard import Guard
 from marginalia.scoring.language.answer_language import AnswerLanguage, State
 from marginalia.scoring.off_format import (
-    answers_in,
     answers_outside,
     nearest_alternative,
     notes_on,
@@ -113,13 +113,26 @@ def keeps_format(guard: Guard, results: Sequence[Result]) -> bool:
 
 
 def _prompt_lines(scorer: Scorer, path: Path, record: tuple[str, Messages]) -> Iterator[str]:
-    of_call = f", the first of {len(scorer.guard.calls)} calls" if scorer.guard.per_label else ""
+    """The prompt of one record; with a second call, of both; with one policy per call, of the first."""
+    if scorer.guard.second is not None:
+        for name, call in scorer.calls.items():
+            yield from _prompt_of(call, path, record, f", {name} call", "second" if name == "second" else "")
+        return
+    of_call = f", the first of {len(scorer.calls)} calls" if scorer.calls else ""
+    yield from _prompt_of(scorer, path, record, of_call)
+
+
+def _prompt_of(
+    scorer: Scorer, path: Path, record: tuple[str, Messages], of_call: str, section: str = ""
+) -> Iterator[str]:
+    """`section`: the key of the guard file that contains `prompt`, if it is not at the top."""
     ids = scorer.prompts.build(record[1]).ids
     yield f"prompt of record '{record[0]}'{of_call}: {len(ids)} tokens; ⟦control token⟧, · space, → tab, ⏎ line break"
     yield from (f"  {line}" for line in visible(scorer, ids).rstrip("\n").split("\n"))
     for note in scorer.prompts.notes:
-        key = "frame" if scorer.guard.file.prompt.frame is not None else "message"
-        yield f"  note: {note} ({_at(path, 'prompt', key)})"
+        prompt = scorer.guard.file.prompt
+        key = "frame" if prompt.frame is not None else "message" if prompt.message is not None else "messages"
+        yield f"  note: {note} ({_at(path, *filter(None, [section]), 'prompt', key)})"
 
 
 def visible(scorer: Scorer, ids: Sequence[int]) -> str:
@@ -149,7 +162,14 @@ def _code_lines(scorer: Scorer, path: Path) -> Iterator[str]:
     if guard.per_label:
         yield "codes: none; each call answers with the verdict on one label"
         return
-    found = code_tokens(scorer)
+    for call in scorer.calls.values() or [scorer]:
+        start = call.guard.language.start
+        found = [row for number, row in enumerate(code_tokens(call)) if (start.done | start.could) >> number & 1]
+        if found:
+            yield from _lines_of_codes(guard, path, found)
+
+
+def _lines_of_codes(guard: Guard, path: Path, found: Sequence[CodeTokens]) -> Iterator[str]:
     yield f"codes ({path.name}, {_at(path, 'labels' if guard.file.labels is not None else 'codes')}):"
     rows = [
         (
@@ -181,12 +201,13 @@ def code_tokens(scorer: Scorer) -> list[CodeTokens]:
 
 
 def unwritable_codes(scorer: Scorer) -> list[str]:
-    """The codes that no token of the model can begin."""
+    """The codes that no token of the model can begin, in any call."""
     guard = scorer.guard
     if guard.per_label:
         return []
     language = guard.language.of_codes
-    texts = {tuple(scorer.tokens.symbols[token]) for token in scorer.tokens.usable}
+    calls = [*scorer.calls.values()] or [scorer]
+    texts = {tuple(call.tokens.symbols[token]) for call in calls for token in call.tokens.usable}
     codes = {code: tuple(language.symbols(code)) for code in language.codes[: len(guard.categories)]}
     return [
         code
@@ -262,7 +283,7 @@ def _answer_lines(
     guard: Guard, path: Path, records: Sequence[tuple[str, Messages]], results: dict[str, Result]
 ) -> Iterator[str]:
     yield "answers (greedy, and the probability that stays in the format):"
-    answers: Counter[str] = Counter()
+    answers: dict[Format, Counter[str]] = {form: Counter() for form in formats_of(guard)}
     for name, messages in records:
         result = results[name]
         text = " ".join(messages[-1]["content"].split())
@@ -271,30 +292,34 @@ def _answer_lines(
             yield f"    could not be scored: {result.error}"
             continue
         answer = result.answer or ""
-        answers.update(answers_in(answer, guard))
+        for form, found in answers.items():
+            found.update(form.answers_in(answer))
         kept = 1.0 - (result.off_language or 0.0)
         predicted = ", ".join(result.predicted or []) or "no label"
         state = "outside the format" if outside_format(guard, answer) else f"in the format: {predicted}"
         yield f"    {_quoted(answer)} is {state}; {kept:.1%} of the probability stays in the format"
-    outside = answers_outside(answers, guard)
-    if outside:
-        yield f"{outside.total()} of {answers.total()} answers are outside the format, most often:"
-        yield from notes_on(outside, guard, path)
-        shown = [answer for answer, _ in outside.most_common(SHOWN_ANSWERS)]
-        yield from dict.fromkeys(_where_to_change(guard, path, answer) for answer in shown)
-    elif answers:
-        yield f"all {answers.total()} answers are in the format"
+    total = sum(found.total() for found in answers.values())
+    outside = {form: answers_outside(found, form.guard) for form, found in answers.items()}
+    if any(outside.values()):
+        number = sum(found.total() for found in outside.values())
+        yield f"{number} of {total} answers are outside the format, most often:"
+        for form, found in outside.items():
+            yield from notes_on(found, form.guard, path, form.keys)
+            shown = [answer for answer, _ in found.most_common(SHOWN_ANSWERS)]
+            yield from dict.fromkeys(_where_to_change(form, path, answer) for answer in shown)
+    elif total:
+        yield f"all {total} answers are in the format"
 
 
-def _where_to_change(guard: Guard, path: Path, answer: str) -> str:
+def _where_to_change(form: Format, path: Path, answer: str) -> str:
     start = _quoted(answer[:SHOWN_TEXT])
-    if (nearest := nearest_alternative(guard, answer)) is None:
+    if (nearest := nearest_alternative(form.guard, answer)) is None:
         return (
-            f"  no alternative of answer ({_at(path, 'answer')}) begins like {start}: add one, or change the prompt "
-            f"({_at(path, 'prompt')})"
+            f"  no alternative of answer ({_at(path, *form.keys)}) begins like {start}: add one, or change the prompt "
+            f"({_at(path, *form.keys[:-1], 'prompt')})"
         )
     index, inside = nearest
-    return f"  nearest to {start} is {_at(path, 'answer', index)}: it accepts {_quoted(inside)}"
+    return f"  nearest to {start} is {_at(path, *form.keys, index)}: it accepts {_quoted(inside)}"
 
 
 def _at(path: Path, *location: int | str) -> str:

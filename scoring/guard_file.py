@@ -111,6 +111,11 @@ class GuardFile(StrictModel):
     answer: list[list[PieceSpec]] = Field(
         min_length=1, description="the alternatives, each a list of pieces; scoring/guards/README.md explains them"
     )
+    second: SecondCall | None = Field(
+        default=None,
+        exclude_if=lambda second: second is None,
+        description="what is asked after the first answer has completed a certain row; see the README",
+    )
 
     @field_validator("answer", mode="before")
     @classmethod
@@ -130,6 +135,10 @@ class GuardFile(StrictModel):
         pieces = list(located_pieces(self.answer))
         rows = {row for _, piece in pieces for row in rows_of(piece)}
         has_verdict = VERDICT in rows or any(isinstance(piece, VerdictWord) for _, piece in pieces)
+        if self.calls == "per_label" and self.second is not None:
+            raise located_error("'second' is not for guards with calls: per_label", "second", hint=EXPLAIN)
+        if self.reasoning is not None and self.second is not None:
+            raise located_error("'second' is not for guards that reason first", "second", hint=EXPLAIN)
         if self.calls == "per_label":
             if any(isinstance(piece, CodeList) for _, piece in pieces) or rows - {VERDICT} or not has_verdict:
                 problem = "with calls: per_label, 'answer' must have a verdict, and no label codes or rows"
@@ -139,6 +148,8 @@ class GuardFile(StrictModel):
             raise located_error("'overall' is only for guards with calls: per_label", "overall", hint=EXPLAIN)
         self._check_rows(pieces)
         self._check_codes(pieces)
+        if self.second is not None:
+            return self  # whether every row is completed by one of the two calls is checked by scoring/second_call.py
         if not has_verdict:
             problem = "no word of 'answer' completes the row 'unsafe': write the word as {verdict: …}"
             raise located_error(problem, "answer", hint=EXPLAIN)
@@ -148,7 +159,7 @@ class GuardFile(StrictModel):
         lists = [piece for _, piece in pieces if isinstance(piece, CodeList)]
         if self.labels is None:
             with_rows = any(set(rows_of(piece)) - {VERDICT} for _, piece in pieces)
-            if with_rows or not lists or any(piece.rows is not None for piece in lists):
+            if with_rows or not (lists or self.second is not None) or any(piece.rows is not None for piece in lists):
                 problem = "words with rows need 'labels', and 'codes' needs a piece {labels: …} in 'answer'"
                 raise located_error(problem, "answer", hint=EXPLAIN)
             return
@@ -166,7 +177,7 @@ class GuardFile(StrictModel):
             if unknown := [row for row in side if row not in known]:
                 problem = f"'sides' has the unknown row '{unknown[0]}'{did_you_mean(unknown[0], known)}"
                 raise located_error(problem, "sides", hint=EXPLAIN)
-        if any(piece.rows is None for piece in lists):
+        if self.second is not None or any(piece.rows is None for piece in lists):
             return
         if never_completed := [label for label in self.labels if label not in completed]:
             problem = f"'answer' has no list of label codes, and no word that completes '{never_completed[0]}'"
@@ -188,3 +199,21 @@ class GuardFile(StrictModel):
                         hint="give each label a code of its own",
                     )
                 seen[code] = label
+
+
+class SecondCall(StrictModel):
+    """A call that is made after the first answer has completed a certain row, for the rows that its own answer
+    completes."""
+
+    after: str = Field(description="a taxonomy id, or 'unsafe'")
+    prompt: PromptSpec = Field(description="as for the first call; further variable: verdict, the word for `after`")
+    answer: list[list[PieceSpec]] = Field(min_length=1, description="the alternatives, as for the first call")
+
+    @field_validator("answer", mode="before")
+    @classmethod
+    def _known_pieces(cls, answer: Any) -> Any:
+        check_pieces(answer)
+        return answer
+
+
+GuardFile.model_rebuild()

@@ -223,3 +223,16 @@ def coverage_of(
         not_covered=[label for label in labels if label not in known],
         unused=[category for category in own if category not in named],
     )
+
+
+def with_mixed_rows(
+    coverage: GuardCoverage, covered: Sequence[CoveredLabel], in_first: Sequence[bool], in_second: Sequence[bool]
+) -> GuardCoverage:
+    """The coverage by a guard with a second call: a label whose categories belong to both calls is known only within
+    bounds. `in_first`, `in_second`: for each row of `union_rows`, whether the call decides a part of it."""
+    rows, row = [], 0
+    for label, found in zip(covered, coverage.labels, strict=True):
+        mixed = in_first[row] and in_second[row]
+        rows.append(found.model_copy(update={"kind": "bounds"}) if mixed else found)
+        row += 2 if label.part_of else 1
+    return coverage.model_copy(update={"labels": rows})

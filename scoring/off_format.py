@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from marginalia.schemas.storage.yaml_files import line_in
 from marginalia.scoring.answer_compiler import answer_language, written_out
+from marginalia.scoring.answer_formats import formats_of
 from marginalia.scoring.answer_pieces import (
     WHITE_SPACE,
     Choice,
@@ -50,16 +51,19 @@ def off_format_notes(table: pl.DataFrame, guard: Guard, path: Path) -> list[str]
     mean = scored["off_language"].mean()
     if not isinstance(mean, float) or mean < NOTABLE:
         return []
-    answers = Counter(answer for text in scored["answer"].to_list() for answer in answers_in(text or "", guard))
-    outside = answers_outside(answers, guard)
     head = (
         f"on average {mean:.1%} of the probability is on answers outside the guard's format (column off_language); "
         "their labels count only where they are complete before the answer leaves the format"
     )
+    total, outside, notes = 0, 0, list[str]()
+    for form in formats_of(guard):
+        answers = Counter(answer for text in scored["answer"].to_list() for answer in form.answers_in(text or ""))
+        outside_it = answers_outside(answers, form.guard)
+        total, outside = total + answers.total(), outside + outside_it.total()
+        notes += notes_on(outside_it, form.guard, path, form.keys)
     if not outside:
-        return [f"{head}. All {answers.total()} greedy answers are in the format; only less probable ones are outside"]
-    found = f"{head}. {outside.total()} of {answers.total()} greedy answers are outside it, most often:"
-    return [found, *notes_on(outside, guard, path)]
+        return [f"{head}. All {total} greedy answers are in the format; only less probable ones are outside"]
+    return [f"{head}. {outside} of {total} greedy answers are outside it, most often:", *notes]
 
 
 def answers_outside(answers: Counter[str], guard: Guard) -> Counter[str]:
@@ -67,9 +71,9 @@ def answers_outside(answers: Counter[str], guard: Guard) -> Counter[str]:
     return Counter({answer: count for answer, count in answers.items() if not _accepted(guard, answer)})
 
 
-def notes_on(outside: Counter[str], guard: Guard, path: Path) -> list[str]:
+def notes_on(outside: Counter[str], guard: Guard, path: Path, keys: tuple[str, ...] = ("answer",)) -> list[str]:
     """A line for each of the most common answers outside the format, and one for each line of the guard file that would
-    accept some of them if it allowed their white space."""
+    accept some of them if it allowed their white space. `keys`: where the format is in the file."""
     notes: list[str] = []
     forms = [list(pieces) for pieces in guard.file.answer]
     known, changed = len(forms), set[int]()
@@ -78,23 +82,23 @@ def notes_on(outside: Counter[str], guard: Guard, path: Path) -> list[str]:
         if found is None:
             problem = _where_it_leaves(guard, answer)
         else:
-            problem = f"only its white space differs from {_line(path, min(found[0], known - 1))}"
+            problem = f"only its white space differs from {_line(path, *keys, min(found[0], known - 1))}"
             changed.add(found[1])
         notes.append(f"  {count} × {_shown(answer)}: {problem}")
     for index in sorted(changed):
         if index < known:
-            line = f"{_line(path, index)} of {file_name(path)}"
+            line = f"{_line(path, *keys, index)} of {file_name(path)}"
             notes.append(f"  to accept such answers, change {line} to: - {_as_yaml(forms[index])}")
         else:
-            line = f"line {line_in(path, 'answer')} of {file_name(path)}"
+            line = f"line {line_in(path, *keys)} of {file_name(path)}"
             notes.append(f"  to accept such answers, add to the alternatives of {line}: - {_as_yaml(forms[index])}")
     return notes
 
 
 def outside_format(guard: Guard, answer: str) -> bool:
-    """Whether a record's greedy answer, as in the column `answer`, is outside the guard's format; with one policy per
-    call, whether the answer to any of the calls is."""
-    return any(not _accepted(guard, one) for one in answers_in(answer, guard))
+    """Whether a record's greedy answer, as in the column `answer`, is outside the guard's format; with several calls,
+    whether the answer to any of them is."""
+    return any(not _accepted(form.guard, one) for form in formats_of(guard) for one in form.answers_in(answer))
 
 
 def accepting(pieces: Sequence[PieceSpec], answer: str, codes: Sequence[str]) -> Pieces | None:
@@ -247,16 +251,8 @@ def _where_it_leaves(guard: Guard, answer: str) -> str:
     return f"it leaves the format after {_shown(inside)}" if inside else "it differs from the format from the start"
 
 
-def answers_in(answer: str, guard: Guard) -> list[str]:
-    """The answers in a record's column `answer`: one, or one per call of a guard that asks one policy per call."""
-    if not guard.per_label:
-        return [answer]
-    starts = "|".join(re.escape(row) for row in guard.calls)
-    return re.split(f"(?:^|\n)(?:{starts}): ", answer)[1:]
-
-
-def _line(path: Path, index: int) -> str:
-    return f"line {line_in(path, 'answer', index)}"
+def _line(path: Path, *location: str | int) -> str:
+    return f"line {line_in(path, *location)}"
 
 
 def file_name(path: Path) -> str:

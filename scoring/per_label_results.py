@@ -3,6 +3,7 @@ ShieldGemma)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,20 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
     """One result from those of a record's `calls`, by row. The record fails when one of its calls does.
 
     Nodes, forward passes and seconds are sums over the calls; off_language and unexplored are the largest."""
+    together = of_all_calls(record_id, calls)
+    if together.error is not None:
+        return together
+    names = next(iter(calls.values())).estimates
+    return replace(
+        together,
+        estimates={name: _table({row: calls[row].estimates[name] for row in calls}, name, guard) for name in names},
+        predicted=_predicted(calls, guard),
+    )
+
+
+def of_all_calls(record_id: str, calls: Mapping[str, Result]) -> Result:
+    """The result of a record's calls without estimates and labels: the error of the first that failed; or else the
+    answers in a line each, the sums of the costs, and the largest off_language and unexplored."""
     cost = Result(
         record_id,
         nodes=sum(result.nodes for result in calls.values()),
@@ -32,15 +47,12 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
         unanswered=_total([result.unanswered for result in calls.values()]),
         passage_tokens=_total([result.passage_tokens for result in calls.values()]),
     )
-    for row, result in calls.items():
+    for name, result in calls.items():
         if result.error is not None:
-            return replace(cost, error=f"{row}: {result.error}", is_temporary=result.is_temporary)
-    names = next(iter(calls.values())).estimates
+            return replace(cost, error=f"{name}: {result.error}", is_temporary=result.is_temporary)
     return replace(
         cost,
-        estimates={name: _table({row: calls[row].estimates[name] for row in calls}, name, guard) for name in names},
-        answer="\n".join(f"{row}: {result.answer}" for row, result in calls.items()),
-        predicted=_predicted(calls, guard),
+        answer="\n".join(f"{name}: {result.answer}" for name, result in calls.items()),
         off_language=max(result.off_language or 0.0 for result in calls.values()),
         unexplored=max(result.unexplored or 0.0 for result in calls.values()),
         levels=_levels(calls),
@@ -53,7 +65,7 @@ def _total(counts: list[int | None]) -> int | None:
     return None if None in counts else sum(count or 0 for count in counts)
 
 
-def _levels(calls: dict[str, Result]) -> list[LevelEntry] | None:
+def _levels(calls: Mapping[str, Result]) -> list[LevelEntry] | None:
     """The expected values of all calls, each under LABEL.NAME; None for a guard without levels and integers."""
     entries = [(row, level) for row, result in calls.items() for level in result.levels or ()]
     return [{**level, "name": f"{row}.{level['name']}"} for row, level in entries] or None

@@ -160,8 +160,10 @@ class PromptBuilder:
         """A record's text as the templates would write it. `letters`: of its mark, see scoring/prompt_rendering.py."""
         if self.guard.file.prompt.strip:
             content = content.strip()
-        content = content.lstrip() if "l" in letters else content
-        content = content.rstrip() if "r" in letters else content
+        for letter, characters in (("l", None), ("L", "\n")):
+            content = content.lstrip(characters) if letter in letters else content
+        for letter, characters in (("r", None), ("R", "\n")):
+            content = content.rstrip(characters) if letter in letters else content
         return json.dumps(content, ensure_ascii=False)[1:-1] if "j" in letters else content
 
 

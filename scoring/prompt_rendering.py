@@ -1,9 +1,9 @@
 """Renders a guard's templates and the tokenizer's chat template for one form of conversation, with marks in the place
 of the record's texts: scoring/prompt.py inserts these afterwards, so that they are never read as a template.
 
-A chat template may remove white space around a text, or write it as JSON. What it does with the texts of
-`prompt.messages` is seen from the marks themselves: they are surrounded by white space and contain characters that such
-changes alter. The same is then done to each record's texts. Other changes are refused."""
+A chat template may remove white space or line breaks around a text, or write it as JSON. What it does with the texts
+of `prompt.messages` is seen from the marks themselves: they are surrounded by white space and contain characters that
+such changes alter. The same is then done to each record's texts. Other changes are refused."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from marginalia.scoring.prompt_spec import CONVERSATION, PromptMessage
 from marginalia.scoring.prompt_templates import names_in_chat_template
 from marginalia.scoring.rendering import RENDERER, RenderingError
 
-# private-use characters, in the place of message n's text; the letters say what to do with it: l, r: strip on the left,
-# on the right; j: write it as in a JSON string
-MARK = re.compile("\ue000(\\d+)([lrj]*)\ue001")
+# private-use characters, in the place of message n's text; the letters say what to do with it: l, r: remove white space
+# on the left, on the right; L, R: only line breaks; j: write it as in a JSON string
+MARK = re.compile("\ue000(\\d+)([lrLRj]*)\ue001")
 _TEXT = "Hello."  # of a message, to compare prompts
 _WITH_POLICY = 400  # characters from which on a chat template is taken to contain a policy
 _SPACE = "\u2003"  # white space that no template writes itself
@@ -52,9 +52,12 @@ class PromptRenderer:
 
         Raises InputError for a template of the guard that fails, ModelError for the tokenizer's chat template."""
         if self._prompt.messages is None:
-            texts = [f"\ue000{index}\ue001" for index in range(len(roles))]
-        else:
-            texts = [f"{_SPACE}\ue000{index}:{_PROBE}\ue001{_SPACE}" for index in range(len(roles))]
+            return self._with_texts(roles, [f"\ue000{index}\ue001" for index in range(len(roles))])
+        marks = [f"{_SPACE}\ue000{index}:{_PROBE}\ue001{_SPACE}" for index in range(len(roles))]
+        between_lines = [f"\n{mark}\n" for mark in marks]
+        return self._with_plain_marks(self._with_texts(roles, marks), self._with_texts(roles, between_lines))
+
+    def _with_texts(self, roles: Sequence[str], texts: Sequence[str]) -> str:
         conversation = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
         categories = [asdict(category) for category in self._guard.categories]
         variables: dict[str, Any] = {"categories": categories, "conversation": conversation, "last_role": roles[-1]}
@@ -63,7 +66,7 @@ class PromptRenderer:
         arguments = {name: self._argument(value, variables) for name, value in self._prompt.arguments.items()}
         variables = {**arguments, **variables}
         prompt = self._without_prefill(variables, arguments)
-        return self._with_plain_marks(prompt + self._own(self._prompt.prefill, variables))
+        return prompt + self._own(self._prompt.prefill, variables)
 
     def own_and_tokenizers(self) -> tuple[str, str] | None:
         """(the guard file's prompt, that of the tokenizer's chat template) for one message of a user, as text.
@@ -147,23 +150,27 @@ class PromptRenderer:
                 hint = "prompt.messages of the guard file says which messages come before and after the conversation"
             raise ModelError(problem, hint=hint) from error
 
-    def _with_plain_marks(self, text: str) -> str:
-        """The text with what happened to each mark as letters in it, see MARK."""
-        if self._prompt.messages is None:
-            return text
-
-        def plain(mark: re.Match[str]) -> str:
-            left, number, probe, right = mark.groups()
+    def _with_plain_marks(self, text: str, between_lines: str) -> str:
+        """The text with what happened to each mark as letters in it, see MARK. `between_lines`: the prompt of texts
+        that begin and end with a line break."""
+        further = list(_PROBED.finditer(between_lines))
+        parts, end = list[str](), 0
+        for number, mark in enumerate(_PROBED.finditer(text)):
+            left, index, probe, right = mark.groups()
             as_json = probe == json.dumps(_PROBE, ensure_ascii=False)[1:-1]
-            if probe != _PROBE and not as_json:
+            if number >= len(further) or (probe != _PROBE and not as_json):
                 raise InputError(
                     f"guard {self._guard.name}: the tokenizer's chat template changes the texts of messages",
                     hint="use prompt.message with prompt.frame, which say themselves what is around the texts",
                 )
-            letters = "" if left else "l", "" if right else "r", "j" if as_json else ""
-            return f"\ue000{number}{''.join(letters)}\ue001"
-
-        return _PROBED.sub(plain, text)
+            other = further[number]
+            lines_before = _lines_before(text, mark.start()) == _lines_before(between_lines, other.start())
+            lines_after = _lines_after(text, mark.end()) == _lines_after(between_lines, other.end())
+            letters = "l" if not left else "L" if lines_before and not as_json else ""
+            letters += "r" if not right else "R" if lines_after and not as_json else ""
+            parts += [text[end : mark.start()], f"\ue000{index}{letters}{'j' if as_json else ''}\ue001"]
+            end = mark.end()
+        return "".join([*parts, text[end:]])
 
     def _frame_fits(self) -> bool:
         if self._prompt.frame is None:
@@ -197,3 +204,12 @@ class PromptRenderer:
         for name in names:
             if used is not None and name not in used and not any(re.search(rf"\b{name}\b", text) for text in own):
                 self.notes.append(f"the tokenizer's chat template does not use the argument '{name}'")
+
+
+def _lines_before(text: str, position: int) -> int:
+    """How many line breaks are directly before the position."""
+    return position - len(text[:position].rstrip("\n"))
+
+
+def _lines_after(text: str, position: int) -> int:
+    return len(text) - position - len(text[position:].lstrip("\n"))

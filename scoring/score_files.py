@@ -45,7 +45,7 @@ class Origin:
 def origin_of(scorer: Scorer) -> Origin:
     """The origin of this scorer's results. Its notes may grow while it scores."""
     model, guard = scorer.model, scorer.guard
-    notes = (*model.notes, *scorer.prompts.notes, *misfits(scorer), *scorer.notes)
+    notes = (*model.notes, *scorer.prompt_notes, *misfits(scorer), *scorer.notes)
     return Origin(scorer_fingerprint(scorer), guard.name, model.name, model.revision, guard.rows, notes)
 
 

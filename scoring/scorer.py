@@ -40,7 +40,7 @@ from marginalia.scoring.record_stream import scored_in_order, with_progress
 from marginalia.scoring.score_request import BASELINE_NAMES, EndpointOptions, ScoreRequest, Settings, fields_of
 from marginalia.scoring.scored_frames import long_frame, records_in, wide_frame
 from marginalia.scoring.scored_record import Level, LevelEntry, Probability, Result
-from marginalia.scoring.several_calls import PerLabelCalls, SeveralCalls
+from marginalia.scoring.several_calls import PerLabelCalls, SeveralCalls, TwoCalls
 
 __all__ = ["Level", "Probability", "Result", "Scorer", "Settings"]
 
@@ -56,8 +56,9 @@ class Scorer:
 
     `notes`: what readers of the scores should know about their numbers. `prompts`, `tokens`: how prompts are built, and
     the language of the answers; those of the first call where the guard is asked several times about each record.
-    `first`: for one of these calls, the scorer of the first one. Raises ModelError when the model cannot score any
-    record with this guard."""
+    `calls`: the scorers of these calls, by name. `first`: for one of them, the scorer of the first one.
+
+    Raises ModelError when the model cannot score any record with this guard."""
 
     def __init__(
         self, model: Model, guard: Guard, settings: Settings | None = None, *, first: Scorer | None = None
@@ -65,18 +66,18 @@ class Scorer:
         self.model = model
         self.guard = guard
         self.settings = settings or Settings()
+        self.notes: list[str] = []
         self.prompts: PromptBuilder
         self.tokens: TokenLanguage
         self._source: Source
-        self.notes: list[str] = []
-        self._calls: dict[str, Scorer] = {}
+        self.calls: dict[str, Scorer] = {}
         self._several: SeveralCalls | None = None
         for name, call in guard.calls.items():
-            self._calls[name] = type(self)(model, call, self.settings, first=next(iter(self._calls.values()), None))
-        if self._calls:
-            first = next(iter(self._calls.values()))
+            self.calls[name] = type(self)(model, call, self.settings, first=next(iter(self.calls.values()), None))
+        if self.calls:
+            first = next(iter(self.calls.values()))
             self.prompts, self.tokens, self._source = first.prompts, first.tokens, first._source
-            self._several = PerLabelCalls(guard, self._calls)
+            self._several = (PerLabelCalls if guard.per_label else TwoCalls)(guard, self.calls)
             return
         self.prompts = PromptBuilder(guard, model.tokenizer)
         same_language = first is not None and first.guard.language is guard.language
@@ -110,6 +111,12 @@ class Scorer:
         if len(ids) + self.settings.answer_tokens > model.context:
             raise ModelError(f"guard {self.guard.name}: no record fits into the model's context: {self._too_long(ids)}")
         return self.prompts.shared_start()
+
+    @property
+    def prompt_notes(self) -> list[str]:
+        """Where the guard's prompts and the model's tokenizer do not fit together."""
+        scorers = [*self.calls.values()] or [self]
+        return list(dict.fromkeys(note for scorer in scorers for note in scorer.prompts.notes))
 
     def _too_long(self, ids: Sequence[int]) -> str:
         limit = self.model.context - self.settings.answer_tokens
@@ -298,8 +305,8 @@ class Scorer:
         first."""
         if self._source.batch_invariant or not records:
             return
-        if self._calls:
-            first = next(iter(self._calls.values()))
+        if self.calls:
+            first = next(iter(self.calls.values()))
             first.measure(records)
             self.notes = first.notes
             return
@@ -320,9 +327,9 @@ class Scorer:
 
     def _record_batches(self) -> RecordBatches:
         settings = self.settings
-        for call in self._calls.values():
-            call.settings = settings
-        first = next(iter(self._calls.values()), self)
+        if self._several is not None:
+            self._several.use(settings)
+        first = next(iter(self.calls.values()), self)
         return RecordBatches(
             self._source,
             self.tokens if self._several is None else self._several.language,
@@ -370,7 +377,9 @@ class Scorer:
         settings = self.settings
         if name == "max_over_steps":
             return MaxOverSteps(search, tolerance=settings.tolerance, node_budget=settings.node_budget)
-        return MonteCarlo(search, samples=settings.samples, rng=record_rng(settings.seed, record_id))
+        # the second answer is sampled independently of the first
+        stream = record_id if self.guard.verdict is None else f"{record_id}\0second"
+        return MonteCarlo(search, samples=settings.samples, rng=record_rng(settings.seed, stream))
 
     def _row_estimates(self, job: RecordJob) -> dict[str, LabelEstimates]:
         """The estimates of all rows of the search."""

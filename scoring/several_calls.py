@@ -15,13 +15,17 @@ from marginalia.scoring.language.answer_language import State
 from marginalia.scoring.language.token_language import Moves, TokenLanguage
 from marginalia.scoring.marginal.record_batches import RecordBatches, RecordJob
 from marginalia.scoring.per_label_results import combine
+from marginalia.scoring.score_request import Settings
 from marginalia.scoring.scored_record import Result
+from marginalia.scoring.second_call_results import FIRST, GREEDY, SECOND, combine_two, second_call_matters
 
 Messages = Sequence[dict[str, str]]
 
 
 class Call(Protocol):
     """The scorer of one of a guard's calls."""
+
+    settings: Settings
 
     @property
     def tokens(self) -> TokenLanguage:
@@ -43,7 +47,18 @@ class SeveralCalls(ABC):
     def __init__(self, guard: Guard, calls: Mapping[str, Call]) -> None:
         self.guard = guard
         self.calls = calls
+        self.settings = Settings()
         self.language = CallLanguages([call.tokens for call in calls.values()])
+
+    def use(self, settings: Settings) -> None:
+        """Scores with these settings from now on."""
+        self.settings = settings
+        for call in self.calls.values():
+            call.settings = self.settings_of_call(settings)
+
+    def settings_of_call(self, settings: Settings) -> Settings:
+        """The settings of each call."""
+        return settings
 
     @abstractmethod
     def next_call(self, results: Mapping[str, Result]) -> str | None:
@@ -122,6 +137,31 @@ class PerLabelCalls(SeveralCalls):
     def combine(self, record_id: str, results: dict[str, Result]) -> Result:
         """See scoring/per_label_results.py."""
         return combine(record_id, results, self.guard)
+
+
+class TwoCalls(SeveralCalls):
+    """A guard with a second call, which is made after the first answer may have completed a certain row. The rows of
+    the second answer have the product of that row's probability and their own (scoring/second_call_results.py).
+
+    `answer` has one line per call, with its name: `first` and `second`. `off_language` and `unexplored` are the largest
+    of both calls; nodes, forward passes and seconds are sums."""
+
+    def settings_of_call(self, settings: Settings) -> Settings:
+        """With half the tolerance: the product of two bounds within t/2 is within t. The greedy answer is needed for
+        `predicted`, and for which answers lead to the second call."""
+        estimators = tuple(dict.fromkeys([*settings.estimators, GREEDY]))
+        return settings.model_copy(update={"tolerance": settings.tolerance / 2, "estimators": estimators})
+
+    def next_call(self, results: Mapping[str, Result]) -> str | None:
+        """The second call, unless the first answer almost certainly does not lead to it."""
+        assert self.guard.second is not None
+        if SECOND in results or not second_call_matters(results[FIRST], self.guard.second, self.settings.tolerance):
+            return None
+        return SECOND
+
+    def combine(self, record_id: str, results: dict[str, Result]) -> Result:
+        """See scoring/second_call_results.py."""
+        return combine_two(record_id, results, self.guard, self.settings.estimators)
 
 
 class CallLanguages:

@@ -130,3 +130,13 @@ class UnionLanguage(AnswerLanguage):
             pending = 1 << at.pending
             return not pending & union and bool(unused & ~pending & ~union)
         return bool(codes.under[at.position] & unused & ~union)
+
+
+def with_unions(language: AnswerLanguage, rows: Sequence[str], unions: Sequence[Sequence[str]]) -> UnionLanguage:
+    """The same answers with a row for each of the `unions` of `rows`, and the language's hidden rows."""
+    of_row = dict(zip(rows, language.unions, strict=False))
+    masks = [0] * len(unions)
+    for number, union in enumerate(unions):
+        for row in union:
+            masks[number] |= of_row[row]
+    return UnionLanguage(language.of_codes, [*masks, *language.unions[len(rows) :]])

@@ -108,6 +108,20 @@ class _StepBounds:
         return could
 
 
+@dataclass(frozen=True)
+class SampledEstimates(LabelEstimates):
+    """Estimates from sampled answers. `completed`: (samples, rows), whether the sample has the row."""
+
+    completed: npt.NDArray[np.bool_]
+
+
+def share_of(completed: npt.NDArray[np.bool_]) -> SampledEstimates:
+    """The share of the samples (samples, rows) that have each row, with its Wilson interval."""
+    counts = completed.sum(axis=0).astype(float)
+    lower, upper = wilson(counts, len(completed))
+    return SampledEstimates(counts / len(completed), lower, upper, completed)
+
+
 class MaxOverSteps:
     """[EMNLP25] (Ma et al., arXiv 2505.17510): a label's largest probability at any label step of the greedy answer.
 
@@ -224,11 +238,9 @@ class MonteCarlo:
         self.nodes += 1
         _set_moves(self._search, node, answer)
 
-    def estimate(self) -> LabelEstimates:
+    def estimate(self) -> SampledEstimates:
         """The share of samples with each row, and its Wilson interval."""
-        counts = self.completed.sum(axis=0).astype(float)
-        lower, upper = wilson(counts, self._samples)
-        return LabelEstimates(counts / self._samples, lower, upper)
+        return share_of(self.completed)
 
     def _draw(self, sample: int, node: Node) -> Node | None:
         """The sample's prefix after one more token; None when the answer has ended or left the language."""

@@ -79,10 +79,10 @@ class ReasoningScorer(Scorer):
 
     def _score_window(self, records: Sequence[tuple[str, Messages]]) -> list[Result]:
         """One result per record; with one policy per call, each call has passages of its own."""
-        if not self._calls:
+        if not self.calls:
             return self._score(records)
         results: dict[str, dict[str, Result]] = {record_id: {} for record_id, _ in records}
-        for row, call in self._calls.items():
+        for row, call in self.calls.items():
             assert isinstance(call, ReasoningScorer)
             call.settings = self.settings
             for result in call._score(records):

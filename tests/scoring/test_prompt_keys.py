@@ -44,6 +44,7 @@ THINKING = """\
 {% for m in messages %}{% set content = m.content %}\
 {% if m.role == 'assistant' and '</think>' in m.content %}\
 {% set content = m.content.split('</think>')[-1].lstrip('\n') %}{% endif %}\
+{% if loop.last %}{% set content = content.lstrip('\\n') %}{% endif %}\
 {{ '<|start|>' + m.role + '\n' + content + '<|end|>\n' }}{% endfor %}<|start|>assistant\n\
 {% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"""
 # contents are lists of parts, of which only the texts are used

@@ -13,7 +13,7 @@ import pytest
 from marginalia.scoring.marginal.record_batches import RecordBatches
 from marginalia.scoring.models.local_model import LocalModel, load_local
 from marginalia.scoring.score_files import score_to_journal, tables
-from marginalia.scoring.score_request import ESTIMATOR_NAMES
+from marginalia.scoring.score_request import BASELINE_NAMES, ESTIMATOR_NAMES
 from marginalia.scoring.scored_record import Result
 from marginalia.scoring.scorer import Scorer, Settings
 from tests.scoring.test_out_of_memory import ERRORS, fail_above
@@ -24,6 +24,7 @@ RECORDS = [(f"r{number}", [{"role": "user", "content": f"text {number} " * (1 + 
 AFTER = "Text: {{ conversation[0].content }}\nPolicy of {{ categories[0].name }}: {{ categories[0].definition * 4 }}"
 BEFORE = "Policy of {{ categories[0].name }}: {{ categories[0].definition * 4 }}\nText: {{ conversation[0].content }}"
 YES_NO = [["No"], [{"verdict": "Yes"}]]
+EVERY = (*ESTIMATOR_NAMES, *BASELINE_NAMES)
 FEW = ("marginal", "marginal_constrained", "joint")
 SETTINGS = Settings(estimators=FEW, tolerance=1e-3, node_budget=20, batch_records=4)
 
@@ -64,11 +65,11 @@ def evaluated(model: LocalModel) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("message", [AFTER, BEFORE], ids=["conversation first", "policy first"])
 def test_the_numbers_are_those_of_separate_calls(tmp_path: Path, model: LocalModel, message: str) -> None:
-    scorer = scorer_of(tmp_path, model, message, estimators=ESTIMATOR_NAMES, samples=20)
+    scorer = scorer_of(tmp_path, model, message, estimators=EVERY, samples=20)
     expected = separate(scorer)
     for record_id, result in by_id(scorer.score_records(RECORDS)).items():
         assert result.error is None
-        for name in ESTIMATOR_NAMES:
+        for name in EVERY:
             for part in ("probability", "lower", "upper"):
                 found = getattr(result.estimates[name], part)
                 alone = [getattr(call.estimates[name], part)[0] for call in expected[record_id].values()]
@@ -78,7 +79,7 @@ def test_the_numbers_are_those_of_separate_calls(tmp_path: Path, model: LocalMod
 
 def test_a_record_s_common_start_is_evaluated_once(tmp_path: Path, model: LocalModel) -> None:
     scorer = scorer_of(tmp_path, model, AFTER)
-    lengths = {name: len(call.prompts.build(RECORDS[4][1]).ids) for name, call in scorer._calls.items()}
+    lengths = {name: len(call.prompts.build(RECORDS[4][1]).ids) for name, call in scorer.calls.items()}
     conversation = len(model.tokenizer(RECORDS[4][1][0]["content"])["input_ids"])
     with evaluated(model) as together:
         list(scorer.score_records(RECORDS[4:]))
@@ -91,10 +92,10 @@ def test_a_record_s_common_start_is_evaluated_once(tmp_path: Path, model: LocalM
 
 def test_policies_before_the_conversation_are_computed_once_for_all_records(tmp_path: Path, model: LocalModel) -> None:
     scorer = scorer_of(tmp_path, model, BEFORE)
-    starts = [len(call.prompts.shared_start()) for call in scorer._calls.values()]
+    starts = [len(call.prompts.shared_start()) for call in scorer.calls.values()]
     with evaluated(model) as counts:
         results = list(scorer.score_records(RECORDS))
-    prompts = [len(call.prompts.build(messages).ids) for _, messages in RECORDS for call in scorer._calls.values()]
+    prompts = [len(call.prompts.build(messages).ids) for _, messages in RECORDS for call in scorer.calls.values()]
     # a few more: where a prompt's own start is longer than what it shares with the one before, it is copied
     assert sum(counts) <= sum(prompts) - len(RECORDS) * sum(starts) + sum(result.nodes for result in results)
 

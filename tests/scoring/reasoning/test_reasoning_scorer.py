@@ -250,7 +250,7 @@ def test_each_call_of_a_guard_with_one_policy_per_call_has_passages_of_its_own(g
     (result,) = scorer.score_records(RECORDS[:1])
     assert result.passages == 8 and result.error is None
     for row, label in enumerate(("l0", "l1")):
-        (call,) = scorer._calls[label].score_records(RECORDS[:1])
+        (call,) = scorer.calls[label].score_records(RECORDS[:1])
         for name, estimates in result.estimates.items():
             assert estimates.probability[row] == pytest.approx(call.estimates[name].probability[0], abs=1e-5)
             assert estimates.lower[row] == pytest.approx(call.estimates[name].lower[0], abs=1e-5)
