@@ -155,12 +155,18 @@ class GuardFile(StrictModel):
             raise located_error(problem, "answer", hint=EXPLAIN)
 
     def _check_codes(self, pieces: list[tuple[Location, PieceSpec]]) -> None:
-        """Refuses two labels of a list with the same code."""
+        """Refuses a list without labels, and two labels of a list with the same code."""
         lists = [piece for _, piece in pieces if isinstance(piece, CodeList)]
         in_words = {row for _, piece in pieces if not isinstance(piece, CodeList) for row in rows_of(piece)}
-        for piece in lists if self.labels is not None else ():
+        for at, piece in pieces if self.labels is not None else ():
+            if not isinstance(piece, CodeList):
+                continue
             seen: dict[str, str] = {}
-            for label in list_labels(piece, lists, self.labels or {}, in_words):
+            labels = list_labels(piece, lists, self.labels or {}, in_words)
+            if not labels:
+                problem = "a list of label codes can contain no label: words and other lists complete all of them"
+                raise located_error(problem, "answer", *at, hint=EXPLAIN)
+            for label in labels:
                 code = (self.labels or {})[label]
                 if code in seen:
                     raise located_error(

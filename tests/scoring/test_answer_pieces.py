@@ -65,6 +65,10 @@ def loaded(folder: Path, answer: list[list[Any]], **changes: Any) -> Guard:
         ([{**LIST, "rows": ["one", "unsafe"]}], "line 4: a list of label codes has the unknown row 'unsafe'"),
         ([{**LIST, "implies": ["saf"]}], "line 4: a list of label codes has the unknown row 'saf'"),
         ([{**LIST, "rows": ["one"]}], "no list of label codes, and no word that completes 'two'"),
+        (
+            [{**LIST, "rows": ["one", "two"]}, LIST],
+            "line 9: a list of label codes can contain no label: words and other",
+        ),
         ([{**LIST, "rows": ["one"]}, LIST, LIST], "an answer may have at most one list of labels without 'rows'"),
         ([LIST, {"optional": ["x", {"verdct": "x"}]}], "line 8: .*unknown key 'verdct'; did you mean 'verdict'"),
         ([LIST, {"any": ["x", ["y", {"verdct": "x"}]]}], "line 9: .*unknown key 'verdct'; did you mean 'verdict'"),
