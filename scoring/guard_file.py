@@ -109,6 +109,11 @@ class GuardFile(StrictModel):
             raise located_error("'labels' is empty", "labels", hint=EXPLAIN)
         if self.codes is not None and "{n}" not in self.codes:
             raise located_error("'codes' must contain {n}, the label's position from 1", "codes", hint=EXPLAIN)
+        known = (*(self.labels or ()), VERDICT)
+        unknown = [row for rows in self.sides.values() for row in rows if row not in known]
+        if unknown and self.labels is not None:
+            problem = f"'sides' has the unknown row '{unknown[0]}'{did_you_mean(unknown[0], known)}"
+            raise located_error(problem, "sides", hint=EXPLAIN)
         pieces = list(located_pieces(self.answer))
         rows = {row for _, piece in pieces for row in rows_of(piece)}
         has_verdict = VERDICT in rows or any(isinstance(piece, VerdictWord) for _, piece in pieces)
@@ -144,10 +149,6 @@ class GuardFile(StrictModel):
                     near = did_you_mean(row, self.labels)
                     raise located_error(f"{what} has the unknown row '{row}'{near}", "answer", *at, hint=EXPLAIN)
             completed |= {*rows_of(piece), *in_list}
-        for side in self.sides.values():
-            if unknown := [row for row in side if row not in known]:
-                problem = f"'sides' has the unknown row '{unknown[0]}'{did_you_mean(unknown[0], known)}"
-                raise located_error(problem, "sides", hint=EXPLAIN)
         if any(piece.rows is None for piece in lists):
             return
         if never_completed := [label for label in self.labels if label not in completed]:
