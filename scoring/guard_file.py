@@ -132,6 +132,11 @@ class GuardFile(StrictModel):
             raise located_error("'labels' is empty", "labels", hint=EXPLAIN)
         if self.codes is not None and "{n}" not in self.codes:
             raise located_error("'codes' must contain {n}, the label's position from 1", "codes", hint=EXPLAIN)
+        known = (*(self.labels or ()), VERDICT)
+        unknown = [row for rows in self.sides.values() for row in rows if row not in known]
+        if unknown and self.labels is not None:
+            problem = f"'sides' has the unknown row '{unknown[0]}'{did_you_mean(unknown[0], known)}"
+            raise located_error(problem, "sides", hint=EXPLAIN)
         pieces = list(located_pieces(self.answer))
         rows = {row for _, piece in pieces for row in rows_of(piece)}
         has_verdict = VERDICT in rows or any(isinstance(piece, VerdictWord) for _, piece in pieces)
@@ -173,10 +178,6 @@ class GuardFile(StrictModel):
                     near = did_you_mean(row, self.labels)
                     raise located_error(f"{what} has the unknown row '{row}'{near}", "answer", *at, hint=EXPLAIN)
             completed |= {*rows_of(piece), *in_list}
-        for side in self.sides.values():
-            if unknown := [row for row in side if row not in known]:
-                problem = f"'sides' has the unknown row '{unknown[0]}'{did_you_mean(unknown[0], known)}"
-                raise located_error(problem, "sides", hint=EXPLAIN)
         if self.second is not None or any(piece.rows is None for piece in lists):
             return
         if never_completed := [label for label in self.labels if label not in completed]:
@@ -184,12 +185,18 @@ class GuardFile(StrictModel):
             raise located_error(problem, "answer", hint=EXPLAIN)
 
     def _check_codes(self, pieces: list[tuple[Location, PieceSpec]]) -> None:
-        """Refuses two labels of a list with the same code."""
+        """Refuses a list without labels, and two labels of a list with the same code."""
         lists = [piece for _, piece in pieces if isinstance(piece, CodeList)]
         in_words = {row for _, piece in pieces if not isinstance(piece, CodeList) for row in rows_of(piece)}
-        for piece in lists if self.labels is not None else ():
+        for at, piece in pieces if self.labels is not None else ():
+            if not isinstance(piece, CodeList):
+                continue
             seen: dict[str, str] = {}
-            for label in list_labels(piece, lists, self.labels or {}, in_words):
+            labels = list_labels(piece, lists, self.labels or {}, in_words)
+            if not labels:
+                problem = "a list of label codes can contain no label: words and other lists complete all of them"
+                raise located_error(problem, "answer", *at, hint=EXPLAIN)
+            for label in labels:
                 code = (self.labels or {})[label]
                 if code in seen:
                     raise located_error(

@@ -11,6 +11,7 @@ from tokenizers import AddedToken
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.files import content_hash, read_frame
 from marginalia.schemas.tables import ScoredRecord
+from marginalia.scoring.answer_explanation import explanation
 from marginalia.scoring.answer_tokens import answer_tokens
 from marginalia.scoring.answer_tree import answer_tree
 from marginalia.scoring.guard import SHIPPED, Guard, load_guard
@@ -65,6 +66,10 @@ def loaded(folder: Path, answer: list[list[Any]], **changes: Any) -> Guard:
         ([{**LIST, "rows": ["one", "unsafe"]}], "line 4: a list of label codes has the unknown row 'unsafe'"),
         ([{**LIST, "implies": ["saf"]}], "line 4: a list of label codes has the unknown row 'saf'"),
         ([{**LIST, "rows": ["one"]}], "no list of label codes, and no word that completes 'two'"),
+        (
+            [{**LIST, "rows": ["one", "two"]}, LIST],
+            "line 9: a list of label codes can contain no label: words and other",
+        ),
         ([{**LIST, "rows": ["one"]}, LIST, LIST], "an answer may have at most one list of labels without 'rows'"),
         ([LIST, {"optional": ["x", {"verdct": "x"}]}], "line 8: .*unknown key 'verdct'; did you mean 'verdict'"),
         ([LIST, {"any": ["x", ["y", {"verdct": "x"}]]}], "line 9: .*unknown key 'verdct'; did you mean 'verdict'"),
@@ -240,6 +245,13 @@ def test_white_space_around_tokens_and_in_optional_sequences(tmp_path: Path) -> 
     )
 
 
+def test_a_level_is_no_label_in_explanations(tmp_path: Path) -> None:
+    level = {"levels": ["none", "low"], "name": "severity"}
+    search = certain(tmp_path, [[level], [*BAD, LIST]], tuple(b"low")).search(HELLO)
+    labels = [("A", "one"), ("B", "two")]
+    assert list(explanation(search, labels)) == ["no label reaches 0.005: the guard says safe (1.00)"]
+
+
 def test_one_policy_per_call_with_tokens(tmp_path: Path) -> None:
     answer = [[{"token": "<SAFE>"}], [{"token": "<UNSAFE>", "rows": ["unsafe"]}]]
     guard = loaded(tmp_path, answer, calls="per_label")
@@ -326,5 +338,7 @@ def test_facts_about_a_guard_change_no_fingerprint(tmp_path: Path) -> None:
     assert content_hash(described.file.model_dump(mode="json")) == content_hash(plain.file.model_dump(mode="json"))
     with pytest.raises(InputError, match="'sides' has the unknown row 'oen'; did you mean 'one'"):
         loaded(tmp_path, answer, sides={"assistant": ["oen"]})
+    with pytest.raises(InputError, match="'sides' has the unknown row 'oen'; did you mean 'one'"):
+        loaded(tmp_path, [["No"], [{"verdict": "Yes"}]], calls="per_label", sides={"user": ["oen"]})
     with pytest.raises(InputError, match="saw 'asistant'; did you mean 'assistant'"):
         loaded(tmp_path, answer, sides={"asistant": ["one"]})

@@ -21,15 +21,15 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of an answer. `rows`: what it completes; `counts`: how many codes, words and steps these are; `value`:
-    (name, value) of an ordered answer; `kind`: a word completes its rows at its end, a code when more follows or the
-    answer ends, and a separator is part of what must follow."""
+    """A stretch of an answer. `rows`: what it completes; `counts`: the codes, rows of words and steps that these are;
+    `value`: (name, value) of an ordered answer; `kind`: a word completes its rows at its end, a code when more follows
+    or the answer ends, and a separator is part of what must follow."""
 
     text: Text
     rows: frozenset[str] = frozenset()
     value: tuple[str, int] | None = None
     kind: str = "word"  # or code, separator, rest
-    counts: int = 0
+    counts: frozenset[tuple[Any, ...]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,15 @@ class Model(Protocol):
     def log_probabilities(self, path: Sequence[int]) -> Floats: ...
 
 
-def answers(guard: Mapping[str, Any]) -> list[Answer]:
+def answers(guard: Mapping[str, Any]) -> Iterator[Answer]:
     """Of the content of a guard file with `labels`."""
     lists = [piece for piece in _pieces(guard["answer"]) if "labels" in piece]
     by_words = {row for piece in _pieces(guard["answer"]) if "labels" not in piece for row in piece.get("rows", ())}
     by_lists = {row for piece in lists for row in piece.get("rows", ())}
     rest = [label for label in guard["labels"] if label not in by_words | by_lists]
-    found = []
     for alternative in guard["answer"]:
         for parts in _sequence(alternative, guard["labels"], rest):
-            found.append(_joined([part for part in parts if part.text or part.kind == "rest"]))
-    return found
+            yield _joined([part for part in parts if part.text or part.kind == "rest"])
 
 
 def _pieces(answer: Any) -> Iterator[dict[str, Any]]:
@@ -90,11 +88,11 @@ def _ways(piece: Any, labels: Mapping[str, str], rest: list[str]) -> list[list[P
         options = [option if isinstance(option, list) else [option] for option in piece["any"]]
         return [way for option in options for way in _sequence(option, labels, rest)]
     if "verdict" in piece:
-        return [[Part(_plain(piece["verdict"]), frozenset({"unsafe"}), counts=1)]]
+        return [[Part(_plain(piece["verdict"]), frozenset({"unsafe"}), counts=frozenset({("unsafe",)}))]]
     if "word" in piece or "token" in piece:
         text = _plain(piece["word"]) if "word" in piece else (piece["token"],)
         rows = frozenset(piece.get("rows", ()))
-        return [[Part(text, rows, counts=len(rows))]]
+        return [[Part(text, rows, counts=frozenset((row,) for row in rows))]]
     if "levels" in piece or "integers" in piece:
         return [[part] for part in _values(piece)]
     return list(_listed(piece, labels, rest))
@@ -108,7 +106,8 @@ def _values(piece: Mapping[str, Any]) -> Iterator[Part]:
         numbered = [(number, _plain(str(number))) for number in range(piece["integers"][0], piece["integers"][1] + 1)]
     for value, text in numbered:
         rows = frozenset(row for row, threshold in piece.get("rows", {}).items() if value >= threshold)
-        yield Part(text, rows, (piece["name"], value), counts=len(rows) + value - numbered[0][0])
+        steps = {(piece["name"], step) for step in range(numbered[0][0], value)}
+        yield Part(text, rows, (piece["name"], value), counts=frozenset(steps | {(row,) for row in rows}))
 
 
 def _listed(piece: Mapping[str, Any], labels: Mapping[str, str], rest: list[str]) -> Iterator[list[Part]]:
@@ -119,7 +118,8 @@ def _listed(piece: Mapping[str, Any], labels: Mapping[str, str], rest: list[str]
             for between in itertools.product(piece["labels"], repeat=size - 1):
                 parts = []
                 for label, separator in itertools.zip_longest(chosen, between):
-                    parts.append(Part(_plain(labels[label]), implied | {label}, kind="code", counts=1))
+                    counts = frozenset({("code", id(piece), label)})
+                    parts.append(Part(_plain(labels[label]), implied | {label}, kind="code", counts=counts))
                     parts += [] if separator is None else [Part(_plain(separator), kind="separator")]
                 yield parts
 
@@ -140,7 +140,7 @@ def _joined(parts: list[Part]) -> Answer:
             at += more
         complete.append((at, part.rows, part.value))
     goes_on = bool(parts) and parts[-1].kind == "rest"
-    return Answer(text, tuple(complete), sum(part.counts for part in parts), goes_on)
+    return Answer(text, tuple(complete), len(frozenset().union(*(part.counts for part in parts))), goes_on)
 
 
 class Sums:
