@@ -10,8 +10,10 @@ import yaml
 from tokenizers import AddedToken
 
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.storage.yaml_files import load_yaml
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
 from marginalia.scoring.guard import SHIPPED, Guard, load_guard
+from marginalia.scoring.guard_file import GuardFile
 from marginalia.scoring.language.answer_language import FIRST_TOKEN
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import Limits
@@ -105,6 +107,16 @@ def test_labels_are_those_of_the_taxonomy_in_its_order(name: str) -> None:
     assert taxonomy is not None
     ids = load_taxonomy(taxonomy, relative_to=SHIPPED).ids
     assert list(loaded.labels) == [label for label in ids if label not in FAMILIES[name].not_a_label]
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_file_says_what_people_want_to_know_first(path: Path) -> None:
+    file = load_yaml(path, GuardFile)
+    assert path.stem == file.guard
+    assert file.licence is not None
+    assert file.judges
+    assert file.confirmed is not None
+    assert (file.confirmed.prompt and file.confirmed.answer) or file.confirmed.note  # what was not seen
 
 
 def test_no_model_is_asked_to_write_sexual_abuse_of_children() -> None:
