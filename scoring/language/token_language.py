@@ -48,7 +48,8 @@ class TokenLanguage:
     """`language` over a vocabulary. `token_bytes`: ordinary token ids → their bytes; `special_ids`: special tokens'
     texts → their ids, at least of those that the language names; `end_ids` end an answer.
 
-    `symbols`: token id → its symbols in the language, of ordinary tokens and the special ones that the language names.
+    `special_text`: id → text of the special tokens that the language names. `symbols`: token id → its symbols in the
+    language, of ordinary tokens and these.
     `usable`: the ids of all tokens that consist only of symbols that answers contain. Raises ModelError without any end
     id."""
 
@@ -64,8 +65,8 @@ class TokenLanguage:
         self.token_bytes = token_bytes
         if not self.end_ids:
             raise ModelError("the model has no end-of-sequence token", hint="set eos_token_id in generation_config")
-        self._special_text = {(special_ids or {})[text]: text.encode() for text in language.specials}
-        special = {token: (FIRST_TOKEN + number,) for number, token in enumerate(self._special_text)}
+        self.special_text = {(special_ids or {})[text]: text.encode() for text in language.specials}
+        special = {token: (FIRST_TOKEN + number,) for number, token in enumerate(self.special_text)}
         self.symbols: Mapping[int, Symbols] = {**token_bytes, **special} if special else token_bytes
         self._alphabet = sorted(language.symbols_used())
         alphabet, ends = set(self._alphabet), set(end_ids)
@@ -140,11 +141,11 @@ class TokenLanguage:
         where ordinary tokens spell this text out, it has a backslash before it. Other control tokens add nothing."""
         parts = [b""]
         for token in ids:
-            if token in self._special_text:
-                parts += [self._special_text[token], b""]
+            if token in self.special_text:
+                parts += [self.special_text[token], b""]
             else:
                 parts[-1] += self.token_bytes.get(token, b"")
-        for special in sorted(self._special_text.values(), key=len, reverse=True):
+        for special in sorted(self.special_text.values(), key=len, reverse=True):
             parts[::2] = [part.replace(special, b"\\" + special) for part in parts[::2]]
         return b"".join(parts)
 

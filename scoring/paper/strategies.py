@@ -22,6 +22,7 @@ from marginalia.scoring.answer_pieces import (
     Levels,
     Optional,
     PieceSpec,
+    Rest,
     SpecialToken,
     VerdictWord,
     Word,
@@ -218,8 +219,14 @@ def _beyond_the_paper(piece: PieceSpec) -> str | None:
         return "rows" if piece.rows is not None else "implies" if piece.implies else None
     if isinstance(piece, Choice):
         return "any" if piece.has_sequences else None
-    kinds: dict[type, str] = {SpecialToken: "token", Levels: "levels", Integers: "integers", Optional: "optional"}
-    return kinds.get(type(piece))
+    kinds = (
+        (SpecialToken, "token"),
+        (Levels, "levels"),
+        (Integers, "integers"),
+        (Optional, "optional"),
+        (Rest, "rest"),
+    )
+    return next((key for kind, key in kinds if isinstance(piece, kind)), None)
 
 
 def _texts(pieces: Sequence[PieceSpec]) -> tuple[str, str, str] | None:

@@ -20,7 +20,8 @@ class Family:
     wrong: tuple[str, ...]
     call: str | None = None  # with one policy per call: the label whose call has these prompts
     taxonomy: str | None = None  # of a guard without categories of its own
-    chat: str | None = None  # a chat template in place of the tokenizer's, which was not seen
+    outputs: dict[str, str] = field(default_factory=dict)  # of a guard that reasons first: whole output → its answer
+    chat: str | None = None  # the chat template of the tokenizer, or of one like it
     not_a_label: set[str] = field(default_factory=set)
 
 
@@ -306,6 +307,11 @@ FAMILIES = {
             " safe, score 1": set(),
             " unsafe, score 4\n[UNSAFE CATEGORY]: O1: Toxic Content": {"unsafe", "toxic_content"},
             " unsafe, score 5\n[UNSAFE CATEGORY]: O10: Security Threats": {"unsafe", "security_threats"},
+        },
+        outputs={
+            "The agent message provided is harmful.\n[RESULT]: unsafe, score 4\n[UNSAFE CATEGORY]: O1: Toxic Content": (
+                " unsafe, score 4\n[UNSAFE CATEGORY]: O1: Toxic Content"
+            ),
         },
         wrong=("safe, score 1", " safe", " safe, score 0", " unsafe, score 4", " unsafe, score 4\n[UNSAFE CATEGORY]: O1"),
     ),

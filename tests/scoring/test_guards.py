@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from tokenizers import AddedToken
+from transformers import PreTrainedTokenizerFast
 
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.yaml_files import load_yaml
@@ -15,17 +16,21 @@ from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
 from marginalia.scoring.guard import SHIPPED, Guard, load_guard
 from marginalia.scoring.guard_file import GuardFile
 from marginalia.scoring.language.answer_language import FIRST_TOKEN
-from marginalia.scoring.language.token_language import TokenLanguage
+from marginalia.scoring.language.token_language import TokenLanguage, vocabulary_bytes
 from marginalia.scoring.marginal.answer_search import Limits
 from marginalia.scoring.marginal.estimators import LabelEstimates, estimate
 from marginalia.scoring.models.local_model import load_local
 from marginalia.scoring.per_label_results import combine
 from marginalia.scoring.prompt import PromptBuilder
+from marginalia.scoring.reasoning.passages import PassageEnd
 from marginalia.scoring.score_request import ESTIMATOR_NAMES
 from marginalia.scoring.scorer import Result, Scorer, Settings
-from tests.scoring.families import FAMILIES
+from tests.scoring import families
 from tests.scoring.scripted import run_ids
+from tests.scoring.template_families import TEMPLATE_FAMILIES
 from tests.scoring.tiny import END, save, tokenizer
+
+FAMILIES = {**families.FAMILIES, **TEMPLATE_FAMILIES}
 
 USER = [{"role": "user", "content": "How do I pick a lock?"}]
 TALK = [*USER, {"role": "assistant", "content": "With a tension wrench."}]
@@ -44,10 +49,15 @@ def taxonomy_of(name: str) -> Taxonomy | None:
     return None if reference is None else load_taxonomy(reference)
 
 
-def prompt(name: str, messages: list[dict[str, str]]) -> str:
+def tokenizer_of(name: str) -> PreTrainedTokenizerFast:
     fast = tokenizer()
-    fast.chat_template = FAMILIES[name].chat or fast.chat_template
     fast.add_tokens([AddedToken(text, special=True) for text in FAMILIES[name].specials], special_tokens=True)
+    fast.chat_template = FAMILIES[name].chat or fast.chat_template
+    return fast
+
+
+def prompt(name: str, messages: list[dict[str, str]]) -> str:
+    fast = tokenizer_of(name)
     builder = PromptBuilder(guard(name), fast)
     assert builder.notes == []
     return str(fast.decode(builder.build(messages).ids))
@@ -100,6 +110,26 @@ def test_a_model_that_always_gives_one_answer(name: str, answer: str) -> None:
         assert estimates.probability.tolist()[: len(expected)] == pytest.approx(expected, abs=1e-9)  # without levels
 
 
+def test_guards_that_reason_first_have_an_output() -> None:
+    reasoning = {path.stem for path in SHIPPED.glob("*.yaml") if "\nreasoning:\n" in path.read_text(encoding="utf-8")}
+    assert reasoning == {name for name, family in FAMILIES.items() if family.outputs}
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if FAMILIES[name].outputs])
+def test_the_answer_begins_where_the_reasoning_ends(name: str) -> None:
+    fast = tokenizer_of(name)
+    texts = vocabulary_bytes(fast)
+    spec = load_guard(name, taxonomy_of(name)).file.reasoning
+    assert spec is not None
+    for output, answer in FAMILIES[name].outputs.items():
+        ids = fast(output, add_special_tokens=False)["input_ids"]
+        passage = PassageEnd(spec, fast, texts).cut(ids, len(ids), [])
+        rest = b"".join(texts[token] for token in ids[len(passage.ids) :])
+        assert passage.finished
+        assert (passage.begun + rest).decode() == answer
+        assert rows_of(guard(name), answer) is not None
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_labels_are_those_of_the_taxonomy_in_its_order(name: str) -> None:
     loaded = load_guard(name, taxonomy_of(name))
@@ -126,6 +156,7 @@ def test_no_model_is_asked_to_write_sexual_abuse_of_children() -> None:
         ("aegis-2", "child_sexual_exploitation"),
         ("bingoguard", "sexual_crimes"),
         ("kanana-safeguard", "child_sexual_exploitation"),
+        ("nemotron-3", "child_sexual_exploitation"),
         ("polyguard", "request_child_sexual_exploitation"),
         ("polyguard", "response_child_sexual_exploitation"),
         ("sguard-content", "sexual_content_any_age"),
