@@ -8,6 +8,9 @@ from typing import Any
 
 from marginalia.pipeline.compare.compared_run import ComparedRun
 from marginalia.pipeline.compare.comparison_model import Comparison, Differing, LabelRow, MetricRow, SharedGold
+from marginalia.pipeline.compare.comparison_sentences import side_names
+from marginalia.pipeline.compare.equal_recall_costs import equal_recall
+from marginalia.pipeline.compare.label_choice import decide
 from marginalia.pipeline.core.stage_runner import read_manifest
 from marginalia.pipeline.evaluation.answer_format_gate import withheld_reason
 from marginalia.pipeline.evaluation.paired_differences import (
@@ -20,7 +23,8 @@ from marginalia.pipeline.evaluation.paired_differences import (
     tested_metric,
     with_simultaneous_intervals,
 )
-from marginalia.pipeline.report.as_text import plural
+from marginalia.pipeline.report.as_text import percent, plural
+from marginalia.pipeline.report.decision import precision_target
 from marginalia.pipeline.report.report_data import format_warning
 from marginalia.schemas.evaluation_json import Metric
 from marginalia.scoring.measures.refitted_thresholds import METRICS as AT_OWN_THRESHOLDS
@@ -60,6 +64,8 @@ def compare(a: ComparedRun, b: ComparedRun) -> Comparison:
         judged=paired.records if paired else len(records),
         labels=labels,
     )
+    names = {label.id: label.name for side in (b, a) for label in side.run.taxonomy.labels}
+    warnings = list(_warnings(a, b, shared))
     return Comparison(
         a=a.summary(),
         b=b.summary(),
@@ -68,7 +74,10 @@ def compare(a: ComparedRun, b: ComparedRun) -> Comparison:
         confidence=a.evaluation.confidence,
         metrics=list(_rows(a, b, paired)),
         labels=list(_label_rows(a, b, paired)),
-        notes=list(_notes(a, b, shared, paired)),
+        notes=[*warnings, *_notes(a, b, shared, paired)],
+        warnings=len(warnings),
+        decision=decide(a, b, paired, names),
+        equal_recall=equal_recall(a, b, paired, names),
     )
 
 
@@ -180,20 +189,26 @@ def _flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold, paired: PairedDifferences | None) -> Iterator[str]:
-    for compared in (a, b):
+def _warnings(a: ComparedRun, b: ComparedRun, shared: SharedGold) -> Iterator[str]:
+    """What limits every number of the comparison."""
+    for compared in {side.run.folder: side for side in (a, b)}.values():
         if compared.evaluation.simulated:
             yield f"{compared.run.name}: the annotators are SIMULATED, so no number is a result about people"
-        if warning := format_warning(compared.guard, closing="; its numbers describe the rest"):
-            yield f"{compared.run.name}: {warning}"
         if compared.stale is not None:
             yield f"{compared.run.name}: its evaluation is out of date: {compared.stale}"
+    for name, compared in zip(side_names(a.summary(), b.summary()), (a, b), strict=True):
+        if warning := format_warning(compared.guard, closing="; its numbers describe the rest"):
+            yield f"{name}: {warning}"
     if not shared.judged:
         yield (
             "no gold record was judged in both runs, so there are no paired differences: metrics may differ only "
             "because the records do"
         )
-    elif not shared.same:
+
+
+def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold, paired: PairedDifferences | None) -> Iterator[str]:
+    """What a reader of single numbers must know."""
+    if shared.judged and not shared.same:
         yield (
             f"the gold is not the same: differences use the {plural(shared.judged, 'record')} with equal text and "
             "labels that both runs judged; columns a and b use each run's own records"
@@ -201,15 +216,14 @@ def _notes(a: ComparedRun, b: ComparedRun, shared: SharedGold, paired: PairedDif
     if paired and not paired.judged.all():
         cells = f"{int(paired.judged.sum()):,} of {paired.judged.size:,}"
         yield f"differences use the {cells} record × label values that were judged in both runs"
-    own_labels = {
-        compared.run.name: [label for label in compared.table.labels if label not in shared.labels]
-        for compared in (a, b)
-    }
-    for name, labels in own_labels.items():
-        if labels:
+    for name, compared in zip(side_names(a.summary(), b.summary()), (a, b), strict=True):
+        if labels := [label for label in compared.table.labels if label not in shared.labels]:
             yield f"only {name} has probabilities of {', '.join(labels)}; differences use the labels that both have"
     first, second = (compared.run.config.evaluate.primary for compared in (a, b))
     if first != second:
         yield f"the runs have different primary metrics, {first} and {second}; that of {a.run.name} is tested"
+    targets = [precision_target(compared.estimator) for compared in (a, b)]
+    if targets[0] != targets[1]:
+        yield f"the runs promise different precision ({', '.join(map(percent, targets))}); that of {a.run.name} is used"
     if a.estimator.threshold != b.estimator.threshold:
         yield f"decisions use different thresholds: {a.estimator.threshold:g} and {b.estimator.threshold:g}"

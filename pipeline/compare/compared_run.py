@@ -83,8 +83,12 @@ class ComparedRun:
         gold = self.gold
         if where:
             gold = chosen_gold(gold, attribute_rows(PROMPTS.read(run)), where)
-        scores, records = SCORES.of(name).read(run), SCORED_RECORDS.of(name).read(run)
-        return guard_table(name, gold, scores, records, run.taxonomy.ids)
+        return guard_table(name, gold, SCORES.of(name).read(run), self.scored_records, run.taxonomy.ids)
+
+    @cached_property
+    def scored_records(self) -> pl.DataFrame:
+        """scores/GUARD.records.parquet (ScoredRecord)."""
+        return SCORED_RECORDS.of(self.guard.guard).read(self.run)
 
     @cached_property
     def judged(self) -> JudgedEstimator:
@@ -102,7 +106,14 @@ class ComparedRun:
             estimator=self.estimator.estimator,
             records=self.guard.records,
             gold_sha256=content_hash(self.fingerprints),
+            seconds=self._per_record("seconds"),
+            forward_passes=self._per_record("forward_passes"),
         )
+
+    def _per_record(self, column: str) -> float | None:
+        """The mean over the records that were scored; None without any, or where the guard recorded only zeros."""
+        mean = self.scored_records.filter(pl.col("error").is_null())[column].mean()
+        return float(mean) if isinstance(mean, int | float) and mean > 0 else None
 
     @property
     def stale(self) -> str | None:

@@ -172,13 +172,16 @@ def _threshold(row: Threshold, truth: Flags, bounds: Bounds, in_calibration: Fla
         return row
     return row.model_copy(
         update={
-            "chosen_on": _outcome(row.chosen_on, row.threshold, truth, bounds, in_calibration),
-            "judged_on": _outcome(row.judged_on, row.threshold, truth, bounds, in_test),
+            "chosen_on": outcome_with_ranges(row.chosen_on, row.threshold, truth, bounds, in_calibration),
+            "judged_on": outcome_with_ranges(row.judged_on, row.threshold, truth, bounds, in_test),
         }
     )
 
 
-def _outcome(outcome: Outcome | None, threshold: float, truth: Flags, bounds: Bounds, rows: Flags) -> Outcome | None:
+def outcome_with_ranges(
+    outcome: Outcome | None, threshold: float, truth: Flags, bounds: Bounds, rows: Flags
+) -> Outcome | None:
+    """The outcome of a threshold on the `rows` (n,) of one label, with the ranges that its bounds allow."""
     if outcome is None or not rows.any():
         return outcome
     allowed = binary_ranges(truth[rows], (bounds[0][rows], bounds[1][rows]), threshold)

@@ -113,7 +113,7 @@ class PairedDifferences:
     """Differences, b minus a, over `records`, which both judged against the same gold labels.
 
     Cells count where both runs' gold judged the label, and verdicts where both know them. `records`: how many have such
-    a cell."""
+    a cell. `truth`, `judged`, `in_test` and `both`, the scores of a and b, are of these records."""
 
     def __init__(
         self, a: JudgedEstimator, b: JudgedEstimator, records: Sequence[str], config: EvaluateSection, seed: int
@@ -129,10 +129,10 @@ class PairedDifferences:
         judged = judged_by_a & judged_by_b
         known = np.logical_and(*(one.table.verdict_judged[rows] for one, rows in sides))
         some = ~nothing_judged(judged)
-        both = [_aligned_scores(one, rows[some], rows[known], self.labels) for one, rows in sides]
+        self.both = both = [_aligned_scores(one, rows[some], rows[known], self.labels) for one, rows in sides]
         self.truth, self.judged = _cells(a.table.truth, rows_of_both[0][some], _columns(a, self.labels)), judged[some]
         self.records = len(self.truth)
-        self._in_test = np.logical_and(*(one.table.splits[rows[some]] == "test" for one, rows in sides))
+        self.in_test = np.logical_and(*(one.table.splits[rows[some]] == "test" for one, rows in sides))
         self._judged = self._at_fixed_thresholds(both)
         self._label_ranges = [_label_ranges(self.truth, self.judged, scores) for scores in both]
         self._forecasts = self._of_forecasts(both)
@@ -150,7 +150,7 @@ class PairedDifferences:
         return self._pair(measures, allowed_ranges, len(truth))
 
     def _of_forecasts(self, both: list[AlignedScores]) -> PairedMeasures | None:
-        in_test, truth, judged = self._in_test, self.truth[self._in_test], self.judged[self._in_test]
+        in_test, truth, judged = self.in_test, self.truth[self.in_test], self.judged[self.in_test]
         return self._pair(
             [forecast_measure(truth, scores.p[in_test], judged) for scores in both],
             [
@@ -180,7 +180,7 @@ class PairedDifferences:
         )
 
     def _at_own_thresholds(self, both: list[AlignedScores]) -> PairedMeasures | None:
-        in_test, truth, judged = self._in_test, self.truth[self._in_test], self.judged[self._in_test]
+        in_test, truth, judged = self.in_test, self.truth[self.in_test], self.judged[self.in_test]
         bootstrapped, allowed_ranges = [], []
         for scores in both:
             has_calibration = scores.judged.table.judged_on(["calibration"]).any()
@@ -223,7 +223,7 @@ class PairedDifferences:
 
     def effective_records(self, name: str) -> float:
         """How many records the precision of a metric depends on; see the function `effective_records`."""
-        rows = self._in_test if measured_on(name) == ON_TEST_SPLIT else np.ones(self.records, dtype=bool)
+        rows = self.in_test if measured_on(name) == ON_TEST_SPLIT else np.ones(self.records, dtype=bool)
         truth, judged = self.truth[rows], self.judged[rows]
         counts = (truth & judged).sum(0).tolist(), (~truth & judged).sum(0).tolist()
         return effective_records(name, list(zip(*counts, strict=True)), len(truth))
@@ -249,14 +249,32 @@ class PairedDifferences:
             )
             for bootstrapped, allowed in zip(self._judged.bootstrapped, self._label_ranges, strict=True)
         )
-        replicates = [bootstrapped.replicates.labels[metric][:, column] for bootstrapped in self._judged.bootstrapped]
         return paired_metric(
             first,
             second,
-            replicates[1] - replicates[0],
+            self._label_replicates(column, metric),
             confidence=self._config.confidence,
             rarest=min(positives, n - positives),
         )
+
+    def every_label(self, metric: str) -> dict[str, Metric]:
+        """Label → the difference in a metric, with intervals that hold for all shared labels at once."""
+        differences = {label: self.label(label, metric) for label in self.labels}
+        found = {label: difference for label, difference in differences.items() if difference is not None}
+        columns = [self.labels.index(label) for label in found]
+        positives, negatives = ((part & self.judged).sum(0)[columns].tolist() for part in (self.truth, ~self.truth))
+        changed = with_simultaneous_intervals(
+            list(found.values()),
+            [self._label_replicates(column, metric) for column in columns],
+            [float(min(pair)) for pair in zip(positives, negatives, strict=True)],
+            self._config.confidence,
+        )
+        return dict(zip(found, changed, strict=True))
+
+    def _label_replicates(self, column: int, metric: str) -> Array:
+        assert self._judged is not None
+        first, second = (bootstrapped.replicates.labels[metric] for bootstrapped in self._judged.bootstrapped)
+        return np.asarray(second[:, column] - first[:, column])
 
 
 def _label_ranges(truth: Flags, judged: Flags, scores: AlignedScores) -> dict[str, ranges.Ends]:
@@ -315,10 +333,10 @@ def paired_metric(
         metric = bootstrap_metric(
             value, replicates, second.n, confidence=confidence, undefined=UNDEFINED, rarest=rarest
         )
-    return with_range(_including_value(metric), ends)
+    return with_range(including_value(metric), ends)
 
 
-def _including_value(metric: Metric) -> Metric:
+def including_value(metric: Metric) -> Metric:
     """The metric with its interval extended to its value: where thresholds are chosen anew, it may lie outside."""
     if metric.value is None or metric.low is None or metric.high is None:
         return metric
@@ -345,7 +363,7 @@ def with_simultaneous_intervals(
         update = (
             {"low": ends[0], "high": ends[1]} if finite else {"low": None, "high": None, "reason": NO_COMPLETE_RESAMPLE}
         )
-        changed[index] = _including_value(differences[index].model_copy(update=update))
+        changed[index] = including_value(differences[index].model_copy(update=update))
     return changed
 
 

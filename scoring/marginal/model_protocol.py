@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from marginalia.schemas.errors import ModelError
@@ -14,6 +14,11 @@ from marginalia.scoring.reasoning.passages import Passage, PassageEnd, PassageRe
 
 class NextMoves(Protocol):
     """What a batch needs of a guard's language, or of the languages of all its calls."""
+
+    @property
+    def special_text(self) -> Mapping[int, bytes]:
+        """Id → text of the special tokens that answers may contain."""
+        ...
 
     def moves(self, state: State) -> Moves:
         """The tokens that may follow the state."""

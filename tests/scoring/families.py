@@ -21,7 +21,7 @@ class Family:
     call: str | None = None  # with one policy per call: the label whose call has these prompts
     taxonomy: str | None = None  # of a guard without categories of its own
     outputs: dict[str, str] = field(default_factory=dict)  # of a guard that reasons first: whole output → its answer
-    chat: str | None = None  # the chat template of the tokenizer, or of one like it
+    chat: str | None = None  # the tokenizer's chat template, where the prompt depends on it
     not_a_label: set[str] = field(default_factory=set)
 
 
@@ -303,15 +303,13 @@ FAMILIES = {
             "[REASONING]: First line include detailed reasoning process.\n",
             "include only one single violated category.<|end|><|start|>assistant\n",
         ),
+        outputs={
+            "[REASONING]: The agent explains how to open a lock.\n[RESULT]: safe, score 2": " safe, score 2",
+        },
         answers={
             " safe, score 1": set(),
             " unsafe, score 4\n[UNSAFE CATEGORY]: O1: Toxic Content": {"unsafe", "toxic_content"},
             " unsafe, score 5\n[UNSAFE CATEGORY]: O10: Security Threats": {"unsafe", "security_threats"},
-        },
-        outputs={
-            "The agent message provided is harmful.\n[RESULT]: unsafe, score 4\n[UNSAFE CATEGORY]: O1: Toxic Content": (
-                " unsafe, score 4\n[UNSAFE CATEGORY]: O1: Toxic Content"
-            ),
         },
         wrong=("safe, score 1", " safe", " safe, score 0", " unsafe, score 4", " unsafe, score 4\n[UNSAFE CATEGORY]: O1"),
     ),

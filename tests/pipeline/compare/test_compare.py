@@ -126,6 +126,20 @@ def test_other_gold_is_not_paired(runs: tuple[Path, Path], tmp_path: Path) -> No
     assert any(row.what.startswith("gold records with") for row in different_gold.differing)
 
 
+def test_runs_without_a_shared_record_decide_nothing(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    other = evaluated(tmp_path / "other", Synthetic(n=40, texts=["another text"]))
+    made = compare(load_compared_run(runs[0], None, None), load_compared_run(other, None, None))
+    assert made.shared.judged == 0
+    assert made.decision is not None and made.equal_recall is not None
+    assert made.decision.sentence == "Nothing is decided between before and other: no record was judged in both."
+    assert {row.use for row in made.decision.labels} == {"not computed"}
+    assert made.equal_recall.labels == []
+    assert set(made.equal_recall.left_out.values()) == {"no record was judged in both"}
+    assert made.warnings == 1
+    assert made.decision.sentence in Page(build_comparison(made, {})).text
+    assert "Nothing is decided" in comparison_table(made)
+
+
 def test_nothing_is_concluded_about_a_guard_that_left_its_format(
     compared: tuple[ComparedRun, ComparedRun], comparison: Comparison
 ) -> None:

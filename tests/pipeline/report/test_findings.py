@@ -588,8 +588,8 @@ def test_two_runs() -> None:
     assert comparison_finding(unclear) == "No clear difference between x and y in macro ROC AUC"
     within = compared("no clear difference", metric(0.1, 0.05, 0.2, range_low=-0.2, range_high=0.3))
     assert comparison_finding(within).endswith("the bounds of the probabilities could explain the difference")
-    assert "bounds allow −0.200 to 0.300" in comparison_table(within)
+    assert "bounds allow −0.200 to 0.300" in comparison_table(within, width=200)
     assert comparison_finding(compared("not known")).startswith("It is not known whether y is better")
-    assert [line.split("  ")[-1] for line in comparison_table(compared("better")).splitlines() if "F1" in line] == [
-        "descriptive"
-    ]
+    assert [
+        line.split("  ")[-1] for line in comparison_table(compared("better"), width=200).splitlines() if "F1" in line
+    ] == ["descriptive"]
