@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.exit_codes import run_command
 from marginalia.schemas.key_approval import FLAG, FLAG_HELP, approve_hosts
+from marginalia.schemas.progress import progress
 from marginalia.schemas.terminal import json_for_stdout, replace_unknown_characters, wrapped
 from marginalia.scoring import COMMAND
 from marginalia.scoring.command_summary import summary
@@ -178,8 +179,6 @@ def _score(
     records: RecordsToScore,
     shard: Shard | None = None,
 ) -> int:
-    from tqdm import tqdm
-
     from marginalia.scoring.coverage_text import print_coverage
     from marginalia.scoring.engines.shards import finish_shard
     from marginalia.scoring.engines.start_engine import start
@@ -192,7 +191,7 @@ def _score(
     print_coverage(guard.name, guard.coverage)
     usable = records.usable
     job = start(request, usable, journal, engine=options.engine, ray=ray_options(options), allow_http=ALLOW_HTTP)
-    for _ in tqdm(job, total=len(usable), unit="record", desc="score", disable=None):
+    for _ in progress(job, total=len(usable), unit="record", what="score"):
         pass
     journal_failures(journal, records.unusable)
     ids = [record_id for record_id, _ in records.records]

@@ -180,6 +180,21 @@ def code_tokens(scorer: Scorer) -> list[CodeTokens]:
     return rows
 
 
+def unwritable_codes(scorer: Scorer) -> list[str]:
+    """The codes that no token of the model can begin."""
+    guard = scorer.guard
+    if guard.per_label:
+        return []
+    language = guard.language.of_codes
+    texts = {tuple(scorer.tokens.symbols[token]) for token in scorer.tokens.usable}
+    codes = {code: tuple(language.symbols(code)) for code in language.codes[: len(guard.categories)]}
+    return [
+        code
+        for code, symbols in codes.items()
+        if not any(symbols[:length] in texts for length in range(1, len(symbols) + 1))
+    ]
+
+
 def _usual_tokens(scorer: Scorer, row: int) -> list[str]:
     language = scorer.guard.language.of_codes
     answer = answer_with(language, row)

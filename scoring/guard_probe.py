@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from marginalia.scoring.guard import Guard
-from marginalia.scoring.guard_check import code_tokens, shared_first_tokens
+from marginalia.scoring.guard_check import code_tokens, shared_first_tokens, unwritable_codes
 from marginalia.scoring.guard_file import VERDICT
 from marginalia.scoring.off_format import outside_format
 from marginalia.scoring.scored_record import Result
@@ -105,9 +105,14 @@ def probe(scorer: Scorer, results: Sequence[Result], estimator: str = "marginal"
     )
 
 
-def cheap_findings(scorer: Scorer) -> list[Finding]:
-    """The two checks that need no forward pass; `score` makes them by itself."""
-    return [_prompt(scorer), _codes(scorer)]
+def misfits(scorer: Scorer) -> list[str]:
+    """What the two checks that need no forward pass have found, one sentence each; `score` makes them by itself."""
+    notes = []
+    if difference := scorer.prompts.difference_from_tokenizers():
+        notes.append(f"the prompt differs from the tokenizer's own chat template {difference}")
+    if missing := unwritable_codes(scorer):
+        notes.append(f"no token of this model can begin the codes {', '.join(missing)}")
+    return notes
 
 
 def _prompt(scorer: Scorer) -> Finding:
@@ -127,9 +132,9 @@ def _prompt(scorer: Scorer) -> Finding:
 def _codes(scorer: Scorer) -> Finding:
     if scorer.guard.per_label:
         return Finding("codes", "not checked", "one call per label, so there are no codes")
-    tokens = code_tokens(scorer)
-    if missing := [row.code for row in tokens if not row.first]:
+    if missing := unwritable_codes(scorer):
         return Finding("codes", "does not fit", f"no token of this model can begin {', '.join(missing)}")
+    tokens = code_tokens(scorer)
     longest = max((len(row.usual) for row in tokens), default=0)
     shared = shared_first_tokens(tokens)
     told_apart = f"; {len(shared)} first tokens belong to several codes" if shared else ""

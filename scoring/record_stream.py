@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import count, islice
 from typing import Any
 
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.progress import progress as show_progress
 from marginalia.scoring.prompt import check_messages
 from marginalia.scoring.scored_record import Result
 
@@ -79,8 +81,6 @@ def messages_from(record: Any) -> Messages:
 
 def with_progress(results: Iterator[Result], records: Iterable[Any], progress: bool | None) -> Iterator[Result]:
     """The results with a bar on stderr. `progress`: None shows it only on a terminal."""
-    from tqdm import tqdm
-
     total = len(records) if isinstance(records, Sized) else None
-    disable = None if progress is None else not progress
-    return iter(tqdm(results, total=total, unit="record", desc="score", disable=disable))
+    show = sys.stderr.isatty() if progress is None else progress
+    return iter(show_progress(results, total=total, unit="record", what="score", show=show))

@@ -18,6 +18,7 @@ from marginalia.schemas.storage.files import content_hash, write_frame
 from marginalia.schemas.storage.journal import Journal, read_at, read_journal, read_with_offsets
 from marginalia.schemas.storage.large_tables import write_frames
 from marginalia.schemas.tables import LabelScore, ScoredRecord
+from marginalia.scoring.guard_probe import misfits
 from marginalia.scoring.score_journal_entry import KEYS, check_entry
 from marginalia.scoring.scored_record import Result
 from marginalia.scoring.scorer import Scorer
@@ -44,7 +45,7 @@ class Origin:
 def origin_of(scorer: Scorer) -> Origin:
     """The origin of this scorer's results. Its notes may grow while it scores."""
     model, guard = scorer.model, scorer.guard
-    notes = (*model.notes, *scorer.prompts.notes, *scorer.notes)
+    notes = (*model.notes, *scorer.prompts.notes, *misfits(scorer), *scorer.notes)
     return Origin(scorer_fingerprint(scorer), guard.name, model.name, model.revision, guard.rows, notes)
 
 

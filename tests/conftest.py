@@ -8,6 +8,7 @@ from collections import Counter
 import marginalia.scoring  # noqa: F401 - before torch is imported, because it sets how torch's threads wait
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it; output is that of a pipe unless a test sets a width
 
 import pytest
 from hypothesis import settings

@@ -212,7 +212,7 @@ def test_the_example_of_categories_is_covered_as_the_page_says(tmp_path: Path) -
     )
     coverage = load_guard(run.guard, policy, categories=run.categories).coverage
     assert coverage is not None
-    lines = coverage_lines(run.name, coverage, 10_000)
+    lines = coverage_lines(run.name, coverage)
     (shown,) = (block.text for block in blocks(page) if block.text.startswith("llama-guard covers"))
     assert shown.splitlines()[:-1] == lines[:-1]
     assert lines[-1].startswith(shown.splitlines()[-1].removesuffix("…"))

@@ -8,8 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from marginalia.annotation.client.answer_journal import UnreadableAnswerError, changed, entry_of, latest, response_of
 from marginalia.annotation.client.changed_records import MARGIN, Cursor, changed_since, count_answers, reports_changes
 from marginalia.annotation.client.connection import Connection
@@ -17,6 +15,7 @@ from marginalia.annotation.client.pseudonyms import Key, read_key, write_key
 from marginalia.annotation.client.push_records import dataset_records
 from marginalia.annotation.client.server_replies import Items, Record, User, Workspace, get
 from marginalia.annotation.gold.gold_questions import ROUND
+from marginalia.schemas.progress import progress
 from marginalia.schemas.push_json import Pushed
 from marginalia.schemas.storage.journal import Journal
 from marginalia.schemas.text_checks import one_line
@@ -129,7 +128,7 @@ class _Reader:
         read: set[str] = set()
         seen: set[AnswerKey] = set()
         new_entries: list[dict[str, Any]] = []
-        for record in tqdm(records, total=total, desc=f"pull {pushed.round}", unit="record", disable=None):
+        for record in progress(records, total=total, what=f"pull {pushed.round}", unit="record"):
             read.add(str(record.external_id))
             self.counts.records_read += 1
             for response in record.responses or []:

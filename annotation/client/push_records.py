@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm import tqdm
-
 from marginalia.annotation.client.connection import Connection
 from marginalia.annotation.client.dataset_settings import LABELS, NONE, RECORD, VOTES
 from marginalia.annotation.client.datasets import NEW_DATASET, Dataset
 from marginalia.annotation.client.server_replies import Record, RecordPage, each_record, get
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.progress import progress
 from marginalia.schemas.text_checks import one_line
 
 MESSAGE_SHOWN = 20_000  # characters; Argilla's limit for one chat message
@@ -91,7 +90,7 @@ def push_records(
         before([record["external_id"] for record in new])
     to_send = new + changed
     unchanged = len(payloads) - len(to_send)
-    with tqdm(total=len(payloads), initial=unchanged, desc="push", unit="record", disable=None) as bar:
+    with progress(total=len(payloads), done=unchanged, what="push", unit="record") as bar:
         for start in range(0, len(to_send), batch):
             items = to_send[start : start + batch]
             connection.put(f"/datasets/{dataset.id}/records/bulk", {"items": items})

@@ -19,6 +19,7 @@ from marginalia.annotation.gold.chance_disagreement import MOST_SETS
 from marginalia.annotation.gold.pairwise_disagreement import PairSums, Statistics
 from marginalia.annotation.gold.votes import Floats, Ints, Votes, votes_of
 from marginalia.schemas.agreement_json import Agreement, LabelAgreement
+from marginalia.schemas.progress import progress
 
 
 def agreement_of(
@@ -46,7 +47,11 @@ def agreement_of_votes(
     n = sums.records
     point = sums.statistics()
     drawn = resampled_weights(sums.units, section.bootstrap, f"{seed}:agreement")
-    blocks = [sums.statistics(block) for block in drawn]
+    blocks = []
+    with progress(total=section.bootstrap, what="agreement", unit="resample") as bar:
+        for block in drawn:
+            blocks.append(sums.statistics(block))
+            bar.update(block.shape[1])
     spread = Statistics.joined(blocks, len(labels))
     alphas = label_alphas(sums)
     rarer = np.minimum((sums.yes > 0).sum(axis=0), (sums.yes < sums.n).sum(axis=0))

@@ -11,6 +11,7 @@ import numpy as np
 from marginalia.annotation.gold.dawid_skene import dawid_skene
 from marginalia.annotation.gold.mace import mace
 from marginalia.annotation.gold.votes import Floats, Votes
+from marginalia.schemas.progress import progress
 
 Method = Literal["majority", "dawid_skene", "mace"]
 METHODS: tuple[Method, ...] = ("majority", "dawid_skene", "mace")
@@ -37,7 +38,7 @@ def posteriors(votes: Votes, method: Method, *, iterations: int = 10_000, smooth
         return Posteriors(np.divide(votes.yes_votes, votes.judged_votes, out=share, where=votes.judged_votes > 0))
     probability = np.full((len(votes.records), len(votes.labels)), np.nan)
     unconverged = []
-    for at, label in enumerate(votes.labels):
+    for at, label in enumerate(progress(votes.labels, total=len(votes.labels), what=method, unit="label")):
         records, answers = votes.of_label(at)
         indicator = answers.indicators[:, 0]
         if indicator.all() or not indicator.any():

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from marginalia.annotation.client.connection import Connection
 from marginalia.annotation.client.dataset_settings import LABELS, NONE, NOTE, UNSURE
 from marginalia.annotation.gold.gold_questions import read_gold_questions
@@ -29,6 +27,7 @@ from marginalia.pipeline.core.artifacts import GOLD_QUESTIONS, PROMPTS
 from marginalia.pipeline.core.run import Run, open_run
 from marginalia.schemas.errors import InputError, ServiceError
 from marginalia.schemas.exit_codes import run_command
+from marginalia.schemas.progress import progress
 from marginalia.schemas.push_json import Pushed
 
 BATCH = 100  # answers per request; Argilla's limit
@@ -105,7 +104,7 @@ def _answer_all(
     name, seed, labels = connection.username, run.config.seed, run.taxonomy.ids
     questions = {item["name"] for item in connection.get(f"/datasets/{pushed.dataset_id}/questions")["items"]}
     counts = {"submitted": 0, "discarded": 0}
-    with tqdm(desc=f"simulated {name}", unit="record", disable=None) as bar:
+    with progress(what=f"simulated {name}", unit="record") as bar:
         for batch in _pending(connection, pushed.dataset_id):
             items = []
             for record in batch:

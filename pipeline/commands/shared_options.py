@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
@@ -32,7 +32,7 @@ ApproveKeyOption = Annotated[list[str] | None, typer.Option(FLAG, help=FLAG_HELP
 class Details:
     """What a command prints about a stage in addition to its counts: blocks of text, and keys of its JSON."""
 
-    text: Sequence[str] = ()
+    text: Iterable[str] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
 
 

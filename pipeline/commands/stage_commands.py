@@ -19,7 +19,7 @@ from marginalia.pipeline.commands.shared_options import (
     run_and_print,
 )
 from marginalia.pipeline.core.stage_order import load_stage
-from marginalia.schemas.terminal import json_for_stdout, wrapped
+from marginalia.schemas.terminal import json_for_stdout
 
 if TYPE_CHECKING:
     from marginalia.pipeline.core.stage_runner import StageRun
@@ -171,9 +171,9 @@ def evaluate(run: RunOption, force: ForceOption = False, as_json: JsonOption = F
 
     def summary(done: StageRun) -> Details:
         from marginalia.pipeline.core.artifacts import EVALUATION
-        from marginalia.pipeline.report.terminal_summary import headline
+        from marginalia.pipeline.report.terminal_summary import metrics_table
 
-        return Details([wrapped("\n".join(headline(EVALUATION.read(opened))))])
+        return Details(filter(None, [metrics_table(EVALUATION.read(opened))]))
 
     opened = open_folder(run)
     return run_and_print(load_stage("evaluate"), opened, force=force, as_json=as_json, details=summary)

@@ -104,7 +104,7 @@ def overview(run: Run, missing: MissingAnswers | None = None) -> Overview:
     if working is not None:
         because = f"wait until {working} has finished"
     elif todo is not None:
-        command, because = _next(run, todo, missing, tried=last_events.get(todo.stage) is not None)
+        command, because = next_command(run, todo, missing, tried=last_events.get(todo.stage) is not None)
     return Overview(str(run.folder), working, stages, command, because, None if report is None else str(report))
 
 
@@ -186,7 +186,7 @@ def _manifest(run: Run, stage: str) -> Manifest | None:
         return None  # staleness reports the damage
 
 
-def _next(run: Run, todo: StageState, missing: MissingAnswers | None, *, tried: bool) -> tuple[str, str]:
+def next_command(run: Run, todo: StageState, missing: MissingAnswers | None, *, tried: bool) -> tuple[str, str]:
     """The command for the first stage that is to be done, and the reason. `tried`: the stage was called before."""
     manifest = _manifest(run, todo.stage)
     path = manifest_path(run, todo.stage)

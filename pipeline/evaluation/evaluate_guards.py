@@ -27,6 +27,7 @@ from marginalia.schemas.calibration_json import Calibration, CalibrationFile
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, OnlyBounds, Threshold
 from marginalia.schemas.label_coverage import GuardCoverage
+from marginalia.schemas.progress import progress
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.schemas.thresholds_json import EstimatorThresholds, GuardThresholds, ServiceThreshold, ThresholdsFile
 
@@ -117,7 +118,9 @@ def _evaluate_estimators(
 
     workers = min(os.cpu_count() or 1, MOST_THREADS) if table.truth.size > MANY_VALUES else 1
     with ThreadPoolExecutor(workers) as pool:
-        return dict(zip(table.scores, pool.map(evaluate_one, table.scores), strict=True))
+        evaluated = pool.map(evaluate_one, table.scores)
+        shown = progress(evaluated, total=len(table.scores), what=f"evaluate {table.guard}", unit="estimator")
+        return dict(zip(table.scores, shown, strict=True))
 
 
 def chosen_gold(gold: pl.DataFrame, attributes: pl.DataFrame | None, where: dict[str, str]) -> pl.DataFrame:

@@ -16,6 +16,7 @@ from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
 from marginalia.pipeline.core.stage_summary import warning_lines
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.manifest_json import Missing
+from marginalia.schemas.progress import progress
 from marginalia.schemas.storage.files import cannot_write, read_frame
 from marginalia.schemas.storage.run_lock import run_lock
 from marginalia.schemas.storage.yaml_files import line_in
@@ -168,8 +169,6 @@ def _merge_guard(run: Run, guard: GuardRun, records: Records) -> _Scored:
 
 
 def _score_guard(run: Run, guard: GuardRun, records: Records, shard: Shard | None = None) -> _Scored:
-    from tqdm import tqdm
-
     from marginalia.scoring.coverage_text import print_coverage
     from marginalia.scoring.engines.shards import finish_shard, shard_path
     from marginalia.scoring.engines.start_engine import start
@@ -190,7 +189,7 @@ def _score_guard(run: Run, guard: GuardRun, records: Records, shard: Shard | Non
         ray=section.ray,
         allow_http="score.guards.allow_http",
     )
-    for _ in tqdm(job, total=len(records), unit="record", desc=f"score {guard.name}", disable=None):
+    for _ in progress(job, total=len(records), unit="record", what=f"score {guard.name}"):
         pass
     ids = [record_id for record_id, _ in records]
     table = write_tables(out, ids, section.estimators)

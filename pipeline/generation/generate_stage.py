@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from marginalia.pipeline.core.checked_tables import check_plan
 from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
 from marginalia.schemas.errors import InputError, ServiceError
+from marginalia.schemas.progress import progress
 from marginalia.schemas.storage.run_lock import run_lock
 
 if TYPE_CHECKING:
@@ -191,8 +191,6 @@ def _embedder(run: Run) -> Embedder | None:
 def _write_texts(
     run: Run, section: GenerateSection, plan: pl.DataFrame, templates: Templates, embed: Embedder | None
 ) -> GenerationResult:
-    from tqdm import tqdm
-
     from marginalia.pipeline.generation.acceptance.answer_acceptance import AnswerAcceptance
     from marginalia.pipeline.generation.blind_check import section_for_check
     from marginalia.pipeline.generation.budget import paid_for
@@ -227,14 +225,12 @@ def _write_texts(
             raise ServiceError(str(result.last_failure), hint=hint)
         return result
 
-    with tqdm(total=0, desc="generate", unit="answer", disable=None, file=sys.stderr) as bar:
+    with progress(total=0, what="generate", unit="answer") as bar:
         return asyncio.run(fill(_Progress(bar, section)))
 
 
 def _run_check(run: Run, section: GenerateSection) -> BlindCheckResult | None:
     """The blind check of all records; writes checks.parquet. Without a check, removes the file of an earlier one."""
-    from tqdm import tqdm
-
     from marginalia.pipeline.generation.blind_check import BlindCheck, section_for_check
     from marginalia.pipeline.generation.budget import paid_for
     from marginalia.pipeline.generation.endpoint.lazy_writer import LazyWriter
@@ -250,7 +246,7 @@ def _run_check(run: Run, section: GenerateSection) -> BlindCheckResult | None:
         async with LazyWriter(section_for_check(section)) as checker:
             return await check.run(prompts, checker, lambda: bar.update(1))
 
-    with tqdm(total=prompts.height, desc="check", unit="record", disable=None, file=sys.stderr) as bar:
+    with progress(total=prompts.height, what="check", unit="record") as bar:
         checked = asyncio.run(label(bar))
     CHECKS.write(run, checked.frame)
     return checked
@@ -267,18 +263,19 @@ class _Progress:
     def expect(self, questions: int) -> None:
         """Raises the total."""
         self._bar.total += questions
-        self._bar.refresh()
 
     def answered(self, result: GenerationResult) -> None:
-        """Counts one answer; shows tokens and cost twice a second."""
+        """Counts one answer; computes tokens and cost twice a second."""
+        if time.monotonic() >= self._updated + 0.5:
+            self._updated = time.monotonic()
+            self._bar.set_postfix_str(self._spent(result), refresh=False)
         self._bar.update(1)
-        if self._bar.disable or time.monotonic() < self._updated + 0.5:
-            return
-        self._updated = time.monotonic()
+
+    def _spent(self, result: GenerationResult) -> str:
         usage = f"{result.prompt_tokens + result.completion_tokens:,} tokens"
         if self._prices is not None:
             usage += f", cost {result.cost(self._prices):.2f}"
-        self._bar.set_postfix_str(usage)
+        return usage
 
 
 def _plan(run: Run) -> pl.DataFrame:

@@ -16,6 +16,7 @@ from marginalia.pipeline.importing.label_warnings import label_warnings
 from marginalia.pipeline.importing.row_answers import ImportedAnswer
 from marginalia.pipeline.importing.row_conversion import Conversion, ImportedRecord, convert
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.progress import progress
 from marginalia.schemas.taxonomy import Taxonomy
 from marginalia.schemas.terminal import PIPED_WIDTH, fitted, table, terminal_width, wrapped
 
@@ -96,7 +97,8 @@ def preview(run: Run, source: Sequence[str], mapping: str | None) -> ImportPrevi
         hint = "import it without --preview, which downloads it; then look at it with --preview"
         raise InputError(f"{loaded.sources[0]} has not been downloaded yet", hint=hint)
     opened = open_source(run, loaded)
-    return ImportPreview(opened, run.taxonomy, convert(opened.rows(), opened.mapping, run.taxonomy, opened.name))
+    rows = progress(opened.rows(), what="preview", unit="row")
+    return ImportPreview(opened, run.taxonomy, convert(rows, opened.mapping, run.taxonomy, opened.name))
 
 
 def _counts(result: Conversion) -> Iterator[tuple[str, str]]:

@@ -23,6 +23,7 @@ from marginalia.pipeline.importing.label_warnings import label_warnings
 from marginalia.pipeline.importing.row_conversion import convert
 from marginalia.schemas.equal_texts import equal_texts
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.progress import progress
 from marginalia.schemas.storage.files import read_text, write_text
 from marginalia.schemas.storage.overwriting import refuse_overwriting
 from marginalia.schemas.storage.run_lock import run_lock
@@ -157,7 +158,8 @@ def detected(run: Run) -> list[str]:
 def _work(run: Run) -> StageOutcome:
     mapping = _settings(run)
     source = open_source(run, mapping)
-    result = convert(source.rows(), source.mapping, run.taxonomy, source.name)
+    rows_read = progress(source.rows(), what="import", unit="row")
+    result = convert(rows_read, source.mapping, run.taxonomy, source.name)
     outputs = _outputs_by(mapping)
     intended = outputs == [PROMPTS.name]
     prompts = prompt_table(

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
 from marginalia.pipeline.paper.labelled_records import Labelled
 from marginalia.pipeline.paper.metric_table import (
@@ -24,6 +23,7 @@ from marginalia.pipeline.paper.metric_table import (
 )
 from marginalia.schemas.errors import ModelError
 from marginalia.schemas.evaluation_json import UNSAFE
+from marginalia.schemas.progress import progress
 from marginalia.schemas.storage.files import write_json, write_text
 from marginalia.schemas.storage.journal import Journal, read_journal
 from marginalia.scoring.measures.intervals import Array, Flags
@@ -63,7 +63,7 @@ def compare(
     published = _published(strategies, texts, out / PUBLISHED_JOURNAL)
     journal = out / OUR_JOURNAL
     done = score_to_journal(scorer, texts, journal)
-    for _ in tqdm(done, total=len(texts), unit="record", desc="marginalia", disable=None):
+    for _ in progress(done, total=len(texts), unit="record", what="marginalia"):
         pass
     scores, scored_records = tables(journal, [record.id for record in records], scorer.settings.estimators)
     failed = {entry["id"]: entry["error"] for entry in published.values() if entry["error"] is not None}
@@ -119,7 +119,7 @@ def _published(strategies: Strategies, texts: Sequence[tuple[str, Any]], path: P
     todo = [(record_id, messages) for record_id, messages in texts if record_id not in entries]
     with (
         Journal(path) as journal,
-        tqdm(total=len(texts), initial=len(entries), unit="record", desc="the paper's", disable=None) as bar,
+        progress(total=len(texts), done=len(entries), unit="record", what="the paper's") as bar,
     ):
         for entry in strategies.run(todo):
             journal.append(entry)

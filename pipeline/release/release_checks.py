@@ -19,6 +19,7 @@ from marginalia.pipeline.release.release_folder import CROISSANT
 from marginalia.pipeline.release.release_tables import PSEUDONYM
 from marginalia.pipeline.report.as_text import plural
 from marginalia.schemas.errors import InputError
+from marginalia.schemas.progress import progress
 
 LISTED_RECORDS = 10  # records that a message lists
 # columns that are not searched for names: their words are Marginalia's own (a log-in may be `test`) or texts
@@ -103,7 +104,8 @@ def _check_table(file_name: str, frame: pl.DataFrame, names: Collection[str], re
     problems: dict[str, list[str]] = {}
     any_name = _pattern(names)
     distinctive_name = _pattern(_distinctive(names))
-    for number, row in enumerate(frame.iter_rows(named=True)):
+    rows = progress(frame.iter_rows(named=True), total=frame.height, what=f"check {file_name}", unit="row")
+    for number, row in enumerate(rows):
         identifier = str(row.get("id") or row.get("record_id") or row.get("slot_id") or number)
         if "annotator" in row and not re.match(PSEUDONYM, row["annotator"]):
             raise InputError(f"{file_name}: the annotator of record '{identifier}' is not a pseudonym such as A01")

@@ -72,7 +72,7 @@ def next_versions(
     """The versions `before`, followed by a new one unless `tables` are those of the latest version.
 
     `gold_before` is the gold table of the latest version, all splits."""
-    hashes = {path: frame_hash(table) for path, table in sorted(tables.items())}
+    hashes = {path: frame_hash(table, name=path) for path, table in sorted(tables.items())}
     content = content_hash(hashes)
     gold = gold_of(tables)
     if before and before[-1].content_sha256 == content:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from marginalia.pipeline.report.as_text import UNCLEAR, against_chance, labels_covered, plural
+from marginalia.pipeline.report.as_text import NAMES, UNCLEAR, against_chance, labels_covered, plural
 from marginalia.pipeline.report.finding_sentences import not_judged_finding, unknown_verdicts_finding
 from marginalia.pipeline.report.report_data import format_warning, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Metric, NotJudged
+from marginalia.schemas.terminal import table
 from marginalia.scoring.measures.conclusions import FEW_RECORDS, range_is_wide, range_of
+
+TABLE_METRICS = ("macro_roc_auc", "micro_roc_auc", "micro_f1")
 
 
 def headline(evaluation: Evaluation) -> list[str]:
@@ -21,6 +24,24 @@ def headline(evaluation: Evaluation) -> list[str]:
     for guard in evaluation.guards:
         lines += _guard(guard)
     return lines
+
+
+def metrics_table(evaluation: Evaluation) -> str:
+    """A row with the main numbers of each guard's recommended estimator, where they may be headlined; empty when there
+    are none."""
+    rows = [
+        [
+            guard.guard,
+            best.estimator,
+            f"{best.n:,}",
+            *(_with_interval(best.metrics[name]) for name in TABLE_METRICS),
+            f"{best.threshold:g}",
+        ]
+        for guard in evaluation.guards
+        if headlined(guard) and (best := recommended_estimator(guard)) is not None
+    ]
+    names = [NAMES[name] for name in TABLE_METRICS]
+    return table(["guard", "estimator", "records", *names, "at"], rows) if rows else ""
 
 
 def _guard(guard: GuardEvaluation) -> list[str]:

@@ -30,7 +30,7 @@ def check_release(contents: Contents, verification: Verification) -> None:
         severity = contents.table(GOLD_SEVERITY) if run.config.annotation.severity else None
         answers, rejected = contents.table(ANSWERS), contents.table(REJECTED)
         expected = release_tables(gold, answers, scores, rejected, severity, labels=run.taxonomy.ids)
-        hashes = {name: frame_hash(table) for name, table in expected.items()}
+        hashes = {name: frame_hash(table, name=name) for name, table in expected.items()}
         on_disk = {path.relative_to(folder).as_posix() for path in folder.glob("data/**/*.parquet")}
         problems = [f"{name} is missing" for name in sorted(hashes.keys() - on_disk)]
         problems += [f"{name} does not belong to this run" for name in sorted(on_disk - hashes.keys())]
@@ -66,6 +66,6 @@ def _description_problems(folder: Path, data_files: set[str]) -> list[str]:
 
 def _hash(contents: Contents, name: str) -> str | None:
     try:
-        return frame_hash(pl.read_parquet(RELEASE.path(contents.run) / name))
+        return frame_hash(pl.read_parquet(RELEASE.path(contents.run) / name), name=f"released {name}")
     except Exception:  # polars raises many types for damaged files
         return None

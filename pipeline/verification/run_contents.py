@@ -13,6 +13,7 @@ from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.verification.check_results import Verification
 from marginalia.schemas.errors import MarginaliaError
 from marginalia.schemas.manifest_json import Manifest
+from marginalia.schemas.progress import progress
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -48,7 +49,7 @@ class Contents:
 def read_contents(run: Run, manifests: dict[str, Manifest], verification: Verification) -> Contents:
     """Reads all artifacts that exist; one that violates its schema is a failed check and left out."""
     contents = Contents(run, manifests)
-    for artifact in artifacts_of(run):
+    for artifact in progress(artifacts_of(run), what="verify", unit="file"):
         if not isinstance(artifact, Table | Document) or not artifact.exists(run):
             continue
         maker = contents.maker(artifact)

@@ -24,6 +24,7 @@ import polars as pl
 from pydantic import BaseModel, ValidationError
 
 from marginalia.schemas.errors import ArtifactError, InputError, MarginaliaError
+from marginalia.schemas.progress import progress
 from marginalia.schemas.storage.parquet_limits import check_file_in_memory
 from marginalia.schemas.storage.regular_files import check_regular, files_inside, open_regular
 from marginalia.schemas.table_row import Row
@@ -268,10 +269,12 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def frame_hash(frame: pl.DataFrame, *, without: Sequence[str] = ()) -> str:
-    """SHA-256 (hex) of a frame's rows in their order; `without` names columns to leave out, such as times."""
+def frame_hash(frame: pl.DataFrame, *, without: Sequence[str] = (), name: str = "rows") -> str:
+    """SHA-256 (hex) of a frame's rows in their order; `without` names columns to leave out, such as times, and `name`
+    the frame in the progress that is shown."""
     digest = hashlib.sha256()
-    for row in frame.drop(without, strict=False).iter_rows(named=True):
+    rows = frame.drop(without, strict=False).iter_rows(named=True)
+    for row in progress(rows, total=frame.height, what=f"hash {name}", unit="row"):
         digest.update(content_hash(row).encode())
     return digest.hexdigest()
 

@@ -21,8 +21,9 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from marginalia.schemas.errors import ModelError
 
 RECORDING, OWN_TOKEN_ONLY = "marginalia_record", "marginalia_alone"
-# arguments that models pass to their attention and that do not change its numbers
-HARMLESS = {"dropout", "scaling", "is_causal", "sliding_window", "position_ids", "use_cache", "output_attentions"}
+# arguments that models pass to their attention: those that the tree search computes, and those that change no number
+COMPUTED = {"scaling", "softcap", "s_aux"}
+HARMLESS = {"dropout", "is_causal", "sliding_window", "position_ids", "use_cache", "output_attentions"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _make_mask(**arguments: Any) -> Tensor:
 
 def _record_layer(module: Any, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]) -> None:
     layer = getattr(module, "layer_idx", None)
-    other = {name for name, given in options.items() if given is not None and given is not False} - HARMLESS
+    other = {name for name, given in options.items() if given is not None and given is not False} - COMPUTED - HARMLESS
     if layer is None or layer in _RECORDED.get().layers:
         raise ModelError("some of its layers do not have exactly one attention")
     if other:
@@ -76,7 +77,7 @@ def _recording_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     _record_layer(module, query, key, attention_mask, options)
-    output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **{**options, "softcap": None})
     return output, None
 
 
@@ -103,6 +104,22 @@ for _name, _function in ((RECORDING, _recording_attention), (OWN_TOKEN_ONLY, _ow
     AttentionMaskInterface.register(_name, _make_mask)
 
 
+def own_implementation(model_class: Any) -> str:
+    """The attention that transformers chooses for a class of models: sdpa, or eager where sdpa lacks what it needs."""
+    return "sdpa" if model_class._supports_sdpa else "eager"
+
+
+@contextmanager
+def own_attention(model: Any) -> Iterator[None]:
+    """Inside, the model runs with its own attention."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(own_implementation(type(model)))
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
 @contextmanager
 def _with_attention(model: Any, implementation: str) -> Iterator[_RecordedPass]:
     before = model.config._attn_implementation
@@ -122,11 +139,17 @@ def without_attention(model: Any) -> AbstractContextManager[Any]:
 
 
 def layer_masks(model: Any, ids: Sequence[int] = (0, 0, 0)) -> tuple[tuple[Mask, ...], Tensor]:
-    """The mask of each layer, and the float32 logits (ids, vocabulary) of the pass over `ids` that recorded them.
+    """The mask of each layer, and the model's own float32 logits (ids, vocabulary) after each of `ids`.
 
     Raises ModelError when a layer has a mask that the tree search cannot make."""
+    input_ids = torch.tensor([list(ids)], device=model.device)
+    # a tensor, as the tree search gives it: for a number some models shorten the tokens, and the masks, between layers
+    keep = torch.arange(len(ids), device=model.device)
     with _with_attention(model, RECORDING) as recorded:
-        logits = model(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False).logits[0].float()
+        logits = model(input_ids=input_ids, use_cache=False, logits_to_keep=keep).logits[0].float()
+    if own_implementation(type(model)) != "sdpa":  # with which the masks are recorded
+        with own_attention(model), torch.inference_mode():
+            logits = model(input_ids=input_ids, use_cache=False).logits[0].float()
     count = model.config.get_text_config().num_hidden_layers
     if sorted(recorded.layers) != list(range(count)):
         raise ModelError(f"{len(recorded.layers)} of its {count} layers have attention that can be replaced")

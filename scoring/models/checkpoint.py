@@ -12,24 +12,48 @@ SHOWN = 3  # weights listed in a message
 
 
 def load_network(reference: str, folder: str, options: dict[str, Any], **further: Any) -> Any:
-    """Loads a causal language model with transformers, with its own attention ("sdpa"), on the CPU.
+    """Loads a causal language model with transformers, with its own attention, on the CPU.
 
     Raises ModelError when the checkpoint lacks a weight (transformers would initialise it at random), has one that the
     architecture does not, or one of another shape. Errors of transformers for unreadable files pass through."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, Mxfp4Config
 
     with quiet_loading():
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
+        if _quantization(config) == "mxfp4":  # gpt-oss; otherwise transformers may load kernels from the Hub for it
+            further["quantization_config"] = Mxfp4Config(dequantize=True)
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
-            attn_implementation="sdpa",
+            config=config,
+            attn_implementation=attention_of(config),
             trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported in `info` and refused below, with their names
             **options,
             **further,
         )
+    if config.get_text_config() is not config and model.config.get_text_config() is model.config:
+        # the text model of a checkpoint that also reads images: the weights of its other parts are not needed
+        text = f"{model.base_model_prefix}."
+        info["unexpected_keys"] = [name for name in info["unexpected_keys"] if name.startswith(text)]
     check_complete(reference, info)
     return model
+
+
+def _quantization(config: Any) -> str | None:
+    given = getattr(config, "quantization_config", None) or {}
+    return given.get("quant_method") if isinstance(given, dict) else None
+
+
+def attention_of(config: Any) -> str:
+    """The attention implementation that transformers chooses for the causal model of a config. Always named when a
+    model is made: otherwise a config.json can name one, which can be code from the Hub."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    from marginalia.scoring.models.attention_masks import own_implementation
+
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return "sdpa" if model_class is None else own_implementation(model_class)
 
 
 def check_complete(reference: str, info: dict[str, Any]) -> None:

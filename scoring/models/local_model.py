@@ -15,7 +15,7 @@ from marginalia.schemas.errors import InputError, ModelError, first_line
 from marginalia.schemas.hub_client import check_downloads, download_problem
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
 from marginalia.scoring.marginal.model_protocol import NextMoves
-from marginalia.scoring.models.attention_masks import layer_masks
+from marginalia.scoring.models.attention_masks import layer_masks, own_attention
 from marginalia.scoring.models.bundled_model import bundled_smollm2
 from marginalia.scoring.models.checkpoint import load_network, quiet_loading
 from marginalia.scoring.models.local_passages import LocalPassages
@@ -80,16 +80,9 @@ class LocalModel:
         """Float32 logits (last, vocabulary) after the `last` tokens of `ids`, from the model's own attention,
         uncached."""
         model = self.runner.model
-        implementation = model.config._attn_implementation
-        model.set_attn_implementation("sdpa")
-        try:
-            with torch.inference_mode():
-                input_ids = torch.tensor([list(ids)], device=self.runner.device)
-                logits: torch.Tensor = (
-                    model(input_ids=input_ids, use_cache=False, logits_to_keep=last).logits[0].float()
-                )
-        finally:
-            model.set_attn_implementation(implementation)
+        with own_attention(model), torch.inference_mode():
+            input_ids = torch.tensor([list(ids)], device=self.runner.device)
+            logits: torch.Tensor = model(input_ids=input_ids, use_cache=False, logits_to_keep=last).logits[0].float()
         return logits
 
 
@@ -122,8 +115,6 @@ def load_local(
         hint = MODEL_HINT if recorded_revision != revision else _HUB_HINT
         if reference in (BUNDLED, BUNDLED_GUARD):
             hint = "marginalia cache --clear deletes the cached models; they are made again"
-        if "scaled_dot_product_attention" in str(error):
-            hint = SERVE_HINT
         raise ModelError(f"cannot load the model '{reference}': {download_problem(error)}", hint=hint) from error
     try:
         if device.startswith("meta"):

@@ -16,6 +16,7 @@ from typing import Any
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.storage.files import read_text
 from marginalia.schemas.storage.regular_files import check_file_or_folder
+from marginalia.scoring.models.checkpoint import attention_of
 from marginalia.scoring.models.gguf_sizes import check_gguf
 
 SETTINGS = ("config.json", "tokenizer_config.json", "adapter_config.json", "model.safetensors.index.json")
@@ -174,7 +175,9 @@ def check_memory(reference: str, folder: str, options: dict[str, Any]) -> None:
         return
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
     with torch.device("meta"), no_init_weights(), meta_device_safe_creation_ops():
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_config(
+            config, trust_remote_code=False, attn_implementation=attention_of(config)
+        )
     needed = sum(4 * tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
     stored = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
     if needed > FREE_BYTES + MOST_EXPANSION * stored:

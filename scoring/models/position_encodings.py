@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
 from torch.nn import Embedding
 
 from marginalia.schemas.errors import ModelError
@@ -63,6 +65,37 @@ def original_lengths(config: Any) -> set[int]:
     named = [getattr(config, "original_max_position_embeddings", None)]
     named += [rope.get("original_max_position_embeddings") for rope in ropes(config)]
     return {int(length) for length in named if isinstance(length, int | float)}
+
+
+class _PositionsAsCache:
+    """Takes the place of transformers' cache, and keeps no keys and values. Its length is a tensor with an entry per
+    token of the pass: the token's position minus its index in the pass."""
+
+    def __init__(self, positions: Tensor) -> None:
+        self._lengths = positions - torch.arange(len(positions), device=positions.device)
+
+    def get_seq_length(self, _layer: int = 0) -> Tensor:
+        return self._lengths
+
+    def get_query_offset(self, _layer: int = 0) -> int:
+        return 0
+
+    def get_mask_sizes(self, queries: int, _layer: int = 0) -> tuple[int, int]:
+        return queries, 0
+
+    def update(self, keys: Tensor, values: Tensor, _layer: int) -> tuple[Tensor, Tensor]:
+        return keys, values
+
+
+def position_arguments(model: Any, positions: Tensor) -> dict[str, Any]:
+    """The arguments of a forward pass without a cache that tell `model` the position of each of its tokens (tokens,).
+
+    Llama 4 scales the queries of its layers without rotary encoding by a token's index in the pass plus the length of
+    the cache, not by `position_ids`. In a pass with the tokens of many records the index is not the position."""
+    arguments: dict[str, Any] = {"position_ids": positions[None], "use_cache": False}
+    if getattr(model.config.get_text_config(), "attn_temperature_tuning", False):
+        arguments["past_key_values"] = _PositionsAsCache(positions)
+    return arguments
 
 
 def _learned_positions(model: Any) -> list[int]:

@@ -24,6 +24,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from marginalia.scoring.models.attention_masks import Mask, layer_masks
+from marginalia.scoring.models.eager_attention import eager_attention
+from marginalia.scoring.models.position_encodings import position_arguments
 
 Ints = npt.NDArray[np.int64]
 
@@ -101,9 +103,7 @@ def _attention(
     _store(current, layer, key, value)
     keys, values = current.cache.keys[layer], current.cache.values[layer]
     packed = query[0].transpose(0, 1)
-    parts = [
-        _attend(group, packed, keys, values, current.masks[layer], options.get("scaling")) for group in current.groups
-    ]
+    parts = [_attend(group, packed, keys, values, current.masks[layer], options) for group in current.groups]
     if len(parts) == 1:
         return parts[0][None], None
     output = torch.empty(len(packed), *parts[0].shape[1:], dtype=parts[0].dtype, device=parts[0].device)
@@ -112,8 +112,9 @@ def _attention(
     return output[None], None
 
 
-def _attend(group: _Group, packed: Tensor, keys: Tensor, values: Tensor, mask: Mask, scale: float | None) -> Tensor:
-    """The attention output of the group's tokens: (tokens, heads, size)."""
+def _attend(group: _Group, packed: Tensor, keys: Tensor, values: Tensor, mask: Mask, options: dict[str, Any]) -> Tensor:
+    """The attention output of the group's tokens: (tokens, heads, size). `options`: what the model passes to its
+    attention."""
     rows, width, length = group.mask.shape
     if group.tokens is not None:
         packed = packed[group.tokens]
@@ -125,13 +126,16 @@ def _attend(group: _Group, packed: Tensor, keys: Tensor, values: Tensor, mask: M
     padded = packed.new_zeros(rows, width, kv_heads, sharing, size)
     padded[group.token_rows, group.columns] = packed.reshape(-1, kv_heads, sharing, size)
     # query heads that share a key-value head become further queries of that head, so that no key is copied
-    output = scaled_dot_product_attention(
-        padded.permute(0, 2, 3, 1, 4).reshape(rows, kv_heads, sharing * width, size),
-        keys[:, :, :length],
-        values[:, :, :length],
-        attn_mask=_mask_for(group, sharing, mask, packed.dtype),
-        scale=scale,
-    )
+    query = padded.permute(0, 2, 3, 1, 4).reshape(rows, kv_heads, sharing * width, size)
+    keys, values = keys[:, :, :length], values[:, :, :length]
+    additive, scale = _mask_for(group, sharing, mask, packed.dtype), options.get("scaling")
+    cap, sinks = options.get("softcap"), options.get("s_aux")
+    if cap is None and sinks is None:
+        output = scaled_dot_product_attention(query, keys, values, attn_mask=additive, scale=scale)
+    else:
+        if sinks is not None:
+            sinks = sinks.reshape(kv_heads, sharing).repeat_interleave(width, 1)
+        output = eager_attention(query, keys, values, additive, scale=scale, cap=cap, sinks=sinks)
     output = output.reshape(rows, kv_heads, sharing, width, -1)[group.token_rows, :, :, group.columns]
     return output.reshape(len(packed), heads, -1)
 
@@ -196,9 +200,8 @@ class TreeRunner:
             with torch.inference_mode():
                 out = self.model(
                     input_ids=torch.tensor([tokens], device=self.device),
-                    position_ids=current.positions[None],
-                    use_cache=False,
                     logits_to_keep=torch.tensor(keep, device=self.device),
+                    **position_arguments(self.model, current.positions),
                 )
         finally:
             _PASS.reset(reset_token)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from marginalia.schemas.errors import ModelError
-from marginalia.scoring.models.attention_masks import Mask, without_attention
-from marginalia.scoring.models.position_encodings import Context, original_lengths
+from marginalia.scoring.models.attention_masks import Mask, own_attention, without_attention
+from marginalia.scoring.models.position_encodings import Context, original_lengths, position_arguments
 from marginalia.scoring.models.prefix_tree import TokenToRun, TreeBatch, TreeRunner
 
 TOLERANCE = 1e-4  # largest accepted difference of float32 hidden states, relative to the largest hidden state
@@ -32,6 +32,7 @@ def check_structure(model: Any, masks: tuple[Mask, ...], context: Context) -> li
 
     Needs memory for a float32 copy of a few layers where the weights have 16 bits."""
     short = first_layers(model, _layers_to_see(model, masks))
+    _make_sensitive(short)
     _check_attention_only(short, context.tokens)
     lengths, notes = _lengths(short, masks, context.tokens)
     # chunks begin at multiples of their size, so a sequence that starts elsewhere is divided differently
@@ -67,6 +68,18 @@ def first_layers(model: Any, count: int) -> Any:
         if isinstance(module, nn.Embedding):
             module.register_forward_hook(lambda _module, _inputs, output: output.float())
     return short
+
+
+def _make_sensitive(short: Any) -> None:
+    """Changes settings of the copy that would hide differences from a comparison of short sequences."""
+    config = short.config.get_text_config()
+    if getattr(config, "final_logit_softcapping", None):
+        config.final_logit_softcapping = (
+            1e6  # the "logits" are hidden states, which a lower cap would make nearly equal
+        )
+    for module in short.modules():
+        if hasattr(module, "floor_scale"):  # Llama 4's attention has the same temperature up to this position
+            module.floor_scale = PATH
 
 
 def _in_float32(weight: nn.Parameter) -> nn.Parameter:
@@ -139,8 +152,8 @@ def _difference(short: Any, masks: tuple[Mask, ...], length: int, offset: int) -
     prompts with an answer path each) and the model's own attention over one sequence of `length` tokens that starts at
     position `offset`. With a window of `length` - 8 tokens, one path crosses its border and one is beyond it."""
     ids = _ids(short, length)
-    short.set_attn_implementation("sdpa")
-    plain = _hidden(short, ids, list(range(offset, offset + length)) if offset else None)
+    with own_attention(short):
+        plain = _hidden(short, ids, list(range(offset, offset + length)) if offset else None)
     batch = TreeBatch(TreeRunner(short, masks), None, rows=2, room=length)
     prompts = [length - PATH, length - 2 * PATH - 2]
     for row, prompt in enumerate(prompts):
@@ -167,7 +180,9 @@ def _ids(short: Any, count: int) -> list[int]:
 
 def _hidden(short: Any, ids: list[int], positions: list[int] | None = None) -> Tensor:
     """The last hidden states of `ids`: (tokens, size)."""
-    options = {} if positions is None else {"position_ids": torch.tensor([positions], device=short.device)}
+    options: dict[str, Any] = {"use_cache": False}
+    if positions is not None:
+        options = position_arguments(short, torch.tensor(positions, device=short.device))
     with torch.inference_mode():
-        hidden: Tensor = short(input_ids=torch.tensor([ids], device=short.device), use_cache=False, **options).logits[0]
+        hidden: Tensor = short(input_ids=torch.tensor([ids], device=short.device), **options).logits[0]
     return hidden

@@ -29,7 +29,7 @@ from marginalia.scoring.answer_pieces import (
     located_pieces,
 )
 from marginalia.scoring.guard import Guard
-from marginalia.scoring.models.prefix_tree import ATTENTION
+from marginalia.scoring.models.attention_masks import own_attention
 from marginalia.scoring.paper import published_procedures
 from marginalia.scoring.paper.published_procedures import CachedModel
 from marginalia.scoring.record_errors import record_error
@@ -158,12 +158,8 @@ class Strategies:
     @contextmanager
     def _plain_attention(self) -> Iterator[None]:
         """Runs the model with its own attention instead of that of the tree search."""
-        network = self.scorer.model.runner.model  # type: ignore[attr-defined]
-        network.set_attn_implementation("sdpa")
-        try:
+        with own_attention(self.scorer.model.runner.model):  # type: ignore[attr-defined]
             yield
-        finally:
-            network.set_attn_implementation(ATTENTION)
 
 
 class Remembered(CachedModel):

@@ -58,7 +58,8 @@ def test_a_missing_item_is_retried_and_blocks_as_it_says(tmp_path: Path, retry: 
     (tmp_path / "config.yaml").write_text("taxonomy: support-tickets\n")
     run, plan = open_run(tmp_path), load_stage("plan")
     manifest = run_stage(plan, run).manifest
-    missing = Missing(what="half of it", how="do it", retry=retry, blocks=blocks)
+    how = f"marginalia plan --run {tmp_path} --force"
+    missing = Missing(what="half of it", how=how, retry=retry, blocks=blocks)
     changed = manifest.model_copy(update={"missing": [missing]})
     write_json(tmp_path / "manifests/plan.json", changed.model_dump(mode="json"))
     progress = overview(run)
@@ -66,8 +67,8 @@ def test_a_missing_item_is_retried_and_blocks_as_it_says(tmp_path: Path, retry: 
         "incomplete" if blocks else "up to date",
         "half of it",
     )
-    assert progress.next == ("do it" if blocks else f"marginalia generate --run {tmp_path}")
-    assert call("plan", tmp_path) == ((0, "") if retry else (1, "incomplete: half of it\n  to continue: do it\n"))
+    assert progress.next == (how if blocks else f"marginalia generate --run {tmp_path}")
+    assert call("plan", tmp_path) == ((0, "") if retry else (1, f"incomplete: half of it\n  to continue: {how}\n"))
 
 
 def test_a_manifest_of_an_older_version_is_read() -> None:

@@ -10,9 +10,12 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     FalconH1Config,
+    Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
+    GptOssConfig,
+    GraniteMoeConfig,
     JambaConfig,
     Llama4TextConfig,
     LlamaConfig,
@@ -52,6 +55,8 @@ GPT2: dict[str, Any] = {**IDS, "n_embd": 32, "n_layer": 2, "n_head": 4}
 SCALED = {"rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 64}
 LONGROPE = {"rope_theta": 10_000.0, "short_factor": [1.0] * 4, "long_factor": [1.0, 2.0, 4.0, 8.0]}
 
+LLAMA4: dict[str, Any] = {"attention_chunk_size": 16, "intermediate_size_mlp": 64, "num_local_experts": 2}
+
 CONFIGS: dict[str, Callable[[], Any]] = {
     "llama": lambda: LlamaConfig(**SIZES),
     "llama 3": lambda: LlamaConfig(
@@ -65,9 +70,18 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     ),
     "sliding": lambda: MistralConfig(**SIZES, sliding_window=16),
     "sliding and full": lambda: Gemma3TextConfig(**{**SIZES, "num_hidden_layers": 7}, sliding_window=16),
-    "chunked": lambda: Llama4TextConfig(
-        **SIZES, attention_chunk_size=32, intermediate_size_mlp=64, num_local_experts=2, no_rope_layer_interval=4
+    "chunked": lambda: Llama4TextConfig(**SIZES, **LLAMA4, no_rope_layer_interval=4),
+    # the temperature of its attention rises every 4 tokens, in layers without rotary encoding
+    "chunked with a temperature": lambda: Llama4TextConfig(**SIZES, **LLAMA4, no_rope_layer_interval=2, floor_scale=4),
+    "soft caps": lambda: Gemma2Config(
+        **SIZES,
+        sliding_window=16,
+        query_pre_attn_scalar=8,
+        attn_logit_softcapping=1.0,
+        final_logit_softcapping=4.0,
     ),
+    "sinks": lambda: GptOssConfig(**SIZES, sliding_window=16, num_local_experts=4, num_experts_per_tok=2),
+    "granite experts": lambda: GraniteMoeConfig(**SIZES, num_local_experts=4, num_experts_per_tok=2),
     "experts": lambda: Qwen3MoeConfig(**SIZES, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32),
     "qwen3": lambda: Qwen3Config(**SIZES),
     "neox": lambda: GPTNeoXConfig(**SIZES),
@@ -87,11 +101,18 @@ def network(name: str, dtype: torch.dtype = torch.float32) -> Any:
     """Weights large enough that what a token sees matters; bidirectional ones have small ones, which 16 bits hide."""
     torch.manual_seed(0)
     made = AutoModelForCausalLM.from_config(CONFIGS[name]())
-    with torch.no_grad():
-        for weight in made.parameters():
-            if weight.dim() > 1:
-                weight.mul_(1 if name.startswith("bidirectional") else 4)
+    enlarge(made, 1 if name.startswith("bidirectional") else 4)
     return made.to(dtype).eval()
+
+
+def enlarge(model: Any, factor: float) -> None:
+    """Multiplies the random weights of a model by `factor`, and draws what starts at 0: biases and sinks."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1:
+                weight.mul_(factor)
+            elif name.endswith("sinks") or not weight.any():
+                weight.normal_(0, 0.5)
 
 
 def saved(folder: Path, name: str, dtype: torch.dtype = torch.float32) -> Path:
@@ -103,7 +124,7 @@ def saved(folder: Path, name: str, dtype: torch.dtype = torch.float32) -> Path:
 def plain(model: Any, ids: list[int]) -> torch.Tensor:
     """Log-probabilities (tokens, vocabulary) after each of `ids`, by the model's own attention without a cache."""
     ours = model.config._attn_implementation
-    model.set_attn_implementation("sdpa")
+    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
     with torch.no_grad():
         found = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float().log_softmax(-1)
     model.set_attn_implementation(ours)

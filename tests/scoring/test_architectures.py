@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from marginalia.schemas.errors import ModelError
-from marginalia.scoring.models import tree_self_check
+from marginalia.scoring.models import prefix_tree, tree_self_check
 from marginalia.scoring.models.attention_masks import Mask, classify
-from marginalia.scoring.models.local_model import LocalModel, load_local
-from marginalia.scoring.models.prefix_tree import TokenToRun, TreeBatch
+from marginalia.scoring.models.eager_attention import eager_attention
+from marginalia.scoring.models.local_model import load_local
 from marginalia.scoring.scorer import Scorer, Settings
-from tests.scoring.networks import GUARD, plain, saved
+from tests.scoring.networks import GUARD, saved
 from tests.scoring.tiny import END
+from tests.scoring.tree_difference import largest_difference
 
 SUPPORTED = {
     "llama": {Mask("full")},
@@ -26,7 +27,11 @@ SUPPORTED = {
     "longrope": {Mask("full")},
     "sliding": {Mask("sliding", 16)},
     "sliding and full": {Mask("sliding", 16), Mask("full")},
-    "chunked": {Mask("chunked", 32), Mask("full")},
+    "chunked": {Mask("chunked", 16), Mask("full")},
+    "chunked with a temperature": {Mask("chunked", 16), Mask("full")},
+    "soft caps": {Mask("sliding", 16), Mask("full")},
+    "sinks": {Mask("sliding", 16), Mask("full")},
+    "granite experts": {Mask("full")},
     "experts": {Mask("full")},
     "qwen3": {Mask("full")},
     "neox": {Mask("full")},
@@ -34,7 +39,7 @@ SUPPORTED = {
     "gpt2": {Mask("full")},
 }
 REFUSED = {
-    "mamba": "cannot load the model .*serve it and use an endpoint URL",
+    "mamba": "0 of its 2 layers have attention that can be replaced .*serve it and use an endpoint URL",
     "recurrent layers": "0 of its 4 layers have attention that can be replaced .*serve it and use an endpoint URL",
     "recurrent beside attention": "depend on other tokens by other means than attention",
     "bidirectional": "its attention sees later tokens too",
@@ -42,39 +47,11 @@ REFUSED = {
 }
 
 
-def drawn(rng: random.Random, count: int) -> list[int]:
-    return [rng.randrange(END) for _ in range(count)]
-
-
-def largest_difference(model: LocalModel) -> float:
-    """Nats, over prompts of a batch (one that crosses all borders, two short ones) and a path of 8 tokens after each,
-    with a token beside each step that the path does not go through."""
-    rng = random.Random(0)
-    start = drawn(rng, 10)
-    prompts = [start + drawn(rng, count) for count in (min(model.context, 150) - 18, 5, 20)]
-    paths = [drawn(rng, 8) for _ in prompts]
-    batch = TreeBatch(model.runner, model.runner.prefix(start), rows=3, room=max(map(len, prompts)))
-    for row, prompt in enumerate(prompts):
-        batch.join(row, prompt)
-    found = [(row, len(prompts[row]) - 1, logits) for row, logits in enumerate(batch.run([0, 1, 2]))]
-    slots: list[list[int]] = [[], [], []]
-    for step in range(8):
-        wanted = []
-        for row, prompt in enumerate(prompts):
-            for token in (rng.randrange(END), paths[row][step]):
-                slot, position = batch.take_slot(row), len(prompt) + step
-                wanted.append(TokenToRun(row, token, slot, position, len(prompt), tuple(slots[row])))
-            slots[row].append(slot)
-        found += [(row, len(prompts[row]) + step, logits) for row, logits in enumerate(batch.run([], wanted)[1::2])]
-    expected = [plain(model.runner.model, prompt + path) for prompt, path in zip(prompts, paths, strict=True)]
-    return max(float((logits.log_softmax(-1) - expected[row][at]).abs().max()) for row, at, logits in found)
-
-
 @pytest.mark.parametrize("name", SUPPORTED)
 def test_supported_architectures_give_the_numbers_of_plain_passes(tmp_path: Path, name: str) -> None:
     model = load_local(str(saved(tmp_path, name)))
     assert set(model.runner.masks) == SUPPORTED[name]
-    assert largest_difference(model) < 1e-4
+    assert largest_difference(model, range(END)) < 1e-4
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -103,6 +80,40 @@ def test_the_check_notices_a_window_that_the_tree_does_not_keep(tmp_path: Path) 
     shifted = tuple(Mask(mask.kind, mask.size + 1) if mask.size else mask for mask in model.runner.masks)
     with pytest.raises(ModelError, match="differ by"):
         tree_self_check.check_structure(network, shifted, model.limits)
+
+
+@pytest.mark.parametrize(
+    ("name", "without"), [("soft caps", {"cap": None}), ("sinks", {"sinks": None}), ("soft caps", {"cap": 1.01})]
+)
+def test_the_check_notices_attention_without_its_caps_or_sinks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, without: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(
+        prefix_tree,
+        "eager_attention",
+        lambda *tensors, **options: eager_attention(*tensors, **{**options, **without}),
+    )
+    with pytest.raises(ModelError, match=r"cannot be scored on this machine: the tree search and its own .* differ by"):
+        load_local(str(saved(tmp_path, name)))
+
+
+@pytest.mark.parametrize("name", ["chunked", "chunked with a temperature"])
+def test_the_check_notices_a_temperature_by_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """In the first model it changes after 8192 tokens only, which no test sequence has."""
+
+    def position_ids_only(_model: Any, positions: torch.Tensor) -> dict[str, Any]:
+        return {"position_ids": positions[None], "use_cache": False}
+
+    monkeypatch.setattr(prefix_tree, "position_arguments", position_ids_only)
+    with pytest.raises(ModelError, match="differ by"):
+        load_local(str(saved(tmp_path, name)))
+
+
+@pytest.mark.parametrize("name", ["soft caps", "sinks", "chunked with a temperature", "granite experts"])
+@pytest.mark.parametrize(("dtype", "most"), [("bfloat16", 0.5), ("float16", 0.05)])
+def test_16_bits(tmp_path: Path, name: str, dtype: str, most: float) -> None:
+    model = load_local(str(saved(tmp_path, name, getattr(torch, dtype))), dtype=dtype)
+    assert largest_difference(model, range(END)) < most
 
 
 def test_windows_too_long_to_cross_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

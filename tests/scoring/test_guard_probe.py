@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from marginalia.pipeline.commands.cli import app
 from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.guard import load_guard
-from marginalia.scoring.guard_probe import HARMFUL, HARMLESS, Finding, Probe, cheap_findings, probe, probe_records
+from marginalia.scoring.guard_probe import HARMFUL, HARMLESS, Finding, Probe, probe, probe_records
 from marginalia.scoring.marginal.estimators import LabelEstimates
+from marginalia.scoring.score_files import origin_of
 from marginalia.scoring.scored_record import Result
 from marginalia.scoring.scorer import Scorer
 from tests.scoring import tiny
@@ -32,7 +33,9 @@ answer:
 """
 LABELS = [{"id": name, "name": name.title(), "definition": "x"} for name in ("late", "refund")]
 POLICY = "Our policy has " + "many words. " * 40
-CHAT = "{% for m in messages %}<|start|>user\n" + POLICY + "{{ m.content }}<|end|>{% endfor %}<|start|>assistant\n"
+CHAT = (
+    "{% for m in messages %}<|start|>user\n" + POLICY + "{{ m.content }}<|end|>{% endfor %}<|start|>assistant{{ '\n' }}"
+)
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +118,12 @@ def test_a_text_that_cannot_be_scored(scorer: Scorer) -> None:
 
 
 def test_the_prompt_is_compared_with_a_chat_template_that_has_a_policy(scorer: Scorer) -> None:
-    assert cheap_findings(scorer)[0].outcome == "not checked", "this chat template is that of any chat model"
+    assert probe(scorer, planted()).findings[0].outcome == "not checked", "the template is that of any chat model"
 
     def prompt_finding(template: str) -> Finding:
         scorer.model.tokenizer.chat_template = template
         again = Scorer(scorer.model, scorer.guard)
-        return cheap_findings(again)[0]
+        return probe(again, planted()).findings[0]
 
     differs = prompt_finding(CHAT)
     assert differs.outcome == "cannot tell"
@@ -128,9 +131,8 @@ def test_the_prompt_is_compared_with_a_chat_template_that_has_a_policy(scorer: S
         "differs from the tokenizer's own chat template from character 15 on: '<|start|>user\\nRULESHello."
         in differs.sentence
     )
-    long_guard = scorer.guard.file.model_copy(deep=True)
-    long_guard.prompt.message = POLICY + "{{ conversation[0].content }}"
-    object.__setattr__(scorer.guard, "file", long_guard)
+    prompt = scorer.guard.file.prompt.model_copy(update={"message": POLICY + "{{ conversation[0].content }}"})
+    object.__setattr__(scorer.guard, "file", scorer.guard.file.model_copy(update={"prompt": prompt}))
     assert prompt_finding(CHAT).outcome == "fits"
     assert prompt_finding(CHAT.replace("user\n", "user\n\n")).sentence.endswith("only in white space")
 
@@ -162,3 +164,12 @@ def test_the_command() -> None:
     }
     wrong = CliRunner().invoke(app, ["guards", "probe", "qwen3guard-gen", "--model", "bundled-guard"])
     assert wrong.exit_code == 1 and wrong.stdout.startswith("does not fit\n")
+
+
+def test_score_notes_a_prompt_that_is_not_the_tokenizers(folder: Path) -> None:
+    """The two checks that need no forward pass are among the notes on every table of scores."""
+    scorer = Scorer.load(str(folder / "model"), str(folder / "guard.yaml"))
+    assert origin_of(scorer).notes == ()
+    scorer.model.tokenizer.chat_template = CHAT
+    (note,) = origin_of(Scorer(scorer.model, scorer.guard)).notes
+    assert note.startswith("the prompt differs from the tokenizer's own chat template from character 15 on: ")

@@ -53,10 +53,11 @@ def test_labels_are_those_of_the_policy_and_the_prompt_is_the_guards_own() -> No
     assert "elections" in guard.coverage.unused and "hate" not in guard.coverage.unused
 
 
-def test_what_is_covered_is_printed_to_the_width_of_the_terminal() -> None:
+def test_what_is_covered_is_printed_to_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     guard = guard_of(GOOD)
     assert guard.coverage is not None
-    lines = coverage_lines("lg3", guard.coverage, 80)
+    lines = coverage_lines("lg3", guard.coverage)
     assert lines[:5] == [
         "lg3 covers 4 of 5 labels",
         "  exact        hate",

@@ -199,7 +199,7 @@ def test_experts_do_not_see_the_guards_answer_and_gold_is_unchanged(new_run: Cal
     assert marked.filter(id="r4").select("why", "changed").row(0) == ("guard", True)
     assert sha256(work.folder / "gold.parquet") == before
     assert audit_stage.listing(work.run).startswith("1 record where guard and gold disagree most:\n")
-    assert "r4  a: guard 0.950, gold without  changed" in audit_stage.listing(work.run)
+    assert "  r4      a      0.950  without  changed\n" in audit_stage.listing(work.run)
     assert "of all final gold records, experts would change" in audit_stage.listing(work.run)
     with pytest.raises(InputError, match="the run has no guard 'h'"):
         run_stage(audit_stage.stage(guard="h"), work.run)

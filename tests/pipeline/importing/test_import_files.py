@@ -156,16 +156,19 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_preview_shows_counts_and_records_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+def test_a_preview_shows_counts_and_records_and_writes_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     more = "5;Where oh where;1;1\n6;" + "漢字 and a long text " * 40 + ";0;0\n6;x;0;1\n"
     path = written(tmp_path / "data.csv", CSV + more)
     mapping = MAPPING + "duplicates: first\nskip: {comment: [Lost]}\n"
     run.path("mapping.yaml").write_text(mapping.replace("id: nr\n", ""), encoding="utf-8")
     before = files_in(tmp_path)
-    text = preview(run, [str(path)], str(run.path("mapping.yaml")), 80)
+    text = str(preview(run, [str(path)], str(run.path("mapping.yaml"))))
     assert files_in(tmp_path) == before
     blocks = text.split("\n\n")
-    assert blocks[0] == "data.csv: CSV, ';' between columns, UTF-8, 7 rows, columns nr, comment,\n    late, lost"
+    assert blocks[0] == "data.csv: CSV, ';' between columns, UTF-8, 7 rows, columns nr, comment, late,\n    lost"
     assert blocks[1].splitlines() == [
         "rows                      7",
         "records                   6",
@@ -180,11 +183,11 @@ def test_a_preview_shows_counts_and_records_and_writes_nothing(run: Run, tmp_pat
     assert rows[-1] == ["no", "label", "applies", "0", "3"]  # of two it is not known: ten labels were not judged
     assert len(blocks[3:8]) == 5
     assert blocks[3].splitlines()[1:] == [
-        "   user       Where, oh where; is it?",
-        "   labels     late_delivery; judged 1 of 12: late_delivery",
+        "   user    Where, oh where; is it?",
+        "   labels  late_delivery; judged 1 of 12: late_delivery",
     ]
-    assert "   user       two lines" in text
-    assert "   labels     not labelled" in text
+    assert "   user    two lines" in text
+    assert "   labels  not labelled" in text
     long = next(block for block in blocks if "漢字" in block).splitlines()
     assert len(long) == 6
     assert long[3].endswith(" …")
@@ -194,14 +197,14 @@ def test_a_preview_shows_counts_and_records_and_writes_nothing(run: Run, tmp_pat
 def test_a_preview_of_a_row_that_does_not_fit_says_so(run: Run, tmp_path: Path) -> None:
     path = written(tmp_path / "data.csv", CSV.replace(";0;0\n", ";0;perhaps\n"))
     with pytest.raises(InputError, match=r"data\.csv: line 4: 'lost' is 'perhaps'"):
-        preview(run, [str(path)], str(run.path("mapping.yaml")), 80)
+        preview(run, [str(path)], str(run.path("mapping.yaml")))
 
 
 def test_control_characters_do_not_reach_the_terminal(run: Run, tmp_path: Path) -> None:
     path = written(tmp_path / "data.csv", CSV.replace("Lost", '"\x1b]0;evil\x07"').replace("nr;", "\x1b[2Jnr;"))
     mapping = MAPPING.replace("id: nr\n", "")
     run.path("mapping.yaml").write_text(mapping, encoding="utf-8")
-    text = preview(run, [str(path)], str(run.path("mapping.yaml")), 80)
+    text = str(preview(run, [str(path)], str(run.path("mapping.yaml"))))
     assert "evil" in text
     assert not {"\x1b", "\x07"} & set(text)
 

@@ -205,8 +205,8 @@ def test_a_file_per_person_is_recognised_by_its_records(run: Run, tmp_path: Path
     assert not suggestion.questions
     assert "annotators:\n  files: true  # 2 files with the same records" in suggestion.text
     assert "id: id  # another one in every row of a file\n" in suggestion.text
-    assert "answer     none of the judged ones; judged 1 of 12: refund (bob)" in "\n".join(
-        shown_examples(suggestion, run.taxonomy, 80)
+    assert "answer  none of the judged ones; judged 1 of 12: refund (bob)" in "\n".join(
+        shown_examples(suggestion, run.taxonomy)
     )
     mapping = run.path("mapping.yaml")
     mapping.write_text(suggestion.text, encoding="utf-8")
@@ -325,7 +325,7 @@ def test_the_names_of_classes_are_read(run: Run, tmp_path: Path) -> None:
     datasets.Dataset.from_list(rows, features=features).to_parquet(path)
     suggestion = imported(run, path, {})
     assert [labels for _, labels, _ in gold_of(run)][:4] == [None, [], ["refund"], ["late_delivery"]]
-    assert "labels     late_delivery" in "\n".join(shown_examples(suggestion, run.taxonomy, 80))
+    assert "labels  late_delivery" in "\n".join(shown_examples(suggestion, run.taxonomy))
 
 
 def test_flags_in_the_answers_of_several_people(run: Run, tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def test_the_command_writes_the_mapping_and_shows_records(
     assert import_records(run.folder, ["my data.csv"], suggest=True) == 0
     shown = capsys.readouterr().out
     assert (tmp_path / "mapping.yaml").read_text() == suggest(["my data.csv"], run.taxonomy).text
-    assert "   labels     refund; judged 2 of 12: refund, invoice" in shown
+    assert "   labels  refund; judged 2 of 12: refund, invoice" in shown
     step = (
         f"mapping.yaml: 1 line to edit, then: marginalia import 'my data.csv' --run {run.folder} --mapping mapping.yaml"
     )
@@ -426,9 +426,9 @@ def test_options_that_do_not_fit(
 def test_examples_without_any_answer(run: Run, tmp_path: Path) -> None:
     rows = [[f"text {at}", ["x", "y"][at % 2]] for at in range(8)]
     suggestion = suggest([str(table(tmp_path / "r.csv", ["text", "label"], rows))], run.taxonomy)
-    blocks = shown_examples(suggestion, run.taxonomy, 80)
+    blocks = shown_examples(suggestion, run.taxonomy)
     assert blocks[0] == "5 records as they would be imported without the lines to edit:"
-    assert blocks[1].split("\n")[1:] == ["   user       text 0", "   labels     not labelled"]
+    assert blocks[1].split("\n")[1:] == ["   user    text 0", "   labels  not labelled"]
     assert "  # not named by this file, so not judged, unless you name them above: late_delivery, " in suggestion.text
 
 
