@@ -27,7 +27,7 @@ RECORD_SCHEMA = pl.Schema(
     }
 )
 UNIQUE_IDS = "ids must be unique; marginalia import keeps the first record with duplicates: first in its mapping"
-JUDGED = "judged lists all labels that were judged in the record; null or no such column: all labels"
+JUDGED = "judged lists all labels that were judged in the record; null or a missing column: all labels"
 LABELS = "labels are a list of label ids, [] if no category applies"
 
 

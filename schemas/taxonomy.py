@@ -65,6 +65,32 @@ class Taxonomy(StrictModel):
         """Ids of all labels, in the order of the file."""
         return [label.id for label in self.labels]
 
+    @property
+    def listed(self) -> list[tuple[Label, int]]:
+        """Labels as people see them, each followed by those that it is the parent of, with their depth (0: without a
+        parent). Otherwise in the order of the file."""
+        children: dict[str | None, list[Label]] = {}
+        for label in self.labels:
+            children.setdefault(label.parent, []).append(label)
+
+        found, waiting = [], [(label, 0) for label in reversed(children.get(None, []))]
+        while waiting:
+            label, depth = waiting.pop()
+            found.append((label, depth))
+            waiting += [(child, depth + 1) for child in reversed(children.get(label.id, []))]
+        return found
+
+    @property
+    def groups(self) -> dict[str, list[Label]]:
+        """The name of each label that is a parent and has none → itself and all labels below it, as `listed`. Labels
+        without relatives are in none."""
+        groups: dict[str, list[Label]] = {}
+        for label, depth in self.listed:
+            if depth == 0:
+                group = groups.setdefault(label.name, [])
+            group.append(label)
+        return {name: group for name, group in groups.items() if len(group) > 1}
+
     def label(self, label_id: str) -> Label:
         """The label with this id, which must exist."""
         return next(label for label in self.labels if label.id == label_id)

@@ -19,7 +19,7 @@ CHUNK = 1000  # records whose rows are Python values at a time
 
 def records_in(frame: Any, text: str | None, record_id: str | None) -> list[tuple[Any, Any]]:
     """(id, text or messages) of each row. Columns that are not named are `messages` or else `text`, and `id` where the
-    frame has it. Raises InputError when there is no such column."""
+    frame has it. Raises InputError when the frame has none of these columns."""
     if not is_frame(frame):
         raise InputError(f"score_frame takes {KINDS}, saw {type(frame).__name__}", hint="score_many takes an iterable")
     columns = columns_of(frame)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from marginalia.pipeline.commands.cli import app
 from marginalia.pipeline.config.config_text import known_keys
@@ -219,10 +220,14 @@ def test_the_example_of_categories_is_covered_as_the_page_says(tmp_path: Path) -
 
 
 def test_the_example_of_a_guard_file_loads(tmp_path: Path) -> None:
-    (example,) = yaml_blocks(ROOT / "scoring/guards/README.md")
-    (tmp_path / "my-guard.yaml").write_text(example, encoding="utf-8")
-    file = load_yaml(tmp_path / "my-guard.yaml", GuardFile)
-    assert file.labels == {"rude": "C1", "spam": "C2"}
+    """The first one is a whole file; the others are parts, which can take the place of its own."""
+    example, *parts = yaml_blocks(ROOT / "scoring/guards/README.md")
+    assert len(parts) >= 2
+    for part in ["{}", *parts]:
+        changed = {**yaml.safe_load(example), **yaml.safe_load(part)}
+        (tmp_path / "my-guard.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
+        file = load_yaml(tmp_path / "my-guard.yaml", GuardFile)
+        assert file.labels == {"rude": "C1", "spam": "C2"}
 
 
 def test_the_examples_of_several_endpoints_load(tmp_path: Path) -> None:

@@ -19,13 +19,13 @@ MOST_LABELS = 500  # with `none`: the default of the server's ARGILLA_LABEL_SELE
 
 
 def label_options(taxonomy: Taxonomy) -> dict[str, str]:
-    """The options of the label question: id → name, `none` last. Raises InputError for more labels than Argilla
-    allows."""
+    """The options of the label question: id → name, a label after its parent, `none` last. Raises InputError for more
+    labels than Argilla allows."""
     if len(taxonomy.labels) + 1 > MOST_LABELS:
         raise InputError(
             f"taxonomy '{taxonomy.id}' has {len(taxonomy.labels)} labels; Argilla allows {MOST_LABELS - 1}"
         )
-    return {**{label.id: one_line(label.name) for label in taxonomy.labels}, NONE: one_line(taxonomy.none.name)}
+    return {**{label.id: one_line(label.name) for label, _ in taxonomy.listed}, NONE: one_line(taxonomy.none.name)}
 
 
 def severity_question(label: str) -> str:
@@ -57,7 +57,7 @@ def dataset_settings(taxonomy: Taxonomy, section: AnnotationSection, *, adjudica
         )
     ]
     levels = {str(level): name for level, name in enumerate(section.severity, start=1)}
-    for label in taxonomy.labels if levels else []:
+    for label, _ in taxonomy.listed if levels else []:
         title = said.how_severe.format(label=one_line(label.name))
         questions.append(rg.LabelQuestion(name=severity_question(label.id), title=title, labels=levels, required=False))
     if section.unsure:

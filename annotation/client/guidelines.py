@@ -13,6 +13,7 @@ from marginalia.schemas.taxonomy import Label, Taxonomy
 LIMIT = 10_000  # characters
 EXAMPLE_SHOWN = 200  # characters
 SEARCHED = 15  # options; from this number on Argilla shows a search for them
+DEEPEST = 6  # level of a heading in Markdown
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>$:])")
 
 
@@ -51,7 +52,7 @@ def _text(taxonomy: Taxonomy, preface: str | None, detail: int) -> str:
         keys = said.keys.format(first="1".zfill(len(str(options))))
         parts.append(f"{keys} {said.search}" if options >= SEARCHED else keys)
     parts.append(f"## {escaped(taxonomy.title)}")
-    parts.extend(_label(label, taxonomy, detail) for label in taxonomy.labels)
+    parts.extend(_label(label, depth, taxonomy, detail) for label, depth in taxonomy.listed)
     for pair in taxonomy.forbidden_pairs:
         first, second = (escaped(taxonomy.label(label).name) for label in pair)
         parts.append(said.never_together.format(first=first, second=second))
@@ -60,9 +61,10 @@ def _text(taxonomy: Taxonomy, preface: str | None, detail: int) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _label(label: Label, taxonomy: Taxonomy, detail: int) -> str:
+def _label(label: Label, depth: int, taxonomy: Taxonomy, detail: int) -> str:
     said = words(taxonomy)
-    lines = [f"### {escaped(label.name)}", "", escaped(label.definition)]
+    heading = "#" * min(3 + depth, DEEPEST)  # under that of its parent
+    lines = [f"{heading} {escaped(label.name)}", "", escaped(label.definition)]
     if label.parent is not None:
         lines += ["", said.kind_of.format(parent=escaped(taxonomy.label(label.parent).name))]
     if detail >= 1 and label.includes:

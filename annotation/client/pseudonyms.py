@@ -49,7 +49,7 @@ class Key(StrictModel):
 
 
 def read_key(path: Path) -> Key:
-    """The key in `path`; an empty one when there is no such file."""
+    """The key in `path`; an empty one when the file does not exist."""
     return read_model(path, Key, made_by="the pull stage; restore it from a backup") if path.exists() else Key()
 
 

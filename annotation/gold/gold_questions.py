@@ -48,7 +48,7 @@ class GoldQuestions(StrictModel):
 
 
 def read_gold_questions(path: Path) -> GoldQuestions:
-    """The gold questions that were pushed; empty when there is no such file."""
+    """The gold questions that were pushed; empty when the file does not exist."""
     return read_model(path, GoldQuestions, made_by="the push stage") if path.exists() else GoldQuestions()
 
 

@@ -29,7 +29,7 @@ from marginalia.pipeline.compare.comparison_sentences import (
     use_text,
 )
 from marginalia.pipeline.report import as_text
-from marginalia.pipeline.report.finding_sentences import runs_finding
+from marginalia.pipeline.report.comparison_findings import runs_finding
 from marginalia.pipeline.report.plots import truncated
 from marginalia.schemas.evaluation_json import Metric
 from marginalia.schemas.text_checks import one_line
@@ -84,8 +84,8 @@ def comparison_finding(comparison: Comparison) -> str:
     row = next((row for row in comparison.metrics if row.tested and row.finding != "not known"), None)
     a, b = side_names(comparison.a, comparison.b)
     if row is None:
-        return runs_finding(a, b, "", None, "not known")
-    return runs_finding(a, b, row.metric, row.difference, row.finding)
+        return runs_finding(a, b, "", None, "not known").sentence
+    return runs_finding(a, b, row.metric, row.difference, row.finding).sentence
 
 
 def _decision(decision: Decision, names: Names, width: int) -> list[str]:

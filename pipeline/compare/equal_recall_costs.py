@@ -17,6 +17,7 @@ from marginalia.pipeline.evaluation.paired_differences import (
     paired_metric,
 )
 from marginalia.pipeline.report import as_text
+from marginalia.scoring.measures.conclusions import FEW_RECORDS
 from marginalia.scoring.measures.equal_recall import COSTS, costs_at_recall
 from marginalia.scoring.measures.intervals import FEWEST_OF_A_CLASS, Array, Flags, bootstrap_metric
 from marginalia.scoring.measures.metrics import Measure, Measured, bootstrap
@@ -106,7 +107,7 @@ class _Costs:
             a=a,
             b=b,
             difference=difference,
-            finding="not known" if n < as_text.FEW else found,
+            finding="not known" if n < FEW_RECORDS else found,
         )
 
     def _cost(self, side: int, column: int | None, n: int) -> GuardCost:

@@ -28,8 +28,9 @@ from marginalia.pipeline.evaluation.metric_bounds import outcome_with_ranges
 from marginalia.pipeline.evaluation.paired_differences import PairedDifferences, finding
 from marginalia.pipeline.report import as_text
 from marginalia.pipeline.report.decision import USEFUL_AUC, chosen_threshold, precision_target
+from marginalia.pipeline.report.estimator_findings import CHANCE_WORDS
 from marginalia.schemas.evaluation_json import Finding, Metric, Outcome, Threshold
-from marginalia.scoring.measures.conclusions import Answer, Rule, compare, conclude, range_of
+from marginalia.scoring.measures.conclusions import FEW_RECORDS, Answer, Rule, compare, conclude, range_of
 from marginalia.scoring.measures.thresholds import outcome
 
 ABOVE: Rule = "above"
@@ -69,7 +70,7 @@ def decide(a: ComparedRun, b: ComparedRun, paired: PairedDifferences | None, nam
     for label in dict.fromkeys([*a.run.taxonomy.ids, *b.run.taxonomy.ids]):
         first, second = (_guard_for_label(side, number, label, paired, target) for number, side in enumerate((a, b)))
         difference = differences.get(label)
-        few = difference is None or difference.n < as_text.FEW
+        few = difference is None or difference.n < FEW_RECORDS
         found = "not known" if few else finding(metric, difference, tested=True)
         if first is not None and second is not None and found != "not known":
             standings = (
@@ -108,7 +109,7 @@ def choice(
         if alone and better is not other:
             return use, f"alone reaches {promise}; no clear difference {ranks}"
     if better is not None:
-        but = better.falls_short or as_text.UNCLEAR
+        but = better.falls_short or CHANCE_WORDS["cannot tell"]
         return "cannot tell", f"{better.name} is clearly better {ranks}, but: {but}"
     if difference is not None and difference.low == difference.high == 0:
         return "cannot tell", "the same on every resample"
@@ -119,7 +120,7 @@ def choice(
 def standing(name: str, auc: Metric | None, reaches: Answer, target: float | None) -> Standing:
     """What the guard's ROC AUC for the label, and whether its precision reaches the target, show."""
     promise = as_text.percent(target)
-    if auc is None or auc.n < as_text.FEW:
+    if auc is None or auc.n < FEW_RECORDS:
         return Standing(name, promise, reaches)
     if auc.value == 1:
         # no resample varies, so there is no interval; a random ranking is perfect with 1 chance in 15,000 at most
@@ -195,7 +196,7 @@ def _why_not(
         return f"{as_text.joined(withheld)} did not keep the answer format"
     if difference is None:
         return "no record was judged in both"
-    return difference.reason if difference.reason and difference.n >= as_text.FEW else "too few records"
+    return difference.reason if difference.reason and difference.n >= FEW_RECORDS else "too few records"
 
 
 def _missing(side: ComparedRun, label: str) -> str:

@@ -28,6 +28,8 @@ BASELINES = (LABEL_FREQUENCY, "greedy", "max_over_steps", "monte_carlo")
 CURVE_POINTS = 200
 RANKED = ("roc_auc", "average_precision")
 SHARES = ("precision", "recall")
+NEED_SAFE_RECORDS = ("average_precision", "f1", "precision", "accuracy")  # of the verdict: else no flag can be wrong
+NO_SAFE_RECORDS = "no safe records in gold"
 NEVER_JUDGED = "not judged in any record of these splits"
 
 
@@ -215,7 +217,8 @@ def _left_out(labels: list[str], truth: Flags, judged: Flags) -> dict[str, str]:
 
 def _verdict(table: GuardTable, name: str, config: EvaluateSection, seed: int) -> dict[str, Metric]:
     """Binary metrics of the verdict, over the records whose verdict is known. Shares have exact intervals; the
-    intervals of the others come from their variance."""
+    intervals of the others come from their variance. Without safe records only the recall is computed: no flag can be
+    wrong, so a guard that flags everything would have a perfect value of all others."""
     if name not in table.verdicts:
         return {}
     rows = table.verdict_on(config.judged_on)
@@ -227,11 +230,14 @@ def _verdict(table: GuardTable, name: str, config: EvaluateSection, seed: int) -
     label_metrics = _per_label(bootstrapped, [UNSAFE], truth[:, None], flagged[:, None], known, config)[0].metrics
     exact = {
         "false_positive_rate": share(
-            false_positives, n - positives, confidence=config.confidence, undefined="no safe records in gold"
+            false_positives, n - positives, confidence=config.confidence, undefined=NO_SAFE_RECORDS
         ),
         "accuracy": share(int((truth == flagged).sum()), n, confidence=config.confidence, undefined="no records"),
     }
-    return {**{key: label_metrics[key] for key in ("roc_auc", "average_precision", "f1", *SHARES)}, **exact}
+    measured = {**{key: label_metrics[key] for key in ("roc_auc", "average_precision", "f1", *SHARES)}, **exact}
+    if n and positives == n:
+        measured |= {key: Metric(value=None, n=0, reason=NO_SAFE_RECORDS) for key in NEED_SAFE_RECORDS}
+    return measured
 
 
 def _curve(x: Array, y: Array) -> Curve:

@@ -24,6 +24,17 @@ LABEL_FREQUENCY = "label_frequency"  # a baseline: each label's share of the jud
 
 
 @dataclass(frozen=True)
+class BoundedLabels:
+    """K labels without probabilities for the same n records: estimator → (lower, upper), each (n, K), NaN where a row
+    has none."""
+
+    labels: list[str]
+    truth: Flags  # (n, K)
+    judged: Flags
+    bounds: dict[str, Bounds]
+
+
+@dataclass(frozen=True)
 class GuardTable:
     """n final gold records x L labels that the guard scores, in the order of gold. Every estimator covers every
     record. `only_bounds`: estimator → label → its mean (lower, upper), of labels without probabilities; these are not
@@ -48,6 +59,7 @@ class GuardTable:
     bounds: dict[str, Bounds] = field(default_factory=dict)  # only for estimators with certain, non-zero bounds
     verdict_bounds: dict[str, Bounds] = field(default_factory=dict)  # (n,) each
     only_bounds: dict[str, dict[str, tuple[float | None, float | None]]] = field(default_factory=dict)
+    bounded: BoundedLabels | None = None  # the labels of `only_bounds`; None without any
 
     def on(self, splits: Sequence[Split]) -> Flags:
         """(n,): whether each record belongs to one of these splits."""
@@ -119,6 +131,7 @@ def guard_table(
     ]
     bound_matrices = [_matrices(scores, ids, labels, with_bounds, column) for column in ("lower", "upper")]
     truth, judged = _membership(final["labels"], labels), judged_cells(final["judged"], labels)
+    only_bounds = [label for label in every_label if label not in labels]
     if len(ids) and labels:
         frequencies = (truth & judged).sum(0) / np.maximum(judged.sum(0), 1)  # 0 for a label that nobody judged
         matrices[LABEL_FREQUENCY] = np.tile(frequencies, (len(ids), 1))
@@ -141,7 +154,19 @@ def guard_table(
         estimators_left_out=estimators_left_out,
         bounds={name: (low, bound_matrices[1][0][name]) for name, low in bound_matrices[0][0].items()},
         verdict_bounds={name: (low, bound_matrices[1][1][name]) for name, low in bound_matrices[0][1].items()},
-        only_bounds=_mean_bounds(scores, ids, [label for label in every_label if label not in labels], estimators),
+        only_bounds=_mean_bounds(scores, ids, only_bounds, estimators),
+        bounded=_bounded(scores, final, only_bounds, estimators) if only_bounds else None,
+    )
+
+
+def _bounded(scores: pl.DataFrame, final: pl.DataFrame, labels: list[str], estimators: list[str]) -> BoundedLabels:
+    ids = final["id"].to_list()
+    lower, upper = (_matrices(scores, ids, labels, estimators, column)[0] for column in ("lower", "upper"))
+    return BoundedLabels(
+        labels=labels,
+        truth=_membership(final["labels"], labels),
+        judged=judged_cells(final["judged"], labels),
+        bounds={name: (lower[name], upper[name]) for name in lower},
     )
 
 

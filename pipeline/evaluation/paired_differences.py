@@ -14,6 +14,7 @@ import numpy as np
 
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.calibration_fitting import own_thresholds
+from marginalia.pipeline.evaluation.estimator_evaluation import NEED_SAFE_RECORDS
 from marginalia.pipeline.evaluation.guard_tables import Bounds, GuardTable
 from marginalia.pipeline.evaluation.metric_bounds import (
     Range,
@@ -418,7 +419,7 @@ def forecast_measure(truth: Flags, p: Array, judged: Flags) -> Measure:
 
 def verdict_measure(truth: Flags, p: Array, threshold: float) -> Measure:
     """Measures the verdict's probabilities `p` (n,): ROC AUC, average precision, F1, precision, recall, false-positive
-    rate, accuracy."""
+    rate, accuracy. Those of NEED_SAFE_RECORDS are NaN where every record has a label."""
     flagged = p >= threshold
     label_measure = metrics.combined(
         [metrics.decisions(truth[:, None], flagged[:, None]), metrics.ranking(truth[:, None], p[:, None])]
@@ -434,6 +435,8 @@ def verdict_measure(truth: Flags, p: Array, threshold: float) -> Measure:
         n_safe = weights @ safe
         with np.errstate(divide="ignore", invalid="ignore"):
             values_by_metric["false_positive_rate"] = np.where(n_safe > 0, weights @ false_positives / n_safe, np.nan)
-        return Measured({**values_by_metric, "accuracy": weights @ correct / weights.sum(1)}, {})
+        values_by_metric["accuracy"] = weights @ correct / weights.sum(1)
+        undefined = dict.fromkeys(NEED_SAFE_RECORDS, np.full(len(weights), np.nan)) if truth.all() else {}
+        return Measured({**values_by_metric, **undefined}, {})
 
     return measure

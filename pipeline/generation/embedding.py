@@ -33,7 +33,7 @@ class Embedder:
     is pooled by the mean. `revision` identifies the model in a manifest."""
 
     def __init__(self, section: DuplicatesSection, *, relative_to: Path) -> None:
-        """Raises InputError when there is no such model, ModelError when it cannot be used, and ServiceError when the
+        """Raises InputError when the model does not exist, ModelError when it cannot be used, and ServiceError when the
         Hub cannot be reached."""
         from transformers import AutoModel, AutoTokenizer
 

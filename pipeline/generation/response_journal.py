@@ -103,7 +103,7 @@ class KnownAnswers:
 
 
 def read_answers(path: Path) -> KnownAnswers:
-    """The answers in a journal; none when there is no such file. Raises ArtifactError with the line of a damaged
+    """The answers in a journal; none when the file does not exist. Raises ArtifactError with the line of a damaged
     entry."""
     return KnownAnswers(path)
 

@@ -71,7 +71,7 @@ class GuardPlots:
     config: EvaluateSection
 
     def draw(self, name: str, guard: GuardEvaluation, best: EstimatorEvaluation, label: str | None) -> Plot:
-        """The plot `name` of PLOTS. Raises InputError when there are too few records, or no such label."""
+        """The plot `name` of PLOTS. Raises InputError when there are too few records, or for an unknown label."""
         known = [*self.table.labels, *([] if name == "calibration" else [UNSAFE])]
         if label is not None and label not in known:
             near = did_you_mean(label, known) or f"; there are {', '.join(known)}"

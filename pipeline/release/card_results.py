@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.estimator_findings import chance_finding, chance_metric
 from marginalia.pipeline.report.report_data import format_warning, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, GuardEvaluation
 
@@ -41,7 +42,7 @@ def _result_row(guard: GuardEvaluation, best: EstimatorEvaluation) -> ResultRow:
     if report.recalibrated is not None:
         method = as_text.calibration_method(report.method)
         ece += f"; {as_text.number(report.recalibrated.ece.value)} after {method} recalibration"
-    chance = as_text.against_chance(as_text.chance_metric(best)[1])
+    chance = chance_finding(chance_metric(best)[1])
     rate = best.verdict.get("false_positive_rate")
     return ResultRow(
         guard=guard.guard,
@@ -53,5 +54,5 @@ def _result_row(guard: GuardEvaluation, best: EstimatorEvaluation) -> ResultRow:
         false_positive_rate=as_text.with_interval(rate) if rate is not None else "—",
         ece=ece,
         labels=as_text.labels_covered(guard, best),
-        warning=f"{guard.guard} is {chance}" if chance in (as_text.UNCLEAR, "worse than chance") else None,
+        warning=f"{guard.guard} is {chance.sentence}" if chance.answer in ("no", "cannot tell") else None,
     )

@@ -36,6 +36,7 @@ from marginalia.pipeline.release.owner_statements import owner_statements
 from marginalia.pipeline.release.release_tables import SPLITS, config_of, data_files
 from marginalia.pipeline.release.release_versions import ReleaseHistory, gold_of
 from marginalia.pipeline.report.as_text import plural
+from marginalia.pipeline.report.gold_findings import anchoring_finding
 from marginalia.pipeline.report.report_data import currency_of
 from marginalia.schemas.agreement_json import Agreement, Estimate
 from marginalia.schemas.equal_texts import equal_texts
@@ -95,6 +96,7 @@ def card(section: ReleaseSection, facts: CardFacts) -> str:
         interval=interval,
     )
     origin_of_data = origin(facts)
+    anchoring = facts.agreement.anchoring if facts.agreement is not None else None
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         section=section,
         facts=facts,
@@ -107,6 +109,7 @@ def card(section: ReleaseSection, facts: CardFacts) -> str:
         origin=origin_of_data,
         labelled_by=labelled_by(origin_of_data),
         agreement=agreement_sentence(facts.agreement) if facts.agreement is not None else "",
+        anchored=anchoring_finding(anchoring.difference).sentence if anchoring is not None else "",
         limits=limits(origin_of_data, facts.agreement, facts.evaluation),
         uses=USES,
         statements=owner_statements(section, simulated=facts.history.simulated),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from marginalia.pipeline.annotating.suspect_labels import ChangeRate, change_rates, gold_error_rate
+from marginalia.pipeline.report.finding import Finding
+from marginalia.pipeline.report.gold_findings import anchoring_finding
 from marginalia.pipeline.report.report_data import ReportData
 from marginalia.schemas.agreement_json import Anchoring, Estimate, GoldQuestionAccuracy, LabelSeverity
-from marginalia.scoring.measures.conclusions import compare
 
 SUGGESTION_SOURCES = {"intended": "the labels that the writer was asked for", "check": "the blind check's labels"}
 
@@ -22,7 +23,7 @@ class AnnotatorSection:
     questions: list[GoldQuestionAccuracy]
     anchoring: Anchoring | None
     suggested: str
-    anchored: str
+    anchored: Finding | None
     levels: list[str]
     severity: list[LabelSeverity]
     audit: list[ChangeRate]
@@ -41,7 +42,7 @@ def annotator_section(data: ReportData) -> AnnotatorSection:
         questions=agreement.gold_questions if agreement is not None else [],
         anchoring=anchoring,
         suggested=suggested_labels(anchoring) if anchoring is not None else "",
-        anchored=anchoring_finding(anchoring.difference) if anchoring is not None else "",
+        anchored=anchoring_finding(anchoring.difference) if anchoring is not None else None,
         levels=severity.levels if severity is not None else [],
         severity=[row for row in severity.per_label if sum(row.counts)] if severity is not None else [],
         audit=[rate for rate in change_rates(audited) if rate.seen] if audited is not None else [],
@@ -54,15 +55,3 @@ def annotator_section(data: ReportData) -> AnnotatorSection:
 def suggested_labels(anchoring: Anchoring) -> str:
     """Where the suggestions that annotators saw came from."""
     return " or ".join(SUGGESTION_SOURCES[source] for source in anchoring.sources)
-
-
-def anchoring_finding(difference: Estimate) -> str:
-    """Whether the suggestions influenced the answers, as far as the interval of the difference shows."""
-    more, less = compare(difference, 0.0, "above"), compare(difference, 0.0, "below")
-    if more == "not computed":
-        return "Too few answers to say whether the suggestions influenced the answers."
-    if more == "yes":
-        return "The suggestions influenced the answers: the labels partly follow the suggestions."
-    if less == "yes":
-        return "Answers equal the suggestion less often where it was shown."
-    return "No anchoring was found in this number of records; a small effect cannot be excluded."

@@ -14,13 +14,11 @@ from marginalia.schemas.evaluation_json import (
     GuardEvaluation,
     Metric,
 )
-from marginalia.scoring.measures.conclusions import compare, conclude, range_is_wide, range_of
+from marginalia.scoring.measures.conclusions import FEW_RECORDS, conclude, range_is_wide, range_of
 
 CHANCE = 0.5
-FEW = 20  # a share of fewer cases is shown as a count, and nothing is concluded from fewer records
 ROUNDING = 1e-9
 BOUNDS_EXPLAIN = ": the bounds of the probabilities could explain the difference"
-UNCLEAR = "perhaps no better than chance"
 NAMES = {
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
@@ -107,7 +105,8 @@ def percent(value: float | None, digits: int = 0) -> str:
 
 
 def share(metric: Metric) -> str:
-    """A share of `metric.n` cases with its interval: "63 % (49–75)", or "9 of 12 (42–95 %)" for fewer than FEW cases.
+    """A share of `metric.n` cases with its interval: "63 % (49–75)", or "9 of 12 (42–95 %)" for fewer than FEW_RECORDS
+    cases.
 
     The ends of the interval are rounded outward, so that none is rounded to a value that it does not reach."""
     if metric.value is None:
@@ -115,7 +114,7 @@ def share(metric: Metric) -> str:
     ends = ""
     if metric.low is not None and metric.high is not None:
         ends = f"{math.floor(100 * metric.low + ROUNDING)}–{math.ceil(100 * metric.high - ROUNDING)}"
-    if metric.n < FEW:
+    if metric.n < FEW_RECORDS:
         return f"{round(metric.value * metric.n)} of {metric.n}" + (f" ({ends} %)" if ends else "")
     value = "over 99 %" if 0.995 <= metric.value < 1 else percent(metric.value)
     return f"{value} ({ends})" if ends else value
@@ -147,24 +146,6 @@ def plural(n: int, singular: str, plural_form: str | None = None) -> str:
 def splits(names: Sequence[str]) -> str:
     """Split names as a phrase: "test split", "calibration and test splits"."""
     return " and ".join(names) + (" split" if len(names) == 1 else " splits")
-
-
-def against_chance(auc: Metric) -> str:
-    """What an ROC AUC shows: `better than chance`, `worse than chance`, UNCLEAR, or `not known`."""
-    above, below = compare(auc, CHANCE, "above"), compare(auc, CHANCE, "below")
-    if above == "not computed" or auc.n < FEW:
-        return "not known"
-    return "better than chance" if above == "yes" else "worse than chance" if below == "yes" else UNCLEAR
-
-
-def chance_metric(estimator: EstimatorEvaluation) -> tuple[str, Metric]:
-    """(name, metric) that decides whether the estimator is better than chance: macro ROC AUC, or micro ROC AUC where
-    macro has no interval.
-
-    Macro is stricter, as micro also rewards knowing which labels are common."""
-    macro = estimator.metrics["macro_roc_auc"]
-    name = "macro_roc_auc" if macro.low is not None else "micro_roc_auc"
-    return NAMES[name], estimator.metrics[name]
 
 
 def calibration_method(name: str) -> str:

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import polars as pl
 
 from marginalia.pipeline.report import as_text
 from marginalia.pipeline.report.figure_csv import rows_csv
+from marginalia.pipeline.report.gold_findings import CoveredValue, rejections_finding
 from marginalia.pipeline.report.plots import Mark, PlotRow, bars, nice_axis
 from marginalia.pipeline.report.report_data import Figure, ReportData
 from marginalia.schemas.tables import PlannedSlot
 
 MOST_VALUES = 12  # attributes with more values are left out of the table
-
-
-@dataclass(frozen=True)
-class CoveredValue:
-    """One attribute value: slots that asked for it, accepted records in them, and final gold records of those."""
-
-    attribute: str
-    value: str
-    planned: int
-    accepted: int
-    gold: int
 
 
 def coverage(data: ReportData) -> list[CoveredValue]:
@@ -56,28 +45,14 @@ def coverage(data: ReportData) -> list[CoveredValue]:
     return rows
 
 
-def coverage_finding(rows: Sequence[CoveredValue]) -> str:
-    """The attribute value with the smallest share of filled slots."""
-    unfilled = [row for row in rows if row.planned and row.accepted < row.planned]
-    if not unfilled:
-        return "Every planned slot was filled"
-    worst = min(unfilled, key=lambda row: row.accepted / row.planned)
-    filled = f"{worst.accepted:,} of {worst.planned:,} slots"
-    return f"The largest gap in the plan is where {worst.attribute} is {worst.value}: {filled} were filled"
-
-
 def rejected_figure(rejections: Sequence[tuple[str, int]]) -> Figure | None:
     """Rejected attempts by reason, most frequent first; None when nothing was rejected."""
     if not rejections:
         return None
     total = sum(count for _, count in rejections)
-    reason, most = rejections[0]
-    title = (
-        f"{as_text.plural(total, 'attempt was', 'attempts were')} rejected, {most} of them for the reason "
-        f"“{reason.replace('_', ' ')}”"
-    )
+    finding, most = rejections_finding(rejections), rejections[0][1]
     rows = [PlotRow(name.replace("_", " "), [Mark(count, tone=5)], f"{count:,}") for name, count in rejections]
     note = "After a rejected attempt the slot is requested again, until a text is accepted or all attempts are used."
-    drawing = bars(rows, nice_axis(max(most, 5), "rejected attempts"), alt=title)
+    drawing = bars(rows, nice_axis(max(most, 5), "rejected attempts"), alt=finding.aria)
     n = as_text.plural(total, "rejected attempt")
-    return Figure(title, drawing, note, n, rows_csv(rows, ("rejected attempts",)))
+    return Figure(finding.title, drawing, note, n, rows_csv(rows, ("rejected attempts",)))

@@ -20,13 +20,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from marginalia.pipeline.report import as_text
-from marginalia.pipeline.report.finding_sentences import judged_finding
+from marginalia.pipeline.report.estimator_findings import chance_finding, chance_metric, judged_finding
+from marginalia.pipeline.report.label_findings import weakest_label_finding
 from marginalia.pipeline.report.report_data import ReportData, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import UNSAFE, EstimatorEvaluation, GuardEvaluation, Metric, Outcome, Threshold
-from marginalia.scoring.measures.conclusions import compare
+from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.scoring.measures.conclusions import FEW_RECORDS, compare
 from marginalia.scoring.measures.intervals import lower_bound
 
 USEFUL_AUC = 0.6  # ROC AUC: below it, a ranking is of hardly more use than a random one
+OTHER_LABELS = "Other labels"
 MOST_NAMED = 3  # labels in a sentence
 MOST_FLAGS = 1_000_000
 PRECISION_GOAL = "precision >= "
@@ -57,6 +60,8 @@ class GuardDecision:
     rows: list[LabelDecision]
     cost: str
     judged: str = ""  # on how many records
+    groups: Sequence[tuple[str, list[LabelDecision]]] = ()  # the rows, see `grouped`
+    weakest: str = ""  # which label is recognised worst
 
 
 def guard_decision(data: ReportData, guard: GuardEvaluation) -> GuardDecision:
@@ -73,8 +78,24 @@ def guard_decision(data: ReportData, guard: GuardEvaluation) -> GuardDecision:
     sentence = decision_sentence(guard.guard, best, rows, target)
     if data.simulated:
         sentence = f"Nothing can be decided from simulated labels. If people had given them: {sentence}"
-    judged = judged_finding(guard, best, data.evaluation.gold.final)
-    return GuardDecision(guard.guard, sentence, target, rows, cost_sentence(guard, _overall(best)), judged)
+    judged = judged_finding(guard, best, data.evaluation.gold.final).sentence
+    cost = cost_sentence(guard, _overall(best))
+    weakest = weakest_label_finding(best, data.label_names, data.evaluation.confidence).sentence
+    return GuardDecision(guard.guard, sentence, target, rows, cost, judged, grouped(rows, data.taxonomy), weakest)
+
+
+def grouped(rows: Sequence[LabelDecision], taxonomy: Taxonomy) -> list[tuple[str, list[LabelDecision]]]:
+    """(heading, its rows): a heading for each broad label with its narrower ones, then those without relatives. One
+    empty heading where no label has a parent."""
+    groups = taxonomy.groups
+    if not groups:
+        return [("", list(rows))]
+    by_name = {row.name: row for row in rows}
+    found = [
+        (name, [by_name.pop(label.name) for label in labels if label.name in by_name])
+        for name, labels in groups.items()
+    ]
+    return [(name, of_group) for name, of_group in [*found, (OTHER_LABELS, list(by_name.values()))] if of_group]
 
 
 def precision_target(best: EstimatorEvaluation) -> float | None:
@@ -113,7 +134,7 @@ def label_decision(
     def decided(verdict: Verdict, why: str, more: str = "") -> LabelDecision:
         return LabelDecision(name, verdict, why, threshold, judged, more)
 
-    enough = auc is not None and auc.n >= as_text.FEW
+    enough = auc is not None and auc.n >= FEW_RECORDS
     if enough and compare(auc, USEFUL_AUC, "at least") == "no":
         return decided("not usable", f"hardly better than chance: ROC AUC {as_text.with_interval(auc) if auc else ''}")
     if threshold is None:
@@ -179,7 +200,7 @@ def decision_sentence(
     review = [row for row in rows if row.verdict == "review only"]
     if not rows or best.thresholds.overall[0].judged_on is None or not best.thresholds.overall[0].judged_on.n:
         return f"Nothing can be decided about {guard}: there are no test records to judge thresholds on."
-    if as_text.against_chance(as_text.chance_metric(best)[1]) == "worse than chance":
+    if chance_finding(chance_metric(best)[1]).answer == "no":
         return f"Do not use {guard}: it ranks labels worse than chance."
     if not block and not review and not open_:
         return f"Do not use {guard} for moderation: it recognises no label better than chance."
@@ -196,11 +217,11 @@ def decision_sentence(
 
 
 def _review_sentence(best: EstimatorEvaluation, some_block: bool) -> str:
-    chance = as_text.against_chance(as_text.chance_metric(best)[1])
+    better = chance_finding(chance_metric(best)[1]).answer == "yes"
     overall = _overall(best)
-    if chance != "better than chance" and some_block:
+    if not better and some_block:
         return "Do not use it for the others: over all labels it is not shown to be better than chance."
-    if chance != "better than chance":
+    if not better:
         return "It is not shown to be better than chance, so do not use it for review either."
     if overall is None or overall.judged_on is None or overall.judged_on.precision.value is None:
         return "On the test split it flags nothing at its threshold for all labels."

@@ -8,9 +8,19 @@ import polars as pl
 
 from marginalia.pipeline.core.imported_files import is_answers_imported
 from marginalia.pipeline.core.stage_summary import counted
-from marginalia.pipeline.report import as_text, finding_sentences
-from marginalia.pipeline.report.coverage_section import CoveredValue, coverage, coverage_finding, rejected_figure
+from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.coverage_section import coverage, rejected_figure
 from marginalia.pipeline.report.figure_csv import rows_csv
+from marginalia.pipeline.report.finding import Finding
+from marginalia.pipeline.report.gold_findings import (
+    CoveredValue,
+    LabelCount,
+    agreement_finding,
+    coverage_finding,
+    label_counts_finding,
+    not_judged_finding,
+    unknown_verdicts_finding,
+)
 from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, bars, forest, listed, nice_axis
 from marginalia.pipeline.report.report_data import Figure, ReportData
 from marginalia.schemas.agreement_json import Agreement, LabelAgreement
@@ -28,29 +38,18 @@ class BuildStep:
 
 
 @dataclass(frozen=True)
-class LabelCount:
-    """One label: gold records with it, those in which it was judged, and those whose writer was asked for it (None for
-    imported records)."""
-
-    name: str
-    records: int
-    judged: int
-    intended: int | None
-
-
-@dataclass(frozen=True)
 class DatasetSection:
     """The section "What was built"."""
 
     steps: list[BuildStep]
     figure: Figure
     labels: list[LabelCount]
-    not_judged: str  # the finding; empty if all labels of all records were judged
-    unknown_verdicts: str
+    not_judged: Finding
+    unknown_verdicts: Finding
     rejections: list[tuple[str, int]]  # reason, attempts
     rejected: Figure | None
     coverage: list[CoveredValue]
-    coverage_finding: str
+    coverage_finding: Finding
     left_out: list[tuple[str, int]]  # status, records
 
 
@@ -122,8 +121,8 @@ def dataset_section(data: ReportData) -> DatasetSection:
         steps=[BuildStep(name, count, description, count / largest) for name, count, description in steps],
         figure=_label_counts(labels, gold.final),
         labels=labels,
-        not_judged=finding_sentences.not_judged_finding(gold.not_judged),
-        unknown_verdicts=finding_sentences.unknown_verdicts_finding(gold.not_judged),
+        not_judged=not_judged_finding(gold.not_judged),
+        unknown_verdicts=unknown_verdicts_finding(gold.not_judged),
         rejections=rejections,
         rejected=rejected_figure(rejections),
         coverage=covered,
@@ -162,41 +161,22 @@ def _label_counts(labels: list[LabelCount], final: int) -> Figure:
         rows.append(PlotRow(row.name, marks, shown))
     largest = max((max(row.records, row.intended or 0) for row in labels), default=1)
     axis = nice_axis(max(largest, 5), "gold records with the label")
-    title = _label_counts_title(ordered)
+    finding = label_counts_finding(ordered)
     note = "Bars: gold records with the label."
     if partly:
         note += " Numbers: records with the label, of those in which it was judged; only these count."
     if has_intended:
         note += " Vertical marks: records whose writer was asked for it. Only the gold labels count in the evaluation."
     measures = ("gold records with the label", "records whose writer was asked for it")
-    drawing = bars(rows, axis, alt=title)
+    drawing = bars(rows, axis, alt=finding.aria)
     return Figure(
-        title,
+        finding.title,
         drawing,
         note,
         as_text.plural(final, "final record"),
         rows_csv(rows, measures),
         alt=listed("Gold records with the label", rows),
     )
-
-
-def _label_counts_title(ordered: list[LabelCount]) -> str:
-    """`ordered` by falling number of records. A label that was never judged is not a label without records."""
-    never = [row.name for row in ordered if not row.judged]
-    judged = [row for row in ordered if row.judged]
-    without_records = [row.name for row in judged if row.records == 0]
-    if not judged:
-        title = "No label was judged in any gold record"
-    elif without_records:
-        count = as_text.plural(len(without_records), "label has", "labels have")
-        title = f"{count} no gold record: {as_text.joined(without_records)}"
-    else:
-        most, fewest = judged[0], judged[-1]
-        every = "judged label" if never else "label"
-        title = f"Every {every} has gold records: from {fewest.records} ({fewest.name}) to {most.records} ({most.name})"
-    if not never or not judged:
-        return title
-    return f"{title}; {as_text.plural(len(never), 'label was', 'labels were')} never judged: {as_text.joined(never)}"
 
 
 def trust_section(data: ReportData) -> TrustSection | None:
@@ -208,7 +188,7 @@ def trust_section(data: ReportData) -> TrustSection | None:
     with_alpha = [(row.alpha.value, row) for row in agreement.per_label if row.alpha.value is not None]
     lowest = min(with_alpha, key=lambda pair: pair[0])[1] if with_alpha else None
     lowest_shown = (names.get(lowest.label, lowest.label), lowest.alpha.value or 0.0) if lowest is not None else None
-    title = finding_sentences.agreement_finding(agreement.alpha_masi, lowest_shown)
+    finding = agreement_finding(agreement.alpha_masi, lowest_shown)
     ordered = sorted(agreement.per_label, key=lambda row: -(row.alpha.value if row.alpha.value is not None else -9))
     rows = [
         PlotRow(
@@ -228,8 +208,8 @@ def trust_section(data: ReportData) -> TrustSection | None:
     )
     n = f"{as_text.plural(agreement.pairable, 'record')} with at least two answers"
     figure = Figure(
-        title,
-        forest(rows, axis, alt=title),
+        finding.title,
+        forest(rows, axis, alt=finding.aria),
         note,
         n,
         rows_csv(rows, ("alpha",)),

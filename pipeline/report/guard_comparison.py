@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.comparison_findings import guards_finding
+from marginalia.pipeline.report.estimator_findings import name_tested_metric
 from marginalia.pipeline.report.figure_csv import rows_csv
-from marginalia.pipeline.report.finding_sentences import guards_finding, tested_finding
 from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, forest, nice_axis
 from marginalia.pipeline.report.report_data import Figure, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import Evaluation, GuardDifference
@@ -43,7 +44,7 @@ def side_by_side(evaluation: Evaluation, primary: str, label_names: dict[str, st
     guards = list(dict.fromkeys(row.guard for row in differences))
     by_key = {(row.guard, row.metric): row for row in differences}
     rows = [(name, [by_key.get((guard, name)) for guard in guards]) for name in names]
-    tested = tested_finding([row.metric for row in differences if row.tested], primary)
+    tested = name_tested_metric([row.metric for row in differences if row.tested], primary)
     return SideBySide(differences[0].reference, _figure(differences), guards, rows, tested, labels)
 
 
@@ -89,7 +90,7 @@ def _figure(differences: list[GuardDifference]) -> Figure:
         )
         for row in differences
     ]
-    title = guards_finding(differences)
+    finding = guards_finding(differences)
     axis = Axis(-limit, limit, f"difference from {reference}", 0.0, "no difference", ticks=4)
     note = (
         f"Each point is the guard minus {reference} over {as_text.plural(differences[0].difference.n, 'record')} and "
@@ -97,7 +98,7 @@ def _figure(differences: list[GuardDifference]) -> Figure:
         f"guard is higher than {reference}. For losses, the Brier score and false positives, higher is worse."
     )
     n = as_text.plural(differences[0].difference.n, "record")
-    return Figure(title, forest(rows, axis, alt=title), note, n, rows_csv(rows, ("difference",)))
+    return Figure(finding.title, forest(rows, axis, alt=finding.aria), note, n, rows_csv(rows, ("difference",)))
 
 
 def _label_counts(differences: list[GuardDifference]) -> str:

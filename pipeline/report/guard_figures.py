@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from marginalia.pipeline.report import as_text, finding_sentences
+from marginalia.pipeline.report import as_text
+from marginalia.pipeline.report.calibration_findings import (
+    annotators_finding,
+    calibration_finding,
+    label_calibration_finding,
+)
+from marginalia.pipeline.report.estimator_findings import estimators_finding, frequency_finding
 from marginalia.pipeline.report.figure_csv import panels_csv, rows_csv, series_csv
+from marginalia.pipeline.report.label_findings import labels_finding, review_finding, slices_finding
 from marginalia.pipeline.report.plots import Axis, Mark, PlotRow, Series, curves, forest, listed, nice_axis
 from marginalia.pipeline.report.report_data import Figure
 from marginalia.pipeline.report.small_multiples import Panel, panels
@@ -41,7 +48,7 @@ def estimators_figure(guard: GuardEvaluation) -> Figure:
         )
         for estimator in ordered
     ]
-    title = finding_sentences.estimators_finding(guard)
+    finding = estimators_finding(guard)
     auc_metrics = [
         metric
         for estimator in guard.estimators
@@ -57,10 +64,10 @@ def estimators_figure(guard: GuardEvaluation) -> Figure:
         "1 is perfect. Macro is the mean over labels. Micro pools all labels, so it also rewards knowing which labels "
         "are common."
     )
-    drawing = forest(rows, axis, alt=title, legend=[("macro (numbers at the right)", 1), ("micro", 2)])
+    drawing = forest(rows, axis, alt=finding.aria, legend=[("macro (numbers at the right)", 1), ("micro", 2)])
     measures = ("macro ROC AUC", "micro ROC AUC")
     return Figure(
-        title,
+        finding.title,
         drawing,
         note,
         as_text.plural(ordered[0].n, "record"),
@@ -84,16 +91,16 @@ def roc_figure(guard: GuardEvaluation) -> Figure:
         for tone, estimator in enumerate(shown, start=1)
         if estimator.roc.x
     ]
-    title = finding_sentences.frequency_finding(guard, order[0])
+    finding = frequency_finding(guard, order[0])
     note = (
         "Each point of a curve is a threshold. Horizontal: share of absent labels that are flagged wrongly. Vertical: "
         "share of present labels that are found. The dashed diagonal is a random guess. label_frequency knows only how "
         "common each label is in these records."
     )
     x, y = Axis(0, 1, "false-positive rate"), Axis(0, 1, "true-positive rate")
-    drawing = curves(series, x, y, alt=title, diagonal=True)
+    drawing = curves(series, x, y, alt=finding.aria, diagonal=True)
     n = as_text.plural(order[0].n, "record") + ", all labels pooled"
-    return Figure(title, drawing, note, n, series_csv(series, x.title, y.title))
+    return Figure(finding.title, drawing, note, n, series_csv(series, x.title, y.title))
 
 
 def reliability_figure(best: EstimatorEvaluation) -> Figure | None:
@@ -106,17 +113,17 @@ def reliability_figure(best: EstimatorEvaluation) -> Figure | None:
         versions.append((f"recalibrated ({as_text.calibration_method(report.method)})", report.recalibrated, 2))
     series = [_reliability(name, quality, tone, banded=True) for name, quality, tone in versions]
     largest = max(value for curve in series for values in (curve.x, curve.y, curve.high) for value in values)
-    title = finding_sentences.calibration_finding(report)
+    finding = calibration_finding(report)
     note = (
         "Each point is a bin of record × label values of the test split. Bins have equal size, except that equal "
         "probabilities share a bin. Horizontal: mean probability. Vertical: share of labels that apply, with its "
         "interval. On the dashed line both agree; below it the guard's probabilities are too high."
     )
     x, y = nice_axis(min(largest, 1.0), "mean probability"), nice_axis(min(largest, 1.0), "share that applies")
-    drawing = curves(series, x, y, alt=title, diagonal=True)
+    drawing = curves(series, x, y, alt=finding.aria, diagonal=True)
     n = f"{report.raw.n:,} record × label values, {as_text.plural(report.raw.positives, 'positive')}"
     return Figure(
-        title,
+        finding.title,
         drawing,
         note,
         n,
@@ -156,7 +163,7 @@ def label_reliability_figure(
         of_judged = f" of {raw.n:,}" if partly else ""
         subtitle = f"{as_text.plural(raw.positives, 'positive')}{of_judged}, ECE {as_text.number(raw.ece.value)}"
         panels_of_labels.append(Panel(names.get(label, label), subtitle, series))
-    title = finding_sentences.label_calibration_finding(report, names)
+    finding = label_calibration_finding(report, names)
     note = (
         f"Test records{' in which the label was judged' if partly else ''} are sorted by probability into bins of "
         "equal size. Horizontal: mean probability of a bin. Vertical: share of its records that have the label. The "
@@ -165,12 +172,12 @@ def label_reliability_figure(
     )
     axis = nice_axis(min(largest, 1.0), "")
     legend = max((panel.series for panel in panels_of_labels), key=len)
-    drawing = panels(panels_of_labels, axis, alt=title, legend=legend)
+    drawing = panels(panels_of_labels, axis, alt=finding.aria, legend=legend)
     n = as_text.plural(max(raw.n for raw in report.labels_raw.values()), "test record") + (
         " or fewer" if partly else ""
     )
     csv = panels_csv(panels_of_labels, "mean probability", "share that applies")
-    return Figure(title, drawing, note, n, csv)
+    return Figure(finding.title, drawing, note, n, csv)
 
 
 def _reliability(name: str, quality: CalibrationQuality, tone: int, *, banded: bool) -> Series:
@@ -197,14 +204,14 @@ def annotators_figure(soft: SoftMetrics, best: EstimatorEvaluation) -> Figure | 
             ("annotator vs gold", "annotator_gold_micro_f1", 2),
         )
     ]
-    title = finding_sentences.annotators_finding(soft, best.estimator)
+    finding = annotators_finding(soft, best.estimator)
     note = (
         "Micro F1 against the answer of a randomly drawn annotator. Do not expect a guard to agree with single "
         "annotators better than they agree with each other. The comparison of annotators with gold is optimistic: "
         "their answers were used to build the gold."
     )
-    drawing = forest(rows, Axis(0, 1, "micro F1"), alt=title)
-    return Figure(title, drawing, note, as_text.plural(soft.n, "record"), rows_csv(rows, ("micro F1",)))
+    drawing = forest(rows, Axis(0, 1, "micro F1"), alt=finding.aria)
+    return Figure(finding.title, drawing, note, as_text.plural(soft.n, "record"), rows_csv(rows, ("micro F1",)))
 
 
 def slices_figure(guard: GuardEvaluation, confidence: float) -> Figure | None:
@@ -216,15 +223,15 @@ def slices_figure(guard: GuardEvaluation, confidence: float) -> Figure | None:
         for slice_ in guard.slices
         for auc in [slice_.metrics["micro_roc_auc"]]
     ]
-    title = finding_sentences.slices_finding(guard.slices, confidence)
+    finding = slices_finding(guard.slices, confidence)
     note = (
         "Micro ROC AUC over the records with the same attribute value. Each group is judged alone; small groups have "
         "wide intervals."
     )
-    drawing = forest(rows, Axis(0, 1, "micro ROC AUC", 0.5, "chance"), alt=title)
+    drawing = forest(rows, Axis(0, 1, "micro ROC AUC", 0.5, "chance"), alt=finding.aria)
     sizes = [slice_.n for slice_ in guard.slices]
     n = f"groups of {min(sizes)} to {as_text.plural(max(sizes), 'record')}"
-    return Figure(title, drawing, note, n, rows_csv(rows, ("micro ROC AUC",)))
+    return Figure(finding.title, drawing, note, n, rows_csv(rows, ("micro ROC AUC",)))
 
 
 def labels_figure(
@@ -241,16 +248,18 @@ def labels_figure(
         for row in ordered
         for auc in [row.metrics["roc_auc"]]
     ]
-    title = finding_sentences.labels_finding(best, names, confidence)
+    finding = labels_finding(best, names, confidence)
     note = f"ROC AUC of {best.estimator} for each label. A point without whiskers has too few records for an interval."
     if partly:
         note += " Only records in which the label was judged count."
-    drawing = forest(rows, Axis(0, 1, "ROC AUC", 0.5, "chance"), alt=title)
+    drawing = forest(rows, Axis(0, 1, "ROC AUC", 0.5, "chance"), alt=finding.aria)
     positives = [row.positives for row in best.labels]
     n = as_text.plural(best.n, "record")
     if positives:
         n += f", {min(positives)} to {as_text.plural(max(positives), 'positive')} per label"
-    return Figure(title, drawing, note, n, rows_csv(rows, ("ROC AUC",)), alt=listed("ROC AUC of each label", rows))
+    return Figure(
+        finding.title, drawing, note, n, rows_csv(rows, ("ROC AUC",)), alt=listed("ROC AUC of each label", rows)
+    )
 
 
 def review_figure(best: EstimatorEvaluation, *, partly: bool = False) -> Figure:
@@ -266,13 +275,13 @@ def review_figure(best: EstimatorEvaluation, *, partly: bool = False) -> Figure:
         Series("wrong records among those not reviewed", shares, among_kept, 2),
         Series("wrong records left, reviewed at random", shares, [start * (1 - share) for share in shares], 5),
     ]
-    title = finding_sentences.review_finding(best.review)
+    finding = review_finding(best.review)
     note = (
         f"A record is wrong when any of its {'judged ' if partly else ''}labels is wrong. Records with the most "
         "expected wrong labels are reviewed first. Reviewers are assumed to be right. Compare with reviewing the same "
         "number of records at random."
     )
     x, y = Axis(0, 0.5, "share of records sent to a reviewer"), Axis(0, 1, "share of wrong records")
-    drawing = curves(series, x, y, alt=title, diagonal=False)
+    drawing = curves(series, x, y, alt=finding.aria, diagonal=False)
     most = max((point.n_kept for point in points), default=0)
-    return Figure(title, drawing, note, as_text.plural(most, "record"), series_csv(series, x.title, y.title))
+    return Figure(finding.title, drawing, note, as_text.plural(most, "record"), series_csv(series, x.title, y.title))

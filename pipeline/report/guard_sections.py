@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from marginalia.pipeline.report import as_text, finding_sentences
+from marginalia.pipeline.report.estimator_findings import (
+    bounds_finding,
+    chance_finding,
+    chance_metric,
+    name_tested_metric,
+)
+from marginalia.pipeline.report.finding import Finding
+from marginalia.pipeline.report.gold_findings import not_judged_finding, unknown_verdicts_finding
 from marginalia.pipeline.report.guard_figures import (
     annotators_figure,
     estimators_figure,
@@ -17,6 +24,7 @@ from marginalia.pipeline.report.guard_figures import (
     roc_figure,
     slices_figure,
 )
+from marginalia.pipeline.report.label_findings import confusions_finding
 from marginalia.pipeline.report.record_browser import shortened
 from marginalia.pipeline.report.report_data import Figure, ReportData, format_warning, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import (
@@ -25,6 +33,7 @@ from marginalia.schemas.evaluation_json import (
     EstimatorEvaluation,
     GuardEvaluation,
     LabelMetrics,
+    Metric,
     SoftLabel,
     SoftMetrics,
     Threshold,
@@ -37,6 +46,7 @@ DIFFERENCE_COLUMNS = ("macro_roc_auc", "micro_roc_auc", "micro_f1", "tuned_micro
 LABEL_METRICS = ("roc_auc", "average_precision", "f1", "precision", "recall")
 MOST_CONFUSIONS = 12
 MOST_CHARACTERS = 4_000  # of a message in the list of the worst records
+NO_METRIC = Metric(value=None, n=0)
 HOW_COVERED = {"exact": "exact", "union": "exact, as a union", "bounds": "only bounds"}
 
 
@@ -80,13 +90,14 @@ class GuardView:
     headlined: bool
     few_records: int  # that the guard was evaluated on, if they are few; else 0
     format_warning: str  # empty for a guard that kept its answer format
-    chance: str  # of `best`: see as_text.against_chance
+    chance: Finding  # of `best`
+    chance_metric: tuple[str, Metric] | None  # (name, metric) that `chance` is about
     estimators: Figure | None
     roc: Figure | None
     differences: list[tuple[str, list[Difference | None]]]
     reference: str
     tested: str  # the sentence about the tested metric; empty when no difference is tested
-    bounds: str  # how much the bounds of the probabilities move the metrics; empty where probabilities are exact
+    bounds: Finding
     reliability: Figure | None
     label_reliability: Figure | None
     annotators: Figure | None  # the guard compared with single annotators; None where no record has two answers
@@ -99,12 +110,12 @@ class GuardView:
     label_rows: list[tuple[str, LabelMetrics]]
     review: Figure | None
     slices: Figure | None
-    confusions: str  # the finding
+    confusions: Finding
     worst: list[WorstCase]
     left_out: list[str]  # why labels are not in macro averages
     reasons: list[str]  # why numbers of the table by label are missing
-    not_judged: str  # the finding; empty if all labels that the guard scores were judged in all records
-    unknown_verdicts: str
+    not_judged: Finding
+    unknown_verdicts: Finding
     notes: list[str]  # what the scores depend on, from the manifest of the stage score
     coverage: list[CoverageRow]  # empty for a guard whose categories are the labels
     unused: str  # the guard's categories that no label names
@@ -113,9 +124,10 @@ class GuardView:
 def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
     """Prepares everything that the template shows of a guard."""
     names, confidence = data.label_names, data.evaluation.confidence
-    not_judged = finding_sentences.not_judged_finding(guard.not_judged)
-    partly = bool(not_judged)
+    not_judged = not_judged_finding(guard.not_judged)
+    partly = not_judged.answer == "no"
     best = recommended_estimator(guard)
+    decisive = chance_metric(best) if best is not None else None
     soft = (best.soft_tuned or best.soft) if best is not None else None
     reference = guard.differences[0].reference if guard.differences else ""
     return GuardView(
@@ -124,13 +136,14 @@ def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
         headlined=headlined(guard),
         few_records=best.n if best is not None and best.n < FEW_RECORDS else 0,
         format_warning=_as_sentence(format_warning(guard)),
-        chance=as_text.against_chance(as_text.chance_metric(best)[1]) if best is not None else "not known",
+        chance=chance_finding(decisive[1] if decisive is not None else NO_METRIC),
+        chance_metric=decisive,
         estimators=estimators_figure(guard) if guard.estimators else None,
         roc=roc_figure(guard) if best is not None else None,
         differences=_difference_rows(guard),
         reference=reference,
-        tested=finding_sentences.tested_finding([row.metric for row in guard.differences if row.tested], data.primary),
-        bounds=finding_sentences.bounds_finding(guard),
+        tested=name_tested_metric([row.metric for row in guard.differences if row.tested], data.primary),
+        bounds=bounds_finding(guard),
         reliability=reliability_figure(best) if best is not None else None,
         label_reliability=label_reliability_figure(best, names, partly=partly) if best is not None else None,
         annotators=annotators_figure(soft, best) if best is not None and soft is not None else None,
@@ -143,12 +156,12 @@ def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
         label_rows=[(names.get(row.label, row.label), row) for row in best.labels] if best is not None else [],
         review=review_figure(best, partly=partly) if best is not None and best.review else None,
         slices=slices_figure(guard, confidence),
-        confusions=finding_sentences.confusions_finding(guard.confusions, names) if guard.confusions else "",
+        confusions=confusions_finding(guard.confusions, names),
         worst=_worst_cases(data, guard),
         left_out=_left_out(best, names) if best is not None else [],
         reasons=_reasons(best, names) if best is not None else [],
         not_judged=not_judged,
-        unknown_verdicts=finding_sentences.unknown_verdicts_finding(guard.not_judged),
+        unknown_verdicts=unknown_verdicts_finding(guard.not_judged),
         notes=_notes(data, guard.guard),
         coverage=_coverage_rows(guard, names),
         unused=", ".join(guard.coverage.unused) if guard.coverage is not None else "",

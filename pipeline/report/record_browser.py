@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from marginalia.pipeline.evaluation.guard_tables import GuardTable
-from marginalia.pipeline.report import as_text
+from marginalia.pipeline.evaluation.guard_tables import BoundedLabels, GuardTable
+from marginalia.pipeline.report.decision import chosen_threshold, precision_target
 from marginalia.pipeline.report.page_script import json_data
 from marginalia.pipeline.report.report_data import ReportData, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import EstimatorEvaluation, GuardEvaluation
@@ -23,7 +23,8 @@ MOST_BYTES = 3_300_000  # of all records as JSON, so that the page stays under 5
 MOST_CHARACTERS = 1_500  # of one record's texts
 FIRST = 10
 NEAR = 0.05  # a probability at most this far from the threshold, or with bounds around it, is near the threshold
-SCALE = 10_000  # probabilities are integers in the page, to keep it small
+SCALE = 10_000  # bounds are integers in the page, to keep it small
+DIGITS = 6  # of a probability in the page, significant ones; as many as a threshold is compared with
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,18 @@ class _Decisions:
     one counts more, the closer its probability is."""
 
     table: GuardTable
+    estimator: str
     thresholds: Array  # (L,)
     scores: Array  # (n, L)
     bounds: tuple[Array, Array]
+    bounded: BoundedLabels | None  # with the bounds of this estimator
     kinds: np.ndarray  # (n, L): a letter, see _kinds
     informative: Array  # (n,)
+
+    @property
+    def bounded_labels(self) -> list[str]:
+        """Ids of the labels with only bounds, which come after the others in the page."""
+        return self.bounded.labels if self.bounded is not None else []
 
 
 def record_browser(data: ReportData) -> RecordBrowser | None:
@@ -97,13 +105,16 @@ def record_browser(data: ReportData) -> RecordBrowser | None:
     guards = [
         {
             "guard": decisions.table.guard,
-            "labels": [data.label_names.get(label, label) for label in decisions.table.labels],
-            "thresholds": [as_text.threshold(value) for value in decisions.thresholds.tolist()],
+            "ids": (ids := [*decisions.table.labels, *decisions.bounded_labels]),
+            "labels": [data.label_names.get(label, label) for label in ids],
+            "thresholds": [*decisions.thresholds.tolist(), *[None] * len(decisions.bounded_labels)],
         }
         for decisions in found
     ]
     first = [_without_text(data, record, found, rows_of) for record in order[:FIRST]]
-    return RecordBrowser(json_data({"guards": guards, "records": shown}), len(shown), len(order), shortened, first)
+    return RecordBrowser(
+        json_data({"near": NEAR, "guards": guards, "records": shown}), len(shown), len(order), shortened, first
+    )
 
 
 def _without_text(
@@ -123,15 +134,23 @@ def _without_text(
 def _decisions(table: GuardTable, guard: GuardEvaluation, best: EstimatorEvaluation) -> _Decisions:
     scores = table.scores[best.estimator]
     lower, upper = table.bounds.get(best.estimator, (scores, scores))
-    chosen = {label: rows[0].threshold for label, rows in best.thresholds.labels.items() if rows and headlined(guard)}
+    target = precision_target(best)
+    chosen = {
+        label: row.threshold
+        for label, rows in best.thresholds.labels.items()
+        if headlined(guard) and (row := chosen_threshold(rows, target)) is not None
+    }
     values = [chosen.get(label) for label in table.labels]
     thresholds = np.array([best.threshold if value is None else value for value in values])
+    bounded = table.bounded if table.bounded is not None and best.estimator in table.bounded.bounds else None
     distance = np.abs(scores - thresholds)
     near = (distance <= NEAR) | ((lower < thresholds) & (thresholds <= upper))
     kinds = _kinds(table.truth, scores >= thresholds, near, table.judged)
     wrong = (scores >= thresholds) != table.truth
     informative = np.where(table.judged, np.where(wrong, 1 + distance, 1 - distance), -1.0)
-    return _Decisions(table, thresholds, scores, (lower, upper), kinds, informative.max(axis=1, initial=-1.0))
+    return _Decisions(
+        table, best.estimator, thresholds, scores, (lower, upper), bounded, kinds, informative.max(axis=1, initial=-1.0)
+    )
 
 
 def _kinds(truth: Flags, flagged: Flags, near: Flags, judged: Flags) -> np.ndarray:
@@ -151,19 +170,34 @@ def _order(found: Sequence[_Decisions]) -> list[str]:
 
 
 def _cells(decisions: _Decisions, row: int) -> dict[str, Any]:
-    """A guard's kinds, probabilities, bounds and votes for one record, in the order of the guard's labels."""
-    p, low, high = (_scaled(values[row]) for values in (decisions.scores, *decisions.bounds))
-    table = decisions.table
-    cells: dict[str, Any] = {"kinds": "".join(decisions.kinds[row].tolist()), "p": p}
-    if (low, high) != (p, p):
+    """What one record shows of a guard, in the order of its labels, those with only bounds last: `truth` (1, 0, or - if
+    not judged), the probabilities (None where there are only bounds), bounds and votes.
+
+    The page's script decides at the thresholds of its sliders, so decisions are not among the data."""
+    table, bounded = decisions.table, decisions.bounded
+    truth = _truth(table.truth[row], table.judged[row])
+    p: list[float | None] = [float(f"{value:.{DIGITS}g}") for value in decisions.scores[row].tolist()]
+    low, high = (_scaled(values[row]) for values in decisions.bounds)
+    is_exact = (low, high) == (_scaled(decisions.scores[row]),) * 2
+    if bounded is not None:
+        truth += _truth(bounded.truth[row], bounded.judged[row])
+        p += [None] * len(bounded.labels)
+        for ends, values in zip((low, high), bounded.bounds[decisions.estimator], strict=True):
+            ends += _scaled(values[row])
+    cells: dict[str, Any] = {"truth": truth, "p": p}
+    if not is_exact or bounded is not None:
         cells |= {"low": low, "high": high}
     if np.isfinite(table.answers[row]).any():
         cells |= {"yes": _counts(table.yes[row]), "answers": _counts(table.answers[row])}
     return cells
 
 
-def _scaled(values: Array) -> list[int]:
-    return [round(value * SCALE) for value in values.tolist()]
+def _truth(truth: Flags, judged: Flags) -> str:
+    return "".join(np.where(judged, np.where(truth, "1", "0"), "-").tolist())
+
+
+def _scaled(values: Array) -> list[int | None]:
+    return [round(value * SCALE) if np.isfinite(value) else None for value in values.tolist()]
 
 
 def _counts(values: Array) -> list[int]:

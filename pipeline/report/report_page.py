@@ -18,7 +18,7 @@ from marginalia.pipeline.report.guard_sections import guard_view
 from marginalia.pipeline.report.page_script import TEMPLATES, content_policy, page_script
 from marginalia.pipeline.report.record_browser import record_browser
 from marginalia.pipeline.report.report_data import ReportData
-from marginalia.pipeline.report.threshold_slider import threshold_sliders
+from marginalia.pipeline.report.threshold_slider import RECALL_GOAL, threshold_sliders
 from marginalia.schemas.text_checks import displayable
 
 STYLES = ("page.css", "decision.css")
@@ -75,6 +75,7 @@ def build_page(data: ReportData) -> str:
             label_metrics=guard_sections.LABEL_METRICS,
             most_confusions=guard_sections.MOST_CONFUSIONS,
             sliders=threshold_sliders(data),
+            recall_goal=RECALL_GOAL,
             browser=record_browser(data),
             style=style,
             script=script,

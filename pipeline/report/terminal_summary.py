@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from marginalia.pipeline.report.as_text import NAMES, UNCLEAR, against_chance, labels_covered, plural
-from marginalia.pipeline.report.finding_sentences import not_judged_finding, unknown_verdicts_finding
+from marginalia.pipeline.report.as_text import NAMES, labels_covered, plural
+from marginalia.pipeline.report.estimator_findings import chance_finding
+from marginalia.pipeline.report.gold_findings import not_judged_finding, unknown_verdicts_finding
 from marginalia.pipeline.report.report_data import format_warning, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import Evaluation, GuardEvaluation, Metric, NotJudged
 from marginalia.schemas.terminal import table
@@ -81,7 +82,7 @@ def _guard(guard: GuardEvaluation) -> list[str]:
 
 def _not_judged(cells: NotJudged | None) -> list[str]:
     findings = (not_judged_finding(cells), unknown_verdicts_finding(cells))
-    return [f"  {finding}" for finding in findings if finding]
+    return [f"  {finding.sentence}" for finding in findings if finding.sentence]
 
 
 def _bounds_warning(guard: GuardEvaluation) -> str:
@@ -108,5 +109,5 @@ def _with_interval(metric: Metric) -> str:
 
 
 def _chance(auc: Metric) -> str:
-    finding = against_chance(auc)
-    return f", {finding}" if finding in (UNCLEAR, "worse than chance") else ""
+    finding = chance_finding(auc)
+    return f", {finding.sentence}" if finding.answer in ("no", "cannot tell") else ""

@@ -15,10 +15,12 @@ from marginalia.pipeline.report.page_script import json_data
 from marginalia.pipeline.report.report_data import ReportData, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import UNSAFE, EstimatorEvaluation, Outcome
 from marginalia.schemas.thresholds_json import EstimatorThresholds, GuardThresholds, ThresholdsFile
+from marginalia.scoring.measures.conclusions import FEW_RECORDS
 from marginalia.scoring.measures.intervals import Array, Flags
 from marginalia.scoring.measures.thresholds import outcome
 
 TABLE_STEPS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+RECALL_GOAL = 0.8  # the page says which threshold finds this share of a label
 MOST_STEPS = 1_500  # with more different scores, thresholds of a label are rounded up to multiples of 1 / GRID
 GRID = 1_000
 CHOSEN_ON = "by hand in the report, with the results on the test split in view"
@@ -27,7 +29,8 @@ CHOSEN_ON = "by hand in the report, with the results on the test split in view"
 @dataclass(frozen=True)
 class SliderLabel:
     """A label with n judged test records. `start`: the threshold of the first screen. `table`: (threshold, its outcome)
-    for each of TABLE_STEPS. `steps`: the number of the slider's positions."""
+    for each of TABLE_STEPS. `steps`: the number of the slider's positions. `finds`: the highest of these that finds at
+    least RECALL_GOAL of the positives; None without positives."""
 
     name: str
     n: int
@@ -35,6 +38,7 @@ class SliderLabel:
     start: float
     steps: int
     table: list[tuple[float, Outcome]]
+    finds: tuple[float, Outcome] | None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,12 @@ def threshold_sliders(data: ReportData) -> ThresholdSliders | None:
         file.guards[guard.guard] = GuardThresholds(recommended=best.estimator, estimators=estimators)
     if not shown:
         return None
-    content = {"confidence": data.evaluation.confidence, "file": file.model_dump(mode="json"), "guards": encoded}
+    content = {
+        "confidence": data.evaluation.confidence,
+        "few": FEW_RECORDS,
+        "file": file.model_dump(mode="json"),
+        "guards": encoded,
+    }
     return ThresholdSliders(shown, json_data(content))
 
 
@@ -102,7 +111,9 @@ def _label(
     steps, grid = slider_steps(p, marked)
     flagged, right = (_at_least(values, steps) for values in (p, p[truth]))
     name = data.label_names.get(label, label) if label != UNSAFE else f"any label (verdict: {data.taxonomy.verdict})"
-    shown = SliderLabel(name, len(truth), int(truth.sum()), chosen.threshold, len(steps), rows)
+    found = max((step for step, hits in zip(steps.tolist(), right, strict=True) if hits >= RECALL_GOAL * truth.sum()))
+    finds = (found, outcome(truth, p, found, split="test", confidence=confidence)) if truth.any() else None
+    shown = SliderLabel(name, len(truth), int(truth.sum()), chosen.threshold, len(steps), rows, finds)
     return shown, {
         "id": label,
         "n": len(truth),

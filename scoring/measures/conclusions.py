@@ -13,7 +13,9 @@ from typing import Literal, Protocol
 Answer = Literal["yes", "no", "cannot tell", "not computed"]
 Rule = Literal["above", "below", "at least"]
 Ends = tuple[float | None, float | None]
-FEW_RECORDS = 30  # with fewer, every number of a guard is imprecise, and the terminal and the report say so
+# The one limit of few records: from fewer, nothing is concluded, a share of fewer cases is shown as a count, and the
+# terminal, the report and the card say that numbers are imprecise. The exact 95 % interval of 15 of 30 is 0.31 to 0.69.
+FEW_RECORDS = 30
 WIDE = 1 / 3  # a range is shown if it is wider than this share of the sampling interval
 
 

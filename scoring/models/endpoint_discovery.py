@@ -257,7 +257,7 @@ def _chat_only_error(caller: Caller, error: Refused) -> ServiceError | None:
         try:
             caller.post(f"chat/{PATH}", {}, dict)
             is_chat_only = True
-        except Refused as other:  # an empty request gets 400 or 422, or 404 where there is no such route
+        except Refused as other:  # an empty request gets 400 or 422, or 404 where the server does not have the route
             is_chat_only = other.status in (400, 422)
         except CallFailed:
             is_chat_only = False

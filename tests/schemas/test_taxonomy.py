@@ -63,6 +63,23 @@ def test_a_chain_of_parents_is_no_cycle(tmp_path: Path) -> None:
     assert [item.parent for item in loaded.labels] == [None, "a", "b"]
 
 
+def test_labels_are_listed_after_their_parents(tmp_path: Path) -> None:
+    labels = (("c", ", parent: b"), ("x", ""), ("a", ""), ("b", ", parent: a"), ("d", ", parent: a"), ("y", ""))
+    loaded = taxonomy(tmp_path, "".join(label(name, more=more) for name, more in labels))
+    assert [(item.id, depth) for item, depth in loaded.listed] == [
+        ("x", 0), ("a", 0), ("b", 1), ("c", 2), ("d", 1), ("y", 0)
+    ]  # fmt: skip
+    assert {name: [item.id for item in group] for name, group in loaded.groups.items()} == {
+        loaded.label("a").name: ["a", "b", "c", "d"]
+    }
+    assert loaded.ids == ["c", "x", "a", "b", "d", "y"]  # the order of files
+
+
+def test_without_parents_labels_are_listed_as_they_are(tmp_path: Path) -> None:
+    loaded = taxonomy(tmp_path, label("b") + label("a"))
+    assert ([(item.id, depth) for item, depth in loaded.listed], loaded.groups) == ([("b", 0), ("a", 0)], {})
+
+
 def test_allowed_pairs_are_those_of_writable_labels_that_are_not_forbidden(tmp_path: Path) -> None:
     labels = label("a") + label("b") + label("c") + label("d", more=", generation: withheld")
     loaded = taxonomy(tmp_path, labels, "forbidden_pairs: [[c, a]]\n")

@@ -1,8 +1,8 @@
 """kill -9 at seeded random moments, again and again until a run ends; then it must be what an uninterrupted run is.
 
 Between the kills the same runs meet as many other faults, chosen by the seed: the k-th fsync or rename fails, all HTTP
-calls from the k-th on, or no file may grow beyond so many bytes. The stage must end with an error of ours, or not at
-all, and lose nothing."""
+calls from the k-th on, or no file may grow beyond a limit. The stage must end with an error of ours, or not at all, and
+lose nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Uninterrupted:
 
 
 def soak(case: Case, kills: int, seed: int) -> Tally:
-    """Runs of the case under so many kills and so many faults, in a random order of both."""
+    """Runs of the case under `kills` kills and as many faults, in a random order of both."""
     started = time.monotonic()
     tally = Tally(case.stage)
     soaked = _Soak(case, kills, random.Random(f"{seed}:{case.stage}"), tally)

@@ -1,4 +1,4 @@
-"""A real limit of the operating system instead of a patched one: no file may grow beyond so many bytes."""
+"""A real limit of the operating system instead of a patched one: no file may grow beyond a number of bytes."""
 
 from __future__ import annotations
 

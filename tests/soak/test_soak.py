@@ -12,7 +12,7 @@ from tests.soak.small_run import SmallLine
 
 pytestmark = pytest.mark.slow
 KILLS = {"generate": 8, "push": 4, "pull": 6, "score": 7}
-SAMPLE = (  # every operation of plan, so many of the others
+SAMPLE = (  # every operation of plan, and a number of those of each other stage
     "plan 1000, import 20, generate 20, push 8, pull 12, reconcile 16, score 8, shard 1/2 4, merge 8, evaluate 5, "
     "report 5, release 6, publish 6"
 )

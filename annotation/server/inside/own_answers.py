@@ -22,7 +22,7 @@ Endpoint = Callable[..., Awaitable[Any]]
 def restrict() -> None:
     """Replaces the endpoints. Call this before the server starts."""
     for path, own_part in ((PROGRESS, _own_progress), (USERS_PROGRESS, _own_progress), (RECORD, _own_record)):
-        # raises StopIteration when another version of Argilla has no such route: then it must be looked at again
+        # raises StopIteration when a version of Argilla does not have this route: then this code must be adapted
         route = next(
             route
             for route in api_v1.routes

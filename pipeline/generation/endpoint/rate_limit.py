@@ -21,7 +21,7 @@ class RateLimit:
         self._next_request = self._next_token = 0.0
 
     async def turn(self, tokens: int) -> None:
-        """Returns when a call of so many tokens may start."""
+        """Returns when a call of `tokens` tokens may start."""
         now = time.monotonic()
         start = max(now, self._next_request, self._next_token)
         self._next_request = start + self._seconds_a_request

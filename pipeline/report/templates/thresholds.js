@@ -1,6 +1,6 @@
 {
   // The threshold sliders. The fragment of the address holds all that was changed, so that a link shows the same.
-  const section = document.getElementById("choose"), PREFIX = "#choose?", FEW = 20, ROUNDING = 1e-9;
+  const section = document.getElementById("choose"), PREFIX = "#choose?", ROUNDING = 1e-9;
 
   const startSliders = () => {
     const data = JSON.parse(document.getElementById("threshold-data").textContent);
@@ -17,7 +17,7 @@
       if (!n) return "—";
       const [low, high] = clopperPearson(hits, n, data.confidence);
       const ends = `${Math.floor(100 * low + ROUNDING)}–${Math.ceil(100 * high - ROUNDING)}`;
-      if (n < FEW) return `${hits} of ${n} (${ends} %)`;
+      if (n < data.few) return `${hits} of ${n} (${ends} %)`;
       const share = hits / n, percent = 100 * share;
       const value = share >= 0.995 && share < 1 ? "over 99 %" : percent > 0 && percent < 0.5 ? "under 1 %" : `${percent.toFixed(0)} %`;
       return `${value} (${ends})`;
@@ -46,6 +46,8 @@
       slider.range.value = step;
       slider.range.setAttribute("aria-valuetext", thresholdText(threshold));
       if (document.activeElement !== slider.number) slider.number.value = Number(threshold.toPrecision(6));
+      chosenThresholds.set(slider.key, { threshold, start: label.start });
+      thresholdChanges.dispatchEvent(new Event("change"));
       slider.summary.textContent = `${thresholdText(threshold)}: precision ${texts.precision}, recall ${texts.recall}`;
     };
 
@@ -76,6 +78,16 @@
       section.scrollIntoView();
     };
 
+    // the highest step that finds at least this share of the positives
+    const findAtLeast = (share) => {
+      for (const slider of sliders) {
+        const { right, positives, thresholds } = slider.label;
+        const step = right.findLastIndex((count) => count >= share * positives - ROUNDING);
+        if (positives && step >= 0) set(slider, thresholds[step]);
+      }
+      remember();
+    };
+
     const download = () => {
       const file = structuredClone(data.file);
       for (const { guard, label, threshold } of sliders) {
@@ -98,6 +110,9 @@
     for (const input of Object.values(costs)) {
       input.addEventListener("input", () => { sliders.forEach(show); remember(); });
     }
+    section.querySelector("[data-find]").addEventListener("click", () => {
+      findAtLeast(Math.min(Math.max(Number(section.querySelector("[data-recall]").value) || 0, 0), 100) / 100);
+    });
     section.querySelector("[data-download]").addEventListener("click", download);
     addEventListener("hashchange", restore);
     restore();

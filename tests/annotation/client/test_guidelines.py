@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from marginalia.annotation.client.annotator_words import WORDS
+from marginalia.annotation.client.dataset_settings import label_options
 from marginalia.annotation.client.guidelines import LIMIT, escaped, guidelines
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.taxonomy import Label, Taxonomy
@@ -74,6 +75,19 @@ def test_the_paragraph_on_keys_is_left_out_before_definitions_are_refused() -> N
     text = guidelines(taxonomy(*labels))
     assert len(text) <= LIMIT
     assert "**Keys.**" not in text
+
+
+def test_labels_are_under_the_heading_of_their_parent_and_options_in_the_same_order() -> None:
+    parents = {"a2": "a0", "a0": "a3"}
+    labels = [label.model_copy(update={"parent": parents.get(label.id)}) for label in many(4)]
+    text = guidelines(taxonomy(*labels))
+    headings = [line for line in text.splitlines() if line.startswith("###")]
+    assert headings == ["### Name 1", "### Name 3", "#### Name 0", "##### Name 2"]
+    assert list(label_options(taxonomy(*labels))) == ["a1", "a3", "a0", "a2", "none"]
+    plain = many(4)
+    assert [line for line in guidelines(taxonomy(*plain)).splitlines() if line.startswith("###")] == [
+        f"### Name {number}" for number in range(4)
+    ]
 
 
 @pytest.mark.parametrize("language", ["en", "de", "de-AT", "fr", "es", "ja"])

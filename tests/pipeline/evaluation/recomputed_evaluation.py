@@ -183,7 +183,11 @@ def verdict_metrics(records: list[Scored], threshold: float) -> tuple[dict[str, 
         "accuracy": len(true),
         "roc_auc": len(true),
     }
-    return counts, {**binary(true, flags), **ranked(true, p)}
+    values = {**binary(true, flags), **ranked(true, p)}
+    if true and all(true):  # no flag can be wrong
+        counts |= {"precision": 0, "accuracy": 0}
+        values |= dict.fromkeys(("precision", "f1", "accuracy", "average_precision"), math.nan)
+    return counts, values
 
 
 def exact_interval(successes: float, n: float) -> tuple[float, float]:

@@ -3,6 +3,7 @@ other numbers."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,25 @@ def test_the_verdict_is_not_judged_where_it_is_not_known(table: GuardTable) -> N
     assert (accuracy.value, accuracy.n) == (0.8, 5)
     assert verdict["precision"].value == 0.75
     assert verdict["roc_auc"].value == 1.0  # else the unknown record's 0.95 would be a false alarm
+
+
+def test_without_safe_records_only_the_recall_of_the_verdict_is_computed(table: GuardTable) -> None:
+    """A guard that flags everything would have a precision, F1, accuracy and average precision of 1."""
+    every = np.ones(len(table.ids), dtype=bool)
+    positive = replace(table, any_label=every, verdict_judged=every)
+    verdict = evaluate_estimator(positive, "marginal", CONFIG, seed=1, simulated=False).report.verdict
+    known = {name for name, metric in verdict.items() if metric.value is not None}
+    assert known == {"recall"}
+    reasons = {name: metric.reason for name, metric in verdict.items() if name not in known}
+    assert reasons.pop("roc_auc") == "needs both positives and negatives"
+    assert set(reasons.values()) == {"no safe records in gold"}
+    judged = judged_by(positive)
+    differences = PairedDifferences(judged, judged, positive.ids, CONFIG, seed=1)
+    for name in ("f1", "precision", "accuracy", "average_precision", "false_positive_rate"):
+        difference = differences.metric(f"verdict_{name}")
+        assert difference is not None and difference.value is None, name
+    recall = differences.metric("verdict_recall")
+    assert recall is not None and recall.value == 0
 
 
 def test_reviewed_records_are_chosen_by_all_labels_and_judged_by_the_known_ones(table: GuardTable) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from marginalia.annotation.gold.gold_questions import wilson
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.release.release_stage import STAGE
+from marginalia.pipeline.report.gold_findings import anchoring_finding
 from marginalia.schemas.agreement_json import Agreement, Anchoring, Estimate, GoldQuestionAccuracy
 from marginalia.schemas.storage.files import write_frame, write_json
 from marginalia.schemas.tables import AuditedRecord
@@ -53,6 +54,7 @@ def test_the_card_shows_accuracy_anchoring_and_the_audit(tmp_path: Path) -> None
     card = " ".join((run.path("release") / "README.md").read_text(encoding="utf-8").split())
     assert "A03 0.75 (0.30 to 0.95) of 4, A04 1.00 (0.51 to 1.00) of 4." in card
     assert "0.90 (0.80 to 1.00) where it was shown, 0.60 (0.50 to 0.70) where it was not" in card
+    assert f"{anchoring_finding(estimate(0.3)).sentence}." in card  # as the report says it
     assert (
         "would change 1 of 2 records that a confident guard disputed and 0 of 1 record of a random sample of the "
         "others. The estimated share of all final gold records whose labels would change is 0.09 (0.09 to 0.82). "

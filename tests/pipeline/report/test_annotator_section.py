@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from marginalia.annotation.gold.gold_questions import wilson
-from marginalia.pipeline.report.annotator_section import anchoring_finding, suggested_labels
+from marginalia.pipeline.report.annotator_section import suggested_labels
+from marginalia.pipeline.report.gold_findings import anchoring_finding
 from marginalia.pipeline.report.report_data import ReportData
 from marginalia.pipeline.report.report_page import build_page
 from marginalia.schemas.agreement_json import Anchoring, Estimate, GoldQuestionAccuracy, LabelSeverity, Severity
@@ -103,4 +104,4 @@ def test_the_page_leaves_out_what_was_not_measured(plain: ReportData) -> None:
     ],
 )
 def test_anchoring_claims_no_more_than_its_interval(difference: Estimate, expected: str) -> None:
-    assert expected in anchoring_finding(difference)
+    assert expected in anchoring_finding(difference).sentence

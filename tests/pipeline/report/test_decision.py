@@ -245,3 +245,38 @@ def test_a_partly_judged_label_has_its_own_n() -> None:
     guard, _ = guard_of(data)
     counts = {row.judged.n for row in guard_decision(data, guard).rows if row.judged}
     assert len(counts) == 3
+
+
+def test_labels_with_parents_are_under_a_heading() -> None:
+    data = report_data(Synthetic(n=160, skill=0.5))
+    parents = {"return": "refund", "late_delivery": "damaged_or_faulty"}
+    labels = [label.model_copy(update={"parent": parents.get(label.id)}) for label in data.taxonomy.labels]
+    related = replace(data, taxonomy=data.taxonomy.model_copy(update={"labels": labels}))
+    (guard,) = data.evaluation.guards
+    groups = guard_decision(related, guard).groups
+    names = data.label_names
+    assert [(heading, [row.name for row in rows]) for heading, rows in groups[:2]] == [
+        (names[parent], [names[parent], names[child]])
+        for child, parent in (("late_delivery", "damaged_or_faulty"), ("return", "refund"))
+    ]
+    assert (groups[2][0], len(groups[2][1])) == ("Other labels", 8)
+    text = Page(build_page(related)).text.partition("Each label at its threshold")[2]
+    parent = names["damaged_or_faulty"]
+    assert f"More positives needed {parent} {parent} " in " ".join(text.split())
+    (everything,) = guard_decision(data, guard).groups
+    assert everything == ("", guard_decision(data, guard).rows)
+    assert "Other labels" not in build_page(data)
+
+
+def test_the_first_screen_names_the_weakest_label_and_links_to_thresholds_and_records() -> None:
+    data = report_data(Synthetic(n=160, skill=0.5))
+    (guard,) = data.evaluation.guards
+    best = recommended_estimator(guard)
+    assert best is not None
+    lowest = min(best.labels, key=lambda row: row.metrics["roc_auc"].value or 0)
+    page = Page(build_page(data))
+    before_the_table = page.text.partition("May this guard block?")[2].partition("Each label at its threshold")[0]
+    assert f"{data.label_names[lowest.label]} has the lowest ROC AUC" in before_the_table
+    links = [attributes.get("href") for tag, attributes in page.elements if tag == "a"]
+    first = links.index("#choose", links.index("#made"))  # after the table of contents
+    assert links[first : first + 3] == ["#choose", "#records", "#failures-1"]

@@ -43,10 +43,10 @@ def test_counts_of_five_records_by_hand() -> None:
         (0, 5),
         (0, 3),
     )
-    assert section.not_judged == (
+    assert section.not_judged.sentence == (
         "2 records are partly judged: 20 of 60 record × label values (33 %) were not judged and are left out"
     )
-    assert section.unknown_verdicts == (
+    assert section.unknown_verdicts.sentence == (
         "1 record has no label, but not all labels were judged, so it is not known whether any applies"
     )
     (step,) = section.steps
@@ -132,7 +132,9 @@ def test_without_safe_records_the_page_says_that_the_verdict_has_only_a_recall(m
     gold = masked.gold.with_columns(judged=pl.lit(TAXONOMY.ids[:5]).cast(pl.List(pl.String)))
     gold = gold.with_columns(labels=pl.col("labels").list.set_intersection(TAXONOMY.ids[:5]))
     few = Page(build_page(report_data(SYNTHETIC, replace(masked_frames(), gold=gold))))
-    assert "without safe records a guard that flags everything has 1.00" in few.text
+    assert "so precision, F1, average precision and accuracy are not computed." in few.text
+    verdict = few.text.partition("The verdict: at least one label")[2].partition("Threshold 0.5")[0]
+    assert " ".join(verdict.split()).endswith("accuracy — — — — 1.00 0.95 to 1.00 — —")  # only the recall
     never = [label.name for label in TAXONOMY.labels[5:]]
     assert f"Not in macro averages: {', '.join(never)} (not judged in any record of these splits" in few.text
     assert few.text.count("(not checked: this label was not judged in the calibration split)") == len(never)

@@ -16,16 +16,21 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
+from marginalia.pipeline.report.decision import chosen_threshold, precision_target
 from marginalia.pipeline.report.report_data import ReportData
 from marginalia.pipeline.report.report_page import build_page
 from tests.pipeline.report.test_page import HOSTILE, report_data
 from tests.pipeline.report.test_page_in_browser import browser  # noqa: F401 - a fixture
 from tests.pipeline.report.test_page_in_browser import pytestmark as needs_browser
-from tests.pipeline.synthetic_run import Synthetic
+from tests.pipeline.synthetic_run import Synthetic, make_frames
 
 AXE = importlib.util.find_spec("axe_playwright_python")
 A4 = (680, 1001)  # CSS pixels inside the margins of the print style
 OPEN_ALL = "document.querySelectorAll('details').forEach(item => item.open = true)"
+CUTOFFS = (  # for each table of fixed thresholds, those that are shown, in hundredths
+    "return [...document.querySelectorAll('.cutoff table')].map(table => [...table.tBodies[0].rows]"
+    ".filter(row => row.getClientRects().length).map(row => Math.round(100 * Number(row.cells[0].textContent))))"
+)
 pytestmark = needs_browser
 
 
@@ -137,13 +142,16 @@ def test_print_cuts_no_figure_and_leaves_out_what_needs_a_screen(
     shown = browser.execute_script(
         "return arguments[0].filter(name => "
         "[...document.querySelectorAll(name)].some(item => item.getClientRects().length))",
-        [".contents", "#record-browser", ".figure-links", "details:not([open], .cutoff)", ".slider"],
+        [".contents", "#record-browser", ".figure-links", "details:not([open], .cutoff)", "[data-with-script]"],
     )
     assert shown == []
-    tables = browser.execute_script(
-        "return [...document.querySelectorAll('.cutoff table')].map(table => table.getBoundingClientRect().height)"
+    assert browser.execute_script(CUTOFFS) == [list(range(10, 100, 10))] * 13  # every second one
+    fits = browser.execute_script(
+        "return [...document.querySelectorAll('.cutoff .scroll')].map(box => box.scrollWidth <= box.clientWidth)"
     )
-    assert len(tables) >= 12 and min(tables) > 100
+    assert fits == [True] * 13
+    section = browser.execute_script("return document.querySelector('#choose').getBoundingClientRect().height")
+    assert section < 1.7 * A4[1]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     options = {"preferCSSPageSize": True, "printBackground": True}
     pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", options)["data"])
@@ -151,6 +159,14 @@ def test_print_cuts_no_figure_and_leaves_out_what_needs_a_screen(
     boxes = {tuple(float(end) for end in box.split()) for box in re.findall(rb"/MediaBox \[([^]]*)\]", pdf)}
     assert 10 <= len(pages) <= 30
     assert [[round(end) for end in box] for box in boxes] == [[0, 0, 595, 842]]
+
+
+def test_on_screen_all_fixed_thresholds_are_shown_without_scripts(browser: webdriver.Chrome, page: str) -> None:  # noqa: F811
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    show(browser, page)
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    browser.execute_script(OPEN_ALL)
+    assert browser.execute_script(CUTOFFS) == [list(range(5, 100, 5))] * 13
 
 
 def test_without_scripts_a_sentence_says_where_the_worst_records_are(browser: webdriver.Chrome, page: str) -> None:  # noqa: F811
@@ -195,9 +211,9 @@ def test_filters_by_kind_and_label(browser: webdriver.Chrome, page: str, data: R
     (table,) = data.tables
     best = next(row for row in data.evaluation.guards[0].estimators if row.estimator == "marginal")
     label, truth = table.labels[0], table.truth[:, 0]
-    threshold = best.thresholds.labels[label][0].threshold
-    assert threshold is not None
-    flagged = table.scores["marginal"][:, 0] >= threshold
+    chosen = chosen_threshold(best.thresholds.labels[label], precision_target(best))
+    assert chosen is not None and chosen.threshold is not None
+    flagged = table.scores["marginal"][:, 0] >= chosen.threshold
     expected = {
         "m": truth & ~flagged,
         "a": ~truth & flagged,
@@ -216,6 +232,61 @@ def test_filters_by_kind_and_label(browser: webdriver.Chrome, page: str, data: R
         "[...item.querySelectorAll('.kind-m th')].map(cell => cell.textContent))"
     )
     assert rows and all(data.label_names[label] in names for names in rows)
+
+
+def state(browser: webdriver.Chrome) -> str:  # noqa: F811
+    return str(browser.execute_script("return document.querySelector('#record-browser .state').textContent"))
+
+
+def test_the_records_follow_the_sliders(browser: webdriver.Chrome, page: str, data: ReportData) -> None:  # noqa: F811
+    show(browser, page)
+    browser.execute_script("document.querySelector('#record-browser').open = true")
+    assert state(browser).startswith("Decided at the thresholds of the first screen.")
+    (table,) = data.tables
+    truth, p = table.truth[:, 0], table.scores["marginal"][:, 0]
+    low, high = (ends[:, 0] for ends in table.bounds["marginal"])
+    choose(browser, "label", "0")
+    test_scores = np.sort(p[table.splits == "test"])
+    for threshold in (0.5, 0.31, float(test_scores[-3])):  # the last one is a score, which must be flagged
+        browser.execute_script(
+            "const field = document.querySelector('[data-slider=\"0\"] [type=number]'); field.value = arguments[0];"
+            "field.dispatchEvent(new Event('input'))",
+            threshold,
+        )
+        browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+        name = data.label_names[table.labels[0]]
+        assert state(browser).startswith(f"Decided at the thresholds that you chose: {name} {threshold:.3f}; the other")
+        flagged = p >= threshold
+        near = (np.abs(p - threshold) <= 0.05) | ((low < threshold) & (threshold <= high))
+        for kind, selected in {"m": truth & ~flagged, "a": ~truth & flagged, "near": near}.items():
+            choose(browser, "kind", kind)
+            n = int(np.count_nonzero(selected))
+            assert status(browser).endswith(f" of {n} that match" if n else "No record matches"), (threshold, kind)
+
+
+def test_a_label_with_only_bounds_has_an_interval_and_no_decision(browser: webdriver.Chrome, tmp_path: Path) -> None:  # noqa: F811
+    config = Synthetic(n=120, skill=0.6)
+    frames = make_frames(config)
+    value = pl.when(pl.col("label") != "return").then("probability")
+    data = report_data(config, replace(frames, scores=frames.scores.with_columns(probability=value)))
+    (tmp_path / "report.html").write_text(build_page(data), encoding="utf-8")
+    show(browser, (tmp_path / "report.html").as_uri())
+    browser.execute_script("document.querySelector('#record-browser').open = true")
+    choose(browser, "label", str(len(data.taxonomy.ids) - 1))
+    rows = browser.execute_script(
+        "return [...document.querySelectorAll('#record-browser article')].map(item => "
+        "[...item.querySelector('.kind-b').cells].slice(0, 4).map(cell => cell.textContent))"
+    )
+    final = data.gold.filter((pl.col("status") == "final") & pl.col("labels").list.contains("return"))
+    judged = set(final["id"]) & set(data.tables[0].ids)
+    assert status(browser).endswith(f" of {len(judged)} that match")
+    assert rows
+    for name, decision, interval, threshold in rows:
+        assert (name, decision, threshold) == ("Return", "only bounds", "—")
+        assert re.fullmatch(r"[01]\.\d{3} to [01]\.\d{3}", interval)
+    for kind in ("m", "a", "near", "wrong"):
+        choose(browser, "kind", kind)
+        assert status(browser) == "No record matches"
 
 
 def test_hostile_records_stay_text(browser: webdriver.Chrome, tmp_path: Path) -> None:  # noqa: F811

@@ -11,11 +11,12 @@ import polars as pl
 import pytest
 
 from marginalia.pipeline.report import record_browser
+from marginalia.pipeline.report.decision import chosen_threshold, precision_target
 from marginalia.pipeline.report.record_browser import RecordBrowser, shortened
 from marginalia.pipeline.report.report_data import ReportData
 from marginalia.pipeline.report.report_page import build_page
 from tests.pipeline.report.test_page import Page, report_data
-from tests.pipeline.synthetic_run import Synthetic
+from tests.pipeline.synthetic_run import Synthetic, make_frames
 
 
 @pytest.fixture(scope="module")
@@ -44,35 +45,65 @@ def test_every_judged_record_is_there_with_its_numbers(data: ReportData) -> None
     record = content["records"][0]
     row, cells = table.ids.index(record["id"]), record["guards"][0]
     assert record["gold"] == [data.label_names[label] for label in data.gold.row(row + 4, named=True)["labels"]]
-    assert cells["p"] == [round(10_000 * value) for value in table.scores["marginal"][row]]
+    assert cells["p"] == pytest.approx(table.scores["marginal"][row].tolist(), rel=1e-5)
     assert cells["low"] == [round(10_000 * value) for value in table.bounds["marginal"][0][row]]
     assert cells["high"] == [round(10_000 * value) for value in table.bounds["marginal"][1][row]]
     assert (cells["yes"], cells["answers"]) == (table.yes[row].tolist(), table.answers[row].tolist())
-    for column, label in enumerate(table.labels):
-        threshold = best.thresholds.labels[label][0].threshold or best.threshold
-        flagged = table.scores["marginal"][row][column] >= threshold
-        expected = {(1, 1): "f", (1, 0): "m", (0, 1): "a", (0, 0): "r"}[int(table.truth[row][column]), int(flagged)]
-        assert cells["kinds"][column].lower() == expected
+    assert cells["truth"] == "".join("01"[value] for value in table.truth[row].astype(int))
+    target = precision_target(best)
+    for label, threshold in zip(table.labels, guard["thresholds"], strict=True):
+        chosen = chosen_threshold(best.thresholds.labels[label], target)
+        assert chosen is not None and threshold == chosen.threshold
 
 
 def test_misses_and_false_alarms_are_those_of_the_evaluation(data: ReportData) -> None:
     """Against the outcome on the test split, which the evaluation counts on its own."""
     best = next(row for row in data.evaluation.guards[0].estimators if row.estimator == "marginal")
     content = content_of(browser_of(data))
-    in_test = [record for record in content["records"] if record["split"] == "test"]
+    in_test = [record["guards"][0] for record in content["records"] if record["split"] == "test"]
     for column, label in enumerate(data.tables[0].labels):
-        outcome = best.thresholds.labels[label][0].judged_on
-        assert outcome is not None
-        kinds = [record["guards"][0]["kinds"][column].lower() for record in in_test]
-        assert kinds.count("m") + kinds.count("f") == outcome.positives
-        assert kinds.count("a") + kinds.count("f") == outcome.flagged
+        chosen = chosen_threshold(best.thresholds.labels[label], precision_target(best))
+        assert chosen is not None and chosen.threshold is not None and chosen.judged_on is not None
+        at = float(f"{chosen.threshold:.6g}")  # as the page's script compares
+        assert sum(cells["truth"][column] == "1" for cells in in_test) == chosen.judged_on.positives
+        assert sum(cells["p"][column] >= at for cells in in_test) == chosen.judged_on.flagged
 
 
 def test_wrong_decisions_come_first_and_the_most_confident_ones_at_the_top(data: ReportData) -> None:
-    records = content_of(browser_of(data))["records"]
-    wrong = [any(kind in "maMA" for kind in record["guards"][0]["kinds"]) for record in records]
+    content = content_of(browser_of(data))
+    thresholds = content["guards"][0]["thresholds"]
+    wrong = [
+        any(
+            (truth == "1") != (p >= threshold)
+            for truth, p, threshold in zip(
+                *(record["guards"][0][key] for key in ("truth", "p")), thresholds, strict=True
+            )
+        )
+        for record in content["records"]
+    ]
     assert True in wrong and False in wrong
     assert wrong == sorted(wrong, reverse=True)
+
+
+def test_a_label_with_only_bounds_is_shown_with_its_interval() -> None:
+    config = Synthetic(n=120, skill=0.6)
+    frames = make_frames(config)
+    value = pl.when(pl.col("label") != "return").then("probability")
+    bounded = replace(frames, scores=frames.scores.with_columns(probability=value))
+    data = report_data(config, bounded)
+    content = content_of(browser_of(data))
+    (guard,) = content["guards"]
+    assert (guard["ids"][-1], guard["labels"][-1], guard["thresholds"][-1]) == ("return", "Return", None)
+    best = data.evaluation.guards[0].recommended
+    own = bounded.scores.filter((pl.col("label") == "return") & (pl.col("estimator") == best))
+    ends = {record: (low, high) for record, low, high in own.select("record_id", "lower", "upper").iter_rows()}
+    labels = dict(data.gold.select("id", "labels").iter_rows())
+    for record in content["records"]:
+        (cells,) = record["guards"]
+        assert cells["p"][-1] is None
+        assert (cells["low"][-1], cells["high"][-1]) == tuple(round(10_000 * end) for end in ends[record["id"]])
+        assert cells["truth"][-1] == ("1" if "return" in labels[record["id"]] else "0")
+        assert len(cells["truth"]) == len(cells["p"]) == len(cells["low"]) == len(guard["ids"])
 
 
 def test_capitals_are_near_the_threshold_or_have_bounds_around_it() -> None:

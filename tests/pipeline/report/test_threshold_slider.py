@@ -19,7 +19,7 @@ from marginalia.pipeline.evaluation.guard_tables import GuardTable
 from marginalia.pipeline.report import as_text, threshold_slider
 from marginalia.pipeline.report.report_data import ReportData
 from marginalia.pipeline.report.report_page import build_page
-from marginalia.pipeline.report.threshold_slider import MOST_STEPS, slider_steps, threshold_sliders
+from marginalia.pipeline.report.threshold_slider import MOST_STEPS, RECALL_GOAL, slider_steps, threshold_sliders
 from marginalia.schemas.evaluation_json import UNSAFE, Outcome
 from marginalia.schemas.thresholds_json import ThresholdsFile
 from marginalia.scoring.measures.intervals import clopper_pearson
@@ -98,6 +98,22 @@ def test_without_scripts_the_page_has_a_table_of_thresholds(data: ReportData) ->
     assert f"{judged.n} judged test records, {as_text.plural(judged.positives, 'positive')}." in page.text
 
 
+def test_the_page_says_which_threshold_finds_four_fifths_of_a_label(data: ReportData) -> None:
+    sliders = threshold_sliders(data)
+    assert sliders is not None
+    page = " ".join(Page(build_page(data)).text.split())
+    (guard,) = sliders.guards
+    for shown, label in zip(guard.labels, encoded(data)["guards"][0]["labels"], strict=True):
+        assert shown.finds is not None
+        at, found = shown.finds
+        assert found.recall.value is not None and found.recall.value >= RECALL_GOAL
+        higher = [step for step in label["thresholds"] if step > at]
+        assert higher and (judged_at(data, label["id"], higher[0]).recall.value or 0) < RECALL_GOAL
+        recall, precision = as_text.share(found.recall), as_text.share(found.precision)
+        sentence = f"at least 80 % of them is {as_text.threshold(at)}: recall {recall}, precision {precision}."
+        assert sentence in page
+
+
 def test_there_are_no_sliders_without_scores_or_for_a_withheld_guard(data: ReportData) -> None:
     assert threshold_sliders(replace(data, tables=[])) is None
     assert 'id="choose"' not in build_page(replace(data, tables=[]))
@@ -172,6 +188,30 @@ def test_the_slider_shows_the_numbers_of_the_evaluation(
         assert float(str(number.get_attribute("value"))) == pytest.approx(step, rel=1e-5)
         assert as_text.threshold(step) in panel.find_element(By.TAG_NAME, "summary").text
     assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+
+
+@needs_browser[0]
+@needs_browser[1]
+def test_all_sliders_are_set_to_find_a_share_of_each_label(
+    data: ReportData,
+    browser: webdriver.Chrome,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(build_page(data), encoding="utf-8")
+    panels = opened(browser, path)
+    sliders = threshold_sliders(data)
+    assert sliders is not None
+    labels = encoded(data)["guards"][0]["labels"]
+    browser.find_element(By.CSS_SELECTOR, "[data-find]").click()
+    for panel, label, shown in zip(panels, labels, sliders.guards[0].labels, strict=True):
+        assert shown.finds is not None
+        assert cells(panel).items() >= expected(data, label["id"], shown.finds[0]).items()
+    write(browser.find_element(By.CSS_SELECTOR, "[data-recall]"), "100")
+    browser.find_element(By.CSS_SELECTOR, "[data-find]").click()
+    assert {cells(panel)["fn"] for panel in panels} == {"0"}
+    shared = browser.current_url.partition("#")[2]
+    assert {cells(panel)["fn"] for panel in opened(browser, path, f"#{shared}")} == {"0"}
 
 
 @needs_browser[0]
