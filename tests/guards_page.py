@@ -51,7 +51,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def _answer(file: dict[str, Any]) -> str:
     """In a few words, what a guard's answer consists of."""
     if (kind := file.get("kind", "generative")) != "generative":
-        return KINDS[kind]
+        return KINDS.get(kind, kind)
     pieces = list(_pieces(file["answer"]))
     scale = next((piece for piece in pieces if "levels" in piece or "integers" in piece), None)
     if file.get("calls") == "per_label":

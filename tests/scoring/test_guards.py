@@ -13,10 +13,8 @@ from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from marginalia.schemas.errors import InputError
-from marginalia.schemas.storage.yaml_files import load_yaml
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
 from marginalia.scoring.guard import SHIPPED, Guard, load_guard
-from marginalia.scoring.guard_file import GuardFile
 from marginalia.scoring.language.answer_language import FIRST_TOKEN
 from marginalia.scoring.language.token_language import TokenLanguage, vocabulary_bytes
 from marginalia.scoring.marginal.answer_search import Limits
@@ -144,12 +142,12 @@ def test_labels_are_those_of_the_taxonomy_in_its_order(name: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_file_says_what_people_want_to_know_first(path: Path) -> None:
-    file = load_yaml(path, GuardFile)
-    assert path.stem == file.guard
-    assert file.licence is not None
-    assert file.judges
-    assert file.confirmed is not None
-    assert (file.confirmed.prompt and file.confirmed.answer) or file.confirmed.note  # what was not seen
+    file = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert file["guard"] == path.stem
+    assert file["licence"]
+    assert file["judges"]
+    seen = file["confirmed"]
+    assert (seen["prompt"] and seen["answer"]) or seen["note"]  # what was not seen
 
 
 def test_no_model_is_asked_to_write_sexual_abuse_of_children() -> None:
