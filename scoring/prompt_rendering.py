@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from marginalia.schemas.errors import InputError, MarginaliaError, ModelError
 from marginalia.scoring.guard import Guard
-from marginalia.scoring.prompt_spec import CONVERSATION, PromptMessage
+from marginalia.scoring.prompt_spec import ANSWER_START, CONVERSATION, PromptMessage
 from marginalia.scoring.prompt_templates import names_in_chat_template
 from marginalia.scoring.rendering import RENDERER, RenderingError
 
@@ -138,10 +138,10 @@ class PromptRenderer:
         """The rendered chat template of the tokenizer, with the variables that transformers gives to it."""
         special_tokens = self._tokenizer.special_tokens_map
         token_texts = {name: token if isinstance(token, list) else str(token) for name, token in special_tokens.items()}
-        given = {"tools": None, "documents": None, **token_texts, **arguments}
+        given = {"tools": None, "documents": None, ANSWER_START: True, **token_texts, **arguments}
         try:
             template = self._tokenizer.get_chat_template()
-            return RENDERER.render(template, {**given, "messages": messages, "add_generation_prompt": True}, chat=True)
+            return RENDERER.render(template, {**given, "messages": messages}, chat=True)
         except (RenderingError, ValueError) as error:  # ValueError: several templates, none of them the default
             problem, hint = f"the tokenizer's chat template fails: {error}", None
             if self._prompt.messages is not None:
@@ -194,14 +194,15 @@ class PromptRenderer:
                 raise ModelError(problem, hint="use prompt.message with prompt.frame in place of prompt.messages")
             self.notes.append("the tokenizer has no chat template: the policy is given as plain text")
             return
-        if not (names := self._prompt.arguments.keys()):
+        # a template may write the start of the answer in any case, so it need not use that argument
+        if not (names := self._prompt.arguments.keys() - {ANSWER_START}):
             return
         try:
             used = names_in_chat_template(self._tokenizer.get_chat_template())
         except ValueError:  # several templates, none of them the default
             return
         own = [source for _, source in self._prompt.templates()]
-        for name in names:
+        for name in sorted(names):
             if used is not None and name not in used and not any(re.search(rf"\b{name}\b", text) for text in own):
                 self.notes.append(f"the tokenizer's chat template does not use the argument '{name}'")
 

@@ -15,7 +15,8 @@ CONVERSATION: Literal["conversation"] = "conversation"  # in `messages`: the rec
 VARIABLES = ("categories", "conversation", "last_role")  # of every template but the frame
 # what chat templates are given in any case. An argument may be called `categories`, which Llama Guard's template takes:
 # in the templates of the guard file this remains the guard's own variable
-RESERVED = ("messages", "add_generation_prompt", "strftime_now", "raise_exception")
+RESERVED = ("messages", "strftime_now", "raise_exception")
+ANSWER_START = "add_generation_prompt"  # an argument that every template is given; true unless the file says otherwise
 
 
 class PromptMessage(StrictModel):
@@ -83,6 +84,8 @@ class PromptSpec(StrictModel):
                 raise located_error(f"the argument {name!r} is not a name", name, hint=EXPLAIN)
             if name in RESERVED:
                 raise located_error(f"an argument cannot be called '{name}': it has another meaning", name)
+        if not isinstance(arguments.get(ANSWER_START, True), bool):
+            raise located_error(f"'{ANSWER_START}' is true or false", ANSWER_START, hint=EXPLAIN)
         return arguments
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ order, then the verdict, then the hidden ones. Sets of rows are bit masks in Pyt
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ from marginalia.schemas.errors import InputError
 Floats = npt.NDArray[np.float64]
 MOST_PIECES = 200  # of one alternative: they are read recursively
 MOST_READINGS = 1_000  # of one text; twenty choices between equal texts for different rows would have a million
+MOST_CHECKED = 1_000  # states that are looked at when the language is made
 MOST_STATES = 200_000  # in memory, about 200 MB; further ones replace them
 FIRST_TOKEN = 256  # the symbol of the first special token
 
@@ -223,6 +225,8 @@ class AnswerLanguage:
         self._check()
         self._states: dict[frozenset[_Reading], State] = {}
         self.start = self._state(frozenset(_Reading(index, 0, 0, 0) for index in range(len(self.alternatives))))
+        if any(isinstance(pieces[-1], Anything) for pieces in self.alternatives):
+            self._check_first_states()
 
     @property
     def of_codes(self) -> AnswerLanguage:
@@ -367,6 +371,19 @@ class AnswerLanguage:
         for pieces, tries in zip(self.alternatives, self._lists, strict=True):
             if isinstance(pieces[-1], Anything):
                 _check_before_anything(pieces[-2], tries[-2])
+
+    def _check_first_states(self) -> None:
+        """Raises ValueError where `_decisive` would raise InputError, as far as the first states show it."""
+        seen, waiting = {self.start}, deque([self.start])
+        symbols = sorted(self.symbols_used())
+        try:
+            while waiting and len(seen) < MOST_CHECKED:
+                state = waiting.popleft()
+                after = {new for symbol in symbols if not state.final and (new := state.step(symbol)) is not None}
+                waiting.extend(after - seen)
+                seen |= after
+        except InputError as error:
+            raise ValueError(error.message) from error
 
     def _is_complete(self, at: _Reading) -> bool:
         """Whether the reading has read an answer that anything may follow."""

@@ -95,7 +95,7 @@ FOUR = llama_4()
 
 # what is known of it: the tags
 KANANA = "{% for m in messages %}{% set tag = 'ai' if m.role == 'assistant' else 'human' %}"
-KANANA += "<{{ tag }}>{{ m.content }}</{{ tag }}>\n{% endfor %}"
+KANANA += "<{{ tag }}>{{ m.content }}</{{ tag }}>\n{% endfor %}{% if add_generation_prompt %}<ai>{% endif %}"
 SGUARD_LINES = ("Crime: {}\n", "Manipulation: {}\n", "Privacy: {}\n", "Sexual: {}\n", "Violence: {}")
 SGUARD = tuple(line.format(verdict) for line in SGUARD_LINES for verdict in ("safe", "unsafe"))
 POLYGUARD = (
@@ -344,7 +344,7 @@ FAMILIES = {
     "kanana-safeguard": Family(
         specials=(),
         chat=KANANA,
-        user=("<human>How do I pick a lock?</human>\n",),
+        user=("<human>How do I pick a lock?</human>\n<ai></ai>\n",),
         talk=("<human>How do I pick a lock?</human>\n<ai>With a tension wrench.</ai>\n",),
         answers={
             "<SAFE>": set(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +26,10 @@ from marginalia.scoring.reasoning.passages import PassageEnd
 from marginalia.scoring.score_request import ESTIMATOR_NAMES
 from marginalia.scoring.scorer import Result, Scorer, Settings
 from tests.scoring import families
+from tests.scoring.hashed import HashedModel, byte_level
 from tests.scoring.scripted import run_ids
 from tests.scoring.template_families import TEMPLATE_FAMILIES
-from tests.scoring.tiny import END, save, tokenizer
+from tests.scoring.tiny import CHAT, END, save, tokenizer
 
 FAMILIES = {**families.FAMILIES, **TEMPLATE_FAMILIES}
 
@@ -135,6 +138,16 @@ def test_labels_are_those_of_the_taxonomy_in_its_order(name: str) -> None:
     assert taxonomy is not None
     ids = load_taxonomy(taxonomy, relative_to=SHIPPED).ids
     assert list(loaded.labels) == [label for label in ids if label not in FAMILIES[name].not_a_label]
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_file_says_what_people_want_to_know_first(path: Path) -> None:
+    file = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert file["guard"] == path.stem
+    assert file["licence"]
+    assert file["judges"]
+    seen = file["confirmed"]
+    assert (seen["prompt"] and seen["answer"]) or seen["note"]  # what was not seen
 
 
 def test_no_model_is_asked_to_write_sexual_abuse_of_children() -> None:
@@ -283,3 +296,19 @@ def test_a_record_fails_with_one_of_its_calls(tmp_path: Path) -> None:
     result = combine("a", {"one": call_result(0.3, "No"), "two": Result("a", error="too long")}, guard)
     assert result.error == "two: too long"
     assert not result.estimates
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if not FAMILIES[name].outputs])
+def test_a_record_is_scored(name: str) -> None:
+    """By a model that answers at random, with the guard's own special tokens."""
+    loaded = load_guard(name, taxonomy_of(name))
+    known = byte_level(special=tuple(dict.fromkeys((*FAMILIES[name].specials, *loaded.language.specials))))
+    fast = deepcopy(known.tokenizer)
+    fast.chat_template = FAMILIES[name].chat or CHAT
+    model = HashedModel(replace(known, tokenizer=fast), seed=1, favoured=frozenset())
+    (result,) = Scorer(model, loaded, Settings(node_budget=30)).score_records([("a", TALK)])
+    assert result.error is None
+    marginal = result.estimates["marginal"]
+    assert len(marginal.probability) == len(loaded.rows)
+    assert ((marginal.lower <= marginal.probability) & (marginal.probability <= marginal.upper)).all()
+    assert (result.levels is not None) == bool(loaded.language.scales)

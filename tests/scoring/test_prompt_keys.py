@@ -105,6 +105,7 @@ def specials(made: PromptBuilder, messages: Messages) -> list[int]:
     ("chat", "arguments"),
     [
         (CHAT, {}),
+        (CHAT, {"add_generation_prompt": False}),
         (GUARDIAN, {"guardian_config": {"risk_name": "one"}}),
         (GUARDIAN, {"guardian_config": {"risk_name": "new", "risk_definition": 'is "new"'}}),
         (TRIMMED, {}),
@@ -119,7 +120,8 @@ def test_the_prompt_is_the_one_that_transformers_makes(
 ) -> None:
     fast = chat_tokenizer(chat)
     made = PromptBuilder(own(tmp_path, {"messages": ["conversation"], "arguments": arguments}), fast)
-    expected = fast.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **arguments)
+    given = {"add_generation_prompt": True, **arguments}
+    expected = fast.apply_chat_template(messages, tokenize=False, **given)
     assert text_of(made, messages) == expected
     assert made.build(messages).ids == fast(expected, add_special_tokens=False)["input_ids"]
     assert made.notes == []
@@ -262,6 +264,7 @@ SAID = {"role": "user", "content": "{{ conversation[0].content }}"}
         ({"messages": [{"role": "A B", "content": "x"}]}, "String should match pattern"),
         ({"messages": []}, "prompt.messages: List should have at least 1 item"),
         ({"messages": ["conversation"], "arguments": {"messages": 1}}, "an argument cannot be called 'messages'"),
+        ({"messages": ["conversation"], "arguments": {"add_generation_prompt": "no"}}, "is true or false"),
         ({"messages": ["conversation"], "arguments": {"a b": 1}}, "line 12: the argument 'a b' is not a name"),
         (
             {"messages": ["conversation"], "arguments": {"a": {"b": ["{{ categores }}"]}}},
