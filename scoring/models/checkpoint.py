@@ -22,9 +22,10 @@ def load_network(reference: str, folder: str, options: dict[str, Any], **further
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
         if _quantization(config) == "mxfp4":  # gpt-oss; otherwise transformers may load kernels from the Hub for it
             further["quantization_config"] = Mxfp4Config(dequantize=True)
+        if "gguf_file" in options:
+            further["config"] = config  # reading it takes seconds
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
-            config=config,
             attn_implementation=attention_of(config),
             trust_remote_code=False,
             output_loading_info=True,
@@ -46,8 +47,7 @@ def _quantization(config: Any) -> str | None:
 
 
 def attention_of(config: Any) -> str:
-    """The attention implementation that transformers chooses for the causal model of a config. Always named when a
-    model is made: otherwise a config.json can name one, which can be code from the Hub."""
+    """The attention implementation that transformers chooses for the causal model of a config."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     from marginalia.scoring.models.attention_masks import own_implementation

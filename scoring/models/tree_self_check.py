@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from marginalia.schemas.errors import ModelError
-from marginalia.scoring.models.attention_masks import Mask, own_attention, without_attention
+from marginalia.scoring.models.attention_masks import Mask, own_attention, own_implementation, without_attention
 from marginalia.scoring.models.position_encodings import Context, original_lengths, position_arguments
 from marginalia.scoring.models.prefix_tree import TokenToRun, TreeBatch, TreeRunner
 
@@ -24,6 +24,7 @@ TOLERANCE = 1e-4  # largest accepted difference of float32 hidden states, relati
 PATH = 4  # answer tokens in the comparison
 SHORTEST = 3 * PATH  # tokens
 LONGEST = 16_384  # tokens in the comparison: bounds its masks to about a gigabyte
+EAGER_BYTES = 6 << 30  # most memory of the scores of one layer of eager attention, which sdpa does not keep
 OPERATIONS = {"cpu": 5e11, "cuda": 5e13}  # most floating-point operations of the comparison: some seconds
 
 
@@ -130,14 +131,21 @@ def _check_attention_only(short: Any, context: int) -> None:
 
 
 def _lengths(short: Any, masks: tuple[Mask, ...], context: int) -> tuple[list[int], list[str]]:
-    """Lengths in tokens to compare, one beyond each window or chunk; and a note on windows that would take too long."""
+    """Lengths in tokens to compare, one beyond each window or chunk; and a note on windows that would take too long or
+    too much memory."""
     weights = sum(weight.numel() for weight in short.parameters())
     weights -= sum(module.weight.numel() for module in short.modules() if isinstance(module, nn.Embedding))
     longest = min(LONGEST, int(OPERATIONS.get(short.device.type, OPERATIONS["cpu"]) / (4 * weights)))
+    reason = "it would take too long"
+    if own_implementation(type(short)) == "eager":
+        # about four copies of the scores in float32
+        affordable = int((EAGER_BYTES / (16 * short.config.get_text_config().num_attention_heads)) ** 0.5)
+        if affordable < longest:
+            longest, reason = affordable, "it would take too much memory"
     sizes = sorted({mask.size for mask in masks if mask.size and mask.size + 2 * PATH <= context})
     crossed = [size for size in sizes if size + 2 * PATH <= max(longest, SHORTEST)]
     not_crossed = ", ".join(str(size) for size in sizes if size not in crossed)
-    notes = [f"the self-check did not cross the attention windows of {not_crossed} tokens: it would take too long"]
+    notes = [f"the self-check did not cross the attention windows of {not_crossed} tokens: {reason}"]
     return [SHORTEST, *(size + 2 * PATH for size in crossed)], notes if not_crossed else []
 
 

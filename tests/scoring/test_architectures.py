@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import pytest
 import torch
 
 from marginalia.schemas.errors import ModelError
+from marginalia.scoring.marginal.record_batches import RecordJob
 from marginalia.scoring.models import prefix_tree, tree_self_check
 from marginalia.scoring.models.attention_masks import Mask, classify
 from marginalia.scoring.models.eager_attention import eager_attention
 from marginalia.scoring.models.local_model import load_local
-from marginalia.scoring.scorer import Scorer, Settings
-from tests.scoring.networks import GUARD, saved
+from marginalia.scoring.scorer import PerLabelScorer, Scorer, Settings
+from tests.scoring.networks import GUARD, plain, saved
 from tests.scoring.tiny import END
 from tests.scoring.tree_difference import largest_difference
 
@@ -32,6 +34,7 @@ SUPPORTED = {
     "soft caps": {Mask("sliding", 16), Mask("full")},
     "sinks": {Mask("sliding", 16), Mask("full")},
     "granite experts": {Mask("full")},
+    "keys of earlier layers": {Mask("sliding", 16), Mask("full")},
     "experts": {Mask("full")},
     "qwen3": {Mask("full")},
     "neox": {Mask("full")},
@@ -52,6 +55,14 @@ def test_supported_architectures_give_the_numbers_of_plain_passes(tmp_path: Path
     model = load_local(str(saved(tmp_path, name)))
     assert set(model.runner.masks) == SUPPORTED[name]
     assert largest_difference(model, range(END)) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["sliding and full", "chunked with a temperature", "soft caps", "sinks"])
+def test_prompts_in_several_passes_give_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(prefix_tree, "PREFILL_CHUNK", 7)
+    assert largest_difference(load_local(str(saved(tmp_path, name))), range(END)) < 1e-4
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -124,6 +135,14 @@ def test_windows_too_long_to_cross_are_told(tmp_path: Path, monkeypatch: pytest.
     ]
 
 
+def test_windows_that_take_too_much_memory_to_cross_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Soft caps are compared with attention that keeps all scores."""
+    monkeypatch.setattr(tree_self_check, "EAGER_BYTES", 16 * 4 * 20**2)  # 4 heads, 20 tokens
+    note = "the self-check did not cross the attention windows of 16 tokens: it would take too much memory"
+    assert load_local(str(saved(tmp_path / "caps", "soft caps"))).notes == [note]
+    assert load_local(str(saved(tmp_path / "none", "sliding"))).notes == []
+
+
 def test_the_copy_that_is_checked_has_one_layer_of_each_kind_and_shares_its_weights(tmp_path: Path) -> None:
     model = load_local(str(saved(tmp_path, "sliding and full")))
     network = model.runner.model
@@ -149,3 +168,26 @@ def test_a_record_does_not_depend_on_longer_ones_in_its_batch(tmp_path: Path, na
     assert abs(before.probability - after.probability).max() < 1e-6
     reason = f"the model accepts {limit - 8} (above {limit} tokens its position encoding ({name}) depends on the length"
     assert reason in str(together["long"].error)
+
+
+def test_shieldgemma_on_this_machine(tmp_path: Path) -> None:
+    """The score that its card defines, P(Yes) / (P(Yes) + P(No)), of one policy per call. The prompts are longer than
+    the window and share most of their start. The first token decides: Yes and No begin with different ones."""
+    folder = saved(tmp_path, "soft caps")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
+    settings = Settings(estimators=("marginal_constrained",), tolerance=0.0)
+    scorer = Scorer.load(str(folder), "shieldgemma", settings=settings)
+    assert isinstance(scorer, PerLabelScorer)
+    records = [(text, [{"role": "user", "content": text}]) for text in ("hello", "a longer text of a user")]
+    first = {word: scorer.model.tokenizer(word)["input_ids"][0] for word in ("Yes", "No")}
+    for result in scorer.score_records(records):
+        (messages,) = [messages for text, messages in records if text == result.record_id]
+        found = dict(zip(scorer.guard.rows, result.estimates["marginal_constrained"].probability, strict=True))
+        for row, call in scorer._calls.items():
+            job = call._prepare(result.record_id, messages)
+            assert isinstance(job, RecordJob)
+            yes, no = (
+                float(plain(scorer.model.runner.model, job.ids)[-1][first[word]].exp()) for word in ("Yes", "No")
+            )
+            assert abs(found[row] - yes / (yes + no)) < 1e-4
