@@ -20,7 +20,7 @@ from marginalia.schemas.storage.large_tables import write_frames
 from marginalia.schemas.tables import LabelScore, ScoredRecord
 from marginalia.scoring.score_journal_entry import KEYS, check_entry
 from marginalia.scoring.scored_record import Result
-from marginalia.scoring.scorer import Scorer
+from marginalia.scoring.scorer import Scorer, SourceScorer
 
 Messages = Sequence[dict[str, str]]
 FACTS = tuple(name for name in ScoredRecord.model_fields if name != "record_id")
@@ -90,6 +90,8 @@ def latest_keys(journal: Path) -> dict[str, str]:
 def scorer_fingerprint(scorer: Scorer) -> str:
     """Hash of everything that a scorer's numbers depend on: model, revision, dtype, guard, labels, estimators,
     limits."""
+    if isinstance(scorer, SourceScorer):
+        return content_hash({"model": scorer.model.identity, **scorer.guard.identity})
     model, guard, settings = scorer.model, scorer.guard, scorer.settings
     return content_hash(
         {

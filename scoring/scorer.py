@@ -17,7 +17,7 @@ from marginalia.schemas.data_frames import is_frame, like
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
 from marginalia.scoring.covered_estimates import labels_in, of_labels
-from marginalia.scoring.guard import Guard, load_guard
+from marginalia.scoring.guard import Guard
 from marginalia.scoring.guard_argument import guard_argument
 from marginalia.scoring.language.token_language import TokenLanguage, check_ids, vocabulary_bytes
 from marginalia.scoring.marginal.answer_search import MARGINALS, Limits, Search
@@ -32,10 +32,12 @@ from marginalia.scoring.record_errors import record_error
 from marginalia.scoring.record_scores import RecordScores, not_computed
 from marginalia.scoring.record_stream import scored_in_order, with_progress
 from marginalia.scoring.score_request import BASELINE_NAMES, EndpointOptions, ScoreRequest, Settings, fields_of
+from marginalia.scoring.score_sources.load_source import ScoreSource, load_source
+from marginalia.scoring.score_sources.source_guard import AnyGuard, SourceGuard, load_any_guard
 from marginalia.scoring.scored_frames import long_frame, records_in, wide_frame
 from marginalia.scoring.scored_record import Probability, Result
 
-__all__ = ["PerLabelScorer", "Probability", "Result", "Scorer", "Settings"]
+__all__ = ["PerLabelScorer", "Probability", "Result", "Scorer", "Settings", "SourceScorer"]
 
 KNOWN_MESSAGES = ({"role": "user", "content": "A"},)  # a record that every scorer can score
 WINDOW = 512  # records sorted by length at a time: bounds memory, keeps batches even
@@ -139,10 +141,12 @@ class Scorer:
     @classmethod
     def from_request(cls, request: ScoreRequest) -> Scorer:
         """Loads the model and the guard of a request. Raises what `load` raises."""
+        guard = _guard(request)
+        if isinstance(guard, SourceGuard):
+            return SourceScorer(load_source(request, guard, request.settings), guard, request.settings)
         baselines = [name for name in request.settings.estimators if name in BASELINE_NAMES]
         if baselines and request.model.startswith(("http://", "https://")):
             raise InputError(f"{baselines[0]} needs the probability of every token, which an endpoint does not return")
-        guard = _guard(request)
         scorer_class = PerLabelScorer if guard.per_label else cls
         return scorer_class(load_model(request, relative_to=request.folder), guard, request.settings)
 
@@ -349,17 +353,17 @@ class Scorer:
         )
 
 
-def _guard(request: ScoreRequest) -> Guard:
+def _guard(request: ScoreRequest) -> AnyGuard:
     taxonomy = request.taxonomy
     if isinstance(taxonomy, str):
         taxonomy = load_taxonomy(taxonomy, relative_to=request.folder)
     categories = request.categories
     if request.guard_text is None:
-        return load_guard(request.guard, taxonomy, relative_to=request.folder, categories=categories)
+        return load_any_guard(request.guard, taxonomy, relative_to=request.folder, categories=categories)
     with tempfile.TemporaryDirectory(prefix="marginalia-") as folder:
         path = Path(folder) / f"{Path(request.guard).stem}.yaml"
         path.write_text(request.guard_text, encoding="utf-8")
-        return load_guard(str(path), taxonomy, categories=categories, own_taxonomy=request.own_taxonomy)
+        return load_any_guard(str(path), taxonomy, categories=categories, own_taxonomy=request.own_taxonomy)
 
 
 def _limits(settings: Settings) -> Limits:
@@ -416,3 +420,44 @@ class PerLabelScorer(Scorer):
                 for result in call.score_records(window):
                     results[result.record_id][row] = result
             yield [combine(record_id, results[record_id], self.guard) for record_id, _ in missing]
+
+
+class SourceScorer(Scorer):
+    """A Scorer for a guard whose probabilities come from a server or a classification head.
+
+    It computes one estimator, whatever the settings ask for: `server` or `classifier`, without bounds. `answer` and
+    `unexplored` are None."""
+
+    model: Any  # a ScoreSource, where others have a Model
+    guard: Any  # a SourceGuard
+    prompts: Any  # its inputs
+
+    def __init__(self, source: ScoreSource, guard: SourceGuard, settings: Settings | None = None) -> None:
+        self.model = source
+        self.guard = guard
+        self.settings = (settings or Settings()).model_copy(update={"estimators": (guard.estimator,)})
+        self.prompts = source.inputs
+        self.notes = []
+
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a record's numbers are independent of the records that are scored with it."""
+        return bool(self.model.batch_invariant)
+
+    def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
+        """Does nothing: a source does not compute a search."""
+
+    def search(self, messages: Sequence[dict[str, str]]) -> Search:
+        """Raises InputError: there is no tree of answers."""
+        raise InputError(
+            f"guard {self.guard.name} (kind: {self.guard.file.kind}) gives numbers and no answers to explain"
+        )
+
+    def score_batches(
+        self, records: Iterable[tuple[str, Sequence[dict[str, str]]]], journalled: Container[str] = ()
+    ) -> Iterator[list[Result]]:
+        """Yields lists of results that are done at the same time. Records whose ids are in `journalled` are left
+        out."""
+        source = iter(records)
+        while window := list(islice(source, WINDOW)):
+            yield from self.model.score_batches(window, journalled)
