@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from marginalia.schemas.errors import InputError
@@ -66,7 +66,7 @@ class InputTexts:
         return rendered(self._guard, "input", self._template or LAST_MESSAGE, variables)
 
 
-def rendered(guard: str, key: str, template: str, variables: dict[str, object]) -> str:
+def rendered(guard: str, key: str, template: str, variables: Mapping[str, object]) -> str:
     """The text of the template `key` of a guard file. Raises InputError when it fails."""
     try:
         return RENDERER.render(template, variables)

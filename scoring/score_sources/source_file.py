@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
+from jinja2 import TemplateSyntaxError
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
 from marginalia.schemas.base_model import ID_PATTERN, StrictModel, located_error
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.yaml_files import line_in, load_yaml
 from marginalia.scoring.guard_kinds import CLASSIFIER, DECISIONS, EXPLAIN, SERVER
+from marginalia.scoring.rendering_process import guard_environment
 
 CHAT_TEMPLATE = "chat_template"  # value of ClassifierFile.input
 
@@ -148,6 +150,7 @@ def load_source_file(path: Path, kind: str) -> SourceFile:
         model = DecisionsFile
     file = load_yaml(path, model, explain=EXPLAIN)
     _check_distinct(path, file)
+    _check_templates(path, file)
     return file
 
 
@@ -160,3 +163,16 @@ def _check_distinct(path: Path, file: SourceFile) -> None:
             hint = "give each label a name of its own"
             raise InputError.at(path, problem, line=line_in(path, "labels", label), hint=hint)
         seen[name] = label
+
+
+def _check_templates(path: Path, file: SourceFile) -> None:
+    """Raises InputError for a template that does not parse. Templates are not run here."""
+    keys = {DecisionsFile: ("question", "unsafe", "input"), ModerationsFile: ("input",), ClassifierFile: ("input",)}
+    environment = guard_environment()
+    for key in keys[type(file)]:
+        try:
+            environment.parse(getattr(file, key) or "")
+        except (TemplateSyntaxError, RecursionError) as error:
+            reason = error.message if isinstance(error, TemplateSyntaxError) else "it is nested too deeply"
+            problem = f"{key}: the template does not parse: {reason}"
+            raise InputError.at(path, problem, line=line_in(path, key), hint=EXPLAIN) from error

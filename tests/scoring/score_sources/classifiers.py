@@ -47,7 +47,7 @@ CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {
         **more,
     ),
     "llama": lambda more: LlamaConfig(**SIZES, num_key_value_heads=2, **more),
-    "bert": lambda more: BertConfig(**SIZES, **more),
+    "bert": lambda more: BertConfig(**(SIZES | more)),
     "roberta": lambda more: RobertaConfig(**{**SIZES, "pad_token_id": 1}, **more),
 }
 TOKEN_CLASSIFIERS = ("modernbert", "deberta", "bert")
