@@ -25,6 +25,7 @@ from marginalia.scoring.command import _parser
 from marginalia.scoring.coverage_text import coverage_lines
 from marginalia.scoring.guard import load_guard
 from marginalia.scoring.guard_file import GuardFile
+from marginalia.scoring.score_sources.source_file import load_source_file
 from tests.code_blocks import MARK, blocks
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +60,7 @@ CHECKED = {
     ("docs/tutorial.md", "json"): (1, "test_tutorial.py::test_the_commands_print_what_the_page_shows"),
     ("docs/tutorial.md", "python"): (2, "test_docs.py::test_the_tutorials_scripts_compile"),
     ("docs/tutorial.md", "yaml"): (4, "test_docs.py::test_the_tutorials_yaml_files_load"),
-    ("scoring/guards/README.md", "yaml"): (1, "test_docs.py::test_the_example_of_a_guard_file_loads"),
+    ("scoring/guards/README.md", "yaml"): (2, "test_docs.py::test_the_examples_of_guard_files_load"),
 }
 
 
@@ -218,11 +219,13 @@ def test_the_example_of_categories_is_covered_as_the_page_says(tmp_path: Path) -
     assert lines[-1].startswith(shown.splitlines()[-1].removesuffix("…"))
 
 
-def test_the_example_of_a_guard_file_loads(tmp_path: Path) -> None:
-    (example,) = yaml_blocks(ROOT / "scoring/guards/README.md")
+def test_the_examples_of_guard_files_load(tmp_path: Path) -> None:
+    example, classifier = yaml_blocks(ROOT / "scoring/guards/README.md")
     (tmp_path / "my-guard.yaml").write_text(example, encoding="utf-8")
     file = load_yaml(tmp_path / "my-guard.yaml", GuardFile)
     assert file.labels == {"rude": "C1", "spam": "C2"}
+    (tmp_path / "my-classifier.yaml").write_text(classifier, encoding="utf-8")
+    assert load_source_file(tmp_path / "my-classifier.yaml", "classifier").names == {"hate": "hateful", "violence": 3}
 
 
 def test_the_examples_of_several_endpoints_load(tmp_path: Path) -> None:
