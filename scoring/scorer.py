@@ -105,13 +105,15 @@ class Scorer:
             Scorer.load("bundled-guard")                                        # the demo guard, for support tickets
             Scorer.load("./Llama-Guard-3-8B", "llama-guard-3")                  # a shipped guard, a model folder
             Scorer.load("./my-model", "instruct", taxonomy="taxonomy.yaml")     # a policy prompt for your labels
+            Scorer.load("http://…/v1", "systemone", taxonomy="taxonomy.yaml")   # a server's own numbers
 
         `model` is a folder, a .gguf file, a bundled model, a Hub id with `revision`, or the URL of a server. `guard` is
         a shipped guard's name or the path of a guard file: how the model is asked and what its answers mean. Only
         "bundled-guard" has a default. `taxonomy` is required for guards without one of their own; `endpoint`, with at
-        least the tokenizer, when `model` is a URL. `categories` says which of the guard's own categories each label
-        of `taxonomy` consists of, where they differ: `{"violence": ["violent_crimes", "indiscriminate_weapons"]}`, or
-        the path of a YAML file with the same content. Relative paths start from `relative_to`.
+        least the tokenizer, when `model` is a URL and the guard is generative. `categories` says which of the guard's
+        own categories each label of `taxonomy` consists of, where they differ: `{"violence": ["violent_crimes",
+        "indiscriminate_weapons"]}`, or the path of a YAML file with the same content. Relative paths start from
+        `relative_to`.
 
         Raises InputError for wrong arguments and files, ModelError and ServiceError for a model that cannot be used."""
         model = model if isinstance(model, list) else fspath(model)

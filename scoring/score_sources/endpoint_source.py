@@ -210,7 +210,8 @@ def load_endpoint_source(options: GuardModel, guard: SourceGuard) -> EndpointSou
     try:
         return _connect(caller, options, guard)
     except CallFailed as error:
-        raise ServiceError(str(error), hint="is the server running at the address given as --model?") from None
+        hint = f"is the server running at the address given as --model? {OTHER_KINDS[kind]}"
+        raise ServiceError(str(error), hint=hint) from None
     except Refused as error:
         raise ServiceError(f"{caller.url}: {error}", hint=_refusal_hint(error, options, kind)) from None
 
@@ -265,7 +266,11 @@ def _refusal_hint(error: Refused, options: GuardModel, kind: str) -> str:
     key = f"the key in {options.api_key_env}" if options.api_key_env else "api_key_env (--api-key-env)"
     known = hint_of(error.text)
     if known is None and "thinking" in error.text.lower():
-        known = "set extra_body: {chat_template_kwargs: {enable_thinking: false}}"
+        known = "extra_body: {chat_template_kwargs: {enable_thinking: false}}"
+        # vLLM's /v1/decisions accepts no further keys
+        known = (
+            f"set {known}" if kind == "systemone" else f"turn it off at the server, or use kind: systemone with {known}"
+        )
     hints = {
         401: f"set {key}",
         403: f"set {key} or endpoint_model (--endpoint-model)",

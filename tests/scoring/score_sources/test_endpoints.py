@@ -315,7 +315,11 @@ def test_a_server_that_is_gone_ends_the_run(tmp_path: Path) -> None:
     [
         (501, "The model does not support the Decisions API", "models that answer without thinking first"),
         (404, "Not Found", "OpenAI, vLLM 0.33 and SGLang have /v1/decisions"),
-        (400, "thinking must be off", "chat_template_kwargs: {enable_thinking: false}"),
+        (
+            400,
+            "thinking must be off",
+            "kind: systemone with extra_body: {chat_template_kwargs: {enable_thinking: false}}",
+        ),
         (401, "no key", "set api_key_env"),
         (429, "insufficient_quota", "quota is used up"),
     ],
