@@ -15,6 +15,7 @@ from marginalia.schemas.evaluation_json import UNSAFE
 from marginalia.schemas.label_coverage import GuardCoverage
 from marginalia.schemas.storage.files import read_model
 from marginalia.scoring import COMMAND
+from marginalia.scoring.guard_kinds import SOURCE_ESTIMATORS
 from marginalia.scoring.measures.calibration import apply, apply_map
 from marginalia.scoring.score_request import BASELINE_NAMES, ESTIMATOR_NAMES
 
@@ -63,7 +64,7 @@ def choose_maps(
             raise InputError.at(
                 path, f"has no map for the estimator '{name}'{near}", hint=f"--estimator: {', '.join(known)}"
             )
-    selected = (*ESTIMATOR_NAMES, *BASELINE_NAMES) if estimators is None else estimators
+    selected = (*ESTIMATOR_NAMES, *BASELINE_NAMES, *SOURCE_ESTIMATORS) if estimators is None else estimators
     maps = {calibration.estimator: calibration for calibration in mine if calibration.estimator in selected}
     if not maps:
         raise InputError.at(path, f"has maps only for {', '.join(known)}, which {COMMAND} does not compute")

@@ -17,6 +17,7 @@ from marginalia.schemas.terminal import json_for_stdout, replace_unknown_charact
 from marginalia.scoring import COMMAND
 from marginalia.scoring.command_summary import summary
 from marginalia.scoring.engines.command_options import add_engine_options, ray_options
+from marginalia.scoring.guard_kinds import SOURCE_ESTIMATORS
 from marginalia.scoring.request_options import add_request_options, request_of
 from marginalia.scoring.score_request import ESTIMATOR_NAMES, ScoreRequest, check_estimators
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from marginalia.schemas.input_records import RecordsToScore
     from marginalia.scoring.calibrated_scores import ChosenMaps
     from marginalia.scoring.engines.shards import Shard
-    from marginalia.scoring.guard import Guard
+    from marginalia.scoring.score_sources.source_guard import AnyGuard
 
 EXAMPLE = f"""example:
   {COMMAND} records.jsonl --model bundled --guard instruct --taxonomy support-tickets --out scores.parquet
@@ -102,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
     approve_hosts(options.approve_key_host)
     request = request_of(options, estimators or ESTIMATOR_NAMES)
     maps = _maps(options, estimators)
-    if maps is not None and estimators is None:
+    if maps is not None and estimators is None and not set(maps.maps) <= set(SOURCE_ESTIMATORS):
         request = request_of(options, list(maps.maps))
     records = read_records_to_score(options.records)
     if not options.out.parent.is_dir():
@@ -183,11 +184,17 @@ def _score(
     from marginalia.scoring.engines.shards import finish_shard
     from marginalia.scoring.engines.start_engine import start
     from marginalia.scoring.guard import guard_path
-    from marginalia.scoring.off_format import off_format_notes
     from marginalia.scoring.score_files import journal_failures, journal_path, write_tables
+    from marginalia.scoring.score_sources.format_notes import format_notes
+    from marginalia.scoring.score_sources.source_guard import computed_estimators
 
-    journal, estimators = journal_path(options.out), request.settings.estimators
     guard = _guard(options)
+    journal, estimators = journal_path(options.out), computed_estimators(guard, request.settings.estimators)
+    if options.estimator and (other := set(options.estimator) - set(estimators)):
+        raise InputError(
+            f"--estimator {min(other)}: the guard {guard.name} only has {', '.join(estimators)}",
+            hint="leave --estimator out",
+        )
     print_coverage(guard.name, guard.coverage)
     usable = records.usable
     job = start(request, usable, journal, engine=options.engine, ray=ray_options(options), allow_http=ALLOW_HTTP)
@@ -198,7 +205,7 @@ def _score(
     table = write_tables(options.out, ids, estimators, _calibration(maps))
     if shard is not None:
         finish_shard(options.out, shard, records.records, job.origin, estimators)
-    off_format = off_format_notes(table, guard, guard_path(options.guard))
+    off_format = format_notes(table, guard, guard_path(options.guard))
     for note in [*job.origin.notes, *(maps.notes if maps else []), *off_format]:
         print(f"note: {note}", file=sys.stderr)
     if not table["error"].count():
@@ -234,12 +241,12 @@ def _maps(options: argparse.Namespace, estimators: list[str] | None) -> ChosenMa
     )
 
 
-def _guard(options: argparse.Namespace) -> Guard:
+def _guard(options: argparse.Namespace) -> AnyGuard:
     from marginalia.schemas.taxonomy import load_taxonomy
-    from marginalia.scoring.guard import load_guard
+    from marginalia.scoring.score_sources.source_guard import load_any_guard
 
     taxonomy = load_taxonomy(options.taxonomy) if options.taxonomy else None
-    return load_guard(options.guard, taxonomy, categories=options.categories)
+    return load_any_guard(options.guard, taxonomy, categories=options.categories)
 
 
 def _parser(explains: bool = False, program: str = f"{COMMAND} explain") -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from marginalia.schemas.storage.yaml_files import find_yaml, line_in, load_yaml
 from marginalia.schemas.taxonomy import Label, Taxonomy, load_taxonomy, taxonomy_path
 from marginalia.scoring.answer_compiler import answer_language
 from marginalia.scoring.guard_file import VERDICT, GuardFile, Side
+from marginalia.scoring.guard_kinds import GENERATIVE, kind_of
 from marginalia.scoring.label_categories import (
     CategoriesError,
     CoveredLabel,
@@ -138,8 +139,8 @@ def load_guard(
     consists of. Without them, the guard's labels must be labels of the taxonomy. `own_taxonomy`: the taxonomy of the
     guard's categories, if it is not to be read from the file's.
 
-    Raises InputError for an unknown name, an invalid file, or labels that the taxonomy does not have; its subclass
-    CategoriesError for `categories` that do not fit."""
+    Raises InputError for an unknown name, an invalid file, a guard of another kind (score_sources/source_guard.py loads
+    these), or labels that the taxonomy does not have; its subclass CategoriesError for `categories` that do not fit."""
     if categories is None:
         return _load(reference, taxonomy, relative_to)
     if isinstance(categories, str):
@@ -173,6 +174,9 @@ def load_guard(
 
 def _load(reference: str, taxonomy: Taxonomy | None, relative_to: Path, *, mapped: bool = False) -> Guard:
     path = guard_path(reference, relative_to=relative_to)
+    if (kind := kind_of(path)) != GENERATIVE:
+        problem = f"a guard of kind {kind} only gives scores: it has no prompt, and no answers to check or explain"
+        raise InputError.at(path, problem, line=line_in(path, "kind"), hint="marginalia score and Scorer.load take it")
     file = load_yaml(path, GuardFile, explain=EXPLAIN)
     check_templates(path, file.prompt, "prompt", hint=EXPLAIN)
     if file.second is not None:

@@ -1,64 +1,95 @@
-"""What guard files say about guards, for `marginalia guards list` and `marginalia guards show`."""
+"""What guard files say about guards, for `marginalia guards list`, `marginalia guards show` and docs/guards.md."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from marginalia.schemas.storage.yaml_files import load_yaml
-from marginalia.scoring.answer_pieces import Choice, CodeList, Integers, Levels, Optional, PieceSpec, SpecialToken
+from marginalia.scoring.answer_pieces import (
+    CodeList,
+    Integers,
+    Levels,
+    PieceSpec,
+    SpecialToken,
+    VerdictWord,
+    Word,
+    located_pieces,
+    rows_of,
+)
 from marginalia.scoring.guard import SHIPPED, Guard
-from marginalia.scoring.guard_file import GuardFile
+from marginalia.scoring.guard_file import VERDICT, Confirmed, GuardFile
+from marginalia.scoring.guard_kinds import GENERATIVE, kind_of
 from marginalia.scoring.prompt_spec import EXPLAIN, PromptMessage
 from marginalia.scoring.rendering import RENDERER
+from marginalia.scoring.score_sources.source_file import SourceFile, load_source_file
 
 EXAMPLE = [{"role": "user", "content": "What is the capital of France?"}]
-NOT_CONFIRMED = "no"
+OF_KINDS = {  # of guards that do not answer in text
+    "classifier": "probabilities of classes",
+    "moderations": "scores of a moderation endpoint",
+    "decisions": "decisions of an endpoint",
+    "systemone": "decisions of an endpoint",
+}
 
 
 @dataclass(frozen=True)
 class GuardFacts:
-    """A guard file in a list. `answer`: the kind of its answers. `labels`: how many; None for any taxonomy.
-    `confirmed`: which of prompt and answer were seen word for word in the guard's own publication."""
+    """What a guard file says about its guard. `answer`: what its answers consist of. `categories`: how many rows it has
+    besides `unsafe`, or whose they are. `prompt_seen`, `answer_seen`: where these were seen word for word; None if
+    they were not, or the file does not say."""
 
     name: str
     title: str
     answer: str
-    labels: int | None
-    judges: list[str]
+    categories: str
+    judges: str
     reasons: bool
     licence: str | None
-    confirmed: str
+    source: str
+    prompt_seen: str | None
+    answer_seen: str | None
     note: str | None
+
+    @property
+    def confirmed(self) -> str:
+        """Which of prompt and answer were seen."""
+        seen = [what for what, where in (("prompt", self.prompt_seen), ("answer", self.answer_seen)) if where]
+        return " and ".join(seen) or "no"
 
 
 def shipped_guards() -> list[GuardFacts]:
     """The facts of all shipped guard files, by name."""
-    return [facts_of(load_yaml(path, GuardFile, explain=EXPLAIN)) for path in sorted(SHIPPED.glob("*.yaml"))]
+    return [facts_in(path) for path in sorted(SHIPPED.glob("*.yaml"))]
+
+
+def facts_in(path: Path) -> GuardFacts:
+    """The facts in a guard file of any kind. Raises InputError for an invalid file."""
+    if (kind := kind_of(path)) == GENERATIVE:
+        return facts_of(load_yaml(path, GuardFile, explain=EXPLAIN))
+    file = load_source_file(path, kind)
+    return _facts(file, file.guard or path.stem, OF_KINDS[kind], _count(file.names, file.taxonomy))
 
 
 def facts_of(file: GuardFile) -> GuardFacts:
-    """The facts that a guard file states or implies."""
-    return GuardFacts(
-        name=file.guard,
-        title=file.title,
-        answer=_answer(file),
-        labels=None if file.labels is None else len(file.labels),
-        judges=[*(file.judges or [])],
+    """The facts that the file of a generative guard states or implies."""
+    return _facts(
+        file,
+        file.guard,
+        _answer(file),
+        _count(file.labels, file.taxonomy),
         reasons=file.reasoning is not None,
-        licence=file.licence,
-        confirmed=_confirmed(file),
-        note=None if file.confirmed is None else file.confirmed.note,
+        has_sides=bool(file.sides),
     )
 
 
 def facts_table(facts: Sequence[GuardFacts]) -> list[list[str]]:
     """The rows of the list, with headers first."""
-    rows = [["name", "answer", "labels", "judges", "reasons", "confirmed"]]
+    rows = [["name", "answer", "categories", "judges", "reasons", "confirmed"]]
     for one in facts:
-        labels = "yours" if one.labels is None else str(one.labels)
-        judges = ", ".join(one.judges) or "not stated"
-        rows.append([one.name, one.answer, labels, judges, "yes" if one.reasons else "no", one.confirmed])
+        reasons = "yes" if one.reasons else "no"
+        rows.append([one.name, one.answer, one.categories, one.judges, reasons, one.confirmed])
     return rows
 
 
@@ -67,13 +98,11 @@ def described(guard: Guard) -> Iterator[str]:
     facts = facts_of(guard.file)
     yield f"{facts.name}: {facts.title}"
     yield f"  answer: {facts.answer}{', after reasoning' if facts.reasons else ''}"
-    yield f"  judges: {', '.join(facts.judges) or 'not stated'}"
+    yield f"  judges: {facts.judges}"
     yield f"  licence: {facts.licence or 'not stated'}"
-    yield f"  source: {guard.file.source}"
-    confirmed = guard.file.confirmed
-    for what in ("prompt", "answer"):
-        where = getattr(confirmed, what) if confirmed is not None else False
-        yield f"  {what} confirmed: {where or NOT_CONFIRMED}"
+    yield f"  source: {facts.source}"
+    yield f"  prompt seen: {facts.prompt_seen or 'no'}"
+    yield f"  answer seen: {facts.answer_seen or 'no'}"
     if facts.note:
         yield f"  note: {facts.note}"
     yield ""
@@ -81,39 +110,65 @@ def described(guard: Guard) -> Iterator[str]:
     yield from (f"  {category.code}  {category.id}  {category.name}" for category in guard.categories)
     yield ""
     yield f"prompt for {EXAMPLE[0]['content']!r}{', one call per label: the first' if guard.per_label else ''}:"
-    yield from (f"  {line}" for line in "".join(_prompt(guard)).splitlines())
+    yield from (f"  {line}".rstrip() for line in "".join(_prompt(guard)).splitlines())
+
+
+def _facts(
+    file: GuardFile | SourceFile,
+    name: str,
+    answer: str,
+    categories: str,
+    *,
+    reasons: bool = False,
+    has_sides: bool = False,
+) -> GuardFacts:
+    seen = file.confirmed or Confirmed(prompt=False, answer=False)
+    return GuardFacts(
+        name=name,
+        title=file.title,
+        answer=answer,
+        categories=categories,
+        judges=(", ".join(file.judges or ()) or "not stated") + (": separate rows" if has_sides else ""),
+        reasons=reasons,
+        licence=file.licence or None,
+        source=file.source,
+        prompt_seen=seen.prompt or None,
+        answer_seen=seen.answer or None,
+        note=seen.note or None,
+    )
+
+
+def _count(labels: object, taxonomy: str | None) -> str:
+    if isinstance(labels, dict):
+        return str(len(labels))
+    return f"of {taxonomy}" if taxonomy else "yours"
 
 
 def _answer(file: GuardFile) -> str:
-    """The kind of a guard's answers, in a few words."""
+    """In a few words, what a guard's answer consists of."""
+    pieces = [piece for _, piece in located_pieces([*file.answer, *(file.second.answer if file.second else [])])]
+    scale = next((piece for piece in pieces if isinstance(piece, Levels | Integers)), None)
     if file.calls == "per_label":
-        return "one verdict per label"
-    pieces = [piece for alternative in file.answer for piece in _all_pieces(alternative)]
-    kinds = []
-    if any(isinstance(piece, Levels) for piece in pieces):
-        kinds.append("levels")
-    if any(isinstance(piece, Integers) for piece in pieces):
-        kinds.append("a number")
-    if any(isinstance(piece, SpecialToken) for piece in pieces):
-        kinds.append("control tokens")
-    if lists := {tuple(piece.rows or ()) for piece in pieces if isinstance(piece, CodeList)}:
-        kinds.append("a list of codes" if len(lists) == 1 else f"{len(lists)} lists of codes")
-    return " and ".join(kinds) or "words"
+        return "one label per call: " + ("verdict" if scale is None else _scale(scale))
+    lists = {tuple(piece.rows or ()): piece for piece in pieces if isinstance(piece, CodeList)}
+    words = [piece for piece in pieces if isinstance(piece, Word | SpecialToken)]
+    questions = {row for piece in words for row in rows_of(piece)} - {VERDICT}
+    parts = ["verdict"] if any(isinstance(piece, VerdictWord) for piece in pieces) else []
+    parts += [] if scale is None else [_scale(scale)]
+    parts += [] if not questions else ["1 question"] if len(questions) == 1 else [f"{len(questions)} questions"]
+    if len(lists) > 1:
+        parts.append(f"{len(lists)} lists of categories")
+    else:
+        parts += ["list of categories" if piece.labels else "one category" for piece in lists.values()]
+    has_tokens = any(isinstance(piece, SpecialToken) for piece in pieces)
+    return ", ".join(parts) + (" (special tokens)" if has_tokens else "")
 
 
-def _all_pieces(pieces: Sequence[PieceSpec]) -> Iterator[PieceSpec]:
-    for piece in pieces:
-        yield piece
-        inner = piece.any if isinstance(piece, Choice) else piece.optional if isinstance(piece, Optional) else []
-        for part in inner:
-            yield from _all_pieces(part if isinstance(part, list) else [part])
-
-
-def _confirmed(file: GuardFile) -> str:
-    if file.confirmed is None:
-        return "not stated"
-    seen = [what for what in ("prompt", "answer") if getattr(file.confirmed, what)]
-    return " and ".join(seen) or NOT_CONFIRMED
+def _scale(piece: PieceSpec) -> str:
+    if isinstance(piece, Levels):
+        return f"{len(piece.levels)} levels"
+    assert isinstance(piece, Integers)
+    return f"number from {piece.integers[0]} to {piece.integers[1]}"
 
 
 def _prompt(guard: Guard) -> Iterator[str]:
@@ -131,7 +186,7 @@ def _prompt(guard: Guard) -> Iterator[str]:
         else:
             yield "".join(f"[{message['role']} message]\n{message['content']}\n" for message in EXAMPLE)
     if spec.frame is None:
-        yield "\n[the tokenizer's chat template writes what is around it"
-        yield f", with {spec.arguments}]" if spec.arguments else "]"
+        arguments = f", with the arguments {spec.arguments}" if spec.arguments else ""
+        yield f"\n[what is around it: the tokenizer's chat template{arguments}]"
     if spec.prefill:
         yield f"\n[the answer begins with] {RENDERER.render(spec.prefill, variables)}"

@@ -71,6 +71,9 @@ class Confirmed(StrictModel):
 class GuardFile(StrictModel):
     """A guard file, such as scoring/guards/llama-guard-3.yaml."""
 
+    kind: Literal["generative"] = Field(
+        default="generative", exclude=True, description="other kinds: scoring/score_sources/source_file.py"
+    )
     guard: str = Field(pattern=ID_PATTERN)
     title: str
     source: str = Field(description="where the prompt and the answer format are documented")

@@ -10,6 +10,7 @@ from typing import Any
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.evaluation_json import UNSAFE
 from marginalia.schemas.text_checks import displayable, one_line
+from marginalia.scoring.guard_kinds import SOURCE_ESTIMATORS
 from marginalia.scoring.scored_record import Level, Probability, Result
 
 MOST_SHOWN = 200  # characters of an answer or an error
@@ -149,6 +150,8 @@ class RecordScores(dict[str, Probability]):
         return [(UNSAFE, self[UNSAFE]), *labels] if UNSAFE in self else labels
 
     def _facts(self) -> str:
+        if self.estimator in SOURCE_ESTIMATORS:
+            return f"{self.estimator}; no bounds: the source's own numbers"
         return f"{self.estimator}; answer {_shown(self.answer or '')!r}; off_language {self.off_language or 0:.3f}"
 
 

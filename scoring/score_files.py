@@ -20,6 +20,7 @@ from marginalia.schemas.storage.large_tables import write_frames
 from marginalia.schemas.tables import LabelScore, ScoredRecord
 from marginalia.scoring.guard_probe import misfits
 from marginalia.scoring.score_journal_entry import KEYS, check_entry
+from marginalia.scoring.score_sources.source_scorer import SourceScorer
 from marginalia.scoring.scored_record import Result
 from marginalia.scoring.scorer import Scorer
 
@@ -45,7 +46,12 @@ class Origin:
 def origin_of(scorer: Scorer) -> Origin:
     """The origin of this scorer's results. Its notes may grow while it scores."""
     model, guard = scorer.model, scorer.guard
-    notes = (*model.notes, *scorer.prompt_notes, *misfits(scorer), *scorer.notes)
+    notes = (
+        *model.notes,
+        *scorer.prompt_notes,
+        *([] if isinstance(scorer, SourceScorer) else misfits(scorer)),
+        *scorer.notes,
+    )
     return Origin(scorer_fingerprint(scorer), guard.name, model.name, model.revision, guard.rows, notes)
 
 
@@ -92,6 +98,8 @@ def latest_keys(journal: Path) -> dict[str, str]:
 def scorer_fingerprint(scorer: Scorer) -> str:
     """Hash of everything that a scorer's numbers depend on: model, revision, dtype, guard, labels, estimators,
     limits."""
+    if isinstance(scorer, SourceScorer):
+        return content_hash({"model": scorer.model.identity, **scorer.guard.identity})
     model, guard, settings = scorer.model, scorer.guard, scorer.settings
     return content_hash(
         {

@@ -77,7 +77,7 @@ class EndpointOptions(EndpointAccess):
     tokenizer: str | None = Field(
         default=None,
         description="the served model's tokenizer and generation_config: a folder, a .gguf file, 'bundled' or a Hub id "
-        "(with revision); required when model is a URL",
+        "(with revision); required when model is a URL, except for guards that give numbers themselves (kind)",
     )
     endpoint_model: str | None = Field(
         default=None, description="the model's name at the endpoint; default: the only one that /models lists"

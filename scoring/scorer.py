@@ -18,7 +18,7 @@ from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
 from marginalia.scoring.answer_tokens import answer_tokens
 from marginalia.scoring.covered_estimates import labels_in, of_labels
-from marginalia.scoring.guard import Guard, load_guard
+from marginalia.scoring.guard import Guard
 from marginalia.scoring.guard_argument import guard_argument
 from marginalia.scoring.language.token_language import TokenLanguage, check_ids, vocabulary_bytes
 from marginalia.scoring.marginal.answer_search import MARGINALS, Limits, Search
@@ -38,6 +38,8 @@ from marginalia.scoring.record_errors import record_error
 from marginalia.scoring.record_scores import RecordScores, not_computed
 from marginalia.scoring.record_stream import scored_in_order, with_progress
 from marginalia.scoring.score_request import BASELINE_NAMES, EndpointOptions, ScoreRequest, Settings, fields_of
+from marginalia.scoring.score_sources.load_source import load_source
+from marginalia.scoring.score_sources.source_guard import AnyGuard, SourceGuard, load_any_guard
 from marginalia.scoring.scored_frames import long_frame, records_in, wide_frame
 from marginalia.scoring.scored_record import Level, LevelEntry, Probability, Result
 from marginalia.scoring.several_calls import PerLabelCalls, SeveralCalls, TwoCalls
@@ -143,13 +145,15 @@ class Scorer:
             Scorer.load("bundled-guard")                                        # the demo guard, for support tickets
             Scorer.load("./Llama-Guard-3-8B", "llama-guard-3")                  # a shipped guard, a model folder
             Scorer.load("./my-model", "instruct", taxonomy="taxonomy.yaml")     # a policy prompt for your labels
+            Scorer.load("http://…/v1", "systemone", taxonomy="taxonomy.yaml")   # a server's own numbers
 
         `model` is a folder, a .gguf file, a bundled model, a Hub id with `revision`, or the URL of a server. `guard` is
         a shipped guard's name or the path of a guard file: how the model is asked and what its answers mean. Only
         "bundled-guard" has a default. `taxonomy` is required for guards without one of their own; `endpoint`, with at
-        least the tokenizer, when `model` is a URL. `categories` says which of the guard's own categories each label
-        of `taxonomy` consists of, where they differ: `{"violence": ["violent_crimes", "indiscriminate_weapons"]}`, or
-        the path of a YAML file with the same content. Relative paths start from `relative_to`.
+        least the tokenizer, when `model` is a URL and the guard is generative. `categories` says which of the guard's
+        own categories each label of `taxonomy` consists of, where they differ: `{"violence": ["violent_crimes",
+        "indiscriminate_weapons"]}`, or the path of a YAML file with the same content. Relative paths start from
+        `relative_to`.
 
         Raises InputError for wrong arguments and files, ModelError and ServiceError for a model that cannot be used."""
         model = model if isinstance(model, list) else fspath(model)
@@ -179,10 +183,14 @@ class Scorer:
     @classmethod
     def from_request(cls, request: ScoreRequest) -> Scorer:
         """Loads the model and the guard of a request. Raises what `load` raises."""
+        guard = _guard(request)
+        if isinstance(guard, SourceGuard):
+            from marginalia.scoring.score_sources.source_scorer import SourceScorer
+
+            return SourceScorer(load_source(request, guard, request.settings), guard, request.settings)
         baselines = [name for name in request.settings.estimators if name in BASELINE_NAMES]
         if baselines and request.model.startswith(("http://", "https://")):
             raise InputError(f"{baselines[0]} needs the probability of every token, which an endpoint does not return")
-        guard = _guard(request)
         scorer_class = cls
         if guard.file.reasoning is not None:
             from marginalia.scoring.reasoning.reasoning_scorer import ReasoningScorer
@@ -439,14 +447,14 @@ class Scorer:
         )
 
 
-def _guard(request: ScoreRequest) -> Guard:
+def _guard(request: ScoreRequest) -> AnyGuard:
     taxonomy = request.taxonomy
     if isinstance(taxonomy, str):
         taxonomy = load_taxonomy(taxonomy, relative_to=request.folder)
     categories = request.categories
     if request.guard_text is None:
-        return load_guard(request.guard, taxonomy, relative_to=request.folder, categories=categories)
+        return load_any_guard(request.guard, taxonomy, relative_to=request.folder, categories=categories)
     with tempfile.TemporaryDirectory(prefix="marginalia-") as folder:
         path = Path(folder) / f"{Path(request.guard).stem}.yaml"
         path.write_text(request.guard_text, encoding="utf-8")
-        return load_guard(str(path), taxonomy, categories=categories, own_taxonomy=request.own_taxonomy)
+        return load_any_guard(str(path), taxonomy, categories=categories, own_taxonomy=request.own_taxonomy)

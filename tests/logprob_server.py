@@ -88,6 +88,7 @@ class LogprobServer:
     ) -> None:
         assert set(faults or {}) <= set(FAULTS)
         self.network, self.tokenizer, self.models = network, tokenizer, models
+        self.route = "/v1/completions"
         self.max_logprobs, self.token_ids, self.asked_ids = max_logprobs, token_ids, asked_ids
         self.logprobs, self.prompt_ids, self.strict, self.form = logprobs, prompt_ids, strict, form
         self.poison_status = poison_status
@@ -335,7 +336,7 @@ def _handler(server: LogprobServer) -> Callable[..., BaseHTTPRequestHandler]:
             if server.chats and self.path == "/v1/chat/completions":
                 self._send(422, {"detail": "messages: Field required"})
                 return
-            if server.chats or self.path.partition("?")[0] != "/v1/completions":
+            if server.chats or self.path.partition("?")[0] != server.route:
                 self._send(404, {"detail": "Not Found"})
                 return
             server.requests.append(body)

@@ -26,6 +26,7 @@ from marginalia.scoring.command import _parser
 from marginalia.scoring.coverage_text import coverage_lines
 from marginalia.scoring.guard import load_guard
 from marginalia.scoring.guard_file import GuardFile
+from marginalia.scoring.score_sources.source_file import load_source_file
 from tests.code_blocks import MARK, blocks
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +61,7 @@ CHECKED = {
     ("docs/tutorial.md", "json"): (1, "test_tutorial.py::test_the_commands_print_what_the_page_shows"),
     ("docs/tutorial.md", "python"): (2, "test_docs.py::test_the_tutorials_scripts_compile"),
     ("docs/tutorial.md", "yaml"): (4, "test_docs.py::test_the_tutorials_yaml_files_load"),
-    ("scoring/guards/README.md", "yaml"): (1, "test_docs.py::test_the_example_of_a_guard_file_loads"),
+    ("scoring/guards/README.md", "yaml"): (2, "test_docs.py::test_the_examples_of_guard_files_load"),
 }
 
 
@@ -219,10 +220,12 @@ def test_the_example_of_categories_is_covered_as_the_page_says(tmp_path: Path) -
     assert lines[-1].startswith(shown.splitlines()[-1].removesuffix("…"))
 
 
-def test_the_example_of_a_guard_file_loads(tmp_path: Path) -> None:
+def test_the_examples_of_guard_files_load(tmp_path: Path) -> None:
     """The first one is a whole file; the others are parts, which can take the place of its own."""
-    example, *parts = yaml_blocks(ROOT / "scoring/guards/README.md")
+    example, *parts, classifier = yaml_blocks(ROOT / "scoring/guards/README.md")
     assert len(parts) >= 2
+    (tmp_path / "my-classifier.yaml").write_text(classifier, encoding="utf-8")
+    assert load_source_file(tmp_path / "my-classifier.yaml", "classifier").names == {"hate": "hateful", "violence": 3}
     for part in ["{}", *parts]:
         changed = {**yaml.safe_load(example), **yaml.safe_load(part)}
         (tmp_path / "my-guard.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")

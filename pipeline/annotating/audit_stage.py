@@ -18,6 +18,9 @@ from marginalia.pipeline.core.stage_runner import Stage, StageOutcome
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.manifest_json import Missing
 from marginalia.schemas.terminal import table, wrapped
+from marginalia.scoring.guard_kinds import SOURCE_ESTIMATORS
+
+DEFAULT = "marginal"  # the estimator, for guards that have it
 
 
 def guard_name(run: Run, guard: str | None) -> str:
@@ -38,6 +41,9 @@ def _work(run: Run, *, guard: str, estimator: str, top: int, control: int, push:
         selected = AUDIT.read(run)
     else:
         all_scores = SCORES.of(guard).read(run)
+        only = all_scores["estimator"].unique().to_list()
+        if estimator == DEFAULT and len(only) == 1 and only[0] in SOURCE_ESTIMATORS:
+            estimator = only[0]
         scores = all_scores.filter(pl.col("estimator") == estimator)
         if scores.is_empty():
             raise InputError(
@@ -71,7 +77,7 @@ def _push(run: Run, gold: pl.DataFrame, answers: pl.DataFrame, selected: pl.Data
 
 
 def stage(
-    *, guard: str | None = None, estimator: str = "marginal", top: int = 50, control: int = 50, push: bool = False
+    *, guard: str | None = None, estimator: str = DEFAULT, top: int = 50, control: int = 50, push: bool = False
 ) -> Stage:
     """The stage for one guard of the run (None: its first), with the `top` disputed records and `control` others."""
     return Stage(

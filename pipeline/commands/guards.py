@@ -61,7 +61,7 @@ def list_guards(as_json: JsonOption = False) -> int:
 
     facts = shipped_guards()
     if as_json:
-        print(json_for_stdout([vars(one) for one in facts]))
+        print(json_for_stdout([{**vars(one), "confirmed": one.confirmed} for one in facts]))
     else:
         rows = facts_table(facts)
         print(table(rows[0], rows[1:]))

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from marginalia.scoring.engines.shards import Shard
-    from marginalia.scoring.guard import Guard
     from marginalia.scoring.score_failures import Failure
+    from marginalia.scoring.score_sources.source_guard import AnyGuard
 
 Records = list[tuple[str, list[dict[str, str]]]]
 ENGINE: TypeAdapter[EngineName] = TypeAdapter(EngineName)
@@ -174,11 +174,13 @@ def _score_guard(run: Run, guard: GuardRun, records: Records, shard: Shard | Non
     from marginalia.scoring.engines.start_engine import start
     from marginalia.scoring.score_failures import failures_of
     from marginalia.scoring.score_files import journal_path, write_tables
+    from marginalia.scoring.score_sources.source_guard import computed_estimators
 
     section = run.config.score
     request = _request(run, guard)
-    if guard.categories is not None:
-        print_coverage(guard.name, _load_guard(run, guard).coverage)
+    loaded = _load_guard(run, guard)
+    estimators = computed_estimators(loaded, section.estimators)
+    print_coverage(guard.name, loaded.coverage)
     out = SCORES.of(guard.name).path(run)
     out = out if shard is None else shard_path(out, shard)
     job = start(
@@ -192,9 +194,9 @@ def _score_guard(run: Run, guard: GuardRun, records: Records, shard: Shard | Non
     for _ in progress(job, total=len(records), unit="record", what=f"score {guard.name}"):
         pass
     ids = [record_id for record_id, _ in records]
-    table = write_tables(out, ids, section.estimators)
+    table = write_tables(out, ids, estimators)
     if shard is not None:
-        finish_shard(out, shard, records, job.origin, section.estimators)
+        finish_shard(out, shard, records, job.origin, estimators)
     if job.origin.notes:
         log_event(run, "score", "notes", guard=guard.name, notes=list(job.origin.notes))
     facts, warnings = _facts_and_warnings(run, guard, job.origin.notes, table, len(records))
@@ -223,11 +225,11 @@ def _facts_and_warnings(
     run: Run, guard: GuardRun, notes: Sequence[str], table: pl.DataFrame, records: int
 ) -> tuple[dict[str, Any], list[str]]:
     from marginalia.scoring.guard import guard_path
-    from marginalia.scoring.off_format import off_format_notes
+    from marginalia.scoring.score_sources.format_notes import format_notes
 
     scored = table.filter(table["error"].is_null())
     loaded = _load_guard(run, guard)
-    off_format = off_format_notes(table, loaded, guard_path(guard.guard, relative_to=run.folder))
+    off_format = format_notes(table, loaded, guard_path(guard.guard, relative_to=run.folder))
     facts = {
         "guard": loaded.name,
         **({"coverage": loaded.coverage.model_dump()} if loaded.coverage is not None else {}),
@@ -241,12 +243,12 @@ def _facts_and_warnings(
     return facts, ["\n".join([f"{guard.name}: {off_format[0]}", *off_format[1:]])] if off_format else []
 
 
-def _load_guard(run: Run, guard: GuardRun) -> Guard:
+def _load_guard(run: Run, guard: GuardRun) -> AnyGuard:
     """The guard with the run's taxonomy. Raises InputError, with the line of config.yaml for wrong `categories`."""
-    from marginalia.scoring.guard import load_guard
+    from marginalia.scoring.score_sources.source_guard import load_any_guard
 
     try:
-        return load_guard(guard.guard, run.taxonomy, relative_to=run.folder, categories=guard.categories)
+        return load_any_guard(guard.guard, run.taxonomy, relative_to=run.folder, categories=guard.categories)
     except CategoriesError as error:
         index = run.config.score.guards.index(guard)
         raise error.located(run.path("config.yaml"), "score", "guards", index, "categories") from error

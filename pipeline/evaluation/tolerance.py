@@ -8,6 +8,7 @@ from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.guard_tables import SLACK, GuardTable
 from marginalia.pipeline.evaluation.paired_differences import TUNED, VERDICT
 from marginalia.schemas.evaluation_json import BoundsEffect, EstimatorEvaluation, Metric
+from marginalia.scoring.guard_kinds import SOURCE_ESTIMATORS
 from marginalia.scoring.measures.conclusions import WIDE, range_is_wide, range_of
 from marginalia.scoring.measures.refitted_thresholds import METRICS as AT_OWN_THRESHOLDS
 
@@ -17,13 +18,14 @@ STEPS = sorted((digit * 10.0**-power for power in range(1, 7) for digit in (1, 2
 def bounds_effect(
     table: GuardTable, evaluation: EstimatorEvaluation, config: EvaluateSection, tolerance: float | None
 ) -> BoundsEffect | None:
-    """Widths of the bounds, and the metrics whose range they make wide; None where all probabilities are exact.
+    """Widths of the bounds, and the metrics whose range they make wide; None where all probabilities are exact, and for
+    a guard that gives numbers itself, of which no search could narrow the bounds.
 
     `tolerance` is the one that the records were scored at."""
     bounds = table.bounds.get(evaluation.estimator)
     rows = table.judged_on(config.judged_on)
     judged = table.judged[rows]
-    if bounds is None or not rows.any() or not table.labels:
+    if bounds is None or not rows.any() or not table.labels or evaluation.estimator in SOURCE_ESTIMATORS:
         return None
     widths = np.where(judged, bounds[1][rows] - bounds[0][rows], 0.0)
     wide_metrics = {name: metric for name, metric in _shown(evaluation).items() if range_is_wide(metric)}

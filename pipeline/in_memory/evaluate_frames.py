@@ -18,6 +18,7 @@ from marginalia.schemas.data_frames import as_polars
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.evaluation_json import UNSAFE
 from marginalia.schemas.taxonomy import Label, NoneOption, Taxonomy, load_taxonomy
+from marginalia.scoring.guard_kinds import SOURCE_ESTIMATORS
 
 SEED = 2026
 FORMAT_UNKNOWN = (
@@ -72,7 +73,7 @@ def evaluate(
         if missing := [name for name in ("id", "attributes") if name not in prompts.columns]:
             raise InputError(f"prompts have no column '{missing[0]}'", hint="give the whole prompts.parquet")
         attributes = evaluate_guards.attribute_rows(prompts)
-    notes += [FORMAT_UNKNOWN.format(guard=own.guard) for own in guards if not own.records["off_language"].count()]
+    notes += [FORMAT_UNKNOWN.format(guard=own.guard) for own in guards if not _says_format(own)]
     results = evaluate_guards.evaluate(records, guards, prompts, taxonomy, config, seed=seed, simulated=simulated)
     judged = evaluate_guards.chosen_gold(records, attributes, config.where)
     evaluation = results.evaluation
@@ -88,6 +89,12 @@ def evaluate(
         config=config,
         notes=notes,
     )
+
+
+def _says_format(scores: GuardScores) -> bool:
+    """Whether the scores say how much is outside the answer format, or are of a guard that has none."""
+    has_format = not scores.scores["estimator"].is_in(SOURCE_ESTIMATORS).all()
+    return bool(scores.records["off_language"].count()) or not has_format
 
 
 def _config(config: EvaluateSection | None, options: dict[str, Any]) -> EvaluateSection:

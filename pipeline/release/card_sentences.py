@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from marginalia.pipeline.report.as_text import joined, number, plural
-from marginalia.pipeline.report.report_data import headlined, recommended_estimator
+from marginalia.pipeline.report.report_data import headlined, recommended_estimator, source_estimator
 from marginalia.schemas.agreement_json import Agreement, Estimate
 from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.scoring.measures.conclusions import FEW_RECORDS, range_is_wide
@@ -173,6 +173,8 @@ def _limits_of_scores(evaluation: Evaluation | None) -> list[str]:
             f" For {joined(wide)} the bounds matter: they leave a metric open over more than a third of the width of "
             "its sampling interval."
         )
+    if own := [guard.guard for guard in guards if source_estimator(guard)]:
+        bounds += f" {joined(own)}: a server or a classification head gave the numbers, so there is nothing to bound."
     return [*sentences, bounds]
 
 

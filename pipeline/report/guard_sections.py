@@ -26,7 +26,14 @@ from marginalia.pipeline.report.guard_figures import (
 )
 from marginalia.pipeline.report.label_findings import confusions_finding
 from marginalia.pipeline.report.record_browser import shortened
-from marginalia.pipeline.report.report_data import Figure, ReportData, format_warning, headlined, recommended_estimator
+from marginalia.pipeline.report.report_data import (
+    Figure,
+    ReportData,
+    format_warning,
+    headlined,
+    recommended_estimator,
+    source_estimator,
+)
 from marginalia.schemas.evaluation_json import (
     UNSAFE,
     Difference,
@@ -87,6 +94,7 @@ class GuardView:
 
     guard: GuardEvaluation
     best: EstimatorEvaluation | None
+    source_estimator: str  # the only estimator of a guard that gives numbers itself; empty for others
     headlined: bool
     few_records: int  # that the guard was evaluated on, if they are few; else 0
     format_warning: str  # empty for a guard that kept its answer format
@@ -133,6 +141,7 @@ def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
     return GuardView(
         guard=guard,
         best=best,
+        source_estimator=source_estimator(guard),
         headlined=headlined(guard),
         few_records=best.n if best is not None and best.n < FEW_RECORDS else 0,
         format_warning=_as_sentence(format_warning(guard)),

@@ -14,6 +14,7 @@ from marginalia.schemas.evaluation_json import EstimatorEvaluation, Evaluation, 
 from marginalia.schemas.generation_json import Generation
 from marginalia.schemas.manifest_json import Manifest
 from marginalia.schemas.taxonomy import Taxonomy
+from marginalia.scoring.guard_kinds import SOURCE_ESTIMATORS
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Figure:
 def recommended_estimator(guard: GuardEvaluation) -> EstimatorEvaluation | None:
     """The evaluation of the guard's recommended estimator; None when no estimator is recommended."""
     return next((estimator for estimator in guard.estimators if estimator.estimator == guard.recommended), None)
+
+
+def source_estimator(guard: GuardEvaluation) -> str:
+    """The estimator of a guard whose numbers come from a server or a classification head; empty for others."""
+    return next((one.estimator for one in guard.estimators if one.estimator in SOURCE_ESTIMATORS), "")
 
 
 def headlined(guard: GuardEvaluation) -> bool:

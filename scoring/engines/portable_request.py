@@ -10,8 +10,10 @@ from marginalia.schemas.storage.yaml_files import load_yaml
 from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.guard import guard_path
 from marginalia.scoring.guard_file import GuardFile
+from marginalia.scoring.guard_kinds import GENERATIVE, kind_of
 from marginalia.scoring.label_categories import load_categories
 from marginalia.scoring.score_request import ScoreRequest
+from marginalia.scoring.score_sources.source_file import load_source_file
 
 
 def portable(request: ScoreRequest) -> ScoreRequest:
@@ -25,7 +27,9 @@ def portable(request: ScoreRequest) -> ScoreRequest:
     categories, own_taxonomy = request.categories, None
     if isinstance(categories, str):
         categories = load_categories(request.folder / categories)
-    named = load_yaml(path, GuardFile).taxonomy
+    kind = kind_of(path)
+    file = load_yaml(path, GuardFile) if kind == GENERATIVE else load_source_file(path, kind)
+    named = file.taxonomy
     if named is not None and (taxonomy is None or categories is not None):
         own_taxonomy = load_taxonomy(named, relative_to=path.parent)
     # the file's text, not its name: shipped guards may differ between two installed versions of this package

@@ -66,8 +66,8 @@ def load_endpoint(
 
 def _connect(caller: Caller, served: ServedTokenizer, options: EndpointOptions) -> EndpointModel:
     # with a name given, the first call is the test question: an unsuitable server is refused after one call
-    cards = [] if options.endpoint_model else _model_cards(caller.get("models"))
-    name = options.endpoint_model or _only_model(caller.url, cards)
+    cards = [] if options.endpoint_model else model_cards(caller.get("models"))
+    name = options.endpoint_model or only_model(caller.url, cards)
     ids = served.tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
     request_format = RequestFormat(
         name, options.top_logprobs, extra_body=options.extra_body, vocabulary=len(served.tokenizer)
@@ -207,19 +207,21 @@ def _simpler_format(request_format: RequestFormat, error: Refused) -> RequestFor
     return None
 
 
-def _model_cards(value: dict[str, Any]) -> list[dict[str, Any]]:
+def model_cards(value: dict[str, Any]) -> list[dict[str, Any]]:
+    """The models in the answer of `/models`."""
     data = value.get("data")
     return [card for card in data if isinstance(card, dict) and card.get("id")] if isinstance(data, list) else []
 
 
 def _model_cards_if_any(caller: Caller) -> list[dict[str, Any]]:
     try:
-        return _model_cards(caller.get("models"))
+        return model_cards(caller.get("models"))
     except (CallFailed, Refused):
         return []  # not every gateway lists its models, and the list is not required
 
 
-def _only_model(url: str, cards: list[dict[str, Any]]) -> str:
+def only_model(url: str, cards: list[dict[str, Any]]) -> str:
+    """The id of the only model. Raises InputError when there are several, or none."""
     names = [str(card["id"]) for card in cards]
     if len(names) != 1:
         known = f"serves {', '.join(sorted(names)[:20])}" if names else "lists no model"

@@ -162,11 +162,12 @@ def _check_sizes(reference: str, name: str, content: dict[str, Any]) -> None:
         )
 
 
-def check_memory(reference: str, folder: str, options: dict[str, Any]) -> None:
+def check_memory(reference: str, folder: str, options: dict[str, Any], auto_class: Any = None) -> None:
     """Raises ModelError when the model's settings need far more memory than its checkpoint has bytes: transformers
     would first allocate it, and then find that no weight fits. Makes the model without memory for its weights.
 
-    Does nothing for a Hub model, whose weights are not on this machine yet, and for a GGUF (see check_gguf)."""
+    Does nothing for a Hub model, whose weights are not on this machine yet, and for a GGUF (see check_gguf).
+    `auto_class`: that of transformers for the model; default: AutoModelForCausalLM, with the attention "sdpa"."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.initialization import meta_device_safe_creation_ops, no_init_weights
@@ -175,9 +176,12 @@ def check_memory(reference: str, folder: str, options: dict[str, Any]) -> None:
         return
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
     with torch.device("meta"), no_init_weights(), meta_device_safe_creation_ops():
-        model = AutoModelForCausalLM.from_config(
-            config, trust_remote_code=False, attn_implementation=attention_of(config)
-        )
+        if auto_class is not None:
+            model = auto_class.from_config(config, trust_remote_code=False)
+        else:
+            model = AutoModelForCausalLM.from_config(
+                config, trust_remote_code=False, attn_implementation=attention_of(config)
+            )
     needed = sum(4 * tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
     stored = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
     if needed > FREE_BYTES + MOST_EXPANSION * stored:

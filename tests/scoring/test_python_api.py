@@ -49,7 +49,10 @@ def scorer(folder: Path) -> Scorer:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("bundled",), r"no guard for the model 'bundled'.* one of granite-guardian-3, .*the path of a guard file"),
+        (
+            ("bundled",),
+            r"no guard for the model 'bundled'.* one of decisions, granite-guardian-3, .*the path of a guard file",
+        ),
         (
             ("support-tickets", "bundled-guard"),
             r"the model comes first: Scorer.load\('bundled-guard', 'support-tickets'",
