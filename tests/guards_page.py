@@ -45,7 +45,12 @@ def tables() -> str:
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
+
+
+def _escaped(cell: str) -> str:
+    """Text of which Markdown makes no cell, tag or escape."""
+    return cell.replace("|", "&#124;").replace("<", "&lt;").replace("\\", "&#92;")
 
 
 def _answer(file: dict[str, Any]) -> str:
