@@ -51,7 +51,12 @@ def _yes(fact: bool) -> str:
 
 def _table(head: tuple[str, ...], rows: list[tuple[str | None, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(_escaped(cell or '') for cell in line)} |" for line in lines)
+
+
+def _escaped(cell: str) -> str:
+    """Text of which Markdown makes no cell, tag or escape."""
+    return cell.replace("|", "&#124;").replace("<", "&lt;").replace("\\", "&#92;")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,11 @@ def test_the_page_lists_the_guard_files_as_they_are() -> None:
     assert page == updated(page), "run: python -m tests.guards_page --write"
 
 
+def test_tokens_are_shown_as_they_are() -> None:
+    assert "&lt;UNSAFE-S4>" in tables()
+    assert "&lt;&#124;begin_of_text&#124;>" in tables()
+
+
 def test_every_file_has_a_row_in_both_tables() -> None:
     answers, seen = tables().split("\n## ")
     for path in GUARDS.glob("*.yaml"):
