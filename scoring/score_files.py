@@ -20,9 +20,8 @@ from marginalia.schemas.storage.large_tables import write_frames
 from marginalia.schemas.tables import LabelScore, ScoredRecord
 from marginalia.scoring.guard_probe import misfits
 from marginalia.scoring.score_journal_entry import KEYS, check_entry
-from marginalia.scoring.score_sources.source_scorer import SourceScorer
 from marginalia.scoring.scored_record import Result
-from marginalia.scoring.scorer import Scorer
+from marginalia.scoring.scorer import Scorer, SourceScorer
 
 Messages = Sequence[dict[str, str]]
 FACTS = tuple(name for name in ScoredRecord.model_fields if name != "record_id")

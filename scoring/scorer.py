@@ -34,17 +34,18 @@ from marginalia.scoring.marginal.model_protocol import Model, Source
 from marginalia.scoring.marginal.record_batches import RecordBatches, RecordJob
 from marginalia.scoring.models.load_model import load_model
 from marginalia.scoring.prompt import PromptBuilder, check_messages
+from marginalia.scoring.reasoning.reasoned_scores import ReasonedScores
 from marginalia.scoring.record_errors import record_error
 from marginalia.scoring.record_scores import RecordScores, not_computed
 from marginalia.scoring.record_stream import scored_in_order, with_progress
 from marginalia.scoring.score_request import BASELINE_NAMES, EndpointOptions, ScoreRequest, Settings, fields_of
-from marginalia.scoring.score_sources.load_source import load_source
+from marginalia.scoring.score_sources.load_source import ScoreSource, load_source
 from marginalia.scoring.score_sources.source_guard import AnyGuard, SourceGuard, load_any_guard
 from marginalia.scoring.scored_frames import long_frame, records_in, wide_frame
 from marginalia.scoring.scored_record import Level, LevelEntry, Probability, Result
 from marginalia.scoring.several_calls import PerLabelCalls, SeveralCalls, TwoCalls
 
-__all__ = ["Level", "Probability", "Result", "Scorer", "Settings"]
+__all__ = ["Level", "Probability", "Result", "Scorer", "Settings", "SourceScorer"]
 
 KNOWN_MESSAGES = ({"role": "user", "content": "A"},)  # a record that every scorer can score
 WINDOW = 512  # records sorted by length at a time: bounds memory, keeps batches even
@@ -75,11 +76,12 @@ class Scorer:
         self.calls: dict[str, Scorer] = {}
         self._several: SeveralCalls | None = None
         for name, call in guard.calls.items():
-            self.calls[name] = type(self)(model, call, self.settings, first=next(iter(self.calls.values()), None))
+            self.calls[name] = Scorer(model, call, self.settings, first=next(iter(self.calls.values()), None))
         if self.calls:
             first = next(iter(self.calls.values()))
             self.prompts, self.tokens, self._source = first.prompts, first.tokens, first._source
             self._several = (PerLabelCalls if guard.per_label else TwoCalls)(guard, self.calls)
+            self._reasoning = self._reasoned()
             return
         self.prompts = PromptBuilder(guard, model.tokenizer)
         same_language = first is not None and first.guard.language is guard.language
@@ -96,6 +98,15 @@ class Scorer:
         shared = self._checked_start()
         self._source = model.source() if first is None else first._source
         self._source.add_shared_start(shared)
+        self._reasoning = self._reasoned()
+
+    def _reasoned(self) -> ReasonedScores | None:
+        spec = self.guard.file.reasoning
+        if spec is None:
+            return None
+        reasoned = ReasonedScores(self, spec)
+        self.notes = [reasoned.note]
+        return reasoned
 
     def _checked_start(self) -> list[int]:
         """The ids that all prompts start with. Raises ModelError when the model cannot process any prompt of the
@@ -185,18 +196,11 @@ class Scorer:
         """Loads the model and the guard of a request. Raises what `load` raises."""
         guard = _guard(request)
         if isinstance(guard, SourceGuard):
-            from marginalia.scoring.score_sources.source_scorer import SourceScorer
-
             return SourceScorer(load_source(request, guard, request.settings), guard, request.settings)
         baselines = [name for name in request.settings.estimators if name in BASELINE_NAMES]
         if baselines and request.model.startswith(("http://", "https://")):
             raise InputError(f"{baselines[0]} needs the probability of every token, which an endpoint does not return")
-        scorer_class = cls
-        if guard.file.reasoning is not None:
-            from marginalia.scoring.reasoning.reasoning_scorer import ReasoningScorer
-
-            scorer_class = ReasoningScorer
-        return scorer_class(load_model(request, relative_to=request.folder), guard, request.settings)
+        return cls(load_model(request, relative_to=request.folder), guard, request.settings)
 
     def score(self, record: str | Sequence[dict[str, str]], *, estimator: str | None = None) -> RecordScores:
         """The scores of one text or conversation: {label: (probability, lower, upper)}, with the verdict under
@@ -269,6 +273,8 @@ class Scorer:
     def search(self, messages: Sequence[dict[str, str]]) -> Search:
         """The finished search of one record, to inspect its answers. Raises ModelError when it cannot be scored,
         InputError for invalid messages and for a guard with several calls per record."""
+        if self._reasoning is not None:
+            raise InputError(f"guard {self.guard.name} reasons first, so a record has no single tree of answers")
         if self._several is not None:
             asks = "asks one policy per call" if self.guard.per_label else "is asked twice about each record"
             raise InputError(f"guard {self.guard.name} {asks}, so a record has no single tree of answers")
@@ -276,7 +282,7 @@ class Scorer:
         prepared = self.prepare("", messages)
         if isinstance(prepared, Result):
             raise ModelError(str(prepared.error))
-        ((job,),) = self._record_batches().run([prepared])
+        ((job,),) = self.record_batches().run([prepared])
         if job.error is not None:
             raise ModelError(job.error)
         return job.search
@@ -294,24 +300,27 @@ class Scorer:
     ) -> Iterator[list[Result]]:
         """Yields lists of results that are done at the same time. Records whose ids are in `journalled` are left
         out."""
+        if self._reasoning is not None:
+            yield from self._reasoning.score_batches(records, journalled)
+            return
         source = iter(records)
         while window := list(islice(source, WINDOW)):
             if self._source.batch_invariant or all(record_id in journalled for record_id, _ in window):
                 window = [record for record in window if record[0] not in journalled]
             if self._several is not None:
-                yield from self._several.score(window, self._record_batches(), journalled)
+                yield from self._several.score(window, self.record_batches(), journalled)
                 continue
             prepared = [self.prepare(record_id, messages) for record_id, messages in window]
             if failed := [job for job in prepared if isinstance(job, Result)]:
                 yield failed
-            for done in self._record_batches().run((job for job in prepared if isinstance(job, RecordJob)), journalled):
+            for done in self.record_batches().run((job for job in prepared if isinstance(job, RecordJob)), journalled):
                 yield [self.result(job) for job in done]
 
     def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
         """Measures on a few of the records how much a 16-bit model's numbers depend on how they are computed, and adds
-        the result to `notes`. Does nothing for float32 models and endpoints; of several calls, it measures the
-        first."""
-        if self._source.batch_invariant or not records:
+        the result to `notes`. Does nothing for float32 models, endpoints, and guards that reason first; of several
+        calls, it measures the first."""
+        if self._source.batch_invariant or not records or self._reasoning is not None:
             return
         if self.calls:
             first = next(iter(self.calls.values()))
@@ -324,7 +333,7 @@ class Scorer:
         if isinstance(self.model, LocalModel) and self.model.dtype != "float32":
             prepared = [self.prepare(*record) for record in evenly_spaced(records)]
             numerics = measure(
-                self.model, self._record_batches(), [job for job in prepared if isinstance(job, RecordJob)]
+                self.model, self.record_batches(), [job for job in prepared if isinstance(job, RecordJob)]
             )
             self.notes = [str(numerics)] if numerics is not None else []
 
@@ -333,7 +342,18 @@ class Scorer:
         """Whether a record's numbers are independent of the records that are scored with it."""
         return self._source.batch_invariant
 
-    def _record_batches(self) -> RecordBatches:
+    @property
+    def source(self) -> Source:
+        """The source of next-token probabilities."""
+        return self._source
+
+    @property
+    def call_scorers(self) -> Mapping[str, Scorer]:
+        """The scorers of several calls per record, by name."""
+        return self.calls
+
+    def record_batches(self) -> RecordBatches:
+        """Runs jobs over the source, with the settings as they are."""
         settings = self.settings
         if self._several is not None:
             self._several.use(settings)
@@ -364,12 +384,11 @@ class Scorer:
             for name in self.settings.estimators
             if name in BASELINE_NAMES
         }
-        return RecordJob(
-            record_id, prompt.ids, prompt.imitations, partial(Search, self.tokens, self._limits), baselines
-        )
+        return RecordJob(record_id, prompt.ids, prompt.imitations, partial(Search, self.tokens, self.limits), baselines)
 
     @property
-    def _limits(self) -> Limits:
+    def limits(self) -> Limits:
+        """When a search stops."""
         settings = self.settings
         return Limits(
             marginals=tuple(name for name in settings.estimators if name in MARGINALS),
@@ -458,3 +477,50 @@ def _guard(request: ScoreRequest) -> AnyGuard:
         path = Path(folder) / f"{Path(request.guard).stem}.yaml"
         path.write_text(request.guard_text, encoding="utf-8")
         return load_any_guard(str(path), taxonomy, categories=categories, own_taxonomy=request.own_taxonomy)
+
+
+class SourceScorer(Scorer):
+    """A Scorer for a guard whose probabilities come from a server or a classification head.
+
+    It computes one estimator, whatever the settings ask for: `server` or `classifier`, without bounds. `answer` and
+    `unexplored` are None."""
+
+    model: Any  # a ScoreSource, where others have a Model
+    guard: Any  # a SourceGuard
+    prompts: Any  # its inputs
+
+    def __init__(self, source: ScoreSource, guard: SourceGuard, settings: Settings | None = None) -> None:
+        self.model = source
+        self.guard = guard
+        self.settings = (settings or Settings()).model_copy(update={"estimators": (guard.estimator,)})
+        self.prompts = source.inputs
+        self.notes = []
+        self.calls = {}
+
+    @property
+    def prompt_notes(self) -> list[str]:
+        """None: there are no templates."""
+        return []
+
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a record's numbers are independent of the records that are scored with it."""
+        return bool(self.model.batch_invariant)
+
+    def measure(self, records: Sequence[tuple[str, Sequence[dict[str, str]]]]) -> None:
+        """Does nothing: a source does not compute a search."""
+
+    def search(self, messages: Sequence[dict[str, str]]) -> Search:
+        """Raises InputError: there is no tree of answers."""
+        raise InputError(
+            f"guard {self.guard.name} (kind: {self.guard.file.kind}) gives numbers and no answers to explain"
+        )
+
+    def score_batches(
+        self, records: Iterable[tuple[str, Sequence[dict[str, str]]]], journalled: Container[str] = ()
+    ) -> Iterator[list[Result]]:
+        """Yields lists of results that are done at the same time. Records whose ids are in `journalled` are left
+        out."""
+        source = iter(records)
+        while window := list(islice(source, WINDOW)):
+            yield from self.model.score_batches(window, journalled)

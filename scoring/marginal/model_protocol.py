@@ -9,7 +9,7 @@ from marginalia.schemas.errors import ModelError
 from marginalia.scoring.language.answer_language import State
 from marginalia.scoring.language.token_language import Moves
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
-from marginalia.scoring.reasoning.passages import Passage, PassageEnd, PassageRequest
+from marginalia.scoring.marginal.passages import Passage, PassageEnd, PassageRequest
 
 
 class NextMoves(Protocol):

@@ -21,6 +21,7 @@ from marginalia.scoring.marginal.answer_search import NextTokens
 from marginalia.scoring.models.endpoint_calls import Malformed
 from marginalia.scoring.models.logprob_floors import CUT_HINT, IMPOSSIBLE, AnswerCoverage, Expected, coverage_of
 
+PATH = "completions"
 MOST_ASKED_IDS = 128  # that vLLM accepts in logprob_token_ids
 UNKNOWN = -1  # in place of the id of the most probable token, when the answer does not identify it
 MOST_MASS = 1.001  # the largest sum of probabilities that rounding can explain

@@ -249,3 +249,12 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     loop.call_soon_threadsafe(loop.stop)
     if threading.current_thread() is not thread:
         thread.join(10)
+
+
+def refused_all(caller: Caller, error: Refused) -> ServiceError:
+    """The error for a server that refuses what concerns all records."""
+    return ServiceError(
+        f"{caller.url}: {error}",
+        hint="the server refuses a request of the kind that it accepted before; finished records are kept: "
+        "run the same command to continue",
+    )

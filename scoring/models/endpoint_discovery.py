@@ -11,6 +11,7 @@ from marginalia.schemas.errors import InputError, ServiceError
 from marginalia.schemas.server_addresses import check_endpoint, check_key_goes
 from marginalia.scoring.models.completions_api import (
     EXTRAS,
+    PATH,
     NoLogprobs,
     RequestFormat,
     TokenAnswer,
@@ -20,7 +21,7 @@ from marginalia.scoring.models.completions_api import (
 from marginalia.scoring.models.endpoint_calls import Caller, CallFailed
 from marginalia.scoring.models.endpoint_dialects import hint as hint_of
 from marginalia.scoring.models.endpoint_key import endpoint_key
-from marginalia.scoring.models.endpoint_model import PATH, EndpointModel
+from marginalia.scoring.models.endpoint_model import EndpointModel
 from marginalia.scoring.models.logprob_floors import CUT_HINT, coverage_of
 from marginalia.scoring.models.repeated_answers import Spread, spread_between
 from marginalia.scoring.models.retried_calls import Refused

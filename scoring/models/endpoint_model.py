@@ -11,24 +11,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from marginalia.schemas.errors import ModelError, ServiceError
+from marginalia.schemas.errors import ModelError
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
 from marginalia.scoring.marginal.model_protocol import NextMoves
-from marginalia.scoring.models.completions_api import UNKNOWN, RequestFormat, TokenAnswer, next_tokens, read_answer
-from marginalia.scoring.models.endpoint_calls import Caller, CallFailed
+from marginalia.scoring.marginal.passages import PassageEnd
+from marginalia.scoring.models.completions_api import (
+    PATH,
+    UNKNOWN,
+    RequestFormat,
+    TokenAnswer,
+    next_tokens,
+    read_answer,
+)
+from marginalia.scoring.models.endpoint_calls import Caller, CallFailed, refused_all
+from marginalia.scoring.models.endpoint_passages import EndpointPassages
 from marginalia.scoring.models.repeated_answers import Body, Repeats, Spread
 from marginalia.scoring.models.retried_calls import Refused
 from marginalia.scoring.record_errors import record_error
 
-if TYPE_CHECKING:
-    from marginalia.scoring.models.endpoint_passages import EndpointPassages
-    from marginalia.scoring.reasoning.passages import PassageEnd
-
-PATH = "completions"
 # where a special token may follow and a server that names tokens by text returns none, more missing probability than
 # this is probably that of special tokens
 MOST_HIDDEN = 0.5
@@ -141,8 +145,6 @@ class EndpointSource:
 
     def passages(self, end: PassageEnd) -> EndpointPassages:
         """A sampler of reasoning passages that end with `end`."""
-        from marginalia.scoring.models.endpoint_passages import EndpointPassages
-
         return EndpointPassages(self.model, end)
 
     def open(self, rows: int, longest: int, tokens: NextMoves) -> EndpointBatch:
@@ -257,12 +259,3 @@ class EndpointBatch:
 
 def _without_errors(answers: Sequence[TokenAnswer | CallFailed | Refused]) -> list[TokenAnswer | None]:
     return [answer if isinstance(answer, TokenAnswer) else None for answer in answers]
-
-
-def refused_all(caller: Caller, error: Refused) -> ServiceError:
-    """The error for a server that refuses what concerns all records."""
-    return ServiceError(
-        f"{caller.url}: {error}",
-        hint="the server refuses a request of the kind that it accepted before; finished records are kept: "
-        "run the same command to continue",
-    )

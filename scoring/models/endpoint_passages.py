@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from marginalia.schemas.errors import ModelError
-from marginalia.scoring.models.endpoint_calls import CallFailed, Malformed
-from marginalia.scoring.models.endpoint_model import PATH, EndpointModel, refused_all
+from marginalia.scoring.marginal.passages import Passage, PassageEnd, PassageRequest
+from marginalia.scoring.models.completions_api import PATH, RequestFormat
+from marginalia.scoring.models.endpoint_calls import Caller, CallFailed, Malformed, refused_all
 from marginalia.scoring.models.retried_calls import Refused
-from marginalia.scoring.reasoning.passages import Passage, PassageEnd, PassageRequest
 
 ANSWER_TOKENS = 16  # asked for beyond the longest passage: without them an output could stop just before its end
 MOST_SEED = 2**31  # servers take 32-bit seeds
@@ -28,10 +28,23 @@ class _Output:
     ids: list[int] | None
 
 
+class ServedModel(Protocol):
+    """What sampling needs of a model behind an endpoint."""
+
+    caller: Caller
+    request_format: RequestFormat
+    tokenizer: Any
+    end_ids: tuple[int, ...]
+
+    def prompt(self, ids: list[int]) -> list[int] | str | None:
+        """The prompt to send for these ids; None when it cannot be sent."""
+        ...
+
+
 class EndpointPassages:
     """Samples from the served model at temperature 1, without top-k or top-p."""
 
-    def __init__(self, model: EndpointModel, end: PassageEnd) -> None:
+    def __init__(self, model: ServedModel, end: PassageEnd) -> None:
         self._model, self._end = model, end
 
     def sample(self, requests: Sequence[PassageRequest]) -> list[list[Passage] | ModelError]:

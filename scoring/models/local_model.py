@@ -15,6 +15,7 @@ from marginalia.schemas.errors import InputError, ModelError, first_line
 from marginalia.schemas.hub_client import check_downloads, download_problem
 from marginalia.scoring.marginal.answer_search import NextTokens, Node
 from marginalia.scoring.marginal.model_protocol import NextMoves
+from marginalia.scoring.marginal.passages import PassageEnd
 from marginalia.scoring.models.attention_masks import layer_masks, own_attention
 from marginalia.scoring.models.bundled_model import bundled_smollm2
 from marginalia.scoring.models.checkpoint import load_network, quiet_loading
@@ -26,7 +27,6 @@ from marginalia.scoring.models.model_reference import BUNDLED, BUNDLED_GUARD, MO
 from marginalia.scoring.models.position_encodings import Context, context_of
 from marginalia.scoring.models.prefix_tree import Prefix, TokenToRun, TreeBatch, TreeRunner
 from marginalia.scoring.models.tree_self_check import check_structure
-from marginalia.scoring.reasoning.passages import PassageEnd
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _HUB_HINT = (

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from marginalia.schemas.errors import MarginaliaError, ModelError
+from marginalia.scoring.marginal.passages import Passage, PassageEnd, PassageRequest, PassageWatch
 from marginalia.scoring.models.prefix_tree import Prefix, TokenToRun, TreeBatch, TreeRunner
-from marginalia.scoring.reasoning.passages import Passage, PassageEnd, PassageRequest, PassageWatch
 from marginalia.scoring.record_errors import record_error
 
 PASS_TOKENS = 256  # passages in one forward pass: bounds the logits in memory

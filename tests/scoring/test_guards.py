@@ -19,10 +19,10 @@ from marginalia.scoring.language.answer_language import FIRST_TOKEN
 from marginalia.scoring.language.token_language import TokenLanguage, vocabulary_bytes
 from marginalia.scoring.marginal.answer_search import Limits
 from marginalia.scoring.marginal.estimators import LabelEstimates, estimate
+from marginalia.scoring.marginal.passages import PassageEnd
 from marginalia.scoring.models.local_model import load_local
 from marginalia.scoring.per_label_results import combine
 from marginalia.scoring.prompt import PromptBuilder
-from marginalia.scoring.reasoning.passages import PassageEnd
 from marginalia.scoring.score_request import ESTIMATOR_NAMES
 from marginalia.scoring.scorer import Result, Scorer, Settings
 from tests.scoring import families

@@ -32,7 +32,7 @@ def test_the_measure_is_that_of_plain_passes(tmp_path: Path, dtype: str, least: 
     scorer = load(tmp_path / "m", dtype)
     jobs = [scorer.prepare(*record) for record in RECORDS[:2]]
     done = list(jobs)
-    found = measure(scorer.model, scorer._record_batches(), jobs)
+    found = measure(scorer.model, scorer.record_batches(), jobs)
     assert found is not None
     nats = probability = 0.0
     prefixes = 0

@@ -13,8 +13,8 @@ from transformers import LlamaForCausalLM
 
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.scoring.marginal.answer_search import MARGINALS
-from marginalia.scoring.reasoning.passages import PassageRequest
-from marginalia.scoring.reasoning.reasoning_scorer import ReasoningScorer, passage_seed
+from marginalia.scoring.marginal.passages import PassageEnd, PassageRequest
+from marginalia.scoring.reasoning.reasoned_scores import passage_seed
 from marginalia.scoring.score_request import EndpointOptions
 from marginalia.scoring.scorer import Scorer, Settings
 from tests.logprob_server import LogprobServer
@@ -35,10 +35,13 @@ def network(guard: Path) -> LlamaForCausalLM:
     return LlamaForCausalLM.from_pretrained(guard.parent / "model").eval()
 
 
-def load(guard: Path, settings: Settings) -> ReasoningScorer:
-    scorer = Scorer.load(str(guard.parent / "model"), str(guard), settings=settings)
-    assert isinstance(scorer, ReasoningScorer)
-    return scorer
+def load(guard: Path, settings: Settings) -> Scorer:
+    return Scorer.load(str(guard.parent / "model"), str(guard), settings=settings)
+
+
+def end_of(scorer: Scorer) -> PassageEnd:
+    assert scorer.guard.file.reasoning is not None
+    return PassageEnd(scorer.guard.file.reasoning, scorer.model.tokenizer, scorer.tokens.token_bytes)
 
 
 def next_probabilities(network: LlamaForCausalLM, ids: list[int]) -> torch.Tensor:
@@ -62,7 +65,7 @@ def test_passages_are_those_of_plain_sampling(guard: Path, network: LlamaForCaus
     scorer = load(guard, FOUR)
     prompts = [scorer.prompts.build(messages).ids for _, messages in RECORDS]
     requests = [PassageRequest(prompt, range(10 * n, 10 * n + 6), TOKENS) for n, prompt in enumerate(prompts)]
-    sampled = scorer._source.passages(scorer._end).sample(requests)
+    sampled = scorer.source.passages(end_of(scorer)).sample(requests)
     finished = 0
     for request, passages in zip(requests, sampled, strict=True):
         assert not isinstance(passages, ModelError)
@@ -167,7 +170,7 @@ def test_what_the_last_token_of_a_passage_says_belongs_to_the_answer(tmp_path: P
     guard.write_text(guard.read_text().replace("- safe", "- afe").replace("unsafe", "afar"))
     scorer = load(guard, Settings(tolerance=0, node_budget=10**6, passages=32, passage_interval=0, answer_tokens=12))
     requests = [PassageRequest(scorer.prompts.build(RECORDS[0][1]).ids, range(200), 12)]
-    (passages,) = scorer._source.passages(scorer._end).sample(requests)
+    (passages,) = scorer.source.passages(end_of(scorer)).sample(requests)
     assert not isinstance(passages, ModelError)
     begun = {passage.begun for passage in passages if passage.finished}
     assert {b"a", b"afe"} & begun
@@ -220,11 +223,11 @@ def test_passages_over_an_endpoint(
     assert result.error is None and result.passages == 8 and len(sampled) == 8
     assert len({body["seed"] for body in sampled}) == 8
     local = load(guard, FOUR)
-    inner = local._record_batches()
+    inner = local.record_batches()
     expected = np.zeros(ROWS)
     prompt = local.prompts.build(RECORDS[0][1]).ids
     for body in sampled:
-        passage = local._end.cut(server._generate(prompt, body), TOKENS, [tiny.END])
+        passage = end_of(local).cut(server._generate(prompt, body), TOKENS, [tiny.END])
         if passage.finished:
             job = local._job("x", RECORDS[0][1])
             job.ids = [*prompt, *passage.ids]
