@@ -135,7 +135,7 @@ def test_windows_too_long_to_cross_are_told(tmp_path: Path, monkeypatch: pytest.
     ]
 
 
-def test_windows_that_take_too_much_memory_to_cross_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_that_take_too_much_memory_to_cross_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Soft caps are compared with attention that keeps all scores."""
     monkeypatch.setattr(tree_self_check, "EAGER_BYTES", 16 * 4 * 20**2)  # 4 heads, 20 tokens
     note = "the self-check did not cross the attention windows of 16 tokens: it would take too much memory"

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, Llama4Config, Llama4ForConditionalGeneration, Llama4VisionConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Llama4Config,
+    Llama4ForConditionalGeneration,
+    Llama4VisionConfig,
+    SiglipVisionConfig,
+)
 
 from marginalia.schemas.errors import ModelError
 from marginalia.scoring.models.local_model import load_local
@@ -119,6 +127,21 @@ def test_the_text_model_of_a_checkpoint_that_reads_images(tmp_path: Path) -> Non
     change(folder, lambda weights: (weights.pop(f"{prefix}9.self_attn.q_proj.weight"), weights.pop(up)))
     with pytest.raises(ModelError, match="it lacks 1 weights of its architecture"):
         load_local(str(folder))
+
+
+def test_gemma_3_as_published_with_its_vision_part(tmp_path: Path) -> None:
+    """transformers loads it whole. Here its vision part has as many layers as the text part, whose layers are found by
+    their number."""
+    vision = SiglipVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=7, num_attention_heads=4, image_size=28, patch_size=14
+    )
+    config = Gemma3Config(text_config=CONFIGS["sliding and full"](), vision_config=vision, mm_tokens_per_image=4)
+    torch.manual_seed(0)
+    Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    model = load_local(str(tmp_path))
+    assert {mask.kind for mask in model.runner.masks} == {"sliding", "full"}
+    assert largest_difference(model, range(END)) < 1e-4
 
 
 FP4 = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6]  # the values of 4-bit floats
