@@ -56,9 +56,9 @@ def load_source(options: GuardModel, guard: SourceGuard, settings: Settings) -> 
     """Connects to the server or loads the model that `options.model` names. Raises InputError, ModelError and
     ServiceError, as load_classifier and load_endpoint_source do."""
     if guard.file.kind == CLASSIFIER:
-        from marginalia.scoring.score_sources.classifier import load_classifier
+        from marginalia.scoring.score_sources.load_classifier import load_classifier
 
         return load_classifier(options, guard, settings)
-    from marginalia.scoring.score_sources.endpoint_source import load_endpoint_source
+    from marginalia.scoring.score_sources.endpoint_connection import load_endpoint_source
 
     return load_endpoint_source(options, guard)

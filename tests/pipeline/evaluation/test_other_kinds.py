@@ -18,6 +18,7 @@ from marginalia.pipeline.core.run import Run, open_run
 from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
 from marginalia.pipeline.evaluation.score_stage import STAGE as SCORE
+from marginalia.pipeline.release.card_sentences import DataOrigin, limits
 from marginalia.pipeline.report.report_stage import STAGE as REPORT
 from marginalia.schemas.evaluation_json import Evaluation
 from marginalia.schemas.storage.files import read_model, write_frame
@@ -103,6 +104,24 @@ def test_the_report_says_that_there_are_no_bounds(run: Run) -> None:
     assert "<b>server</b> is the server's own number, without bounds" in page
     assert "<b>classifier</b> is the output of the model's classification head, without bounds" in page
     assert page.count("are certain to within") == page.count("The probabilities of marginal are certain to within")
+
+
+def test_the_card_says_that_there_is_nothing_to_bound(run: Run) -> None:
+    evaluation = read_model(run.path("evaluation.json"), Evaluation, made_by="evaluate")
+    origin = DataOrigin(
+        simulated=False,
+        answered=False,
+        imported=False,
+        scored=True,
+        records=40,
+        partly=0,
+        rarest=("Refund", 3),
+        languages=["en"],
+        models=[],
+        files=["a.csv"],
+    )
+    sentence = limits(origin, None, evaluation)[-1]
+    assert "moderations, decisions, systemone and classifier: a server or a classification head gave" in sentence
 
 
 @pytest.mark.parametrize("kind", ["moderations", "classifier"])

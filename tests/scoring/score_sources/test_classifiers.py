@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import AddedToken, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.scoring.score_files import journal_path, score_to_journal, tables
 from marginalia.scoring.score_request import Settings
+from marginalia.scoring.score_sources.classifier_inputs import ClassifierInputs
 from marginalia.scoring.scorer import Scorer
 from tests.scoring import tiny
 from tests.scoring.score_sources.classifiers import CLASSES, CONFIGS, TOKEN_CLASSIFIERS, plain_logits, save, tokenizer
@@ -100,6 +103,20 @@ def test_control_tokens_in_a_record_are_plain_text(tmp_path: Path) -> None:
     assert sum(number in (tiny.END - 1, tiny.END) for number in ids) == 2  # the tokenizer's own
     assert tokenizer().decode(ids[1:-1]) == text
     assert scorer.score(text).result.imitations == 2
+
+
+def test_look_alikes_of_control_tokens_are_plain_text() -> None:
+    """Fullwidth brackets become plain ones before this tokenizer looks for its control tokens."""
+    made = tokenizer()
+    made.backend_tokenizer.normalizer = normalizers.NFKC()
+    made.backend_tokenizer.add_tokens([AddedToken("<|turn|>", special=True, normalized=True)])
+    fast = PreTrainedTokenizerFast(tokenizer_object=made.backend_tokenizer, eos_token="<|end|>")
+    turn = fast.convert_tokens_to_ids("<|turn|>")
+    text = "a \uff1c|turn|\uff1e b"
+    assert turn in fast(text)["input_ids"]
+    found = ClassifierInputs("g", None, fast).tokens([{"role": "user", "content": text}])
+    assert turn not in found.ids and found.imitations == 1
+    assert fast.decode(found.ids[slice(*found.content)]) == "a <|turn|> b"
 
 
 def test_control_tokens_of_a_template_stay_control_tokens(tmp_path: Path) -> None:
