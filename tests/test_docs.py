@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from marginalia.pipeline.commands.cli import app
 from marginalia.pipeline.config.config_text import known_keys
@@ -59,7 +60,7 @@ CHECKED = {
     ("docs/tutorial.md", "json"): (1, "test_tutorial.py::test_the_commands_print_what_the_page_shows"),
     ("docs/tutorial.md", "python"): (2, "test_docs.py::test_the_tutorials_scripts_compile"),
     ("docs/tutorial.md", "yaml"): (4, "test_docs.py::test_the_tutorials_yaml_files_load"),
-    ("scoring/guards/README.md", "yaml"): (1, "test_docs.py::test_the_example_of_a_guard_file_loads"),
+    ("scoring/guards/README.md", "yaml"): (3, "test_docs.py::test_the_example_of_a_guard_file_loads"),
 }
 
 
@@ -219,10 +220,13 @@ def test_the_example_of_categories_is_covered_as_the_page_says(tmp_path: Path) -
 
 
 def test_the_example_of_a_guard_file_loads(tmp_path: Path) -> None:
-    (example,) = yaml_blocks(ROOT / "scoring/guards/README.md")
+    example, *parts = yaml_blocks(ROOT / "scoring/guards/README.md")
     (tmp_path / "my-guard.yaml").write_text(example, encoding="utf-8")
     file = load_yaml(tmp_path / "my-guard.yaml", GuardFile)
     assert file.labels == {"rude": "C1", "spam": "C2"}
+    for part in parts:  # keys that take the place of the example's
+        changed = GuardFile.model_validate({**yaml.safe_load(example), **yaml.safe_load(part)})
+        assert changed != file
 
 
 def test_the_examples_of_several_endpoints_load(tmp_path: Path) -> None:
