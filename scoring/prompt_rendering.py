@@ -26,6 +26,7 @@ from marginalia.scoring.rendering import RENDERER, RenderingError
 MARK = re.compile("\ue000(\\d+)([lrLRj]*)\ue001")
 _SPACE = "\u2003"  # white space that no template writes itself
 _PROBE = 'aB "<&\\\n'  # characters that filters such as upper, escape and tojson change
+_DATED = "the tokenizer's chat template writes the current date into the prompt, so scores can change from day to day"
 _PROBED = re.compile(f"({_SPACE}?)\ue000(\\d+):([^\ue000\ue001]*)\ue001({_SPACE}?)")
 
 
@@ -124,7 +125,7 @@ class PromptRenderer:
         given = {"tools": None, "documents": None, **token_texts, **arguments}
         try:
             template = self._tokenizer.get_chat_template()
-            return RENDERER.render(template, {**given, "messages": messages, "add_generation_prompt": True}, chat=True)
+            text, dated = RENDERER.render_chat(template, {**given, "messages": messages, "add_generation_prompt": True})
         except (RenderingError, ValueError) as error:  # ValueError: several templates, none of them the default
             problem, hint = f"the tokenizer's chat template fails: {error}", None
             if self._prompt.messages is not None:
@@ -132,6 +133,9 @@ class PromptRenderer:
                 problem = f"the tokenizer's chat template fails for messages of the roles {roles}: {error}"
                 hint = "prompt.messages of the guard file says which messages come before and after the conversation"
             raise ModelError(problem, hint=hint) from error
+        if dated and self._prompt.messages is not None and _DATED not in self.notes:
+            self.notes.append(_DATED)
+        return text
 
     def _with_plain_marks(self, text: str, between_lines: str) -> str:
         """The text with what happened to each mark as letters in it, see MARK. `between_lines`: the prompt of texts
