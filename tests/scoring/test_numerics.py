@@ -30,7 +30,7 @@ def load(folder: Path, dtype: str) -> Scorer:
 @pytest.mark.parametrize(("dtype", "least", "most"), [("float32", 0.0, 1e-4), ("bfloat16", 1e-4, 0.5)])
 def test_the_measure_is_that_of_plain_passes(tmp_path: Path, dtype: str, least: float, most: float) -> None:
     scorer = load(tmp_path / "m", dtype)
-    jobs = [scorer._prepare(*record) for record in RECORDS[:2]]
+    jobs = [scorer.prepare(*record) for record in RECORDS[:2]]
     done = list(jobs)
     found = measure(scorer.model, scorer._record_batches(), jobs)
     assert found is not None
