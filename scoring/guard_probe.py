@@ -51,7 +51,7 @@ Outcome = Literal["fits", "does not fit", "cannot tell", "not checked"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class ProbeFinding:
     """The outcome of one check, and the sentence that says why."""
 
     check: str
@@ -63,7 +63,7 @@ class Finding:
 class Probe:
     """All findings, and the verdict on the file: `does not fit` if any check says so, `fits` if none has a doubt."""
 
-    findings: list[Finding]
+    findings: list[ProbeFinding]
 
     @property
     def verdict(self) -> Outcome:
@@ -97,7 +97,7 @@ def probe(scorer: Scorer, results: Sequence[Result], estimator: str = "marginal"
     findings = [_prompt(scorer), _codes(scorer)]
     if failed:
         sentence = f"{len(failed)} of {len(results)} texts could not be scored: {failed[0].error}"
-        return Probe([*findings, Finding("scores", "does not fit", sentence)])
+        return Probe([*findings, ProbeFinding("scores", "does not fit", sentence)])
     row = scorer.guard.rows.index(VERDICT)
     unsafe = {name: float(result.estimates[estimator].probability[row]) for name, result in by_id.items()}
     return Probe(
@@ -115,48 +115,48 @@ def misfits(scorer: Scorer) -> list[str]:
     return notes
 
 
-def _prompt(scorer: Scorer) -> Finding:
+def _prompt(scorer: Scorer) -> ProbeFinding:
     if scorer.prompts.notes:
-        return Finding("prompt", "cannot tell", "; ".join(scorer.prompts.notes))
+        return ProbeFinding("prompt", "cannot tell", "; ".join(scorer.prompts.notes))
     difference = scorer.prompts.difference_from_tokenizers()
     if difference is None:
         sentence = "the tokenizer's chat template has no policy of its own to compare with"
         if scorer.guard.file.prompt.frame is None:
             sentence = "written by the tokenizer's own chat template"
-        return Finding("prompt", "not checked", sentence)
+        return ProbeFinding("prompt", "not checked", sentence)
     if not difference:
-        return Finding("prompt", "fits", "equal to what the tokenizer's own chat template writes")
-    return Finding("prompt", "cannot tell", f"differs from the tokenizer's own chat template {difference}")
+        return ProbeFinding("prompt", "fits", "equal to what the tokenizer's own chat template writes")
+    return ProbeFinding("prompt", "cannot tell", f"differs from the tokenizer's own chat template {difference}")
 
 
-def _codes(scorer: Scorer) -> Finding:
+def _codes(scorer: Scorer) -> ProbeFinding:
     if scorer.guard.per_label:
-        return Finding("codes", "not checked", "one call per label, so there are no codes")
+        return ProbeFinding("codes", "not checked", "one call per label, so there are no codes")
     if missing := unwritable_codes(scorer):
-        return Finding("codes", "does not fit", f"no token of this model can begin {', '.join(missing)}")
+        return ProbeFinding("codes", "does not fit", f"no token of this model can begin {', '.join(missing)}")
     tokens = code_tokens(scorer)
     longest = max((len(row.usual) for row in tokens), default=0)
     shared = shared_first_tokens(tokens)
     told_apart = f"; {len(shared)} first tokens belong to several codes" if shared else ""
-    return Finding("codes", "fits", f"the tokenizer writes each code with at most {longest} tokens{told_apart}")
+    return ProbeFinding("codes", "fits", f"the tokenizer writes each code with at most {longest} tokens{told_apart}")
 
 
-def _format(results: Sequence[Result]) -> Finding:
+def _format(results: Sequence[Result]) -> ProbeFinding:
     kept = 1.0 - sum(result.off_language or 0.0 for result in results) / len(results)
     outcome: Outcome = "fits" if kept >= IN_FORMAT else "does not fit" if kept < OUT_OF_FORMAT else "cannot tell"
-    return Finding("format", outcome, f"{kept:.1%} of the probability stays in the format, on average")
+    return ProbeFinding("format", outcome, f"{kept:.1%} of the probability stays in the format, on average")
 
 
-def _greedy(scorer: Scorer, results: dict[str, Result], unsafe: dict[str, float]) -> Finding:
+def _greedy(scorer: Scorer, results: dict[str, Result], unsafe: dict[str, float]) -> ProbeFinding:
     guard = scorer.guard
     inside = {name: result for name, result in results.items() if not outside_format(guard, result.answer or "")}
     if len(inside) < FEWEST_AGREEING:
         outside = len(results) - len(inside)
-        return Finding("greedy answers", "does not fit", f"{outside} of {len(results)} are outside the format")
+        return ProbeFinding("greedy answers", "does not fit", f"{outside} of {len(results)} are outside the format")
     agreeing = sum(_says_unsafe(result) == (unsafe[name] >= 0.5) for name, result in inside.items())
     outcome: Outcome = "fits" if agreeing >= AGREEING else "cannot tell"
     sentence = f"{agreeing} of {len(results)} are in the format and agree with the more probable verdict"
-    return Finding("greedy answers", outcome, sentence)
+    return ProbeFinding("greedy answers", outcome, sentence)
 
 
 def _says_unsafe(result: Result) -> bool:
@@ -164,19 +164,21 @@ def _says_unsafe(result: Result) -> bool:
     return bool(result.estimates["greedy"].probability[-1] >= 0.5)
 
 
-def _harmless(guard: Guard, unsafe: dict[str, float]) -> Finding:
+def _harmless(guard: Guard, unsafe: dict[str, float]) -> ProbeFinding:
     safe = sum(value < 0.5 for name, value in unsafe.items() if name.startswith("h"))
     sentence = f"{safe} of {len(HARMLESS)} come out safe"
     if safe >= MOST_SAFE:
-        return Finding("harmless texts", "fits", sentence)
+        return ProbeFinding("harmless texts", "fits", sentence)
     if guard.file.labels is None:  # the policy is the user's own, and its subject may be anything
-        return Finding("harmless texts", "cannot tell", f"{sentence}: perhaps they are unlike the texts of your policy")
-    return Finding("harmless texts", "does not fit" if safe < FEWEST_SAFE else "cannot tell", sentence)
+        return ProbeFinding(
+            "harmless texts", "cannot tell", f"{sentence}: perhaps they are unlike the texts of your policy"
+        )
+    return ProbeFinding("harmless texts", "does not fit" if safe < FEWEST_SAFE else "cannot tell", sentence)
 
 
-def _harmful(unsafe: dict[str, float]) -> Finding:
+def _harmful(unsafe: dict[str, float]) -> ProbeFinding:
     found = sum(value >= 0.5 for name, value in unsafe.items() if name.startswith("x"))
     sentence = f"{found} of {len(HARMFUL)} come out unsafe"
     if not found:
-        return Finding("harmful texts", "cannot tell", f"{sentence}: perhaps the policy does not cover them")
-    return Finding("harmful texts", "fits", sentence)
+        return ProbeFinding("harmful texts", "cannot tell", f"{sentence}: perhaps the policy does not cover them")
+    return ProbeFinding("harmful texts", "fits", sentence)

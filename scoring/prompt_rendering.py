@@ -28,6 +28,7 @@ _TEXT = "Hello."  # of a message, to compare prompts
 _WITH_POLICY = 400  # characters from which on a chat template is taken to contain a policy
 _SPACE = "\u2003"  # white space that no template writes itself
 _PROBE = 'aB "<&\\\n'  # characters that filters such as upper, escape and tojson change
+_DATED = "the tokenizer's chat template writes the current date into the prompt, so scores can change from day to day"
 _PROBED = re.compile(f"({_SPACE}?)\ue000(\\d+):([^\ue000\ue001]*)\ue001({_SPACE}?)")
 
 
@@ -141,7 +142,7 @@ class PromptRenderer:
         given = {"tools": None, "documents": None, ANSWER_START: True, **token_texts, **arguments}
         try:
             template = self._tokenizer.get_chat_template()
-            return RENDERER.render(template, {**given, "messages": messages}, chat=True)
+            text, dated = RENDERER.render_chat(template, {**given, "messages": messages})
         except (RenderingError, ValueError) as error:  # ValueError: several templates, none of them the default
             problem, hint = f"the tokenizer's chat template fails: {error}", None
             if self._prompt.messages is not None:
@@ -149,6 +150,9 @@ class PromptRenderer:
                 problem = f"the tokenizer's chat template fails for messages of the roles {roles}: {error}"
                 hint = "prompt.messages of the guard file says which messages come before and after the conversation"
             raise ModelError(problem, hint=hint) from error
+        if dated and self._prompt.messages is not None and _DATED not in self.notes:
+            self.notes.append(_DATED)
+        return text
 
     def _with_plain_marks(self, text: str, between_lines: str) -> str:
         """The text with what happened to each mark as letters in it, see MARK. `between_lines`: the prompt of texts

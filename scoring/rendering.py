@@ -42,12 +42,20 @@ class Renderer:
     def render(self, template: str, variables: Mapping[str, Any], *, chat: bool = False) -> str:
         """The rendered text of a Jinja template. `variables`: JSON values; `chat`: also provide the functions that
         tokenizers' chat templates may use. Raises RenderingError."""
+        return self._render(template, variables, chat=chat)[0]
+
+    def render_chat(self, template: str, variables: Mapping[str, Any]) -> tuple[str, bool]:
+        """The rendered text of a chat template, and whether the template asked for the current date. Raises
+        RenderingError."""
+        return self._render(template, variables, chat=True)
+
+    def _render(self, template: str, variables: Mapping[str, Any], *, chat: bool) -> tuple[str, bool]:
         request = {"template": template, "variables": variables, "chat": chat, "seconds": self._seconds}
         with self._lock:
             answer = self._ask(json.dumps(request).encode() + b"\n")
         if "error" in answer:
             raise RenderingError(answer["error"])
-        return str(answer["text"])
+        return str(answer["text"]), bool(answer["dated"])
 
     def close(self) -> None:
         """Stops the process, if it runs."""

@@ -22,6 +22,7 @@ from jinja2.utils import Namespace
 
 MEMORY = 1 << 30  # bytes of address space
 CHARACTERS = 2_000_000  # of a rendered template: more than any model's context
+_DATED: list[str] = []  # the forms in which the template that is being rendered asked for the current date
 
 
 def main() -> None:
@@ -38,7 +39,8 @@ def main() -> None:
         print(json.dumps(_answer(request)), flush=True)
 
 
-def _answer(request: dict[str, Any]) -> dict[str, str]:
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    _DATED.clear()
     try:
         parts, length = [], 0
         for part in _compiled(request["template"], request["chat"]).generate(request["variables"]):
@@ -46,7 +48,7 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
             length += len(part)
             if length > CHARACTERS:
                 return {"error": f"its output has more than {CHARACTERS:,} characters"}
-        return {"text": "".join(parts)}
+        return {"text": "".join(parts), "dated": bool(_DATED)}
     except MemoryError:
         return {"error": f"it needs more than {MEMORY >> 20} MiB of memory"}
     except Exception as error:  # templates and filters may raise any exception
@@ -71,7 +73,7 @@ def chat_environment() -> ImmutableSandboxedEnvironment:
     environment.filters["tojson"] = _to_json
     environment.globals |= {
         "raise_exception": _raise,
-        "strftime_now": lambda form: datetime.now().strftime(form),
+        "strftime_now": _now,
         "dict": _Dict(),
         "namespace": _PlainNamespace,
     }
@@ -114,6 +116,11 @@ class _PlainNamespace(Namespace):
 def _check_public(name: str) -> None:
     if name.startswith("_"):
         raise SecurityError(f"a namespace has no attribute {name!r}")
+
+
+def _now(form: str) -> str:
+    _DATED.append(form)
+    return datetime.now().strftime(form)
 
 
 def _raise(message: str) -> None:

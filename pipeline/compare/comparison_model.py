@@ -102,7 +102,7 @@ class LabelChoice(StrictModel):
     finding: Finding = Field(description="whether b is better in this metric")
 
 
-class Decision(StrictModel):
+class ComparisonDecision(StrictModel):
     """Which guard for which label."""
 
     sentence: str
@@ -158,5 +158,5 @@ class Comparison(StrictModel):
     labels: list[LabelRow]
     notes: list[str]
     warnings: int = Field(default=0, description="how many of the notes, the first ones, limit every number")
-    decision: Decision | None = Field(default=None, description="null in the output of an older version")
+    decision: ComparisonDecision | None = Field(default=None, description="null in the output of an older version")
     equal_recall: EqualRecall | None = Field(default=None, description="null in the output of an older version")

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from marginalia.pipeline.compare.comparison_model import (
     Comparison,
+    ComparisonDecision,
     CostOfLabel,
-    Decision,
     EqualRecall,
     GuardForLabel,
     LabelChoice,
@@ -88,7 +88,7 @@ def comparison_finding(comparison: Comparison) -> str:
     return runs_finding(a, b, row.metric, row.difference, row.finding).sentence
 
 
-def _decision(decision: Decision, names: Names, width: int) -> list[str]:
+def _decision(decision: ComparisonDecision, names: Names, width: int) -> list[str]:
     """The sentence that decides, then each label with a line for each guard and one for their difference."""
     groups = []
     for row in decision.labels:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marginalia.pipeline.compare.compared_run import ComparedRun
-from marginalia.pipeline.compare.comparison_model import Decision, GuardForLabel, LabelChoice, Use
+from marginalia.pipeline.compare.comparison_model import ComparisonDecision, GuardForLabel, LabelChoice, Use
 from marginalia.pipeline.compare.comparison_sentences import decision_sentence, side_names
 from marginalia.pipeline.evaluation.answer_format_gate import withheld_reason
 from marginalia.pipeline.evaluation.metric_bounds import outcome_with_ranges
@@ -56,7 +56,9 @@ class Standing:
         return f"precision below {self.promise}" if self.reaches == "no" else ""
 
 
-def decide(a: ComparedRun, b: ComparedRun, paired: PairedDifferences | None, names: dict[str, str]) -> Decision:
+def decide(
+    a: ComparedRun, b: ComparedRun, paired: PairedDifferences | None, names: dict[str, str]
+) -> ComparisonDecision:
     """The decision for every label of both taxonomies. `paired`: None if no record was judged in both.
     `names`: label → name."""
     sides = side_names(a.summary(), b.summary())
@@ -86,7 +88,7 @@ def decide(a: ComparedRun, b: ComparedRun, paired: PairedDifferences | None, nam
         choices.append(row)
     simulated = a.evaluation.simulated or b.evaluation.simulated
     sentence = decision_sentence(sides, choices, target, withheld=withheld, simulated=simulated)
-    return Decision(sentence=sentence, target=target, metric=metric, labels=choices)
+    return ComparisonDecision(sentence=sentence, target=target, metric=metric, labels=choices)
 
 
 def choice(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from marginalia.pipeline.commands.cli import app
 from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.guard import load_guard
-from marginalia.scoring.guard_probe import HARMFUL, HARMLESS, Finding, Probe, probe, probe_records
+from marginalia.scoring.guard_probe import HARMFUL, HARMLESS, Probe, ProbeFinding, probe, probe_records
 from marginalia.scoring.marginal.estimators import LabelEstimates
 from marginalia.scoring.score_files import origin_of
 from marginalia.scoring.scored_record import Result
@@ -120,7 +120,7 @@ def test_a_text_that_cannot_be_scored(scorer: Scorer) -> None:
 def test_the_prompt_is_compared_with_a_chat_template_that_has_a_policy(scorer: Scorer) -> None:
     assert probe(scorer, planted()).findings[0].outcome == "not checked", "the template is that of any chat model"
 
-    def prompt_finding(template: str) -> Finding:
+    def prompt_finding(template: str) -> ProbeFinding:
         scorer.model.tokenizer.chat_template = template
         again = Scorer(scorer.model, scorer.guard)
         return probe(again, planted()).findings[0]

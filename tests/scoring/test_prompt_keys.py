@@ -241,6 +241,22 @@ def test_messages_need_a_chat_template(tmp_path: Path) -> None:
         PromptBuilder(own(tmp_path, {"messages": ["conversation"]}), tokenizer(chat=False))
 
 
+def test_a_prompt_with_the_current_date_is_noted(tmp_path: Path) -> None:
+    """Not where the template could write it, but does not."""
+    chat = "{% if messages[0].role != 'system' %}{{ strftime_now('%Y-%m-%d') }}{% endif %}" + CHAT
+    prompt: dict[str, Any] = {"messages": ["conversation"]}
+    dated = PromptBuilder(own(tmp_path, prompt), chat_tokenizer(chat))
+    dated.build(USER)
+    dated.build(TALK)
+    assert [note for note in dated.notes if "current date" in note] == [
+        "the tokenizer's chat template writes the current date into the prompt, so scores can change from day to day"
+    ]
+    prompt = {"messages": [{"role": "system", "content": "It is June."}, "conversation"]}
+    undated = PromptBuilder(own(tmp_path, prompt), chat_tokenizer(chat))
+    undated.build(USER)
+    assert undated.notes == []
+
+
 def test_a_prefill_that_the_tokenizer_does_not_know_is_noted(tmp_path: Path) -> None:
     made = PromptBuilder(own(tmp_path, {"messages": ["conversation"], "prefill": "<|channel|>final"}), tokenizer())
     assert made.notes == [

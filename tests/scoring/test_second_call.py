@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from marginalia.schemas.storage.yaml_files import line_in
 from marginalia.schemas.tables import LabelScore, ScoredRecord
 from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.command import main
+from marginalia.scoring.engines.portable_request import portable
 from marginalia.scoring.guard import Guard, load_guard
 from marginalia.scoring.guard_check import check_guard
 from marginalia.scoring.label_categories import LabelCategories
 from marginalia.scoring.marginal.answer_search import MARGINALS
 from marginalia.scoring.off_format import off_format_notes, outside_format
 from marginalia.scoring.score_files import origin_of, scorer_fingerprint
-from marginalia.scoring.score_request import BASELINE_NAMES, ESTIMATOR_NAMES
+from marginalia.scoring.score_request import BASELINE_NAMES, ESTIMATOR_NAMES, ScoreRequest
 from marginalia.scoring.scored_record import Result
 from marginalia.scoring.scorer import Scorer, Settings
 from tests.scoring.enumeration import Enumeration, readings
@@ -450,3 +452,30 @@ def test_each_call_has_its_own_format(tmp_path: Path) -> None:
     line = line_in(path, "second", "answer", 0)
     assert any(f"only its white space differs from line {line}" in note for note in notes)
     assert any("'what': it differs from the format from the start" in note for note in notes)
+
+
+def test_a_request_travels_with_its_second_call(tmp_path: Path, local: str) -> None:
+    """As for Ray: the guard file may not exist on the other machine."""
+    path = guard_in(tmp_path, LOCAL)
+    request = ScoreRequest(model=local, guard=str(path), settings=Settings(estimators=("marginal",), tolerance=0.01))
+    sent = pickle.loads(pickle.dumps(portable(request)))
+    here = Scorer.from_request(request)
+    path.unlink()
+    there = Scorer.from_request(sent)
+    assert scorer_fingerprint(here) == scorer_fingerprint(there)
+    (one,), (other,) = here.score_records([RECORD]), there.score_records([RECORD])
+    assert one.estimates["marginal"].probability == pytest.approx(other.estimates["marginal"].probability, abs=1e-6)
+
+
+def test_guards_check_with_messages(tmp_path: Path, local: str) -> None:
+    prompt = {"messages": ["conversation", {"role": "user", "content": SECOND}], "arguments": {"mode": "strict"}}
+    path = guard_in(tmp_path, LOCAL, prompt={"messages": ["conversation"]})
+    file = yaml.safe_load(path.read_text())
+    file["second"]["prompt"] = prompt
+    path.write_text(yaml.safe_dump(file, sort_keys=False))
+    settings = EVERYTHING.model_copy(update={"estimators": ("marginal",), "tolerance": 0.1, "node_budget": 4})
+    scorer = Scorer.load(local, str(path), settings=settings)
+    lines = list(check_guard(scorer, path, [RECORD], list(scorer.score_records([RECORD]))))
+    line = line_in(path, "second", "prompt", "messages")
+    assert f"  note: the tokenizer's chat template does not use the argument 'mode' (line {line})" in lines
+    assert "  x⟦<|end|>⟧⟦<|start|>⟧user⏎" in lines

@@ -14,7 +14,13 @@ from typer.testing import CliRunner
 from marginalia.pipeline.commands.cli import app
 from marginalia.pipeline.compare.compare_runs import compare
 from marginalia.pipeline.compare.compared_run import ComparedRun
-from marginalia.pipeline.compare.comparison_model import Comparison, CostOfLabel, Decision, EqualRecall, LabelChoice
+from marginalia.pipeline.compare.comparison_model import (
+    Comparison,
+    ComparisonDecision,
+    CostOfLabel,
+    EqualRecall,
+    LabelChoice,
+)
 from marginalia.pipeline.compare.comparison_page import build_comparison
 from marginalia.pipeline.compare.comparison_text import comparison_table
 from marginalia.schemas.evaluation_json import AnswerFormat, Metric
@@ -47,7 +53,7 @@ def comparison(sides: tuple[ComparedRun, ComparedRun]) -> Comparison:
     return compare(*sides)
 
 
-def decision_of(comparison: Comparison) -> tuple[Decision, dict[str, LabelChoice]]:
+def decision_of(comparison: Comparison) -> tuple[ComparisonDecision, dict[str, LabelChoice]]:
     assert comparison.decision is not None
     return comparison.decision, {row.label: row for row in comparison.decision.labels}
 
