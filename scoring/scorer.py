@@ -408,12 +408,12 @@ class Scorer:
         stream = record_id if self.guard.verdict is None else f"{record_id}\0second"
         return MonteCarlo(search, samples=settings.samples, rng=record_rng(settings.seed, stream))
 
-    def _row_estimates(self, job: RecordJob) -> dict[str, LabelEstimates]:
+    def _estimates(self, job: RecordJob) -> dict[str, LabelEstimates]:
         """The estimates of all rows of the search."""
         from_search = estimate(job.search, [name for name in self.settings.estimators if name not in BASELINE_NAMES])
         return {**from_search, **{name: baseline.estimate() for name, baseline in job.baselines.items()}}
 
-    def _estimates(self, rows: LabelEstimates) -> LabelEstimates:
+    def _guard_rows(self, rows: LabelEstimates) -> LabelEstimates:
         """The estimates of the guard's rows, from those of the search."""
         if self.guard.covered is not None:
             return of_labels(rows, self.guard.covered)
@@ -448,11 +448,11 @@ class Scorer:
         return replace(failed, seconds=job.seconds, nodes=job.search.nodes)
 
     def _scores(self, job: RecordJob) -> Result:
-        search, estimates = job.search, self._row_estimates(job)
+        search, estimates = job.search, self._estimates(job)
         ids = [step.token for step in search.greedy if step.token not in self.tokens.end_ids]
         return Result(
             record_id=job.record_id,
-            estimates={name: self._estimates(rows) for name, rows in estimates.items()},
+            estimates={name: self._guard_rows(rows) for name, rows in estimates.items()},
             answer=(search.begun + self.tokens.text(ids)).decode("utf-8", "replace"),
             predicted=self._predicted(search),
             off_language=min(search.raw.off, 1.0),

@@ -17,7 +17,7 @@ from marginalia.scoring.score_sources.endpoint_formats import (
     SGLangDecisions,
     SystemOne,
 )
-from marginalia.scoring.score_sources.endpoint_source import NumberServer
+from marginalia.scoring.score_sources.endpoint_source import ServedScores
 from marginalia.scoring.score_sources.input_texts import LAST_MESSAGE, InputTexts
 from marginalia.scoring.score_sources.source_file import DecisionsFile, ModerationsFile
 from marginalia.scoring.score_sources.source_guard import SourceGuard
@@ -35,7 +35,7 @@ OTHER_KINDS = {
 }
 
 
-def load_endpoint_source(options: GuardModel, guard: SourceGuard) -> NumberServer:
+def load_endpoint_source(options: GuardModel, guard: SourceGuard) -> ServedScores:
     """Connects to the server at `options.model` and asks a test question.
 
     Raises InputError for an option that does not fit this kind of guard, ServiceError when the server refuses, does not
@@ -68,7 +68,7 @@ def load_endpoint_source(options: GuardModel, guard: SourceGuard) -> NumberServe
         raise ServiceError(f"{caller.url}: {error}", hint=_refusal_hint(error, options, kind)) from None
 
 
-def _connect(caller: Caller, options: GuardModel, guard: SourceGuard) -> NumberServer:
+def _connect(caller: Caller, options: GuardModel, guard: SourceGuard) -> ServedScores:
     file = guard.file
     assert isinstance(file, DecisionsFile | ModerationsFile)
     name = options.endpoint_model or file.endpoint_model
@@ -77,7 +77,7 @@ def _connect(caller: Caller, options: GuardModel, guard: SourceGuard) -> NumberS
     inputs = InputTexts(guard.name, template)
     refusal: Refused | None = None
     for form in FORMATS[file.kind]:
-        source = NumberServer(
+        source = ServedScores(
             caller, form, guard, name, dict(options.extra_body), options.concurrency, served_model=name, inputs=inputs
         )
         if own := sorted(options.extra_body.keys() & form.bodies(name, "", {"": ""})[0].keys()):

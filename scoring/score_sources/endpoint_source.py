@@ -31,7 +31,7 @@ YES = 0.5  # the probability above which a yes/no question is answered with yes
 
 
 @dataclass
-class NumberServer:
+class ServedScores:
     """A connected server. `concurrency`: how many records it is asked about at a time."""
 
     caller: Caller

@@ -13,6 +13,7 @@ from marginalia.schemas.errors import InputError
 from marginalia.scoring.command import main
 from marginalia.scoring.engines import shards
 from marginalia.scoring.engines.shards import Shard, parse_shard
+from tests.scoring.test_guards import own
 from tests.scoring.tiny import save
 
 OPTIONS = ["--guard", "instruct", "--taxonomy", "support-tickets", "--tolerance", "0.05", "--node-budget", "30"]
@@ -128,3 +129,19 @@ def test_every_record_is_in_one_shard_and_shards_are_even() -> None:
 def test_calibrated_shards_are_refused(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert score(records_in(tmp_path), model, "one.parquet", "--shard", "1/2", "--calibration", "c.json") == 2
     assert "--calibration cannot be used with --shard (leave one of them out)" in capsys.readouterr().err
+
+
+def test_levels_are_kept_over_shards(tmp_path: Path, model: str) -> None:
+    severity = {"levels": ["none", "low"], "rows": {"one": 1, "unsafe": 1}, "name": "severity"}
+    guard = own(tmp_path, answer=[[severity, {"optional": [":", {"labels": [","]}]}]])
+    records = records_in(tmp_path, 4)
+    chosen = [str(records), "--model", model, "--guard", str(guard), "--tolerance", "0.05"]
+    assert main([*chosen, "--out", str(tmp_path / "one.parquet")]) == 0
+    for number in (1, 2):
+        assert main([*chosen, "--out", str(tmp_path / "parts.parquet"), "--shard", f"{number}/2"]) == 0
+    assert merge(records) == 0
+    one, parts = (pl.read_parquet(tmp_path / f"{name}.records.parquet")["levels"] for name in ("one", "parts"))
+    assert one.null_count() == 0 and one.list.len().to_list() == [3] * 4
+    for before, after in zip(one.explode().to_list(), parts.explode().to_list(), strict=True):
+        assert (before["name"], before["estimator"]) == (after["name"], after["estimator"])
+        assert after["expected"] == pytest.approx(before["expected"], abs=1e-4)
