@@ -197,6 +197,8 @@ def next_command(run: Run, todo: StageState, missing: MissingAnswers | None, *, 
     if todo.stage == "import" and not tried:
         return _first_import(run)
     if todo.stage == "pull" or (todo.stage == "score" and manifest is None and missing is not None and missing.count):
+        if missing is not None and missing.count == 0:
+            return run.command("pull"), "people have given all answers"
         return run.command("pull"), f"{missing or 'people answer in Argilla first'}; {_for_annotators(run)}"
     command, because = run.command(todo.stage), _reason(todo)
     if todo.state == "incomplete" and manifest is not None:

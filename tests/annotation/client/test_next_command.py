@@ -48,7 +48,7 @@ def test_status_says_how_many_answers_people_still_have_to_give(new_run: Callabl
     assert (waiting.next, waiting.because) == (pull, f"2 answers are missing; {wait}")
     work.answer("eva", {"r2": ["b"]}, file="adjudicate.json")
     work.answer("ben", {"r3": ["none"]})
-    assert shown(work).because == f"0 answers are missing; {wait}"
+    assert shown(work).because == "people have given all answers"
     work.stage("pull")
     work.stage("reconcile")
     complete = shown(work)
