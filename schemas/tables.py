@@ -200,6 +200,16 @@ class LabelScore(Row):
     upper: float
 
 
+class LevelScore(StrictModel):
+    """The expected level, or the expected integer, of a guard's answers to one record."""
+
+    name: str = Field(description="of the piece `levels` or `integers` in the guard file")
+    estimator: str
+    expected: float = Field(description="by `marginal`, answers without a value count as the lowest")
+    lower: float
+    upper: float
+
+
 class ScoredRecord(Row):
     """scores/GUARD.records.parquet: one scored record."""
 
@@ -219,6 +229,11 @@ class ScoredRecord(Row):
         default=None,
         description="why the search ended: tolerance, node_budget or exhausted; null without scores and in files of "
         "an older version",
+    )
+    levels: list[LevelScore] | None = Field(
+        default=None,
+        description="the expected values of a guard whose answers have levels or integers; null for others, without "
+        "scores, and in files of an older version",
     )
 
 

@@ -63,8 +63,9 @@ def _rest(masses: _Masses, row: int | None) -> str:
 
 
 def _masses(search: Search, names: Sequence[str]) -> _Masses:
-    found, language = _Masses(), search.language
-    stack: list[tuple[Node, int]] = [(search.root, language.language.start.done)]
+    found, language = _Masses(), search.language.language
+    shown = (1 << language.verdict + 1) - 1  # hidden rows are no labels
+    stack: list[tuple[Node, int]] = [(search.root, language.start.done & shown)]
     while stack:
         node, done = stack.pop()
         if node.moves is None or node.masses is None:
@@ -76,7 +77,7 @@ def _masses(search: Search, names: Sequence[str]) -> _Masses:
                 continue
             ends = bool(node.moves.ends[index])
             state = states[index]
-            after = _mask(node.moves.done[index].tolist()) if state is None else state.done
+            after = shown & (_mask(node.moves.done[index].tolist()) if state is None else state.done)
             _complete(found, done, after, mass, names, ends=ends)
             child = node.children.get(index)
             if ends:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.label_coverage import GuardCoverage
 from marginalia.schemas.storage.yaml_files import find_yaml, line_in, load_yaml
 from marginalia.schemas.taxonomy import Label, Taxonomy, load_taxonomy, taxonomy_path
-from marginalia.scoring.guard_file import EXPLAIN, VERDICT, GuardFile, answer_language
+from marginalia.scoring.answer_compiler import answer_language
+from marginalia.scoring.answer_pieces import EXPLAIN
+from marginalia.scoring.guard_file import VERDICT, GuardFile, Side
 from marginalia.scoring.label_categories import (
     CategoriesError,
     CoveredLabel,
@@ -58,6 +61,7 @@ class Guard:
     is_call: bool = False
     second: SecondCallRows | None = None
     verdict: str | None = None
+    path: Path | None = None  # of the file, for errors that are found later
 
     @property
     def name(self) -> str:
@@ -91,7 +95,23 @@ class Guard:
         policies = {category.id: category for category in self.categories if named is None or category.id in named}
         if (overall := self.file.overall) is not None:
             policies[VERDICT] = Category(overall.name, VERDICT, overall.name, overall.definition, (), (), ())
-        return {row: Guard(self.file, (), (policy,), self.language, is_call=True) for row, policy in policies.items()}
+        return {
+            row: Guard(self.file, (), (policy,), self.language, path=self.path, is_call=True)
+            for row, policy in policies.items()
+        }
+
+    @property
+    def sides(self) -> dict[str, Side]:
+        """Row → whose message it judges alone, for the rows in the file's `sides`."""
+        return {row: side for side, rows in self.file.sides.items() for row in rows}
+
+    def refused(self, problem: str, *at: str | int, hint: str = EXPLAIN) -> InputError:
+        """The error for a part of the file that does not fit. `at`: its keys and indices."""
+        if self.path is None or not self.path.exists():  # the file's text came from another machine
+            return InputError(f"guard {self.name}: {problem}", hint=hint)
+        if self.verdict is not None and at[0] == "answer":
+            at = ("second", *at)
+        return InputError.at(self.path, problem, line=line_in(self.path, *at), hint=hint)
 
 
 @dataclass(frozen=True)
@@ -143,9 +163,7 @@ def load_guard(
         second = second_call_rows(guard.file, codes, language, union_rows(covered))
         coverage = with_mixed_rows(coverage, covered, second.in_first, second.in_second)
     elif not guard.per_label:
-        numbers = {category: number for number, category in enumerate([*codes, VERDICT])}
-        unions = [sum(1 << numbers[category] for category in union) for union in [*union_rows(covered), (VERDICT,)]]
-        language = UnionLanguage(language, unions)
+        language = _with_unions(language, [*codes, VERDICT], [*union_rows(covered), (VERDICT,)])
     return replace(
         guard,
         labels=tuple(label.label for label in covered),
@@ -154,6 +172,16 @@ def load_guard(
         coverage=coverage,
         second=second,
     )
+
+
+def _with_unions(language: AnswerLanguage, rows: Sequence[str], unions: Sequence[Sequence[str]]) -> UnionLanguage:
+    """The same answers with a row for each of the `unions` of `rows`, and the language's hidden rows."""
+    of_row = dict(zip(rows, language.unions, strict=False))
+    masks = [0] * len(unions)
+    for number, union in enumerate(unions):
+        for row in union:
+            masks[number] |= of_row[row]
+    return UnionLanguage(language.of_codes, [*masks, *language.unions[len(rows) :]])
 
 
 def _load(reference: str, taxonomy: Taxonomy | None, relative_to: Path, *, mapped: bool = False) -> Guard:
@@ -188,7 +216,7 @@ def _load(reference: str, taxonomy: Taxonomy | None, relative_to: Path, *, mappe
             problem = f"'{label}' in '{key}' is not one of the guard's labels{did_you_mean(label, codes)}"
             raise InputError.at(path, problem, line=line_in(path, key, label), hint=EXPLAIN)
     categories = tuple(_category(code, taxonomy.label(label), file) for label, code in codes.items())
-    return Guard(file, tuple(codes), categories, language, second=second)
+    return Guard(file, tuple(codes), categories, language, path=path, second=second)
 
 
 def guard_path(reference: str, *, relative_to: Path = Path()) -> Path:

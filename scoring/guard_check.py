@@ -23,7 +23,7 @@ from marginalia.scoring.scored_record import Result
 from marginalia.scoring.scorer import Scorer
 
 RECORDS = 5
-LONGEST_ANSWER = 4_000  # bytes of the answers that are looked for
+LONGEST_ANSWER = 4_000  # symbols of the answers that are looked for
 MOST_STATES = 20_000  # that are visited for one answer
 SHOWN_ANSWERS = 3
 SHOWN_TEXT = 60  # characters of a record
@@ -110,7 +110,8 @@ def visible(scorer: Scorer, ids: Sequence[int]) -> str:
         if token is not None and token in scorer.tokens.token_bytes:
             ordinary.append(token)
             continue
-        parts.append(_white_space(scorer.tokens.text(ordinary).decode("utf-8", "replace")))
+        text = b"".join(map(scorer.tokens.token_bytes.__getitem__, ordinary))
+        parts.append(_white_space(text.decode("utf-8", "replace")))
         ordinary = []
         if token is not None:
             parts.append(f"⟦{tokenizer.convert_ids_to_tokens(token)}⟧")
@@ -152,54 +153,57 @@ def _lines_of_codes(guard: Guard, path: Path, found: Sequence[CodeTokens]) -> It
 def code_tokens(scorer: Scorer) -> list[CodeTokens]:
     """How each label's code is tokenised, in the order of the labels."""
     guard, rows = scorer.guard, []
-    texts = [scorer.tokens.token_bytes[token] for token in scorer.tokens.usable]
+    language = guard.language.of_codes
+    texts = {tuple(scorer.tokens.symbols[token]) for token in scorer.tokens.usable}
     for row, category in enumerate(guard.categories):
-        code = guard.language.codes[row]
-        first = sorted({text for text in texts if text and code.encode().startswith(text)}, key=len)
-        rows.append(CodeTokens(category.id, code, _usual_tokens(scorer, row), [_text(text) for text in first]))
+        code = language.codes[row]
+        symbols = tuple(language.symbols(code))
+        first = sorted({text for text in texts if text and symbols[: len(text)] == text}, key=len)
+        rows.append(CodeTokens(category.id, code, _usual_tokens(scorer, row), [_shown(language, one) for one in first]))
     return rows
 
 
 def _usual_tokens(scorer: Scorer, row: int) -> list[str]:
-    answer = answer_with(scorer.guard.language, row)
+    language = scorer.guard.language.of_codes
+    answer = answer_with(language, row)
     if answer is None:
         return []
-    end = scorer.guard.language.decided(answer, ended=True).get(row, len(answer))
-    start = end - len(scorer.guard.language.codes[row].encode())
+    end = language.decided(answer, ended=True).get(row, len(answer))
+    start = end - len(language.symbols(language.codes[row]))
     tokens, position = [], 0
-    for token in scorer.model.tokenizer(answer.decode(), add_special_tokens=False)["input_ids"]:
-        text = scorer.tokens.token_bytes.get(token, b"")
-        if position < end and position + len(text) > start:
-            tokens.append(_text(text))
-        position += len(text)
+    for token in scorer.model.tokenizer(language.text(answer).decode(), add_special_tokens=False)["input_ids"]:
+        symbols = scorer.tokens.symbols.get(token, b"")
+        if position < end and position + len(symbols) > start:
+            tokens.append(_shown(language, symbols))
+        position += len(symbols)
     return tokens
 
 
-def answer_with(language: AnswerLanguage, row: int) -> bytes | None:
-    """The shortest answer with this row, without other labels where there is one; None when none is found within
-    MOST_STATES states."""
+def answer_with(language: AnswerLanguage, row: int) -> tuple[int, ...] | None:
+    """The symbols of the shortest answer with this row, without other labels where there is one; None when none is
+    found within MOST_STATES states."""
     every = (1 << language.rows) - 1
-    alone = 1 << row | 1 << language.verdict
+    alone = 1 << row | every - ((1 << language.verdict) - 1)
     found = (_shortest(language, row, allowed) for allowed in (alone, every))
-    return next((text for text in found if text is not None), None)
+    return next((answer for answer in found if answer is not None), None)
 
 
-def _shortest(language: AnswerLanguage, row: int, allowed: int) -> bytes | None:
+def _shortest(language: AnswerLanguage, row: int, allowed: int) -> tuple[int, ...] | None:
     """The shortest answer that has the row and only rows of the mask `allowed`."""
-    queue: deque[tuple[State, bytes]] = deque([(language.start, b"")])
+    queue: deque[tuple[State, tuple[int, ...]]] = deque([(language.start, ())])
     seen = {id(language.start)}
-    alphabet = sorted(language.bytes_used())
+    alphabet = sorted(language.symbols_used())
     while queue and len(seen) < MOST_STATES:
-        state, text = queue.popleft()
+        state, answer = queue.popleft()
         if state.accepted is not None and state.accepted >> row & 1 and not state.accepted & ~allowed:
-            return text
-        for byte in alphabet:
-            after = state.step(byte)
-            if after is None or id(after) in seen or len(text) >= LONGEST_ANSWER:
+            return answer
+        for symbol in alphabet:
+            after = state.step(symbol)
+            if after is None or id(after) in seen or len(answer) >= LONGEST_ANSWER:
                 continue
             if (after.done | after.could) >> row & 1 and not after.done & ~allowed:
                 seen.add(id(after))
-                queue.append((after, text + bytes([byte])))
+                queue.append((after, (*answer, symbol)))
     return None
 
 
@@ -269,8 +273,8 @@ def _at(path: Path, *location: int | str) -> str:
     return f"line {line_in(path, *location)}"
 
 
-def _text(token: bytes) -> str:
-    return token.decode("utf-8", "replace")
+def _shown(language: AnswerLanguage, symbols: Sequence[int]) -> str:
+    return language.text(symbols).decode("utf-8", "replace")
 
 
 def _quoted(text: str) -> str:

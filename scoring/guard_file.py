@@ -8,44 +8,21 @@ from pydantic import Field, field_validator, model_validator
 
 from marginalia.schemas.base_model import ID_PATTERN, StrictModel, located_error
 from marginalia.schemas.errors import did_you_mean
-from marginalia.scoring.language.answer_language import AnswerLanguage, LabelList, OneOf, Piece, Text
-from marginalia.scoring.prompt_spec import EXPLAIN as EXPLAIN
+from marginalia.scoring.answer_pieces import (
+    EXPLAIN,
+    CodeList,
+    Location,
+    PieceSpec,
+    VerdictWord,
+    check_pieces,
+    list_labels,
+    located_pieces,
+    rows_of,
+)
 from marginalia.scoring.prompt_spec import PromptSpec
 
 VERDICT = "unsafe"  # the verdict's name among the labels
-PIECES = ("verdict", "word", "rows", "labels", "any", "space")  # keys of the pieces of an answer
-WHITE_SPACE = " \t\r\n"
-
-
-class VerdictWord(StrictModel):
-    """The word for the verdict that at least one category applies. It completes the row `unsafe`."""
-
-    verdict: str = Field(min_length=1)
-
-
-class Word(StrictModel):
-    """A word that completes the rows of certain labels, such as the "yes" after a label's name."""
-
-    word: str = Field(min_length=1)
-    rows: list[str] = Field(min_length=1, description="taxonomy ids, and 'unsafe' for the verdict")
-
-
-class CodeList(StrictModel):
-    """The list of label codes, with the separators that are allowed between them."""
-
-    labels: list[str] = Field(description="separators, such as [','] or [',', ', ']")
-
-
-class Choice(StrictModel):
-    """One of several texts. The empty text makes the piece optional."""
-
-    any: list[str | VerdictWord | Word] = Field(min_length=2)
-
-
-class Space(StrictModel):
-    """Optional white space: nothing, or one of these texts."""
-
-    space: list[str] = Field(description="such as [' ', '\\n']")
+Side = Literal["user", "assistant"]
 
 
 class Policy(StrictModel):
@@ -55,7 +32,12 @@ class Policy(StrictModel):
     definition: str
 
 
-PieceSpec = str | VerdictWord | Word | CodeList | Choice | Space
+class Confirmed(StrictModel):
+    """What of a guard file was compared with the guard's own publication: where it was seen word for word, or no."""
+
+    prompt: str | Literal[False]
+    answer: str | Literal[False]
+    note: str | None = None
 
 
 class GuardFile(StrictModel):
@@ -64,6 +46,17 @@ class GuardFile(StrictModel):
     guard: str = Field(pattern=ID_PATTERN)
     title: str
     source: str = Field(description="where the prompt and the answer format are documented")
+    # facts for people, which no number depends on: a change of theirs must not make a run score its records again
+    licence: str | None = Field(default=None, exclude=True, description="the licence of the guard's weights")
+    judges: list[Side] | None = Field(
+        default=None, exclude=True, description="whose messages it may judge: user, assistant"
+    )
+    confirmed: Confirmed | None = Field(
+        default=None, exclude=True, description="what was compared with the guard's own publication"
+    )
+    sides: dict[Side, list[str]] = Field(
+        default={}, exclude=True, description="assistant: the rows that judge the assistant's last message alone"
+    )
     taxonomy: str | None = Field(default=None, description="the taxonomy of `labels`, used when none is given")
     labels: dict[str, str] | None = Field(default=None, description="taxonomy id → the guard's code for it")
     names: dict[str, str] = Field(
@@ -94,23 +87,8 @@ class GuardFile(StrictModel):
     @field_validator("answer", mode="before")
     @classmethod
     def _known_pieces(cls, answer: Any) -> Any:
-        """Refuses unknown keys before pydantic tries every type of piece and reports an error for each."""
-        to_check: list[tuple[tuple[int | str, ...], Any]] = [
-            ((number, index), piece)
-            for number, pieces in enumerate(answer if isinstance(answer, list) else [])
-            for index, piece in enumerate(pieces if isinstance(pieces, list) else [])
-        ]
-        for at, piece in to_check:
-            if isinstance(piece, dict):
-                for key in piece.keys() - PIECES:
-                    suggestion = did_you_mean(str(key), PIECES) or f"; known: {', '.join(PIECES)}"
-                    problem = f"a piece of an answer has the unknown key '{key}'{suggestion}"
-                    raise located_error(problem, *at, str(key), hint=EXPLAIN)
-                options = piece["any"] if isinstance(piece.get("any"), list) else []
-                to_check += [((*at, "any", index), option) for index, option in enumerate(options)]
-                if "space" in piece and not _is_white_space(piece["space"]):
-                    problem = f"{{space: …}} is a list of spaces, tabs and line breaks, saw {piece['space']!r}"
-                    raise located_error(problem, *at, "space", hint=EXPLAIN)
+        """Refuses wrong pieces before pydantic tries every kind of piece and reports an error for each."""
+        check_pieces(answer)
         return answer
 
     @model_validator(mode="after")
@@ -121,64 +99,78 @@ class GuardFile(StrictModel):
             raise located_error("'labels' is empty", "labels", hint=EXPLAIN)
         if self.codes is not None and "{n}" not in self.codes:
             raise located_error("'codes' must contain {n}, the label's position from 1", "codes", hint=EXPLAIN)
-        seen: dict[str, str] = {}
-        for label, code in (self.labels or {}).items():
-            if code in seen:
-                raise located_error(
-                    f"'{label}' has the same code as '{seen[code]}': {code}",
-                    "labels",
-                    label,
-                    hint="give each label a code of its own",
-                )
-            seen[code] = label
-        pieces_and_options = [piece for pieces in self.answer for piece in pieces]
-        pieces_and_options += [
-            option for piece in pieces_and_options if isinstance(piece, Choice) for option in piece.any
-        ]
-        has_code_list = any(isinstance(piece, CodeList) for piece in pieces_and_options)
-        word_rows = {row for piece in pieces_and_options if isinstance(piece, Word) for row in piece.rows}
+        known = (*(self.labels or ()), VERDICT)
+        unknown = [row for rows in self.sides.values() for row in rows if row not in known]
+        if unknown and self.labels is not None:
+            problem = f"'sides' has the unknown row '{unknown[0]}'{did_you_mean(unknown[0], known)}"
+            raise located_error(problem, "sides", hint=EXPLAIN)
+        pieces = list(located_pieces(self.answer))
+        rows = {row for _, piece in pieces for row in rows_of(piece)}
+        has_verdict = VERDICT in rows or any(isinstance(piece, VerdictWord) for _, piece in pieces)
         if self.calls == "per_label" and self.second is not None:
             raise located_error("'second' is not for guards with calls: per_label", "second", hint=EXPLAIN)
         if self.calls == "per_label":
-            if has_code_list or word_rows or not any(isinstance(piece, VerdictWord) for piece in pieces_and_options):
+            if any(isinstance(piece, CodeList) for _, piece in pieces) or rows - {VERDICT} or not has_verdict:
                 problem = "with calls: per_label, 'answer' must have a verdict, and no label codes or rows"
                 raise located_error(problem, "answer", hint=EXPLAIN)
             return self
         if self.overall is not None:
             raise located_error("'overall' is only for guards with calls: per_label", "overall", hint=EXPLAIN)
-        self._check_rows(has_code_list, word_rows)
+        self._check_rows(pieces)
+        self._check_codes(pieces)
         if self.second is not None:
             return self  # whether every row is completed by one of the two calls is checked by scoring/second_call.py
-        if VERDICT not in word_rows and not any(isinstance(piece, VerdictWord) for piece in pieces_and_options):
+        if not has_verdict:
             problem = "no word of 'answer' completes the row 'unsafe': write the word as {verdict: …}"
             raise located_error(problem, "answer", hint=EXPLAIN)
         return self
 
-    def _check_rows(self, has_code_list: bool, word_rows: set[str]) -> None:
+    def _check_rows(self, pieces: list[tuple[Location, PieceSpec]]) -> None:
+        lists = [piece for _, piece in pieces if isinstance(piece, CodeList)]
         if self.labels is None:
-            if word_rows - {VERDICT} or not (has_code_list or self.second is not None):
+            with_rows = any(set(rows_of(piece)) - {VERDICT} for _, piece in pieces)
+            if with_rows or not (lists or self.second is not None) or any(piece.rows is not None for piece in lists):
                 problem = "words with rows need 'labels', and 'codes' needs a piece {labels: …} in 'answer'"
                 raise located_error(problem, "answer", hint=EXPLAIN)
             return
-        if unknown := sorted(word_rows - {VERDICT, *self.labels}):
-            problem = f"a word has the unknown row '{unknown[0]}'{did_you_mean(unknown[0], self.labels)}"
-            raise located_error(problem, *self._place_of_row(unknown[0]), hint=EXPLAIN)
-        if (
-            self.second is None
-            and not has_code_list
-            and (never_completed := [label for label in self.labels if label not in word_rows])
-        ):
+        known = (*self.labels, VERDICT)
+        completed = set[str]()
+        for at, piece in pieces:
+            in_list = piece.rows or [] if isinstance(piece, CodeList) else []
+            for row in (*rows_of(piece), *in_list):
+                if row not in known or (row == VERDICT and row in in_list):
+                    what = "a list of label codes" if isinstance(piece, CodeList) else "a word"
+                    near = did_you_mean(row, self.labels)
+                    raise located_error(f"{what} has the unknown row '{row}'{near}", "answer", *at, hint=EXPLAIN)
+            completed |= {*rows_of(piece), *in_list}
+        if self.second is not None or any(piece.rows is None for piece in lists):
+            return
+        if never_completed := [label for label in self.labels if label not in completed]:
             problem = f"'answer' has no list of label codes, and no word that completes '{never_completed[0]}'"
             raise located_error(problem, "answer", hint=EXPLAIN)
 
-    def _place_of_row(self, row: str) -> tuple[int | str, ...]:
-        """Where in the file the first piece is whose words have this row."""
-        for number, pieces in enumerate(self.answer):
-            for index, piece in enumerate(pieces):
-                words = piece.any if isinstance(piece, Choice) else [piece]
-                if any(isinstance(word, Word) and row in word.rows for word in words):
-                    return "answer", number, index
-        return ("answer",)
+    def _check_codes(self, pieces: list[tuple[Location, PieceSpec]]) -> None:
+        """Refuses a list without labels, and two labels of a list with the same code."""
+        lists = [piece for _, piece in pieces if isinstance(piece, CodeList)]
+        in_words = {row for _, piece in pieces if not isinstance(piece, CodeList) for row in rows_of(piece)}
+        for at, piece in pieces if self.labels is not None else ():
+            if not isinstance(piece, CodeList):
+                continue
+            seen: dict[str, str] = {}
+            labels = list_labels(piece, lists, self.labels or {}, in_words)
+            if not labels:
+                problem = "a list of label codes can contain no label: words and other lists complete all of them"
+                raise located_error(problem, "answer", *at, hint=EXPLAIN)
+            for label in labels:
+                code = (self.labels or {})[label]
+                if code in seen:
+                    raise located_error(
+                        f"'{label}' has the same code as '{seen[code]}': {code}",
+                        "labels",
+                        label,
+                        hint="give each label a code of its own",
+                    )
+                seen[code] = label
 
 
 class SecondCall(StrictModel):
@@ -192,49 +184,8 @@ class SecondCall(StrictModel):
     @field_validator("answer", mode="before")
     @classmethod
     def _known_pieces(cls, answer: Any) -> Any:
-        return GuardFile._known_pieces(answer)
+        check_pieces(answer)
+        return answer
 
 
 GuardFile.model_rebuild()
-
-
-def _is_white_space(texts: Any) -> bool:
-    return (
-        isinstance(texts, list)
-        and bool(texts)
-        and all(isinstance(text, str) and text and not text.strip(WHITE_SPACE) for text in texts)
-    )
-
-
-def answer_language(file: GuardFile, codes: dict[str, str]) -> AnswerLanguage:
-    """The language of a guard file's `answer`, with `codes` by taxonomy id. Raises ValueError when the pieces and codes
-    do not form a valid language."""
-    if file.calls == "per_label":
-        codes = {}
-    numbers = {row: number for number, row in enumerate([*codes, VERDICT])}
-    words: dict[str, str] = {}  # label → the word that completes it, which takes the place of its code
-    for piece in (piece for pieces in file.answer for piece in pieces):
-        for word in piece.any if isinstance(piece, Choice) else (piece,):
-            if isinstance(word, Word):
-                words |= dict.fromkeys(word.rows, word.word)
-    texts = [words.get(label, code) for label, code in codes.items()]
-    return AnswerLanguage(texts, [[_piece(piece, numbers) for piece in pieces if piece] for pieces in file.answer])
-
-
-def _piece(piece: PieceSpec, numbers: dict[str, int]) -> Piece:
-    if isinstance(piece, CodeList):
-        return LabelList(tuple(separator.encode() for separator in piece.labels))
-    if isinstance(piece, Space):
-        return OneOf(tuple(Text(text.encode()) for text in piece.space), optional=True)
-    if isinstance(piece, Choice):
-        return OneOf(tuple(_text(option, numbers) for option in piece.any if option), optional="" in piece.any)
-    return _text(piece, numbers)
-
-
-def _text(piece: str | VerdictWord | Word, numbers: dict[str, int]) -> Text:
-    if isinstance(piece, str):
-        return Text(piece.encode())
-    if isinstance(piece, VerdictWord):
-        return Text(piece.verdict.encode(), numbers[VERDICT])
-    first, *others = (numbers[row] for row in piece.rows)
-    return Text(piece.word.encode(), first, tuple(others))

@@ -12,19 +12,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from marginalia.schemas.storage.yaml_files import line_in
+from marginalia.scoring.answer_compiler import answer_language, written_out
 from marginalia.scoring.answer_formats import formats_of
-from marginalia.scoring.guard import SHIPPED, Guard
-from marginalia.scoring.guard_file import (
+from marginalia.scoring.answer_pieces import (
     WHITE_SPACE,
     Choice,
     CodeList,
+    Integers,
+    Levels,
     PieceSpec,
     Space,
+    SpecialToken,
     VerdictWord,
     Word,
-    answer_language,
 )
+from marginalia.scoring.guard import SHIPPED, Guard
+from marginalia.scoring.language.answer_language import AnswerLanguage
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,18 +75,22 @@ def notes_on(outside: Counter[str], guard: Guard, path: Path, keys: tuple[str, .
     accept some of them if it allowed their white space. `keys`: where the format is in the file."""
     notes: list[str] = []
     forms = [list(pieces) for pieces in guard.file.answer]
-    changed: set[int] = set()
+    known, changed = len(forms), set[int]()
     for answer, count in outside.most_common(SHOWN):
-        index = _widen(forms, answer, guard)
-        if index is None:
+        found = _widen(forms, answer, guard)
+        if found is None:
             problem = _where_it_leaves(guard, answer)
         else:
-            problem = f"only its white space differs from {_line(path, *keys, index)}"
-            changed.add(index)
+            problem = f"only its white space differs from {_line(path, *keys, min(found[0], known - 1))}"
+            changed.add(found[1])
         notes.append(f"  {count} × {_shown(answer)}: {problem}")
     for index in sorted(changed):
-        line = f"{_line(path, *keys, index)} of {file_name(path)}"
-        notes.append(f"  to accept such answers, change {line} to: - {_as_yaml(forms[index])}")
+        if index < known:
+            line = f"{_line(path, *keys, index)} of {file_name(path)}"
+            notes.append(f"  to accept such answers, change {line} to: - {_as_yaml(forms[index])}")
+        else:
+            line = f"line {line_in(path, *keys)} of {file_name(path)}"
+            notes.append(f"  to accept such answers, add to the alternatives of {line}: - {_as_yaml(forms[index])}")
     return notes
 
 
@@ -110,18 +120,21 @@ def accepting(pieces: Sequence[PieceSpec], answer: str, codes: Sequence[str]) ->
     return fit(0, answer)
 
 
-def _widen(forms: list[Pieces], answer: str, guard: Guard) -> int | None:
-    """Changes the first alternative of `forms` that only differs in white space so that it accepts the answer.
+def _widen(forms: list[Pieces], answer: str, guard: Guard) -> tuple[int, int] | None:
+    """Changes the first alternative of `forms` that only differs in white space so that it accepts the answer; one that
+    stands for several, with optional sequences, stays as it is, and another one is added.
 
-    Returns its index, or None when there is no such alternative."""
+    Returns its index and that of the alternative that now accepts the answer, or None when there is no such one."""
     codes = {category.id: category.code for category in guard.categories} if not guard.per_label else {}
     for index, pieces in enumerate(forms):
-        if (widened := accepting(pieces, answer, list(codes.values()))) is None:
-            continue
-        file = guard.file.model_copy(update={"answer": [*forms[:index], widened, *forms[index + 1 :]]})
-        if _accepted_by(answer_language(file, codes).walk(answer.encode()), answer):
-            forms[index] = widened
-            return index
+        variants = written_out(pieces)
+        for variant in variants:
+            if (widened := accepting(variant, answer, list(codes.values()))) is None:
+                continue
+            changed = [*forms, widened] if len(variants) > 1 else [*forms[:index], widened, *forms[index + 1 :]]
+            if _accepted_by(answer_language(guard.file.model_copy(update={"answer": changed}), codes), answer):
+                forms[:] = changed
+                return index, len(forms) - 1 if len(variants) > 1 else index
     return None
 
 
@@ -147,14 +160,25 @@ def _own_ways(piece: PieceSpec, text: str, codes: Sequence[str]) -> Iterator[tup
     if isinstance(piece, CodeList):
         yield from _list_ways(piece, text, codes)
         return
-    if isinstance(piece, Space):
-        options: Sequence[str | VerdictWord | Word] = [*piece.space, ""]
-    else:
-        options = piece.any if isinstance(piece, Choice) else [piece]
-    for option in options:
-        word = option if isinstance(option, str) else option.word if isinstance(option, Word) else option.verdict
+    for word in _texts(piece):
         if text.startswith(word):
             yield [piece], text[len(word) :]
+
+
+def _texts(piece: PieceSpec) -> list[str]:
+    """The texts of a piece as it is; none of an optional sequence or a choice between sequences."""
+    if isinstance(piece, str):
+        return [piece]
+    if isinstance(piece, VerdictWord | Word | SpecialToken):
+        fields = {VerdictWord: "verdict", Word: "word", SpecialToken: "token"}
+        return [str(getattr(piece, fields[type(piece)]))]
+    if isinstance(piece, Space):
+        return [*piece.space, ""]
+    if isinstance(piece, Levels | Integers):
+        return sorted(piece.texts, key=len, reverse=True)
+    if isinstance(piece, Choice) and not piece.has_sequences:
+        return [text for option in piece.any if not isinstance(option, list) for text in _texts(option)]
+    return []
 
 
 def _variants(fixed: str, text: str) -> Iterator[str]:
@@ -180,17 +204,25 @@ def _list_ways(piece: CodeList, text: str, codes: Sequence[str]) -> Iterator[tup
         end = match.end()
         if match[1] not in separators:
             separators.append(match[1])
-        ways.append(([CodeList(labels=list(separators))], end))
+        ways.append(([piece.model_copy(update={"labels": list(separators)})], end))
     for written, end in reversed(ways):
         yield [*written], text[end:]
 
 
 def _accepted(guard: Guard, answer: str) -> bool:
-    return _accepted_by(guard.language.walk(answer.encode()), answer)
+    return _accepted_by(guard.language, answer)
 
 
-def _accepted_by(states: Sequence[object], answer: str) -> bool:
-    return len(states) == len(answer.encode()) + 1 and getattr(states[-1], "accepted", None) is not None
+def _accepted_by(language: AnswerLanguage, answer: str) -> bool:
+    symbols = language.symbols(answer)
+    states = language.walk(symbols)
+    return len(states) == len(symbols) + 1 and states[-1].accepted is not None
+
+
+def _inside(language: AnswerLanguage, answer: str) -> str:
+    """The start of the answer that is in the language."""
+    symbols = language.symbols(answer)
+    return language.text(symbols[: len(language.walk(symbols)) - 1]).decode("utf-8", "ignore")
 
 
 def nearest_alternative(guard: Guard, answer: str) -> tuple[int, str] | None:
@@ -203,14 +235,14 @@ def nearest_alternative(guard: Guard, answer: str) -> tuple[int, str] | None:
             language = answer_language(guard.file.model_copy(update={"answer": [pieces]}), codes)
         except ValueError:  # codes that are only distinct together with the words of other alternatives
             continue
-        inside = answer.encode()[: len(language.walk(answer.encode())) - 1].decode("utf-8", "ignore")
+        inside = _inside(language, answer)
         if len(inside) > len(best[1] if best is not None else ""):
             best = index, inside
     return best
 
 
 def _where_it_leaves(guard: Guard, answer: str) -> str:
-    inside = answer.encode()[: len(guard.language.walk(answer.encode())) - 1].decode("utf-8", "ignore")
+    inside = _inside(guard.language, answer)
     if inside == answer:
         return "it ends too early for the format"
     return f"it leaves the format after {_shown(inside)}" if inside else "it differs from the format from the start"
@@ -239,5 +271,8 @@ def _flow_yaml(value: object) -> str:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
         return f"[{', '.join(map(_flow_yaml, value))}]"
-    fields = dict(value)  # type: ignore[call-overload]
-    return "{" + ", ".join(f"{key}: {_flow_yaml(item)}" for key, item in fields.items()) + "}"
+    if isinstance(value, BaseModel):  # without the keys that the file leaves out
+        value = {key: getattr(value, key) for key in type(value).model_fields if key in value.model_fields_set}
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow_yaml(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value)

@@ -14,7 +14,7 @@ from marginalia.scoring.guard_file import VERDICT
 from marginalia.scoring.language.answer_language import AnswerLanguage
 from marginalia.scoring.marginal.answer_search import MARGINALS
 from marginalia.scoring.marginal.estimators import LabelEstimates
-from marginalia.scoring.scored_record import Result
+from marginalia.scoring.scored_record import LevelEntry, Result
 
 STOPS = ("tolerance", "exhausted", "node_budget")  # why a search stopped, from the best reason to the worst
 
@@ -31,6 +31,7 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
         together,
         estimates={name: _table({row: calls[row].estimates[name] for row in calls}, name, guard) for name in names},
         predicted=_predicted(calls, guard),
+        levels=_levels(calls),
     )
 
 
@@ -54,6 +55,12 @@ def of_all_calls(record_id: str, calls: Mapping[str, Result]) -> Result:
         unexplored=max(result.unexplored or 0.0 for result in calls.values()),
         stopped=max((result.stopped for result in calls.values()), key=STOPS.index),
     )
+
+
+def _levels(calls: dict[str, Result]) -> list[LevelEntry] | None:
+    """The expected values of all calls, each under LABEL.NAME; None for a guard without levels and integers."""
+    entries = [(row, level) for row, result in calls.items() for level in result.levels or ()]
+    return [{**level, "name": f"{row}.{level['name']}"} for row, level in entries] or None
 
 
 def _table(calls: dict[str, LabelEstimates], name: str, guard: Guard) -> LabelEstimates:
@@ -85,4 +92,4 @@ def _predicted(calls: dict[str, Result], guard: Guard) -> list[str]:
 
 
 def _says_yes(answer: str, language: AnswerLanguage) -> bool:
-    return bool(language.walk(answer.encode())[-1].done >> language.verdict & 1)
+    return bool(language.walk(language.symbols(answer))[-1].done >> language.verdict & 1)

@@ -10,7 +10,7 @@ from typing import Any
 from marginalia.schemas.errors import InputError, did_you_mean
 from marginalia.schemas.evaluation_json import UNSAFE
 from marginalia.schemas.text_checks import displayable, one_line
-from marginalia.scoring.scored_record import Probability, Result
+from marginalia.scoring.scored_record import Level, Probability, Result
 
 MOST_SHOWN = 200  # characters of an answer or an error
 
@@ -61,6 +61,16 @@ class RecordScores(dict[str, Probability]):
         return {label: value for label, value in self.items() if label != UNSAFE}
 
     @property
+    def levels(self) -> dict[str, Level]:
+        """Name → the expected level or integer by this estimator, for guards whose answers have levels or integers;
+        empty for others, and for estimators that are not marginals."""
+        return {
+            level["name"]: Level(level["expected"], level["lower"], level["upper"])
+            for level in self.result.levels or ()
+            if level["estimator"] == self.estimator
+        }
+
+    @property
     def answer(self) -> str | None:
         """The guard's own answer, decoded greedily."""
         return self.result.answer
@@ -96,6 +106,7 @@ class RecordScores(dict[str, Probability]):
             "estimator": self.estimator,
             "verdict": self[UNSAFE]._asdict() if UNSAFE in self else None,
             "labels": {label: value._asdict() for label, value in self.labels.items()},
+            "levels": {name: level._asdict() for name, level in self.levels.items()},
             "answer": self.answer,
             "predicted": self.predicted,
             "off_language": self.off_language,
@@ -106,10 +117,14 @@ class RecordScores(dict[str, Probability]):
     def __repr__(self) -> str:
         if self.error is not None:
             return f"record {self.record_id!r} was not scored: {_shown(self.error)}"
-        width = max(map(len, self), default=0)
+        width = max(map(len, [*self, *self.levels]), default=0)
         rows = [
             f"{label:{width}}  {_number(value)}  [{value.lower:.3f}, {value.upper:.3f}]"
             for label, value in self._most_probable_first()
+        ]
+        rows += [
+            f"{name:{width}}  {level.expected:.3f}  [{level.lower:.3f}, {level.upper:.3f}] (expected)"
+            for name, level in self.levels.items()
         ]
         return "\n".join([*rows, f"({self._facts()})"])
 

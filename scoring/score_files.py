@@ -24,6 +24,7 @@ from marginalia.scoring.scorer import Scorer
 
 Messages = Sequence[dict[str, str]]
 FACTS = tuple(name for name in ScoredRecord.model_fields if name != "record_id")
+ADDED = ScoredRecord.added_later()  # facts that the lines of older versions lack
 CHUNK = 2000  # records whose scores are in memory at a time
 
 
@@ -124,6 +125,7 @@ def journal_entry(result: Result, key: str, rows: Sequence[str]) -> dict[str, An
         "seconds": round(result.seconds, 4),
         "stopped": result.stopped,
         "error": result.error,
+        **({} if result.levels is None else {"levels": result.levels}),
         **({"passing": result.is_temporary} if result.error is not None else {}),
     }
 
@@ -181,7 +183,7 @@ def _latest(journal: Path, record_ids: Sequence[str]) -> dict[str, _Line]:
 
 def _row(entry: dict[str, Any]) -> tuple[Any, ...]:
     """The row of the table of records, in the order of its columns."""
-    return (entry["id"], *(entry[name] for name in FACTS if name != "stopped"), entry.get("stopped") or None)
+    return (entry["id"], *(entry.get(name) or None if name in ADDED else entry[name] for name in FACTS))
 
 
 def _records(latest: dict[str, _Line]) -> pl.DataFrame:

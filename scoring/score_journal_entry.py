@@ -6,10 +6,12 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from marginalia.schemas.tables import LevelScore
+
 
 class Entry(BaseModel):
     """One journal line. `scores`: by estimator, three lists with the probability, lower and upper bound of each of
-    `rows`; the probability is null where only the bounds are known."""
+    `rows`; the probability is null where only the bounds are known. `levels`: only in lines of guards that have any."""
 
     model_config = ConfigDict(extra="allow", strict=True)
     id: str
@@ -24,6 +26,7 @@ class Entry(BaseModel):
     forward_passes: int
     seconds: float
     error: str | None
+    levels: list[LevelScore] | None = None
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
@@ -35,7 +38,7 @@ class Entry(BaseModel):
         return self
 
 
-KEYS = tuple(Entry.model_fields)
+KEYS = tuple(name for name, field in Entry.model_fields.items() if field.is_required())
 
 
 def check_entry(entry: dict[str, Any]) -> None:

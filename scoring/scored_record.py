@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from marginalia.scoring.marginal.estimators import LabelEstimates
 
@@ -12,6 +12,25 @@ class Probability(NamedTuple):
     """A label's probability with its certified bounds; None for a label of which only the bounds are known."""
 
     probability: float | None
+    lower: float
+    upper: float
+
+
+class Level(NamedTuple):
+    """The expected level, or the expected integer, of a guard's answers, with its certified bounds."""
+
+    expected: float
+    lower: float
+    upper: float
+
+
+class LevelEntry(TypedDict):
+    """The same by one estimator, as a row of the column `levels` of scores/GUARD.records.parquet. `name`: of the piece
+    in the guard file."""
+
+    name: str
+    estimator: str
+    expected: float
     lower: float
     upper: float
 
@@ -25,7 +44,8 @@ class Result:
     greedy answer and `predicted` the labels it completes; `off_language` and `unexplored` are the masses outside the
     guard's format and not searched (0–1). `nodes` counts evaluated prefixes; `seconds` is the record's share, by
     tokens, of its forward passes; `stopped` says why the search ended; `imitations` counts control tokens that the
-    record's text spelt out."""
+    record's text spelt out; `levels`: of guards whose answers have levels or integers, by each marginal that was
+    computed."""
 
     record_id: str
     estimates: dict[str, LabelEstimates] = field(default_factory=dict)
@@ -38,5 +58,6 @@ class Result:
     seconds: float = 0.0
     stopped: str = ""
     imitations: int = 0
+    levels: list[LevelEntry] | None = None
     error: str | None = None
     is_temporary: bool = False

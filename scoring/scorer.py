@@ -16,13 +16,20 @@ from pydantic import ValidationError
 from marginalia.schemas.data_frames import is_frame, like
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
+from marginalia.scoring.answer_tokens import answer_tokens
 from marginalia.scoring.covered_estimates import labels_in, of_labels
 from marginalia.scoring.guard import Guard, load_guard
 from marginalia.scoring.guard_argument import guard_argument
 from marginalia.scoring.language.token_language import TokenLanguage, check_ids, vocabulary_bytes
 from marginalia.scoring.marginal.answer_search import MARGINALS, Limits, Search
 from marginalia.scoring.marginal.baselines import Baseline, MaxOverSteps, MonteCarlo, record_rng
-from marginalia.scoring.marginal.estimators import LabelEstimates, decisions, estimate
+from marginalia.scoring.marginal.estimators import (
+    LabelEstimates,
+    decisions,
+    estimate,
+    expected_values,
+    without_hidden_rows,
+)
 from marginalia.scoring.marginal.model_protocol import Model, Source
 from marginalia.scoring.marginal.record_batches import RecordBatches, RecordJob
 from marginalia.scoring.models.load_model import load_model
@@ -32,10 +39,10 @@ from marginalia.scoring.record_scores import RecordScores, not_computed
 from marginalia.scoring.record_stream import scored_in_order, with_progress
 from marginalia.scoring.score_request import BASELINE_NAMES, EndpointOptions, ScoreRequest, Settings, fields_of
 from marginalia.scoring.scored_frames import long_frame, records_in, wide_frame
-from marginalia.scoring.scored_record import Probability, Result
+from marginalia.scoring.scored_record import Level, LevelEntry, Probability, Result
 from marginalia.scoring.several_calls import PerLabelCalls, SeveralCalls, TwoCalls
 
-__all__ = ["Probability", "Result", "Scorer", "Settings"]
+__all__ = ["Level", "Probability", "Result", "Scorer", "Settings"]
 
 KNOWN_MESSAGES = ({"role": "user", "content": "A"},)  # a record that every scorer can score
 WINDOW = 512  # records sorted by length at a time: bounds memory, keeps batches even
@@ -74,10 +81,11 @@ class Scorer:
             return
         self.prompts = PromptBuilder(guard, model.tokenizer)
         same_language = first is not None and first.guard.language is guard.language
+        special_ids = answer_tokens(guard, model.tokenizer, model.end_ids)
         self.tokens = (
             first.tokens
             if first is not None and same_language
-            else TokenLanguage(guard.language, vocabulary_bytes(model.tokenizer), model.end_ids)
+            else TokenLanguage(guard.language, vocabulary_bytes(model.tokenizer), model.end_ids, special_ids)
         )
         shared = self._checked_start()
         self._source = model.source() if first is None else first._source
@@ -350,10 +358,28 @@ class Scorer:
         return MonteCarlo(search, samples=settings.samples, rng=record_rng(settings.seed, stream))
 
     def _estimates(self, job: RecordJob) -> dict[str, LabelEstimates]:
+        """The estimates of all rows of the search."""
         from_search = estimate(job.search, [name for name in self.settings.estimators if name not in BASELINE_NAMES])
-        estimates = {**from_search, **{name: baseline.estimate() for name, baseline in job.baselines.items()}}
-        covered = self.guard.covered
-        return estimates if covered is None else {name: of_labels(rows, covered) for name, rows in estimates.items()}
+        return {**from_search, **{name: baseline.estimate() for name, baseline in job.baselines.items()}}
+
+    def _guard_rows(self, rows: LabelEstimates) -> LabelEstimates:
+        """The estimates of the guard's rows, from those of the search."""
+        if self.guard.is_call:
+            return rows  # of which the results of all calls are made
+        if self.guard.covered is not None:
+            return of_labels(rows, self.guard.covered)
+        return without_hidden_rows(rows, self.guard.language)
+
+    def _levels(self, estimates: Mapping[str, LabelEstimates]) -> list[LevelEntry] | None:
+        """The expected levels and integers, by each marginal; None for a guard that has none."""
+        if not self.guard.language.scales:
+            return None
+        return [
+            LevelEntry(name=scale.name, estimator=estimator, expected=expected, lower=lower, upper=upper)
+            for estimator in MARGINALS
+            if estimator in estimates
+            for scale, expected, lower, upper in expected_values(estimates[estimator], self.guard.language)
+        ]
 
     def _predicted(self, search: Search) -> list[str]:
         """The labels that the greedy answer completes."""
@@ -373,11 +399,11 @@ class Scorer:
         return replace(failed, seconds=job.seconds, nodes=job.search.nodes)
 
     def _scores(self, job: RecordJob) -> Result:
-        search = job.search
+        search, estimates = job.search, self._estimates(job)
         ids = [step.token for step in search.greedy if not step.ends]
         return Result(
             record_id=job.record_id,
-            estimates=self._estimates(job),
+            estimates={name: self._guard_rows(rows) for name, rows in estimates.items()},
             answer=self.tokens.text(ids).decode("utf-8", "replace"),
             predicted=self._predicted(search),
             off_language=min(search.raw.off, 1.0),
@@ -387,6 +413,7 @@ class Scorer:
             seconds=job.seconds,
             stopped=search.stopped,
             imitations=job.imitations,
+            levels=self._levels(estimates),
         )
 
 

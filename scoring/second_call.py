@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from marginalia.schemas.errors import did_you_mean
-from marginalia.scoring.guard_file import VERDICT, GuardFile, answer_language
+from marginalia.scoring.answer_compiler import answer_language
+from marginalia.scoring.answer_pieces import located_pieces
+from marginalia.scoring.guard_file import VERDICT, GuardFile
 from marginalia.scoring.language.answer_language import AnswerLanguage
 from marginalia.scoring.language.code_unions import UnionLanguage
 
@@ -52,8 +54,7 @@ def verdict_word(file: GuardFile, codes: Mapping[str, str]) -> str:
     """The word of the first answer that leads to the second call: `verdict` in the templates of the second call."""
     assert file.second is not None
     after = file.second.after
-    pieces = [piece for pieces in file.answer for piece in pieces]
-    for word in (option for piece in pieces for option in (getattr(piece, "any", None) or (piece,))):
+    for _, word in located_pieces(file.answer):
         if isinstance(word, str):
             continue
         keys = word.model_dump()
@@ -76,8 +77,9 @@ def second_call_rows(
     if after not in numbers:
         raise SecondCallError(f"'after' names the unknown row '{after}'{did_you_mean(after, numbers)}", "after")
     second = _second_language(file, codes)
-    first_rows = first.start.done | first.start.could
-    second_rows = (second.start.done | second.start.could) & ~first_rows
+    visible = (1 << len(numbers)) - 1  # without the hidden rows of levels and integers
+    first_rows = (first.start.done | first.start.could) & visible
+    second_rows = (second.start.done | second.start.could) & visible & ~first_rows
     if not first_rows >> numbers[after] & 1:
         raise SecondCallError(f"no first answer completes '{after}'", "after")
     if not second_rows:
@@ -89,8 +91,8 @@ def second_call_rows(
     if unions is not None:
         masks = [sum(1 << numbers[category] for category in union) for union in [*unions, (VERDICT,)]]
         *labels, verdict = masks
-        first = UnionLanguage(first, [*(mask & first_rows for mask in labels), 1 << numbers[after], verdict])
-        second = UnionLanguage(second, [*(mask & second_rows for mask in labels), verdict])
+        first = _unions(first, [*(mask & first_rows for mask in labels), 1 << numbers[after], verdict], len(numbers))
+        second = _unions(second, [*(mask & second_rows for mask in labels), verdict], len(numbers))
         after_row = len(labels)
     return SecondCallRows(
         first,
@@ -99,6 +101,15 @@ def second_call_rows(
         tuple(bool(mask & first_rows) for mask in masks),
         tuple(bool(mask & second_rows) for mask in masks),
     )
+
+
+def _unions(language: AnswerLanguage, masks: Sequence[int], rows: int) -> UnionLanguage:
+    """The same answers with a row for each mask of the first `rows` rows, and the language's hidden rows."""
+    codes = [0] * len(masks)
+    for number, mask in enumerate(masks):
+        for row in range(rows):
+            codes[number] |= language.unions[row] if mask >> row & 1 else 0
+    return UnionLanguage(language.of_codes, [*codes, *language.unions[rows:]])
 
 
 def _second_language(file: GuardFile, codes: Mapping[str, str]) -> AnswerLanguage:

@@ -169,6 +169,7 @@ class CallLanguages:
 
     def __init__(self, languages: Sequence[TokenLanguage]) -> None:
         self._by_language = {tokens.language: tokens for tokens in languages}
+        self.special_text = {token: text for tokens in languages for token, text in tokens.special_text.items()}
 
     def moves(self, state: State) -> Moves:
         """The tokens that may follow the state."""

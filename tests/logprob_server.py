@@ -49,6 +49,7 @@ class LogprobServer:
     - `keeps`: tokens outside the top `keeps` get the value `floor` (None: null; "absent": they are left out).
       `renormalised`: the others are divided by their sum, as with top-k before the log-probabilities.
     - `jitter`: nats by which the logit of each token differs from call to call. `shift`: nats added to each value.
+    - `special`: how tokens with a special meaning are named where texts are: their `text`, "empty", or "absent".
     - `bos`: token that is put before texts. `body`: status and bytes that answer every completion. `redirect`: address
       to which every completion is redirected."""
 
@@ -80,6 +81,7 @@ class LogprobServer:
         renormalised: bool = False,
         jitter: float = 0.0,
         shift: float = 0.0,
+        special: str = "text",
         bos: int | None = None,
         body: tuple[int, bytes] | None = None,
         redirect: str | None = None,
@@ -93,6 +95,7 @@ class LogprobServer:
         self.latency, self.max_model_len = latency, max_model_len
         self.tells, self.chats, self.scale = tells, chats, scale
         self.keeps, self.floor, self.renormalised = keeps, floor, renormalised
+        self.special = special
         self.jitter, self.shift, self.bos, self.body, self.redirect = jitter, shift, bos, body, redirect
         self.strict_but: tuple[str, ...] = ()  # keys that a strict server accepts nevertheless
         self.headers: list[dict[str, str]] = []  # of all calls, with names in lower case
@@ -219,7 +222,13 @@ class LogprobServer:
                 of_token and of_token[token] for (_, token), of_token in zip(steps, values, strict=True)
             ],
             "top_logprobs": [
-                of_token and {self._name(top, body): value for top, value in of_token.items()} for of_token in values
+                of_token
+                and {
+                    name: value
+                    for top, value in of_token.items()
+                    if (name := self._name(top, body)) or self.special != "absent"
+                }
+                for of_token in values
             ],
         }
 
@@ -251,6 +260,8 @@ class LogprobServer:
     def _name(self, token: int, body: dict[str, Any]) -> str:
         if self.token_ids and body.get("return_tokens_as_token_ids"):
             return f"token_id:{token}"
+        if self.special != "text" and token in self.tokenizer.all_special_ids:
+            return ""
         return str(self.tokenizer.decode([token]))
 
     def _entry(self, token: int, value: float | None) -> dict[str, Any]:

@@ -1,18 +1,20 @@
-"""The answer language: the set of texts that a guard may answer, as an automaton over bytes.
+"""The answer language: the set of texts that a guard may answer, as an automaton over symbols.
 
-An answer is one of a few alternatives, each a sequence of pieces: fixed text (which may complete rows: a verdict, or a
-yes after a label's name), one of several texts or none of them, and at most one list of label codes, with at least one
-code, each at most once, in any order. Where a text is ambiguous (a code that contains the separator), all readings are
-followed in parallel. A row is complete when every remaining reading has completed it, and an answer with two complete
-readings means the one with fewer codes (the longest match).
+A symbol is a byte (0–255) or, from FIRST_TOKEN on, one of the special tokens that the language names: these have no
+bytes that a model could also write in other tokens. An answer is one of a few alternatives, each a sequence of pieces:
+fixed text (which may complete rows: a verdict, or a yes after a label's name), one of several texts or none of them,
+and lists of label codes, with at least one code, each at most once, in any order. Where a text is ambiguous (a code
+that contains the separator), all readings are followed in parallel. A row is complete when every remaining reading has
+completed it, and an answer with two complete readings means the one with fewer rows (the longest match).
 
-A row is a label or the verdict. Rows are numbered: the labels in their order, then the verdict. Sets of rows are bit
-masks in Python ints.
+A row is a label, the verdict, or a hidden row (a step of an ordered answer). Rows are numbered: the labels in their
+order, then the verdict, then the hidden ones. Sets of rows are bit masks in Python ints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -26,13 +28,16 @@ Floats = npt.NDArray[np.float64]
 MOST_PIECES = 200  # of one alternative: they are read recursively
 MOST_READINGS = 1_000  # of one text; twenty choices between equal texts for different rows would have a million
 MOST_STATES = 200_000  # in memory, about 200 MB; further ones replace them
+FIRST_TOKEN = 256  # the symbol of the first special token
+
+Symbols = bytes | tuple[int, ...]  # bytes where there are no special tokens
 
 
 @dataclass(frozen=True)
 class Text:
-    """Fixed text; `row` and the rows `also` are completed by its last byte."""
+    """Fixed text; `row` and the rows `also` are completed by its last symbol."""
 
-    text: bytes
+    text: Symbols
     row: int | None = None
     also: tuple[int, ...] = ()
 
@@ -55,12 +60,29 @@ class OneOf:
 
 @dataclass(frozen=True)
 class LabelList:
-    """Codes with one of `separators` between them; a single code if there are no separators."""
+    """Codes with one of `separators` between them; a single code if there are no separators.
+
+    labels: whose codes it can contain; None for all that no Text completes."""
 
     separators: tuple[bytes, ...]
+    labels: tuple[int, ...] | None = None
 
 
 Piece = Text | OneOf | LabelList
+
+
+class Scale(NamedTuple):
+    """An ordered answer: one of the values `lowest` … `highest`. It has a hidden row per step: that for step k is
+    completed by all values from lowest + k on."""
+
+    name: str
+    lowest: int
+    highest: int
+
+    @property
+    def steps(self) -> int:
+        """How many hidden rows it has."""
+        return self.highest - self.lowest
 
 
 class _Reading(NamedTuple):
@@ -68,7 +90,7 @@ class _Reading(NamedTuple):
 
     alternative: int
     piece: int
-    position: int  # bytes read of the current text or separator; in a label's code, a node of the codes' trie
+    position: int  # symbols read of the current text or separator; in a label's code, a node of its list's trie
     used: int  # rows completed so far
     separator: int = -1  # index of the separator that is being read
     pending: int = -1  # label that this separator will complete
@@ -93,12 +115,12 @@ class State:
         """The same state with one row per code, where rows are unions of codes (scoring/language/code_unions.py)."""
         return self
 
-    def step(self, byte: int) -> State | None:
-        """The state after one more byte; None when no answer continues with it."""
-        if byte not in self._next:
-            after = frozenset(new for old in self._readings for new in self._language._read(old, byte))
-            self._next[byte] = self._language._state(after) if after else None
-        return self._next[byte]
+    def step(self, symbol: int) -> State | None:
+        """The state after one more symbol; None when no answer continues with it."""
+        if symbol not in self._next:
+            after = frozenset(new for old in self._readings for new in self._language._read(old, symbol))
+            self._next[symbol] = self._language._state(after) if after else None
+        return self._next[symbol]
 
     @cached_property
     def done(self) -> int:
@@ -137,69 +159,144 @@ class State:
         return min(masks, key=_rows_then_mask) if masks else None
 
 
-class AnswerLanguage:
-    """The language of `alternatives` over `codes`. `rows` is len(codes) + 1; the last row is the verdict's.
+class _Codes:
+    """The codes of one list as a trie. `children`: of each node, symbol → node; `under`: the mask of the labels whose
+    code passes through the node; `ends`: the label whose code ends at the node, or −1."""
 
-    A label that a Text completes is not part of a LabelList; its code may be the same as another label's. Raises
+    def __init__(self, codes: Mapping[int, str]) -> None:
+        self.labels = 0
+        self.children: list[dict[int, int]] = [{}]
+        self.under: list[int] = [0]
+        self.ends: list[int] = [-1]
+        for label, code in codes.items():
+            node = 0
+            self.labels |= 1 << label
+            self.under[0] |= 1 << label
+            for byte in code.encode():
+                if byte not in self.children[node]:
+                    self.children[node][byte] = len(self.children)
+                    self.children.append({})
+                    self.under.append(0)
+                    self.ends.append(-1)
+                node = self.children[node][byte]
+                self.under[node] |= 1 << label
+            self.ends[node] = label
+
+
+class AnswerLanguage:
+    """The language of `alternatives` over `codes`. The rows are those of the codes, that of the verdict, and the hidden
+    ones of the `scales`, in this order.
+
+    A label that a Text completes is not part of a LabelList that does not name it. Codes must differ within a list.
+    `specials`: the texts of the special tokens in the alternatives; the symbol of the n-th is FIRST_TOKEN + n. Raises
     ValueError for codes, alternatives or pieces that no answer language may have: the message says which."""
 
-    def __init__(self, codes: Sequence[str], alternatives: Sequence[Sequence[Piece]]) -> None:
+    def __init__(
+        self,
+        codes: Sequence[str],
+        alternatives: Sequence[Sequence[Piece]],
+        *,
+        scales: Sequence[Scale] = (),
+        specials: Sequence[str] = (),
+    ) -> None:
         self.codes = tuple(codes)
-        self.code_rows = len(codes) + 1  # one per code, and the verdict's
+        self.scales = tuple(scales)
+        self.hidden = sum(scale.steps for scale in scales)
+        self.specials = tuple(specials)
+        self.code_rows = len(codes) + 1 + self.hidden  # one per code, the verdict's and the hidden ones
         self.rows = self.code_rows
         self.alternatives = tuple(tuple(pieces) for pieces in alternatives)
-        in_texts = 0
-        for text in (text for pieces in self.alternatives for piece in pieces for text in _texts(piece)):
-            in_texts |= text.completes
-        self._all_labels = ((1 << len(codes)) - 1) & ~in_texts  # those of label lists
+        self._lists = self._tries()
+        self._listed = 0  # labels of any list
+        for trie in (trie for tries in self._lists for trie in tries if trie is not None):
+            self._listed |= trie.labels
         self._check()
-        self._build_trie()
         self._states: dict[frozenset[_Reading], State] = {}
         self.start = self._state(frozenset(_Reading(index, 0, 0, 0) for index in range(len(self.alternatives))))
 
     @property
+    def of_codes(self) -> AnswerLanguage:
+        """The same answers with one row per code."""
+        return self
+
+    @property
+    def unions(self) -> tuple[int, ...]:
+        """Of each row, the mask of the codes (and, after the last one, the verdict and the hidden rows) that complete
+        it."""
+        return tuple(1 << row for row in range(self.rows))
+
+    @property
     def verdict(self) -> int:
         """The number of the verdict's row."""
-        return len(self.codes)
+        return self.rows - 1 - self.hidden
 
     def rows_of(self, code: int) -> tuple[int, ...]:
-        """The rows that the code (or, after the last one, the verdict) with this number completes."""
+        """The rows that the code (or, after the last one, the verdict or hidden row) with this number completes."""
         return (code,)
 
     def rows_of_codes(self, codes: Floats) -> Floats:
-        """(…, rows) as 0/1, from (…, codes and verdict) as 0/1."""
+        """(…, rows) as 0/1, from (…, codes, verdict and hidden rows) as 0/1."""
         return codes
 
-    def bytes_used(self) -> set[int]:
-        """Every byte that an answer can contain."""
-        used = set("".join(self._listed().values()).encode())
-        for pieces in self.alternatives:
-            for piece in pieces:
+    def symbols_used(self) -> set[int]:
+        """Every symbol that an answer can contain."""
+        used = set[int]()
+        for pieces, tries in zip(self.alternatives, self._lists, strict=True):
+            for piece, trie in zip(pieces, tries, strict=True):
                 used.update(*(text.text for text in _texts(piece)))
                 used.update(*(piece.separators if isinstance(piece, LabelList) else ()))
+                used.update(*(trie.children if trie is not None else ()))
         return used
 
-    def walk(self, text: bytes) -> list[State]:
-        """The states after 0, 1, … bytes of `text`, as far as it stays in the language."""
+    def symbols(self, answer: str) -> Symbols:
+        """The symbols of an answer as people see it, in which a special token is its text."""
+        if self._special_text is None or self._special_text.search(answer) is None:
+            return answer.encode()
+        symbols: list[int] = []
+        end = 0
+        for match in self._special_text.finditer(answer):
+            symbols += answer[end : match.start()].encode()
+            written_out = match[0].startswith("\\")
+            symbols += match[0].encode() if written_out else [FIRST_TOKEN + self.specials.index(match[1])]
+            end = match.end()
+        return (*symbols, *answer[end:].encode())
+
+    @cached_property
+    def _special_text(self) -> re.Pattern[str] | None:
+        """A special token's text, perhaps after the backslash that says that it is written in ordinary characters."""
+        longest_first = sorted(self.specials, key=len, reverse=True)
+        return re.compile(rf"\\?({'|'.join(map(re.escape, longest_first))})") if self.specials else None
+
+    def text(self, symbols: Sequence[int]) -> bytes:
+        """The text of symbols as people see it."""
+        parts = (
+            self.specials[symbol - FIRST_TOKEN].encode() if symbol >= FIRST_TOKEN else bytes([symbol])
+            for symbol in symbols
+        )
+        return b"".join(parts)
+
+    def walk(self, symbols: Sequence[int]) -> list[State]:
+        """The states after 0, 1, … of the symbols, as far as they stay in the language."""
         states = [self.start]
-        for byte in text:
-            after = states[-1].step(byte)
+        for symbol in symbols:
+            after = states[-1].step(symbol)
             if after is None:
                 break
             states.append(after)
         return states
 
-    def decided(self, text: bytes, *, ended: bool) -> dict[int, int]:
-        """Row → the byte offset in `text` where its code or word ends; a label's end is before its separator.
+    def decided(self, symbols: Sequence[int], *, ended: bool) -> dict[int, int]:
+        """Row → the offset in `symbols` where its code or word ends; a label's end is before its separator.
 
-        The rows are those that are complete after `text`, or, if the answer has `ended` there, those of the answer."""
+        The rows are those that are complete after the symbols, or, if the answer has `ended` there, those of the
+        answer."""
         histories: dict[_Reading, dict[int, int]] = {
             _Reading(index, 0, 0, 0): {} for index in range(len(self.alternatives))
         }
-        for offset, byte in enumerate(text):
+        for offset, symbol in enumerate(symbols):
             after: dict[_Reading, dict[int, int]] = {}
             for old, ends in histories.items():
-                for new in self._read(old, byte):
+                for new in self._read(old, symbol):
                     after.setdefault(new, {**ends, **self._ends_of(old, new, offset)})
             histories = after
         state = self._state(frozenset(histories))
@@ -208,51 +305,53 @@ class AnswerLanguage:
             return {row: end for row, end in ends.items() if state.done >> row & 1}
         accepting = [reading for reading in histories if self._accepts(reading) == state.accepted]
         last = min(accepting)
-        label = self._finished(last) if last.piece < len(self.alternatives[last.alternative]) else -1
-        return {**histories[last], **({label: len(text)} if label >= 0 else {})}
+        label = self._finished(last)
+        return {**histories[last], **({label: len(symbols)} if label >= 0 else {})}
 
     def _ends_of(self, old: _Reading, new: _Reading, offset: int) -> dict[int, int]:
-        """Row → end, of the rows whose end the byte at `offset` shows: labels end before it, words with it."""
+        """Row → end, of the rows whose end the symbol at `offset` shows: labels end before it, words with it."""
         if new.separator >= 0:
             return {} if old.separator >= 0 else {new.pending: offset}
         fresh = new.used & ~old.used & ~(1 << old.pending if old.separator >= 0 else 0)
         rows = [row for row in range(self.code_rows) if fresh >> row & 1]
-        return {row: offset if self._all_labels >> row & 1 else offset + 1 for row in rows}
+        return {row: offset if self._listed >> row & 1 else offset + 1 for row in rows}
 
-    def _listed(self) -> dict[int, str]:
-        """Label → code, of the labels in label lists."""
-        return {label: code for label, code in enumerate(self.codes) if self._all_labels >> label & 1}
+    def _tries(self) -> list[list[_Codes | None]]:
+        """For each piece of each alternative, the codes of its list; None where it is no list."""
+        in_texts = 0
+        for text in (text for pieces in self.alternatives for piece in pieces for text in _texts(piece)):
+            in_texts |= text.completes
+        others = tuple(label for label in range(len(self.codes)) if not in_texts >> label & 1)
+        made: dict[tuple[int, ...], _Codes] = {}
+
+        def codes_of(piece: Piece) -> _Codes | None:
+            if not isinstance(piece, LabelList):
+                return None
+            labels = others if piece.labels is None else piece.labels
+            if labels not in made:
+                codes = {label: self.codes[label] for label in labels}
+                if len(set(codes.values())) < len(codes) or not all(codes.values()):
+                    raise ValueError("label codes must be non-empty and differ")
+                made[labels] = _Codes(codes)
+            return made[labels]
+
+        return [[codes_of(piece) for piece in pieces] for pieces in self.alternatives]
 
     def _check(self) -> None:
-        listed = list(self._listed().values())
-        if len(set(listed)) < len(listed) or not all(self.codes):
+        if not all(self.codes):
             raise ValueError("label codes must be non-empty and differ")
         for pieces in self.alternatives:
-            if all(map(_optional, pieces)) or sum(isinstance(piece, LabelList) for piece in pieces) > 1:
-                raise ValueError("an alternative needs at least one piece and at most one list of labels")
+            unnamed = sum(isinstance(piece, LabelList) and piece.labels is None for piece in pieces)
+            if all(map(_optional, pieces)):
+                raise ValueError("an alternative needs at least one piece that is not optional")
+            if unnamed > 1:
+                raise ValueError("an alternative may have at most one list of labels without 'rows'")
             if len(pieces) > MOST_PIECES:
                 raise ValueError(f"an alternative has {len(pieces)} pieces; at most {MOST_PIECES} are allowed")
             if any(not text.text for piece in pieces for text in _texts(piece)):
                 raise ValueError("a piece of text must not be empty")
             if any(isinstance(piece, LabelList) and not all(piece.separators) for piece in pieces):
                 raise ValueError("a separator between label codes must not be empty")
-
-    def _build_trie(self) -> None:
-        self._children: list[dict[int, int]] = [{}]
-        self._under: list[int] = [0]  # labels whose code passes through the node
-        self._ends: list[int] = [-1]  # the label whose code ends at the node
-        for label, code in self._listed().items():
-            node = 0
-            self._under[0] |= 1 << label
-            for byte in code.encode():
-                if byte not in self._children[node]:
-                    self._children[node][byte] = len(self._children)
-                    self._children.append({})
-                    self._under.append(0)
-                    self._ends.append(-1)
-                node = self._children[node][byte]
-                self._under[node] |= 1 << label
-            self._ends[node] = label
 
     def _state(self, readings: frozenset[_Reading]) -> State:
         if readings not in self._states:
@@ -271,67 +370,76 @@ class AnswerLanguage:
     def _new_state(self, readings: frozenset[_Reading]) -> State:
         return State(self, readings)
 
-    def _read(self, at: _Reading, byte: int) -> list[_Reading]:
-        """The readings that one more byte leads to; none when the reading ends."""
+    def _read(self, at: _Reading, symbol: int) -> list[_Reading]:
+        """The readings that one more symbol leads to; none when the reading ends."""
         pieces = self.alternatives[at.alternative]
         if at.piece == len(pieces):
             return []
         piece = pieces[at.piece]
         if isinstance(piece, Text):
-            return self._read_text(at, piece, byte)
+            return self._read_text(at, piece, symbol)
         if isinstance(piece, OneOf):
-            return self._read_one(at, piece, byte)
+            return self._read_one(at, piece, symbol)
         if at.separator >= 0:
-            return self._read_separator(at, piece.separators[at.separator], byte)
-        return self._read_label(at, piece, byte)
+            return self._read_separator(at, piece.separators[at.separator], symbol)
+        return self._read_label(at, piece, symbol)
 
-    def _read_text(self, at: _Reading, piece: Text, byte: int) -> list[_Reading]:
-        if piece.text[at.position] != byte:
+    def _read_text(self, at: _Reading, piece: Text, symbol: int) -> list[_Reading]:
+        if piece.text[at.position] != symbol:
             return []
         if at.position + 1 < len(piece.text):
             return [at._replace(position=at.position + 1)]
         return [_Reading(at.alternative, at.piece + 1, 0, at.used | piece.completes)]
 
-    def _read_one(self, at: _Reading, piece: OneOf, byte: int) -> list[_Reading]:
+    def _read_one(self, at: _Reading, piece: OneOf, symbol: int) -> list[_Reading]:
         if at.option >= 0:
-            return self._read_text(at, piece.texts[at.option], byte)
+            return self._read_text(at, piece.texts[at.option], symbol)
         after = [
             new
             for option, text in enumerate(piece.texts)
-            for new in self._read_text(at._replace(option=option), text, byte)
+            for new in self._read_text(at._replace(option=option), text, symbol)
         ]
-        return after + (self._read(at._replace(piece=at.piece + 1), byte) if piece.optional else [])
+        return after + (self._read(at._replace(piece=at.piece + 1), symbol) if piece.optional else [])
 
-    def _read_separator(self, at: _Reading, separator: bytes, byte: int) -> list[_Reading]:
-        if separator[at.position] != byte:
+    def _read_separator(self, at: _Reading, separator: bytes, symbol: int) -> list[_Reading]:
+        if separator[at.position] != symbol:
             return []
         if at.position + 1 < len(separator):
             return [at._replace(position=at.position + 1)]
         return [_Reading(at.alternative, at.piece, 0, at.used | 1 << at.pending)]
 
-    def _read_label(self, at: _Reading, piece: LabelList, byte: int) -> list[_Reading]:
+    def _read_label(self, at: _Reading, piece: LabelList, symbol: int) -> list[_Reading]:
         after = []
-        child = self._children[at.position].get(byte)
+        codes = self._codes(at)
+        child = codes.children[at.position].get(symbol)
         # a used code must be excluded while it is being read, too: S1 may be begun again only while S10 is unused
-        if child is not None and self._under[child] & ~at.used:
+        if child is not None and codes.under[child] & ~at.used:
             after.append(at._replace(position=child))
         label = self._finished(at)
         if label < 0:
             return after
         used = at.used | 1 << label
-        if self._all_labels & ~used:  # a separator must be followed by another code
+        if codes.labels & ~used:  # a separator must be followed by another code
             for index, separator in enumerate(piece.separators):
-                if separator[0] == byte and len(separator) == 1:
+                if separator[0] == symbol and len(separator) == 1:
                     after.append(at._replace(position=0, used=used))
-                elif separator[0] == byte:
+                elif separator[0] == symbol:
                     after.append(at._replace(position=1, separator=index, pending=label))
         if at.piece + 1 < len(self.alternatives[at.alternative]):
-            after += self._read(_Reading(at.alternative, at.piece + 1, 0, used), byte)
+            after += self._read(_Reading(at.alternative, at.piece + 1, 0, used), symbol)
         return after
+
+    def _codes(self, at: _Reading) -> _Codes:
+        """The codes of the list that is being read."""
+        codes = self._lists[at.alternative][at.piece]
+        assert codes is not None
+        return codes
 
     def _finished(self, at: _Reading) -> int:
         """The unused label whose whole code has just been read; −1 if there is none."""
-        label = self._ends[at.position] if at.separator < 0 else -1
+        lists = self._lists[at.alternative]
+        codes = lists[at.piece] if at.piece < len(lists) else None
+        label = codes.ends[at.position] if codes is not None and at.separator < 0 else -1
         return label if label >= 0 and not at.used >> label & 1 else -1
 
     def _accepts(self, at: _Reading) -> int | None:
@@ -349,31 +457,35 @@ class AnswerLanguage:
     def _could(self, at: _Reading) -> int:
         """Rows that an answer can still complete from this reading on."""
         could = 0
+        lists = self._lists[at.alternative][at.piece :]
         for index, piece in enumerate(self.alternatives[at.alternative][at.piece :]):
-            if not isinstance(piece, LabelList):
+            codes = lists[index]
+            if not isinstance(piece, LabelList) or codes is None:
                 for text in _texts(piece) if index or at.option < 0 else (_texts(piece)[at.option],):
                     could |= text.completes
             elif piece.separators or index:
-                could |= self._all_labels & ~at.used
+                could |= codes.labels & ~at.used
             else:
-                could |= self._under[at.position] & ~at.used
+                could |= codes.under[at.position] & ~at.used
         return could
 
     def _without(self, at: _Reading) -> int:
         """Rows that an answer can still end without from this reading on."""
         without = ((1 << self.code_rows) - 1) & ~at.used
+        lists = self._lists[at.alternative][at.piece :]
         for index, piece in enumerate(self.alternatives[at.alternative][at.piece :]):
-            if not isinstance(piece, LabelList):
+            codes = lists[index]
+            if not isinstance(piece, LabelList) or codes is None:
                 without &= ~_certain(piece, -1 if index else at.option)
                 continue
-            unused = self._all_labels & ~at.used
+            unused = codes.labels & ~at.used
             if index:
                 next_labels = unused
             elif at.separator >= 0:
                 without &= ~(1 << at.pending)
                 next_labels = unused & ~(1 << at.pending)
             else:
-                next_labels = self._under[at.position] & unused
+                next_labels = codes.under[at.position] & unused
             if next_labels.bit_count() == 1:  # the only code that can come next
                 without &= ~next_labels
         return without
@@ -388,7 +500,7 @@ def _optional(piece: Piece) -> bool:
     return isinstance(piece, OneOf) and piece.optional
 
 
-def _certain(piece: Text | OneOf, option: int) -> int:
+def _certain(piece: Piece, option: int) -> int:
     """The rows that every text of this piece completes; `option`: the index of the text being read, −1 if none is."""
     if option >= 0:
         return _texts(piece)[option].completes

@@ -1,4 +1,4 @@
-"""An answer language whose rows are unions of label codes: a row is complete when any of its codes is.
+"""An answer language whose rows are unions of codes, verdict and hidden rows: a row is complete when any of them is.
 
 The masks of a union do not follow from those of its codes. Where a prefix can end without A and can end without B, it
 may still be unable to end without both; and a prefix that one reading understands as A and another as B has completed
@@ -14,9 +14,9 @@ import numpy as np
 from marginalia.scoring.language.answer_language import (
     AnswerLanguage,
     Floats,
-    LabelList,
     Piece,
     State,
+    _Codes,
     _optional,
     _Reading,
     _texts,
@@ -65,36 +65,42 @@ class UnionState(State):
 
 
 class UnionLanguage(AnswerLanguage):
-    """The answers of `language`, with one row per mask of `unions`.
+    """The answers of `language`, which has one row per code, with one row per mask of `unions`: the labels, the
+    verdict, and the hidden rows of `language`.
 
-    A mask has the bits of code numbers, and that of the verdict after them; the last union is the verdict alone. The
-    union of no codes is never complete."""
+    A mask has the bits of code numbers, that of the verdict after them, and those of the hidden rows. The union of no
+    codes is never complete."""
 
     def __init__(self, language: AnswerLanguage, unions: Sequence[int]) -> None:
-        super().__init__(language.codes, language.alternatives)
-        self.of_codes = language
-        self.unions = tuple(unions)
-        self.rows = len(self.unions)
-        members = [[union >> code & 1 for union in self.unions] for code in range(self.code_rows)]
-        self._members = np.array(members, dtype=float)  # (codes and verdict, rows)
+        super().__init__(language.codes, language.alternatives, scales=language.scales, specials=language.specials)
+        self._of_codes = language
+        self._unions = tuple(unions)
+        self.rows = len(self._unions)
+        members = [[union >> code & 1 for union in self._unions] for code in range(self.code_rows)]
+        self._members = np.array(members, dtype=float)  # (codes, verdict and hidden rows; rows)
 
     @property
-    def verdict(self) -> int:
-        """The number of the verdict's row."""
-        return self.rows - 1
+    def of_codes(self) -> AnswerLanguage:
+        """The same answers with one row per code."""
+        return self._of_codes
+
+    @property
+    def unions(self) -> tuple[int, ...]:
+        """Of each row, the mask of what completes it."""
+        return self._unions
 
     def rows_of(self, code: int) -> tuple[int, ...]:
-        """The rows that the code (or, after the last one, the verdict) with this number completes."""
-        return tuple(row for row, union in enumerate(self.unions) if union >> code & 1)
+        """The rows that the code (or, after the last one, the verdict or hidden row) with this number completes."""
+        return tuple(row for row, union in enumerate(self._unions) if union >> code & 1)
 
     def rows_of_codes(self, codes: Floats) -> Floats:
-        """(…, rows) as 0/1, from (…, codes and verdict) as 0/1."""
+        """(…, rows) as 0/1, from (…, codes, verdict and hidden rows) as 0/1."""
         rows: Floats = np.minimum(codes @ self._members, 1.0)
         return rows
 
-    def decided(self, text: bytes, *, ended: bool) -> dict[int, int]:
-        """Code → the byte offset in `text` where it ends, see AnswerLanguage; `rows_of` gives the rows of a code."""
-        return self.of_codes.decided(text, ended=ended)
+    def decided(self, symbols: Sequence[int], *, ended: bool) -> dict[int, int]:
+        """Code → the offset in `symbols` where it ends, see AnswerLanguage; `rows_of` gives the rows of a code."""
+        return self._of_codes.decided(symbols, ended=ended)
 
     def _new_state(self, readings: frozenset[_Reading]) -> State:
         return UnionState(self, readings)
@@ -104,18 +110,23 @@ class UnionLanguage(AnswerLanguage):
         if at.used & union:
             return False
         pieces = self.alternatives[at.alternative][at.piece :]
-        return all(self._avoids(piece, at, union, begun=index == 0) for index, piece in enumerate(pieces))
+        lists = self._lists[at.alternative][at.piece :]
+        return all(
+            self._avoids(piece, codes, at, union, begun=index == 0)
+            for index, (piece, codes) in enumerate(zip(pieces, lists, strict=True))
+        )
 
-    def _avoids(self, piece: Piece, at: _Reading, union: int, *, begun: bool) -> bool:
-        """Whether the piece can be written without a code of the union. `begun`: it is the piece that is being read."""
-        if not isinstance(piece, LabelList):
+    def _avoids(self, piece: Piece, codes: _Codes | None, at: _Reading, union: int, *, begun: bool) -> bool:
+        """Whether the piece can be written without a code of the union. `codes`: those of a list; `begun`: it is the
+        piece that is being read."""
+        if codes is None:
             if begun and at.option >= 0:
                 return not _texts(piece)[at.option].completes & union
             return _optional(piece) or any(not text.completes & union for text in _texts(piece))
-        unused = self._all_labels & ~at.used
+        unused = codes.labels & ~at.used
         if not begun:
             return bool(unused & ~union)
         if at.separator >= 0:  # completes the pending label, and another one must follow
             pending = 1 << at.pending
             return not pending & union and bool(unused & ~pending & ~union)
-        return bool(self._under[at.position] & unused & ~union)
+        return bool(codes.under[at.position] & unused & ~union)

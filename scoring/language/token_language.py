@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from marginalia.schemas.errors import ModelError
-from marginalia.scoring.language.answer_language import AnswerLanguage, State
+from marginalia.scoring.language.answer_language import FIRST_TOKEN, AnswerLanguage, State, Symbols
 
 Floats = npt.NDArray[np.float64]
 MOST_ENTRIES = 1 << 25  # tokens × rows in memory, each 4 numbers: 1 GB
@@ -44,21 +44,33 @@ class Moves:
 
 
 class TokenLanguage:
-    """`language` over a vocabulary. `token_bytes`: ordinary token ids → their bytes; `end_ids` end an answer.
+    """`language` over a vocabulary. `token_bytes`: ordinary token ids → their bytes; `special_ids`: special tokens'
+    texts → their ids, at least of those that the language names; `end_ids` end an answer.
 
-    `usable`: the ids of all tokens that consist only of bytes that answers contain. Raises ModelError without any end
+    `special_text`: id → text of the special tokens that the language names. `symbols`: token id → its symbols in the
+    language, of ordinary tokens and these.
+    `usable`: the ids of all tokens that consist only of symbols that answers contain. Raises ModelError without any end
     id."""
 
-    def __init__(self, language: AnswerLanguage, token_bytes: Mapping[int, bytes], end_ids: Collection[int]) -> None:
+    def __init__(
+        self,
+        language: AnswerLanguage,
+        token_bytes: Mapping[int, bytes],
+        end_ids: Collection[int],
+        special_ids: Mapping[str, int] | None = None,
+    ) -> None:
         self.language = language
         self.end_ids = tuple(sorted(end_ids))
         self.token_bytes = token_bytes
         if not self.end_ids:
             raise ModelError("the model has no end-of-sequence token", hint="set eos_token_id in generation_config")
-        self._alphabet = sorted(language.bytes_used())
+        self.special_text = {(special_ids or {})[text]: text.encode() for text in language.specials}
+        special = {token: (FIRST_TOKEN + number,) for number, token in enumerate(self.special_text)}
+        self.symbols: Mapping[int, Symbols] = {**token_bytes, **special} if special else token_bytes
+        self._alphabet = sorted(language.symbols_used())
         alphabet, ends = set(self._alphabet), set(end_ids)
-        self.usable = [id for id, text in token_bytes.items() if text and id not in ends and alphabet.issuperset(text)]
-        self._trie = _trie({token: token_bytes[token] for token in self.usable})
+        self.usable = [id for id, text in self.symbols.items() if text and id not in ends and alphabet.issuperset(text)]
+        self._trie = _trie({token: self.symbols[token] for token in self.usable})
         if len(self.usable) * language.rows > MOST_ENTRIES:
             raise ModelError(
                 f"the guard's answers can contain {len(self.usable):,} tokens of this model and complete "
@@ -108,32 +120,41 @@ class TokenLanguage:
         return self._forced[state]
 
     def _find_forced(self, state: State) -> int | None:
-        text, current = b"", state
+        text, current = list[int](), state
         while current.accepted is None:
-            after = [(byte, new) for byte in self._alphabet if (new := current.step(byte)) is not None]
+            after = [(symbol, new) for symbol in self._alphabet if (new := current.step(symbol)) is not None]
             if len(after) != 1:
                 break
-            (byte, current) = after[0]
-            text += bytes([byte])
+            (symbol, current) = after[0]
+            text.append(symbol)
         if not text:
             return None
-        tokens = [self.token_bytes[token] for token in self.moves(state).ids.tolist()]
-        lengths = [len(token) if text.startswith(token) else 0 for token in tokens]
+        tokens = [self.symbols[token] for token in self.moves(state).ids.tolist()]
+        lengths = [len(token) if text[: len(token)] == list(token) else 0 for token in tokens]
         return int(np.argmax(lengths)) if any(lengths) else None
 
     def text(self, ids: Sequence[int]) -> bytes:
-        """The bytes of a generated answer; control tokens add nothing."""
-        return b"".join(self.token_bytes.get(token, b"") for token in ids)
+        """The bytes of a generated answer, for people. Special tokens that the language names are shown as their text;
+        where ordinary tokens spell this text out, it has a backslash before it. Other control tokens add nothing."""
+        parts = [b""]
+        for token in ids:
+            if token in self.special_text:
+                parts += [self.special_text[token], b""]
+            else:
+                parts[-1] += self.token_bytes.get(token, b"")
+        for special in sorted(self.special_text.values(), key=len, reverse=True):
+            parts[::2] = [part.replace(special, b"\\" + special) for part in parts[::2]]
+        return b"".join(parts)
 
     def _find_moves(self, state: State) -> Moves:
         moves: list[tuple[int, State | None]] = []
         stack: list[tuple[dict[int, Any], State]] = [(self._trie, state)]
         while stack:
             node, before = stack.pop()
-            for byte, child in node.items():
-                if byte < 0:
+            for symbol, child in node.items():
+                if symbol < 0:
                     continue
-                after = before.step(byte)
+                after = before.step(symbol)
                 if after is None:
                     continue
                 moves += [(token, after) for token in child.get(-1, ())]
@@ -160,13 +181,13 @@ def _bits(masks: list[int], rows: int) -> Floats:
     return np.array([[mask >> row & 1 for row in range(rows)] for mask in masks], dtype=float).reshape(-1, rows)
 
 
-def _trie(token_bytes: Mapping[int, bytes]) -> dict[int, Any]:
-    """Nested dicts byte → node; key −1 has the ids of the tokens that end at the node."""
+def _trie(symbols: Mapping[int, Symbols]) -> dict[int, Any]:
+    """Nested dicts symbol → node; key −1 has the ids of the tokens that end at the node."""
     root: dict[int, Any] = {}
-    for token, text in token_bytes.items():
+    for token, text in symbols.items():
         node = root
-        for byte in text:
-            node = node.setdefault(byte, {})
+        for symbol in text:
+            node = node.setdefault(symbol, {})
         node.setdefault(-1, []).append(token)
     return root
 
@@ -187,22 +208,29 @@ def check_ids(ids: Iterable[int], known: int | None, tokenizer: Any, where: str)
 def vocabulary_bytes(tokenizer: Any) -> dict[int, bytes]:
     """Token id → the bytes that it adds to a text, for the ordinary tokens of a Hugging Face tokenizer.
 
-    Control tokens are left out. Reads byte-level vocabularies (GPT-2, Llama 3, Qwen) and SentencePiece ones (Llama 2,
-    Gemma: `▁` is a space, `<0x0A>` a byte). `decode([id])` is not used: it loses leading spaces and partial UTF-8.
-    Raises ModelError for tokenizers without a tokenizer.json."""
-    control = set(tokenizer.all_special_ids)
-    added = {}
-    for token, content in tokenizer.added_tokens_decoder.items():
-        if content.special:
-            control.add(token)
-        else:
-            added[token] = content.content.encode()
+    Control tokens (`special_tokens`) are left out. Reads byte-level vocabularies (GPT-2, Llama 3, Qwen) and
+    SentencePiece ones (Llama 2, Gemma: `▁` is a space, `<0x0A>` a byte). `decode([id])` is not used: it loses leading
+    spaces and partial UTF-8. Raises ModelError for tokenizers without a tokenizer.json."""
+    control = set(special_tokens(tokenizer).values())
+    added = {
+        token: content.content.encode()
+        for token, content in tokenizer.added_tokens_decoder.items()
+        if token not in control
+    }
     to_bytes = _byte_reader(tokenizer)
     return {
         token: added[token] if token in added else to_bytes(text)
         for text, token in tokenizer.get_vocab().items()
         if token not in control
     }
+
+
+def special_tokens(tokenizer: Any) -> dict[str, int]:
+    """Text → id of a Hugging Face tokenizer's special (control) tokens. Added tokens that are not special, such as
+    Qwen's `<think>`, are ordinary text."""
+    ids = set(tokenizer.all_special_ids)
+    ids |= {token for token, content in tokenizer.added_tokens_decoder.items() if content.special}
+    return dict(zip(tokenizer.convert_ids_to_tokens(sorted(ids)), sorted(ids), strict=True))
 
 
 def _byte_reader(tokenizer: Any) -> Any:

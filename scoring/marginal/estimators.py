@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from marginalia.scoring.language.answer_language import State
+from marginalia.scoring.language.answer_language import AnswerLanguage, Scale, State
 from marginalia.scoring.language.token_language import Floats, TokenLanguage
 from marginalia.scoring.marginal.answer_search import CONSTRAINED, IN_LANGUAGE, RAW, Search, Step
 from marginalia.scoring.marginal.bounds import point_in
@@ -77,6 +77,30 @@ def estimate(search: Search, estimators: Sequence[str]) -> dict[str, LabelEstima
     return estimates
 
 
+def expected_values(rows: LabelEstimates, language: AnswerLanguage) -> list[tuple[Scale, float, float, float]]:
+    """(scale, expected value, lower, upper) of each ordered answer, from a marginal's estimates of all rows.
+
+    The expected value is lowest + Σ_k P(value ≥ lowest + k), over the hidden rows, and its bounds are the sums of
+    theirs. For `marginal`, an answer that leaves the language before its value is complete counts with the lowest
+    value."""
+    values, start = [], language.verdict + 1
+    for scale in language.scales:
+        steps = slice(start, start + scale.steps)
+        start += scale.steps
+        lower, upper = (scale.lowest + float(bound[steps].sum()) for bound in (rows.lower, rows.upper))
+        expected = scale.lowest + float(rows.probability[steps].sum())
+        values.append((scale, min(max(expected, lower), upper), lower, upper))
+    return values
+
+
+def without_hidden_rows(rows: LabelEstimates, language: AnswerLanguage) -> LabelEstimates:
+    """The estimates of the labels and the verdict alone."""
+    if not language.hidden:
+        return rows
+    stop = language.verdict + 1
+    return LabelEstimates(rows.probability[:stop], rows.lower[:stop], rows.upper[:stop])
+
+
 def _bounded(lower: Floats, upper: Floats, wider: tuple[Floats, Floats] | None = None) -> LabelEstimates:
     """The point estimate of [lower, upper], with these bounds, or with the `wider` ones if given."""
     lower, upper = np.clip(lower, 0.0, 1.0), np.clip(upper, 0.0, 1.0)
@@ -88,25 +112,25 @@ def _bounded(lower: Floats, upper: Floats, wider: tuple[Floats, Floats] | None =
 
 
 def decisions(steps: Sequence[Step], tokens: TokenLanguage) -> list[Decision]:
-    """The rows that a greedy answer completed while it was in the language, in the order of their last bytes.
+    """The rows that a greedy answer completed while it was in the language, in the order of their last symbols.
 
     A row that is a union of codes is completed by the first of them."""
-    text = b""
-    step_of_byte: list[int] = []  # for each byte of the text, the step that generated it
+    text: list[int] = []
+    step_of_symbol: list[int] = []  # for each symbol of the text, the step that generated it
     state: State | None = tokens.language.start
     ended = False
     for index, step in enumerate(steps):
         if step.ends:
             ended = state is not None and state.accepted is not None
             break
-        piece = tokens.token_bytes.get(step.token, b"")
-        for byte in piece:
-            state = state.step(byte) if state is not None else None
+        piece = tokens.symbols.get(step.token, b"")
+        for symbol in piece:
+            state = state.step(symbol) if state is not None else None
         if state is None or not piece:
             break  # what a token completes on its way out of the language is not part of the answer
         text += piece
-        step_of_byte += [index] * len(piece)
-    by_code = _products(steps, step_of_byte, tokens.language.decided(text, ended=ended))
+        step_of_symbol += [index] * len(piece)
+    by_code = _products(steps, step_of_symbol, tokens.language.decided(text, ended=ended))
     first: dict[int, Decision] = {}
     for decision in by_code:
         for row in tokens.language.rows_of(decision.row):
@@ -114,8 +138,8 @@ def decisions(steps: Sequence[Step], tokens: TokenLanguage) -> list[Decision]:
     return list(first.values())
 
 
-def _products(steps: Sequence[Step], step_of_byte: list[int], ends: dict[int, int]) -> list[Decision]:
-    """The decision on each code (`row` is its number), from the byte offset at which its code or word ends."""
+def _products(steps: Sequence[Step], step_of_symbol: list[int], ends: dict[int, int]) -> list[Decision]:
+    """The decision on each code (`row` is its number), from the offset at which its code or word ends."""
     decided: list[Decision] = []
     joint, highest_joint, spread_joint, start = 1.0, 1.0, 0.0, 0
     last_end = -1
@@ -124,7 +148,7 @@ def _products(steps: Sequence[Step], step_of_byte: list[int], ends: dict[int, in
             decided.append(replace(decided[-1], row=row))
             continue
         last_end = end
-        stop = step_of_byte[end - 1] + 1
+        stop = step_of_symbol[end - 1] + 1
         own_steps = steps[start:stop]
         conditional = float(np.prod([step.probability for step in own_steps]))
         highest = float(np.prod([step.probability if step.highest is None else step.highest for step in own_steps]))

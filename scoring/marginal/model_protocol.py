@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from marginalia.schemas.errors import ModelError
@@ -13,6 +13,11 @@ from marginalia.scoring.marginal.answer_search import NextTokens, Node
 
 class NextMoves(Protocol):
     """What a batch needs of a guard's language, or of the languages of all its calls."""
+
+    @property
+    def special_text(self) -> Mapping[int, bytes]:
+        """Id → text of the special tokens that answers contain."""
+        ...
 
     def moves(self, state: State) -> Moves:
         """The tokens that may follow the state."""

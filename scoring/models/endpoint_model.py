@@ -25,6 +25,9 @@ from marginalia.scoring.models.retried_calls import Refused
 from marginalia.scoring.record_errors import record_error
 
 PATH = "completions"
+# where a special token may follow and a server that names tokens by text returns none, more missing probability than
+# this is probably that of special tokens
+MOST_HIDDEN = 0.5
 
 
 @dataclass
@@ -205,8 +208,25 @@ class EndpointBatch:
             return error
         except Exception as error:
             return ModelError(record_error(error, "the endpoint's answer cannot be read").message)
+        if (hidden := self._hidden_special(node, answer, tokens)) is not None:
+            return ModelError(
+                f"the endpoint returns no probability for the special token {hidden}, which this guard answers with",
+                hint="use a server that returns token ids (vLLM: return_tokens_as_token_ids), or set extra_body: "
+                "{skip_special_tokens: false}",
+            )
         allowance = self._model.allowance
         return replace(tokens, spread=allowance.nats, stray=allowance.stray)
+
+    def _hidden_special(self, node: Node, answer: TokenAnswer, tokens: NextTokens) -> str | None:
+        """A special token of the guard's answers that seems to be hidden: one may follow here, none has a value, and
+        the server returned a token without text, or most of the probability is missing from its answer."""
+        allowed = self._allowed(node).tolist()
+        special = {index: token for index, token in enumerate(allowed) if token in self._tokens.special_text}
+        if not special or np.isfinite(tokens.log_probabilities[list(special)]).any():
+            return None
+        if answer.by_id or not ("" in answer.by_text or tokens.unseen > MOST_HIDDEN):
+            return None
+        return self._tokens.special_text[next(iter(special.values()))].decode()
 
     def _tokens_without_answer(self, node: Node) -> NextTokens | ModelError:
         if node.parent is None:

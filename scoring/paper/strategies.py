@@ -15,8 +15,19 @@ from torch import Tensor
 
 from marginalia.schemas.errors import InputError, ModelError
 from marginalia.schemas.storage.files import content_hash
+from marginalia.scoring.answer_pieces import (
+    Choice,
+    CodeList,
+    Integers,
+    Levels,
+    Optional,
+    PieceSpec,
+    SpecialToken,
+    VerdictWord,
+    Word,
+    located_pieces,
+)
 from marginalia.scoring.guard import Guard
-from marginalia.scoring.guard_file import Choice, CodeList, PieceSpec, VerdictWord, Word
 from marginalia.scoring.models.prefix_tree import ATTENTION
 from marginalia.scoring.paper import published_procedures
 from marginalia.scoring.paper.published_procedures import CachedModel
@@ -185,6 +196,10 @@ class AnswerStart:
 def answer_start(guard: Guard) -> AnswerStart:
     """How the guard's answers begin. Raises InputError if they are not a verdict and label codes: the paper's
     procedures recognise nothing else."""
+    for at, piece in located_pieces(guard.file.answer):
+        if (kind := _beyond_the_paper(piece)) is not None:
+            problem = f"its answers contain {{{kind}: …}}, which the paper's procedures cannot read"
+            raise guard.refused(problem, "answer", *at, hint="use a guard such as llama-guard-3 or instruct")
     texts = [_texts(pieces) for pieces in guard.file.answer]
     safe_word = ["".join(map(_usual, pieces)) for pieces in guard.file.answer if _texts(pieces) is None]
     for before, verdict, between in (parts for parts in texts if parts is not None):
@@ -195,6 +210,16 @@ def answer_start(guard: Guard) -> AnswerStart:
         f"guard {guard.name}: its answers are not a verdict and a list of label codes, as the paper's procedures need",
         hint="use a guard such as llama-guard-3 or instruct",
     )
+
+
+def _beyond_the_paper(piece: PieceSpec) -> str | None:
+    """The key of a piece that is neither text, a verdict nor the one list of codes; None for the others."""
+    if isinstance(piece, CodeList):
+        return "rows" if piece.rows is not None else "implies" if piece.implies else None
+    if isinstance(piece, Choice):
+        return "any" if piece.has_sequences else None
+    kinds = ((SpecialToken, "token"), (Levels, "levels"), (Integers, "integers"), (Optional, "optional"))
+    return next((key for kind, key in kinds if isinstance(piece, kind)), None)
 
 
 def _texts(pieces: Sequence[PieceSpec]) -> tuple[str, str, str] | None:

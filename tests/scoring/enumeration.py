@@ -80,6 +80,7 @@ class Enumeration:
 
     def __init__(self, model: HashedModel, all_readings: Sequence[Reading], rows: int) -> None:
         self.model, self.rows, self.readings = model, rows, all_readings
+        self.codes: Enumeration = self  # the same with one row per code
         self.final: dict[bytes, frozenset[int]] = {}
         for reading in all_readings:
             rows = frozenset(reading.complete) - {-1}
@@ -149,42 +150,49 @@ class Enumeration:
             text = moves[best]
             reach.append(len(text))
 
+    def _hit(self, codes: set[int] | frozenset[int]) -> frozenset[int]:
+        """The rows that these codes complete."""
+        return frozenset(codes)
+
     def over_steps(self) -> Floats:
-        """max_over_steps: of each row, the largest probability that it is the next one to be completed, at the start
-        and wherever the greedy answer has completed a row."""
-        path, text = (), b""
+        """max_over_steps: of each row, the largest probability that the next code to be completed is one of the row's,
+        at the start and wherever the greedy answer has completed a code."""
+        path: tuple[int, ...] = ()
+        text = b""
         largest = self._next_row(path, text)
         while True:
             best = int(self.model.log_probabilities(path).argmax())
             moves = self.moves(text)
             if best not in moves:
                 return largest
-            before, path, text = self.done[text], (*path, best), moves[best]
-            if self.done[text] - before:
+            before, path, text = self.codes.done[text], (*path, best), moves[best]
+            if self.codes.done[text] - before:
                 largest = np.maximum(largest, self._next_row(path, text))
 
     def _next_row(self, start: tuple[int, ...], begun: bytes) -> Floats:
-        """Of each row, the probability that it is the next one to be completed after this prefix."""
+        """Of each row, the probability that one of its codes is the next to be completed after this prefix."""
         result = np.zeros(self.rows)
         waiting = [(start, begun, 1.0)]
+        before = self.codes.done[begun]
         while waiting:
             path, text, probability = waiting.pop()
             probabilities = np.exp(self.model.log_probabilities(path))
-            if text in self.final:
+            if text in self.codes.final:
                 ended = sum(float(probabilities[end]) for end in self.model.end_ids)
-                result[list(self.final[text] - self.done[begun])] += probability * ended
+                result[list(self._hit(self.codes.final[text] - before))] += probability * ended
             for token, after in self.moves(text).items():
                 share = probability * float(probabilities[token])
-                if new := self.done[after] - self.done[begun]:
-                    result[list(new)] += share
-                elif self.possible(after) - self.done[begun]:
+                if new := self.codes.done[after] - before:
+                    result[list(self._hit(new))] += share
+                elif self.codes.possible(after) - before:
                     waiting.append(((*path, token), after, share))
         return result
 
     def along(self, *, constrained: bool) -> list[dict[str, Floats]]:
-        """greedy, conditional and joint for each reading that explains the greedy answer."""
-        steps, text, ended, reach = self.greedy(constrained=constrained)
-        completed = self.final[text] if ended else self.done[text]
+        """greedy, conditional and joint, of the first code of each row in the greedy answer, for each reading that
+        explains it."""
+        steps, text, ended, reach = self.codes.greedy(constrained=constrained)
+        completed = self.codes.final[text] if ended else self.codes.done[text]
         result = []
         for reading in self.readings:
             fits = reading.text == text if ended else reading.text.startswith(text)
@@ -192,14 +200,16 @@ class Enumeration:
                 continue
             tables = {name: np.zeros(self.rows) for name in ("greedy", "conditional", "joint")}
             start, product = 0, 1.0
-            for end, rows in itertools.groupby(
+            for end, codes in itertools.groupby(
                 sorted(completed, key=reading.ends.__getitem__), key=reading.ends.__getitem__
             ):
                 stop = next(number for number, at in enumerate(reach) if at >= end) + 1
                 conditional = math.prod(steps[start:stop])
                 start, product = max(start, stop), product * conditional
-                for row in rows:
-                    tables["greedy"][row], tables["conditional"][row], tables["joint"][row] = 1.0, conditional, product
+                for row in self._hit(set(codes)):
+                    if not tables["greedy"][row]:
+                        tables["greedy"][row] = 1.0
+                        tables["conditional"][row], tables["joint"][row] = conditional, product
             result.append(tables)
         return result
 

@@ -21,16 +21,20 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer, the bytes of each ordinary token as it was built, and the ids that end an answer."""
+    """A tokenizer, the bytes of each ordinary token as it was built, the ids that end an answer, and the texts of
+    further special tokens."""
 
     tokenizer: PreTrainedTokenizerFast
     texts: dict[int, bytes]
     ends: tuple[int, ...]
+    specials: dict[int, str] = field(default_factory=dict)
 
 
 @cache
-def byte_level(merges: tuple[tuple[str, str], ...] = (), added: tuple[str, ...] = ()) -> Vocabulary:
-    """All bytes, merges of them, added tokens that are not special, and two end tokens."""
+def byte_level(
+    merges: tuple[tuple[str, str], ...] = (), added: tuple[str, ...] = (), special: tuple[str, ...] = ()
+) -> Vocabulary:
+    """All bytes, merges of them, added tokens that are not special, two end tokens, and other special tokens."""
     letters = _letters()
     vocabulary = {letter: byte for byte, letter in enumerate(letters)}
     texts = {byte: bytes([byte]) for byte in range(256)}
@@ -46,9 +50,11 @@ def byte_level(merges: tuple[tuple[str, str], ...] = (), added: tuple[str, ...] 
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(text, special=True) for text in ("<|end|>", "<|stop|>")])
     backend.add_tokens([AddedToken(text, special=False, normalized=False) for text in added])
+    backend.add_special_tokens([AddedToken(text, special=True) for text in special])
     fast = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")
     texts |= {fast.convert_tokens_to_ids(text): text.encode() for text in added}
-    return Vocabulary(fast, texts, tuple(fast.convert_tokens_to_ids(["<|end|>", "<|stop|>"])))
+    specials = {fast.convert_tokens_to_ids(text): text for text in special}
+    return Vocabulary(fast, texts, tuple(fast.convert_tokens_to_ids(["<|end|>", "<|stop|>"])), specials)
 
 
 @cache
@@ -85,7 +91,7 @@ def _letters() -> list[str]:
 
 @dataclass
 class HashedModel:
-    """`favoured`: the bytes that answers consist of. Tokens of only these bytes, and end tokens, get `favour` nats
+    """`favoured`: the bytes that answers consist of. Tokens of only these bytes, and special ones, get `favour` nats
     more.
 
     `spread`: the standard deviation of the logits."""
@@ -130,7 +136,7 @@ class HashedModel:
     def _favours(self) -> Floats:
         mask = np.zeros(len(self.tokenizer))
         mask[[token for token, text in self.vocabulary.texts.items() if self.favoured.issuperset(text)]] = 1
-        mask[list(self.end_ids)] = 1
+        mask[[*self.end_ids, *self.vocabulary.specials]] = 1
         return mask
 
     def source(self) -> _Source:
