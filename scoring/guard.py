@@ -109,6 +109,8 @@ class Guard:
         """The error for a part of the file that does not fit. `at`: its keys and indices."""
         if self.path is None or not self.path.exists():  # the file's text came from another machine
             return InputError(f"guard {self.name}: {problem}", hint=hint)
+        if self.verdict is not None and at[0] == "answer":
+            at = ("second", *at)
         return InputError.at(self.path, problem, line=line_in(self.path, *at), hint=hint)
 
 

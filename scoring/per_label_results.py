@@ -31,6 +31,7 @@ def combine(record_id: str, calls: dict[str, Result], guard: Guard) -> Result:
         together,
         estimates={name: _table({row: calls[row].estimates[name] for row in calls}, name, guard) for name in names},
         predicted=_predicted(calls, guard),
+        levels=_levels(calls),
     )
 
 
@@ -55,7 +56,6 @@ def of_all_calls(record_id: str, calls: Mapping[str, Result]) -> Result:
         answer="\n".join(f"{name}: {result.answer}" for name, result in calls.items()),
         off_language=max(result.off_language or 0.0 for result in calls.values()),
         unexplored=max(result.unexplored or 0.0 for result in calls.values()),
-        levels=_levels(calls),
         stopped=max((result.stopped for result in calls.values()), key=STOPS.index),
     )
 

@@ -85,15 +85,11 @@ class Scorer:
             return
         self.prompts = PromptBuilder(guard, model.tokenizer)
         same_language = first is not None and first.guard.language is guard.language
+        special_ids = answer_tokens(guard, model.tokenizer, model.end_ids)
         self.tokens = (
             first.tokens
             if first is not None and same_language
-            else TokenLanguage(
-                guard.language,
-                vocabulary_bytes(model.tokenizer),
-                model.end_ids,
-                answer_tokens(guard, model.tokenizer, model.end_ids),
-            )
+            else TokenLanguage(guard.language, vocabulary_bytes(model.tokenizer), model.end_ids, special_ids)
         )
         shared = self._checked_start()
         self._source = model.source() if first is None else first._source
@@ -415,6 +411,8 @@ class Scorer:
 
     def _guard_rows(self, rows: LabelEstimates) -> LabelEstimates:
         """The estimates of the guard's rows, from those of the search."""
+        if self.guard.is_call:
+            return rows  # of which the results of all calls are made
         if self.guard.covered is not None:
             return of_labels(rows, self.guard.covered)
         return without_hidden_rows(rows, self.guard.language)

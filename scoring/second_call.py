@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from marginalia.schemas.errors import did_you_mean
 from marginalia.scoring.answer_compiler import answer_language
+from marginalia.scoring.answer_pieces import located_pieces
 from marginalia.scoring.guard_file import VERDICT, GuardFile
 from marginalia.scoring.language.answer_language import AnswerLanguage
 from marginalia.scoring.language.code_unions import with_unions
@@ -53,8 +54,7 @@ def verdict_word(file: GuardFile, codes: Mapping[str, str]) -> str:
     """The word of the first answer that leads to the second call: `verdict` in the templates of the second call."""
     assert file.second is not None
     after = file.second.after
-    pieces = [piece for pieces in file.answer for piece in pieces]
-    for word in (option for piece in pieces for option in (getattr(piece, "any", None) or (piece,))):
+    for _, word in located_pieces(file.answer):
         if isinstance(word, str):
             continue
         keys = word.model_dump()

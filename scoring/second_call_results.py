@@ -31,10 +31,11 @@ import numpy.typing as npt
 from marginalia.scoring.covered_estimates import labels_in, of_labels
 from marginalia.scoring.guard import Guard
 from marginalia.scoring.language.token_language import Floats
+from marginalia.scoring.marginal.answer_search import MARGINALS
 from marginalia.scoring.marginal.baselines import SampledEstimates, share_of
 from marginalia.scoring.marginal.estimators import LabelEstimates
 from marginalia.scoring.per_label_results import of_all_calls
-from marginalia.scoring.scored_record import Result
+from marginalia.scoring.scored_record import LevelEntry, Result
 from marginalia.scoring.second_call import SecondCallRows
 
 FIRST, SECOND = "first", "second"  # the names of the calls
@@ -64,7 +65,33 @@ def combine_two(record_id: str, calls: Mapping[str, Result], guard: Guard, estim
     if (covered := guard.covered) is not None:
         predicted = labels_in(completed, covered)
         tables = {name: of_labels(table, covered) for name, table in tables.items()}
-    return replace(together, estimates={name: tables[name] for name in estimators}, predicted=predicted)
+    estimates = {name: tables[name] for name in estimators}
+    return replace(together, estimates=estimates, predicted=predicted, levels=_levels(calls, guard.second, estimators))
+
+
+def _levels(calls: Mapping[str, Result], rows: SecondCallRows, estimators: Sequence[str]) -> list[LevelEntry] | None:
+    """The expected levels and integers of both calls. Where there is no second answer, its levels have their lowest
+    values: the expectation is lowest + P(A) · (expectation in the second call − lowest)."""
+    entries = list(calls[FIRST].levels or ())
+    second = (
+        {(level["name"], level["estimator"]): level for level in (calls[SECOND].levels or ())}
+        if SECOND in calls
+        else {}
+    )
+    for scale in rows.second.scales:
+        for name in (name for name in MARGINALS if name in estimators):
+            after = _after(calls[FIRST].estimates, name, rows.after)
+            found = second.get((scale.name, name))
+            values = (
+                (0.0, 0.0, float(scale.steps))
+                if found is None
+                else tuple(found[part] - scale.lowest for part in ("expected", "lower", "upper"))
+            )
+            expected, lower, upper = (
+                scale.lowest + factor * value for factor, value in zip(after, values, strict=True)
+            )
+            entries.append(LevelEntry(name=scale.name, estimator=name, expected=expected, lower=lower, upper=upper))
+    return entries or None
 
 
 def _table(name: str, calls: Mapping[str, Result], rows: SecondCallRows) -> LabelEstimates:

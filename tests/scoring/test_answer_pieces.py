@@ -19,7 +19,7 @@ from marginalia.scoring.guard_check import code_tokens
 from marginalia.scoring.off_format import off_format_notes, outside_format
 from marginalia.scoring.paper.strategies import answer_start
 from marginalia.scoring.score_files import journal_path, score_to_journal, tables, write_tables
-from marginalia.scoring.scorer import PerLabelScorer, Scorer, Settings
+from marginalia.scoring.scorer import Scorer, Settings
 from tests.scoring.families import FAMILIES
 from tests.scoring.hashed import HashedModel, byte_level
 from tests.scoring.test_guards import own
@@ -255,7 +255,7 @@ def test_a_level_is_no_label_in_explanations(tmp_path: Path) -> None:
 def test_one_policy_per_call_with_tokens(tmp_path: Path) -> None:
     answer = [[{"token": "<SAFE>"}], [{"token": "<UNSAFE>", "rows": ["unsafe"]}]]
     guard = loaded(tmp_path, answer, calls="per_label")
-    scorer = PerLabelScorer(Always(TOKENS, 1, frozenset(), script=("<UNSAFE>",)), guard, Settings())
+    scorer = Scorer(Always(TOKENS, 1, frozenset(), script=("<UNSAFE>",)), guard, Settings())
     scores = scorer.score("hello")
     assert (scores.answer, scores.predicted) == ("one: <UNSAFE>\ntwo: <UNSAFE>", ["one", "two"])
     assert scores["two"].probability == pytest.approx(1)
@@ -321,7 +321,7 @@ def test_guards_without_levels_have_journals_and_tables_as_before(tmp_path: Path
 def test_levels_of_calls_have_the_label_in_their_name(tmp_path: Path) -> None:
     answer = [[{"integers": [0, 9], "rows": {"unsafe": 5}, "name": "score"}]]
     guard = loaded(tmp_path, answer, calls="per_label")
-    scores = PerLabelScorer(Always(TOKENS, 1, frozenset(), script=(*b"7",)), guard, Settings()).score("hello")
+    scores = Scorer(Always(TOKENS, 1, frozenset(), script=(*b"7",)), guard, Settings()).score("hello")
     assert scores["one"].probability == pytest.approx(1)
     assert {name: level.expected for name, level in scores.levels.items()} == pytest.approx(
         {"one.score": 7, "two.score": 7}

@@ -479,3 +479,39 @@ def test_guards_check_with_messages(tmp_path: Path, local: str) -> None:
     line = line_in(path, "second", "prompt", "messages")
     assert f"  note: the tokenizer's chat template does not use the argument 'mode' (line {line})" in lines
     assert "  x⟦<|end|>⟧⟦<|start|>⟧user⏎" in lines
+
+
+def test_levels_of_the_second_answer(tmp_path: Path) -> None:
+    """Without a second answer they have their lowest value; the first answer's own levels stay as they are."""
+    scale = {"levels": ["none", "low", "high"], "rows": {"l2": 1, "l3": 2}, "name": "severity"}
+    path = guard_in(tmp_path, "after a word for a label")
+    file = yaml.safe_load(path.read_text())
+    file["second"]["answer"] = [[scale]]
+    path.write_text(yaml.safe_dump(file, sort_keys=False))
+    vocabulary = VOCABULARIES["bytes"]
+    first = HashedModel(vocabulary, 5, frozenset(b"kb!"), favour=6.0)
+    second = HashedModel(vocabulary, 6, frozenset(b"nonelowhigh"), favour=6.0)
+    scorer = Scorer(
+        TwoFaced(vocabulary, 5, first.favoured, favour=6.0, other=second), load_guard(str(path)), EVERYTHING
+    )
+    result = scored(scorer, estimators=MARGINALS)
+    levels = {level["estimator"]: level for level in result.levels or ()}
+    alone = Scorer(second, scorer.guard.calls["second"], EVERYTHING.model_copy(update={"estimators": MARGINALS}))
+    (second_result,) = alone.score_records([RECORD])
+    for level in second_result.levels or ():
+        name = level["estimator"]
+        before = Scorer(first, scorer.guard.calls["first"], EVERYTHING)
+        (first_result,) = before.score_records([RECORD])
+        after = float(first_result.estimates[name].probability[1])
+        assert levels[name]["name"] == "severity"
+        for part in ("expected", "lower", "upper"):
+            assert levels[name][part] == pytest.approx(after * level[part], abs=1e-7)  # type: ignore[literal-required]
+        assert levels[name]["expected"] == pytest.approx(
+            result.estimates[name].probability[2] + result.estimates[name].probability[3], abs=1e-7
+        )
+    assert levels.keys() == set(MARGINALS)
+    scorer.settings = EVERYTHING.model_copy(update={"estimators": ("marginal",), "tolerance": 0.999})
+    (unlikely,) = scorer.score_records([RECORD])
+    (level,) = unlikely.levels or ()
+    assert (level["expected"], level["lower"]) == (0.0, 0.0)
+    assert level["upper"] == pytest.approx(2 * unlikely.estimates["marginal"].upper[2])
