@@ -9,8 +9,8 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from marginalia.schemas.base_model import StrictModel, located_error
 from marginalia.schemas.errors import did_you_mean
-from marginalia.scoring.answer_pieces import EXPLAIN
 
+EXPLAIN = "scoring/guards/README.md explains the keys"
 CONVERSATION: Literal["conversation"] = "conversation"  # in `messages`: the record's own messages
 VARIABLES = ("categories", "conversation", "last_role")  # of every template but the frame
 # what chat templates are given in any case. An argument may be called `categories`, which Llama Guard's template takes:
