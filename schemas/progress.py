@@ -29,14 +29,16 @@ def progress(
     total: int | None = None,
     done: int = 0,
     show: bool = True,
+    as_bar: bool = False,
 ) -> Progress:
     """Shows the progress of `items` while they are iterated, or of `.update(n)` calls until `.close()`.
 
-    `what` names the work and `unit` one item, in the singular; `done`: items that were finished before."""
+    `what` names the work and `unit` one item, in the singular; `done`: items that were finished before;
+    `as_bar`: a bar at once, also where there is no terminal, such as in a notebook."""
     options: dict[str, Any] = {"desc": what, "unit": unit, "total": total, "initial": done, "disable": not show}
     options["miniters"] = 1  # tqdm's own choice leaves out updates when the work becomes slower
-    if sys.stderr.isatty():
-        return Progress(items, **options, file=sys.stderr, dynamic_ncols=True, delay=SHOWN_AFTER)
+    if as_bar or sys.stderr.isatty():
+        return Progress(items, **options, file=sys.stderr, dynamic_ncols=True, delay=0 if as_bar else SHOWN_AFTER)
     options |= {"delay": LINE_SECONDS, "mininterval": LINE_SECONDS, "leave": False}
     options |= {"file": _Lines(), "bar_format": LINE if total is not None else LINE_WITHOUT_TOTAL}
     return Progress(items, **options)

@@ -19,7 +19,8 @@ def guard_argument(model: str | list[str], guard: str | None) -> str:
     if guard is None:
         raise InputError(
             f"no guard for the model '{model}': a guard says how the model is asked and what its answers mean",
-            hint=f"Scorer.load(model, guard) with one of {', '.join(shipped)}, or the path of a guard file",
+            hint="Scorer.load(model, guard) with a shipped guard, such as llama-guard-3 (marginalia guards list shows "
+            "all), or the path of a guard file",
         )
     if guard in BUNDLED_MODELS or (model in shipped and guard not in shipped and not guard.endswith((".yaml", ".yml"))):
         raise InputError(

@@ -83,4 +83,4 @@ def with_progress(results: Iterator[Result], records: Iterable[Any], progress: b
     """The results with a bar on stderr. `progress`: None shows it only on a terminal."""
     total = len(records) if isinstance(records, Sized) else None
     show = sys.stderr.isatty() if progress is None else progress
-    return iter(show_progress(results, total=total, unit="record", what="score", show=show))
+    return iter(show_progress(results, total=total, unit="record", what="score", show=show, as_bar=progress is True))

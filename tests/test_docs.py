@@ -61,7 +61,7 @@ CHECKED = {
     ("docs/tutorial.md", "json"): (1, "test_tutorial.py::test_the_commands_print_what_the_page_shows"),
     ("docs/tutorial.md", "python"): (2, "test_docs.py::test_the_tutorials_scripts_compile"),
     ("docs/tutorial.md", "yaml"): (4, "test_docs.py::test_the_tutorials_yaml_files_load"),
-    ("scoring/guards/README.md", "yaml"): (2, "test_docs.py::test_the_examples_of_guard_files_load"),
+    ("scoring/guards/README.md", "yaml"): (4, "test_docs.py::test_the_examples_of_guard_files_load"),
 }
 
 

@@ -10,18 +10,23 @@ from tokenizers import AddedToken
 
 from marginalia.schemas.errors import InputError
 from marginalia.schemas.storage.files import content_hash, read_frame
+from marginalia.schemas.storage.yaml_files import load_yaml
 from marginalia.schemas.tables import ScoredRecord
+from marginalia.schemas.taxonomy import load_taxonomy
 from marginalia.scoring.answer_explanation import explanation
 from marginalia.scoring.answer_tokens import answer_tokens
 from marginalia.scoring.answer_tree import answer_tree
 from marginalia.scoring.guard import SHIPPED, Guard, load_guard
 from marginalia.scoring.guard_check import code_tokens
+from marginalia.scoring.guard_file import GuardFile
+from marginalia.scoring.guard_kinds import GENERATIVE, kind_of
 from marginalia.scoring.off_format import off_format_notes, outside_format
 from marginalia.scoring.paper.strategies import answer_start
 from marginalia.scoring.score_files import journal_path, score_to_journal, tables, write_tables
 from marginalia.scoring.scorer import Scorer, Settings
 from tests.scoring.families import FAMILIES
 from tests.scoring.hashed import HashedModel, byte_level
+from tests.scoring.template_families import TEMPLATE_FAMILIES
 from tests.scoring.test_guards import own
 from tests.scoring.test_off_format import table
 from tests.scoring.tiny import tokenizer
@@ -164,18 +169,21 @@ def test_an_added_token_that_is_not_special_is_text(tmp_path: Path) -> None:
         Scorer(HashedModel(thinks, 1, frozenset()), loaded(tmp_path, [[{"token": "<think>"}], [*BAD, LIST]]))
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+GENERATIVE_FILES = sorted(path.stem for path in SHIPPED.glob("*.yaml") if kind_of(path) == GENERATIVE)
+
+
+@pytest.mark.parametrize("name", GENERATIVE_FILES)
 def test_shipped_files_fit_their_tokenizers(name: str) -> None:
     """Special tokens as Llama, Gemma, Mistral and Qwen have them, and white space as a special token."""
     fast = tokenizer()
     special = ["<s>", "</s>", "<unk>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "\n"]
     special += ["\n\n", "▁▁", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|eot_id|>", "<|header_start|>", "S"]
-    special += [*(FAMILIES[name].specials if name in FAMILIES else ())]
+    families = {**FAMILIES, **TEMPLATE_FAMILIES}
+    special += [*(families[name].specials if name in families else ())]
     fast.add_tokens([AddedToken(text, special=True) for text in special], special_tokens=True)
     fast.add_tokens([AddedToken(text, special=False) for text in ("<think>", "</think>", "<table>", "Safe", "unsafe")])
-    from marginalia.schemas.taxonomy import load_taxonomy
-
-    guard = load_guard(name, load_taxonomy("support-tickets") if name == "instruct" else None)
+    own = load_yaml(SHIPPED / f"{name}.yaml", GuardFile).taxonomy
+    guard = load_guard(name, load_taxonomy("support-tickets") if own is None else None)
     for call in guard.calls.values() if guard.per_label else [guard]:
         assert "<|im_start|>" in answer_tokens(call, fast, [fast.eos_token_id])
 

@@ -15,7 +15,7 @@ from marginalia.scoring.models import prefix_tree, tree_self_check
 from marginalia.scoring.models.attention_masks import Mask, classify
 from marginalia.scoring.models.eager_attention import eager_attention
 from marginalia.scoring.models.local_model import load_local
-from marginalia.scoring.scorer import PerLabelScorer, Scorer, Settings
+from marginalia.scoring.scorer import Scorer, Settings
 from tests.scoring.networks import GUARD, plain, saved
 from tests.scoring.tiny import END
 from tests.scoring.tree_difference import largest_difference
@@ -178,14 +178,13 @@ def test_shieldgemma_on_this_machine(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
     settings = Settings(estimators=("marginal_constrained",), tolerance=0.0)
     scorer = Scorer.load(str(folder), "shieldgemma", settings=settings)
-    assert isinstance(scorer, PerLabelScorer)
     records = [(text, [{"role": "user", "content": text}]) for text in ("hello", "a longer text of a user")]
     first = {word: scorer.model.tokenizer(word)["input_ids"][0] for word in ("Yes", "No")}
     for result in scorer.score_records(records):
         (messages,) = [messages for text, messages in records if text == result.record_id]
         found = dict(zip(scorer.guard.rows, result.estimates["marginal_constrained"].probability, strict=True))
-        for row, call in scorer._calls.items():
-            job = call._prepare(result.record_id, messages)
+        for row, call in scorer.calls.items():
+            job = call.prepare(result.record_id, messages)
             assert isinstance(job, RecordJob)
             yes, no = (
                 float(plain(scorer.model.runner.model, job.ids)[-1][first[word]].exp()) for word in ("Yes", "No")

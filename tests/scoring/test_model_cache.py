@@ -252,12 +252,13 @@ def test_the_command_shows_and_clears_what_the_cache_made(builder: Builder, monk
     (builder.cache / "linked").symlink_to(elsewhere)
     shown = cache_command()
     lines = [" ".join(line.split()) for line in shown.splitlines()]
-    assert lines[1:4] == [
-        f"{folder.name} 8 MB intact",
-        f"{old.name} 0 MB not used: entry.json is missing",
+    assert lines[1:5] == [
+        "model MB state",
+        f"{folder.name} 8 intact",
+        f"{old.name} 0 not used: entry.json is missing",
         "2 models, 8 MB",
     ]
-    assert lines[4].endswith("marginalia cache --clear")
+    assert lines[5].endswith("marginalia cache --clear")
     assert cache_command("--clear") == f"{builder.cache}: deleted 2 models, 8 MB\n"
     left = {path.name for path in builder.cache.iterdir()}
     assert left == {*others, "linked", ".mine.0123abcd.partial", "models.lock"}

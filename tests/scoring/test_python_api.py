@@ -51,7 +51,7 @@ def scorer(folder: Path) -> Scorer:
     [
         (
             ("bundled",),
-            r"no guard for the model 'bundled'.* one of decisions, granite-guardian-3, .*the path of a guard file",
+            r"no guard for the model 'bundled'.*marginalia guards list .*the path of a guard file",
         ),
         (
             ("support-tickets", "bundled-guard"),
