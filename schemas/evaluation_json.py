@@ -301,6 +301,11 @@ class BoundsEffect(StrictModel):
         description="estimated score.tolerance at which `wide` would be empty; null if it is empty already or the "
         "scores were computed with a finer tolerance"
     )
+    over_passages: bool = Field(
+        default=False,
+        exclude_if=lambda value: not value,
+        description="whether the bounds are confidence intervals over sampled reasoning passages",
+    )
 
 
 class NotJudged(StrictModel):

@@ -184,13 +184,20 @@ def _evaluate_guard(
         estimators=[estimator.report for estimator in evaluated.values()],
         differences=paired,
         against_frequency=against_frequency(evaluated, recommended, config) if recommended is not None else None,
-        bounds=bounds_effect(table, best.report, config, files.tolerance) if best is not None else None,
+        bounds=bounds_effect(table, best.report, config, files.tolerance, over_passages=_over_passages(records))
+        if best is not None
+        else None,
         slices=slices(table, recommended, attributes, config, seed) if recommended is not None else [],
         confusions=confusions(table.truth[in_test], predicted[in_test], table.judged[in_test], table.labels),
         worst=worst_records(table, table.scores[recommended], predicted, config.judged_on, config.worst_records)
         if recommended is not None
         else [],
     )
+
+
+def _over_passages(records: pl.DataFrame) -> bool:
+    """Whether the guard reasons first, so that its scores are means over sampled passages."""
+    return "passages" in records.columns and bool(records["passages"].is_not_null().any())
 
 
 def _only_bounds(table: GuardTable, recommended: str | None) -> list[OnlyBounds]:

@@ -16,12 +16,18 @@ STEPS = sorted((digit * 10.0**-power for power in range(1, 7) for digit in (1, 2
 
 
 def bounds_effect(
-    table: GuardTable, evaluation: EstimatorEvaluation, config: EvaluateSection, tolerance: float | None
+    table: GuardTable,
+    evaluation: EstimatorEvaluation,
+    config: EvaluateSection,
+    tolerance: float | None,
+    *,
+    over_passages: bool = False,
 ) -> BoundsEffect | None:
     """Widths of the bounds, and the metrics whose range they make wide; None where all probabilities are exact, and for
     a guard that gives numbers itself, of which no search could narrow the bounds.
 
-    `tolerance` is the one that the records were scored at."""
+    `tolerance` is the one that the records were scored at. `over_passages`: the bounds are intervals over sampled
+    reasoning passages, which no tolerance narrows."""
     bounds = table.bounds.get(evaluation.estimator)
     rows = table.judged_on(config.judged_on)
     judged = table.judged[rows]
@@ -29,14 +35,14 @@ def bounds_effect(
         return None
     widths = np.where(judged, bounds[1][rows] - bounds[0][rows], 0.0)
     wide_metrics = {name: metric for name, metric in _shown(evaluation).items() if range_is_wide(metric)}
+    suggestion = _suggested_tolerance(list(wide_metrics.values()), float(widths.max()), tolerance)
     return BoundsEffect(
         widest=float(widths.max()),
         mean=float(widths[judged].mean()),
-        beyond=int((widths.max(1) > tolerance + SLACK).sum()) if tolerance is not None else 0,
+        beyond=int((widths.max(1) > tolerance + SLACK).sum()) if tolerance is not None and not over_passages else 0,
         wide=list(wide_metrics),
-        tolerance=_suggested_tolerance(list(wide_metrics.values()), float(widths.max()), tolerance)
-        if wide_metrics
-        else None,
+        tolerance=suggestion if wide_metrics and not over_passages else None,
+        over_passages=over_passages,
     )
 
 

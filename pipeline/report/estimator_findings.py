@@ -105,6 +105,11 @@ def bounds_finding(guard: GuardEvaluation) -> Finding:
         f"The probabilities of {guard.recommended} are certain to within {bounds.widest:.2g} "
         f"({bounds.mean:.2g} on average)"
     )
+    if bounds.over_passages:
+        text = (
+            f"The scores are means over sampled reasoning passages, with intervals that are {bounds.mean:.2g} wide on "
+            f"average and {bounds.widest:.2g} at most"
+        )
     if not bounds.wide:
         return Finding("no", f"{text}. No metric's range is wider than a third of its sampling interval")
     names = [NAMES[name] for name in bounds.wide]
@@ -112,6 +117,8 @@ def bounds_finding(guard: GuardEvaluation) -> Finding:
     text += f". This makes the range of {shown} wider than a third of the sampling interval"
     if bounds.tolerance is not None:
         text += f". Score again with score.tolerance: {bounds.tolerance:g}"
+    if bounds.over_passages:
+        text += ". Score again with more score.passages"
     if bounds.beyond:
         text += (
             f". {plural(bounds.beyond, 'record')} did not reach the tolerance: raise score.node_budget (this may not "

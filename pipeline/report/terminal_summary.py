@@ -91,6 +91,7 @@ def _bounds_warning(guard: GuardEvaluation) -> str:
     if bounds is None or not bounds.wide:
         return ""
     advice = [f"set score.tolerance: {bounds.tolerance:g}"] if bounds.tolerance is not None else []
+    advice += ["raise score.passages"] if bounds.over_passages else []
     advice += [f"raise score.node_budget ({plural(bounds.beyond, 'record')} reached it)"] if bounds.beyond else []
     text = (
         f"the bounds of the probabilities move {plural(len(bounds.wide), 'metric')} by more than a third of the "

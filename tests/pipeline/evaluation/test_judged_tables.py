@@ -201,6 +201,18 @@ def test_widths_of_bounds_are_those_of_judged_cells() -> None:
     assert (effect.widest, effect.mean, effect.beyond) == (0.0, 0.0, 0)
 
 
+def test_no_tolerance_is_suggested_for_intervals_over_passages() -> None:
+    rows = [(labels, None, *p) for labels, _, *p in ROWS]
+    wide = guard_table("guard", gold(rows), *scores(rows, width=0.3), LABELS)  # type: ignore[arg-type]
+    evaluated = evaluate_estimator(wide, "marginal", CONFIG, seed=1, simulated=False).report
+    certified = bounds_effect(wide, evaluated, CONFIG, 0.01)
+    sampled = bounds_effect(wide, evaluated, CONFIG, 0.01, over_passages=True)
+    assert certified is not None and sampled is not None
+    assert (certified.over_passages, certified.beyond > 0) == (False, True)
+    assert (sampled.over_passages, sampled.beyond, sampled.tolerance) == (True, 0, None)
+    assert (sampled.widest, sampled.wide) == (certified.widest, certified.wide)
+
+
 def test_a_record_in_which_only_another_label_was_judged_counts_for_the_verdict_only() -> None:
     rows = [*ROWS, (["C"], ["C"], 0.9, 0.9, 0.9)]
     table = guard_table("guard", gold(rows), *scores(rows), [*LABELS, "C"])

@@ -204,6 +204,11 @@ def test_bounds() -> None:
         "wider than a third of its sampling interval"
     )
     assert sentence(None) == ""
+    over_passages = sentence(wide.model_copy(update={"over_passages": True, "tolerance": None}))
+    assert over_passages.startswith(
+        "The scores are means over sampled reasoning passages, with intervals that are 0.02"
+    )
+    assert over_passages.endswith("Score again with more score.passages")
 
 
 @pytest.mark.parametrize(
