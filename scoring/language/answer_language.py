@@ -462,13 +462,14 @@ class AnswerLanguage:
 
     def _read_label(self, at: _Reading, piece: LabelList, symbol: int) -> list[_Reading]:
         after = []
-        codes = self._codes(at)
+        codes = self._lists[at.alternative][at.piece]
+        assert codes is not None
         child = codes.children[at.position].get(symbol)
         # a used code must be excluded while it is being read, too: S1 may be begun again only while S10 is unused
         if child is not None and codes.under[child] & ~at.used:
             after.append(self._past_code(at._replace(position=child)))
-        label = self._finished(at)
-        if label < 0:
+        label = codes.ends[at.position]
+        if label < 0 or at.used >> label & 1:
             return after
         used = at.used | 1 << label
         if codes.labels & ~used:  # a separator must be followed by another code
@@ -486,12 +487,6 @@ class AnswerLanguage:
         past = _Reading(at.alternative, at.piece + 1, 0, at.used)
         label = self._finished(at)
         return past._replace(used=at.used | 1 << label) if label >= 0 and self._is_complete(past) else at
-
-    def _codes(self, at: _Reading) -> _Codes:
-        """The codes of the list that is being read."""
-        codes = self._lists[at.alternative][at.piece]
-        assert codes is not None
-        return codes
 
     def _finished(self, at: _Reading) -> int:
         """The unused label whose whole code has just been read; −1 if there is none."""
