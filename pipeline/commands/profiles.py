@@ -67,8 +67,12 @@ def suggest(
         print(json_for_stdout(json.loads(suggested.profile.model_dump_json())))
     else:
         print(_summary(suggested.profile.labels))
-    print(*(wrapped(f"warning: {warning}") for warning in suggested.warnings), sep="\n", end="", file=sys.stderr)
-    print(f"written: {out}", file=sys.stderr)
+    print(
+        *(wrapped(f"warning: {warning}") for warning in suggested.warnings),
+        f"written: {out}",
+        sep="\n",
+        file=sys.stderr,
+    )
     return 0
 
 

@@ -27,6 +27,7 @@ from marginalia.schemas.evaluation_json import UNSAFE, Metric
 from marginalia.schemas.storage.files import sha256
 from marginalia.schemas.taxonomy import taxonomy_path
 from marginalia.scoring.config import GuardRun
+from marginalia.scoring.guard import load_guard
 from marginalia.scoring.measures.calibration import apply
 from marginalia.scoring.measures.conclusions import compare, interval_of
 from marginalia.scoring.measures.intervals import share
@@ -44,6 +45,8 @@ from marginalia.scoring.moderation_profile import (
 from marginalia.scoring.score_request import fields_of
 
 NOT_ABOVE_CHANCE = "the guard is not shown to rank this label better than chance"
+ONLY_BOUNDS = "the guard gives only bounds of its probability"
+NOT_SCORED = "the run has no scores of this label"
 NEVER_REVIEWED = "no probability of this label is worth a review within the review share"
 
 
@@ -85,14 +88,16 @@ def suggest(folder: Path, guard: str | None, aims: Aims, out: Path) -> Suggested
     Raises InputError when the evaluation is missing, out of date, withheld, does not have the aim, or supports neither
     `block` nor `review` for any label."""
     compared = load_compared_run(folder, guard, None)
+    run, search = compared.run, compared.run.config.score
     entry = _checked(compared, aims)
     calibration = _calibration(compared)
     decided = {label: _decided(compared, label, aims) for label in compared.estimator.thresholds.labels}
     decided.pop(UNSAFE, None)
-    off_format = compared.run.config.evaluate.most_off_format
+    off_format = run.config.evaluate.most_off_format
     labels = _label_rules(compared, decided, calibration, aims, off_format)
-    run, search = compared.run, compared.run.config.score
-    scored = {**labels, **{row.label: _ignored("the guard gives only bounds") for row in compared.guard.only_bounds}}
+    scored = {**labels, **{row.label: _ignored(ONLY_BOUNDS) for row in compared.guard.only_bounds}}
+    loaded = load_guard(entry.guard, run.taxonomy, relative_to=run.folder, categories=entry.categories)
+    scored |= {label: _ignored(NOT_SCORED) for label in loaded.rows if label != UNSAFE and label not in scored}
     if all(rule.ignore for rule in scored.values()):
         reasons = "; ".join(f"{label}: {rule.reason}" for label, rule in list(scored.items())[: as_text.FEW])
         raise InputError(
@@ -212,10 +217,16 @@ def _label_rules(
 
 
 def _may_review(compared: ComparedRun, label: str, row: LabelDecision) -> bool:
-    """Whether a label that does not block is worth a review: it has a threshold and surely ranks above chance."""
-    auc = _auc(compared, label)
-    usable = row.verdict != "not usable" and row.threshold is not None and auc is not None and auc.n >= as_text.FEW
-    return usable and compare(auc, as_text.CHANCE, "above") == "yes"
+    """Whether a label that does not block is worth a review: it has a threshold, and its ROC AUC is surely above
+    chance. An AUC without an interval (it is 1 in every resample) is replaced by the precision, which must surely be
+    above the share of records with the label."""
+    auc, judged = _auc(compared, label), row.judged
+    if row.verdict == "not usable" or row.threshold is None or auc is None or auc.n < as_text.FEW:
+        return False
+    above = compare(auc, as_text.CHANCE, "above")
+    if above == "not computed" and judged is not None and judged.n:
+        above = compare(judged.precision, judged.positives / judged.n, "above")
+    return above == "yes"
 
 
 def _ignored(reason: str) -> LabelRule:
@@ -260,7 +271,8 @@ def _reviewed_share(compared: ComparedRun, labels: dict[str, LabelRule], off_for
 
 def _rules(off_format: float, tolerance: float) -> ModerationRules:
     """The default rules, with a second search that is finer than the run's."""
-    finer = StraddlingRule(tolerance=min(tolerance / 100, StraddlingRule().tolerance or 0.0))
+    smaller = min(tolerance / 100, StraddlingRule().tolerance or 0.0)
+    finer = StraddlingRule(tolerance=float(f"{smaller:.3g}"))
     return ModerationRules(straddling=finer, off_format=OffFormatRule(share=off_format))
 
 
