@@ -162,11 +162,8 @@ class Moderator:
                 results.append((before, 1))
                 continue
             chosen = before if after.error is not None else after  # a second search that fails changes no decision
-            costs = {
-                "seconds": before.seconds + after.seconds,
-                "forward_passes": before.forward_passes + after.forward_passes,
-            }
-            results.append((replace(chosen, **costs), 2))
+            seconds, passes = before.seconds + after.seconds, before.forward_passes + after.forward_passes
+            results.append((replace(chosen, seconds=seconds, forward_passes=passes), 2))
         return results
 
     def _results(self, records: Sequence[tuple[str, Messages]], settings: Settings) -> dict[str, Result]:

@@ -31,7 +31,8 @@ class ScoreBounds:
         bounds."""
         columns = [column for column, label in enumerate(self.labels) if label in thresholds]
         at = np.array([thresholds[self.labels[column]] for column in columns])
-        return (self.lower[:, columns] >= at).any(1), (self.upper[:, columns] >= at).any(1)
+        surely, perhaps = ((side[:, columns] >= at).any(1) for side in (self.lower, self.upper))
+        return np.asarray(surely, dtype=bool), np.asarray(perhaps, dtype=bool)
 
 
 def reviewed(scores: ScoreBounds, block: Mapping[str, float], review: Mapping[str, float], off_format: float) -> Flags:
