@@ -150,7 +150,7 @@ class Moderator:
 
     def _scored(self, records: list[tuple[str, Messages]]) -> list[tuple[Result, int]]:
         """The result of each record, in the same order, and after how many searches: two where the bounds of the first
-        one straddle a threshold."""
+        one leave the decision open."""
         with self._model:
             first = self._results(records, self.scorer.settings)
             straddling = [record for record in records if self._straddles(first[record[0]])]
@@ -184,6 +184,11 @@ class Moderator:
         return {record_id: done.get(record_id) or Result(record_id, error=lost) for record_id, _ in records}
 
     def _straddles(self, result: Result) -> bool:
+        """Whether a finer search could change the decision: a threshold is between the bounds of a label, or the share
+        of the off-format rule between what is known to be outside the format and that with what is unexplored."""
+        outside, rule = result.off_language, self.profile.rules.off_format
+        if outside is not None and outside < rule.share <= outside + (result.unexplored or 0.0):
+            return True
         return any(label.straddles for label in self._decision(result, 1).labels.values())
 
     def _finer(self) -> Settings | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from marginalia.scoring.moderation_profile import LabelRule
 
 profiles = typer.Typer(
-    help="Write and check profiles: how scores become the decisions block, review and pass.",
+    help="Write and check profiles of the moderator.",
     epilog="Example: marginalia profile check profile.yaml",
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,7 @@ TEXTS = [
     "hello",
     "The lamp arrived broken. Can I return it?",
 ]
+EXAMPLES = Path(__file__).parents[2] / "pipeline/demo/examples.jsonl"
 GUARD = {"name": "demo", "guard": "support-tickets", "model": "bundled-guard"}
 
 
@@ -104,6 +106,20 @@ def test_straddling_bounds_are_searched_on(loaded: Moderator) -> None:
         none = profile_with({}, labels=rules, rules={"straddling": {"tolerance": None}}, **search)
         undecided = Moderator(scorer, none).decide(text)
         assert (undecided.searches, undecided.action) == (1, "review")
+
+
+def test_a_coarse_first_search_decides_the_same_with_fewer_passes(loaded: Moderator) -> None:
+    texts = [json.loads(line)["text"] for line in EXAMPLES.read_text("utf-8").splitlines()[::36]]
+    decided = {}
+    for tolerance in (1e-4, 0.1):
+        settings = loaded.scorer.settings.model_copy(update={"tolerance": tolerance})
+        scorer = Scorer(loaded.scorer.model, loaded.scorer.guard, settings)
+        chosen = profile_with({"block": 0.9, "review": 0.3}, search={"tolerance": tolerance})
+        decided[tolerance] = list(Moderator(scorer, chosen).decide_many(texts))
+    fine, coarse = decided.values()
+    assert [one.action for one in coarse] == [one.action for one in fine]
+    assert len({one.action for one in fine}) == 3
+    assert sum(one.forward_passes for one in coarse) < sum(one.forward_passes for one in fine)
 
 
 def test_a_record_that_is_too_long(loaded: Moderator) -> None:
@@ -189,6 +205,21 @@ def test_a_record_without_a_result_does_not_pass() -> None:
     scorer = StandIn()
     scorer.score_records = lambda records: iter(())  # type: ignore[method-assign]
     assert moderator(scorer).decide("0.1").action == "block"
+
+
+def test_a_share_outside_the_format_that_is_not_known_yet_is_searched_on() -> None:
+    scorer = StandIn()
+    value = np.array([0.1])
+
+    def score_records(records: Iterable[tuple[str, Any]]) -> Iterator[Result]:
+        outside = 0.1 if scorer.settings.tolerance == 1e-4 else 0.25
+        for record_id, _ in records:
+            estimates = {"marginal": LabelEstimates(value, value, value)}
+            yield Result(record_id, estimates, off_language=outside, unexplored=0.35 - outside)
+
+    scorer.score_records = score_records  # type: ignore[method-assign]
+    decided = moderator(scorer).decide("0.1")
+    assert (decided.action, decided.searches, decided.off_language) == ("review", 2, 0.25)
 
 
 def test_ctrl_c_is_not_a_decision() -> None:
