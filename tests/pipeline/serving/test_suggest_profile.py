@@ -18,7 +18,7 @@ from marginalia.pipeline.core.stage_runner import run_stage
 from marginalia.pipeline.evaluation.evaluate_stage import STAGE as EVALUATE
 from marginalia.pipeline.report.decision import label_decision
 from marginalia.pipeline.serving.profile_text import profile_text
-from marginalia.pipeline.serving.suggest_profile import Aims, read_aim, suggest
+from marginalia.pipeline.serving.suggest_profile import Aims, _promise, read_aim, suggest
 from marginalia.schemas.calibration_json import Calibration
 from marginalia.schemas.storage.files import write_frame
 from marginalia.schemas.tables import ScoredRecord
@@ -117,11 +117,11 @@ def test_a_guard_that_ranks_without_an_error_is_reviewed_though_its_auc_has_no_i
 
 
 def test_a_partly_judged_label_rests_on_its_own_records(folder: Path) -> None:
-    """With skill 1.5 it does not block, and the numbers of a promise would be those of the judged half."""
-    compared = load_compared_run(folder, "small", None)
-    judged = compared.estimator.thresholds.labels[PARTLY_JUDGED][0].judged_on
+    promise = _promise(load_compared_run(folder, "small", None), PARTLY_JUDGED, AIMS)
     gold = pl.read_parquet(folder / "gold.parquet").filter(pl.col("split") == "test")
-    assert judged is not None and judged.n == gold.filter(pl.col("judged").is_null()).height < gold.height
+    judged = gold.filter(pl.col("judged").is_null())
+    assert promise is not None and promise.records == judged.height < gold.height
+    assert promise.positives == sum(PARTLY_JUDGED in own for own in judged["labels"])
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.02, 0.1, 0.3])
