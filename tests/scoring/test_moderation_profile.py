@@ -67,14 +67,14 @@ def promise(goal: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (HEAD + "  a: {blok: 0.9}\n", "line 3: unknown key 'blok'; did you mean 'block'?"),
+        (HEAD + "  a: {blocks: 0.9}\n", "line 3: unknown key 'blocks'; did you mean 'block'?"),
         (HEAD + "  a: {block: 1.2}\n", "line 3: labels.a.block: Input should be less than or equal to 1"),
         (HEAD + "  a: {block: 0.4, review: 0.5}\n", "line 3: review starts at 0.5, which is not below block at 0.4"),
         (HEAD + "  a: {ignore: true, block: 0.5}\n", "line 3: a label with ignore has no thresholds"),
         (HEAD + "  a: {}\n", "line 3: nothing is decided about this label"),
         (HEAD + "  a: {ignore: true}\n", "line 2: every label is ignored"),
         (HEAD + "  a: {review: 0.1}\nestimator: margnal\n", "line 4: estimator: unknown estimator 'margnal'; did you"),
-        (HEAD + "  a: {review: 0.1}\nrules: {fail: opne}\n", "saw 'opne'; did you mean 'open'?"),
+        (HEAD + "  a: {review: 0.1}\nrules: {fail: opened}\n", "saw 'opened'; did you mean 'open'?"),
         (HEAD + "  a: {review: 0.1}\nrules:\n  straddling: {tolerance: 0.5}\n", "line 5: the second search has"),
         (HEAD + "  a: {review: 0.1}\ncalibration: {path: c.json, sha256: abc}\n", "line 4: calibration.sha256: "),
         ("labels: {a: {review: 0.1}}\n", "key 'guard' is missing"),

@@ -196,7 +196,7 @@ def test_the_commands(folder: Path, tmp_path: Path) -> None:
         (["--aim", "recall>=0.9"], "--aim recall>=0.9: expected a precision between 0 and 1"),
         (["--aim", "precision>=1.0"], "expected a precision between 0 and 1"),
         (["--aim", "precision>=0.95"], "add 0.95 to evaluate.precision_targets in config.yaml, then: marginalia"),
-        (["--guard", "larg"], "has no guard 'larg'; did you mean 'large'?"),
+        (["--guard", "larger"], "has no guard 'larger'; did you mean 'large'?"),
         (["--cost-miss", "0"], "--cost-miss 0: expected a number above 0"),
         (["--out", "profile.json"], "expected a file name that ends in .yaml"),
     ],
