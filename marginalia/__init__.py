@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     )
     from marginalia.schemas.taxonomy import Taxonomy, load_taxonomy
     from marginalia.scoring.guard import Guard, load_guard
+    from marginalia.scoring.moderation_decision import ModerationDecision
+    from marginalia.scoring.moderator import Moderator
     from marginalia.scoring.record_scores import RecordScores
     from marginalia.scoring.score_request import Settings
     from marginalia.scoring.scored_record import Probability, Result
@@ -42,6 +44,8 @@ __all__ = [
     "LockedError",
     "MarginaliaError",
     "ModelError",
+    "ModerationDecision",
+    "Moderator",
     "Probability",
     "RecordScores",
     "Result",
@@ -58,6 +62,8 @@ __all__ = [
 _MODULES = {
     "EvaluationResult": "pipeline.in_memory.evaluation_result",
     "Guard": "scoring.guard",
+    "ModerationDecision": "scoring.moderation_decision",
+    "Moderator": "scoring.moderator",
     "Probability": "scoring.scored_record",
     "RecordScores": "scoring.record_scores",
     "Result": "scoring.scored_record",

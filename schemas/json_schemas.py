@@ -41,6 +41,7 @@ MODELS = {
     "evaluation": "marginalia.schemas.evaluation_json:Evaluation",
     "thresholds": "marginalia.schemas.thresholds_json:ThresholdsFile",
     "calibration": "marginalia.schemas.calibration_json:CalibrationFile",
+    "profile": "marginalia.scoring.moderation_profile:Profile",  # in scoring: it contains the options of a guard
 }
 
 

@@ -26,6 +26,7 @@ from marginalia.scoring.command import _parser
 from marginalia.scoring.coverage_text import coverage_lines
 from marginalia.scoring.guard import load_guard
 from marginalia.scoring.guard_file import GuardFile
+from marginalia.scoring.moderation_profile import ModerationRules, profile_problems, read_profile
 from marginalia.scoring.score_sources.source_file import load_source_file
 from tests.code_blocks import MARK, blocks
 
@@ -56,6 +57,7 @@ CHECKED = {
     ("docs/import.md", "python"): (1, "test_import_page.py::test_the_commands_print_what_the_page_shows"),
     ("docs/import.md", "yaml"): (2, "test_import_page.py::test_the_commands_print_what_the_page_shows"),
     ("docs/scaling.md", "yaml"): (2, "test_docs.py::test_the_examples_of_several_endpoints_load"),
+    ("docs/serve.md", "yaml"): (1, "test_docs.py::test_the_profile_of_the_page_has_no_problems"),
     ("docs/your-own.md", "yaml"): (5, "test_docs.py::test_the_parts_of_a_config_load"),
     ("docs/tutorial.md", "console"): (21, "test_tutorial.py::test_each_command_is_compared_or_not_for_a_reason"),
     ("docs/tutorial.md", "json"): (1, "test_tutorial.py::test_the_commands_print_what_the_page_shows"),
@@ -238,6 +240,14 @@ def test_the_examples_of_several_endpoints_load(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(f"taxonomy: taxonomy.yaml\n{score}{generate}", encoding="utf-8")
     config = load_yaml(tmp_path / "config.yaml", Config)
     assert config.score.guards[0].concurrency == config.generate.concurrency == 128
+
+
+def test_the_profile_of_the_page_has_no_problems(tmp_path: Path) -> None:
+    (text,) = yaml_blocks(ROOT / "docs/serve.md")
+    (tmp_path / "profile.yaml").write_text(text, encoding="utf-8")
+    profile = read_profile(tmp_path / "profile.yaml")
+    assert list(profile_problems(profile)) == []
+    assert profile.profile.rules == ModerationRules()  # the page shows the defaults
 
 
 # ---- the tutorial ----------------------------------------------------------------------------------------------------

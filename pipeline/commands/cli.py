@@ -16,6 +16,7 @@ from marginalia.pipeline.commands.argilla import argilla
 from marginalia.pipeline.commands.guards import explain, guards
 from marginalia.pipeline.commands.import_command import EXAMPLE as IMPORT_EXAMPLE
 from marginalia.pipeline.commands.import_command import import_records
+from marginalia.pipeline.commands.profiles import profiles
 from marginalia.pipeline.commands.shared_options import JsonOption, with_error_messages
 from marginalia.pipeline.core.stage_order import STAGES
 from marginalia.pipeline.paper.paper_command import EXAMPLE as PAPER_EXAMPLE
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(argilla, name="argilla")
 app.add_typer(guards, name="guards")
+app.add_typer(profiles, name="profile")
 app.command(
     "explain",
     help="Say why a record's labels got their probabilities. First in words, then as the tree of its answers.",

@@ -32,7 +32,7 @@ COMMANDS = [
         "merge",
     ),
     *("evaluate", "report", "compare", "release", "publish", "paper", "verify", "audit", "simulate", "demo", "cache"),
-    *("explain", "guards check"),
+    *("explain", "guards check", "profile suggest", "profile check"),
     *("argilla up", "argilla down", "argilla status", "argilla users", "argilla backup", "argilla restore"),
 ]
 

@@ -1,0 +1,1 @@
+"""Profiles for moderation: `marginalia profile`."""
