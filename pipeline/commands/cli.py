@@ -77,7 +77,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
     out: Annotated[Path | None, typer.Option(help="also write a self-contained HTML page", metavar="FILE")] = None,
 ) -> None:
-    """Compare two evaluated runs or two guards: which one to use for which label, and what each costs.
+    """Say which of two runs or guards to use for which label.
 
     Reads the files of both runs. Writes nothing without --out."""
     from marginalia.pipeline.compare.compare_runs import compare as compare_runs

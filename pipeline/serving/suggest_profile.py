@@ -20,6 +20,7 @@ from marginalia.pipeline.core.run import Run
 from marginalia.pipeline.evaluation.answer_format_gate import withheld_reason
 from marginalia.pipeline.report import as_text
 from marginalia.pipeline.report.decision import PRECISION_GOAL, LabelDecision, chosen_threshold, label_decision
+from marginalia.pipeline.report.estimator_findings import chance_finding, chance_metric
 from marginalia.pipeline.serving.review_band import ScoreBounds, cost_threshold, review_from, reviewed
 from marginalia.schemas.calibration_json import Calibration
 from marginalia.schemas.errors import InputError
@@ -29,7 +30,7 @@ from marginalia.schemas.taxonomy import taxonomy_path
 from marginalia.scoring.config import GuardRun
 from marginalia.scoring.guard import load_guard
 from marginalia.scoring.measures.calibration import apply
-from marginalia.scoring.measures.conclusions import compare, interval_of
+from marginalia.scoring.measures.conclusions import FEW_RECORDS, compare, interval_of
 from marginalia.scoring.measures.intervals import share
 from marginalia.scoring.moderation_profile import (
     HashedFile,
@@ -44,6 +45,7 @@ from marginalia.scoring.moderation_profile import (
 )
 from marginalia.scoring.score_request import fields_of
 
+MOST_NAMED = 20  # labels in an error message
 NOT_ABOVE_CHANCE = "the guard is not shown to rank this label better than chance"
 ONLY_BOUNDS = "the guard gives only bounds of its probability"
 NOT_SCORED = "the run has no scores of this label"
@@ -99,7 +101,7 @@ def suggest(folder: Path, guard: str | None, aims: Aims, out: Path) -> Suggested
     loaded = load_guard(entry.guard, run.taxonomy, relative_to=run.folder, categories=entry.categories)
     scored |= {label: _ignored(NOT_SCORED) for label in loaded.rows if label != UNSAFE and label not in scored}
     if all(rule.ignore for rule in scored.values()):
-        reasons = "; ".join(f"{label}: {rule.reason}" for label, rule in list(scored.items())[: as_text.FEW])
+        reasons = "; ".join(f"{label}: {rule.reason}" for label, rule in list(scored.items())[:MOST_NAMED])
         raise InputError(
             f"the evaluation supports neither block nor review for any label ({reasons})",
             hint=f"label more records, or use another guard: {run.command('report')} shows what is missing",
@@ -144,7 +146,7 @@ def _checked(compared: ComparedRun, aims: Aims) -> GuardRun:
             f"the evaluation has no thresholds for '{aims.goal}', but for: {targets}",
             hint=f"add {aims.target:g} to evaluate.precision_targets in config.yaml, then: {run.command('evaluate')}",
         )
-    if as_text.against_chance(as_text.chance_metric(best)[1]) == "worse than chance":
+    if chance_finding(chance_metric(best)[1]).answer == "no":
         raise InputError(f"{guard.guard} ranks labels worse than chance", hint="use another guard")
     entry = next((entry for entry in run.config.score.guards if entry.name == guard.guard), None)
     if entry is None:
@@ -221,7 +223,7 @@ def _may_review(compared: ComparedRun, label: str, row: LabelDecision) -> bool:
     chance. An AUC without an interval (it is 1 in every resample) is replaced by the precision, which must surely be
     above the share of records with the label."""
     auc, judged = _auc(compared, label), row.judged
-    if row.verdict == "not usable" or row.threshold is None or auc is None or auc.n < as_text.FEW:
+    if row.verdict == "not usable" or row.threshold is None or auc is None or auc.n < FEW_RECORDS:
         return False
     above = compare(auc, as_text.CHANCE, "above")
     if above == "not computed" and judged is not None and judged.n:
