@@ -94,8 +94,28 @@ def facts_table(facts: Sequence[GuardFacts]) -> list[list[str]]:
 
 
 def described(guard: Guard) -> Iterator[str]:
-    """The lines of `guards show`."""
-    facts = facts_of(guard.file)
+    """The lines of `guards show` for a generative guard."""
+    yield from _facts_lines(facts_of(guard.file))
+    yield ""
+    yield "categories (code, id, name):"
+    yield from (f"  {category.code}  {category.id}  {category.name}" for category in guard.categories)
+    yield ""
+    yield f"prompt for {EXAMPLE[0]['content']!r}{', one call per label: the first' if guard.per_label else ''}:"
+    yield from (f"  {line}".rstrip() for line in "".join(_prompt(guard)).splitlines())
+
+
+def described_source(path: Path) -> Iterator[str]:
+    """The lines of `guards show` for a guard that gives numbers itself: it has no prompt."""
+    yield from _facts_lines(facts_in(path))
+    names = load_source_file(path, kind_of(path)).names
+    yield ""
+    yield "categories (name in the source, id):"
+    yield from (f"  {name}  {label}" for label, name in (names or {}).items())
+    if names is None:
+        yield "  all labels of the taxonomy, by their names"
+
+
+def _facts_lines(facts: GuardFacts) -> Iterator[str]:
     yield f"{facts.name}: {facts.title}"
     yield f"  answer: {facts.answer}{', after reasoning' if facts.reasons else ''}"
     yield f"  judges: {facts.judges}"
@@ -105,12 +125,6 @@ def described(guard: Guard) -> Iterator[str]:
     yield f"  answer seen: {facts.answer_seen or 'no'}"
     if facts.note:
         yield f"  note: {facts.note}"
-    yield ""
-    yield "categories (code, id, name):"
-    yield from (f"  {category.code}  {category.id}  {category.name}" for category in guard.categories)
-    yield ""
-    yield f"prompt for {EXAMPLE[0]['content']!r}{', one call per label: the first' if guard.per_label else ''}:"
-    yield from (f"  {line}".rstrip() for line in "".join(_prompt(guard)).splitlines())
 
 
 def _facts(

@@ -75,11 +75,14 @@ def show(file: FileArgument, taxonomy: TaxonomyOption = None) -> int:
     `guards check` shows the prompt as the model gets it.
 
     Reads the guard file. Writes nothing."""
-    from marginalia.scoring.guard import load_guard
-    from marginalia.scoring.guard_facts import described
+    from marginalia.scoring.guard import guard_path, load_guard
+    from marginalia.scoring.guard_facts import described, described_source
+    from marginalia.scoring.guard_kinds import GENERATIVE, kind_of
 
-    guard = load_guard(str(file), load_taxonomy(taxonomy) if taxonomy else None)
-    print(*described(guard), sep="\n")
+    if kind_of(path := guard_path(str(file))) != GENERATIVE:
+        print(*described_source(path), sep="\n")
+        return 0
+    print(*described(load_guard(str(file), load_taxonomy(taxonomy) if taxonomy else None)), sep="\n")
     return 0
 
 
