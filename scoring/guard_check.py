@@ -296,6 +296,8 @@ def _answer_lines(
             found.update(form.answers_in(answer))
         kept = 1.0 - (result.off_language or 0.0)
         predicted = ", ".join(result.predicted or []) or "no label"
+        if guard.file.reasoning is not None:
+            predicted += " after most passages"
         state = "outside the format" if outside_format(guard, answer) else f"in the format: {predicted}"
         yield f"    {_quoted(answer)} is {state}; {kept:.1%} of the probability stays in the format"
     total = sum(found.total() for found in answers.values())
@@ -312,6 +314,8 @@ def _answer_lines(
 
 
 def _where_to_change(form: Format, path: Path, answer: str) -> str:
+    if form.guard.file.reasoning is not None and not answer:
+        return f"  change reasoning.until ({_at(path, 'reasoning', 'until')}), or raise reasoning.tokens"
     start = _quoted(answer[:SHOWN_TEXT])
     if (nearest := nearest_alternative(form.guard, answer)) is None:
         return (
@@ -319,7 +323,7 @@ def _where_to_change(form: Format, path: Path, answer: str) -> str:
             f"({_at(path, *form.keys[:-1], 'prompt')})"
         )
     index, inside = nearest
-    return f"  nearest to {start} is {_at(path, *form.keys, index)}: it accepts {_quoted(inside)}"
+    return f"  nearest to {start} is {_at(path, *form.keys, index)}: it accepts the beginning {_quoted(inside)}"
 
 
 def _at(path: Path, *location: int | str) -> str:

@@ -175,7 +175,8 @@ def _answer(file: GuardFile) -> str:
     else:
         parts += ["list of categories" if piece.labels else "one category" for piece in lists.values()]
     has_tokens = any(isinstance(piece, SpecialToken) for piece in pieces)
-    return ", ".join(parts) + (" (special tokens)" if has_tokens else "")
+    twice = ", asked twice" if file.second is not None else ""
+    return ", ".join(parts) + (" (special tokens)" if has_tokens else "") + twice
 
 
 def _scale(piece: PieceSpec) -> str:

@@ -159,7 +159,10 @@ class GuardFile(StrictModel):
         if self.second is not None:
             return self  # whether every row is completed by one of the two calls is checked by scoring/second_call.py
         if not has_verdict:
-            problem = "no word of 'answer' completes the row 'unsafe': write the word as {verdict: …}"
+            problem = (
+                "no word of 'answer' completes the row 'unsafe': write the word as {verdict: …}; a list without such a "
+                "word as {labels: …, implies: [unsafe]}"
+            )
             raise located_error(problem, "answer", hint=EXPLAIN)
         return self
 
@@ -178,13 +181,13 @@ class GuardFile(StrictModel):
             for row in (*rows_of(piece), *in_list):
                 if row not in known or (row == VERDICT and row in in_list):
                     what = "a list of label codes" if isinstance(piece, CodeList) else "a word"
-                    near = did_you_mean(row, self.labels)
+                    near = did_you_mean(row, known) or f"; known: {', '.join(known[:20])}"
                     raise located_error(f"{what} has the unknown row '{row}'{near}", "answer", *at, hint=EXPLAIN)
             completed |= {*rows_of(piece), *in_list}
         if self.second is not None or any(piece.rows is None for piece in lists):
             return
         if never_completed := [label for label in self.labels if label not in completed]:
-            problem = f"'answer' has no list of label codes, and no word that completes '{never_completed[0]}'"
+            problem = f"no word and no list of 'answer' completes '{never_completed[0]}'"
             raise located_error(problem, "answer", hint=EXPLAIN)
 
     def _check_codes(self, pieces: list[tuple[Location, PieceSpec]]) -> None:

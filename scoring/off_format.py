@@ -245,6 +245,8 @@ def nearest_alternative(guard: Guard, answer: str) -> tuple[int, str] | None:
 
 
 def _where_it_leaves(guard: Guard, answer: str) -> str:
+    if guard.file.reasoning is not None and not answer:
+        return "no reasoning passage reached reasoning.until: check that text, or raise reasoning.tokens"
     inside = _inside(guard.language, answer)
     if inside == answer:
         return "it ends too early for the format"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from marginalia.schemas.errors import ModelError, did_you_mean
+from marginalia.schemas.errors import did_you_mean
 from marginalia.scoring.guard_file import ReasoningSpec
 
 CONTROL = 256  # a control token with id n is the symbol CONTROL + n; the symbols below are bytes
@@ -22,27 +22,39 @@ class Passage:
     begun: bytes = b""
 
 
+class PassageEndError(ValueError):
+    """An end of reasoning that this model cannot write; the message says why, and what to write instead."""
+
+
 class PassageEnd:
     """The text after which a guard's answer begins, in a tokenizer's tokens.
 
-    `token_bytes`: ordinary token ids → their bytes. Raises ModelError for a control token that the tokenizer does not
-    have."""
+    `token_bytes`: ordinary token ids → their bytes; `end_ids` end an output. Raises PassageEndError for a control token
+    that the tokenizer does not have or that ends the output, and for a control token written as text."""
 
-    def __init__(self, spec: ReasoningSpec, tokenizer: Any, token_bytes: Mapping[int, bytes]) -> None:
+    def __init__(
+        self, spec: ReasoningSpec, tokenizer: Any, token_bytes: Mapping[int, bytes], end_ids: Collection[int] = ()
+    ) -> None:
         self._token_bytes = token_bytes
-        controls = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
+        tokens = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
+        controls = [text for text, number in tokens.items() if number not in token_bytes and text.strip()]
         self._end: list[int] = []
         for part in spec.parts:
             if isinstance(part, str):
+                if written := next((text for text in controls if text in part), None):
+                    raise PassageEndError(
+                        f"'{written}' is a special token of this model, which its text never contains: write it as "
+                        f'{{token: "{written}"}}'
+                    )
                 self._end += part.encode()
-            elif part.token in controls:
-                number = controls[part.token]
+            elif part.token in tokens:
+                number = tokens[part.token]
+                if number in end_ids:
+                    raise PassageEndError(f"'{part.token}' ends the output of this model, so no answer can follow it")
                 self._end += token_bytes.get(number, b"") or [CONTROL + number]
             else:
-                raise ModelError(
-                    f"the tokenizer has no token '{part.token}'{did_you_mean(part.token, controls)}",
-                    hint="reasoning.until of the guard file must name tokens of this model",
-                )
+                near = did_you_mean(part.token, tokens)
+                raise PassageEndError(f"the tokenizer has no token '{part.token}'{near}")
 
     def watch(self) -> PassageWatch:
         """A new watch over one passage."""

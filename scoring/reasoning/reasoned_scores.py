@@ -16,7 +16,7 @@ from marginalia.scoring.guard_file import ReasoningSpec
 from marginalia.scoring.language.token_language import TokenLanguage
 from marginalia.scoring.marginal.answer_search import Limits, Search
 from marginalia.scoring.marginal.model_protocol import Model, Source
-from marginalia.scoring.marginal.passages import Passage, PassageEnd, PassageRequest
+from marginalia.scoring.marginal.passages import Passage, PassageEnd, PassageEndError, PassageRequest
 from marginalia.scoring.marginal.record_batches import RecordBatches, RecordJob
 from marginalia.scoring.per_label_results import combine
 from marginalia.scoring.reasoning.averaged_results import SampledAnswer, averaged, width
@@ -85,7 +85,11 @@ class ReasonedScores:
 
     def __init__(self, scorer: AnswersScorer, spec: ReasoningSpec) -> None:
         self.scorer = scorer
-        self.end = PassageEnd(spec, scorer.model.tokenizer, scorer.tokens.token_bytes)
+        model = scorer.model
+        try:
+            self.end = PassageEnd(spec, model.tokenizer, scorer.tokens.token_bytes, model.end_ids)
+        except PassageEndError as error:
+            raise scorer.guard.refused(f"reasoning.until: {error}", "reasoning", "until") from error
         self._longest = spec.tokens
         self._calls = {name: ReasonedScores(call, spec) for name, call in scorer.call_scorers.items()}
 

@@ -73,21 +73,21 @@ GUARD_FILES: list[Row] = [
         guard("  message:", "  mesage:"),
         SCORE,
         2,
-        "g.yaml: line 6: unknown key 'mesage'; did you mean 'message'? (scoring/guards/README.md explains the keys)",
+        "g.yaml: line 11: unknown key 'mesage'; did you mean 'message'? (scoring/guards/README.md explains the keys)",
     ),
     (
         "unknown key of the prompt",
         guard("prompt:\n", "prompt:\n  fraem: x\n"),
         SCORE,
         2,
-        "g.yaml: line 6: unknown key 'fraem'; did you mean 'frame'? (scoring/guards/README.md explains the keys)",
+        "g.yaml: line 11: unknown key 'fraem'; did you mean 'frame'? (scoring/guards/README.md explains the keys)",
     ),
     (
         "a name that the template does not know",
         guard("conversation", "convrsation"),
         SCORE,
         2,
-        "g.yaml: line 17: prompt.message: the template uses the unknown variable 'convrsation'; did you mean 'conv"
+        "g.yaml: line 22: prompt.message: the template uses the unknown variable 'convrsation'; did you mean 'conv"
         "ersation'? (scoring/guards/README.md explains the keys)",
     ),
     (
@@ -95,7 +95,7 @@ GUARD_FILES: list[Row] = [
         guard("{% for", "{% fro"),
         SCORE,
         2,
-        "g.yaml: line 9: prompt.message: the template does not parse: Encountered unknown tag 'fr"
+        "g.yaml: line 14: prompt.message: the template does not parse: Encountered unknown tag 'fr"
         "o'. (scoring/guards/README.md explains the keys)",
     ),
     (
@@ -103,14 +103,14 @@ GUARD_FILES: list[Row] = [
         guard("hate: S10", "hate: S2", shipped=LLAMA),
         f"{SCORE} --taxonomy llama-guard-3",
         2,
-        "g.yaml: line 19: 'hate' has the same code as 'non_violent_crimes': S2 (give each label a code of its own)",
+        "g.yaml: line 25: 'hate' has the same code as 'non_violent_crimes': S2 (give each label a code of its own)",
     ),
     (
         "unknown label",
         guard("  hate: S10", "  haet: S10", shipped=LLAMA),
         f"{SCORE} --taxonomy llama-guard-3",
         2,
-        "g.yaml: line 19: label 'haet' is not in the taxonomy llama-guard-3; did you mean 'hate'?"
+        "g.yaml: line 25: label 'haet' is not in the taxonomy llama-guard-3; did you mean 'hate'?"
         " (guard llama-guard-3 is for the taxonomy llama-guard-3)",
     ),
     (
@@ -118,7 +118,7 @@ GUARD_FILES: list[Row] = [
         guard("  hate: Hate", "  haet: Hate", shipped=LLAMA),
         f"{SCORE} --taxonomy llama-guard-3",
         2,
-        "g.yaml: line 34: 'haet' in 'names' is not one of the guard's labels; did you mean 'ha"
+        "g.yaml: line 40: 'haet' in 'names' is not one of the guard's labels; did you mean 'ha"
         "te'? (scoring/guards/README.md explains the keys)",
     ),
     (
@@ -126,7 +126,7 @@ GUARD_FILES: list[Row] = [
         guard(shipped=LLAMA),
         SCORE,
         2,
-        "g.yaml: line 10: label 'violent_crimes' is not in the taxonomy support-tickets (guard ll"
+        "g.yaml: line 16: label 'violent_crimes' is not in the taxonomy support-tickets (guard ll"
         "ama-guard-3 is for the taxonomy llama-guard-3; categories says which of its labels mean those of your policy)",
     ),
     (

@@ -70,7 +70,7 @@ def loaded(folder: Path, answer: list[list[Any]], **changes: Any) -> Guard:
         ),
         ([{**LIST, "rows": ["one", "unsafe"]}], "line 4: a list of label codes has the unknown row 'unsafe'"),
         ([{**LIST, "implies": ["saf"]}], "line 4: a list of label codes has the unknown row 'saf'"),
-        ([{**LIST, "rows": ["one"]}], "no list of label codes, and no word that completes 'two'"),
+        ([{**LIST, "rows": ["one"]}], "no word and no list of 'answer' completes 'two'"),
         (
             [{**LIST, "rows": ["one", "two"]}, LIST],
             "line 9: a list of label codes can contain no label: words and other",

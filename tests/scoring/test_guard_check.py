@@ -128,7 +128,7 @@ def test_the_line_to_change_for_white_space(scorer: Scorer, folder: Path) -> Non
 
 def test_the_line_to_change_for_other_answers(scorer: Scorer, folder: Path) -> None:
     lines = lines_of(scorer, folder, "unsafe\nX9", "Sure, here it is")
-    assert "  nearest to 'unsafe\\nX9' is line 11: it accepts 'unsafe\\n'" in lines
+    assert "  nearest to 'unsafe\\nX9' is line 11: it accepts the beginning 'unsafe\\n'" in lines
     nothing = (
         "  no alternative of answer (line 9) begins like 'Sure, here it is': add one, or change the prompt (line 6)"
     )

@@ -212,7 +212,7 @@ YES_NO = [["No"], [{"verdict": "Yes"}]]
         ({"answer": [["safe"], [{"word": "A", "rows": ["three"]}]]}, "a word has the unknown row 'three'"),
         (
             {"answer": [["no"], [{"word": "yes", "rows": ["one"]}]]},
-            "'answer' has no list of label codes, and no word that completes 'two'",
+            "no word and no list of 'answer' completes 'two'",
         ),
         ({"calls": "per_label"}, "'answer' must have a verdict, and no label codes or rows"),
         ({"overall": {"name": "any", "definition": "x"}}, "'overall' is only for guards with calls: per_label"),

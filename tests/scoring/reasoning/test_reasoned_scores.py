@@ -190,9 +190,17 @@ def test_a_guard_that_never_answers_is_off_its_format(tmp_path: Path) -> None:
 
 
 def test_wrong_files(tmp_path: Path) -> None:
-    guard = write(tmp_path, until=[{"token": "<|ennd|>"}])
-    with pytest.raises(ModelError, match=r"no token '<\|ennd\|>'; did you mean '<\|end\|>'"):
-        load(guard, FOUR)
+    wrong = {
+        r"line \d+: reasoning.until: the tokenizer has no token '<\|ennd\|>'; did you mean '<\|end\|>'": {
+            "token": "<|ennd|>"
+        },
+        r"line \d+: reasoning.until: '<\|end\|>' ends the output of this model": {"token": "<|end|>"},
+        r"line \d+: reasoning.until: '<\|stop\|>' is a special token .* write it as {token: ": "a<|stop|>",
+    }
+    for message, until in wrong.items():
+        guard = write(tmp_path, until=[until])
+        with pytest.raises(InputError, match=message):
+            load(guard, FOUR)
     write(tmp_path, until="")
     with pytest.raises(InputError, match=r"thinker.yaml: line \d+: 'until' must not be empty"):
         load(guard, FOUR)
