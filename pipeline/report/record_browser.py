@@ -14,6 +14,7 @@ from markupsafe import Markup
 from marginalia.pipeline.evaluation.guard_tables import BoundedLabels, GuardTable
 from marginalia.pipeline.report.decision import chosen_threshold, precision_target
 from marginalia.pipeline.report.page_script import json_data
+from marginalia.pipeline.report.plots import truncated
 from marginalia.pipeline.report.report_data import ReportData, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import EstimatorEvaluation, GuardEvaluation
 from marginalia.scoring.measures.intervals import Array, Flags
@@ -22,16 +23,21 @@ MOST_RECORDS = 2_000
 MOST_BYTES = 3_300_000  # of all records as JSON, so that the page stays under 5 MB
 MOST_CHARACTERS = 1_500  # of one record's texts
 FIRST = 10
+MOST_IN_TABLE = 100  # characters of a text in the table
 NEAR = 0.05  # a probability at most this far from the threshold, or with bounds around it, is near the threshold
+LEAST_NEAR = 0.01  # but never one below this: near a low threshold nearly every record would be
 SCALE = 10_000  # bounds are integers in the page, to keep it small
 DIGITS = 6  # of a probability in the page, significant ones; as many as a threshold is compared with
 
 
 @dataclass(frozen=True)
 class ShownRecord:
-    """A record without its text: its id, and for each guard (its name, labels missed, labels flagged wrongly)."""
+    """A record of the table: the beginning of its text, and for each guard (its name, labels missed, labels flagged
+    wrongly)."""
 
     id: str
+    split: str
+    text: str
     guards: list[tuple[str, list[str], list[str]]]
 
 
@@ -111,16 +117,20 @@ def record_browser(data: ReportData) -> RecordBrowser | None:
         }
         for decisions in found
     ]
-    first = [_without_text(data, record, found, rows_of) for record in order[:FIRST]]
+    first = [_in_table(data, gold[record], found, rows_of) for record in order[:FIRST]]
     return RecordBrowser(
-        json_data({"near": NEAR, "guards": guards, "records": shown}), len(shown), len(order), shortened, first
+        json_data({"near": NEAR, "least": LEAST_NEAR, "guards": guards, "records": shown}),
+        len(shown),
+        len(order),
+        shortened,
+        first,
     )
 
 
-def _without_text(
-    data: ReportData, record: str, found: Sequence[_Decisions], rows_of: Sequence[dict[str, int]]
+def _in_table(
+    data: ReportData, row: dict[str, Any], found: Sequence[_Decisions], rows_of: Sequence[dict[str, int]]
 ) -> ShownRecord:
-    names, guards = data.label_names, []
+    names, guards, record = data.label_names, [], row["id"]
     for decisions, rows in zip(found, rows_of, strict=True):
         if record in rows:
             kinds = dict(
@@ -128,7 +138,8 @@ def _without_text(
             )
             missed, wrong = ([names.get(label, label) for label in kinds if kinds[label] == kind] for kind in "ma")
             guards.append((decisions.table.guard, missed, wrong))
-    return ShownRecord(record, guards)
+    texts = " ".join(str(message["content"]) for message in row["messages"])
+    return ShownRecord(record, row["split"], truncated(" ".join(texts.split()), MOST_IN_TABLE), guards)
 
 
 def _decisions(table: GuardTable, guard: GuardEvaluation, best: EstimatorEvaluation) -> _Decisions:
@@ -144,7 +155,7 @@ def _decisions(table: GuardTable, guard: GuardEvaluation, best: EstimatorEvaluat
     thresholds = np.array([best.threshold if value is None else value for value in values])
     bounded = table.bounded if table.bounded is not None and best.estimator in table.bounded.bounds else None
     distance = np.abs(scores - thresholds)
-    near = (distance <= NEAR) | ((lower < thresholds) & (thresholds <= upper))
+    near = ((distance <= NEAR) | ((lower < thresholds) & (thresholds <= upper))) & (upper >= LEAST_NEAR)
     kinds = _kinds(table.truth, scores >= thresholds, near, table.judged)
     wrong = (scores >= thresholds) != table.truth
     informative = np.where(table.judged, np.where(wrong, 1 + distance, 1 - distance), -1.0)

@@ -204,18 +204,18 @@ def test_imported_answers_are_called_imported(poor: ReportData) -> None:
 
 
 def test_counts_of_the_page_are_those_of_the_files(poor: ReportData, poor_page: Page) -> None:
-    assert "Planned 52 slots to fill" in poor_page.text
+    assert "Planned 52 records to write" in poor_page.text
     assert "Gold 45 records with final labels" in poor_page.text
     assert "Left out of the gold: 3 records with status needs adjudication" in poor_page.text
-    assert "Scored 44 records judged by smollm2" in poor_page.text
+    assert "Judged 44 records on which smollm2 was judged; 1 more is left out" in poor_page.text
     assert "Left out: 1 record (scoring failed)" in poor_page.text
     auc = poor.evaluation.guards[0].estimators[0].metrics["macro_roc_auc"]
     assert f"{auc.value:.2f} ({auc.low or -1:.2f} to {auc.high or -1:.2f})" in poor_page.text
 
 
 def test_worst_records_are_behind_a_content_notice(poor_page: Page) -> None:
-    summaries = [text for text in poor_page.texts if "Content notice" in text]
-    assert [text.partition(":")[2].split()[0] for text in summaries] == ["text", "browse"]
+    summaries = [text for text in poor_page.texts if "(content notice)" in text]
+    assert [text.split()[0] for text in summaries] == ["Texts", "Browse"]
 
 
 def hostile_report_data() -> ReportData:
@@ -272,15 +272,15 @@ def test_the_page_has_every_section(middling: ReportData) -> None:
     text = " ".join(page.texts)
     for expected in (
         "Coverage of the plan",
-        "attempts were rejected",
+        "written texts were rejected",
         "Label by label",
         "How much of the error is the annotators' own disagreement",
-        "Measured against single annotators",
+        "measured against single annotators",
         "Which estimator to use",
         "Which thresholds to use",
         "By attribute",
         "Missed one label, gave another",
-        "Content notice",
+        "(content notice)",
         "Cost and time",
     ):
         assert expected in text, expected
@@ -322,9 +322,11 @@ def test_the_page_says_why_another_metric_than_the_primary_is_tested(middling: R
     rows = [row.model_copy(update={"tested": row.metric == "micro_roc_auc"}) for row in guard.differences]
     other = guard.model_copy(update={"differences": rows})
     evaluation = middling.evaluation.model_copy(update={"guards": [other]})
-    assert "Only macro ROC AUC is tested ( evaluate.primary )." in Page(build_page(middling)).text
+    assert "In this table: only macro ROC AUC is tested (set by evaluate.primary in config.yaml)." in " ".join(
+        Page(build_page(middling)).text.split()
+    )
     page = Page(build_page(replace(middling, evaluation=evaluation)))
-    assert "Only micro ROC AUC is tested, because macro ROC AUC has no interval here ( evaluate.primary )." in page.text
+    assert "only micro ROC AUC is tested, because macro ROC AUC has no interval here (set by" in page.text
 
 
 def test_untested_findings_in_an_evaluation_of_an_older_version_are_not_shown(middling: ReportData) -> None:
