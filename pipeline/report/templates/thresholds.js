@@ -144,7 +144,8 @@
         remember();
       });
     }
-    recall.addEventListener("input", () => { if (check()) showFinds(Number(recall.value) / 100); });
+    recall.addEventListener("input", check);
+    recall.addEventListener("change", () => { if (check()) showFinds(Number(recall.value) / 100); });
     section.querySelector("[data-find]").addEventListener("click", () => {
       if (check()) findAtLeast(Number(recall.value) / 100);
     });

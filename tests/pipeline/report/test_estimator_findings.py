@@ -23,6 +23,7 @@ from marginalia.pipeline.report.terminal_summary import headline
 from marginalia.schemas.evaluation_json import (
     BoundsEffect,
     Difference,
+    EstimatorEvaluation,
     Evaluation,
     Finding,
     GoldCounts,

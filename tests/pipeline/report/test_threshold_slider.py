@@ -322,7 +322,8 @@ def test_a_wrong_field_is_refused_and_the_recommended_thresholds_come_back(
         judged = judged_at(data, label["id"], at)
         assert cells(panel).items() >= expected(data, label["id"], at).items()
         assert line.text.replace("\u00a0", " ").strip(" ·") == (
-            f"finds at least 95 % at {as_text.threshold(at)}: {as_text.share(judged.recall)}, chosen on these same records"
+            f"finds at least 95 % at {as_text.threshold(at)}: {as_text.share(judged.recall)}, chosen on "
+            "these same records"
         )
     browser.find_element(By.CSS_SELECTOR, "[data-reset]").click()
     assert [cells(panel) for panel in panels] == start
