@@ -14,7 +14,6 @@ from markupsafe import Markup
 from marginalia.pipeline.evaluation.guard_tables import BoundedLabels, GuardTable
 from marginalia.pipeline.report.decision import chosen_threshold, precision_target
 from marginalia.pipeline.report.page_script import json_data
-from marginalia.pipeline.report.plots import truncated
 from marginalia.pipeline.report.report_data import ReportData, headlined, recommended_estimator
 from marginalia.schemas.evaluation_json import EstimatorEvaluation, GuardEvaluation
 from marginalia.scoring.measures.intervals import Array, Flags
@@ -23,7 +22,6 @@ MOST_RECORDS = 2_000
 MOST_BYTES = 3_300_000  # of all records as JSON, so that the page stays under 5 MB
 MOST_CHARACTERS = 1_500  # of one record's texts
 FIRST = 10
-MOST_IN_TABLE = 100  # characters of a text in the table
 NEAR = 0.05  # a probability at most this far from the threshold, or with bounds around it, is near the threshold
 LEAST_NEAR = 0.01  # but never one below this: near a low threshold nearly every record would be
 SCALE = 10_000  # bounds are integers in the page, to keep it small
@@ -32,12 +30,10 @@ DIGITS = 6  # of a probability in the page, significant ones; as many as a thres
 
 @dataclass(frozen=True)
 class ShownRecord:
-    """A record of the table: the beginning of its text, and for each guard (its name, labels missed, labels flagged
-    wrongly)."""
+    """A record without its text: its id and split, and for each guard (its name, labels missed, labels flagged wrongly)."""
 
     id: str
     split: str
-    text: str
     guards: list[tuple[str, list[str], list[str]]]
 
 
@@ -117,7 +113,7 @@ def record_browser(data: ReportData) -> RecordBrowser | None:
         }
         for decisions in found
     ]
-    first = [_in_table(data, gold[record], found, rows_of) for record in order[:FIRST]]
+    first = [_without_text(data, gold[record], found, rows_of) for record in order[:FIRST]]
     return RecordBrowser(
         json_data({"near": NEAR, "least": LEAST_NEAR, "guards": guards, "records": shown}),
         len(shown),
@@ -127,7 +123,7 @@ def record_browser(data: ReportData) -> RecordBrowser | None:
     )
 
 
-def _in_table(
+def _without_text(
     data: ReportData, row: dict[str, Any], found: Sequence[_Decisions], rows_of: Sequence[dict[str, int]]
 ) -> ShownRecord:
     names, guards, record = data.label_names, [], row["id"]
@@ -138,8 +134,7 @@ def _in_table(
             )
             missed, wrong = ([names.get(label, label) for label in kinds if kinds[label] == kind] for kind in "ma")
             guards.append((decisions.table.guard, missed, wrong))
-    texts = " ".join(str(message["content"]) for message in row["messages"])
-    return ShownRecord(record, row["split"], truncated(" ".join(texts.split()), MOST_IN_TABLE), guards)
+    return ShownRecord(record, row["split"], guards)
 
 
 def _decisions(table: GuardTable, guard: GuardEvaluation, best: EstimatorEvaluation) -> _Decisions:
