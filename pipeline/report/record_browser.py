@@ -30,7 +30,7 @@ DIGITS = 6  # of a probability in the page, significant ones; as many as a thres
 
 @dataclass(frozen=True)
 class ShownRecord:
-    """A record without its text: its id and split, and for each guard (its name, labels missed, labels flagged wrongly)."""
+    """A record without its text; for each guard: (its name, labels missed, labels flagged wrongly)."""
 
     id: str
     split: str

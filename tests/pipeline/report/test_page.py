@@ -14,6 +14,7 @@ import pytest
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
 from marginalia.pipeline.evaluation.guard_tables import guard_table
+from marginalia.pipeline.report import as_text
 from marginalia.pipeline.report.gold_sections import dataset_section
 from marginalia.pipeline.report.page_script import content_policy, page_script
 from marginalia.pipeline.report.report_data import ReportData
@@ -346,3 +347,37 @@ def test_untested_findings_in_an_evaluation_of_an_older_version_are_not_shown(mi
     page = Page(build_page(replace(middling, evaluation=evaluation)))
     assert "clearly worse" not in page.text
     assert "the difference could not be tested" in page.text
+
+
+def test_results_from_simulated_annotators_are_marked_in_their_headings(middling: ReportData) -> None:
+    def text(data: ReportData) -> str:
+        return " ".join(Page(build_page(data)).text.split())
+
+    assert middling.agreement is not None
+    agreement = middling.agreement.model_copy(update={"simulated": True})
+    simulated = text(replace(middling, simulated=True, agreement=agreement))
+    by_people = middling.agreement.model_copy(update={"simulated": False})
+    people = text(replace(middling, simulated=False, agreement=by_people))
+    headings = ("How far to trust the labels (simulated annotators)", "own disagreement (simulated annotators)")
+    for marked in (*headings, "Simulated annotators: measured against single annotators"):
+        assert marked in simulated and marked not in people
+    assert simulated.count("Simulated annotators: ") >= 3
+    assert "which no guard can remove" in people and "which no guard can remove" not in simulated
+
+
+def test_the_same_share_has_the_same_text_in_every_table(middling: ReportData) -> None:
+    (guard,) = middling.evaluation.guards
+    best = next(row for row in guard.estimators if row.estimator == guard.recommended)
+    page = " ".join(Page(build_page(middling)).text.replace("\u00a0", " ").split())
+    for label in middling.taxonomy.ids:
+        judged = best.thresholds.labels[label][0].judged_on
+        assert judged is not None
+        value, _, ends = as_text.share(judged.recall).partition(" (")
+        shown = f"{value} {ends[:-1].removesuffix(' %')} %"
+        assert page.count(shown) >= 2, (label, shown)
+
+
+def test_titles_of_small_diagrams_are_not_cut(middling: ReportData) -> None:
+    for drawing in re.findall(r"<svg.*?</svg>", build_page(middling)):
+        if "plot" in drawing and "ECE" in drawing:
+            assert "…" not in drawing
