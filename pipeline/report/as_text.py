@@ -120,11 +120,23 @@ def share(metric: Metric) -> str:
     return f"{value} ({ends})" if ends else value
 
 
+def is_share(name: str) -> bool:
+    """Whether the metric is a share of a number of cases, so that `share` shows it."""
+    return name.removeprefix("verdict_") in ("precision", "recall", "false_positive_rate", "accuracy")
+
+
 def threshold(value: float | None) -> str:
-    """A threshold with three decimals, or in scientific notation when it is below 0.001."""
+    """A threshold with three decimals, and with more where these would say little: below 0.001, and just below 1."""
     if value is None:
         return "—"
-    return f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.1e}".replace("e-0", "e-").replace("-", "−")
+    if 0 < value < 0.001:
+        return plain(value)
+    return f"{value:.6f}" if 0.9995 <= value < 1 else f"{value:.3f}"
+
+
+def plain(value: float) -> str:
+    """A small number with two significant digits and without an exponent: "0.00057"."""
+    return f"{value:.{max(1 - math.floor(math.log10(value)), 0)}f}" if value > 0 else f"{value:g}"
 
 
 def duration(seconds: float) -> str:

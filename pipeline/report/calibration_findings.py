@@ -29,7 +29,8 @@ def calibration_finding(report: CalibrationReport) -> Finding:
     top = max(raw.bins, key=lambda bin_: bin_.mean_probability, default=None)
     if top is not None and raw.n >= FEW_RECORDS:
         right = Metric(value=top.share_positive, low=top.low, high=top.high, n=top.n)
-        sentence += f"; when the guard says {percent(top.mean_probability)}, {share_text(right)} are true"
+        highest = f"the highest probabilities ({percent(top.mean_probability)} on average)"
+        sentence += f"; of the labels with {highest}, {share_text(right)} apply"
     after = report.recalibrated
     if after is None or after.ece.value is None:
         return Finding(answer, sentence)
@@ -62,7 +63,7 @@ def _calibrated(report: CalibrationReport, raw: CalibrationQuality, answer: Answ
 
 def _small(value: float) -> str:
     """A number that is never shown as 0.00 unless it is 0."""
-    return "under 0.01" if 0 < value < 0.005 else "0" if value == 0 else number(value)
+    return "under 0.01" if 0 < value < 0.005 else number(value)
 
 
 def _miscalibrated(quality: CalibrationQuality) -> Answer:
@@ -83,7 +84,7 @@ def _has_few(quality: CalibrationQuality) -> bool:
 
 
 def label_calibration_finding(report: CalibrationReport, names: dict[str, str]) -> Finding:
-    """Is any label miscalibrated by more than chance explains? Names the one that is furthest off.
+    """Is any label miscalibrated by more than chance explains? Names the one of the largest ECE.
 
     `no`: no label is, and each tested one has enough records."""
     answers = {label: _miscalibrated(quality) for label, quality in report.labels_raw.items()}
@@ -101,14 +102,15 @@ def label_calibration_finding(report: CalibrationReport, names: dict[str, str]) 
         else:
             sentence = f"No evidence of miscalibration for any of {plural(len(known), 'label')}"
         return Finding("no" if all(answers[label] == "no" for label in known) else "cannot tell", sentence)
-    gaps = {label: _calibration_gap(report.labels_raw[label]) for label in off}
-    furthest = max(gaps, key=lambda label: abs(gaps[label]))
-    points = percent(abs(gaps[furthest])).removesuffix(" %")
-    direction = "high" if gaps[furthest] > 0 else "low"
+    furthest = max(off, key=lambda label: report.labels_raw[label].ece.value or 0.0)
+    gap = _calibration_gap(report.labels_raw[furthest])
+    points = percent(abs(gap)).removesuffix(" %")
+    direction = "high" if gap > 0 else "low"
     return Finding(
         "yes",
         f"For {len(off)} of {plural(len(known), 'label')} the calibration error is larger than chance explains; "
-        f"{names.get(furthest, furthest)} is furthest off ({points} percentage points too {direction} on average)",
+        f"{names.get(furthest, furthest)} has the largest (ECE {number(report.labels_raw[furthest].ece.value)}; "
+        f"{points} percentage points too {direction} on average)",
     )
 
 

@@ -52,7 +52,7 @@ def rejected_figure(rejections: Sequence[tuple[str, int]]) -> Figure | None:
     total = sum(count for _, count in rejections)
     finding, most = rejections_finding(rejections), rejections[0][1]
     rows = [PlotRow(name.replace("_", " "), [Mark(count, tone=5)], f"{count:,}") for name, count in rejections]
-    note = "After a rejected attempt the slot is requested again, until a text is accepted or all attempts are used."
+    note = "After a rejected attempt its record is requested again, until a text is accepted or all attempts are used."
     drawing = bars(rows, nice_axis(max(most, 5), "rejected attempts"), alt=finding.aria)
     n = as_text.plural(total, "rejected attempt")
     return Figure(finding.title, drawing, note, n, rows_csv(rows, ("rejected attempts",)))

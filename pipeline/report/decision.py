@@ -32,6 +32,7 @@ USEFUL_AUC = 0.6  # ROC AUC: below it, a ranking is of hardly more use than a ra
 OTHER_LABELS = "Other labels"
 MOST_NAMED = 3  # labels in a sentence
 MOST_FLAGS = 1_000_000
+FEW_FLAGS = 10  # with fewer, the observed precision says too little to plan with
 PRECISION_GOAL = "precision >= "
 
 Verdict = Literal["block", "review only", "cannot tell", "not usable"]
@@ -62,26 +63,39 @@ class GuardDecision:
     judged: str = ""  # on how many records
     groups: Sequence[tuple[str, list[LabelDecision]]] = ()  # the rows, see `grouped`
     weakest: str = ""  # which label is recognised worst
+    errors: str = ""  # see errors_sentence
+
+    @property
+    def is_more_known(self) -> bool:
+        """Whether any row says how many more positives are needed."""
+        return any(row.more for row in self.rows)
 
 
 def guard_decision(data: ReportData, guard: GuardEvaluation) -> GuardDecision:
     """The decision about a guard; without rows if its numbers are withheld or it has no usable scores."""
     best = recommended_estimator(guard)
     if best is None:
-        sentence = f"Nothing can be decided about {guard.guard}: it has no usable scores."
+        sentence = f"Nothing can be decided about the guard `{guard.guard}`: it has no usable scores."
         return GuardDecision(guard.guard, sentence, None, [], "")
     if not headlined(guard):
-        sentence = f"Do not use {guard.guard}: it did not keep its answer format, so its thresholds are withheld."
+        sentence = (
+            f"Do not use the guard `{guard.guard}`: it did not keep its answer format, so its thresholds are withheld."
+        )
         return GuardDecision(guard.guard, sentence, None, [], "")
     target = precision_target(best)
     rows = label_decisions(guard, best, data.label_names, confidence=data.evaluation.confidence)
     sentence = decision_sentence(guard.guard, best, rows, target)
     if data.simulated:
-        sentence = f"Nothing can be decided from simulated labels. If people had given them: {sentence}"
-    judged = judged_finding(guard, best, data.evaluation.gold.final).sentence
+        sentence = (
+            "The labels are simulated, so nothing can be decided from them. With labels from people, the same numbers "
+            f"would mean: {sentence[:1].lower()}{sentence[1:]}"
+        )
+    judged = judged_finding(guard, best, data.evaluation.gold.final, data.where).sentence
     cost = cost_sentence(guard, _overall(best))
+    errors = errors_sentence(best, data.taxonomy.verdict)
     weakest = weakest_label_finding(best, data.label_names, data.evaluation.confidence).sentence
-    return GuardDecision(guard.guard, sentence, target, rows, cost, judged, grouped(rows, data.taxonomy), weakest)
+    groups = grouped(rows, data.taxonomy)
+    return GuardDecision(guard.guard, sentence, target, rows, cost, judged, groups, weakest, errors)
 
 
 def grouped(rows: Sequence[LabelDecision], taxonomy: Taxonomy) -> list[tuple[str, list[LabelDecision]]]:
@@ -154,7 +168,7 @@ def label_decision(
     if reaches == "no" and above_chance == "yes":
         return decided("review only", why)
     if reaches == "no":
-        return decided("cannot tell", f"{why}, and the label is perhaps recognised no better than chance")
+        return decided("cannot tell", f"perhaps recognised no better than chance, so not for review either; {why}")
     more = more_positives(judged, target, confidence=confidence) if target is not None else ""
     return decided("cannot tell", why, more)
 
@@ -164,10 +178,10 @@ def more_positives(judged: Outcome, target: float, *, confidence: float) -> str:
 
     The smallest number of flags N at which the lower Clopper-Pearson end of rate · N right flags of N is at least
     `target`, where rate is the observed precision; then positives · N / flagged, less the positives there are. It
-    assumes that precision and recall stay as observed. Empty if the observed precision is not above the target: then no
-    number of records is known to be enough."""
+    assumes that precision and recall stay as observed. Empty if the observed precision is not above the target, as then
+    no number of records is known to be enough, and with fewer than FEW_FLAGS flags."""
     rate = judged.precision.value
-    if rate is None or rate <= target or not judged.flagged:
+    if rate is None or rate <= target or judged.flagged < FEW_FLAGS:
         return ""
     flags = _flags_needed(rate, target, error=(1 - confidence) / 2)
     if flags is None:
@@ -198,21 +212,22 @@ def decision_sentence(
     block = [row for row in rows if row.verdict == "block"]
     open_ = [row for row in rows if row.verdict == "cannot tell"]
     review = [row for row in rows if row.verdict == "review only"]
+    name = f"the guard `{guard}`"
     if not rows or best.thresholds.overall[0].judged_on is None or not best.thresholds.overall[0].judged_on.n:
-        return f"Nothing can be decided about {guard}: there are no test records to judge thresholds on."
+        return f"Nothing can be decided about {name}: there are no test records to judge thresholds on."
     if chance_finding(chance_metric(best)[1]).answer == "no":
-        return f"Do not use {guard}: it ranks labels worse than chance."
+        return f"Do not use {name}: it ranks labels worse than chance."
     if not block and not review and not open_:
-        return f"Do not use {guard} for moderation: it recognises no label better than chance."
+        return f"Do not use {name} for moderation: it recognises no label better than chance."
     goal = f"{as_text.percent(target)} precision" if target is not None else ""
     if block:
-        sentence = f"Block automatically with {guard} only for {_named(block)}: there it reaches {goal}."
+        sentence = f"Block automatically with {name} only for {_named(block)}: there it reaches {goal}."
     elif target is None:
-        sentence = f"Do not block automatically with {guard}: evaluate.precision_targets sets no target."
+        sentence = f"Do not block automatically with {name}: evaluate.precision_targets sets no target."
     elif open_:
-        sentence = f"Do not block automatically with {guard} yet: no label is shown to reach {goal} on these records."
+        sentence = f"Do not block automatically with {name} yet: no label is shown to reach {goal} on these records."
     else:
-        sentence = f"Do not block automatically with {guard}: no label reaches {goal} on these records."
+        sentence = f"Do not block automatically with {name}: no label reaches {goal} on these records."
     return f"{sentence} {_review_sentence(best, bool(block))}"
 
 
@@ -224,13 +239,13 @@ def _review_sentence(best: EstimatorEvaluation, some_block: bool) -> str:
     if not better:
         return "It is not shown to be better than chance, so do not use it for review either."
     if overall is None or overall.judged_on is None or overall.judged_on.precision.value is None:
-        return "On the test split it flags nothing at its threshold for all labels."
+        return "On the test split it flags nothing with one threshold for all labels."
     of_flags = as_text.share(overall.judged_on.precision)
     finds = as_text.share(overall.judged_on.recall)
     purpose = "Use it to flag the others for review" if some_block else "Use it to flag for review"
     return (
-        f"{purpose}: at {as_text.threshold(overall.threshold)} for all labels it finds {finds} of the labels that "
-        f"apply, and {of_flags} of its flags are right."
+        f"{purpose}: with one threshold for all labels ({as_text.threshold(overall.threshold)}) it finds {finds} of "
+        f"the labels that apply, and {of_flags} of its flags are right."
     )
 
 
@@ -243,10 +258,29 @@ def cost_sentence(guard: GuardEvaluation, overall: Threshold | None) -> str:
     wrong, missed = judged.flagged - right, judged.positives - right
     seconds = f"; scoring took {as_text.duration(guard.seconds / guard.records)} per record" if guard.records else ""
     return (
-        f"Cost at {as_text.threshold(overall.threshold if overall else None)} for all labels: of "
+        f"Cost with one threshold for all labels ({as_text.threshold(overall.threshold if overall else None)}): of "
         f"{as_text.plural(judged.n, 'decision')} on the test split, {as_text.plural(judged.flagged, 'is', 'are')} "
         f"flagged, {wrong:,} of them wrongly, and {as_text.plural(missed, 'label is', 'labels are')} missed{seconds}"
     )
+
+
+def errors_sentence(best: EstimatorEvaluation, verdict: str) -> str:
+    """How many test records have a wrong label, and how often the verdict is wrong about records without any label;
+    empty where neither is known."""
+    parts = []
+    start = best.review[0] if best.review else None
+    if start is not None and start.subset_error_overall is not None:
+        wrong, records = as_text.percent(start.subset_error_overall), as_text.plural(start.n_kept, "test record")
+        parts.append(f"at the thresholds of the highest F1, {wrong} of {records} have a wrong label")
+    rate = best.verdict.get("false_positive_rate")
+    if rate is not None and rate.value is not None:
+        flags, records = (
+            as_text.share(rate),
+            "records" if rate.n < FEW_RECORDS else f"of the {as_text.plural(rate.n, 'record')}",
+        )
+        parts.append(f"the verdict “{verdict}”, at {best.threshold:g}, wrongly flags {flags} {records} without a label")
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _overall(best: EstimatorEvaluation) -> Threshold | None:

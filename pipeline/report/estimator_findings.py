@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from marginalia.pipeline.report.as_text import (
     BOUNDS_EXPLAIN,
@@ -12,6 +12,7 @@ from marginalia.pipeline.report.as_text import (
     interval,
     joined,
     number,
+    plain,
     plural,
     signed_interval,
     with_interval,
@@ -102,8 +103,8 @@ def bounds_finding(guard: GuardEvaluation) -> Finding:
     if bounds is None:
         return Finding("not computed", "")
     text = (
-        f"The probabilities of {guard.recommended} are certain to within {bounds.widest:.2g} "
-        f"({bounds.mean:.2g} on average)"
+        f"The probabilities of {guard.recommended} are computed to within {plain(bounds.widest)} "
+        f"({plain(bounds.mean)} on average). This is numerical accuracy: it does not mean that the guard is right"
     )
     if bounds.over_passages:
         text = (
@@ -111,7 +112,7 @@ def bounds_finding(guard: GuardEvaluation) -> Finding:
             f"average and {bounds.widest:.2g} at most"
         )
     if not bounds.wide:
-        return Finding("no", f"{text}. No metric's range is wider than a third of its sampling interval")
+        return Finding("no", f"{text}. It is too small to matter next to the sampling intervals")
     names = [NAMES[name] for name in bounds.wide]
     shown = joined(names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"])
     text += f". This makes the range of {shown} wider than a third of the sampling interval"
@@ -127,19 +128,39 @@ def bounds_finding(guard: GuardEvaluation) -> Finding:
     return Finding("yes", text)
 
 
-def judged_finding(guard: GuardEvaluation, best: EstimatorEvaluation, final: int) -> Finding:
-    """Was the guard judged on all `final` gold records? Says why not, and on how many its thresholds were tested."""
-    reasons = [
-        f"{n:,} {'left out by evaluate.where' if reason == NOT_CHOSEN else reason}"
-        for reason, n in guard.left_out.items()
-    ]
+def judged_finding(
+    guard: GuardEvaluation, best: EstimatorEvaluation, final: int, where: Mapping[str, str] | None = None
+) -> Finding:
+    """Was the guard judged on all `final` gold records? Says why not, and on how many its thresholds were tested.
+    `where`: evaluate.where of the config."""
+    chosen = joined([f"{attribute} is {value}" for attribute, value in (where or {}).items()] or ["…"])
+    not_chosen = f"left out, because evaluate.where in config.yaml chooses those whose {chosen}"
+    reasons = [f"{n:,} {not_chosen if reason == NOT_CHOSEN else reason}" for reason, n in guard.left_out.items()]
     others = guard.records - best.n
     reasons += [f"{others:,} in other splits or without a judged label"] if others > 0 else []
     why = f" ({'; '.join(reasons)})" if reasons else ""
     tested = best.tuned["micro_f1"].n if best.tuned else 0
     test = f"thresholds tested on {tested:,}" if tested else "no test records to test thresholds on"
-    sentence = f"Judged on {best.n:,} of {plural(final, 'record')}{why}; {test}"
+    sentence = f"Judged on {best.n:,} of {plural(final, 'record')} with final labels{why}; {test}"
     return Finding("not computed" if not best.n else "yes" if best.n == final else "no", sentence)
+
+
+def decisions_note(guard: GuardEvaluation) -> str:
+    """That the recommendation is about ranking, with the micro F1 at own thresholds of the recommended estimator and of
+    the best other one; empty without test records or other estimators."""
+    values = {
+        estimator.estimator: estimator.tuned["micro_f1"].value
+        for estimator in guard.estimators
+        if not estimator.baseline and estimator.tuned and estimator.tuned["micro_f1"].value is not None
+    }
+    own = values.pop(guard.recommended or "", None)
+    if own is None or not values:
+        return ""
+    other = max(values, key=lambda name: values[name] or 0.0)
+    return (
+        "This is about ranking. It does not show better decisions: at own thresholds the micro F1 on the test split is "
+        f"{number(own)}, and {number(values[other])} for {other}"
+    )
 
 
 def name_tested_metric(tested: Sequence[str], primary: str) -> str:

@@ -114,23 +114,23 @@ def coverage_finding(rows: Sequence[CoveredValue]) -> Finding:
         return Finding("not computed", "")
     unfilled = [row for row in rows if row.planned and row.accepted < row.planned]
     if not unfilled:
-        return Finding("yes", "Every planned slot was filled")
+        return Finding("yes", "Every planned record was written")
     worst = min(unfilled, key=lambda row: row.accepted / row.planned)
-    filled = f"{worst.accepted:,} of {worst.planned:,} slots"
+    filled = f"{worst.accepted:,} of {worst.planned:,} planned records"
     return Finding(
-        "no", f"The largest gap in the plan is where {worst.attribute} is {worst.value}: {filled} were filled"
+        "no", f"The largest gap in the plan is where {worst.attribute} is {worst.value}: {filled} were written"
     )
 
 
 def rejections_finding(rejections: Sequence[tuple[str, int]]) -> Finding:
     """Were attempts rejected? `rejections`: (reason, attempts), the most frequent first."""
     if not rejections:
-        return Finding("no", "No attempt was rejected")
+        return Finding("no", "No written text was rejected")
     total = sum(count for _, count in rejections)
     reason, most = rejections[0]
     return Finding(
         "yes",
-        f"{plural(total, 'attempt was', 'attempts were')} rejected, {most} of them for the reason "
+        f"{plural(total, 'written text was', 'written texts were')} rejected, {most} of them for the reason "
         f"“{reason.replace('_', ' ')}”",
     )
 

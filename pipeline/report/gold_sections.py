@@ -80,7 +80,7 @@ def dataset_section(data: ReportData) -> DatasetSection:
     gold = data.evaluation.gold
     steps: list[tuple[str, int, str]] = []
     if data.plan is not None:
-        steps.append(("Planned", data.plan.height, "slots to fill"))
+        steps.append(("Planned", data.plan.height, "records to write"))
     if data.prompts is not None:
         written = data.prompts.filter(pl.col("slot_id").is_not_null()).height
         if written or data.plan is not None:
@@ -106,7 +106,16 @@ def dataset_section(data: ReportData) -> DatasetSection:
     steps.append(
         ("Gold", gold.final, description + (f", {unknown} without one but only partly judged" if unknown else ""))
     )
-    steps += [("Scored", guard.records, f"records judged by {guard.guard}") for guard in data.evaluation.guards]
+    for guard in data.evaluation.guards:
+        left_out = sum(guard.left_out.values())
+        description = f"records on which {guard.guard} was judged"
+        steps.append(
+            (
+                "Judged",
+                guard.records,
+                description + (f"; {left_out:,} more {'is' if left_out == 1 else 'are'} left out" if left_out else ""),
+            )
+        )
     largest = max((count for _, count, _ in steps), default=0) or 1
     intended = _intended(data)
     names = data.label_names
@@ -202,14 +211,17 @@ def trust_section(data: ReportData) -> TrustSection | None:
     start = -1.0 if lowest_end < -0.5 else -0.5 if lowest_end < 0 else 0.0
     axis = Axis(start, 1.0, "Krippendorff's alpha", 0.667, "tentative from 0.667")
     note = (
-        "Alpha of each label alone (nominal). 1 is full agreement; 0 is the agreement of random answers. Whiskers: "
+        "Alpha of each label alone. 1 is full agreement; 0 is the agreement of random answers. Whiskers: "
         "95 % interval over records. The alpha of whole label sets can be lower than that of every label: two sets are "
         "equal only if all their labels are."
     )
     n = f"{as_text.plural(agreement.pairable, 'record')} with at least two answers"
+    title = finding.title
+    if agreement.simulated:
+        title = f"Simulated annotators: {title[:1].lower()}{title[1:]}"
     figure = Figure(
-        finding.title,
-        forest(rows, axis, alt=finding.aria),
+        title,
+        forest(rows, axis, alt=title),
         note,
         n,
         rows_csv(rows, ("alpha",)),

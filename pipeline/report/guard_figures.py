@@ -191,7 +191,7 @@ def _reliability(name: str, quality: CalibrationQuality, tone: int, *, banded: b
     )
 
 
-def annotators_figure(soft: SoftMetrics, best: EstimatorEvaluation) -> Figure | None:
+def annotators_figure(soft: SoftMetrics, best: EstimatorEvaluation, *, simulated: bool = False) -> Figure | None:
     """The guard and the annotators, measured against the same single answers; None where no record has two answers."""
     annotators = soft.metrics["annotator_micro_f1"]
     if annotators.value is None:
@@ -205,13 +205,14 @@ def annotators_figure(soft: SoftMetrics, best: EstimatorEvaluation) -> Figure | 
         )
     ]
     finding = annotators_finding(soft, best.estimator)
+    title = f"Simulated annotators: {finding.title[:1].lower()}{finding.title[1:]}" if simulated else finding.title
     note = (
         "Micro F1 against the answer of a randomly drawn annotator. Do not expect a guard to agree with single "
         "annotators better than they agree with each other. The comparison of annotators with gold is optimistic: "
         "their answers were used to build the gold."
     )
-    drawing = forest(rows, Axis(0, 1, "micro F1"), alt=finding.aria)
-    return Figure(finding.title, drawing, note, as_text.plural(soft.n, "record"), rows_csv(rows, ("micro F1",)))
+    drawing = forest(rows, Axis(0, 1, "micro F1"), alt=title)
+    return Figure(title, drawing, note, as_text.plural(soft.n, "record"), rows_csv(rows, ("micro F1",)))
 
 
 def slices_figure(guard: GuardEvaluation, confidence: float) -> Figure | None:
@@ -249,7 +250,11 @@ def labels_figure(
         for auc in [row.metrics["roc_auc"]]
     ]
     finding = labels_finding(best, names, confidence)
-    note = f"ROC AUC of {best.estimator} for each label. A point without whiskers has too few records for an interval."
+    note = (
+        f"ROC AUC of {best.estimator} for each label. A point without whiskers has too few records for an interval. "
+        "Whiskers hold for each label alone. “Clearly” in the title uses wider intervals that hold for all labels at "
+        "once, so fewer labels can be clear than have whiskers above 0.5."
+    )
     if partly:
         note += " Only records in which the label was judged count."
     drawing = forest(rows, Axis(0, 1, "ROC AUC", 0.5, "chance"), alt=finding.aria)
@@ -271,9 +276,9 @@ def review_figure(best: EstimatorEvaluation, *, partly: bool = False) -> Figure:
     among_kept = [point.subset_error or 0.0 for point in points]
     start = left[0] if left else 0.0
     series = [
-        Series("wrong records left, of all records", shares, left, 1),
-        Series("wrong records among those not reviewed", shares, among_kept, 2),
-        Series("wrong records left, reviewed at random", shares, [start * (1 - share) for share in shares], 5),
+        Series("wrong, of all records", shares, left, 1),
+        Series("wrong, among those not reviewed", shares, among_kept, 2),
+        Series("wrong, reviewed at random", shares, [start * (1 - share) for share in shares], 5),
     ]
     finding = review_finding(best.review)
     note = (

@@ -10,6 +10,7 @@ from marginalia.pipeline.report.estimator_findings import (
     bounds_finding,
     chance_finding,
     chance_metric,
+    decisions_note,
     name_tested_metric,
 )
 from marginalia.pipeline.report.finding import Finding
@@ -104,6 +105,7 @@ class GuardView:
     roc: Figure | None
     differences: list[tuple[str, list[Difference | None]]]
     reference: str
+    decisions_note: str  # see estimator_findings.decisions_note
     tested: str  # the sentence about the tested metric; empty when no difference is tested
     bounds: Finding
     reliability: Figure | None
@@ -151,11 +153,14 @@ def guard_view(data: ReportData, guard: GuardEvaluation) -> GuardView:
         roc=roc_figure(guard) if best is not None else None,
         differences=_difference_rows(guard),
         reference=reference,
+        decisions_note=decisions_note(guard),
         tested=name_tested_metric([row.metric for row in guard.differences if row.tested], data.primary),
         bounds=bounds_finding(guard),
         reliability=reliability_figure(best) if best is not None else None,
         label_reliability=label_reliability_figure(best, names, partly=partly) if best is not None else None,
-        annotators=annotators_figure(soft, best) if best is not None and soft is not None else None,
+        annotators=annotators_figure(soft, best, simulated=data.simulated)
+        if best is not None and soft is not None
+        else None,
         soft=soft,
         soft_rows=[(names.get(row.label, row.label), row) for row in soft.labels] if soft is not None else [],
         thresholds=_threshold_rows(data, best) if best is not None else [],

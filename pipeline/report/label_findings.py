@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from marginalia.pipeline.report.as_text import CHANCE, number, percent, plural, with_interval
+from marginalia.pipeline.report.as_text import CHANCE, joined, number, percent, plural, splits, with_interval
 from marginalia.pipeline.report.finding import Finding
 from marginalia.schemas.evaluation_json import Confusion, EstimatorEvaluation, LabelMetrics, ReviewPoint, Slice
 from marginalia.scoring.measures.conclusions import FEW_RECORDS, Answer, above_other, compare
 from marginalia.scoring.measures.intervals import chance_at_most, share
 
 COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
+MOST_NAMED = 5  # labels in a sentence
 TAIL = 0.025  # of a two-sided 95 % test
 
 
@@ -41,13 +42,22 @@ def labels_finding(estimator: EstimatorEvaluation, names: dict[str, str], confid
             only = measurable_labels.removeprefix("1 ")
             return Finding("yes", f"The {only} is recognised better than chance{end}")
         return Finding("yes", f"All {measurable_labels}s are recognised better than chance{end}")
-    end = f"; {_lowest(surely_not or known, names, surely_not=bool(surely_not))}{end}"
+    end = f"{_not_shown(better, known, names)}; {_lowest(surely_not or known, names, surely_not=bool(surely_not))}{end}"
     answer: Answer = "no" if surely_not else "cannot tell"
     if not better:
         return Finding(answer, f"None of {plural(len(known), 'label')} is recognised clearly better than chance{end}")
     verb = "is" if len(better) == 1 else "are"
     count = f"{len(better)} of {plural(len(known), 'label')}"
     return Finding(answer, f"{count} {verb} recognised clearly better than chance{end}")
+
+
+def _not_shown(better: Sequence[LabelMetrics], known: Sequence[LabelMetrics], names: dict[str, str]) -> str:
+    """Which labels are not among the `better` ones; empty where the rest of the sentence says it."""
+    others = [names.get(row.label, row.label) for row in known if row not in better]
+    if not better or len(others) == 1:
+        return ""
+    shown = others if len(others) <= MOST_NAMED else [*others[: MOST_NAMED - 1], f"{len(others) - MOST_NAMED + 1} more"]
+    return f"; not shown for {joined(shown)}"
 
 
 def _lowest(rows: Sequence[LabelMetrics], names: dict[str, str], *, surely_not: bool) -> str:
@@ -59,8 +69,9 @@ def _lowest(rows: Sequence[LabelMetrics], names: dict[str, str], *, surely_not: 
 
 
 def weakest_label_finding(estimator: EstimatorEvaluation, names: dict[str, str], confidence: float) -> Finding:
-    """Is one label surely recognised worse than all others? Names the label of the lowest ROC AUC; empty with fewer
-    than two measurable labels. Never `no`: overlapping intervals do not show that labels are equal."""
+    """Is one label surely recognised worse than all others? Names the label of the lowest ROC AUC, and that of the
+    lowest F1 where it is another one; empty with fewer than two measurable labels. Never `no`: overlapping intervals do
+    not show that labels are equal."""
     known = [row for row in estimator.labels if row.n >= FEW_RECORDS and row.metrics["roc_auc"].low is not None]
     if len(known) < 2:
         return Finding("not computed", "")
@@ -71,12 +82,24 @@ def weakest_label_finding(estimator: EstimatorEvaluation, names: dict[str, str],
         above_other(auc, row.metrics["roc_auc"], comparisons=len(others), confidence=confidence) == "yes"
         for row in others
     )
-    numbers = f"{with_interval(auc)}, {plural(lowest.positives, 'positive')} in {plural(lowest.n, 'record')}"
+    of_splits = f" of the {splits(estimator.splits)}" if estimator.splits else ""
+    numbers = f"{with_interval(auc)}, {plural(lowest.positives, 'positive')} in {plural(lowest.n, 'record')}{of_splits}"
+    numbers += _lowest_f1(known, lowest, names, estimator.threshold)
     name = names.get(lowest.label, lowest.label)
     if worse_than == len(others):
         return Finding("yes", f"{name} is recognised clearly worse than every other label: ROC AUC {numbers}")
     clearly = f"clearly below {worse_than} of {len(others)} others" if worse_than else "but not clearly below any other"
     return Finding("cannot tell", f"{name} has the lowest ROC AUC, {clearly}: {numbers}")
+
+
+def _lowest_f1(rows: Sequence[LabelMetrics], other: LabelMetrics, names: dict[str, str], threshold: float) -> str:
+    """Says which label has the lowest F1 at the fixed threshold, if it is not the `other`."""
+    measured = [row for row in rows if "f1" in row.metrics and row.metrics["f1"].value is not None]
+    lowest = min(measured, key=lambda row: row.metrics["f1"].value or 0.0, default=other)
+    if lowest.label == other.label:
+        return ""
+    value = number(lowest.metrics["f1"].value)
+    return f". By F1 at threshold {threshold:g} it is {names.get(lowest.label, lowest.label)} ({value})"
 
 
 def slices_finding(slices: Sequence[Slice], confidence: float) -> Finding:

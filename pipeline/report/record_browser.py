@@ -23,15 +23,17 @@ MOST_BYTES = 3_300_000  # of all records as JSON, so that the page stays under 5
 MOST_CHARACTERS = 1_500  # of one record's texts
 FIRST = 10
 NEAR = 0.05  # a probability at most this far from the threshold, or with bounds around it, is near the threshold
+LEAST_NEAR = 0.01  # but never one below this: near a low threshold nearly every record would be
 SCALE = 10_000  # bounds are integers in the page, to keep it small
 DIGITS = 6  # of a probability in the page, significant ones; as many as a threshold is compared with
 
 
 @dataclass(frozen=True)
 class ShownRecord:
-    """A record without its text: its id, and for each guard (its name, labels missed, labels flagged wrongly)."""
+    """A record without its text; for each guard: (its name, labels missed, labels flagged wrongly)."""
 
     id: str
+    split: str
     guards: list[tuple[str, list[str], list[str]]]
 
 
@@ -111,16 +113,20 @@ def record_browser(data: ReportData) -> RecordBrowser | None:
         }
         for decisions in found
     ]
-    first = [_without_text(data, record, found, rows_of) for record in order[:FIRST]]
+    first = [_without_text(data, gold[record], found, rows_of) for record in order[:FIRST]]
     return RecordBrowser(
-        json_data({"near": NEAR, "guards": guards, "records": shown}), len(shown), len(order), shortened, first
+        json_data({"near": NEAR, "least": LEAST_NEAR, "guards": guards, "records": shown}),
+        len(shown),
+        len(order),
+        shortened,
+        first,
     )
 
 
 def _without_text(
-    data: ReportData, record: str, found: Sequence[_Decisions], rows_of: Sequence[dict[str, int]]
+    data: ReportData, row: dict[str, Any], found: Sequence[_Decisions], rows_of: Sequence[dict[str, int]]
 ) -> ShownRecord:
-    names, guards = data.label_names, []
+    names, guards, record = data.label_names, [], row["id"]
     for decisions, rows in zip(found, rows_of, strict=True):
         if record in rows:
             kinds = dict(
@@ -128,7 +134,7 @@ def _without_text(
             )
             missed, wrong = ([names.get(label, label) for label in kinds if kinds[label] == kind] for kind in "ma")
             guards.append((decisions.table.guard, missed, wrong))
-    return ShownRecord(record, guards)
+    return ShownRecord(record, row["split"], guards)
 
 
 def _decisions(table: GuardTable, guard: GuardEvaluation, best: EstimatorEvaluation) -> _Decisions:
@@ -144,7 +150,7 @@ def _decisions(table: GuardTable, guard: GuardEvaluation, best: EstimatorEvaluat
     thresholds = np.array([best.threshold if value is None else value for value in values])
     bounded = table.bounded if table.bounded is not None and best.estimator in table.bounded.bounds else None
     distance = np.abs(scores - thresholds)
-    near = (distance <= NEAR) | ((lower < thresholds) & (thresholds <= upper))
+    near = ((distance <= NEAR) | ((lower < thresholds) & (thresholds <= upper))) & (upper >= LEAST_NEAR)
     kinds = _kinds(table.truth, scores >= thresholds, near, table.judged)
     wrong = (scores >= thresholds) != table.truth
     informative = np.where(table.judged, np.where(wrong, 1 + distance, 1 - distance), -1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -37,6 +37,7 @@ class ReportData:
     audited: pl.DataFrame | None = None  # AuditedRecord
     generation: Generation | None = None
     primary: Primary = "macro_roc_auc"  # evaluate.primary
+    where: Mapping[str, str] = field(default_factory=dict)  # evaluate.where: attribute → value
     tables: Sequence[GuardTable] = ()  # what each guard was judged on; without them there is no record browser
 
     @property

@@ -78,6 +78,7 @@ def _work(run: Run) -> StageOutcome:
             audited=AUDIT.read_if_present(run),
             generation=GENERATION.read_if_present(run),
             primary=run.config.evaluate.primary,
+            where=run.config.evaluate.where,
             tables=list(_guard_tables(run, gold, prompts)),
         )
     )

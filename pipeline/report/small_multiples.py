@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from marginalia.pipeline.report.plots import NARROW, WIDE, Axis, Series, tick_label, truncated, wide_and_narrow
+from marginalia.pipeline.report.plots import NARROW, WIDE, Axis, Series, tick_label, wide_and_narrow
 from marginalia.pipeline.report.svg import Drawing
 
 COLUMNS = {WIDE: 4, NARROW: 2}
-GAP, LEFT, TOP = 22.0, 34.0, 44.0
+GAP, LEFT, TOP, LINE = 22.0, 34.0, 44.0, 15.0
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,15 @@ def _panels(shown: Sequence[Panel], axis: Axis, width: float, alt: str, legend: 
     columns = COLUMNS[width]
     size = (width - columns * LEFT - (columns - 1) * (GAP - 14)) / columns
     rows = -(-len(shown) // columns)
-    step = TOP + size + 26
+    longest = int(size / 6.6)  # characters in a line
+    titles = [textwrap.wrap(panel.title, longest) for panel in shown]
+    top = TOP + LINE * (max((len(lines) for lines in titles), default=1) - 1)
+    step = top + size + 26
     css = "plot wide" if width == WIDE else "plot narrow"
     drawing = Drawing(width, rows * step + 26 + 20 * len(legend), alt=alt, css=css)
     for number, panel in enumerate(shown):
         left = LEFT + (number % columns) * (size + LEFT + GAP - 14)
-        _panel(drawing, panel, axis, left, (number // columns) * step + TOP, size)
+        _panel(drawing, panel, titles[number], axis, left, (number // columns) * step + top, size)
     for number, series in enumerate(legend):
         y = rows * step + 22 + 20 * number
         drawing.line(LEFT, y - 4, LEFT + 22, y - 4, f"curve tone{series.tone}")
@@ -45,14 +49,17 @@ def _panels(shown: Sequence[Panel], axis: Axis, width: float, alt: str, legend: 
     return drawing
 
 
-def _panel(drawing: Drawing, panel: Panel, axis: Axis, left: float, top: float, size: float) -> None:
+def _panel(
+    drawing: Drawing, panel: Panel, title: Sequence[str], axis: Axis, left: float, top: float, size: float
+) -> None:
     def at(x: float, y: float) -> tuple[float, float]:
         span = axis.high - axis.low
         return left + size * (min(x, axis.high) - axis.low) / span, top + size * (
             1 - (min(y, axis.high) - axis.low) / span
         )
 
-    drawing.text(left, top - 22, truncated(panel.title, int(size / 6.6)), "name")
+    for line, text in enumerate(reversed(title)):
+        drawing.text(left, top - 22 - LINE * line, text, "name")
     drawing.text(left, top - 8, panel.subtitle, "tick")
     for value in (axis.low, (axis.low + axis.high) / 2, axis.high):
         drawing.line(*at(value, axis.low), *at(value, axis.high), "grid")

@@ -19,7 +19,8 @@ from marginalia.scoring.measures.conclusions import FEW_RECORDS
 from marginalia.scoring.measures.intervals import Array, Flags
 from marginalia.scoring.measures.thresholds import outcome
 
-TABLE_STEPS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+TABLE_STEPS = (0.001, 0.01, *(round(0.05 * step, 2) for step in range(1, 20)))
+PRINTED_STEPS = (0.01, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 RECALL_GOAL = 0.8  # the page says which threshold finds this share of a label
 MOST_STEPS = 1_500  # with more different scores, thresholds of a label are rounded up to multiples of 1 / GRID
 GRID = 1_000

@@ -9,7 +9,7 @@
     Object.assign(document.createElement(tag), text === undefined ? {} : { textContent: text }, properties);
 
   const startBrowser = () => {
-    const { near, guards, records } = JSON.parse(document.getElementById("record-data").textContent);
+    const { near, least, guards, records } = JSON.parse(document.getElementById("record-data").textContent);
     const find = (name) => panel.querySelector(`[data-filter="${name}"]`);
     const filters = { guard: find("guard"), label: find("label"), kind: find("kind"), text: find("text") };
     const status = panel.querySelector(".status"), state = panel.querySelector(".state"), results = panel.querySelector(".results");
@@ -27,7 +27,6 @@
         filters.label.append(make("option", label, { value: index })));
     };
 
-    const thresholdText = (value) => (value >= 0.001 || value === 0 ? value.toFixed(3) : value.toExponential(1).replace("-", "−"));
     const chosen = (guard, index) => chosenThresholds.get(`${guard.guard}/${guard.ids[index]}`);
     const thresholdOf = (guard, index) => chosen(guard, index)?.threshold ?? guard.thresholds[index];
 
@@ -40,7 +39,8 @@
       const flagged = p >= Number(threshold.toPrecision(6));
       const letter = cells.truth[index] === "1" ? (flagged ? "f" : "m") : flagged ? "a" : "r";
       const around = cells.low && cells.low[index] / SCALE < threshold && threshold <= cells.high[index] / SCALE;
-      return around || Math.abs(p - threshold) <= near ? letter.toUpperCase() : letter;
+      const upper = cells.high && cells.high[index] !== null ? Math.max(cells.high[index] / SCALE, p) : p;
+      return upper >= least && (around || Math.abs(p - threshold) <= near) ? letter.toUpperCase() : letter;
     };
 
     // as in record_browser.py: wrong decisions first, the most confident ones at the top, then right ones by closeness
@@ -65,8 +65,8 @@
       });
       state.textContent = changed.length
         ? `Decided at the thresholds that you chose: ${changed.map((index) => `${guard.labels[index]} ${thresholdText(thresholds[index])}`).join(", ")}` +
-          `${changed.length < guard.ids.length ? "; the other labels as on the first screen" : ""}.`
-        : "Decided at the thresholds of the first screen. Move a slider under “Choose thresholds”, and this list follows.";
+          `${changed.length < guard.ids.length ? "; the other labels at the recommended thresholds" : ""}.`
+        : "Decided at the recommended thresholds. Move a slider under “Choose thresholds”, and this list follows.";
     };
 
     const isKind = (letter, kind) => {
@@ -115,6 +115,7 @@
       shown.tHead.append(head);
       const box = make("div", undefined, { className: "scroll", tabIndex: 0 });
       box.append(shown);
+      watchWidth(box);
       return box;
     };
 
@@ -192,4 +193,15 @@
   };
 
   if (panel) panel.addEventListener("toggle", startBrowser, { once: true });
+  for (const link of document.querySelectorAll("[data-record]")) link.addEventListener("click", (event) => {
+    event.preventDefault();
+    panel.open = true;
+    const search = panel.querySelector("[data-filter=text]");
+    const show = () => {
+      search.value = link.dataset.record;
+      search.dispatchEvent(new Event("input"));
+      panel.scrollIntoView();
+    };
+    requestAnimationFrame(() => requestAnimationFrame(show));  // the browser is filled when it opens
+  });
 }

@@ -10,7 +10,8 @@
       const cells = Object.fromEntries([...panel.querySelectorAll("[data-cell]")].map((cell) => [cell.dataset.cell, cell]));
       return { index, guard, label, cells, key: `${guard.guard}/${label.id}`, threshold: label.start,
         range: panel.querySelector("[type=range]"), number: panel.querySelector("[type=number]"),
-        summary: panel.querySelector("summary [data-summary]") };
+        summary: panel.querySelector("summary [data-summary]"), finds: panel.querySelector("[data-finds]"),
+        findsLong: panel.querySelector("[data-finds-long]") };
     });
 
     const shareText = (hits, n) => {  // as as_text.share
@@ -22,8 +23,9 @@
       const value = share >= 0.995 && share < 1 ? "over 99 %" : percent > 0 && percent < 0.5 ? "under 1 %" : `${percent.toFixed(0)} %`;
       return `${value} (${ends})`;
     };
-    const thresholdText = (value) => (value >= 0.001 || value === 0 ? value.toFixed(3) : value.toExponential(1).replace("-", "−"));
     const numberText = (value) => Number(value.toPrecision(3)).toLocaleString("en-US", { maximumSignificantDigits: 3 });
+    const recall = section.querySelector("[data-recall]"), problem = section.querySelector("[data-problem]");
+    const moved = document.querySelector("[data-thresholds-moved]");
     const costOf = (input) => Math.max(Number(input.value) || 0, 0);
 
     const stepAt = ({ thresholds }, threshold) => {
@@ -48,7 +50,8 @@
       if (document.activeElement !== slider.number) slider.number.value = Number(threshold.toPrecision(6));
       chosenThresholds.set(slider.key, { threshold, start: label.start });
       thresholdChanges.dispatchEvent(new Event("change"));
-      slider.summary.textContent = `${thresholdText(threshold)}: precision ${texts.precision}, recall ${texts.recall}`;
+      slider.summary.textContent =
+        `${thresholdText(threshold)}: precision ${texts.precision}, recall ${texts.recall}`.replaceAll(" %", "\u00a0%");
     };
 
     const set = (slider, value) => {
@@ -65,6 +68,7 @@
         if (input.value !== input.defaultValue) changed.set(name, costOf(input));
       }
       for (const { key, label, threshold } of sliders) if (threshold !== label.start) changed.set(key, threshold);
+      if (moved) moved.hidden = sliders.every(({ label, threshold }) => threshold === label.start);
       history.replaceState(null, "", changed.size ? PREFIX + changed : "#choose");
     };
 
@@ -75,14 +79,40 @@
         input.value = changed.has(name) ? Math.max(Number(changed.get(name)) || 0, 0) : input.defaultValue;
       }
       for (const slider of sliders) set(slider, changed.has(slider.key) ? Number(changed.get(slider.key)) : slider.label.start);
+      if (moved) moved.hidden = sliders.every(({ label, threshold }) => threshold === label.start);
       section.scrollIntoView();
+    };
+
+    // whether all fields hold what they ask for; else says which one does not
+    const check = () => {
+      const problems = [[costs.miss, "A miss must cost 0 or more"], [costs.alarm, "A false alarm must cost 0 or more"],
+        [recall, "“Find at least” must be from 1 to 100 %"]].filter(([input]) => {
+        input.setAttribute("aria-invalid", !input.checkValidity());
+        return !input.checkValidity();
+      });
+      problem.textContent = problems.length ? `${problems.map(([, text]) => text).join(". ")}. Nothing was changed.` : "";
+      return !problems.length;
+    };
+
+    const stepFor = ({ right, positives }, share) => right.findLastIndex((count) => count >= share * positives - ROUNDING);
+
+    // the lines that say which threshold finds at least this share of a label
+    const showFinds = (share) => {
+      const percent = `${Number((100 * share).toPrecision(6))}\u00a0%`;
+      for (const { label, finds, findsLong } of sliders) {
+        if (!finds) continue;
+        const step = stepFor(label, share), hits = label.right[step], at = thresholdText(label.thresholds[step]);
+        const found = shareText(hits, label.positives);
+        finds.textContent = ` · finds at least ${percent} at ${at}: ${found.replaceAll(" %", "\u00a0%")}, chosen on these same records`;
+        findsLong.textContent = `The highest threshold that finds at least ${percent} of them is ${at}: ` +
+          `recall ${found}, precision ${shareText(hits, label.flagged[step])}.`;
+      }
     };
 
     // the highest step that finds at least this share of the positives
     const findAtLeast = (share) => {
       for (const slider of sliders) {
-        const { right, positives, thresholds } = slider.label;
-        const step = right.findLastIndex((count) => count >= share * positives - ROUNDING);
+        const { positives, thresholds } = slider.label, step = stepFor(slider.label, share);
         if (positives && step >= 0) set(slider, thresholds[step]);
       }
       remember();
@@ -108,10 +138,20 @@
       show(slider);
     }
     for (const input of Object.values(costs)) {
-      input.addEventListener("input", () => { sliders.forEach(show); remember(); });
+      input.addEventListener("input", () => {
+        if (!check()) return;
+        sliders.forEach(show);
+        remember();
+      });
     }
+    recall.addEventListener("input", check);
+    recall.addEventListener("change", () => { if (check()) showFinds(Number(recall.value) / 100); });
     section.querySelector("[data-find]").addEventListener("click", () => {
-      findAtLeast(Math.min(Math.max(Number(section.querySelector("[data-recall]").value) || 0, 0), 100) / 100);
+      if (check()) findAtLeast(Number(recall.value) / 100);
+    });
+    section.querySelector("[data-reset]").addEventListener("click", () => {
+      for (const slider of sliders) set(slider, slider.label.start);
+      remember();
     });
     section.querySelector("[data-download]").addEventListener("click", download);
     addEventListener("hashchange", restore);

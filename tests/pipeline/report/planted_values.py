@@ -33,6 +33,7 @@ def estimator(name: str, auc: Metric, *, baseline: bool = False, micro: Metric |
         baseline=baseline,
         threshold=0.5,
         n=100,
+        splits=["test"],
         metrics={"macro_roc_auc": auc, "micro_roc_auc": micro or auc, "micro_f1": metric(0.5, 0.4, 0.6)},
         tuned=EMPTY,
         verdict=EMPTY,

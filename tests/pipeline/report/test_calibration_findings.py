@@ -37,7 +37,9 @@ def test_calibration() -> None:
     assert "could not be tested" in sentence(calibration(quality(0.2, None)))
     few = quality(0.2, 0.1).model_copy(update={"n": 12})
     assert sentence(calibration(few)) == "The calibration of the guard's probabilities could not be tested (ECE 0.20)"
-    assert sentence(calibration(quality(0.2, 0.1))).endswith("; when the guard says 40 %, 20 % (10–30) are true")
+    assert sentence(calibration(quality(0.2, 0.1))).endswith(
+        "; of the labels with the highest probabilities (40 % on average), 20 % (10–30) apply"
+    )
     assert "changes the ECE from 0.20 to under 0.01" in sentence(
         calibration(quality(0.2, 0.1), recalibrated=quality(0.001, 0.1))
     )
@@ -57,7 +59,7 @@ def test_few_records_are_no_evidence_of_calibration() -> None:
     for value in (few, few.model_copy(update={"positives": 21})):  # few positives, few negatives
         assert calibration_finding(calibration(value)).sentence.startswith(
             "Too few records to say whether the guard's probabilities are calibrated (ECE 0.03; calibrated ones reach "
-            "up to 0.11 by chance); when the guard says"
+            "up to 0.11 by chance); of the labels with"
         )
     assert calibration_finding(calibration(enough)).sentence.startswith("No evidence that the guard's")
 
@@ -75,7 +77,7 @@ def test_calibration_of_each_label() -> None:
 
     off, fine, unknown = quality(0.3, 0.1), quality(0.1, 0.1), quality(0.3, None)
     assert sentence(a=off, b=fine, c=unknown).startswith("For 1 of 2 labels the calibration error is larger")
-    assert sentence(a=off, b=fine).endswith("Ant is furthest off (20 percentage points too high on average)")
+    assert sentence(a=off, b=fine).endswith("Ant has the largest (ECE 0.30; 20 percentage points too high on average)")
     assert sentence(a=fine) == "No evidence of miscalibration for any of 1 label"
     assert sentence(a=unknown).endswith("could not be tested")
 

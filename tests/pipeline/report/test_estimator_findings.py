@@ -13,6 +13,7 @@ from marginalia.pipeline.report import as_text
 from marginalia.pipeline.report.estimator_findings import (
     bounds_finding,
     chance_finding,
+    decisions_note,
     estimators_finding,
     judged_finding,
     name_tested_metric,
@@ -22,6 +23,7 @@ from marginalia.pipeline.report.terminal_summary import headline
 from marginalia.schemas.evaluation_json import (
     BoundsEffect,
     Difference,
+    EstimatorEvaluation,
     Evaluation,
     Finding,
     GoldCounts,
@@ -177,16 +179,17 @@ def test_on_how_many_records_a_guard_is_judged() -> None:
         best = estimator("marginal", BETTER).model_copy(update={"n": n, "tuned": tuned})
         reasons = {reason.replace("_", " "): number for reason, number in left_out.items()}
         guard = page([best], records=records, left_out=reasons)
-        return judged_finding(guard, best, final).sentence
+        return judged_finding(guard, best, final, {"source": "included"}).sentence
 
     where = {"not chosen by evaluate.where": 59}
     assert sentence(184, 125, 125, 63, **where) == (
-        "Judged on 125 of 184 records (59 left out by evaluate.where); thresholds tested on 63"
+        "Judged on 125 of 184 records with final labels (59 left out, because evaluate.where in config.yaml chooses "
+        "those whose source is included); thresholds tested on 63"
     )
-    assert sentence(1, 1, 1, None) == "Judged on 1 of 1 record; no test records to test thresholds on"
+    assert sentence(1, 1, 1, None) == "Judged on 1 of 1 record with final labels; no test records to test thresholds on"
     assert sentence(20, 9, 18, 4, scoring_failed=2) == (
-        "Judged on 9 of 20 records (2 scoring failed; 9 in other splits or without a judged label); thresholds "
-        "tested on 4"
+        "Judged on 9 of 20 records with final labels (2 scoring failed; 9 in other splits or without a judged label); "
+        "thresholds tested on 4"
     )
 
 
@@ -201,7 +204,7 @@ def test_bounds() -> None:
     )
     assert "3 records did not reach the tolerance" in sentence(wide.model_copy(update={"beyond": 3}))
     assert sentence(wide.model_copy(update={"wide": [], "tolerance": None})).endswith(
-        "wider than a third of its sampling interval"
+        "It is too small to matter next to the sampling intervals"
     )
     assert sentence(None) == ""
     over_passages = sentence(wide.model_copy(update={"over_passages": True, "tolerance": None}))
@@ -230,3 +233,13 @@ def test_bounds() -> None:
 )
 def test_the_tested_metric_is_that_of_the_data(tested: list[str], primary: str, sentence: str) -> None:
     assert name_tested_metric(tested, primary) == sentence
+
+
+def test_the_recommendation_says_what_it_does_not_show() -> None:
+    def tuned(name: str, f1: float, *, baseline: bool = False) -> EstimatorEvaluation:
+        return estimator(name, BETTER, baseline=baseline).model_copy(update={"tuned": {"micro_f1": metric(f1)}})
+
+    rows = [tuned("marginal", 0.55), tuned("joint", 0.57), tuned("greedy", 0.9, baseline=True)]
+    assert decisions_note(page(rows)).endswith("the micro F1 on the test split is 0.55, and 0.57 for joint")
+    assert decisions_note(page(rows[:1])) == ""
+    assert decisions_note(page([estimator("marginal", BETTER), rows[1]])) == ""

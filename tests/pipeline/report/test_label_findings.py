@@ -129,7 +129,7 @@ def test_the_weakest_label() -> None:
         best = estimator("marginal", BETTER).model_copy(update={"labels": rows})
         return weakest_label_finding(best, {"l1": "Late"}, 0.95).sentence
 
-    numbers = "0.30 (0.20 to 0.40), 9 positives in 100 records"
+    numbers = "0.30 (0.20 to 0.40), 9 positives in 100 records of the test split"
     assert sentence(BETTER, WORSE) == f"Late is recognised clearly worse than every other label: ROC AUC {numbers}"
     assert sentence(BETTER, WORSE, metric(0.35, 0.25, 0.45)) == (
         f"Late has the lowest ROC AUC, clearly below 1 of 2 others: {numbers}"
@@ -137,3 +137,25 @@ def test_the_weakest_label() -> None:
     unclear = sentence(UNCLEAR, metric(0.55, 0.4, 0.7))
     assert unclear.startswith("Late has the lowest ROC AUC, but not clearly below any other: 0.55 (0.40 to 0.70)")
     assert sentence(BETTER, NONE) == ""
+
+
+def test_labels_that_are_not_shown_to_be_recognised_are_named() -> None:
+    labels = [
+        LabelMetrics(label=label, n=100, positives=9, metrics={"roc_auc": auc})
+        for label, auc in (("a", BETTER), ("b", UNCLEAR), ("c", metric(0.55, 0.4, 0.7)))
+    ]
+    found = labels_finding(estimator("marginal", BETTER).model_copy(update={"labels": labels}), {"b": "Bee"}, 0.95)
+    assert "1 of 3 labels is recognised clearly better than chance; not shown for Bee and c; c has" in found.sentence
+
+
+def test_the_weakest_label_by_f1_is_named_where_it_is_another_one() -> None:
+    def sentence(f1_of_a: float) -> str:
+        labels = [
+            LabelMetrics(label=label, n=100, positives=9, metrics={"roc_auc": auc, "f1": metric(f1)})
+            for label, auc, f1 in (("a", BETTER, f1_of_a), ("b", WORSE, 0.4))
+        ]
+        best = estimator("marginal", BETTER).model_copy(update={"labels": labels})
+        return weakest_label_finding(best, {"a": "Ant"}, 0.95).sentence
+
+    assert sentence(0.3).endswith(". By F1 at threshold 0.5 it is Ant (0.30)")
+    assert "F1" not in sentence(0.5)

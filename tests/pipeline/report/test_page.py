@@ -14,6 +14,7 @@ import pytest
 from marginalia.pipeline.config.evaluation import EvaluateSection
 from marginalia.pipeline.evaluation.evaluate_guards import GuardScores, evaluate
 from marginalia.pipeline.evaluation.guard_tables import guard_table
+from marginalia.pipeline.report import as_text
 from marginalia.pipeline.report.gold_sections import dataset_section
 from marginalia.pipeline.report.page_script import content_policy, page_script
 from marginalia.pipeline.report.report_data import ReportData
@@ -204,18 +205,18 @@ def test_imported_answers_are_called_imported(poor: ReportData) -> None:
 
 
 def test_counts_of_the_page_are_those_of_the_files(poor: ReportData, poor_page: Page) -> None:
-    assert "Planned 52 slots to fill" in poor_page.text
+    assert "Planned 52 records to write" in poor_page.text
     assert "Gold 45 records with final labels" in poor_page.text
     assert "Left out of the gold: 3 records with status needs adjudication" in poor_page.text
-    assert "Scored 44 records judged by smollm2" in poor_page.text
+    assert "Judged 44 records on which smollm2 was judged; 1 more is left out" in poor_page.text
     assert "Left out: 1 record (scoring failed)" in poor_page.text
     auc = poor.evaluation.guards[0].estimators[0].metrics["macro_roc_auc"]
     assert f"{auc.value:.2f} ({auc.low or -1:.2f} to {auc.high or -1:.2f})" in poor_page.text
 
 
 def test_worst_records_are_behind_a_content_notice(poor_page: Page) -> None:
-    summaries = [text for text in poor_page.texts if "Content notice" in text]
-    assert [text.partition(":")[2].split()[0] for text in summaries] == ["text", "browse"]
+    summaries = [text for text in poor_page.texts if "(content notice)" in text]
+    assert [text.split()[0] for text in summaries] == ["Texts", "Browse"]
 
 
 def hostile_report_data() -> ReportData:
@@ -272,15 +273,15 @@ def test_the_page_has_every_section(middling: ReportData) -> None:
     text = " ".join(page.texts)
     for expected in (
         "Coverage of the plan",
-        "attempts were rejected",
+        "written texts were rejected",
         "Label by label",
         "How much of the error is the annotators' own disagreement",
-        "Measured against single annotators",
+        "measured against single annotators",
         "Which estimator to use",
         "Which thresholds to use",
         "By attribute",
         "Missed one label, gave another",
-        "Content notice",
+        "(content notice)",
         "Cost and time",
     ):
         assert expected in text, expected
@@ -322,9 +323,11 @@ def test_the_page_says_why_another_metric_than_the_primary_is_tested(middling: R
     rows = [row.model_copy(update={"tested": row.metric == "micro_roc_auc"}) for row in guard.differences]
     other = guard.model_copy(update={"differences": rows})
     evaluation = middling.evaluation.model_copy(update={"guards": [other]})
-    assert "Only macro ROC AUC is tested ( evaluate.primary )." in Page(build_page(middling)).text
+    assert "In this table: only macro ROC AUC is tested (set by evaluate.primary in config.yaml)." in " ".join(
+        Page(build_page(middling)).text.split()
+    )
     page = Page(build_page(replace(middling, evaluation=evaluation)))
-    assert "Only micro ROC AUC is tested, because macro ROC AUC has no interval here ( evaluate.primary )." in page.text
+    assert "only micro ROC AUC is tested, because macro ROC AUC has no interval here (set by" in page.text
 
 
 def test_untested_findings_in_an_evaluation_of_an_older_version_are_not_shown(middling: ReportData) -> None:
@@ -344,3 +347,37 @@ def test_untested_findings_in_an_evaluation_of_an_older_version_are_not_shown(mi
     page = Page(build_page(replace(middling, evaluation=evaluation)))
     assert "clearly worse" not in page.text
     assert "the difference could not be tested" in page.text
+
+
+def test_results_from_simulated_annotators_are_marked_in_their_headings(middling: ReportData) -> None:
+    def text(data: ReportData) -> str:
+        return " ".join(Page(build_page(data)).text.split())
+
+    assert middling.agreement is not None
+    agreement = middling.agreement.model_copy(update={"simulated": True})
+    simulated = text(replace(middling, simulated=True, agreement=agreement))
+    by_people = middling.agreement.model_copy(update={"simulated": False})
+    people = text(replace(middling, simulated=False, agreement=by_people))
+    headings = ("How far to trust the labels (simulated annotators)", "own disagreement (simulated annotators)")
+    for marked in (*headings, "Simulated annotators: measured against single annotators"):
+        assert marked in simulated and marked not in people
+    assert simulated.count("Simulated annotators: ") >= 3
+    assert "which no guard can remove" in people and "which no guard can remove" not in simulated
+
+
+def test_the_same_share_has_the_same_text_in_every_table(middling: ReportData) -> None:
+    (guard,) = middling.evaluation.guards
+    best = next(row for row in guard.estimators if row.estimator == guard.recommended)
+    page = " ".join(Page(build_page(middling)).text.replace("\u00a0", " ").split())
+    for label in middling.taxonomy.ids:
+        judged = best.thresholds.labels[label][0].judged_on
+        assert judged is not None
+        value, _, ends = as_text.share(judged.recall).partition(" (")
+        shown = f"{value} {ends[:-1].removesuffix(' %')} %"
+        assert page.count(shown) >= 2, (label, shown)
+
+
+def test_titles_of_small_diagrams_are_not_cut(middling: ReportData) -> None:
+    for drawing in re.findall(r"<svg.*?</svg>", build_page(middling)):
+        if "plot" in drawing and "ECE" in drawing:
+            assert "…" not in drawing

@@ -134,7 +134,7 @@ def test_without_safe_records_the_page_says_that_the_verdict_has_only_a_recall(m
     few = Page(build_page(report_data(SYNTHETIC, replace(masked_frames(), gold=gold))))
     assert "so precision, F1, average precision and accuracy are not computed." in few.text
     verdict = few.text.partition("The verdict: at least one label")[2].partition("Threshold 0.5")[0]
-    assert " ".join(verdict.split()).endswith("accuracy — — — — 1.00 0.95 to 1.00 — —")  # only the recall
+    assert " ".join(verdict.split()).endswith("accuracy — — — — 100 % 95–100 % — —")  # only the recall
     never = [label.name for label in TAXONOMY.labels[5:]]
     assert f"Not in macro averages: {', '.join(never)} (not judged in any record of these splits" in few.text
     assert few.text.count("(not checked: this label was not judged in the calibration split)") == len(never)

@@ -145,7 +145,7 @@ def test_print_cuts_no_figure_and_leaves_out_what_needs_a_screen(
         [".contents", "#record-browser", ".figure-links", "details:not([open], .cutoff)", "[data-with-script]"],
     )
     assert shown == []
-    assert browser.execute_script(CUTOFFS) == [list(range(10, 100, 10))] * 13  # every second one
+    assert browser.execute_script(CUTOFFS) == [[1, 10, 20, 30, 50, 70, 90]] * 13
     fits = browser.execute_script(
         "return [...document.querySelectorAll('.cutoff .scroll')].map(box => box.scrollWidth <= box.clientWidth)"
     )
@@ -166,7 +166,7 @@ def test_on_screen_all_fixed_thresholds_are_shown_without_scripts(browser: webdr
     show(browser, page)
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     browser.execute_script(OPEN_ALL)
-    assert browser.execute_script(CUTOFFS) == [list(range(5, 100, 5))] * 13
+    assert browser.execute_script(CUTOFFS) == [[0, 1, *range(5, 100, 5)]] * 13
 
 
 def test_without_scripts_a_sentence_says_where_the_worst_records_are(browser: webdriver.Chrome, page: str) -> None:  # noqa: F811
@@ -241,13 +241,13 @@ def state(browser: webdriver.Chrome) -> str:  # noqa: F811
 def test_the_records_follow_the_sliders(browser: webdriver.Chrome, page: str, data: ReportData) -> None:  # noqa: F811
     show(browser, page)
     browser.execute_script("document.querySelector('#record-browser').open = true")
-    assert state(browser).startswith("Decided at the thresholds of the first screen.")
+    assert state(browser).startswith("Decided at the recommended thresholds.")
     (table,) = data.tables
     truth, p = table.truth[:, 0], table.scores["marginal"][:, 0]
     low, high = (ends[:, 0] for ends in table.bounds["marginal"])
     choose(browser, "label", "0")
     test_scores = np.sort(p[table.splits == "test"])
-    for threshold in (0.5, 0.31, float(test_scores[-3])):  # the last one is a score, which must be flagged
+    for threshold in (0.5, 0.31, 0.023, float(test_scores[-3])):  # the last one is a score, which must be flagged
         browser.execute_script(
             "const field = document.querySelector('[data-slider=\"0\"] [type=number]'); field.value = arguments[0];"
             "field.dispatchEvent(new Event('input'))",
@@ -257,7 +257,7 @@ def test_the_records_follow_the_sliders(browser: webdriver.Chrome, page: str, da
         name = data.label_names[table.labels[0]]
         assert state(browser).startswith(f"Decided at the thresholds that you chose: {name} {threshold:.3f}; the other")
         flagged = p >= threshold
-        near = (np.abs(p - threshold) <= 0.05) | ((low < threshold) & (threshold <= high))
+        near = ((np.abs(p - threshold) <= 0.05) | ((low < threshold) & (threshold <= high))) & (high >= 0.01)
         for kind, selected in {"m": truth & ~flagged, "a": ~truth & flagged, "near": near}.items():
             choose(browser, "kind", kind)
             n = int(np.count_nonzero(selected))
@@ -371,3 +371,39 @@ def test_a_page_with_2000_records_is_small_and_opens_within_a_second(
     assert status(browser) == "Records 1 to 10 of 2,000 that match"
     assert min(loaded for loaded, _ in seconds) < 1
     assert min(opened for _, opened in seconds) < 1
+
+
+CUT = """
+return [...document.querySelectorAll('.scroll')].filter(box => box.clientWidth && box.scrollWidth > box.clientWidth + 1)
+  .map(box => [box.textContent.slice(0, 40), getComputedStyle(box, '::before').content])
+"""
+CAPTIONS = """
+return [...document.querySelectorAll('caption')].filter(caption => {
+  const text = document.createRange();
+  text.selectNodeContents(caption);
+  return text.getBoundingClientRect().right > caption.closest('.scroll').getBoundingClientRect().right + 1;
+}).map(caption => caption.textContent)
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_table_is_cut_without_a_line_that_says_so(browser: webdriver.Chrome, page: str, width: int) -> None:  # noqa: F811
+    show(browser, page, width)
+    browser.execute_script(OPEN_ALL)
+    browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    cut = browser.execute_script(CUT)
+    assert cut or width == 1280
+    assert {hint for _, hint in cut} <= {'"Scroll sideways: there are more columns →"'}
+    assert browser.execute_script(CAPTIONS) == []
+    menu = "const menu = document.querySelector('nav.contents'); return menu.scrollWidth <= menu.clientWidth"
+    assert browser.execute_script(menu) == (width == 1280)
+
+
+def test_a_record_of_the_table_is_opened_in_the_browser(browser: webdriver.Chrome, page: str) -> None:  # noqa: F811
+    show(browser, page)
+    link = "const link = document.querySelectorAll('[data-record]')[2]; link.click(); return link.textContent"
+    record = browser.execute_script(link)
+    browser.execute_async_script("setTimeout(arguments[0], 300)")
+    assert status(browser) == "Records 1 to 1 of 1 that match"
+    shown = "return document.querySelector('#record-browser .meta code').textContent"
+    assert browser.execute_script(shown) == record

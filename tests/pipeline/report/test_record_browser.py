@@ -12,7 +12,7 @@ import pytest
 
 from marginalia.pipeline.report import record_browser
 from marginalia.pipeline.report.decision import chosen_threshold, precision_target
-from marginalia.pipeline.report.record_browser import RecordBrowser, shortened
+from marginalia.pipeline.report.record_browser import RecordBrowser, _decisions, shortened
 from marginalia.pipeline.report.report_data import ReportData
 from marginalia.pipeline.report.report_page import build_page
 from tests.pipeline.report.test_page import Page, report_data
@@ -199,3 +199,19 @@ def test_with_two_guards_each_record_has_the_cells_of_those_that_judged_it(data:
         first, second = record["guards"]
         assert second == (first if record["id"] in fewer.ids else None)
     assert len(content["records"]) == 156
+
+
+def test_a_probability_of_practically_0_is_never_near_a_threshold(data: ReportData) -> None:
+    (table,) = data.tables
+    scores = np.zeros_like(table.scores["marginal"])
+    scores[0] = 0.02
+    zero = replace(table, scores={**table.scores, "marginal": scores}, bounds={})
+    guard = data.evaluation.guards[0]
+    best = next(row for row in guard.estimators if row.estimator == "marginal")
+    low = [row.model_copy(update={"threshold": 0.023}) for row in best.thresholds.overall]
+    thresholds = best.thresholds.model_copy(update={"labels": dict.fromkeys(table.labels, low)})
+    changed = best.model_copy(update={"thresholds": thresholds})
+    estimators = [changed if row is best else row for row in guard.estimators]
+    kinds = _decisions(zero, guard.model_copy(update={"estimators": estimators}), changed).kinds
+    near = np.char.isupper(kinds)
+    assert near[0].all() and not near[1:].any()

@@ -288,3 +288,46 @@ def test_intervals_in_the_page_are_those_of_scipy(data: ReportData, browser: web
         script = "return arguments[0].map(([hits, n]) => clopperPearson(hits, n, arguments[1]))"
         for (hits, n), ends in zip(cases, browser.execute_script(script, cases, confidence), strict=True):
             assert ends == pytest.approx(clopper_pearson(hits, n, confidence=confidence), abs=1e-9, rel=1e-7)
+
+
+@needs_browser[0]
+@needs_browser[1]
+def test_a_wrong_field_is_refused_and_the_recommended_thresholds_come_back(
+    data: ReportData,
+    browser: webdriver.Chrome,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(build_page(data), encoding="utf-8")
+    panels = opened(browser, path)
+    labels = encoded(data)["guards"][0]["labels"]
+    start = [cells(panel) for panel in panels]
+    recall, find = (browser.find_element(By.CSS_SELECTOR, name) for name in ("[data-recall]", "[data-find]"))
+    problem = browser.find_element(By.CSS_SELECTOR, "[data-problem]")
+    lines = [panel.find_element(By.CSS_SELECTOR, "[data-finds]") for panel in panels]
+    for wrong in ("150", "0", "-3"):
+        write(recall, wrong)
+        find.click()
+        assert problem.text == "“Find at least” must be from 1 to 100 %. Nothing was changed."
+        assert [cells(panel) for panel in panels] == start
+        assert all("at least 80" in line.text for line in lines)
+    write(recall, "95")
+    assert problem.text == ""
+    find.click()
+    moved = browser.find_element(By.CSS_SELECTOR, "[data-thresholds-moved]")
+    assert moved.is_displayed()
+    for panel, label, line in zip(panels, labels, lines, strict=True):
+        at = max(step for step, right in zip(label["thresholds"], label["right"], strict=True)
+                 if right >= 0.95 * label["positives"])  # fmt: skip
+        judged = judged_at(data, label["id"], at)
+        assert cells(panel).items() >= expected(data, label["id"], at).items()
+        assert line.text.replace("\u00a0", " ").strip(" ·") == (
+            f"finds at least 95 % at {as_text.threshold(at)}: {as_text.share(judged.recall)}, chosen on "
+            "these same records"
+        )
+    browser.find_element(By.CSS_SELECTOR, "[data-reset]").click()
+    assert [cells(panel) for panel in panels] == start
+    assert not moved.is_displayed() and browser.current_url.endswith("#choose")
+    write(browser.find_element(By.CSS_SELECTOR, "[data-cost=miss]"), "-3")
+    assert problem.text == "A miss must cost 0 or more. Nothing was changed."
+    assert [cells(panel) for panel in panels] == start
