@@ -103,4 +103,4 @@ def test_status_counts_an_odd_answer_and_shows_the_rest(argilla: FakeArgilla, pu
     result = CliRunner().invoke(app, ["status", "--run", str(work.folder)])
     assert result.exit_code == 0, result.output
     assert re.search(r"^  ann +1  ", result.output, re.MULTILINE)
-    assert "unreadable 1 answer; marginalia pull says what is wrong with each" in result.output
+    assert "unreadable: 1 answer; marginalia pull says what is wrong with each" in result.output

@@ -151,9 +151,11 @@ def test_the_tutorial_shows_the_counts_that_stages_report(demo_run: Path) -> Non
             continue
         manifest = read_manifest(open_run(demo_run), command[1])
         assert manifest is not None
-        why = step.shown.rstrip(")\n").rpartition("; ")[2]
+        # warnings and tables, which depend on the guard's answers, are indented
+        shown = "\n".join(line for line in step.shown.splitlines() if not line.startswith("  "))
+        why = shown.rstrip(")\n").rpartition("; ")[2]
         lines = [describe(StageRun(command[1], status, why, manifest)) for status in ("ran", "up to date")]
-        assert parts(step.shown) <= parts("\n".join(lines)), step.text
+        assert parts(shown) <= parts("\n".join(lines)), step.text
         compared.add(command[1])
     assert compared == set(STAGES_RUN) - {"publish", "plan"}
 

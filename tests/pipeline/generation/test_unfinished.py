@@ -197,8 +197,9 @@ def test_a_budget_that_is_used_up_is_incomplete_and_asks_nothing_again(make_run:
             assert (done.returncode, server.calls) == (1, 5)
             assert "15 of 20 planned texts were not requested: generate.budget 500 USD is used up" in done.stderr
         state, following = _state(run)
-    assert state == "incomplete"
-    assert following is not None and following.startswith("raise generate.budget")
+        because = overview(open_run(run.folder)).because
+    assert (state, following) == ("incomplete", f"marginalia generate --run {run.folder}")
+    assert because is not None and "raise generate.budget" in because
 
 
 def test_preview_says_what_is_missing(make_run: MakeRun) -> None:
