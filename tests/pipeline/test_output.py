@@ -43,6 +43,8 @@ TABLES = [
 ELSEWHERE = {
     *("adjudicate", "argilla users", "generate", "merge", "preview", "pull", "push", "score"),  # servers and models
     "paper",  # test_paper.py
+    "guards probe",  # test_guard_probe.py
+    *("profile check", "profile suggest"),  # serving/test_suggest_profile.py
 }
 JSON = {
     "argilla status": "argilla status --run RUN",
@@ -53,6 +55,7 @@ JSON = {
     "evaluate": "evaluate --run RUN",
     "explain": f"explain records.jsonl --model model {' '.join(GUARD)}",
     "guards check": "guards check instruct --model model --taxonomy support-tickets",
+    "guards list": "guards list",
     "import": "import data.jsonl --run OWN --preview",
     "plan": "plan --run RUN --show --force",
     "publish": "publish --run RUN",

@@ -34,7 +34,7 @@ def test_status_counts_the_answers_on_the_server(new_run: NewRun) -> None:
     assert annotators == {"ann": (1, 0, 1), "ben": (1, 1, 0)}
     assert "1 of 3 done" in str(status)
     assert "on 1 record with two or more answers" in str(status)
-    assert "to correct 1 answer ticks nothing, or none together with a label" in str(status)
+    assert "to correct: 1 answer ticks nothing, or none together with a label" in str(status)
     (pair,) = progress.pairs
     assert (pair.first, pair.second, pair.records, pair.exact) == ("ann", "ben", 1, 1.0)
     assert json.loads(json.dumps(status.data))[0]["answers_needed"] == 4

@@ -165,7 +165,7 @@ def test_records_that_reached_the_node_budget(frames: Frames, share: float, with
     assert found.withheld == withheld
     if withheld:
         assert "of the records the search reached its node budget before it was finished" in (found.reason or "")
-    shown = f"greedy answer outside the format, and for {found.at_node_budget} the search reached its node budget."
+    shown = f"the search stopped at its limit (score.node_budget) for {found.at_node_budget}"
     assert shown in page_of(frames, results)
     finished = records_with(frames, stopped=stopped, unexplored=pl.lit(0.0))
     assert found_in(results_of(frames, finished)).at_node_budget == 0
