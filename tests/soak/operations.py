@@ -32,10 +32,7 @@ def every_operation(line: SmallLine, stage: str, seed: int, *, most: int | None 
     todo = [(k, again) for again in (False, True) for k in range(1, _count(line, stage, again=again) + 1)]
     for k, again in todo if most is None or len(todo) <= most else draw.sample(todo, most):
         tally.runs += 1
-        with line.copy(stage, after=again) as folder:
-            disk = FailingDisk(folder, k, BROKEN if again else FULL, for_ever=draw.random() < 0.5)
-            found = list(_tried(stage, folder, disk, whole, again=again))
-        wrong = [f"{stage}: {disk} fails: {what}" for what in found]
+        disk, wrong = _failing(line, stage, whole, k, again=again, for_ever=draw.random() < 0.5)
         tally.faults += disk.met
         tally.survived += disk.met and not wrong
         tally.wrong += wrong
@@ -47,6 +44,19 @@ def _count(line: SmallLine, stage: str, *, again: bool) -> int:
     with line.copy(stage, after=again) as folder, FailingDisk(folder) as disk:
         run_one(stage, folder, force=again)
     return disk.count
+
+
+def _failing(
+    line: SmallLine, stage: str, whole: dict[str, str], k: int, *, again: bool, for_ever: bool
+) -> tuple[FailingDisk, list[str]]:
+    """The k-th operation fails; the last one if there are fewer this time: answers that arrive together are written
+    together, so `generate` does not write equally often each time."""
+    with line.copy(stage, after=again) as folder:
+        disk = FailingDisk(folder, k, BROKEN if again else FULL, for_ever=for_ever)
+        wrong = [f"{stage}: {disk} fails: {what}" for what in _tried(stage, folder, disk, whole, again=again)]
+    if disk.met or wrong or not disk.count:
+        return disk, wrong
+    return _failing(line, stage, whole, disk.count, again=again, for_ever=for_ever)
 
 
 def _tried(stage: str, folder: Path, disk: FailingDisk, whole: dict[str, str], *, again: bool) -> Iterator[str]:
