@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from marginalia.schemas.errors import InputError, ServiceError
-from marginalia.schemas.server_addresses import check_endpoint, check_key_goes
 from marginalia.scoring.models.completions_api import (
     EXTRAS,
     PATH,
@@ -20,13 +19,13 @@ from marginalia.scoring.models.completions_api import (
 )
 from marginalia.scoring.models.endpoint_calls import Caller, CallFailed
 from marginalia.scoring.models.endpoint_dialects import hint as hint_of
-from marginalia.scoring.models.endpoint_key import endpoint_key
 from marginalia.scoring.models.endpoint_model import EndpointModel
 from marginalia.scoring.models.logprob_floors import CUT_HINT, coverage_of
 from marginalia.scoring.models.repeated_answers import Spread, spread_between
 from marginalia.scoring.models.retried_calls import Refused
 from marginalia.scoring.models.served_tokenizer import ServedTokenizer, load_tokenizer
-from marginalia.scoring.score_request import EndpointOptions, split_urls
+from marginalia.scoring.models.start_caller import checked_addresses, start_caller
+from marginalia.scoring.score_request import EndpointOptions
 
 _PROBE = "The quick brown fox"
 SAME_MODEL = 0.5  # nats; replicas whose log-probabilities differ by more serve different models (far above rounding)
@@ -45,18 +44,9 @@ def load_endpoint(
     `revision` is the tokenizer's Hub commit. Raises InputError for a missing tokenizer or key, or a key that would be
     sent unencrypted; ServiceError, with the setting to change, when the server refuses, does not answer, or does not
     return log-probabilities of the full distribution."""
-    addresses = [_checked_address(address) for address in split_urls(url)]
+    addresses = checked_addresses(url, ("completions", "chat/completions"))
     served = load_tokenizer(options.tokenizer, revision=revision, relative_to=relative_to)
-    key = endpoint_key(options)
-    for address in addresses if key else ():
-        check_key_goes(address, allow_http=options.allow_http, setting="allow_http")
-    caller = Caller(
-        addresses,
-        key,
-        concurrency=options.concurrency,
-        retries=options.retries,
-        timeout_seconds=options.timeout_seconds,
-    )
+    caller = start_caller(addresses, options)
     try:
         return _connect(caller, served, options)
     except CallFailed as error:
@@ -236,18 +226,6 @@ def _revision(name: str, card: dict[str, Any], caller: Caller, answer: TokenAnsw
     root = card.get("root")
     model = name if root in (None, name) else f"{name} ({root})"
     return caller.safe(f"{model} at an endpoint ({', '.join(parts) or 'server unknown'})")
-
-
-def _checked_address(url: str) -> str:
-    try:
-        address = check_endpoint(url)
-    except ValueError as error:
-        raise InputError(f"the model's URL: {error} (--api-key-env)") from None
-    path, mark, query = address.partition("?")
-    if path.endswith("/completions"):
-        base = path.removesuffix("/completions").removesuffix("/chat") + mark + query
-        raise InputError(f"the model's URL must not include the route: {base}, not {address}")
-    return address
 
 
 def _chat_only_error(caller: Caller, error: Refused) -> ServiceError | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from marginalia.schemas.errors import InputError, ModelError, ServiceError
-from marginalia.schemas.server_addresses import check_endpoint, check_key_goes
 from marginalia.scoring.models.endpoint_calls import Caller, CallFailed
 from marginalia.scoring.models.endpoint_dialects import hint as hint_of
 from marginalia.scoring.models.endpoint_discovery import model_cards, only_model
-from marginalia.scoring.models.endpoint_key import endpoint_key
 from marginalia.scoring.models.retried_calls import Refused
-from marginalia.scoring.score_request import GuardModel, split_urls
+from marginalia.scoring.models.start_caller import checked_addresses, start_caller
+from marginalia.scoring.score_request import GuardModel
 from marginalia.scoring.score_sources.endpoint_formats import (
     EndpointFormat,
     Moderations,
@@ -48,17 +47,8 @@ def load_endpoint_source(options: GuardModel, guard: SourceGuard) -> ServedScore
         )
     if options.tokenizer is not None:
         raise InputError(f"guard {guard.name}: a guard of kind {kind} needs no tokenizer", hint="leave it out")
-    addresses = [_checked_address(address) for address in split_urls(options.model)]
-    key = endpoint_key(options)
-    for address in addresses if key else ():
-        check_key_goes(address, allow_http=options.allow_http, setting="allow_http")
-    caller = Caller(
-        addresses,
-        key,
-        concurrency=options.concurrency,
-        retries=options.retries,
-        timeout_seconds=options.timeout_seconds,
-    )
+    addresses = checked_addresses(options.model, FORMATS)
+    caller = start_caller(addresses, options)
     try:
         return _connect(caller, options, guard)
     except CallFailed as error:
@@ -100,18 +90,6 @@ def _connect(caller: Caller, options: GuardModel, guard: SourceGuard) -> ServedS
         return source
     assert refusal is not None
     raise refusal
-
-
-def _checked_address(url: str) -> str:
-    try:
-        address = check_endpoint(url)
-    except ValueError as error:
-        raise InputError(f"the model's URL: {error} (--api-key-env)") from None
-    path, mark, query = address.partition("?")
-    base, _, route = path.rpartition("/")
-    if route in FORMATS:
-        raise InputError(f"the model's URL must not include the route: {base}{mark}{query}, not {address}")
-    return address
 
 
 def _refusal_hint(error: Refused, options: GuardModel, kind: str) -> str:
